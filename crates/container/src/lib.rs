@@ -1,0 +1,13 @@
+//! OCI containers without a daemon: references, registry, layer store, root file system, limits, start.
+//!
+//! It knows no runs, no run files, no HTTP API of ours and no SQL. All `unsafe` of the product is here (and the smallest
+//! necessary system calls of `agent` and `init`).
+pub mod image;
+pub mod limits;
+pub mod probe;
+pub mod reference;
+pub mod rootfs;
+pub mod runtime;
+pub mod seccomp;
+pub mod store;
+pub mod userns;

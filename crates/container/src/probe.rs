@@ -1,0 +1,56 @@
+//! What this host can do: one probe, one sentence each, for `vessl doctor` and for errors before a start; and what it
+//! has: cores, memory, GPUs.
+
+/// Result of one probe.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// Short name, e.g. `overlayfs`.
+    pub name: &'static str,
+    /// Whether it works.
+    pub ok: bool,
+    /// Whether runs are impossible without it.
+    pub required: bool,
+    /// One sentence: what was found, or what is missing and what to do.
+    pub says: String,
+}
+
+/// Runs every probe.
+pub fn all(data_dir: &std::path::Path) -> Vec<Probe> {
+    let _ = data_dir;
+    todo!()
+}
+
+/// What a machine has for containers.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// Host name.
+    pub hostname: String,
+    /// Thousandths of a core usable by this process (affinity and cgroup quota).
+    pub cpu_milli: u64,
+    /// Bytes of memory (the smaller of physical and cgroup limit).
+    pub memory: u64,
+    /// GPUs seen through NVML; empty without a driver.
+    pub gpus: Vec<GpuDevice>,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+}
+
+/// One GPU.
+#[derive(Clone, Debug, Default)]
+pub struct GpuDevice {
+    /// NVML index.
+    pub index: u32,
+    /// `GPU-…`.
+    pub uuid: String,
+    /// Product name.
+    pub product: String,
+    /// Bytes.
+    pub memory: u64,
+    /// Device nodes a container needs for this GPU.
+    pub nodes: Vec<std::path::PathBuf>,
+}
+
+/// Reads what this machine has.
+pub fn machine() -> Machine {
+    todo!()
+}

@@ -1,0 +1,16 @@
+//! The rules: what a run file says, what will be done for it, and how a run may change.
+//!
+//! This crate does no input or output, never reads the clock, makes no ids, is not async and knows no engine by name.
+//!
+//! ```text
+//! text --spec::read--> Spec --plan::plan(catalogue)--> Plan        (Plan is what an agent carries out)
+//! Run + Seen + now --run::decide--> Turn { state, actions, why }   (Turn is what a driver saves and applies)
+//! ```
+pub mod plan;
+pub mod queue;
+pub mod record;
+pub mod run;
+pub mod script;
+pub mod spec;
+pub mod units;
+pub mod wire;

@@ -1,0 +1,319 @@
+//! Spec + catalogue → Plan. A plan leaves no choice open except the node; it carries no secret value.
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Cpu, Memory, Span};
+
+/// Version of the `plan.json` format.
+pub const PLAN_VERSION: u32 = 1;
+
+/// Identity of a run: a 12-digit number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(transparent)]
+pub struct RunId(pub u64);
+
+/// Everything an agent needs to carry out one attempt of one run, except secret values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_VERSION`].
+    pub v: u32,
+    /// The run.
+    pub run: RunId,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// Random id of the installation (8 hex digits), so that two servers on a machine never collide.
+    pub instance: String,
+    /// Name of the run.
+    pub name: String,
+    /// Organization the run belongs to.
+    pub organization: String,
+    /// Project the run belongs to.
+    pub project: String,
+    /// Cluster chosen.
+    pub cluster: String,
+    /// Candidate nodes; empty means every node of the cluster.
+    pub nodes: Vec<String>,
+    /// Preset chosen, if the cluster has presets.
+    pub preset: Option<String>,
+    /// Exact amounts, enforced.
+    pub resources: Amounts,
+    /// Container image.
+    pub image: ImagePlan,
+    /// In order: parents before children.
+    pub imports: Vec<ImportPlan>,
+    /// In order: parents before children.
+    pub mounts: Vec<MountPlan>,
+    /// In order of path.
+    pub exports: Vec<ExportPlan>,
+    /// Commands; `None` uses the image's own entry point.
+    pub items: Vec<ItemPlan>,
+    /// Environment in order, before the image's own is merged below it.
+    pub env: Vec<EnvPlan>,
+    /// Ports to expose.
+    pub ports: Vec<PortPlan>,
+    /// Interactive limits.
+    pub interactive: Option<InteractivePlan>,
+    /// Keep the container after the commands.
+    pub termination_protection: bool,
+    /// Time between SIGTERM and the kill of everything, unless the terminate request says otherwise.
+    pub grace: Span,
+    /// Longest time that exports may take after a terminate.
+    pub export_limit: Span,
+}
+
+impl Plan {
+    /// Name of everything made for this attempt on a machine (cgroup, container): `vessl-<instance>-<run>-<attempt>`.
+    pub fn unit(&self) -> String {
+        format!("vessl-{}-{}-{}", self.instance, self.run.0, self.attempt)
+    }
+}
+
+/// Exact amounts of a placement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Amounts {
+    /// Thousandths of a core.
+    pub cpu_milli: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Number of GPUs.
+    pub gpus: u32,
+    /// Product the GPUs must match by token; `None` is any.
+    pub gpu_type: Option<String>,
+}
+
+impl Amounts {
+    /// Cores asked for.
+    pub fn cpu(&self) -> Cpu {
+        Cpu(self.cpu_milli)
+    }
+    /// Bytes asked for.
+    pub fn memory(&self) -> Memory {
+        Memory(self.memory)
+    }
+}
+
+/// The container image, resolved to one of three ways of getting it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ImagePlan {
+    /// Pulled from a registry. `reference` as written, `credential` a key of [`record::Secrets`](crate::record::Secrets).
+    Registry {
+        /// Reference as the author wrote it.
+        reference: String,
+        /// Key into the secrets' `registry` map.
+        credential: Option<String>,
+    },
+    /// An OCI layout directory or a docker-save archive on the node.
+    Layout {
+        /// Absolute path on the node.
+        path: String,
+        /// Tag inside it.
+        tag: Option<String>,
+    },
+    /// The node's own root file system.
+    Host,
+}
+
+/// One import with its resolved source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportPlan {
+    /// Absolute path in the container.
+    pub path: String,
+    /// What to copy in.
+    pub source: ImportSource,
+}
+
+/// Sources an agent can import.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ImportSource {
+    /// `git fetch` of one commit.
+    Git {
+        /// Normalised URL.
+        url: String,
+        /// Branch, tag or commit; `None` is the remote's HEAD.
+        reference: Option<String>,
+        /// Key into the secrets' `git` map.
+        credential: Option<String>,
+    },
+    /// A tree of the content-addressed store; `manifest` is its version.
+    Tree {
+        /// How the author named it, for messages.
+        label: String,
+        /// BLAKE3 of the manifest, hex.
+        manifest: String,
+    },
+}
+
+/// One live mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPlan {
+    /// Absolute path in the container.
+    pub path: String,
+    /// What is shown there.
+    pub source: MountFrom,
+    /// Whether writes are refused.
+    pub readonly: bool,
+}
+
+/// Sources an agent can mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum MountFrom {
+    /// A path of the node; the agent resolves links and checks `roots` again at mount time.
+    Hostpath {
+        /// Absolute path on the node.
+        path: String,
+        /// Allowed roots from the server's configuration.
+        roots: Vec<String>,
+    },
+}
+
+/// One export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportPlan {
+    /// Absolute path in the container.
+    pub path: String,
+    /// Where it goes.
+    pub target: ExportTarget,
+}
+
+/// Targets an agent can export to. All of them end as a manifest in the content-addressed store; the name is
+/// attached by the server when it reads the exit record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ExportTarget {
+    /// The run's own output files.
+    Output,
+    /// A named artifact of an organization and project.
+    Artifact {
+        /// Organization.
+        organization: String,
+        /// Project.
+        project: String,
+        /// Artifact.
+        name: String,
+    },
+}
+
+/// One entry of the script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemPlan {
+    /// Shell text; `None` only pauses.
+    pub command: Option<String>,
+    /// Directory; `None` is the image's working directory.
+    pub workdir: Option<String>,
+    /// Pause after the command.
+    pub wait: Option<Span>,
+}
+
+/// One environment variable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvPlan {
+    /// Variable name.
+    pub key: String,
+    /// Its value or where the value is.
+    pub value: EnvFrom,
+}
+
+/// A value, or the name of a secret whose value reaches the agent through its pipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvFrom {
+    /// Plain text.
+    Text(String),
+    /// Key into the secrets' `env` map; the value is masked in the log.
+    Secret(String),
+}
+
+/// One exposed port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPlan {
+    /// Name.
+    pub name: String,
+    /// `http`, `tcp` or `udp`.
+    pub kind: String,
+    /// Number inside the container.
+    pub port: u16,
+}
+
+/// Limits of a session; `None` is unlimited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InteractivePlan {
+    /// Counted from running.
+    pub max_runtime: Option<Span>,
+    /// Without activity.
+    pub idle_timeout: Option<Span>,
+}
+
+/// What the server knows by name when a run is submitted. Values of secrets are not in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// Organization of the submitter.
+    pub organization: String,
+    /// Project submitted to.
+    pub project: String,
+    /// Clusters by name.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// Name of the default cluster.
+    pub default_cluster: String,
+    /// Names of stored secrets.
+    pub secrets: Vec<String>,
+    /// Stored credentials: name → kind (`registry`, `git`, …).
+    pub credentials: BTreeMap<String, String>,
+    /// Artifacts: `organization/project/name` → manifest hash of the newest version.
+    pub artifacts: BTreeMap<String, String>,
+}
+
+/// One cluster of the catalogue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// Nodes with what they have in all.
+    pub nodes: Vec<Node>,
+    /// Presets, in order of priority.
+    pub presets: Vec<Preset>,
+    /// Name of the preset used when neither preset nor requests are given.
+    pub default_preset: Option<String>,
+    /// Whether `host://` images are allowed.
+    pub allow_host_image: bool,
+    /// Whether paths of the node mean something (local cluster): `file://` git URLs, `oci://`.
+    pub local: bool,
+    /// Roots that `hostpath` mounts may be below.
+    pub hostpath_roots: Vec<String>,
+}
+
+/// A node and its total capacity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Node {
+    /// Name.
+    pub name: String,
+    /// Thousandths of a core.
+    pub cpu_milli: u64,
+    /// Bytes of memory that runs may use.
+    pub memory: u64,
+    /// GPUs.
+    pub gpus: Vec<Gpu>,
+}
+
+/// One GPU of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Gpu {
+    /// Index on the node.
+    pub index: u32,
+    /// `GPU-…`.
+    pub uuid: String,
+    /// Product name.
+    pub product: String,
+    /// Bytes of device memory.
+    pub memory: u64,
+}
+
+/// A named bundle of amounts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Preset {
+    /// Name.
+    pub name: String,
+    /// What it gives.
+    pub amounts: Amounts,
+}

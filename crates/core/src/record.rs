@@ -1,0 +1,306 @@
+//! What an agent writes into a run directory and what crosses its pipes. Every format carries a version.
+//!
+//! ```text
+//! runs/<id>/<attempt>/plan.json  events  log/  exit.json  control.sock  lock  agent.log
+//! ```
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::RunId;
+use crate::run::Status;
+
+/// Version of `events`, `exit.json` and of the control protocol.
+pub const RECORD_VERSION: u32 = 1;
+
+/// What the agent is doing, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Fetching the image.
+    Pulling,
+    /// Copying sources in.
+    Importing,
+    /// Starting the container.
+    Starting,
+    /// Commands run.
+    Running,
+    /// Commands ended; the container is kept.
+    Idle,
+    /// Asked to stop, commands are ending.
+    Terminating,
+    /// Writing exports.
+    Exporting,
+}
+
+impl Phase {
+    /// The status word that people see in this phase.
+    pub fn status(self) -> Status {
+        match self {
+            Self::Pulling | Self::Importing | Self::Starting => Status::Initializing,
+            Self::Running => Status::Running,
+            Self::Idle => Status::Idle,
+            Self::Terminating | Self::Exporting => Status::Stopping,
+        }
+    }
+}
+
+/// One line of the `events` file (JSON lines, fsynced at every line).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Event {
+    /// [`RECORD_VERSION`].
+    pub v: u32,
+    /// From 1, without gaps.
+    pub seq: u64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// What.
+    pub what: EventKind,
+}
+
+/// What happened in an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum EventKind {
+    /// The agent took the run; from here on it is never started again.
+    Started {
+        /// `/proc/sys/kernel/random/boot_id`.
+        boot_id: String,
+        /// Process id of the agent.
+        pid: i32,
+        /// Field 22 of `/proc/<pid>/stat`.
+        start_time: u64,
+        /// cgroup name of everything the agent starts.
+        unit: String,
+    },
+    /// A new phase began.
+    Phase {
+        /// Which.
+        phase: Phase,
+    },
+    /// The image is here.
+    Image {
+        /// Reference as written.
+        reference: String,
+        /// Manifest digest.
+        digest: String,
+        /// Compressed bytes fetched; 0 when everything was here.
+        bytes: u64,
+        /// Time it took.
+        millis: u64,
+    },
+    /// An import is done.
+    Imported(Transfer),
+    /// An export is done or failed.
+    Exported(Transfer),
+    /// Item `n` of `of` started.
+    Item {
+        /// From 1.
+        n: u32,
+        /// Number of items.
+        of: u32,
+    },
+}
+
+/// Result of one import or export.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Transfer {
+    /// Path in the container.
+    pub path: String,
+    /// Source or target as the author named it.
+    pub label: String,
+    /// Bytes moved.
+    pub bytes: u64,
+    /// Files moved.
+    pub files: u64,
+    /// Time it took.
+    pub millis: u64,
+    /// Commit or manifest hash; `None` when nothing was written (missing or empty directory, failure).
+    pub version: Option<String>,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+/// `exit.json`: written to a new file, fsynced, renamed, directory fsynced, before anyone is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExitRecord {
+    /// [`RECORD_VERSION`].
+    pub v: u32,
+    /// The run.
+    pub run: RunId,
+    /// The attempt.
+    pub attempt: u32,
+    /// `completed`, `failed` or `terminated`.
+    pub status: Status,
+    /// In words.
+    pub reason: String,
+    /// Of the failing item or the last one; 128+n for a signal; `None` if no command was started.
+    pub exit_code: Option<i32>,
+    /// Whether the kernel killed for memory.
+    pub oom: bool,
+    /// When the commands started.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When everything was over.
+    #[schema(value_type = String, format = DateTime)]
+    pub ended_at: Timestamp,
+    /// Results of the imports.
+    pub imports: Vec<Transfer>,
+    /// Results of the exports.
+    pub exports: Vec<Transfer>,
+    /// A failure while cleaning up.
+    pub cleanup: Option<String>,
+}
+
+/// One request on `control.sock` (a JSON line); the answer is a [`ControlReply`] line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask")]
+pub enum Control {
+    /// SIGTERM, grace, kill of the cgroup, exports.
+    Stop {
+        /// Seconds before the kill.
+        grace_s: u64,
+        /// Whether exports are written.
+        export: bool,
+    },
+    /// Are you there?
+    Ping,
+}
+
+/// Answer to a [`Control`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlReply {
+    /// Whether it was accepted (asking again is accepted).
+    pub ok: bool,
+    /// Why not.
+    pub error: Option<String>,
+}
+
+/// What `vessl agent machine` prints: what the machine has for runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineReport {
+    /// [`RECORD_VERSION`].
+    pub v: u32,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Name and totals.
+    pub node: crate::plan::Node,
+}
+
+/// What `vessl agent proof DIR` prints about an attempt whose lock is free and that has no exit record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "proof")]
+pub enum Proof {
+    /// The agent never took the run: it may be started.
+    NeverStarted,
+    /// Proven dead: other boot id, or the process is gone and its cgroup is empty.
+    Dead {
+        /// In words.
+        why: String,
+    },
+    /// Something of it still lives (its cgroup is not empty, or the process is there).
+    Alive {
+        /// In words.
+        why: String,
+    },
+}
+
+/// Secret values of one attempt. Reach the agent as one JSON document on an inherited pipe, and never a file.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secrets {
+    /// [`EnvFrom::Secret`](crate::plan::EnvFrom::Secret) key → value.
+    pub env: BTreeMap<String, String>,
+    /// Credential name → registry login.
+    pub registry: BTreeMap<String, Login>,
+    /// Credential name → git login.
+    pub git: BTreeMap<String, Login>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(..)")
+    }
+}
+
+/// A user name and a password or token.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// User name; may be empty for a bare token.
+    pub username: String,
+    /// Password or token.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login(..)")
+    }
+}
+
+/// What the supervisor sends to init as one length-prefixed JSON document on descriptor 3 (u32 little endian, then bytes).
+#[derive(Clone, Serialize, Deserialize)]
+pub struct InitOrder {
+    /// [`RECORD_VERSION`].
+    pub v: u32,
+    /// Script text from [`crate::script`]; `None` runs `argv` as it is.
+    pub script: Option<String>,
+    /// Program and arguments when there is no script (the image's entry point).
+    pub argv: Vec<String>,
+    /// Full environment of the script as `KEY=VALUE`.
+    pub env: Vec<String>,
+    /// Directory the script starts in.
+    pub workdir: String,
+    /// Numeric user and groups the script runs as.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// BPF program (struct `sock_filter` array as bytes) loaded right before the exec.
+    pub seccomp: Vec<u8>,
+    /// Keep PID 1 alive after the script ended (termination protection, interactive).
+    pub stay: bool,
+}
+
+/// What init reports on descriptor 3, each as a length-prefixed JSON document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "say")]
+pub enum InitReport {
+    /// The shell was executed.
+    Running,
+    /// The script could not be started: no shell, missing workdir, bad user.
+    Refused {
+        /// In words.
+        why: String,
+        /// Shell convention: 126 or 127.
+        exit_code: i32,
+    },
+    /// Item `n` (from 1) starts.
+    Item {
+        /// From 1.
+        n: u32,
+    },
+    /// The script ended.
+    Ended {
+        /// Exit code, 128+n for a signal.
+        exit_code: i32,
+        /// Item that ended the script, from 1, when it was told.
+        item: Option<u32>,
+    },
+}
+
+/// What the supervisor asks of a running init on descriptor 3, length-prefixed JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask")]
+pub enum InitAsk {
+    /// Send this signal to the script's process group.
+    Signal {
+        /// Signal number.
+        signal: i32,
+    },
+    /// Kill what is left and exit.
+    Exit,
+}

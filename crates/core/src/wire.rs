@@ -1,0 +1,391 @@
+//! Types of the HTTP API `/v1`: what the server encodes and the client decodes. Data only.
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::plan::{Amounts, RunId};
+use crate::record::Transfer;
+use crate::run::Status;
+
+/// Body of every error answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// Stable word, e.g. `not_found`, `spec_invalid`, `refused`, `conflict`, `internal`.
+    pub code: String,
+    /// For a person, lower case.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// Problems of the run file, when `code` is `spec_invalid`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+/// One problem of a run file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Stable code that can be looked up, e.g. `unknown-key`.
+    pub code: String,
+    /// `error` or `warning`.
+    pub level: Level,
+    /// From 1.
+    pub line: u32,
+    /// From 1, in characters.
+    pub column: u32,
+    /// Path inside the file, e.g. `resources.requests.cpu`.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// The source line.
+    pub source: String,
+}
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The file is refused.
+    Error,
+    /// The file is accepted.
+    Warning,
+}
+
+/// Body of `POST …/runs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunCreate {
+    /// The run file's text.
+    pub yaml: String,
+    /// Values for `source: inject` and overrides (`-e KEY=VALUE`), in order.
+    #[serde(default)]
+    pub env: Vec<EnvPair>,
+    /// Unknown keys are warnings.
+    #[serde(default)]
+    pub lenient: bool,
+    /// Makes a repeated submit return the first run.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
+}
+
+/// One `KEY=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EnvPair {
+    /// Variable name.
+    pub key: String,
+    /// Text.
+    pub value: String,
+}
+
+/// One run as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunView {
+    /// Identity.
+    pub id: RunId,
+    /// Name.
+    pub name: String,
+    /// Description.
+    pub description: Option<String>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// `batch` or `interactive`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Status word.
+    pub status: Status,
+    /// Why it is where it is, in words.
+    pub reason: String,
+    /// Exit code of the commands.
+    pub exit_code: Option<i32>,
+    /// Attempt number.
+    pub attempt: u32,
+    /// When it was submitted.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When the commands started.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// Since when the agent cannot be reached.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub no_contact_since: Option<Timestamp>,
+    /// Organization.
+    pub organization: String,
+    /// Project.
+    pub project: String,
+    /// Cluster.
+    pub cluster: String,
+    /// Node, once placed.
+    pub node: Option<String>,
+    /// Preset.
+    pub preset: Option<String>,
+    /// Amounts.
+    pub resources: Amounts,
+    /// Image as written.
+    pub image: String,
+    /// Times of every change of status.
+    pub history: Vec<StatusChange>,
+    /// Results of the imports.
+    pub imports: Vec<Transfer>,
+    /// Results of the exports.
+    pub exports: Vec<Transfer>,
+    /// Canonical YAML without secret values; only in a read of one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yaml: Option<String>,
+    /// Warnings of the submit, only in its answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Problem>,
+}
+
+/// One change of status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatusChange {
+    /// New status.
+    pub status: Status,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// Query of `GET …/runs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
+pub struct RunQuery {
+    /// Only this status.
+    pub status: Option<Status>,
+    /// Words that name or description contain.
+    pub keyword: Option<String>,
+    /// Runs with an id below this one (newest first).
+    pub before: Option<u64>,
+    /// At most this many, default 100, largest 1000.
+    pub limit: Option<u32>,
+}
+
+/// Body of `PATCH …/runs/{id}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunUpdate {
+    /// New name.
+    pub name: Option<String>,
+    /// New description.
+    pub description: Option<String>,
+    /// New tags.
+    pub tags: Option<Vec<String>>,
+}
+
+/// Body of `POST …/runs/{id}/terminate`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunTerminate {
+    /// Seconds between SIGTERM and the kill; default 30.
+    pub grace_s: Option<u64>,
+    /// Skip exports.
+    #[serde(default)]
+    pub no_export: bool,
+}
+
+/// Answer of `GET …/runs/{id}/explain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explain {
+    /// The run.
+    pub id: RunId,
+    /// Status word.
+    pub status: Status,
+    /// The deciding fact in words.
+    pub why: String,
+    /// What would let it go on, one line each.
+    pub next: Vec<String>,
+    /// When that was decided.
+    #[schema(value_type = String, format = DateTime)]
+    pub decided_at: Timestamp,
+}
+
+/// One event of the run's stream (`text/event-stream`, `id:` is `seq`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunEvent {
+    /// Resume token.
+    pub seq: u64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// `status`, `image`, `imported`, `exported`, `item`, `progress`.
+    pub kind: String,
+    /// In words.
+    pub message: String,
+    /// The run after the event (status events only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Box<RunView>>,
+}
+
+/// One file of a run's exports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FileView {
+    /// Path, relative to the export's root, with `/`.
+    pub path: String,
+    /// Which export: container path.
+    pub export: String,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3, hex.
+    pub digest: String,
+    /// Whether it may be executed.
+    pub executable: bool,
+}
+
+/// One cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterView {
+    /// Name.
+    pub name: String,
+    /// Whether it is used when the file names none.
+    pub default: bool,
+    /// `local` or `kubernetes`.
+    pub kind: String,
+    /// `connected` or why not.
+    pub status: String,
+    /// Number of nodes.
+    pub nodes: u32,
+}
+
+/// One node with what is used of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// Name.
+    pub name: String,
+    /// Total thousandths of a core.
+    pub cpu_milli: u64,
+    /// Used thousandths of a core.
+    pub cpu_milli_used: u64,
+    /// Total bytes of memory for runs.
+    pub memory: u64,
+    /// Used bytes of memory.
+    pub memory_used: u64,
+    /// GPU products.
+    pub gpus: Vec<String>,
+    /// GPUs in use.
+    pub gpus_used: u32,
+    /// Runs placed here.
+    pub runs: Vec<RunId>,
+}
+
+/// One preset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PresetView {
+    /// Name.
+    pub name: String,
+    /// Whether it is the default.
+    pub default: bool,
+    /// What it gives.
+    pub amounts: Amounts,
+}
+
+/// One image of the local layer store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImageView {
+    /// Short id: the first 12 hex digits of the digest.
+    pub id: String,
+    /// Reference as pulled.
+    pub reference: String,
+    /// Manifest digest.
+    pub digest: String,
+    /// Unpacked bytes.
+    pub size: u64,
+    /// When it was pulled.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub pulled_at: Option<Timestamp>,
+    /// Number of layers.
+    pub layers: u32,
+}
+
+/// Body of `POST …/images/pull`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImagePull {
+    /// Reference.
+    pub reference: String,
+    /// Stored credential.
+    pub credential_name: Option<String>,
+}
+
+/// One step of a pull, as a line of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    /// `image`, `import` or `export`.
+    pub kind: String,
+    /// What is moved.
+    pub label: String,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all, if known.
+    pub total: Option<u64>,
+}
+
+/// What prune freed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pruned {
+    /// Images removed.
+    pub images: u32,
+    /// Layers removed.
+    pub layers: u32,
+    /// Bytes freed.
+    pub bytes: u64,
+}
+
+/// One stored secret or credential; the value is never shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretView {
+    /// Name.
+    pub name: String,
+    /// `secret`, `registry` or `git`.
+    pub kind: String,
+    /// User name, for a credential.
+    pub username: Option<String>,
+    /// When it was stored.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
+
+/// Body of `POST …/secrets` and `POST …/credentials`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretCreate {
+    /// Name.
+    pub name: String,
+    /// `secret`, `registry` or `git`.
+    pub kind: String,
+    /// User name, for a credential.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The value; write-only.
+    pub value: String,
+}
+
+impl std::fmt::Debug for SecretCreate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretCreate").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// One organization or project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NameView {
+    /// Name.
+    pub name: String,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
+
+/// Who the token belongs to and what the server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WhoAmI {
+    /// User.
+    pub user: String,
+    /// Default organization.
+    pub organization: String,
+    /// Default project.
+    pub project: String,
+    /// Version of the server.
+    pub server_version: String,
+    /// Instance id.
+    pub instance: String,
+}
