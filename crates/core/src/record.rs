@@ -287,9 +287,106 @@ pub enum InitReport {
     Ended {
         /// Exit code, 128+n for a signal.
         exit_code: i32,
-        /// Item that ended the script, from 1, when it was told.
+        /// Item that was the last one to start, from 1, when it was told.
         item: Option<u32>,
+        /// What ended the script; [`crate::script::ending`] puts it into words.
+        how: Ending,
     },
+}
+
+/// What ended a script.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// The item ended and the script went on to its own end (status 0) or stopped there (any other status).
+    Item,
+    /// The shell itself ended inside the item: `exit`, `exec`, `set -e`, a syntax error in a POSIX shell, a signal.
+    #[default]
+    Shell,
+    /// The item's working directory could not be entered.
+    Workdir,
+}
+
+/// Descriptor of the script's shell on which it tells init how far it is: the write end of a pipe (or one end of a socket
+/// pair) that init reads. It is closed for the commands themselves. See [`Mark`] for what is written.
+pub const MARK_FD: i32 = 7;
+
+/// Longest line on [`MARK_FD`], in bytes with its newline; init drops longer ones.
+pub const MARK_LINE_MAX: usize = 64;
+
+/// One line of the script on [`MARK_FD`]. Commands can write there too if they try: lines that do not parse are dropped, and
+/// nothing but words for people may depend on them (the exit code comes from waiting for the shell).
+///
+/// ```text
+/// item 2          item 2 starts                → InitReport::Item { n: 2 }
+/// done 2 0        item 2 ended with status 0   → remembered
+/// workdir 2       the directory of item 2 could not be entered; the shell exits at once
+/// (shell ends)                                 → InitReport::Ended { exit_code, item, how }
+/// ```
+///
+/// Reading: keep the last `item` and how it went on ([`Marks`] does), and report `Ended` when the shell was waited for and
+/// what it had written was read. Do not wait for the end of file: background processes may hold the descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Item `n` (from 1) starts.
+    Item(u32),
+    /// Item `n` ended with this status.
+    Done(u32, i32),
+    /// The directory of item `n` could not be entered.
+    Workdir(u32),
+}
+
+impl Mark {
+    /// Reads one line, without its newline. `None` if it is not of the script.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let mut words = std::str::from_utf8(line).ok()?.split(' ');
+        let mark = match (words.next()?, words.next()?.parse().ok()?) {
+            ("item", n) => Self::Item(n),
+            ("done", n) => Self::Done(n, words.next()?.parse().ok()?),
+            ("workdir", n) => Self::Workdir(n),
+            _ => return None,
+        };
+        words.next().is_none().then_some(mark)
+    }
+}
+
+/// What the marks so far say; fed by init with the bytes of [`MARK_FD`] as they come.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    line: Vec<u8>,
+    item: Option<u32>,
+    how: Ending,
+}
+
+impl Marks {
+    /// Takes bytes in and returns the marks that they complete, in order.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Mark> {
+        let mut marks = Vec::new();
+        for &byte in bytes {
+            if byte == b'\n' {
+                marks.extend(self.line_done());
+            } else if self.line.len() < MARK_LINE_MAX {
+                self.line.push(byte);
+            }
+        }
+        marks
+    }
+
+    /// The report of a script whose shell ended with `exit_code` (128+n for a signal).
+    pub fn ended(&self, exit_code: i32) -> InitReport {
+        InitReport::Ended { exit_code, item: self.item, how: self.how }
+    }
+
+    fn line_done(&mut self) -> Option<Mark> {
+        let line = std::mem::take(&mut self.line);
+        let mark = if line.len() < MARK_LINE_MAX { Mark::parse(&line) } else { None }?;
+        match mark {
+            Mark::Item(n) => (self.item, self.how) = (Some(n), Ending::Shell),
+            Mark::Done(n, _) => (self.item, self.how) = (Some(n), Ending::Item),
+            Mark::Workdir(n) => (self.item, self.how) = (Some(n), Ending::Workdir),
+        }
+        Some(mark)
+    }
 }
 
 /// What the supervisor asks of a running init on descriptor 3, length-prefixed JSON.

@@ -9,8 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::plan::RunId;
 use crate::record::{ExitRecord, Phase};
 
+mod decide;
+mod request;
+mod words;
+
+pub use decide::decide;
+pub use request::request;
+
 /// The status words of the hosted product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Waits for capacity.
@@ -67,14 +76,12 @@ pub enum State {
         phase: Phase,
         /// When the commands started.
         started_at: Option<Timestamp>,
-        /// What `stop` was last sent to the agent, so that the same look gives no new action.
-        stop_sent: Option<StopKind>,
     },
     /// Over; never changes again except that `removed` becomes true.
     Ended {
         /// How.
         verdict: Verdict,
-        /// Place still to be cleaned, `None` if the run was never placed.
+        /// Where it was, `None` if it was never placed. Its seat is free once `removed` is true.
         place: Option<Place>,
         /// When the commands started.
         started_at: Option<Timestamp>,
@@ -101,16 +108,6 @@ pub struct Terminate {
     pub grace_s: u64,
     /// Whether exports are written.
     pub export: bool,
-}
-
-/// How strongly an agent was told to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StopKind {
-    /// SIGTERM, grace, kill, exports.
-    Gentle,
-    /// The same without exports.
-    NoExport,
 }
 
 /// A seat on a node: what a run holds while it is not ended.
@@ -142,12 +139,39 @@ pub struct Seen {
     pub look: Look,
     /// What the queue says, asked only while the run is queued.
     pub seat: Option<Seat>,
+    /// What this driver has applied with success since it started; empty after a restart of the server.
+    pub applied: Applied,
+}
+
+/// A driver's memory of the actions it applied with success. Never stored: a driver that starts anew has an empty one
+/// and so applies again what may have been lost between a save and a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied(Vec<(Action, Timestamp, u32)>);
+
+impl Applied {
+    /// Notes that the engine accepted `action` at `now`.
+    pub fn note(&mut self, action: &Action, now: Timestamp) {
+        match self.0.iter_mut().find(|(known, ..)| known == action) {
+            Some((_, at, times)) => {
+                *at = now;
+                *times = times.saturating_add(1);
+            }
+            None => self.0.push((action.clone(), now, 1)),
+        }
+    }
+
+    /// When `action` was last applied and how often.
+    pub fn last(&self, action: &Action) -> Option<(Timestamp, u32)> {
+        self.0.iter().find(|(known, ..)| known == action).map(|&(_, at, times)| (at, times))
+    }
 }
 
 /// What an engine says of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// No trace: it was never started here, or it was removed.
+    /// No trace of an agent: it was never started here, or it ended before it took the run, or everything was removed
+    /// together with the record. After a successful [`Action::Start`] an engine says this only when it is sure that no
+    /// agent of the attempt lives (locally: the lock of the run directory is free).
     Nothing,
     /// The agent lives (or a started agent has not said anything yet: `phase` is `None`).
     Alive {
@@ -156,10 +180,12 @@ pub enum Look {
         /// When the commands started.
         started_at: Option<Timestamp>,
     },
-    /// The exit record is there; `alive` while the agent still cleans up.
+    /// The exit record is there. It stays there until the run is deleted; `left` says what else there is.
     Exited {
         /// The record.
         record: Box<ExitRecord>,
+        /// What the attempt still has on the machine.
+        left: Left,
     },
     /// Proven dead without an exit record.
     Dead {
@@ -167,6 +193,8 @@ pub enum Look {
         proof: String,
         /// When the commands had started.
         started_at: Option<Timestamp>,
+        /// What the attempt still has on the machine.
+        left: Left,
     },
     /// Cannot tell. Never a reason to end a run.
     Unreachable {
@@ -180,18 +208,41 @@ pub enum Look {
     },
 }
 
+/// What an ended attempt still has on its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The agent's process: it is still cleaning up by itself.
+    Agent,
+    /// Mounts, cgroups or scratch (`box/`), and no agent to remove them.
+    Scratch,
+    /// The record and the log alone.
+    Nothing,
+}
+
 /// What the queue says of a waiting run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seat {
     /// This place is free for it now.
     Free(Place),
-    /// It waits; the words say for what.
-    Waits(String),
-    /// No node can ever satisfy it (the machine changed since the submit).
+    /// It waits.
+    Waits(Wait),
+    /// No node can ever satisfy it (the machine changed since the submit); the words say why.
     Never(String),
 }
 
+/// Why a run waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The binding constraint and who holds it.
+    pub why: String,
+    /// What would start the run, one line each.
+    pub next: Vec<String>,
+}
+
 /// What a driver saves (`run`) and then applies (`actions`, each of them safe to repeat).
+///
+/// A driver that applied all actions notes them in its [`Applied`] and turns again at once. When one of them failed, and
+/// when there were none, it turns again on a signal or at `wake_at`, whichever comes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The run after this turn.
@@ -202,15 +253,49 @@ pub struct Turn {
     pub wake_at: Option<Timestamp>,
     /// Why the run is where it is, in words: the text of `vessl run explain`.
     pub why: String,
+    /// What would let it go on, one line each.
+    pub next: Vec<String>,
 }
 
 /// What a turn asks of the engine. Idempotent: names derive from run id and attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start the agent of this attempt at this place.
+    /// Start the agent of this attempt at this place. Succeeds only when from now on a look finds the agent (locally:
+    /// it holds the lock); an attempt that has an agent or was ever taken by one is left as it is.
     Start(Place),
     /// Tell the agent to stop.
     Stop(Terminate),
-    /// Remove everything the attempt left on the machine except its record and log.
+    /// Remove everything the attempt left on the machine except its record and log; an agent that still lives is killed
+    /// first, with its container. Succeeds only when nothing is left.
     Remove,
 }
+
+/// What a person asks of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// End it.
+    Terminate {
+        /// Seconds between SIGTERM and the kill, at most [`MAX_GRACE_S`]; `None` is [`DEFAULT_GRACE_S`].
+        grace_s: Option<u64>,
+        /// Whether exports are written.
+        export: bool,
+    },
+    /// Forget it.
+    Delete,
+}
+
+/// What the rules answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Save this run, then wake its driver (terminate) or remove its rows and directory (delete).
+    Accepted(Run),
+    /// Nothing to do; the words say why.
+    AlreadySo(String),
+    /// No; the words say why and what to do.
+    Denied(String),
+}
+
+/// Seconds between SIGTERM and the kill when nobody says otherwise.
+pub const DEFAULT_GRACE_S: u64 = 30;
+/// Longest grace that can be asked for, in seconds: one day.
+pub const MAX_GRACE_S: u64 = 86_400;
