@@ -1,0 +1,330 @@
+//! One turn of a run: what was seen → what to save and what to do. Pure and total; it never guesses that silence is death.
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Action, Left, Look, Place, Run, Seat, Seen, State, Status, Turn, Verdict};
+use crate::record::{ExitRecord, Phase};
+
+/// An action whose effect is not seen is applied again after this many seconds.
+const REPEAT_S: i64 = 10;
+/// How often an agent is started that is never seen, before the run is given up.
+const START_TRIES: u32 = 3;
+/// An agent that has written its exit record may clean up for this many seconds before it is removed.
+const CLEANUP_S: i64 = 60;
+
+/// Decides one turn of `run` after `seen` at `now`.
+pub fn decide(run: &Run, seen: &Seen, now: Timestamp) -> Turn {
+    let case = Case { run, seen, now };
+    match &run.state {
+        State::Queued => case.queued(),
+        State::Pending { place } => case.pending(place),
+        State::Active { place, phase, started_at } => case.active(place, *phase, *started_at),
+        State::Ended { place, verdict, .. } => case.ended(place.as_ref(), verdict),
+    }
+}
+
+/// What ended a run without an exit record.
+struct End {
+    status: Status,
+    reason: String,
+    started_at: Option<Timestamp>,
+}
+
+/// The arguments of one decision.
+struct Case<'a> {
+    run: &'a Run,
+    seen: &'a Seen,
+    now: Timestamp,
+}
+
+impl Case<'_> {
+    fn queued(&self) -> Turn {
+        match &self.seen.look {
+            // The store is older than the machine (it was restored from a copy): what the machine shows counts.
+            Look::Alive { phase, started_at } => self.alive(&self.unknown_place(), *phase, *started_at),
+            Look::Exited { record, left } => self.exited(None, record, *left),
+            Look::Dead { proof, started_at, left } => self.dead(None, proof, *started_at, *left),
+            Look::Refused { why } => self.refused(None, why),
+            Look::Nothing | Look::Unreachable { .. } if self.terminating() => {
+                self.over(None, End::terminated("before it was placed"), true)
+            }
+            Look::Unreachable { why } => {
+                self.stay(format!("waits: the cluster cannot be reached: {why}")).wake(self.after(REPEAT_S))
+            }
+            Look::Nothing => self.seated(),
+        }
+    }
+
+    /// A queued run without any trace, by what the queue says.
+    fn seated(&self) -> Turn {
+        match &self.seen.seat {
+            None => self.stay("waits for its turn in the queue".to_owned()),
+            Some(Seat::Waits(wait)) => self.stay(wait.why.clone()).next(wait.next.clone()),
+            Some(Seat::Never(why)) => {
+                self.over(None, End::failed(format!("can never be placed: {why}"), None), true)
+            }
+            Some(Seat::Free(place)) => {
+                let turn = self.go(
+                    State::Pending { place: place.clone() },
+                    format!("placed on `{}`, being started", place.node),
+                );
+                self.want(turn, Action::Start(place.clone()))
+            }
+        }
+    }
+
+    fn pending(&self, place: &Place) -> Turn {
+        match &self.seen.look {
+            Look::Nothing if self.terminating() => {
+                let turn = self.over(Some(place), End::terminated("before it was started"), false);
+                self.want(turn, Action::Remove)
+            }
+            Look::Nothing => self.start(place),
+            Look::Alive { phase, started_at } => self.alive(place, *phase, *started_at),
+            Look::Exited { record, left } => self.exited(Some(place), record, *left),
+            Look::Dead { proof, started_at, left } => self.dead(Some(place), proof, *started_at, *left),
+            Look::Unreachable { why } => self.unreachable(why),
+            Look::Refused { why } => self.refused(Some(place), why),
+        }
+    }
+
+    /// Starts the agent, again if its start left no trace, but not for ever.
+    fn start(&self, place: &Place) -> Turn {
+        let start = Action::Start(place.clone());
+        let tries = self.seen.applied.last(&start).map_or(0, |(_, times)| times);
+        if tries >= START_TRIES {
+            let reason = format!(
+                "the agent ended {tries} times on `{}` before it took the run; `agent.log` in the run directory may say why",
+                place.node
+            );
+            let turn = self.over(Some(place), End::failed(reason, None), false);
+            return self.want(turn, Action::Remove);
+        }
+        let why = match tries {
+            0 => format!("placed on `{}`, being started", place.node),
+            _ => format!("started on `{}`, but the agent left no trace; it is started again", place.node),
+        };
+        self.want(self.stay(why), start)
+    }
+
+    fn active(&self, place: &Place, phase: Phase, started_at: Option<Timestamp>) -> Turn {
+        match &self.seen.look {
+            Look::Nothing => {
+                let reason = format!(
+                    "the record of attempt {} is gone from `{}`: nothing shows that it runs or how it ended",
+                    self.run.attempt, place.node
+                );
+                let turn = self.over(Some(place), End::failed(reason, started_at), false);
+                self.want(turn, Action::Remove)
+            }
+            Look::Alive { phase: said, started_at: said_at } => {
+                self.alive(place, Some(said.unwrap_or(phase)), said_at.or(started_at))
+            }
+            Look::Exited { record, left } => self.exited(Some(place), record, *left),
+            Look::Dead { proof, started_at: said_at, left } => {
+                self.dead(Some(place), proof, said_at.or(started_at), *left)
+            }
+            Look::Unreachable { why } => self.unreachable(why),
+            // A start that is refused says nothing about the agent that took the run before.
+            Look::Refused { why } => self
+                .stay(format!("{}; a second start was refused: {why}", phase.words()))
+                .wake(self.after(REPEAT_S)),
+        }
+    }
+
+    /// The agent lives: follow it, and pass on what was asked.
+    fn alive(&self, place: &Place, phase: Option<Phase>, started_at: Option<Timestamp>) -> Turn {
+        let Some(phase) = phase else {
+            let why = format!("started on `{}`, the agent has not said anything yet", place.node);
+            let turn = self.go(State::Pending { place: place.clone() }, why);
+            return self.stop(turn, None);
+        };
+        let state = State::Active { place: place.clone(), phase, started_at };
+        self.stop(self.go(state, phase.words().to_owned()), Some(phase))
+    }
+
+    /// Sends the asked terminate until the agent is seen to act on it.
+    fn stop(&self, turn: Turn, phase: Option<Phase>) -> Turn {
+        let Some(asked) = &self.run.asked.terminate else { return turn };
+        let stop = Action::Stop(asked.clone());
+        let heard = phase >= Some(Phase::Terminating) && self.seen.applied.last(&stop).is_some();
+        if heard { turn } else { self.want(turn, stop) }
+    }
+
+    /// The exit record decides.
+    fn exited(&self, place: Option<&Place>, record: &ExitRecord, left: Left) -> Turn {
+        if (record.run, record.attempt) != (self.run.id, self.run.attempt) {
+            let why = format!(
+                "the exit record found is of run {} attempt {}, not of this one; it is left alone",
+                record.run.0, record.attempt
+            );
+            return self.stay(why).wake(self.after(REPEAT_S));
+        }
+        let state = State::Ended {
+            verdict: verdict(record),
+            place: place.cloned(),
+            started_at: record.started_at.or(self.run.started_at()),
+            ended_at: record.ended_at,
+            removed: left == Left::Nothing,
+        };
+        self.clean(self.go(state, record.reason.clone()), left, record.ended_at)
+    }
+
+    fn dead(&self, place: Option<&Place>, proof: &str, started_at: Option<Timestamp>, left: Left) -> Turn {
+        let asked = if self.terminating() { " while it was being terminated" } else { "" };
+        let reason = format!("the run was lost{asked}: {proof}");
+        let turn = self.over(place, End::failed(reason, started_at), left == Left::Nothing);
+        self.clean(turn, left, self.now)
+    }
+
+    fn refused(&self, place: Option<&Place>, why: &str) -> Turn {
+        let end = if self.terminating() {
+            End::terminated("before it was started")
+        } else {
+            let on = place.map(|place| format!(" on `{}`", place.node)).unwrap_or_default();
+            End::failed(format!("could not be started{on}: {why}"), None)
+        };
+        self.want(self.over(place, end, false), Action::Remove)
+    }
+
+    /// Silence is not death: the status is kept.
+    fn unreachable(&self, why: &str) -> Turn {
+        let mut turn = self.stay(format!("no contact: {why}"));
+        turn.run.no_contact_since = self.run.no_contact_since.or(Some(self.now));
+        turn.next = vec!["contact with the agent, or proof that it is gone".to_owned()];
+        if self.terminating() {
+            turn.next.push(
+                "the terminate that was asked for is carried out as soon as there is contact".to_owned(),
+            );
+        }
+        turn.wake(self.after(REPEAT_S))
+    }
+
+    /// Over: only what was started is still removed.
+    fn ended(&self, place: Option<&Place>, verdict: &Verdict) -> Turn {
+        let State::Ended { removed, ended_at, .. } = &self.run.state else { return self.stay(String::new()) };
+        let turn = self.stay(verdict.reason.clone());
+        if *removed {
+            return turn;
+        }
+        match &self.seen.look {
+            Look::Exited { left, .. } => self.clean(turn, *left, *ended_at),
+            Look::Dead { left: Left::Nothing, .. } => removed_now(turn),
+            Look::Nothing | Look::Refused { .. } if self.seen.applied.last(&Action::Remove).is_some() => {
+                removed_now(turn)
+            }
+            Look::Nothing | Look::Refused { .. } | Look::Dead { .. } | Look::Alive { .. } => {
+                self.want(turn, Action::Remove)
+            }
+            Look::Unreachable { why } => {
+                let on = place.map(|place| format!(" on `{}`", place.node)).unwrap_or_default();
+                turn.next(vec![format!("what it left{on} is removed as soon as there is contact: {why}")])
+                    .wake(self.after(REPEAT_S))
+            }
+        }
+    }
+
+    /// Removes what an ended attempt left; an agent that cleans up by itself is given time.
+    fn clean(&self, turn: Turn, left: Left, ended_at: Timestamp) -> Turn {
+        let limit = plus(ended_at, CLEANUP_S);
+        match left {
+            Left::Nothing => removed_now(turn),
+            Left::Agent if self.now < limit => turn.wake(limit),
+            Left::Agent | Left::Scratch => self.want(turn, Action::Remove),
+        }
+    }
+
+    /// Adds an action unless this driver applied it a moment ago.
+    fn want(&self, mut turn: Turn, action: Action) -> Turn {
+        if let Some((at, _)) = self.seen.applied.last(&action) {
+            let due = plus(at, REPEAT_S);
+            if at <= self.now && self.now < due {
+                return turn.wake(due);
+            }
+        }
+        turn.actions.push(action);
+        turn.wake(self.after(REPEAT_S))
+    }
+
+    fn over(&self, place: Option<&Place>, end: End, removed: bool) -> Turn {
+        let reason = end.reason.clone();
+        let verdict = Verdict { status: end.status, reason: end.reason, exit_code: None, cleanup: None };
+        let started_at = end.started_at;
+        self.go(
+            State::Ended { verdict, place: place.cloned(), started_at, ended_at: self.now, removed },
+            reason,
+        )
+    }
+
+    /// A turn to `state`, with contact.
+    fn go(&self, state: State, why: String) -> Turn {
+        let run = Run { state, no_contact_since: None, ..self.run.clone() };
+        Turn { run, actions: Vec::new(), wake_at: None, why, next: Vec::new() }
+    }
+
+    /// A turn that changes nothing.
+    fn stay(&self, why: String) -> Turn {
+        Turn { run: self.run.clone(), actions: Vec::new(), wake_at: None, why, next: Vec::new() }
+    }
+
+    fn unknown_place(&self) -> Place {
+        match &self.seen.seat {
+            Some(Seat::Free(place)) => place.clone(),
+            _ => Place::default(),
+        }
+    }
+
+    fn terminating(&self) -> bool {
+        self.run.asked.terminate.is_some()
+    }
+
+    fn after(&self, seconds: i64) -> Timestamp {
+        plus(self.now, seconds)
+    }
+}
+
+impl End {
+    fn failed(reason: String, started_at: Option<Timestamp>) -> Self {
+        Self { status: Status::Failed, reason, started_at }
+    }
+
+    fn terminated(when: &str) -> Self {
+        Self { status: Status::Terminated, reason: format!("terminated {when}"), started_at: None }
+    }
+}
+
+impl Turn {
+    fn wake(mut self, at: Timestamp) -> Self {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+        self
+    }
+
+    fn next(mut self, next: Vec<String>) -> Self {
+        self.next = next;
+        self
+    }
+}
+
+fn removed_now(mut turn: Turn) -> Turn {
+    if let State::Ended { removed, .. } = &mut turn.run.state {
+        *removed = true;
+    }
+    turn
+}
+
+fn verdict(record: &ExitRecord) -> Verdict {
+    let (status, reason) = if record.status.is_final() {
+        (record.status, record.reason.clone())
+    } else {
+        let words = format!(
+            "the exit record says `{}`, which is not an end: {}",
+            record.status.word(),
+            record.reason
+        );
+        (Status::Failed, words)
+    };
+    Verdict { status, reason, exit_code: record.exit_code, cleanup: record.cleanup.clone() }
+}
+
+fn plus(at: Timestamp, seconds: i64) -> Timestamp {
+    at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}

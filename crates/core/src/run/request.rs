@@ -1,0 +1,66 @@
+//! What a person may ask of a run and what the rules answer. It changes what was asked, never where the run stands.
+use jiff::Timestamp;
+
+use super::{Answer, Ask, DEFAULT_GRACE_S, MAX_GRACE_S, Run, State, Terminate};
+
+/// Answers `ask` for `run` at `now`.
+pub fn request(run: &Run, ask: Ask, now: Timestamp) -> Answer {
+    match ask {
+        Ask::Terminate { grace_s, export } => {
+            terminate(run, &Terminate { at: now, grace_s: grace_s.unwrap_or(DEFAULT_GRACE_S), export })
+        }
+        Ask::Delete => delete(run),
+    }
+}
+
+fn terminate(run: &Run, asked: &Terminate) -> Answer {
+    if let State::Ended { verdict, .. } = &run.state {
+        return Answer::AlreadySo(format!("run {} is already {}", run.id.0, verdict.status.word()));
+    }
+    if asked.grace_s > MAX_GRACE_S {
+        return Answer::Denied(format!(
+            "a grace of {} s is too long: at most {MAX_GRACE_S} s",
+            asked.grace_s
+        ));
+    }
+    let wanted = match &run.asked.terminate {
+        None => asked.clone(),
+        Some(known) => stronger(known, asked),
+    };
+    if run.asked.terminate.as_ref().is_some_and(|known| same(known, &wanted)) {
+        return Answer::AlreadySo(format!("run {} is already being terminated", run.id.0));
+    }
+    let mut run = run.clone();
+    run.asked.terminate = Some(wanted);
+    Answer::Accepted(run)
+}
+
+/// A second terminate can only make the first one quicker: the shorter grace counts, and exports once skipped stay skipped.
+fn stronger(known: &Terminate, asked: &Terminate) -> Terminate {
+    Terminate {
+        at: asked.at,
+        grace_s: known.grace_s.min(asked.grace_s),
+        export: known.export && asked.export,
+    }
+}
+
+fn same(known: &Terminate, wanted: &Terminate) -> bool {
+    (known.grace_s, known.export) == (wanted.grace_s, wanted.export)
+}
+
+fn delete(run: &Run) -> Answer {
+    let id = run.id.0;
+    match &run.state {
+        State::Ended { removed: true, .. } => Answer::Accepted(run.clone()),
+        State::Ended { place, .. } => {
+            let on = place.as_ref().map(|place| format!(" on `{}`", place.node)).unwrap_or_default();
+            Answer::Denied(format!(
+                "run {id} has ended and is still being cleaned up{on}; try again when that is done"
+            ))
+        }
+        _ => Answer::Denied(format!(
+            "run {id} is {}; terminate it first: `vessl run terminate {id}`",
+            run.status().word()
+        )),
+    }
+}

@@ -1,0 +1,114 @@
+//! How a run reads to people: its status word and its reason. It decides nothing.
+use jiff::Timestamp;
+
+use super::{Asked, Place, Run, State, Status};
+use crate::plan::RunId;
+use crate::record::Phase;
+
+impl Status {
+    /// The word people see, as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Pending => "pending",
+            Self::Initializing => "initializing",
+            Self::Running => "running",
+            Self::Idle => "idle",
+            Self::Stopping => "stopping",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Terminated => "terminated",
+        }
+    }
+
+    /// Whether a run in this status never changes again.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Terminated)
+    }
+}
+
+impl Phase {
+    /// What the agent is doing, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Pulling => "fetching the image",
+            Self::Importing => "copying the imports in",
+            Self::Starting => "starting the container",
+            Self::Running => "the commands run",
+            Self::Idle => "the commands ended; the container is kept until the run is terminated",
+            Self::Terminating => "being terminated: the commands are told to end",
+            Self::Exporting => "writing the exports",
+        }
+    }
+}
+
+impl Run {
+    /// A run that was just submitted: queued, first attempt.
+    pub fn new(id: RunId) -> Self {
+        Self { id, attempt: 1, state: State::Queued, asked: Asked::default(), no_contact_since: None }
+    }
+
+    /// The status people see. A run that is asked to end while its agent lives is `stopping`.
+    pub fn status(&self) -> Status {
+        match &self.state {
+            State::Queued => Status::Queued,
+            State::Pending { .. } => Status::Pending,
+            State::Active { .. } if self.asked.terminate.is_some() => Status::Stopping,
+            State::Active { phase, .. } => phase.status(),
+            State::Ended { verdict, .. } => verdict.status,
+        }
+    }
+
+    /// Why the run is in its status, in words, from what is stored alone. A turn's `why` knows more.
+    pub fn reason(&self) -> String {
+        let words = match &self.state {
+            State::Queued => "waits for capacity".to_owned(),
+            State::Pending { place } => format!("placed on `{}`, being started", place.node),
+            State::Active { phase, .. } => phase.words().to_owned(),
+            State::Ended { verdict, .. } => verdict.reason.clone(),
+        };
+        match self.no_contact_since {
+            Some(since) => format!("no contact since {since:.0}; before: {words}"),
+            None => words,
+        }
+    }
+
+    /// The seat the run holds: from its placement until everything it started is removed. What admission must count.
+    pub fn seat(&self) -> Option<&Place> {
+        match &self.state {
+            State::Queued | State::Ended { removed: true, .. } => None,
+            State::Pending { place } | State::Active { place, .. } => Some(place),
+            State::Ended { place, .. } => place.as_ref(),
+        }
+    }
+
+    /// Where the run is or was placed.
+    pub fn place(&self) -> Option<&Place> {
+        match &self.state {
+            State::Queued => None,
+            State::Pending { place } | State::Active { place, .. } => Some(place),
+            State::Ended { place, .. } => place.as_ref(),
+        }
+    }
+
+    /// When the commands started.
+    pub fn started_at(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Queued | State::Pending { .. } => None,
+            State::Active { started_at, .. } | State::Ended { started_at, .. } => *started_at,
+        }
+    }
+
+    /// When the run ended.
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Ended { ended_at, .. } => Some(*ended_at),
+            _ => None,
+        }
+    }
+
+    /// Whether a driver has nothing left to do: ended and removed.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.state, State::Ended { removed: true, .. })
+    }
+}
