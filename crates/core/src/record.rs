@@ -247,7 +247,8 @@ pub struct InitOrder {
     pub v: u32,
     /// Script text from [`crate::script`]; `None` runs `argv` as it is.
     pub script: Option<String>,
-    /// Program and arguments when there is no script (the image's entry point).
+    /// Program and arguments when there is no script (the image's entry point). Empty together with `stay`: nothing is
+    /// started and init only stays.
     pub argv: Vec<String>,
     /// Full environment of the script as `KEY=VALUE`.
     pub env: Vec<String>,
@@ -393,7 +394,12 @@ impl Marks {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "ask")]
 pub enum InitAsk {
-    /// Send this signal to the script's process group.
+    /// The agent has taken note of the item that [`InitReport::Item`] told: the script may go on. Init passes it on as
+    /// one newline on [`MARK_FD`]. So the log can say where an item begins.
+    Go,
+    /// Send SIGTERM to the script's process group and session, and exit when nothing of the session is left.
+    Stop,
+    /// Send this signal to the script's process group and session.
     Signal {
         /// Signal number.
         signal: i32,

@@ -1,0 +1,267 @@
+//! The first process of the script: from the order to `execve`. Everything that can go wrong before the shell runs is
+//! told in words.
+use std::ffi::{CString, OsStr};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::unistd::{ForkResult, Gid, Pid, Uid};
+use vessl_core::record::{InitOrder, MARK_FD};
+
+/// The script as the shell sees it; the name stands in the shell's own messages.
+const SCRIPT: &str = "/.vessl/script";
+const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
+/// What the shell says when a program cannot be run, and when it is not there.
+const CANNOT_RUN: i32 = 126;
+const NOT_FOUND: i32 = 127;
+
+/// Why the script was not started.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) why: String,
+    pub(crate) exit_code: i32,
+}
+
+impl Refusal {
+    fn new(why: String) -> Self {
+        Self { why, exit_code: CANNOT_RUN }
+    }
+
+    /// A system call that failed; `what` completes "cannot …".
+    pub(crate) fn os(what: &str, error: Errno) -> Self {
+        Self::new(format!("cannot {what}: {}", error.desc()))
+    }
+}
+
+/// A program to execute, made before the fork.
+struct Program {
+    /// Tried in this order.
+    candidates: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    /// Said when no candidate exists.
+    missing: String,
+}
+
+/// Starts the script and returns when its shell was executed. `marks` becomes descriptor [`MARK_FD`] of it.
+pub(crate) fn start(order: &InitOrder, marks: OwnedFd) -> Result<Pid, Refusal> {
+    let program = program(order)?;
+    give_output_to(order.uid, order.gid);
+    let (status, told) =
+        nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|error| Refusal::os("make a pipe", error))?;
+    // SAFETY: init has one thread, so the child may do whatever a process may.
+    #[allow(unsafe_code)]
+    let fork = unsafe { nix::unistd::fork() }.map_err(|error| Refusal::os("start a process", error))?;
+    match fork {
+        ForkResult::Child => {
+            let refusal = become_script(order, &program, &marks);
+            tell(told, &refusal);
+            std::process::exit(refusal.exit_code)
+        }
+        ForkResult::Parent { child } => {
+            drop((marks, told));
+            hear(status).map_or(Ok(child), Err)
+        }
+    }
+}
+
+fn program(order: &InitOrder) -> Result<Program, Refusal> {
+    let env = c_strings(&order.env)?;
+    let Some(script) = &order.script else {
+        return image_program(order, env);
+    };
+    write_script(script).map_err(|error| Refusal::new(format!("cannot write `{SCRIPT}`: {error}")))?;
+    Ok(Program {
+        candidates: c_strings(&SHELLS.map(str::to_owned))?,
+        argv: c_strings(&["sh".to_owned(), SCRIPT.to_owned()])?,
+        env,
+        missing: "no shell in the image: neither `/bin/bash` nor `/bin/sh` is there".to_owned(),
+    })
+}
+
+fn image_program(order: &InitOrder, env: Vec<CString>) -> Result<Program, Refusal> {
+    let name = order.argv.first().ok_or_else(|| Refusal::new("there is no program to run".to_owned()))?;
+    Ok(Program {
+        candidates: c_strings(&search(name, &order.env))?,
+        argv: c_strings(&order.argv)?,
+        env,
+        missing: format!("no program `{name}` in the image"),
+    })
+}
+
+/// Where a program may be: itself if it has a slash, else each directory of `PATH`.
+fn search(name: &str, env: &[String]) -> Vec<String> {
+    if name.contains('/') {
+        return vec![name.to_owned()];
+    }
+    let path = env.iter().rev().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
+    path.split(':').map(|dir| format!("{}/{name}", if dir.is_empty() { "." } else { dir })).collect()
+}
+
+fn c_strings(texts: &[String]) -> Result<Vec<CString>, Refusal> {
+    let convert = |text: &String| CString::new(text.as_bytes());
+    texts.iter().map(convert).collect::<Result<_, _>>().map_err(|_| {
+        Refusal::new(
+            "a variable or an argument holds a NUL character, which no program can be given".to_owned(),
+        )
+    })
+}
+
+fn write_script(text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(SCRIPT)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Lets the script's user open `/dev/stdout` and `/dev/stderr` again by name.
+fn give_output_to(uid: u32, gid: u32) {
+    for fd in [1, 2] {
+        // SAFETY: descriptors 1 and 2 were passed by the agent and stay open for the life of the process.
+        #[allow(unsafe_code)]
+        let output = unsafe { BorrowedFd::borrow_raw(fd) };
+        // Where it is not possible (a single mapped user), the open descriptors still work.
+        let _ = nix::unistd::fchown(output, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    }
+}
+
+/// Runs in the child; returns only if the program could not be executed.
+fn become_script(order: &InitOrder, program: &Program, marks: &OwnedFd) -> Refusal {
+    match prepare(order, marks) {
+        Ok(()) => execute(program),
+        Err(refusal) => refusal,
+    }
+}
+
+fn prepare(order: &InitOrder, marks: &OwnedFd) -> Result<(), Refusal> {
+    nix::unistd::setsid().map_err(|error| Refusal::os("make a session", error))?;
+    // The kernel shall choose the script before init when memory is short; where it refuses, nothing is lost.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "100");
+    default_signals().map_err(|error| Refusal::os("reset signals", error))?;
+    duplicate(marks, MARK_FD).map_err(|error| Refusal::os("pass a descriptor", error))?;
+    let entered = nix::unistd::chdir(order.workdir.as_str());
+    become_user(order)?;
+    // The directory may be open to the user alone, or to root alone: either is enough.
+    entered
+        .or_else(|_| nix::unistd::chdir(order.workdir.as_str()))
+        .map_err(|error| Refusal::os(&format!("enter the working directory `{}`", order.workdir), error))?;
+    nix::sys::prctl::set_no_new_privs().map_err(|error| Refusal::os("give up privileges", error))?;
+    load_filter(&order.seccomp).map_err(|error| Refusal::os("load the system call filter", error))
+}
+
+/// Undoes what the Rust runtime and init changed.
+fn default_signals() -> nix::Result<()> {
+    // SAFETY: the default action runs no code of ours.
+    #[allow(unsafe_code)]
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    SigSet::empty().thread_set_mask()
+}
+
+fn duplicate(from: &OwnedFd, to: i32) -> nix::Result<()> {
+    // SAFETY: plain numbers; `to` is not owned by any object of this process.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::dup2(from.as_raw_fd(), to) };
+    Errno::result(result).map(drop)
+}
+
+fn become_user(order: &InitOrder) -> Result<(), Refusal> {
+    let groups: Vec<Gid> = order.groups.iter().copied().map(Gid::from_raw).collect();
+    match nix::unistd::setgroups(&groups) {
+        // Without mapped groups (a user namespace with one id) the kernel forbids the call; no group is wanted either.
+        Err(_) if groups.is_empty() => {}
+        result => result.map_err(|error| Refusal::os("set the user's groups", error))?,
+    }
+    nix::unistd::setgid(Gid::from_raw(order.gid))
+        .and_then(|()| nix::unistd::setuid(Uid::from_raw(order.uid)))
+        .map_err(|error| Refusal::os(&format!("become user {}:{}", order.uid, order.gid), error))
+}
+
+/// Loads a BPF program given as the bytes of a `sock_filter` array; an empty one is no filter.
+fn load_filter(bytes: &[u8]) -> nix::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let mut filter: Vec<libc::sock_filter> = bytes
+        .chunks_exact(8)
+        .map(|b| libc::sock_filter {
+            code: u16::from_ne_bytes([b[0], b[1]]),
+            jt: b[2],
+            jf: b[3],
+            k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+        })
+        .collect();
+    let len = u16::try_from(filter.len()).map_err(|_| Errno::E2BIG)?;
+    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+    // SAFETY: `program` points to `len` instructions that live until the call returns; the kernel copies and checks them.
+    #[allow(unsafe_code)]
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&program))
+    };
+    Errno::result(result).map(drop)
+}
+
+fn execute(program: &Program) -> Refusal {
+    let mut last = None;
+    for candidate in &program.candidates {
+        let Err(error) = nix::unistd::execve(candidate, &program.argv, &program.env);
+        if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
+            last = Some((candidate, error));
+        }
+    }
+    let Some((candidate, error)) = last else {
+        return Refusal { why: program.missing.clone(), exit_code: NOT_FOUND };
+    };
+    Refusal::os(&format!("run `{}`", OsStr::from_bytes(candidate.as_bytes()).display()), error)
+}
+
+/// Sends a refusal from the child to its parent: the exit code as one byte, then the words.
+fn tell(pipe: OwnedFd, refusal: &Refusal) {
+    let mut bytes = vec![u8::try_from(refusal.exit_code).unwrap_or(u8::MAX)];
+    bytes.extend_from_slice(refusal.why.as_bytes());
+    // If it cannot be told, the exit code still says that it failed.
+    let _ = File::from(pipe).write_all(&bytes);
+}
+
+/// Waits until the child has executed its program (the pipe closes) or has told why not.
+fn hear(pipe: OwnedFd) -> Option<Refusal> {
+    let mut bytes = Vec::new();
+    let read = File::from(pipe).read_to_end(&mut bytes);
+    let (code, why) = bytes.split_first()?;
+    let why = String::from_utf8_lossy(why).into_owned();
+    read.ok().map(|_| Refusal { why, exit_code: i32::from(*code) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, env: &[&str], expected: &[&str]) {
+        let env: Vec<String> = env.iter().map(ToString::to_string).collect();
+        assert_eq!(search(name, &env), expected);
+    }
+
+    #[test]
+    fn programs_are_searched_in_the_path() {
+        check("/bin/x", &["PATH=/a"], &["/bin/x"]);
+        check("./x", &["PATH=/a"], &["./x"]);
+        check("x", &["PATH=/a:/b"], &["/a/x", "/b/x"]);
+        check("x", &["PATH=/a", "PATH=/b"], &["/b/x"]);
+        check("x", &["PATH=:/b"], &["./x", "/b/x"]);
+    }
+
+    #[test]
+    fn text_with_nul_is_refused() {
+        assert!(c_strings(&["a\0b".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_refusal_crosses_the_pipe() {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        let refusal = Refusal { why: "no".to_owned(), exit_code: NOT_FOUND };
+        tell(write, &refusal);
+        assert_eq!(hear(read), Some(refusal));
+    }
+}
