@@ -1,0 +1,114 @@
+//! What an administrator can set: a TOML file, the environment above it, defaults below it.
+//!
+//! It reads text and gives values; it opens no file but the one it is told and knows no path of its own.
+mod read;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use read::{ConfigError, load};
+
+/// The documented defaults, as `--print-config` shows them.
+pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
+
+/// All settings of a server. What each means is written in [`DEFAULT_TOML`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// `127.0.0.1:PORT` or `unix:/path`.
+    pub listen: String,
+    /// Data directory; empty is the user's default.
+    pub data_dir: PathBuf,
+    /// More accepted `Host` names.
+    pub allowed_hosts: Vec<String>,
+    /// Filter of the server's own log.
+    pub log: String,
+    /// Threads that serve requests.
+    pub threads: usize,
+    /// Organization made at the first start.
+    pub organization: String,
+    /// Project made at the first start.
+    pub project: String,
+    /// Name of the local cluster.
+    pub cluster: String,
+    /// Name of the local node; empty is the host name.
+    pub node: String,
+    /// Whether `host://` is allowed.
+    pub allow_host_image: bool,
+    /// Roots of `hostpath` mounts.
+    pub hostpath_roots: Vec<String>,
+    /// Registries without TLS.
+    pub insecure_registries: Vec<String>,
+    /// Cores kept back.
+    pub reserve_cpu: String,
+    /// Memory kept back.
+    pub reserve_memory: String,
+    /// Time between SIGTERM and the kill.
+    pub grace: String,
+    /// Agent program; empty is this one.
+    pub agent: PathBuf,
+    /// Preset used when none is named.
+    pub default_preset: String,
+    /// Presets; empty makes them from the machine.
+    pub presets: Vec<PresetConfig>,
+}
+
+/// One preset as written in the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresetConfig {
+    /// Name.
+    pub name: String,
+    /// Cores.
+    pub cpu: String,
+    /// Memory.
+    pub memory: String,
+    /// GPUs.
+    #[serde(default)]
+    pub gpus: u32,
+    /// Product that the GPUs must match.
+    #[serde(default)]
+    pub gpu_type: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+            data_dir: PathBuf::new(),
+            allowed_hosts: Vec::new(),
+            log: "info".to_owned(),
+            threads: 2,
+            organization: "default".to_owned(),
+            project: "default".to_owned(),
+            cluster: "local".to_owned(),
+            node: String::new(),
+            allow_host_image: true,
+            hostpath_roots: Vec::new(),
+            insecure_registries: Vec::new(),
+            reserve_cpu: "0".to_owned(),
+            reserve_memory: "512M".to_owned(),
+            grace: "30s".to_owned(),
+            agent: PathBuf::new(),
+            default_preset: String::new(),
+            presets: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// The documented file with this configuration's values in it: what `--print-config` prints.
+    pub fn documented(&self) -> String {
+        let values = toml::Table::try_from(self).unwrap_or_default();
+        let mut text = String::new();
+        for line in DEFAULT_TOML.lines() {
+            let value = line.split_once(" = ").filter(|_| !line.starts_with('#')).and_then(|(key, _)| {
+                let value = values.get(key)?;
+                Some(format!("{key} = {value}"))
+            });
+            text.push_str(value.as_deref().unwrap_or(line));
+            text.push('\n');
+        }
+        text
+    }
+}

@@ -1,0 +1,206 @@
+//! Rows of names: organizations, projects, artifacts with their history, output files of runs.
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use vessl_core::plan::RunId;
+use vessl_core::wire::NameView;
+
+use super::runs::{Export, StoredRun, moment, nanos};
+use super::{Result, Store, StoreError};
+
+/// One tree that a run left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Export path in the container.
+    pub path: String,
+    /// Hash of the tree.
+    pub manifest: String,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Files in it.
+    pub files: u64,
+}
+
+/// One version of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// From 1.
+    pub version: u64,
+    /// Hash of the tree.
+    pub manifest: String,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Files in it.
+    pub files: u64,
+    /// The run that made it.
+    pub run: Option<RunId>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+impl Store {
+    /// Makes organization and project if they are not there.
+    pub async fn ensure_project(&self, organization: String, project: String, at: Timestamp) -> Result<()> {
+        self.write(move |db| {
+            db.execute("INSERT OR IGNORE INTO organizations VALUES (?1, ?2)", params![organization, nanos(at)])?;
+            let sql = "INSERT OR IGNORE INTO projects VALUES (?1, ?2, ?3)";
+            db.execute(sql, params![organization, project, nanos(at)])?;
+            Ok(())
+        })
+        .await?;
+        self.names_changed();
+        Ok(())
+    }
+
+    /// Makes an organization; answers false if it was there.
+    pub async fn add_organization(&self, name: String, at: Timestamp) -> Result<bool> {
+        let sql = "INSERT OR IGNORE INTO organizations VALUES (?1, ?2)";
+        let added = self.write(move |db| Ok(db.execute(sql, params![name, nanos(at)])?)).await?;
+        self.names_changed();
+        Ok(added > 0)
+    }
+
+    /// Makes a project of an existing organization; answers false if it was there.
+    pub async fn add_project(&self, organization: String, name: String, at: Timestamp) -> Result<bool> {
+        let sql = "INSERT OR IGNORE INTO projects VALUES (?1, ?2, ?3)";
+        let added = self.write(move |db| Ok(db.execute(sql, params![organization, name, nanos(at)])?)).await?;
+        self.names_changed();
+        Ok(added > 0)
+    }
+
+    /// All organizations by name.
+    pub async fn organizations(&self) -> Result<Vec<NameView>> {
+        self.read(|db| {
+            let mut rows = db.prepare_cached("SELECT name, created_at FROM organizations ORDER BY name")?;
+            Ok(rows.query_map([], name_view)?.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// All projects of an organization by name.
+    pub async fn projects(&self, organization: String) -> Result<Vec<NameView>> {
+        self.read(move |db| {
+            let sql = "SELECT name, created_at FROM projects WHERE organization = ?1 ORDER BY name";
+            let mut rows = db.prepare_cached(sql)?;
+            Ok(rows.query_map([organization], name_view)?.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// Newest manifest of each of these artifacts that exists, by `organization/project/name`.
+    pub async fn newest(&self, wanted: Vec<[String; 3]>) -> Result<BTreeMap<String, String>> {
+        self.read(move |db| {
+            let sql = "SELECT manifest FROM artifacts WHERE organization = ?1 AND project = ?2 AND name = ?3
+                       ORDER BY version DESC LIMIT 1";
+            let mut row = db.prepare_cached(sql)?;
+            let mut found = BTreeMap::new();
+            for name in wanted {
+                if let Some(manifest) = row.query_row(params_of(&name), |row| row.get(0)).optional()? {
+                    found.insert(name.join("/"), manifest);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Names of a project's artifacts.
+    pub async fn artifacts(&self, organization: String, project: String) -> Result<Vec<String>> {
+        self.read(move |db| {
+            let sql = "SELECT DISTINCT name FROM artifacts WHERE organization = ?1 AND project = ?2 ORDER BY name";
+            let mut rows = db.prepare_cached(sql)?;
+            let found = rows.query_map(params![organization, project], |row| row.get(0))?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// History of one artifact, newest first.
+    pub async fn versions(&self, name: [String; 3]) -> Result<Vec<Version>> {
+        self.read(move |db| {
+            let sql = "SELECT version, manifest, bytes, files, run, created_at FROM artifacts
+                       WHERE organization = ?1 AND project = ?2 AND name = ?3 ORDER BY version DESC";
+            let mut rows = db.prepare_cached(sql)?;
+            Ok(rows.query_map(params_of(&name), version)?.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// Trees that a run left, by path.
+    pub async fn outputs(&self, run: RunId) -> Result<Vec<Output>> {
+        self.read(move |db| {
+            let sql = "SELECT path, manifest, bytes, files FROM outputs WHERE run = ?1 ORDER BY path";
+            let mut rows = db.prepare_cached(sql)?;
+            let found = rows.query_map([run.0], |row| {
+                Ok(Output { path: row.get(0)?, manifest: row.get(1)?, bytes: row.get(2)?, files: row.get(3)? })
+            })?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+}
+
+/// Registers one export inside the transaction of its verdict: the run's tree, and the next version of an artifact.
+pub(super) fn put_export(db: &Connection, stored: &StoredRun, export: &Export) -> Result<()> {
+    let (bytes, files) = (export.bytes, export.files);
+    db.prepare_cached(
+        "INSERT INTO outputs (run, path, manifest, bytes, files) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![stored.id().0, export.path, export.manifest, bytes, files])?;
+    let Some([organization, project, name]) = &export.artifact else { return Ok(()) };
+    db.prepare_cached(
+        "INSERT INTO artifacts (organization, project, name, version, manifest, bytes, files, run, created_at)
+         SELECT ?1, ?2, ?3, coalesce(max(version), 0) + 1, ?4, ?5, ?6, ?7, ?8 FROM artifacts
+         WHERE organization = ?1 AND project = ?2 AND name = ?3",
+    )?
+    .execute(params![
+        organization,
+        project,
+        name,
+        export.manifest,
+        bytes,
+        files,
+        stored.id().0,
+        nanos(stored.doc.decided_at)
+    ])?;
+    Ok(())
+}
+
+fn params_of(name: &[String; 3]) -> [&str; 3] {
+    [&name[0], &name[1], &name[2]]
+}
+
+fn name_view(row: &Row<'_>) -> rusqlite::Result<NameView> {
+    Ok(NameView { name: row.get(0)?, created_at: moment(row.get(1)?) })
+}
+
+fn version(row: &Row<'_>) -> rusqlite::Result<Version> {
+    let run: Option<u64> = row.get(4)?;
+    Ok(Version {
+        version: row.get(0)?,
+        manifest: row.get(1)?,
+        bytes: row.get(2)?,
+        files: row.get(3)?,
+        run: run.map(RunId),
+        created_at: moment(row.get(5)?),
+    })
+}
+
+/// Refuses a name that cannot stand in a URL path or a reference.
+pub fn check_name(what: &'static str, name: &str) -> std::result::Result<(), String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let starts = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    if starts && name.len() <= 100 && name.chars().all(fine) {
+        return Ok(());
+    }
+    Err(format!(
+        "the {what} name `{}` is not usable: it must be 1-100 letters, digits, `-`, `_` or `.`, and start with a letter or digit",
+        name.chars().take(120).collect::<String>().escape_debug()
+    ))
+}
+
+/// The error for a name that is not there.
+pub fn missing(what: &'static str, name: &str) -> StoreError {
+    StoreError::Missing { what, name: name.to_owned() }
+}

@@ -1,0 +1,416 @@
+//! Rows of runs: insert, load, page through, save guarded by revision, delete. It holds no rule about runs.
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+use vessl_core::plan::{Amounts, Plan, RunId};
+use vessl_core::record::Transfer;
+use vessl_core::run::{Run, Status};
+use vessl_core::wire::StatusChange;
+
+use super::names::put_export;
+use super::{Result, Store, StoreError};
+
+/// One run with everything that changes during its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRun {
+    /// Grows by one with every save; a save names the one it loaded.
+    pub revision: u64,
+    /// Organization.
+    pub organization: String,
+    /// Project.
+    pub project: String,
+    /// Name.
+    pub name: String,
+    /// Description.
+    pub description: Option<String>,
+    /// The rest.
+    pub doc: Doc,
+}
+
+impl StoredRun {
+    /// Identity.
+    pub fn id(&self) -> RunId {
+        self.doc.run.id
+    }
+    /// Status word last stored.
+    pub fn status(&self) -> Status {
+        self.doc.history.last().map_or(Status::Queued, |change| change.status)
+    }
+}
+
+/// What the `doc` column holds as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doc {
+    /// State as the rules see it.
+    pub run: Run,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// `batch` or `interactive`.
+    pub kind: String,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// Cluster.
+    pub cluster: String,
+    /// Preset.
+    pub preset: Option<String>,
+    /// Amounts.
+    pub resources: Amounts,
+    /// Image as written.
+    pub image: String,
+    /// Why the run is where it is.
+    pub why: String,
+    /// When that was decided.
+    pub decided_at: Timestamp,
+    /// Last event of this attempt's agent that was taken over.
+    pub agent_seq: u64,
+    /// Last event of the run.
+    pub seq: u64,
+    /// Every change of status, oldest first, never empty.
+    pub history: Vec<StatusChange>,
+    /// Results of the imports.
+    pub imports: Vec<Transfer>,
+    /// Results of the exports.
+    pub exports: Vec<Transfer>,
+}
+
+/// A run to be inserted.
+#[derive(Debug)]
+pub struct NewRun {
+    /// The run at revision 1.
+    pub stored: StoredRun,
+    /// Its plan.
+    pub plan: Plan,
+    /// Canonical run file without secret values.
+    pub yaml: String,
+    /// Sealed literal secrets by key.
+    pub sealed: Vec<(String, Vec<u8>)>,
+    /// Idempotency key and digest of the submit.
+    pub key: Option<(String, Vec<u8>)>,
+}
+
+/// What became of an insert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is stored.
+    New,
+    /// The same submit was stored before as this run.
+    Repeat(RunId),
+    /// Another submit used the key for this run.
+    KeyTaken(RunId),
+}
+
+/// One event of a run's stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// From 1, without gaps.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// `status`, `image`, `imported`, `exported`, `item`.
+    pub kind: String,
+    /// The new status, for `status`.
+    pub status: Option<Status>,
+    /// In words.
+    pub message: String,
+}
+
+/// A named result to be registered together with a verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// Export path in the container.
+    pub path: String,
+    /// Hash of the tree.
+    pub manifest: String,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Files in it.
+    pub files: u64,
+    /// The artifact it becomes the next version of; `None` for the run's own output files.
+    pub artifact: Option<[String; 3]>,
+}
+
+/// What is written in one save.
+#[derive(Debug)]
+pub struct Save {
+    /// The run with the revision that was loaded.
+    pub stored: StoredRun,
+    /// Whether a driver still has work to do.
+    pub unfinished: bool,
+    /// New events, numbered on from what was loaded.
+    pub events: Vec<StoredEvent>,
+    /// Results to be registered.
+    pub exports: Vec<Export>,
+}
+
+/// Which runs a page shows; newest first.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Organization.
+    pub organization: String,
+    /// Project.
+    pub project: String,
+    /// Only this status.
+    pub status: Option<Status>,
+    /// Only if name or description contain it, in any case.
+    pub keyword: Option<String>,
+    /// Only ids below this one.
+    pub before: Option<u64>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+impl Store {
+    /// Inserts a run with its first event, unless its idempotency key was used before.
+    pub async fn insert_run(&self, new: NewRun) -> Result<Inserted> {
+        self.write(move |db| insert(db, &new)).await
+    }
+
+    /// Loads one run.
+    pub async fn run(&self, id: RunId) -> Result<Option<StoredRun>> {
+        self.read(move |db| load(db, id)).await
+    }
+
+    /// The run that was submitted with this key, with its digest.
+    pub async fn run_by_key(&self, place: [String; 2], key: String) -> Result<Option<(RunId, Vec<u8>)>> {
+        self.read(move |db| by_key(db, &place, &key)).await
+    }
+
+    /// The plan and the canonical run file.
+    pub async fn run_texts(&self, id: RunId) -> Result<Option<(Plan, String)>> {
+        self.read(move |db| texts(db, id)).await
+    }
+
+    /// One page of runs, newest first.
+    pub async fn page(&self, page: Page) -> Result<Vec<StoredRun>> {
+        self.read(move |db| list(db, &page)).await
+    }
+
+    /// Every run that a driver has work for, oldest first.
+    pub async fn unfinished(&self) -> Result<Vec<StoredRun>> {
+        self.read(|db| {
+            let mut rows = db.prepare_cached(&format!("{SELECT} WHERE unfinished = 1 ORDER BY id"))?;
+            rows.query_and_then([], from_row)?.collect()
+        })
+        .await
+    }
+
+    /// Saves what a driver or a request decided, if nobody saved in between. Answers the new revision.
+    pub async fn save_run(&self, save: Save) -> Result<u64> {
+        self.write(move |db| update(db, &save)).await
+    }
+
+    /// Events after `after`, oldest first, at most `limit`.
+    pub async fn events(&self, id: RunId, after: u64, limit: u32) -> Result<Vec<StoredEvent>> {
+        self.read(move |db| events(db, id, after, limit)).await
+    }
+
+    /// Sealed literal secrets of a run by key.
+    pub async fn run_secrets(&self, id: RunId) -> Result<BTreeMap<String, Vec<u8>>> {
+        self.read(move |db| {
+            let mut rows = db.prepare_cached("SELECT name, sealed FROM run_secrets WHERE run = ?1")?;
+            let found = rows.query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// Deletes a run that no driver works for, with everything stored for it.
+    pub async fn delete_run(&self, id: RunId, revision: u64) -> Result<()> {
+        self.write(move |db| {
+            let sql = "DELETE FROM runs WHERE id = ?1 AND revision = ?2 AND unfinished = 0";
+            match db.prepare_cached(sql)?.execute(params![id.0, revision])? {
+                0 => Err(StoreError::Stale(id)),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+}
+
+const SELECT: &str = "SELECT revision, organization, project, name, description, doc FROM runs";
+
+fn insert(db: &Connection, new: &NewRun) -> Result<Inserted> {
+    let (stored, id) = (&new.stored, new.stored.id());
+    let place = [stored.organization.clone(), stored.project.clone()];
+    if let Some((key, digest)) = &new.key
+        && let Some((earlier, found)) = by_key(db, &place, key)?
+    {
+        return Ok(if found == *digest { Inserted::Repeat(earlier) } else { Inserted::KeyTaken(earlier) });
+    }
+    db.prepare_cached(
+        "INSERT INTO runs (id, organization, project, revision, status, unfinished, name, description, doc,
+         idempotency_key, submit_digest) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10)",
+    )?
+    .execute(params![
+        id.0,
+        stored.organization,
+        stored.project,
+        stored.revision,
+        word(stored.status()),
+        stored.name,
+        stored.description,
+        to_json("run", &stored.doc)?,
+        new.key.as_ref().map(|key| &key.0),
+        new.key.as_ref().map(|key| &key.1),
+    ])?;
+    db.prepare_cached("INSERT INTO run_texts (run, plan, yaml) VALUES (?1, ?2, ?3)")?.execute(params![
+        id.0,
+        to_json("plan", &new.plan)?,
+        new.yaml
+    ])?;
+    for (name, sealed) in &new.sealed {
+        db.prepare_cached("INSERT INTO run_secrets (run, name, sealed) VALUES (?1, ?2, ?3)")?
+            .execute(params![id.0, name, sealed])?;
+    }
+    let first = StoredEvent {
+        seq: stored.doc.seq,
+        at: stored.doc.created_at,
+        kind: "status".to_owned(),
+        status: Some(stored.status()),
+        message: stored.doc.why.clone(),
+    };
+    put_event(db, id, &first)?;
+    Ok(Inserted::New)
+}
+
+fn by_key(db: &Connection, place: &[String; 2], key: &str) -> Result<Option<(RunId, Vec<u8>)>> {
+    let sql = "SELECT id, submit_digest FROM runs WHERE organization = ?1 AND project = ?2 AND idempotency_key = ?3";
+    let mut row = db.prepare_cached(sql)?;
+    let found = row.query_row(params![place[0], place[1], key], |row| Ok((RunId(row.get(0)?), row.get(1)?)));
+    Ok(found.optional()?)
+}
+
+fn load(db: &Connection, id: RunId) -> Result<Option<StoredRun>> {
+    let mut rows = db.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
+    rows.query_and_then([id.0], from_row)?.next().transpose()
+}
+
+fn texts(db: &Connection, id: RunId) -> Result<Option<(Plan, String)>> {
+    let mut row = db.prepare_cached("SELECT plan, yaml FROM run_texts WHERE run = ?1")?;
+    let found: Option<(String, String)> =
+        row.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    found.map(|(plan, yaml)| Ok((from_json("plan", &plan)?, yaml))).transpose()
+}
+
+fn list(db: &Connection, page: &Page) -> Result<Vec<StoredRun>> {
+    let by_status = if page.status.is_some() { "AND status = ?3" } else { "AND ?3 IS NULL" };
+    let sql = format!(
+        "{SELECT} WHERE organization = ?1 AND project = ?2 {by_status} AND id < ?4
+         AND (?5 IS NULL OR instr(lower(name), ?5) > 0 OR instr(lower(coalesce(description, '')), ?5) > 0)
+         ORDER BY id DESC LIMIT ?6"
+    );
+    let before = page.before.and_then(|id| i64::try_from(id).ok()).unwrap_or(i64::MAX);
+    let keyword = page.keyword.as_ref().map(|word| word.to_ascii_lowercase());
+    let mut rows = db.prepare_cached(&sql)?;
+    let status = page.status.map(word);
+    rows.query_and_then(
+        params![page.organization, page.project, status, before, keyword, page.limit],
+        from_row,
+    )?
+    .collect()
+}
+
+fn update(db: &Connection, save: &Save) -> Result<u64> {
+    let stored = &save.stored;
+    let changed = db
+        .prepare_cached(
+            "UPDATE runs SET revision = revision + 1, status = ?3, unfinished = ?4, name = ?5, description = ?6,
+             doc = ?7 WHERE id = ?1 AND revision = ?2",
+        )?
+        .execute(params![
+            stored.id().0,
+            stored.revision,
+            word(stored.status()),
+            save.unfinished,
+            stored.name,
+            stored.description,
+            to_json("run", &stored.doc)?,
+        ])?;
+    if changed == 0 {
+        return Err(StoreError::Stale(stored.id()));
+    }
+    for event in &save.events {
+        put_event(db, stored.id(), event)?;
+    }
+    for export in &save.exports {
+        put_export(db, stored, export)?;
+    }
+    Ok(stored.revision + 1)
+}
+
+fn put_event(db: &Connection, id: RunId, event: &StoredEvent) -> Result<()> {
+    let sql = "INSERT INTO run_events (run, seq, at, kind, status, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    db.prepare_cached(sql)?.execute(params![
+        id.0,
+        event.seq,
+        nanos(event.at),
+        event.kind,
+        event.status.map(word),
+        event.message
+    ])?;
+    Ok(())
+}
+
+fn events(db: &Connection, id: RunId, after: u64, limit: u32) -> Result<Vec<StoredEvent>> {
+    let sql = "SELECT seq, at, kind, status, message FROM run_events WHERE run = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+    let mut rows = db.prepare_cached(sql)?;
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    rows.query_and_then(params![id.0, after, limit], |row| {
+        let status: Option<String> = row.get(3)?;
+        Ok(StoredEvent {
+            seq: row.get(0)?,
+            at: moment(row.get(1)?),
+            kind: row.get(2)?,
+            status: status.map(|word| from_json("status", &format!("\"{word}\""))).transpose()?,
+            message: row.get(4)?,
+        })
+    })?
+    .collect()
+}
+
+fn from_row(row: &Row<'_>) -> Result<StoredRun> {
+    let doc: String = row.get(5)?;
+    Ok(StoredRun {
+        revision: row.get(0)?,
+        organization: row.get(1)?,
+        project: row.get(2)?,
+        name: row.get(3)?,
+        description: row.get(4)?,
+        doc: from_json("run", &doc)?,
+    })
+}
+
+/// The status as the column holds it.
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Queued => "queued",
+        Status::Pending => "pending",
+        Status::Initializing => "initializing",
+        Status::Running => "running",
+        Status::Idle => "idle",
+        Status::Stopping => "stopping",
+        Status::Completed => "completed",
+        Status::Failed => "failed",
+        Status::Terminated => "terminated",
+    }
+}
+
+fn to_json(what: &'static str, value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|source| StoreError::Unreadable { what, source })
+}
+
+fn from_json<'a, T: Deserialize<'a>>(what: &'static str, text: &'a str) -> Result<T> {
+    serde_json::from_str(text).map_err(|source| StoreError::Unreadable { what, source })
+}
+
+/// Nanoseconds since 1970, as every time column holds it.
+pub(super) fn nanos(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// The time of a column.
+pub(super) fn moment(nanos: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
+}

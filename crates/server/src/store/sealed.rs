@@ -1,0 +1,116 @@
+//! Rows of stored secrets and credentials. Values enter and leave sealed; this module has no key.
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use vessl_core::wire::SecretView;
+
+use super::runs::{moment, nanos};
+use super::{Result, Store};
+
+/// The two lists of stored values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Values for `env`.
+    Secret,
+    /// Logins for registries and git.
+    Credential,
+}
+
+impl Class {
+    /// The word of the column and of messages.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Credential => "credential",
+        }
+    }
+}
+
+/// A row to be stored.
+#[derive(Debug)]
+pub struct NewSealed {
+    /// Organization.
+    pub organization: String,
+    /// Which list.
+    pub class: Class,
+    /// What people see.
+    pub view: SecretView,
+    /// The sealed value.
+    pub sealed: Vec<u8>,
+}
+
+/// A row read back to be opened.
+#[derive(Debug)]
+pub struct Sealed {
+    /// `secret`, `registry` or `git`.
+    pub kind: String,
+    /// User name, for a credential.
+    pub username: Option<String>,
+    /// The sealed value.
+    pub sealed: Vec<u8>,
+}
+
+impl Store {
+    /// Stores a value under its name; an existing one is replaced.
+    pub async fn put_sealed(&self, new: NewSealed) -> Result<()> {
+        self.write(move |db| put(db, &new)).await?;
+        self.names_changed();
+        Ok(())
+    }
+
+    /// Names of one list.
+    pub async fn sealed_names(&self, organization: String, class: Class) -> Result<Vec<SecretView>> {
+        self.read(move |db| {
+            let sql = "SELECT name, kind, username, created_at FROM secrets
+                       WHERE organization = ?1 AND class = ?2 ORDER BY name";
+            let mut rows = db.prepare_cached(sql)?;
+            let found = rows.query_map(params![organization, class.word()], |row| {
+                let at: i64 = row.get(3)?;
+                let created_at: Timestamp = moment(at);
+                Ok(SecretView { name: row.get(0)?, kind: row.get(1)?, username: row.get(2)?, created_at })
+            })?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// One sealed value.
+    pub async fn sealed(&self, organization: String, class: Class, name: String) -> Result<Option<Sealed>> {
+        self.read(move |db| {
+            let sql = "SELECT kind, username, sealed FROM secrets
+                       WHERE organization = ?1 AND class = ?2 AND name = ?3";
+            let mut row = db.prepare_cached(sql)?;
+            let found = row.query_row(params![organization, class.word(), name], |row| {
+                Ok(Sealed { kind: row.get(0)?, username: row.get(1)?, sealed: row.get(2)? })
+            });
+            Ok(found.optional()?)
+        })
+        .await
+    }
+
+    /// Forgets one value; answers whether it was there.
+    pub async fn delete_sealed(&self, organization: String, class: Class, name: String) -> Result<bool> {
+        let sql = "DELETE FROM secrets WHERE organization = ?1 AND class = ?2 AND name = ?3";
+        let gone =
+            self.write(move |db| Ok(db.execute(sql, params![organization, class.word(), name])?)).await?;
+        self.names_changed();
+        Ok(gone > 0)
+    }
+}
+
+fn put(db: &Connection, new: &NewSealed) -> Result<()> {
+    let view = &new.view;
+    db.execute(
+        "INSERT OR REPLACE INTO secrets (organization, class, name, kind, username, sealed, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            new.organization,
+            new.class.word(),
+            view.name,
+            view.kind,
+            view.username,
+            new.sealed,
+            nanos(view.created_at)
+        ],
+    )?;
+    Ok(())
+}
