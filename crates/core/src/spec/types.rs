@@ -1,0 +1,327 @@
+//! What a run file says, as types. They know nothing of YAML, places or old spellings.
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::ContainerPath;
+use crate::units::{Cpu, Memory, Span};
+
+/// One run file, after every old spelling was rewritten to the modern one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Spec {
+    /// Name of the run, 1–253 characters of any text. Not unique.
+    pub name: String,
+    /// Free text shown in lists.
+    pub description: Option<String>,
+    /// Free words to find runs by.
+    pub tags: Vec<String>,
+    /// Where the run may be placed and what it needs.
+    pub resources: Resources,
+    /// The container image.
+    pub image: Image,
+    /// Container path → source copied in before the first command. Sorted, so parents come before children.
+    pub import: BTreeMap<ContainerPath, Import>,
+    /// Container path → source attached live.
+    pub mount: BTreeMap<ContainerPath, Mount>,
+    /// Container path → target written after the commands.
+    pub export: BTreeMap<ContainerPath, Export>,
+    /// Commands, run in order in one shell.
+    pub run: Vec<Item>,
+    /// Presence makes the run interactive.
+    pub interactive: Option<Interactive>,
+    /// Ports that are reachable while the run is running.
+    pub ports: Vec<Port>,
+    /// Environment variables in file order.
+    pub env: IndexMap<String, EnvValue>,
+    /// Kubernetes service account; `""` means none.
+    pub service_account_name: Option<String>,
+    /// After the commands the container stays (status `idle`) until it is terminated.
+    pub termination_protection: bool,
+}
+
+/// `resources`: placement and size.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Resources {
+    /// Cluster name; absent means the default cluster.
+    pub cluster: Option<String>,
+    /// Candidate nodes, any of them; empty means every node.
+    pub node_names: Vec<String>,
+    /// Name of a resource preset of the cluster.
+    pub preset: Option<String>,
+    /// Amounts asked for.
+    pub requests: Option<Requests>,
+    /// May run on capacity that can be taken away.
+    pub spot: bool,
+}
+
+/// `resources.requests`: amounts asked for. A missing amount is not constrained by the author.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Requests {
+    /// Cores.
+    pub cpu: Option<Cpu>,
+    /// Bytes.
+    pub memory: Option<Memory>,
+    /// Bytes of local disk (D0 `disk`).
+    pub disk: Option<Memory>,
+    /// Whole GPUs.
+    #[serde(rename = "nvidia.com/gpu")]
+    pub gpu: Option<GpuRequest>,
+    /// MIG slices.
+    #[serde(rename = "nvidia.com/mig")]
+    pub mig: Option<GpuRequest>,
+}
+
+/// GPUs of one product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct GpuRequest {
+    /// Matched by token against the product name, case-insensitively; `None` (also written `""` or `any`) means any.
+    pub device_type: Option<String>,
+    /// How many, at least 1.
+    pub quantity: u32,
+    /// MIG profile such as `1g.10gb`.
+    pub mig_resource_type: Option<String>,
+}
+
+/// `image`: what the container is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Image {
+    /// `registry/repo:tag@digest`, a Docker Hub short name, `oci:///path[:tag]` or `host://`.
+    pub url: String,
+    /// Name of a stored registry credential.
+    pub credential_name: Option<String>,
+}
+
+/// What an `import` path is filled from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Import {
+    /// A git repository.
+    Git(Git),
+    /// A stored dataset.
+    Dataset(Dataset),
+    /// A stored model; the number is required.
+    Model(Model),
+    /// A stored artifact.
+    Artifact(ArtifactRef),
+    /// An S3 prefix.
+    S3(S3),
+    /// A Google Cloud Storage prefix.
+    Gs(Gs),
+    /// A Hugging Face repository.
+    Hf(Hf),
+    /// A named storage volume.
+    Volume(Volume),
+}
+
+/// What a `mount` path shows, and whether it may be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Mount {
+    /// The thing mounted.
+    pub source: MountSource,
+    /// Default true.
+    pub readonly: bool,
+}
+
+/// Sources that can be mounted live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountSource {
+    /// A stored dataset, always read-only.
+    Dataset(Dataset),
+    /// A file or directory of the node.
+    Hostpath(Hostpath),
+    /// An NFS export.
+    Nfs(Nfs),
+    /// A named storage volume.
+    Volume(Volume),
+}
+
+/// Where an `export` path goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Export {
+    /// The run's own output files (bare `vessl-artifact://`).
+    Output,
+    /// A named artifact.
+    Artifact(ArtifactRef),
+    /// A dataset; files are added or overwritten.
+    Dataset(Dataset),
+    /// The next number of a model repository (`number` is `None`).
+    Model(Model),
+    /// An S3 prefix.
+    S3(S3),
+    /// A Google Cloud Storage prefix.
+    Gs(Gs),
+    /// A named storage volume; without a volume name a new one is made.
+    Volume(Volume),
+}
+
+/// A git source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Git {
+    /// Normalised clone URL: `https://…`, `ssh://…`, `user@host:path` or `file:///…`. No scheme and `git://` are https.
+    pub url: String,
+    /// Branch, tag or commit; absent means the remote's default branch.
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    /// Name of a stored git credential.
+    pub credential_name: Option<String>,
+}
+
+/// A dataset by organization and name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Dataset {
+    /// Organization.
+    pub organization_name: String,
+    /// Dataset.
+    pub dataset_name: String,
+}
+
+/// A model repository, on import with its number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Model {
+    /// Organization.
+    pub organization_name: String,
+    /// Repository.
+    pub model_repository_name: String,
+    /// Version; required on import, absent on export.
+    pub model_number: Option<u64>,
+}
+
+/// A named artifact; absent organization and project are the run's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ArtifactRef {
+    /// Organization.
+    pub organization_name: Option<String>,
+    /// Project.
+    pub project_name: Option<String>,
+    /// Artifact.
+    pub name: String,
+}
+
+/// An S3 prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct S3 {
+    /// Bucket.
+    pub bucket: String,
+    /// Key prefix, may be empty.
+    pub prefix: String,
+    /// Endpoint of an S3-compatible store.
+    pub endpoint: Option<String>,
+    /// Region.
+    pub region: Option<String>,
+    /// Name of a stored AWS credential.
+    pub credential_name: Option<String>,
+}
+
+/// A Google Cloud Storage prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Gs {
+    /// Bucket.
+    pub bucket: String,
+    /// Object prefix, may be empty.
+    pub prefix: String,
+    /// Endpoint of a compatible store.
+    pub endpoint: Option<String>,
+    /// Name of a stored Google credential.
+    pub credential_name: Option<String>,
+}
+
+/// A Hugging Face repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Hf {
+    /// `huggingface.co/[datasets/]org/name`.
+    pub url: String,
+    /// Branch, tag or commit.
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    /// Name of a stored token.
+    pub credential_name: Option<String>,
+}
+
+/// A file or directory of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Hostpath {
+    /// Absolute path on the node.
+    pub path: String,
+}
+
+/// An NFS export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Nfs {
+    /// Host name or address.
+    pub server: String,
+    /// Absolute exported path.
+    pub path: String,
+}
+
+/// A named storage and one volume on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Volume {
+    /// Storage.
+    pub storage_name: String,
+    /// Volume; absent on export makes a new one.
+    pub volume_name: Option<String>,
+}
+
+/// One entry of `run`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Item {
+    /// Shell text; absent for a pause between neighbours.
+    pub command: Option<String>,
+    /// Directory the item starts in; absent is the image's working directory.
+    pub workdir: Option<String>,
+    /// Pause after the command, or alone.
+    pub wait: Option<Span>,
+}
+
+/// `interactive`: limits of a session. `None` is unlimited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Interactive {
+    /// Longest time in `running`; `0` is unlimited.
+    pub max_runtime: Option<Span>,
+    /// Longest time without activity.
+    pub idle_timeout: Option<Span>,
+}
+
+/// One exposed port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Port {
+    /// Name; default `port-N`.
+    pub name: String,
+    /// Protocol.
+    #[serde(rename = "type")]
+    pub kind: PortKind,
+    /// 1–65535.
+    pub port: u16,
+}
+
+/// Protocol of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PortKind {
+    /// HTTP with web sockets and streaming.
+    Http,
+    /// Plain TCP.
+    Tcp,
+    /// UDP (D2).
+    Udp,
+}
+
+/// Where the value of an environment variable comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EnvValue {
+    /// The scalar's source text.
+    Text(String),
+    /// A stored secret of this name must exist.
+    Secret(String),
+    /// A value marked `secret: true`: the stored secret called like the text if there is one, else the text itself.
+    Masked(String),
+    /// Must be given at submit (`-e KEY=VALUE`).
+    Inject,
+    /// Must be given at submit and is a secret. This is what [`hide`](crate::spec::hide) leaves of a literal secret.
+    InjectSecret,
+}
