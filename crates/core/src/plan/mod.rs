@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::run::Place;
 use crate::spec::Spec;
 use crate::units::{Cpu, Memory, Span};
 use crate::wire::Problem;
@@ -76,6 +77,9 @@ pub struct Plan {
     pub grace: Span,
     /// Longest time that exports may take after a terminate.
     pub export_limit: Span,
+    /// Where it was placed, with its GPUs. `None` when planned; the server fills it in before an agent gets the plan.
+    #[serde(default)]
+    pub place: Option<Place>,
 }
 
 impl Plan {
