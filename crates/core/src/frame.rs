@@ -68,11 +68,15 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::InitReport;
+    use crate::record::{Ending, InitReport};
 
     #[test]
     fn documents_survive_any_cut() {
-        let sent = [InitReport::Running, InitReport::Item { n: 2 }, InitReport::Ended { exit_code: 7, item: Some(2) }];
+        let sent = [
+            InitReport::Running,
+            InitReport::Item { n: 2 },
+            InitReport::Ended { exit_code: 7, item: Some(2), how: Ending::Item },
+        ];
         let bytes: Vec<u8> = sent.iter().flat_map(|report| encode(report).unwrap()).collect();
         for size in 1..bytes.len() {
             let mut frames = Frames::default();
