@@ -1,0 +1,294 @@
+//! Finding a place in the segments: the end, a position, a line, a moment. Reads block headers of 40 bytes and at the
+//! end one block.
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::frame::{self, BLOCK, BLOCK_HEADER, BlockHeader, Frame, HeaderRead, RECORD_HEADER};
+use super::{LogError, segment_path, segments};
+
+/// A place in the files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Segment.
+    pub(super) number: u32,
+    /// Byte of the segment where a record or a block starts.
+    pub(super) offset: u64,
+    /// Position of the first payload byte wanted.
+    pub(super) position: u64,
+    /// Payload bytes of that record that are not wanted.
+    pub(super) skip: usize,
+}
+
+/// How a log ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tail {
+    pub(super) number: u32,
+    /// End of the last good record in that segment.
+    pub(super) offset: u64,
+    pub(super) position: u64,
+    pub(super) lines: u64,
+    pub(super) at_ns: u64,
+    /// Whether bytes follow the last newline.
+    pub(super) partial: bool,
+    pub(super) finished: bool,
+}
+
+/// One segment open for reading.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) number: u32,
+    pub(super) path: PathBuf,
+    file: File,
+}
+
+impl Segment {
+    /// `Ok(None)` if there is no such segment.
+    pub(super) fn open(dir: &Path, number: u32) -> Result<Option<Self>, LogError> {
+        let path = segment_path(dir, number);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(Self { number, path, file })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(LogError::os("open the log segment", &path)(e)),
+        }
+    }
+
+    /// Number of blocks, the last one possibly short.
+    pub(super) fn blocks(&self) -> Result<u64, LogError> {
+        let meta = self.file.metadata().map_err(LogError::os("read the log segment", &self.path))?;
+        Ok(meta.len().div_ceil(BLOCK as u64))
+    }
+
+    /// Fills `buffer` from `offset` on, as far as the file goes.
+    pub(super) fn read(&self, offset: u64, buffer: &mut Vec<u8>, size: usize) -> Result<(), LogError> {
+        buffer.resize(size, 0);
+        let mut filled = 0;
+        while filled < size {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(LogError::os("read the log segment", &self.path)(e)),
+            }
+        }
+        buffer.truncate(filled);
+        Ok(())
+    }
+
+    /// The header of block `index`, `None` if it is not a good one.
+    pub(super) fn header(&self, index: u64) -> Result<Option<BlockHeader>, LogError> {
+        let mut bytes = Vec::with_capacity(BLOCK_HEADER);
+        self.read(index * BLOCK as u64, &mut bytes, BLOCK_HEADER)?;
+        self.check(&bytes)
+    }
+
+    pub(super) fn check(&self, bytes: &[u8]) -> Result<Option<BlockHeader>, LogError> {
+        match BlockHeader::read(bytes) {
+            HeaderRead::Good(header) => Ok(Some(header)),
+            HeaderRead::Bad => Ok(None),
+            HeaderRead::Newer(version) => Err(LogError::Version { path: self.path.clone(), version }),
+        }
+    }
+
+    /// The first good block in `from..to`.
+    pub(super) fn first_good(&self, from: u64, to: u64) -> Result<Option<(u64, BlockHeader)>, LogError> {
+        for index in from..to {
+            if let Some(header) = self.header(index)? {
+                return Ok(Some((index, header)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last good block in `from..to`.
+    fn last_good(&self, from: u64, to: u64) -> Result<Option<(u64, BlockHeader)>, LogError> {
+        for index in (from..to).rev() {
+            if let Some(header) = self.header(index)? {
+                return Ok(Some((index, header)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last good block for which `before` holds; `before` holds for a first part of the blocks and not for the rest.
+    fn last_before(
+        &self,
+        before: &dyn Fn(&BlockHeader) -> bool,
+    ) -> Result<Option<(u64, BlockHeader)>, LogError> {
+        let (mut low, mut high, mut best) = (0, self.blocks()?, None);
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.last_good(low, middle + 1)? {
+                Some((index, header)) if !before(&header) => high = index,
+                Some(found) => {
+                    best = Some(found);
+                    low = middle + 1;
+                }
+                None => low = middle + 1,
+            }
+        }
+        Ok(best)
+    }
+
+    /// Calls `visit` with each record of block `index` until it returns false or the records end. Returns the offset
+    /// after the last record accepted and whether the end record was met.
+    fn walk(
+        &self,
+        index: u64,
+        header: &BlockHeader,
+        visit: &mut dyn FnMut(&Visited<'_>) -> bool,
+    ) -> Result<(u64, bool), LogError> {
+        let base = index * BLOCK as u64;
+        let mut block = Vec::new();
+        self.read(base, &mut block, BLOCK)?;
+        let (mut at, mut position, mut lines) = (BLOCK_HEADER, header.position, header.lines);
+        loop {
+            let offset = base + at as u64;
+            let frame = frame::read_record(&block, at);
+            match frame {
+                Frame::Data { at_ns, bytes, .. } => {
+                    if !visit(&Visited { offset, position, lines, at_ns, bytes }) {
+                        return Ok((offset, false));
+                    }
+                    position += bytes.len() as u64;
+                    lines += newlines(bytes);
+                    at += frame.size();
+                }
+                Frame::End => return Ok((offset, true)),
+                Frame::Short | Frame::Full | Frame::Bad => return Ok((offset, false)),
+            }
+        }
+    }
+}
+
+/// A record met on a walk.
+struct Visited<'a> {
+    /// Byte of the segment.
+    offset: u64,
+    /// Payload before it.
+    position: u64,
+    /// Newlines before it.
+    lines: u64,
+    at_ns: u64,
+    bytes: &'a [u8],
+}
+
+impl Visited<'_> {
+    /// The place after the first `skip` bytes of the payload.
+    fn place(&self, number: u32, skip: usize) -> Place {
+        let position = self.position + skip as u64;
+        if skip < self.bytes.len() {
+            return Place { number, offset: self.offset, position, skip };
+        }
+        let size = RECORD_HEADER + self.bytes.len();
+        Place { number, offset: self.offset + size as u64, position, skip: 0 }
+    }
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// How the log in `dir` ends; `None` if it has no good block.
+pub(super) fn tail(dir: &Path) -> Result<Option<Tail>, LogError> {
+    for &number in segments(dir)?.iter().rev() {
+        let Some(segment) = Segment::open(dir, number)? else { continue };
+        let Some((index, header)) = segment.last_good(0, segment.blocks()?)? else { continue };
+        let mut tail = Tail {
+            number,
+            position: header.position,
+            lines: header.lines,
+            at_ns: header.at_ns,
+            ..Tail::default()
+        };
+        let (offset, finished) = segment.walk(index, &header, &mut |record| {
+            tail.position = record.position + record.bytes.len() as u64;
+            tail.lines = record.lines + newlines(record.bytes);
+            tail.at_ns = record.at_ns;
+            tail.partial = record.bytes.last() != Some(&b'\n');
+            true
+        })?;
+        return Ok(Some(Tail { offset, finished, ..tail }));
+    }
+    Ok(None)
+}
+
+/// The first place of the log that can be read.
+pub(super) fn start(dir: &Path) -> Result<Place, LogError> {
+    for number in segments(dir)? {
+        let Some(segment) = Segment::open(dir, number)? else { continue };
+        if let Some((index, header)) = segment.first_good(0, segment.blocks()?)? {
+            return Ok(Place { number, offset: index * BLOCK as u64, position: header.position, skip: 0 });
+        }
+    }
+    Ok(Place::default())
+}
+
+/// The place of payload byte `wanted`; the end of the log if it has fewer, its start if that byte is gone.
+pub(super) fn position(dir: &Path, wanted: u64) -> Result<Place, LogError> {
+    locate(dir, &|header| header.position <= wanted, &|record| {
+        let end = record.position + record.bytes.len() as u64;
+        let skip = usize::try_from(wanted.saturating_sub(record.position)).ok()?;
+        (end > wanted).then_some(skip)
+    })
+}
+
+/// The place right after newline number `line` (from 1); the end of the log if it has fewer.
+pub(super) fn after_line(dir: &Path, line: u64) -> Result<Place, LogError> {
+    locate(dir, &|header| header.lines < line, &|record| {
+        let nth = usize::try_from(line.checked_sub(record.lines + 1)?).ok()?;
+        memchr::memchr_iter(b'\n', record.bytes).nth(nth).map(|at| at + 1)
+    })
+}
+
+/// The place of the first record that is not older than `at_ns`.
+pub(super) fn since(dir: &Path, at_ns: u64) -> Result<Place, LogError> {
+    locate(dir, &|header| header.at_ns < at_ns, &|record| (record.at_ns >= at_ns).then_some(0))
+}
+
+/// Finds the last block for which `before` holds, and in it the first record of which `find` wants something: all but
+/// that many first bytes. If it wants none, the place after the block's last record.
+fn locate(
+    dir: &Path,
+    before: &dyn Fn(&BlockHeader) -> bool,
+    find: &dyn Fn(&Visited<'_>) -> Option<usize>,
+) -> Result<Place, LogError> {
+    let Some((segment, index, header)) = last_block(dir, before)? else {
+        return start(dir);
+    };
+    let number = segment.number;
+    let mut end = header.position;
+    let mut found = None;
+    let (offset, _) = segment.walk(index, &header, &mut |record| {
+        end = record.position + record.bytes.len() as u64;
+        found = find(record).map(|skip| record.place(number, skip));
+        found.is_none()
+    })?;
+    Ok(found.unwrap_or(Place { number, offset, position: end, skip: 0 }))
+}
+
+/// The last good block of the log for which `before` holds.
+fn last_block(
+    dir: &Path,
+    before: &dyn Fn(&BlockHeader) -> bool,
+) -> Result<Option<(Segment, u64, BlockHeader)>, LogError> {
+    let numbers = segments(dir)?;
+    let (mut low, mut high, mut best) = (0, numbers.len(), None);
+    while low < high {
+        let middle = low.midpoint(high);
+        let segment = Segment::open(dir, numbers[middle])?;
+        let first = match &segment {
+            Some(segment) => segment.first_good(0, segment.blocks()?)?,
+            None => None,
+        };
+        if first.is_some_and(|(_, header)| before(&header)) {
+            best = segment;
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    let Some(segment) = best else { return Ok(None) };
+    Ok(segment.last_before(before)?.map(|(index, header)| (segment, index, header)))
+}
