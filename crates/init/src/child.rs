@@ -42,6 +42,7 @@ impl Refusal {
 struct Program {
     /// Tried in this order.
     candidates: Vec<CString>,
+    /// Arguments; the first one of a shell is the candidate itself, because bash called `sh` leaves its own mode.
     argv: Vec<CString>,
     env: Vec<CString>,
     /// Said when no candidate exists.
@@ -78,7 +79,7 @@ fn program(order: &InitOrder) -> Result<Program, Refusal> {
     write_script(script).map_err(|error| Refusal::new(format!("cannot write `{SCRIPT}`: {error}")))?;
     Ok(Program {
         candidates: c_strings(&SHELLS.map(str::to_owned))?,
-        argv: c_strings(&["sh".to_owned(), SCRIPT.to_owned()])?,
+        argv: c_strings(&[String::new(), SCRIPT.to_owned()])?,
         env,
         missing: "no shell in the image: neither `/bin/bash` nor `/bin/sh` is there".to_owned(),
     })
@@ -206,7 +207,12 @@ fn load_filter(bytes: &[u8]) -> nix::Result<()> {
 fn execute(program: &Program) -> Refusal {
     let mut last = None;
     for candidate in &program.candidates {
-        let Err(error) = nix::unistd::execve(candidate, &program.argv, &program.env);
+        let mut argv = program.argv.clone();
+        match argv.first_mut() {
+            Some(name) if name.is_empty() => name.clone_from(candidate),
+            _ => {}
+        }
+        let Err(error) = nix::unistd::execve(candidate, &argv, &program.env);
         if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
             last = Some((candidate, error));
         }
