@@ -1,16 +1,229 @@
-//! The run script: all items of a run as one shell program. Text only; it starts nothing.
-use crate::plan::ItemPlan;
-use crate::record::Ending;
+//! The run script: all items of a run as one shell program, and how its end reads in words. Text only; it starts nothing.
+//!
+//! ```text
+//! remember the shell's options
+//! for each item:  mark "item N" → enter the directory → eval the text → put the options back
+//!                 → status ≠ 0: mark "done N STATUS", exit STATUS → pause → mark "done N 0"
+//! ```
+//!
+//! The text of an item is evaluated as it stands, in the one shell, outside of any function, condition or loop, so that
+//! `set -e`, `exit`, `return`, here-documents and background processes do what they do in a script of its own. What it
+//! says wrongly (an open quote, a missing `fi`) is the failure of that item alone. It works in bash, dash and busybox.
+//! Marks go to [`MARK_FD`](crate::record::MARK_FD), which is closed while an item runs.
+use std::fmt::Write;
 
-/// The script that runs `items` in order in one shell; an item without a directory starts in `default_workdir`
-/// (absolute path in the container).
+use crate::plan::ItemPlan;
+use crate::record::{Ending, MARK_FD};
+use crate::units::Span;
+
+/// Exit code of the script when a directory does not exist.
+const NO_SUCH: i32 = 127;
+/// Exit code of the script when a directory cannot be entered.
+const NOT_ALLOWED: i32 = 126;
+
+/// The script that runs `items` in order in one shell. An item without a directory starts in `default_workdir` (an absolute
+/// path in the container), a relative directory begins there.
 pub fn build(items: &[ItemPlan], default_workdir: &str) -> String {
-    let _ = (items, default_workdir);
-    String::new()
+    let mut script = prelude();
+    for (index, item) in items.iter().enumerate() {
+        push_item(&mut script, index + 1, items.len(), item, default_workdir);
+    }
+    script.push_str("exit 0\n");
+    script
 }
 
-/// How a script ended, in words: `exit_code`, the last `item` that started of `of` in all, and what ended it.
-pub fn ending(exit_code: i32, item: Option<u32>, of: u32, how: Ending) -> String {
-    let _ = (exit_code, item, of, how);
-    String::new()
+/// The functions that every item uses. `echo` and `command` are built into every shell, whatever happened to `PATH`.
+fn prelude() -> String {
+    format!(
+        r#"# One run: every item in this shell, in order.
+__vessl_options=$(set +o)
+__vessl_mark() {{
+    {{ echo "$1" >&{MARK_FD}; }} 2>/dev/null
+}}
+__vessl_enter() {{
+    {{ command cd "$3"; }} 2>/dev/null && return 0
+    if [ -d "$3" ]; then
+        __vessl_code={NOT_ALLOWED} __vessl_why='cannot be entered: permission denied'
+    elif [ -e "$3" ]; then
+        __vessl_code={NO_SUCH} __vessl_why='is not a directory'
+    else
+        __vessl_code={NO_SUCH} __vessl_why='does not exist in the container'
+    fi
+    printf 'vessl: item %s of %s: the working directory `%s` %s\n' "$1" "$2" "$3" "$__vessl_why" >&2
+    __vessl_mark "workdir $1"
+    exit "$__vessl_code"
+}}
+__vessl_check() {{
+    [ "$2" -eq 0 ] && return 0
+    __vessl_mark "done $1 $2"
+    exit "$2"
+}}
+__vessl_pause() {{
+    {{ command -p sleep "$3"; }} && return 0
+    __vessl_code=$?
+    printf 'vessl: item %s of %s: the pause needs the program `sleep` in the image\n' "$1" "$2" >&2
+    __vessl_check "$1" "$__vessl_code"
+}}
+"#
+    )
+}
+
+fn push_item(script: &mut String, n: usize, of: usize, item: &ItemPlan, default_workdir: &str) {
+    let _ = write!(script, "\n__vessl_mark 'item {n}'\n");
+    if item.command.is_some() || item.workdir.is_some() {
+        let dir = absolute(item.workdir.as_deref(), default_workdir);
+        let _ = writeln!(script, "__vessl_enter {n} {of} {}", quoted(&dir));
+    }
+    if let Some(command) = &item.command {
+        // The space keeps a text that begins with `-` from being read as an option of `eval`. The first line break ends a
+        // here-document whose last line has none; the second is for a text that ends in the middle of a continued line.
+        let _ = writeln!(script, "{{ eval {}; }} {MARK_FD}>&-", quoted(&format!(" {command}\n\n")));
+        script.push_str("{ __vessl_status=$?; eval \"$__vessl_options\"; } 2>/dev/null\n");
+        let _ = writeln!(script, "__vessl_check {n} \"$__vessl_status\"");
+    }
+    if let Some(wait) = item.wait.filter(|wait| wait.0 > 0) {
+        let _ = writeln!(script, "__vessl_pause {n} {of} {}", seconds(wait));
+    }
+    let _ = writeln!(script, "__vessl_mark 'done {n} 0'");
+}
+
+fn absolute(workdir: Option<&str>, default_workdir: &str) -> String {
+    match workdir {
+        None => default_workdir.to_owned(),
+        Some(dir) if dir.starts_with('/') => dir.to_owned(),
+        Some(dir) => format!("{}/{dir}", default_workdir.trim_end_matches('/')),
+    }
+}
+
+/// `text` as one word of a POSIX shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Seconds for `sleep`; a fraction only where there is one, because not every `sleep` knows fractions.
+fn seconds(span: Span) -> String {
+    match (span.0 / 1000, span.0 % 1000) {
+        (whole, 0) => whole.to_string(),
+        (whole, millis) => format!("{whole}.{millis:03}"),
+    }
+}
+
+/// How the script of `items` ended, in words: `exit_code` of its shell, the `last` item that started, and what ended it.
+pub fn ending(items: &[ItemPlan], exit_code: i32, last: Option<u32>, how: Ending) -> String {
+    let of = items.len();
+    let Some(n) = last.and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=of).contains(n)) else {
+        let who = if of == 0 { "the image's program" } else { "the shell" };
+        let when = if of == 0 { "" } else { " before the first item" };
+        return format!("{who} ended with {}{when}", code_words(exit_code));
+    };
+    let who = if of == 1 { "the command".to_owned() } else { format!("item {n} of {of}") };
+    let rest = not_started(n, of);
+    match (how, exit_code) {
+        (Ending::Workdir, _) => format!("{who}: {}{rest}", workdir_words(&items[n - 1], exit_code)),
+        (_, 0) if n == of && of > 1 => format!("all {of} items ended with exit code 0"),
+        (Ending::Shell, 0) if n < of => {
+            format!("{who} ended the shell with exit code 0 (`exit` or `exec`){rest}")
+        }
+        _ => format!("{who} ended with {}{rest}", code_words(exit_code)),
+    }
+}
+
+fn not_started(n: usize, of: usize) -> String {
+    match of - n {
+        0 => String::new(),
+        1 => format!("; item {of} was not started"),
+        _ => format!("; items {} to {of} were not started", n + 1),
+    }
+}
+
+fn workdir_words(item: &ItemPlan, exit_code: i32) -> String {
+    let dir = match &item.workdir {
+        Some(dir) => format!("the working directory `{dir}`"),
+        None => "the image's working directory".to_owned(),
+    };
+    let why =
+        if exit_code == NOT_ALLOWED { "cannot be entered" } else { "is not a directory of the container" };
+    format!("{dir} {why}")
+}
+
+/// An exit code in words, with the signal that it stands for by the shells' convention.
+pub fn code_words(exit_code: i32) -> String {
+    match signal_name(exit_code - 128) {
+        Some(name) => format!("exit code {exit_code} ({name})"),
+        None => format!("exit code {exit_code}"),
+    }
+}
+
+/// Signals that people meet, by their numbers on Linux.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(of: usize) -> Vec<ItemPlan> {
+        (0..of).map(|_| ItemPlan { command: Some("x".to_owned()), workdir: None, wait: None }).collect()
+    }
+
+    fn check(of: usize, exit_code: i32, last: Option<u32>, how: Ending, expected: &str) {
+        assert_eq!(ending(&items(of), exit_code, last, how), expected);
+    }
+
+    #[test]
+    fn every_end_reads_well() {
+        use Ending::{Item, Shell, Workdir};
+        check(1, 0, Some(1), Item, "the command ended with exit code 0");
+        check(1, 0, Some(1), Shell, "the command ended with exit code 0");
+        check(1, 137, Some(1), Shell, "the command ended with exit code 137 (SIGKILL)");
+        check(3, 0, Some(3), Item, "all 3 items ended with exit code 0");
+        check(3, 0, Some(3), Shell, "all 3 items ended with exit code 0");
+        check(3, 1, Some(2), Item, "item 2 of 3 ended with exit code 1; item 3 was not started");
+        check(3, 2, Some(1), Shell, "item 1 of 3 ended with exit code 2; items 2 to 3 were not started");
+        let early =
+            "item 1 of 3 ended the shell with exit code 0 (`exit` or `exec`); items 2 to 3 were not started";
+        check(3, 0, Some(1), Shell, early);
+        check(2, 143, None, Shell, "the shell ended with exit code 143 (SIGTERM) before the first item");
+        check(0, 3, None, Shell, "the image's program ended with exit code 3");
+        check(2, 1, Some(9), Item, "the shell ended with exit code 1 before the first item");
+        check(
+            2,
+            127,
+            Some(2),
+            Workdir,
+            "item 2 of 2: the image's working directory is not a directory of the container",
+        );
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let items = [ItemPlan { command: None, workdir: Some("/nope".to_owned()), wait: None }];
+        let words = ending(&items, NO_SUCH, Some(1), Ending::Workdir);
+        assert_eq!(words, "the command: the working directory `/nope` is not a directory of the container");
+        let words = ending(&items, NOT_ALLOWED, Some(1), Ending::Workdir);
+        assert_eq!(words, "the command: the working directory `/nope` cannot be entered");
+    }
+
+    #[test]
+    fn pauses_are_whole_seconds_where_they_can_be() {
+        assert_eq!([0, 1000, 1500, 61_007].map(|ms| seconds(Span(ms))), ["0", "1", "1.500", "61.007"]);
+    }
 }

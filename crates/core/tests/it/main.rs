@@ -1,0 +1,3 @@
+//! Tests of the rules from outside: through the public doors alone.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod run_script;

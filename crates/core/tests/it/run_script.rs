@@ -1,0 +1,307 @@
+//! The run script in real shells: what runs, what is not started, what is told, which exit code comes out.
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use vessl_core::plan::ItemPlan;
+use vessl_core::record::{Ending, InitReport, MARK_FD, Mark, Marks};
+use vessl_core::script;
+use vessl_core::units::Span;
+
+/// Shells as an image may bring them; those that this machine does not have are left out, bash and sh are required.
+const SHELLS: &[&[&str]] = &[&["/bin/bash"], &["/bin/sh"], &["/usr/bin/dash"], &["/usr/bin/busybox", "sh"]];
+
+/// What came out of one script.
+#[derive(Debug)]
+struct Outcome {
+    code: i32,
+    stdout: String,
+    stderr: String,
+    marks: Vec<Mark>,
+    item: Option<u32>,
+    how: Ending,
+}
+
+fn command(text: &str) -> ItemPlan {
+    ItemPlan { command: Some(text.to_owned()), workdir: None, wait: None }
+}
+
+fn in_dir(text: &str, dir: &str) -> ItemPlan {
+    ItemPlan { workdir: Some(dir.to_owned()), ..command(text) }
+}
+
+fn pause(millis: u64) -> ItemPlan {
+    ItemPlan { command: None, workdir: None, wait: Some(Span(millis)) }
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Runs `items` in one shell as init does: the script as a file, the marks on their descriptor, no input.
+fn run(shell: &[&str], items: &[ItemPlan]) -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let (file, told) = (dir.path().join("script"), dir.path().join("marks"));
+    File::create(&file).unwrap().write_all(script::build(items, home.to_str().unwrap()).as_bytes()).unwrap();
+    let output = Command::new("/bin/sh")
+        .args(["-c", &format!("exec {MARK_FD}>\"$1\"; shift; exec \"$@\""), "sh"])
+        .arg(&told)
+        .args(shell)
+        .arg(&file)
+        .env("ROOT", dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let mut marks = Marks::default();
+    let heard = marks.feed(&read(&told));
+    let code = output
+        .status
+        .code()
+        .unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&output.status).unwrap());
+    let InitReport::Ended { exit_code, item, how } = marks.ended(code) else { panic!("not an end") };
+    Outcome {
+        code: exit_code,
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+        marks: heard,
+        item,
+        how,
+    }
+}
+
+/// What is expected of a script.
+struct Expected<'a> {
+    code: i32,
+    stdout: &'a str,
+    end: (u32, Ending),
+}
+
+/// The same in every shell.
+fn check(items: &[ItemPlan], expected: &Expected<'_>) {
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        let got = run(shell, items);
+        let seen = (got.code, got.stdout.as_str(), (got.item.unwrap_or_default(), got.how));
+        assert_eq!(seen, (expected.code, expected.stdout, expected.end), "{shell:?}\n{got:?}");
+    }
+}
+
+#[test]
+fn items_run_in_one_shell_in_order() {
+    let items = [
+        command("X=1; export Y=2; f() { echo \"f $1 $X\"; }"),
+        command("f a; sh -c 'echo $Y'"),
+        command("echo last"),
+    ];
+    check(&items, &Expected { code: 0, stdout: "f a 1\n2\nlast\n", end: (3, Ending::Item) });
+}
+
+#[test]
+fn an_item_that_fails_ends_the_run() {
+    let items = [command("echo one"), command("false; true; (exit 7)"), command("echo never")];
+    check(&items, &Expected { code: 7, stdout: "one\n", end: (2, Ending::Item) });
+}
+
+#[test]
+fn there_is_no_implicit_errexit() {
+    check(&[command("false\necho on")], &Expected { code: 0, stdout: "on\n", end: (1, Ending::Item) });
+}
+
+#[test]
+fn an_authors_errexit_works_and_ends_with_its_item() {
+    let strict = [command("set -e\necho a\nfalse\necho never"), command("echo never")];
+    check(&strict, &Expected { code: 1, stdout: "a\n", end: (1, Ending::Shell) });
+    let over = [command("set -eu; echo a"), command("false; echo \"b$unset_name\"")];
+    check(&over, &Expected { code: 0, stdout: "a\nb\n", end: (2, Ending::Item) });
+}
+
+#[test]
+fn options_do_not_leak() {
+    let items = [
+        command("set -x; set -f; set -a; : traced"),
+        command("V=1; sh -c 'echo \"[$V]\"'; cd \"$ROOT\"; echo ho*"),
+    ];
+    check(&items, &Expected { code: 0, stdout: "[]\nhome\n", end: (2, Ending::Item) });
+    for shell in [&["/bin/bash"][..], &["/bin/sh"]] {
+        let got = run(shell, &items);
+        assert!(got.stderr.contains(": traced"), "{got:?}");
+        assert!(!got.stderr.contains("vessl"), "our own lines are not traced: {got:?}");
+    }
+}
+
+#[test]
+fn exit_ends_the_run_and_is_told() {
+    let items = [command("echo a"), command("exit 0"), command("echo never")];
+    check(&items, &Expected { code: 0, stdout: "a\n", end: (2, Ending::Shell) });
+    let words = script::ending(&items, 0, Some(2), Ending::Shell);
+    assert!(words.ends_with("item 3 was not started"), "{words}");
+    check(&[command("exit 3"), command("x")], &Expected { code: 3, stdout: "", end: (1, Ending::Shell) });
+}
+
+#[test]
+fn exec_replaces_the_shell() {
+    let items = [command("exec sh -c 'echo new; exit 4'"), command("echo never")];
+    check(&items, &Expected { code: 4, stdout: "new\n", end: (1, Ending::Shell) });
+}
+
+#[test]
+fn a_trap_of_the_author_runs_at_the_end_of_the_run() {
+    let items = [command("trap 'echo bye' EXIT"), command("echo work")];
+    check(&items, &Expected { code: 0, stdout: "work\nbye\n", end: (2, Ending::Item) });
+    let items = [command("trap 'echo bye' EXIT"), command("false")];
+    check(&items, &Expected { code: 1, stdout: "bye\n", end: (2, Ending::Item) });
+}
+
+#[test]
+fn mistakes_of_syntax_belong_to_their_item() {
+    for wrong in ["if", "echo 'open", "echo \"open", "done", "f() {", "cat <<(", "for", "case x in", ")"] {
+        for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+            let got = run(shell, &[command("echo one"), command(wrong), command("echo never")]);
+            assert_ne!(got.code, 0, "`{wrong}` {shell:?}\n{got:?}");
+            assert_eq!((got.item, got.stdout.as_str()), (Some(2), "one\n"), "`{wrong}` {shell:?}\n{got:?}");
+            assert!(!got.stderr.is_empty(), "`{wrong}` {shell:?} is explained");
+        }
+    }
+}
+
+#[test]
+fn text_arrives_as_it_was_written() {
+    let heredoc = command("cat <<'EOF'\n$HOME `x` \\ \"q\" 'q'\nEOF");
+    let open_end = command("cat <<EOF\nlast line\nEOF");
+    let quotes = command("printf '%s|' 'a b' \"c'd\" \\$x '\\'; echo; # comment's end");
+    let stdout = "$HOME `x` \\ \"q\" 'q'\nlast line\na b|c'd|$x|\\|\n";
+    check(&[heredoc, open_end, quotes], &Expected { code: 0, stdout, end: (3, Ending::Item) });
+    check(&[command("echo a \\")], &Expected { code: 0, stdout: "a\n", end: (1, Ending::Item) });
+    check(&[command("")], &Expected { code: 0, stdout: "", end: (1, Ending::Item) });
+    check(&[command("# nothing")], &Expected { code: 0, stdout: "", end: (1, Ending::Item) });
+    check(
+        &[command("echo ä€😀; echo 'a\r'")],
+        &Expected { code: 0, stdout: "ä€😀\na\r\n", end: (1, Ending::Item) },
+    );
+}
+
+#[test]
+fn a_text_of_any_length_works() {
+    let long = "x".repeat(400_000);
+    let text = format!("X='{long}'\necho ${{#X}}");
+    check(&[command(&text)], &Expected { code: 0, stdout: "400000\n", end: (1, Ending::Item) });
+    let lines = "A=$((A+1))\n".repeat(20_000) + "echo $A";
+    check(&[command(&lines)], &Expected { code: 0, stdout: "20000\n", end: (1, Ending::Item) });
+}
+
+#[test]
+fn a_text_may_begin_like_an_option() {
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        let got = run(shell, &[command("-x")]);
+        assert_eq!((got.code, got.item), (127, Some(1)), "{got:?}");
+    }
+}
+
+#[test]
+fn every_item_starts_in_its_directory() {
+    let base = tempfile::tempdir().unwrap();
+    let odd = base.path().join("o'dd $dir `x`");
+    std::fs::create_dir(&odd).unwrap();
+    let odd = odd.to_str().unwrap();
+    let items =
+        [in_dir("pwd; cd /", odd), command("pwd | sed 's,.*/,,'"), in_dir("pwd", "/"), in_dir("pwd", "./")];
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        let got = run(shell, &items);
+        let lines: Vec<_> = got.stdout.lines().collect();
+        assert_eq!((lines[0], lines[1], lines[2]), (odd, "home", "/"), "{got:?}");
+        assert!(lines[3].ends_with("/home"), "{got:?}");
+    }
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let items = [command("echo one"), in_dir("echo never", "/no/such dir"), command("echo never")];
+    check(&items, &Expected { code: 127, stdout: "one\n", end: (2, Ending::Workdir) });
+    let got = run(&["/bin/sh"], &items);
+    let said = "vessl: item 2 of 3: the working directory `/no/such dir` does not exist in the container\n";
+    assert_eq!(got.stderr, said);
+    let got = run(&["/bin/sh"], &[in_dir("echo never", "/dev/null")]);
+    assert_eq!((got.code, got.how), (127, Ending::Workdir));
+    assert!(got.stderr.contains("is not a directory"), "{got:?}");
+}
+
+#[test]
+fn background_processes_keep_running() {
+    let items = [
+        command("mkfifo \"$ROOT/p\"; (read -r x < \"$ROOT/p\"; echo \"got $x\" > \"$ROOT/out\") & B=$!"),
+        command("echo hello > \"$ROOT/p\"; wait $B; cat \"$ROOT/out\""),
+    ];
+    check(&items, &Expected { code: 0, stdout: "got hello\n", end: (2, Ending::Item) });
+}
+
+#[test]
+fn a_pause_lasts() {
+    let items = [
+        command("A=$(date +%s%N)"),
+        pause(60),
+        command("[ $(($(date +%s%N) - A)) -ge 60000000 ] && echo yes"),
+    ];
+    for shell in [&["/bin/bash"][..], &["/bin/sh"]] {
+        let got = run(shell, &items);
+        assert_eq!((got.code, got.stdout.as_str()), (0, "yes\n"), "{shell:?}\n{got:?}");
+    }
+    let after = ItemPlan { wait: Some(Span(10)), ..command("echo a") };
+    let got = run(&["/bin/bash"], &[after, pause(0)]);
+    assert_eq!(got.marks, [Mark::Item(1), Mark::Done(1, 0), Mark::Item(2), Mark::Done(2, 0)]);
+}
+
+#[test]
+fn marks_tell_every_step() {
+    let got = run(&["/bin/sh"], &[command("IFS=; PATH=/nowhere"), command("echo x"), command("false")]);
+    let marks =
+        [Mark::Item(1), Mark::Done(1, 0), Mark::Item(2), Mark::Done(2, 0), Mark::Item(3), Mark::Done(3, 127)];
+    // `false` is built into some shells and a program for others.
+    assert_eq!(got.marks[..5], marks[..5], "{got:?}");
+    assert_eq!(got.item, Some(3));
+}
+
+#[test]
+fn commands_do_not_get_the_descriptor_of_the_marks() {
+    let items = [command(&format!(
+        "if [ -e /proc/self/fd/{MARK_FD} ]; then echo open; else echo closed; fi; ls -l /proc/self/fd"
+    ))];
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        let got = run(shell, &items);
+        assert!(got.stdout.starts_with("closed\n"), "{shell:?}\n{got:?}");
+        assert!(!got.stdout.contains("/marks"), "{shell:?}\n{got:?}");
+    }
+}
+
+#[test]
+fn a_descriptor_that_an_item_opens_stays_open() {
+    let items = [
+        command("exec 3>\"$ROOT/three\"; exec 9>\"$ROOT/nine\""),
+        command("echo a >&3; echo b >&9; cat \"$ROOT/three\" \"$ROOT/nine\""),
+    ];
+    check(&items, &Expected { code: 0, stdout: "a\nb\n", end: (2, Ending::Item) });
+}
+
+#[test]
+fn a_script_without_listener_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("script");
+    File::create(&file)
+        .unwrap()
+        .write_all(script::build(&[command("echo a"), command("exit 3")], "/").as_bytes())
+        .unwrap();
+    let output = Command::new("/bin/sh").arg(&file).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(
+        (output.status.code(), output.stdout.as_slice(), output.stderr.as_slice()),
+        (Some(3), &b"a\n"[..], &b""[..])
+    );
+}
+
+#[test]
+fn a_killed_shell_is_a_signal_of_its_item() {
+    let items = [command("kill -KILL $$"), command("echo never")];
+    check(&items, &Expected { code: 137, stdout: "", end: (1, Ending::Shell) });
+}
