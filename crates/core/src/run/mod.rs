@@ -288,7 +288,7 @@ pub enum Ask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Save this run, then wake its driver (terminate) or remove its rows and directory (delete).
-    Accepted(Run),
+    Accepted(Box<Run>),
     /// Nothing to do; the words say why.
     AlreadySo(String),
     /// No; the words say why and what to do.

@@ -32,7 +32,7 @@ fn terminate(run: &Run, asked: &Terminate) -> Answer {
     }
     let mut run = run.clone();
     run.asked.terminate = Some(wanted);
-    Answer::Accepted(run)
+    Answer::Accepted(Box::new(run))
 }
 
 /// A second terminate can only make the first one quicker: the shorter grace counts, and exports once skipped stay skipped.
@@ -51,7 +51,7 @@ fn same(known: &Terminate, wanted: &Terminate) -> bool {
 fn delete(run: &Run) -> Answer {
     let id = run.id.0;
     match &run.state {
-        State::Ended { removed: true, .. } => Answer::Accepted(run.clone()),
+        State::Ended { removed: true, .. } => Answer::Accepted(Box::new(run.clone())),
         State::Ended { place, .. } => {
             let on = place.as_ref().map(|place| format!(" on `{}`", place.node)).unwrap_or_default();
             Answer::Denied(format!(
