@@ -308,8 +308,8 @@ pub enum Ending {
     Workdir,
 }
 
-/// Descriptor of the script's shell on which it tells init how far it is: the write end of a pipe (or one end of a socket
-/// pair) that init reads. It is closed for the commands themselves. See [`Mark`] for what is written.
+/// Descriptor of the script's shell on which it tells init how far it is: one end of a socket pair. After `item N` the script
+/// waits for one line back, see [`InitAsk::Go`]. It is closed for the commands themselves. See [`Mark`] for what is written.
 pub const MARK_FD: i32 = 7;
 
 /// Longest line on [`MARK_FD`], in bytes with its newline; init drops longer ones.

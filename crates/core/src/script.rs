@@ -9,7 +9,9 @@
 //! The text of an item is evaluated as it stands, in the one shell, outside of any function, condition or loop, so that
 //! `set -e`, `exit`, `return`, here-documents and background processes do what they do in a script of its own. What it
 //! says wrongly (an open quote, a missing `fi`) is the failure of that item alone. It works in bash, dash and busybox.
-//! Marks go to [`MARK_FD`](crate::record::MARK_FD), which is closed while an item runs.
+//! Marks go to [`MARK_FD`](crate::record::MARK_FD), which is closed while an item runs. After the mark of an item the
+//! script waits for one line from there, so that the log tells of the item before its first output; where the descriptor
+//! cannot be read it goes on at once.
 use std::fmt::Write;
 
 use crate::plan::ItemPlan;
@@ -40,6 +42,10 @@ __vessl_options=$(set +o)
 __vessl_mark() {{
     {{ echo "$1" >&{MARK_FD}; }} 2>/dev/null
 }}
+__vessl_item() {{
+    __vessl_mark "item $1"
+    {{ command read -r __vessl_go <&{MARK_FD}; }} 2>/dev/null
+}}
 __vessl_enter() {{
     {{ command cd "$3"; }} 2>/dev/null && return 0
     if [ -d "$3" ]; then
@@ -69,7 +75,7 @@ __vessl_pause() {{
 }
 
 fn push_item(script: &mut String, n: usize, of: usize, item: &ItemPlan, default_workdir: &str) {
-    let _ = write!(script, "\n__vessl_mark 'item {n}'\n");
+    let _ = write!(script, "\n__vessl_item {n}\n");
     if item.command.is_some() || item.workdir.is_some() {
         let dir = absolute(item.workdir.as_deref(), default_workdir);
         let _ = writeln!(script, "__vessl_enter {n} {of} {}", quoted(&dir));

@@ -1,10 +1,9 @@
 //! The first process of the script: from the order to `execve`. Everything that can go wrong before the shell runs is
 //! told in words.
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
@@ -38,12 +37,10 @@ impl Refusal {
     }
 }
 
-/// A program to execute, made before the fork.
+/// What to execute, made before the fork.
 struct Program {
-    /// Tried in this order.
-    candidates: Vec<CString>,
-    /// Arguments; the first one of a shell is the candidate itself, because bash called `sh` leaves its own mode.
-    argv: Vec<CString>,
+    /// File and arguments, tried in this order.
+    candidates: Vec<(CString, Vec<CString>)>,
     env: Vec<CString>,
     /// Said when no candidate exists.
     missing: String,
@@ -77,9 +74,13 @@ fn program(order: &InitOrder) -> Result<Program, Refusal> {
         return image_program(order, env);
     };
     write_script(script).map_err(|error| Refusal::new(format!("cannot write `{SCRIPT}`: {error}")))?;
+    let shell = |name: &str| {
+        // Each shell is called by its own name: bash called `sh` leaves its own mode.
+        let argv = c_strings(&[name.to_owned(), SCRIPT.to_owned()])?;
+        Ok((argv[0].clone(), argv))
+    };
     Ok(Program {
-        candidates: c_strings(&SHELLS.map(str::to_owned))?,
-        argv: c_strings(&[String::new(), SCRIPT.to_owned()])?,
+        candidates: SHELLS.into_iter().map(shell).collect::<Result<_, Refusal>>()?,
         env,
         missing: "no shell in the image: neither `/bin/bash` nor `/bin/sh` is there".to_owned(),
     })
@@ -87,9 +88,10 @@ fn program(order: &InitOrder) -> Result<Program, Refusal> {
 
 fn image_program(order: &InitOrder, env: Vec<CString>) -> Result<Program, Refusal> {
     let name = order.argv.first().ok_or_else(|| Refusal::new("there is no program to run".to_owned()))?;
+    let argv = c_strings(&order.argv)?;
+    let files = c_strings(&search(name, &order.env))?;
     Ok(Program {
-        candidates: c_strings(&search(name, &order.env))?,
-        argv: c_strings(&order.argv)?,
+        candidates: files.into_iter().map(|file| (file, argv.clone())).collect(),
         env,
         missing: format!("no program `{name}` in the image"),
     })
@@ -138,6 +140,7 @@ fn become_script(order: &InitOrder, program: &Program, marks: &OwnedFd) -> Refus
 }
 
 fn prepare(order: &InitOrder, marks: &OwnedFd) -> Result<(), Refusal> {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     nix::unistd::setsid().map_err(|error| Refusal::os("make a session", error))?;
     // The kernel shall choose the script before init when memory is short; where it refuses, nothing is lost.
     let _ = std::fs::write("/proc/self/oom_score_adj", "100");
@@ -206,21 +209,16 @@ fn load_filter(bytes: &[u8]) -> nix::Result<()> {
 
 fn execute(program: &Program) -> Refusal {
     let mut last = None;
-    for candidate in &program.candidates {
-        let mut argv = program.argv.clone();
-        match argv.first_mut() {
-            Some(name) if name.is_empty() => name.clone_from(candidate),
-            _ => {}
-        }
-        let Err(error) = nix::unistd::execve(candidate, &argv, &program.env);
+    for (file, argv) in &program.candidates {
+        let Err(error) = nix::unistd::execve(file, argv, &program.env);
         if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
-            last = Some((candidate, error));
+            last = Some((file, error));
         }
     }
-    let Some((candidate, error)) = last else {
+    let Some((file, error)) = last else {
         return Refusal { why: program.missing.clone(), exit_code: NOT_FOUND };
     };
-    Refusal::os(&format!("run `{}`", OsStr::from_bytes(candidate.as_bytes()).display()), error)
+    Refusal::os(&format!("run `{}`", file.to_string_lossy()), error)
 }
 
 /// Sends a refusal from the child to its parent: the exit code as one byte, then the words.
