@@ -7,6 +7,7 @@
 //! Run + Seen + now --run::decide--> Turn { state, actions, why }   (Turn is what a driver saves and applies)
 //! ```
 pub mod frame;
+pub mod logwire;
 pub mod plan;
 pub mod queue;
 pub mod record;
