@@ -1,13 +1,24 @@
-//! Admission: which waiting runs get a seat now. First in, first out; it never gives out what is not there.
-use crate::plan::{Amounts, Node, RunId};
-use crate::run::Seat;
+//! Admission: which waiting runs get a seat now, and what the others wait for. First in, first out; it never gives out what
+//! is not there.
+//!
+//! ```text
+//! for each run in order:  its nodes = candidates that could hold it when empty
+//!     none                                       → Never
+//!     one that nobody in front waits for, with room → Free   (the tightest one; the lowest GPU indices)
+//!     else                                       → Waits, and nobody behind gets a seat on any of its nodes
+//! ```
+use crate::plan::{Amounts, Gpu, Node, RunId, fit};
+use crate::run::{Place, Seat, Wait};
+
+/// Runs named in one sentence; more are counted.
+const NAMED: usize = 5;
 
 /// One run that waits, in the order of submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// The run.
     pub id: RunId,
-    /// What it needs.
+    /// What it needs; 0 is nothing.
     pub amounts: Amounts,
     /// Candidate nodes by name; empty means any.
     pub nodes: Vec<String>,
@@ -35,6 +46,419 @@ pub struct Holder {
 
 /// Says for every waiting run, in order, whether it has a seat now, waits, or can never be placed.
 pub fn admit(waiting: &[Waiting], nodes: &[NodeUse]) -> Vec<(RunId, Seat)> {
-    let _ = nodes;
-    waiting.iter().map(|one| (one.id, Seat::Waits(crate::run::Wait::default()))).collect()
+    let mut rooms: Vec<Room<'_>> = nodes.iter().map(Room::new).collect();
+    waiting.iter().map(|one| (one.id, seat(one, &mut rooms))).collect()
+}
+
+fn seat(one: &Waiting, rooms: &mut [Room<'_>]) -> Seat {
+    let eligible: Vec<usize> = (0..rooms.len()).filter(|&index| rooms[index].could_hold(one)).collect();
+    if eligible.is_empty() {
+        return Seat::Never(never(one, rooms));
+    }
+    let free = eligible.iter().copied().filter(|&index| rooms[index].first_in_line.is_none());
+    let tightest = free
+        .filter(|&index| rooms[index].lacks(&one.amounts, &[]).is_empty())
+        .min_by_key(|&index| rooms[index].slack(&one.amounts));
+    if let Some(index) = tightest {
+        return Seat::Free(rooms[index].take(one));
+    }
+    let wait = wait(one, &eligible, rooms);
+    for index in eligible {
+        rooms[index].first_in_line.get_or_insert(one.id);
+    }
+    Seat::Waits(wait)
+}
+
+/// One node while seats are given out.
+struct Room<'a> {
+    node: &'a Node,
+    holders: Vec<Holder>,
+    /// The first run that waits for this node; nobody behind it may have a seat here.
+    first_in_line: Option<RunId>,
+}
+
+impl<'a> Room<'a> {
+    fn new(from: &'a NodeUse) -> Self {
+        Self { node: &from.node, holders: from.holders.clone(), first_in_line: None }
+    }
+
+    fn could_hold(&self, one: &Waiting) -> bool {
+        (one.nodes.is_empty() || one.nodes.contains(&self.node.name))
+            && fit::could_hold(self.node, &one.amounts)
+    }
+
+    /// What is missing for `needs` if the holders in `gone` had ended.
+    fn lacks(&self, needs: &Amounts, gone: &[RunId]) -> Vec<String> {
+        let (cpu_milli, memory, gpus) = self.free(gone);
+        fit::lacks(needs, cpu_milli, memory, &gpus)
+    }
+
+    fn free(&self, gone: &[RunId]) -> (u64, u64, Vec<&'a Gpu>) {
+        let held = || self.holders.iter().filter(|holder| !gone.contains(&holder.id));
+        let sum =
+            |of: fn(&Amounts) -> u64| held().map(|holder| of(&holder.amounts)).fold(0, u64::saturating_add);
+        let taken = |gpu: &&Gpu| held().any(|holder| holder.gpus.contains(&gpu.index));
+        (
+            self.node.cpu_milli.saturating_sub(sum(|amounts| amounts.cpu_milli)),
+            self.node.memory.saturating_sub(sum(|amounts| amounts.memory)),
+            self.node.gpus.iter().filter(|gpu| !taken(gpu)).collect(),
+        )
+    }
+
+    /// What would stay free: the node with the least of it is chosen, so that large gaps stay for large runs.
+    fn slack(&self, needs: &Amounts) -> (usize, u64, u64) {
+        let (cpu_milli, memory, gpus) = self.free(&[]);
+        (gpus.len(), cpu_milli.saturating_sub(needs.cpu_milli), memory.saturating_sub(needs.memory))
+    }
+
+    /// Gives `one` a seat; it fits.
+    fn take(&mut self, one: &Waiting) -> Place {
+        let (_, _, free) = self.free(&[]);
+        let wanted = one.amounts.gpu_type.as_deref();
+        let mut gpus: Vec<u32> =
+            free.iter().filter(|gpu| fit::gpu_matches(wanted, &gpu.product)).map(|gpu| gpu.index).collect();
+        gpus.sort_unstable();
+        gpus.truncate(usize::try_from(one.amounts.gpus).unwrap_or(usize::MAX));
+        self.holders.push(Holder { id: one.id, amounts: one.amounts.clone(), gpus: gpus.clone() });
+        Place { node: self.node.name.clone(), gpus }
+    }
+
+    /// A small set of holders whose end makes room: the oldest one if one is enough, else the largest first.
+    fn blockers(&self, needs: &Amounts) -> Vec<RunId> {
+        let mut holders: Vec<&Holder> = self.holders.iter().collect();
+        holders.sort_by_key(|holder| holder.id);
+        if let Some(one) = holders.iter().find(|holder| self.lacks(needs, &[holder.id]).is_empty()) {
+            return vec![one.id];
+        }
+        holders.sort_by_key(|holder| {
+            let amounts = &holder.amounts;
+            std::cmp::Reverse((holder.gpus.len(), amounts.cpu_milli, amounts.memory))
+        });
+        let mut gone = Vec::new();
+        for holder in holders {
+            if self.lacks(needs, &gone).is_empty() {
+                break;
+            }
+            gone.push(holder.id);
+        }
+        gone
+    }
+}
+
+fn wait(one: &Waiting, eligible: &[usize], rooms: &[Room<'_>]) -> Wait {
+    let nearest = eligible.iter().map(|&index| &rooms[index]).min_by_key(|room| {
+        room.first_in_line.map_or_else(|| (false, room.blockers(&one.amounts).len()), |_| (true, 0))
+    });
+    let Some(room) = nearest else { return Wait::default() };
+    let others = match eligible.len() - 1 {
+        0 => String::new(),
+        1 => "; the other node that could hold it has no room either".to_owned(),
+        n => format!("; the {n} other nodes that could hold it have no room either"),
+    };
+    let node = &room.node.name;
+    match room.first_in_line {
+        Some(front) => Wait {
+            why: format!(
+                "waits behind run {}, which was submitted before and waits for `{node}`{others}",
+                front.0
+            ),
+            next: vec![format!("the start or the end of run {}", front.0)],
+        },
+        None => Wait {
+            why: format!(
+                "waits for {} on `{node}`{}{others}",
+                room.lacks(&one.amounts, &[]).join(" and "),
+                held_by(&room.holders)
+            ),
+            next: vec![end_of(&room.blockers(&one.amounts), node)],
+        },
+    }
+}
+
+fn held_by(holders: &[Holder]) -> String {
+    if holders.is_empty() {
+        return String::new();
+    }
+    let named = holders
+        .iter()
+        .take(NAMED)
+        .map(|holder| format!("run {} has {}", holder.id.0, fit::amounts_words(&holder.amounts)));
+    let more = match holders.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!("; {n} more"),
+    };
+    format!("; {}{more}", named.collect::<Vec<_>>().join("; "))
+}
+
+fn end_of(runs: &[RunId], node: &str) -> String {
+    let named: Vec<_> = runs.iter().take(NAMED).map(|id| id.0.to_string()).collect();
+    match runs.len() {
+        1 => format!("the end of run {} on `{node}`", named.join(" ")),
+        n if n <= NAMED => format!("the ends of runs {} on `{node}`", named.join(" and ")),
+        n => format!("the ends of {n} runs on `{node}`, among them {}", named.join(" and ")),
+    }
+}
+
+fn never(one: &Waiting, rooms: &[Room<'_>]) -> String {
+    let candidates = || {
+        rooms
+            .iter()
+            .map(|room| room.node)
+            .filter(|node| one.nodes.is_empty() || one.nodes.contains(&node.name))
+    };
+    if candidates().next().is_none() && !one.nodes.is_empty() {
+        return format!("none of its nodes is there: `{}`", one.nodes.join("`, `"));
+    }
+    format!("no node has {}; {}", fit::amounts_words(&one.amounts), fit::largest(candidates()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node(name: &str, cores: u64, gpus: u32) -> NodeUse {
+        let gpus = (0..gpus).map(|index| Gpu {
+            index,
+            product: "NVIDIA A100-SXM4-80GB".to_owned(),
+            ..Gpu::default()
+        });
+        let node =
+            Node { name: name.to_owned(), cpu_milli: cores * 1000, memory: 64 << 30, gpus: gpus.collect() };
+        NodeUse { node, holders: Vec::new() }
+    }
+
+    fn held(mut node: NodeUse, id: u64, cores: u64, gpus: &[u32]) -> NodeUse {
+        let amounts = amounts(cores, u32::try_from(gpus.len()).unwrap());
+        node.holders.push(Holder { id: RunId(id), amounts, gpus: gpus.to_vec() });
+        node
+    }
+
+    fn amounts(cores: u64, gpus: u32) -> Amounts {
+        Amounts { cpu_milli: cores * 1000, memory: 1 << 30, gpus, gpu_type: None }
+    }
+
+    fn run(id: u64, cores: u64, gpus: u32) -> Waiting {
+        Waiting { id: RunId(id), amounts: amounts(cores, gpus), nodes: Vec::new() }
+    }
+
+    /// One line per run: `1 free a []`, `2 waits <why> | <next>`, `3 never <why>`.
+    fn check(waiting: &[Waiting], nodes: &[NodeUse], expected: &[&str]) {
+        let lines = admit(waiting, nodes).into_iter().map(|(id, seat)| match seat {
+            Seat::Free(place) => format!("{} free {} {:?}", id.0, place.node, place.gpus),
+            Seat::Waits(wait) => format!("{} {} | {}", id.0, wait.why, wait.next.join(" | ")),
+            Seat::Never(why) => format!("{} never {why}", id.0),
+        });
+        assert_eq!(lines.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn seats_are_given_while_there_is_room() {
+        check(
+            &[run(1, 4, 1), run(2, 4, 1), run(3, 1, 0)],
+            &[node("a", 8, 2)],
+            &[
+                "1 free a [0]",
+                "2 free a [1]",
+                "3 waits for 1 core (free: 0 cores) on `a`; run 1 has 4 cores, 1.0 GiB of memory, 1 GPU; \
+                 run 2 has 4 cores, 1.0 GiB of memory, 1 GPU | the end of run 1 on `a`",
+            ],
+        );
+    }
+
+    #[test]
+    fn nobody_overtakes_for_the_same_node() {
+        check(
+            &[run(1, 8, 0), run(2, 1, 0)],
+            &[held(node("a", 8, 0), 9, 4, &[])],
+            &[
+                "1 waits for 8 cores (free: 4 cores) on `a`; run 9 has 4 cores, 1.0 GiB of memory | the end of run 9 on `a`",
+                "2 waits behind run 1, which was submitted before and waits for `a` | the start or the end of run 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_run_for_another_node_goes_on() {
+        let on_a = Waiting { nodes: vec!["a".to_owned()], ..run(1, 8, 0) };
+        check(
+            &[on_a, run(2, 1, 0), run(3, 8, 0)],
+            &[held(node("a", 8, 0), 9, 8, &[]), node("b", 2, 0)],
+            &[
+                "1 waits for 8 cores (free: 0 cores) on `a`; run 9 has 8 cores, 1.0 GiB of memory | the end of run 9 on `a`",
+                "2 free b []",
+                "3 waits behind run 1, which was submitted before and waits for `a` | the start or the end of run 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_tightest_node_is_chosen() {
+        check(&[run(1, 1, 0)], &[node("big", 8, 4), node("small", 8, 0)], &["1 free small []"]);
+        check(&[run(1, 1, 0)], &[node("big", 16, 0), node("small", 2, 0)], &["1 free small []"]);
+    }
+
+    #[test]
+    fn the_end_of_several_runs_may_be_needed() {
+        check(
+            &[run(1, 8, 2)],
+            &[held(held(node("a", 8, 2), 8, 2, &[1]), 7, 1, &[0])],
+            &[
+                "1 waits for 8 cores (free: 5 cores) and 2 GPUs (free: 0) on `a`; run 8 has 2 cores, 1.0 GiB of memory, 1 GPU; \
+               run 7 has 1 core, 1.0 GiB of memory, 1 GPU | the ends of runs 8 and 7 on `a`",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_can_never_be_is_said() {
+        let typed = |kind: &str| {
+            let amounts = Amounts { gpu_type: Some(kind.to_owned()), ..amounts(1, 1) };
+            Waiting { amounts, ..run(1, 1, 1) }
+        };
+        check(
+            &[run(1, 9, 0)],
+            &[node("a", 8, 0)],
+            &["1 never no node has 9 cores, 1.0 GiB of memory; \
+               the largest node, `a`, has 8 cores, 64.0 GiB of memory and no GPU"],
+        );
+        check(
+            &[typed("H100")],
+            &[node("a", 8, 1)],
+            &["1 never no node has 1 core, 1.0 GiB of memory, 1 GPU of type `H100`; \
+               the largest node, `a`, has 8 cores, 64.0 GiB of memory and 1 GPU (NVIDIA A100-SXM4-80GB)"],
+        );
+        check(&[typed("a100")], &[node("a", 8, 1)], &["1 free a [0]"]);
+        let elsewhere = Waiting { nodes: vec!["z".to_owned()], ..run(1, 1, 0) };
+        check(&[elsewhere], &[node("a", 8, 0)], &["1 never none of its nodes is there: `z`"]);
+        check(&[run(1, 1, 0)], &[], &["1 never no node has 1 core, 1.0 GiB of memory; there is no node"]);
+    }
+
+    #[test]
+    fn only_gpus_of_the_type_are_given() {
+        let mut mixed = node("a", 8, 3);
+        mixed.node.gpus[1].product = "Tesla T4".to_owned();
+        let typed = |id| Waiting {
+            amounts: Amounts { gpu_type: Some("T4".to_owned()), ..amounts(1, 1) },
+            ..run(id, 1, 1)
+        };
+        let got = admit(&[typed(1), run(2, 1, 2), typed(3)], &[mixed]);
+        assert_eq!(got[0].1, Seat::Free(Place { node: "a".to_owned(), gpus: vec![1] }));
+        assert_eq!(got[1].1, Seat::Free(Place { node: "a".to_owned(), gpus: vec![0, 2] }));
+        assert!(matches!(got[2].1, Seat::Waits(_)));
+    }
+
+    prop_compose! {
+        fn any_amounts()(cpu_milli in 0..6000u64, memory in 0..6u64, gpus in 0..4u32, typed in prop::bool::weighted(0.2)) -> Amounts {
+            Amounts { cpu_milli, memory: memory << 30, gpus, gpu_type: typed.then(|| "T4".to_owned()) }
+        }
+    }
+
+    prop_compose! {
+        fn any_nodes()(sizes in prop::collection::vec((0..8u64, 0..8u64, prop::collection::vec(any::<bool>(), 0..4)), 0..4)) -> Vec<NodeUse> {
+            sizes.iter().enumerate().map(|(n, (cores, memory, gpus))| {
+                let product = |t4: bool| if t4 { "Tesla T4" } else { "NVIDIA A100" }.to_owned();
+                let gpus = (0..).zip(gpus).map(|(index, &t4)| Gpu { index, product: product(t4), ..Gpu::default() });
+                let node = Node { name: format!("n{n}"), cpu_milli: cores * 1000, memory: memory << 30, gpus: gpus.collect() };
+                NodeUse { node, holders: Vec::new() }
+            }).collect()
+        }
+    }
+
+    prop_compose! {
+        fn any_queue()(all in prop::collection::vec((any_amounts(), prop::collection::vec(0..4u8, 0..2)), 0..12)) -> Vec<Waiting> {
+            (1..).zip(all).map(|(id, (amounts, nodes))| {
+                Waiting { id: RunId(id), amounts, nodes: nodes.iter().map(|n| format!("n{n}")).collect() }
+            }).collect()
+        }
+    }
+
+    /// The nodes after the seats of `admitted` were taken.
+    fn after(waiting: &[Waiting], nodes: &[NodeUse], admitted: &[(RunId, Seat)]) -> Vec<NodeUse> {
+        let mut nodes = nodes.to_vec();
+        for (one, (id, seat)) in waiting.iter().zip(admitted) {
+            assert_eq!(one.id, *id);
+            if let Seat::Free(place) = seat {
+                let node = nodes.iter_mut().find(|node| node.node.name == place.node).unwrap();
+                node.holders.push(Holder {
+                    id: one.id,
+                    amounts: one.amounts.clone(),
+                    gpus: place.gpus.clone(),
+                });
+            }
+        }
+        nodes
+    }
+
+    fn assert_not_over_committed(node: &NodeUse) {
+        let sum =
+            |of: fn(&Amounts) -> u64| node.holders.iter().map(|holder| of(&holder.amounts)).sum::<u64>();
+        assert!(sum(|amounts| amounts.cpu_milli) <= node.node.cpu_milli, "{node:?}");
+        assert!(sum(|amounts| amounts.memory) <= node.node.memory, "{node:?}");
+        let mut given: Vec<u32> = node.holders.iter().flat_map(|holder| holder.gpus.clone()).collect();
+        let count = given.len();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), count, "a gpu was given twice: {node:?}");
+        for holder in &node.holders {
+            assert_eq!(holder.gpus.len(), holder.amounts.gpus as usize);
+            for index in &holder.gpus {
+                let gpu = node.node.gpus.iter().find(|gpu| gpu.index == *index).unwrap();
+                assert!(fit::gpu_matches(holder.amounts.gpu_type.as_deref(), &gpu.product));
+            }
+        }
+    }
+
+    /// Runs in front that wait for one of the nodes that `one` could use.
+    fn in_front(
+        one: &Waiting,
+        index: usize,
+        waiting: &[Waiting],
+        seats: &[(RunId, Seat)],
+        node: &Node,
+    ) -> bool {
+        let wants = |run: &Waiting| {
+            (run.nodes.is_empty() || run.nodes.contains(&node.name)) && fit::could_hold(node, &run.amounts)
+        };
+        wants(one)
+            && (0..index).any(|front| matches!(seats[front].1, Seat::Waits(_)) && wants(&waiting[front]))
+    }
+
+    proptest! {
+        #[test]
+        fn admission_never_over_commits_and_never_overtakes(waiting in any_queue(), nodes in any_nodes()) {
+            let seats = admit(&waiting, &nodes);
+            prop_assert_eq!(seats.len(), waiting.len());
+            prop_assert_eq!(&admit(&waiting, &nodes), &seats);
+            let full = after(&waiting, &nodes, &seats);
+            full.iter().for_each(assert_not_over_committed);
+            for (index, one) in waiting.iter().enumerate() {
+                if let Seat::Free(place) = &seats[index].1 {
+                    let node = &nodes.iter().find(|node| node.node.name == place.node).unwrap().node;
+                    prop_assert!(!in_front(one, index, &waiting, &seats, node), "{:?} overtook", one.id);
+                }
+            }
+            // Nobody waits for what is free, and a second round changes nothing.
+            let left: Vec<Waiting> = waiting.iter().zip(&seats).filter(|(_, (_, seat))| matches!(seat, Seat::Waits(_))).map(|(one, _)| one.clone()).collect();
+            for (_, seat) in admit(&left, &full) {
+                prop_assert!(matches!(seat, Seat::Waits(_)));
+            }
+        }
+
+        #[test]
+        fn the_first_in_line_starts_when_the_named_runs_end(one in any_amounts(), waiting in any_queue(), nodes in any_nodes()) {
+            let full = after(&waiting, &nodes, &admit(&waiting, &nodes));
+            let last = Waiting { id: RunId(99), amounts: one, nodes: Vec::new() };
+            for node in &full {
+                let room = Room::new(node);
+                if room.could_hold(&last) {
+                    prop_assert!(room.lacks(&last.amounts, &room.blockers(&last.amounts)).is_empty());
+                }
+            }
+            if let Seat::Waits(wait) = &admit(std::slice::from_ref(&last), &full)[0].1 {
+                prop_assert!(wait.next.len() == 1 && wait.next[0].starts_with("the end"), "{wait:?}");
+            }
+        }
+    }
 }

@@ -9,6 +9,8 @@ use crate::spec::Spec;
 use crate::units::{Cpu, Memory, Span};
 use crate::wire::Problem;
 
+pub mod fit;
+
 /// Version of the `plan.json` format.
 pub const PLAN_VERSION: u32 = 1;
 
