@@ -156,11 +156,13 @@ fn prepare(order: &InitOrder, marks: &OwnedFd) -> Result<(), Refusal> {
     load_filter(&order.seccomp).map_err(|error| Refusal::os("load the system call filter", error))
 }
 
-/// Undoes what the Rust runtime and init changed.
+/// Undoes what the Rust runtime, init and whoever started the agent changed.
 fn default_signals() -> nix::Result<()> {
-    // SAFETY: the default action runs no code of ours.
-    #[allow(unsafe_code)]
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    for number in Signal::iterator().filter(|number| !matches!(number, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default action runs no code of ours.
+        #[allow(unsafe_code)]
+        unsafe { signal(number, SigHandler::SigDfl) }?;
+    }
     SigSet::empty().thread_set_mask()
 }
 

@@ -28,6 +28,7 @@ impl Link {
         #[allow(unsafe_code)]
         let socket = unsafe { File::from_raw_fd(LINK_FD) };
         fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|_| Gone)?;
+        close_the_rest();
         Ok(Self { socket, frames: Frames::default() })
     }
 
@@ -66,6 +67,16 @@ impl Link {
     pub(crate) fn say(&mut self, report: &InitReport) -> Result<(), Gone> {
         let bytes = frame::encode(report).map_err(|_| Gone)?;
         self.socket.write_all(&bytes).map_err(|_| Gone)
+    }
+}
+
+/// Closes what was inherited by accident, so that the script cannot have it.
+fn close_the_rest() {
+    // SAFETY: first thing in the process: no object owns a descriptor above the link's.
+    #[allow(unsafe_code)]
+    unsafe {
+        // Kernels before 5.9 do not know the call; then the agent's own care has to do.
+        libc::syscall(libc::SYS_close_range, LINK_FD + 1, libc::c_uint::MAX, 0);
     }
 }
 
