@@ -216,6 +216,9 @@ pub struct RunEvent {
     /// The run after the event (status events only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Box<RunView>>,
+    /// How far it is (progress events only; they are not kept, and carry the number of the last kept event).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
 }
 
 /// One file of a run's exports.
@@ -361,7 +364,10 @@ pub struct SecretCreate {
 
 impl std::fmt::Debug for SecretCreate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretCreate").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("SecretCreate")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
