@@ -10,4 +10,5 @@ pub mod rootfs;
 pub mod runtime;
 pub mod seccomp;
 pub mod store;
+mod sys;
 pub mod userns;

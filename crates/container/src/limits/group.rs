@@ -1,0 +1,125 @@
+//! One directory of one hierarchy that stands for a container. It knows the files of both versions.
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::tree::{self, Hierarchy, Version};
+
+/// The directory that holds the groups of all containers below one position.
+pub(crate) const PARENT: &str = "vessl";
+
+/// How deep below a hierarchy's root a group is looked for.
+const DEPTH: usize = 16;
+
+/// A container's group in one hierarchy.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) version: Version,
+    pub(crate) dir: PathBuf,
+}
+
+/// The groups called `unit` in every hierarchy. The own position and its ancestors are looked at first; another session
+/// may have made them elsewhere, so else the whole tree is walked.
+pub(crate) fn find(unit: &str) -> Vec<Group> {
+    if !is_unit(unit) {
+        return Vec::new();
+    }
+    tree::hierarchies().iter().flat_map(|hierarchy| find_in(hierarchy, unit)).collect()
+}
+
+/// Whether `unit` can be the name of a directory.
+pub(crate) fn is_unit(unit: &str) -> bool {
+    !unit.is_empty() && unit.len() <= 200 && !unit.starts_with('.') && !unit.contains(['/', '\0', '\n'])
+}
+
+fn find_in(hierarchy: &Hierarchy, unit: &str) -> Option<Group> {
+    let name = Path::new(PARENT).join(unit);
+    let near = ancestors(hierarchy).map(|dir| dir.join(&name)).find(|dir| dir.is_dir());
+    let dir = near.or_else(|| search(&hierarchy.mount, &name, DEPTH))?;
+    Some(Group { version: hierarchy.version.clone(), dir })
+}
+
+/// The own group's directory and its ancestors up to the mount.
+pub(crate) fn ancestors(hierarchy: &Hierarchy) -> impl Iterator<Item = &Path> {
+    hierarchy.own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount))
+}
+
+fn search(dir: &Path, name: &Path, depth: usize) -> Option<PathBuf> {
+    let found = dir.join(name);
+    if found.is_dir() {
+        return Some(found);
+    }
+    let below = depth.checked_sub(1)?;
+    children(dir).into_iter().find_map(|child| search(&child, name, below))
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let is_dir = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.flatten().filter(is_dir).map(|entry| entry.path()).collect()
+}
+
+impl Group {
+    /// Whether no process is in it or below it.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self.version {
+            Version::Two => read_key(&self.dir.join("cgroup.events"), "populated").is_none_or(|n| n == 0),
+            Version::One(_) => self.processes().is_empty(),
+        }
+    }
+
+    /// The processes in it and below it, as this PID namespace numbers them.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let mut found = Vec::new();
+        let mut todo = vec![self.dir.clone()];
+        while let Some(dir) = todo.pop() {
+            let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+            todo.extend(children(&dir));
+        }
+        found
+    }
+
+    /// How often the kernel killed a process of it for memory; 0 without the memory controller.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let file = match self.version {
+            Version::Two => "memory.events",
+            Version::One(_) => "memory.oom_control",
+        };
+        read_key(&self.dir.join(file), "oom_kill").unwrap_or(0)
+    }
+
+    /// Removes it and what is below it, then the common parent if that was the last one.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        remove_tree(&self.dir)?;
+        if let Some(parent) = self.dir.parent() {
+            // Refused while other containers are in it.
+            let _ = std::fs::remove_dir(parent);
+        }
+        Ok(())
+    }
+}
+
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    for child in children(dir) {
+        remove_tree(&child)?;
+    }
+    // The kernel may still be letting go of the last process.
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match std::fs::remove_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(io::Error::new(e.kind(), format!("cannot remove cgroup `{}`: {e}", dir.display()))),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+/// The number after `key` in a file of `key number` lines.
+pub(crate) fn read_key(file: &Path, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}

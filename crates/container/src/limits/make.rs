@@ -1,0 +1,239 @@
+//! Makes the groups of a container and writes its limits; says in words which limit this host does not enforce.
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use super::group::{Group, PARENT, ancestors, is_unit};
+use super::tree::{self, Hierarchy, Version};
+use super::{Cgroup, Limits};
+
+/// Groups that a new process can be put into.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// The container's cgroup.
+    pub(crate) cgroup: Cgroup,
+    /// The unified group, to fork into.
+    unified: Option<OwnedFd>,
+    /// `cgroup.procs` of each version 1 group; a process joins by writing `0`.
+    joins: Vec<File>,
+    /// One sentence for each limit that is not enforced.
+    pub(crate) unenforced: Vec<String>,
+    /// Controllers of version 1 that the container is in.
+    pub(crate) legacy: Vec<Vec<String>>,
+    /// Whether the unified group carries a controller.
+    pub(crate) unified_controls: bool,
+}
+
+/// One limit and the files that set it.
+struct Rule {
+    controller: &'static str,
+    what: String,
+    one: Vec<(&'static str, String)>,
+    two: Vec<(&'static str, String)>,
+}
+
+/// The period of the CPU quota in microseconds, the kernel's default.
+const CPU_PERIOD: u64 = 100_000;
+
+fn rules(limits: &Limits) -> Vec<Rule> {
+    let memory = limits.memory.map(|bytes| Rule {
+        controller: "memory",
+        what: format!("memory limit of {bytes} bytes"),
+        one: vec![("memory.limit_in_bytes", bytes.to_string()), ("memory.memsw.limit_in_bytes", bytes.to_string())],
+        two: vec![("memory.max", bytes.to_string()), ("memory.swap.max", "0".to_owned())],
+    });
+    let cpu = limits.cpu_milli.map(|milli| {
+        // The kernel takes no quota below 1 ms.
+        let quota = (milli * CPU_PERIOD / 1000).max(1000);
+        Rule {
+            controller: "cpu",
+            what: format!("CPU limit of {milli} thousandths of a core"),
+            one: vec![("cpu.cfs_period_us", CPU_PERIOD.to_string()), ("cpu.cfs_quota_us", quota.to_string())],
+            two: vec![("cpu.max", format!("{quota} {CPU_PERIOD}"))],
+        }
+    });
+    let pids = limits.pids.map(|count| Rule {
+        controller: "pids",
+        what: format!("limit of {count} processes"),
+        one: vec![("pids.max", count.to_string())],
+        two: vec![("pids.max", count.to_string())],
+    });
+    [memory, cpu, pids].into_iter().flatten().collect()
+}
+
+/// Makes the groups of `unit` in every hierarchy that serves a purpose: the unified one (to kill by) and, for each limit,
+/// the one that carries its controller. Never fails for want of permission: what is missing is in `unenforced`.
+pub(crate) fn make(unit: &str, limits: &Limits) -> io::Result<Made> {
+    if !is_unit(unit) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{unit}` cannot name a cgroup")));
+    }
+    let hierarchies = tree::hierarchies();
+    let rules = rules(limits);
+    let mut made = Made {
+        cgroup: Cgroup::named(unit),
+        unified: None,
+        joins: Vec::new(),
+        unenforced: Vec::new(),
+        legacy: Vec::new(),
+        unified_controls: false,
+    };
+    let unified = hierarchies.iter().find(|h| h.version == Version::Two);
+    let group = unified.and_then(|h| make_unified(h, unit, &rules));
+    if let Some(group) = &group {
+        made.unified = Some(open_dir(&group.dir)?);
+        made.unified_controls = !controllers(&group.dir).is_empty();
+    }
+    made.legacy_groups(&hierarchies, unit, &rules, group.is_some());
+    for rule in &rules {
+        made.apply(rule, &hierarchies, group.as_ref(), unit);
+    }
+    Ok(made)
+}
+
+impl Made {
+    /// The unified group, to fork into.
+    pub(crate) fn unified(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Puts the calling process into the version 1 groups.
+    pub(crate) fn join(&self) -> io::Result<()> {
+        self.joins.iter().try_for_each(|mut procs| procs.write_all(b"0"))
+    }
+
+    fn legacy_groups(&mut self, hierarchies: &[Hierarchy], unit: &str, rules: &[Rule], unified: bool) {
+        let wanted = |h: &&Hierarchy| {
+            rules.iter().any(|r| h.is_one_with(r.controller)) || h.is_one_with("devices") || (!unified && h.is_one_with("freezer"))
+        };
+        for hierarchy in hierarchies.iter().filter(wanted) {
+            let dir = legacy_dir(hierarchy, unit);
+            let opened = create(&dir).and_then(|()| File::options().write(true).open(dir.join("cgroup.procs")));
+            if let (Ok(procs), Version::One(list)) = (opened, &hierarchy.version) {
+                self.joins.push(procs);
+                self.legacy.push(list.clone());
+            }
+        }
+    }
+
+    fn apply(&mut self, rule: &Rule, hierarchies: &[Hierarchy], unified: Option<&Group>, unit: &str) {
+        let legacy = hierarchies.iter().find(|h| h.is_one_with(rule.controller));
+        let written = match (legacy, unified) {
+            (Some(hierarchy), _) => write_all(&legacy_dir(hierarchy, unit), &rule.one),
+            (None, Some(group)) => write_all(&group.dir, &rule.two),
+            (None, None) => Err(io::Error::from(io::ErrorKind::NotFound)),
+        };
+        if let Err(e) = written {
+            let why = match e.kind() {
+                io::ErrorKind::NotFound => format!("no cgroup with the `{}` controller can be made here", rule.controller),
+                _ => e.to_string(),
+            };
+            self.unenforced.push(format!("the {} is not enforced: {why}", rule.what));
+        }
+    }
+}
+
+fn legacy_dir(hierarchy: &Hierarchy, unit: &str) -> PathBuf {
+    hierarchy.own.join(PARENT).join(unit)
+}
+
+/// Creates a group; the common parent may be removed by the end of another container in between.
+fn create(dir: &Path) -> io::Result<()> {
+    for _ in 0..16 {
+        match std::fs::create_dir_all(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::NotFound))
+}
+
+fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
+    Ok(nix::fcntl::open(dir, OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+fn write_file(file: &Path, text: &str) -> io::Result<()> {
+    File::options().write(true).open(file)?.write_all(text.as_bytes())
+}
+
+/// Writes the values; a swap file that the kernel does not offer is no limit missed (there is then no swap accounting).
+fn write_all(dir: &Path, values: &[(&str, String)]) -> io::Result<()> {
+    for (file, text) in values {
+        match write_file(&dir.join(file), text) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && is_swap(file) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn is_swap(file: &str) -> bool {
+    file.contains("memsw") || file.contains("swap")
+}
+
+fn controllers(dir: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Makes the unified group: below the nearest ancestor that can hand on every controller needed (else as many as were
+/// handed to us), else wherever a group can be made at all (to kill by), else nowhere.
+fn make_unified(hierarchy: &Hierarchy, unit: &str, rules: &[Rule]) -> Option<Group> {
+    let offered = controllers(&hierarchy.mount);
+    let handed = controllers(&hierarchy.own);
+    let mut needed: Vec<_> = rules.iter().map(|r| r.controller).filter(|c| offered.iter().any(|o| o == c)).collect();
+    let mut able = ancestors(hierarchy).find(|dir| hand_on(dir, &needed).is_ok());
+    if able.is_none() {
+        needed.retain(|c| handed.iter().any(|h| h == c));
+        able = ancestors(hierarchy).find(|dir| hand_on(dir, &needed).is_ok());
+    }
+    let able = able.or_else(|| evacuate(&hierarchy.own, &needed).ok().map(|()| hierarchy.own.as_path()));
+    let able = able.or_else(|| ancestors(hierarchy).find(|dir| create(&dir.join(PARENT)).is_ok()))?;
+    let dir = able.join(PARENT).join(unit);
+    create(&dir).ok()?;
+    Some(Group { version: Version::Two, dir })
+}
+
+/// Makes `dir/vessl` and hands the controllers on through both. Refused by the kernel (EBUSY) while `dir` itself holds
+/// processes. Source: Documentation/admin-guide/cgroup-v2.rst, "No Internal Process Constraint".
+fn hand_on(dir: &Path, needed: &[&str]) -> io::Result<()> {
+    let parent = dir.join(PARENT);
+    create(&parent)?;
+    let handed = [dir, &parent].iter().try_for_each(|dir| enable(dir, needed));
+    if handed.is_err() {
+        let _ = std::fs::remove_dir(&parent);
+    }
+    handed
+}
+
+fn enable(dir: &Path, needed: &[&str]) -> io::Result<()> {
+    let file = dir.join("cgroup.subtree_control");
+    let already = std::fs::read_to_string(&file)?;
+    let missing: Vec<_> = needed.iter().filter(|c| !already.split_whitespace().any(|a| a == **c)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    write_file(&file, &missing.iter().map(|c| format!("+{c}")).collect::<Vec<_>>().join(" "))
+}
+
+/// In a group that was delegated to us as a whole (a container's or a service's root) the processes stand where the
+/// controllers must be handed on: they are moved one level down, as the kernel's documentation prescribes.
+fn evacuate(own: &Path, needed: &[&str]) -> io::Result<()> {
+    let leaf = own.join("vessl-host");
+    std::fs::create_dir_all(&leaf)?;
+    for _ in 0..8 {
+        let processes = std::fs::read_to_string(own.join("cgroup.procs"))?;
+        for pid in processes.lines() {
+            // One that ended in between cannot be moved and need not be.
+            let _ = write_file(&leaf.join("cgroup.procs"), pid);
+        }
+        if hand_on(own, needed).is_ok() {
+            return Ok(());
+        }
+    }
+    let _ = std::fs::remove_dir(&leaf);
+    Err(io::Error::from(io::ErrorKind::ResourceBusy))
+}

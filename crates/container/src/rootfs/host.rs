@@ -1,0 +1,175 @@
+//! The host's own `/` as a lower layer. What is mounted below `/` does not show through an overlay, so each file system
+//! is bound on its own, read-only; kernel file systems and other containers' overlays are left out.
+//!
+//! In a user namespace the kernel refuses an overlay over a directory that has mounts below it (they are locked
+//! together, so that nobody looks under them). There the root is put together from one overlay for each directory
+//! without mounts, and plain directories on the way to the others.
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::inside::{self, Make, proc_path};
+use super::mountinfo::{self, MountEntry};
+use super::{Merged, overlay};
+use crate::runtime::{StartError, os};
+use crate::sys::{self, Attr, Reach};
+
+const SHOWN: Attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_DEV);
+
+/// Trees that the container has of its own.
+const OWN: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
+
+/// Temporary directories: private and writable where they are mounts.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+
+/// Kinds of file systems that show the kernel, a device or another container and not files of this machine.
+const UNSHOWN: [&str; 22] = [
+    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs", "fusectl",
+    "hugetlbfs", "mqueue", "nsfs", "overlay", "proc", "pstore", "ramfs", "rpc_pipefs", "securityfs", "sysfs", "tracefs",
+];
+
+/// Mounts `/` of the host below a private layer at `target`.
+pub(crate) fn mount(scratch: &Path, target: &Path) -> Result<(), StartError> {
+    let place = sys::open_path(target).map_err(os("open the mount point"))?;
+    match overlay::mount("/", &scratch.join("root"), place.as_fd()) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => tiles(scratch, target),
+        other => other.map_err(os("mount `/` of the host with overlayfs")),
+    }
+}
+
+/// Binds every file system that is mounted below `/`.
+pub(crate) fn show_mounts(merged: &Merged) -> Result<(), StartError> {
+    let mounts = mountinfo::read().map_err(os("read the mounts of the host"))?;
+    let own = std::fs::canonicalize(&merged.scratch).map_err(os("find the scratch directory"))?;
+    let shown = |m: &&MountEntry| is_shown(m) && !m.point.starts_with(&own) && !is_hidden(&m.point, &merged.hidden);
+    let mut whole: Vec<PathBuf> = Vec::new();
+    for entry in mounts.iter().filter(shown) {
+        if !whole.iter().any(|tree| entry.point.starts_with(tree)) && show(merged, &entry.point)? == Reach::Tree {
+            whole.push(entry.point.clone());
+        }
+    }
+    let run = sys::new_mount("tmpfs", &[("mode", Some("0755"))], Attr::NO_SUID.and(Attr::NO_DEV));
+    place(merged, run, Path::new("/run"))?;
+    for path in TEMPORARY.map(Path::new).into_iter().filter(|path| mounts.iter().any(|m| m.point == *path)) {
+        place(merged, temporary(&merged.scratch, path), path)?;
+    }
+    Ok(())
+}
+
+fn is_shown(mount: &MountEntry) -> bool {
+    let point = &mount.point;
+    let own = OWN.iter().chain(&TEMPORARY).any(|tree| point.starts_with(tree));
+    point != Path::new("/") && !own && !UNSHOWN.contains(&mount.fstype.as_str()) && !mount.fstype.starts_with("fuse.portal")
+}
+
+fn is_hidden(path: &Path, hidden: &[PathBuf]) -> bool {
+    hidden.iter().any(|place| path.starts_with(place))
+}
+
+/// Binds one mount read-only; tells how much of what is below came along. What this user cannot open is left out.
+fn show(merged: &Merged, point: &Path) -> Result<Reach, StartError> {
+    let what = || format!("show `{}` of the host", point.display());
+    let Some(target) = inside::open(merged.root.as_fd(), point).map_err(os(what()))? else { return Ok(Reach::One) };
+    let Ok(source) = sys::open_path(point) else { return Ok(Reach::One) };
+    let (tree, reach) = match sys::open_tree(source.as_fd(), Path::new(""), Reach::One) {
+        // Locked together with what is mounted below it: all or nothing.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            (sys::open_tree(source.as_fd(), Path::new(""), Reach::Tree).map_err(os(what()))?, Reach::Tree)
+        }
+        other => (other.map_err(os(what()))?, Reach::One),
+    };
+    sys::set_attr(tree.as_fd(), SHOWN, reach).map_err(os(what()))?;
+    sys::move_mount(tree.as_fd(), target.as_fd()).map_err(os(what()))?;
+    Ok(reach)
+}
+
+fn place(merged: &Merged, mount: io::Result<OwnedFd>, path: &Path) -> Result<(), StartError> {
+    let what = || format!("give the container a `{}` of its own", path.display());
+    let mount = mount.map_err(os(what()))?;
+    let target = inside::make(merged.root.as_fd(), path, Make::Dir).map_err(os(what()))?;
+    sys::move_mount(mount.as_fd(), target.as_fd()).map_err(os(what()))
+}
+
+/// A directory of scratch for temporary files.
+fn temporary(scratch: &Path, path: &Path) -> io::Result<OwnedFd> {
+    let dir = scratch.join("tmp").join(path.strip_prefix("/").unwrap_or(path));
+    std::fs::create_dir_all(&dir)?;
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o1777))?;
+    let tree = sys::open_tree(sys::open_path(&dir)?.as_fd(), Path::new(""), Reach::One)?;
+    sys::set_attr(tree.as_fd(), Attr::NO_SUID.and(Attr::NO_DEV), Reach::One)?;
+    Ok(tree)
+}
+
+/// A root put together from overlays.
+struct Tiles<'a> {
+    scratch: &'a Path,
+    mounts: Vec<MountEntry>,
+    count: u32,
+}
+
+/// So many overlays at most; a directory past them is bound read-only.
+const TILES: u32 = 256;
+
+fn tiles(scratch: &Path, target: &Path) -> Result<(), StartError> {
+    let what = "put the host's `/` together from overlays";
+    let base = scratch.join("tiles");
+    std::fs::create_dir_all(&base).map_err(os(what))?;
+    std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o755)).map_err(os(what))?;
+    let tree = sys::open_tree(sys::open_path(&base).map_err(os(what))?.as_fd(), Path::new(""), Reach::One).map_err(os(what))?;
+    sys::set_attr(tree.as_fd(), Attr::NO_DEV, Reach::One).map_err(os(what))?;
+    sys::move_mount(tree.as_fd(), sys::open_path(target).map_err(os(what))?.as_fd()).map_err(os(what))?;
+    let mut mounts = mountinfo::read().map_err(os("read the mounts of the host"))?;
+    mounts.retain(|m| !m.point.starts_with(target));
+    Tiles { scratch, mounts, count: 0 }.fill(Path::new("/"), target).map_err(os(what))
+}
+
+impl Tiles<'_> {
+    /// Shows what is in `source`, a directory with mounts below it, at `target`.
+    fn fill(&mut self, source: &Path, target: &Path) -> io::Result<()> {
+        let Ok(entries) = std::fs::read_dir(source) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let (from, to) = (entry.path(), target.join(entry.file_name()));
+            let kind = entry.file_type()?;
+            if kind.is_symlink() {
+                std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to)?;
+            } else if kind.is_dir() {
+                self.directory(&from, &to)?;
+            } else if !kind.is_fifo() && !kind.is_socket() && !kind.is_char_device() && !kind.is_block_device() {
+                std::fs::File::create(&to)?;
+                show_plain(&from, &to)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::create_dir(to)?;
+        std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755))?;
+        let is_point = self.mounts.iter().any(|m| m.point == from);
+        if is_point || OWN.iter().any(|own| from == Path::new(own)) {
+            return Ok(());
+        }
+        if self.mounts.iter().any(|m| m.point.starts_with(from)) {
+            return self.fill(from, to);
+        }
+        self.count += 1;
+        if self.count > TILES {
+            return show_plain(from, to);
+        }
+        let place = sys::open_path(to)?;
+        let lower = sys::open_path(from)?;
+        let private = self.scratch.join("root").join(self.count.to_string());
+        match overlay::mount(&proc_path(lower.as_fd()).display().to_string(), &private, place.as_fd()) {
+            // A directory that this user may not read stays empty.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        }
+    }
+}
+
+fn show_plain(from: &Path, to: &Path) -> io::Result<()> {
+    let tree = sys::open_tree(sys::open_path(from)?.as_fd(), Path::new(""), Reach::Tree)?;
+    sys::set_attr(tree.as_fd(), SHOWN, Reach::Tree)?;
+    sys::move_mount(tree.as_fd(), sys::open_path(to)?.as_fd())
+}

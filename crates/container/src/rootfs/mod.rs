@@ -1,0 +1,113 @@
+//! The root file system: an overlay of the image's layers (or of the host's `/`) with a private upper directory, mounted
+//! in the agent's own mount namespace, so that every mount goes when the agent goes.
+//!
+//! ```text
+//! scratch/l/0 …       links to the layers, topmost first (keeps the option string short)
+//! scratch/root/       upper and work directory of the root
+//! scratch/private/N/  upper and work directory of a private bind, or the copy of a file
+//! scratch/merged      the mounted root
+//! ```
+//! It must not know what runs in it.
+mod bind;
+mod hidden;
+mod host;
+pub(crate) mod inside;
+pub(crate) mod mountinfo;
+mod overlay;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::runtime::{StartError, os};
+use crate::sys;
+
+/// What a root file system is made of.
+#[derive(Clone, Debug)]
+pub struct Rootfs {
+    /// Lower layers, lowest first; for `host://` this is `/`.
+    pub layers: Vec<PathBuf>,
+    /// Private directory for upper, work and merged; must be on a file system that overlayfs accepts as upper.
+    pub scratch: PathBuf,
+    /// Host paths that must never be visible (covered by an empty read-only tmpfs): in `host://` and in every bind that
+    /// would show them, under whatever name. A bind of something inside a hidden path is the caller's own and works.
+    pub hidden: Vec<PathBuf>,
+    /// Whether `/` of the host is shown: file systems mounted below it are bound one by one, read-only, but `/proc`,
+    /// `/sys`, `/dev` (the container's own) and `/run` and mounted temporary directories (private and empty).
+    pub host: bool,
+}
+
+/// A mounted root file system.
+#[derive(Debug)]
+pub struct Merged {
+    /// Its path as this process sees it.
+    pub path: PathBuf,
+    /// Handle of its root.
+    root: OwnedFd,
+    scratch: PathBuf,
+    /// Host paths under which something hidden can be seen.
+    hidden: Vec<PathBuf>,
+}
+
+/// One bind; source and target are resolved safely (`openat2`, no symbolic link leads out of the root file system).
+#[derive(Clone, Debug)]
+pub struct Bind {
+    /// Path on the host, without any symbolic link (canonicalise it first: a link swapped in afterwards is refused).
+    pub source: PathBuf,
+    /// Absolute path in the container; made if missing.
+    pub target: PathBuf,
+    /// Who sees writes.
+    pub access: Access,
+}
+
+/// Who sees writes to a bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Writes are refused.
+    ReadOnly,
+    /// Writes reach the source.
+    Shared,
+    /// Writes go to the run's own scratch (an overlay over the source, for a file a copy); the source never changes. File
+    /// systems mounted below the source do not show.
+    Private,
+}
+
+impl Rootfs {
+    /// Mounts the overlay at `scratch/merged`.
+    pub fn mount(&self) -> Result<Merged, StartError> {
+        let path = self.scratch.join("merged");
+        let made = std::fs::create_dir_all(&path);
+        made.map_err(os(format!("make `{}`", path.display())))?;
+        let places = hidden::places(&self.hidden).map_err(os("find what must stay hidden"))?;
+        if self.host {
+            host::mount(&self.scratch, &path)?;
+        } else {
+            overlay::layers(&self.layers, &self.scratch, &path)?;
+        }
+        let root = sys::open_path(&path).map_err(os(format!("open `{}`", path.display())))?;
+        let merged = Merged { path, root, scratch: self.scratch.clone(), hidden: places };
+        if self.host {
+            host::show_mounts(&merged)?;
+            hidden::cover_all(&merged)?;
+        }
+        Ok(merged)
+    }
+}
+
+impl Merged {
+    /// Applies one bind. An error names source and target.
+    pub fn bind(&self, bind: &Bind) -> Result<(), StartError> {
+        bind::bind(self, bind)
+    }
+
+    /// Opens a path of the container as the container would see it (links resolve inside the root), `O_PATH`.
+    /// `Ok(None)` if it does not exist.
+    pub fn open(&self, path: &Path) -> Result<Option<OwnedFd>, StartError> {
+        inside::open(self.root.as_fd(), path).map_err(os(format!("open `{}` in the container", path.display())))
+    }
+
+    /// Makes a directory (and parents) in the container and opens it.
+    pub fn make_dir(&self, path: &Path) -> Result<OwnedFd, StartError> {
+        let made = inside::make(self.root.as_fd(), path, inside::Make::Dir);
+        made.map_err(os(format!("make `{}` in the container", path.display())))
+    }
+}

@@ -1,0 +1,66 @@
+//! overlayfs mounts. All directories are named through descriptors, so that no path needs escaping and many layers fit
+//! into the one page that the kernel takes as options.
+use std::fmt::Write as _;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+
+use super::inside::proc_path;
+use crate::runtime::{StartError, os};
+use crate::{sys, userns};
+
+/// Mounts image layers, lowest first, at `target`.
+pub(crate) fn layers(layers: &[PathBuf], scratch: &Path, target: &Path) -> Result<(), StartError> {
+    let links = scratch.join("l");
+    link_layers(layers, &links).map_err(os(format!("prepare `{}`", links.display())))?;
+    let links = sys::open_path(&links).map_err(os("open the layer links"))?;
+    let base = proc_path(links.as_fd());
+    let mut lower = String::new();
+    for index in 0..layers.len().max(1) {
+        let separator = if index == 0 { "" } else { ":" };
+        let _ = write!(lower, "{separator}{}/{index}", base.display());
+    }
+    let target = sys::open_path(target).map_err(os("open the mount point"))?;
+    mount(&lower, &scratch.join("root"), target.as_fd()).map_err(os("mount the layers with overlayfs"))
+}
+
+/// `dir/0` is the topmost layer. An image without layers has one empty layer.
+fn link_layers(layers: &[PathBuf], dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    if layers.is_empty() {
+        return std::fs::create_dir_all(dir.join("0"));
+    }
+    for (index, layer) in layers.iter().rev().enumerate() {
+        symlink(std::path::absolute(layer)?, dir.join(index.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Mounts one overlay: `lower` in option syntax, the private part in `private/{upper,work}`, which are made. Device files
+/// do not work on it: a container gets its devices in `/dev` alone.
+pub(crate) fn mount(lower: &str, private: &Path, target: BorrowedFd<'_>) -> io::Result<()> {
+    for name in ["upper", "work"] {
+        std::fs::create_dir_all(private.join(name))?;
+    }
+    // The upper directory lends its mode to the root of the mount.
+    std::fs::set_permissions(private.join("upper"), std::fs::Permissions::from_mode(0o755))?;
+    let private = sys::open_path(private)?;
+    let fd = private.as_raw_fd();
+    let mut options = format!("lowerdir={lower},upperdir=/proc/self/fd/{fd}/upper,workdir=/proc/self/fd/{fd}/work");
+    if userns::is_inside() {
+        options.push_str(",userxattr");
+    }
+    // Scratch does not outlive the machine's next boot, so syncs need not reach the disk (since Linux 5.10).
+    match mount_with(&format!("{options},volatile"), target) {
+        Err(nix::Error::EINVAL) => mount_with(&options, target)?,
+        other => other?,
+    }
+    Ok(())
+}
+
+fn mount_with(options: &str, target: BorrowedFd<'_>) -> nix::Result<()> {
+    nix::mount::mount(Some("overlay"), &proc_path(target), Some("overlay"), MsFlags::MS_NODEV, Some(options))
+}

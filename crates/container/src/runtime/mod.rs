@@ -1,0 +1,190 @@
+//! Start of one container, and what is left to do with it afterwards.
+//!
+//! It talks straight to the kernel. libcontainer (youki) was the first choice and is not used, because its version 0.7
+//! always creates and joins cgroups by itself and fails where they are not writable (every rootless start without
+//! delegation), makes its caller undumpable, hands descriptors over by number in the caller's own table, sets no
+//! parent-death signal, names mount targets by path, and needs two more forks, a socket file and a state file a start.
+//!
+//! ```text
+//! this process                                child (PID 1)
+//! init, /etc files bound; groups made
+//! clone3(NEWPID|NEWNS|NEWIPC|NEWUTS, cgroup) ─▶ joins version 1 groups, own cgroup namespace, host name
+//!                                             /proc /dev /sys …, pivot_root, masks
+//!                                             capabilities, no_new_privs, descriptors 0–3
+//!                                             parent-death signal, then: is the parent still there?
+//! ◀──── a failed step in words, or the end ── exec init
+//! ```
+mod child;
+mod etc;
+mod mounts;
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::mount::MntFlags;
+use nix::sched::CloneFlags;
+
+use crate::limits::{Cgroup, Limits, make};
+use crate::rootfs::inside::{self, Make};
+use crate::sys::{self, Attr, Forked, Reach};
+
+/// Everything needed to start one container.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Unit name: container id, cgroup name.
+    pub unit: String,
+    /// Directory for the container's state, private to this unit.
+    pub state: PathBuf,
+    /// Mounted root file system, binds applied.
+    pub merged: PathBuf,
+    /// Host name inside.
+    pub hostname: String,
+    /// Limits.
+    pub limits: Limits,
+    /// Device nodes of the host that are usable inside (GPUs), besides the standard ones.
+    pub devices: Vec<PathBuf>,
+    /// The init program on the host; bound read-only to [`INIT_PATH`] and run as PID 1 with `init_args`.
+    pub init: PathBuf,
+    /// Arguments of init after its name.
+    pub init_args: Vec<String>,
+    /// Descriptors init gets: 0, 1, 2 and 3 (3 is its socket to the supervisor).
+    pub fds: [OwnedFd; 4],
+}
+
+/// Where init is visible inside the container.
+pub const INIT_PATH: &str = "/.vessl/init";
+
+/// A started container. Its PID 1 is a child of this process and dies with it.
+#[derive(Debug)]
+pub struct Container {
+    /// PID of init on the host.
+    pub pid: i32,
+    /// Becomes readable when init ends.
+    pub pidfd: OwnedFd,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+    /// One sentence for each limit that this host does not enforce.
+    pub unenforced: Vec<String>,
+}
+
+/// Why a container could not be started. The text is one sentence for people.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Something of the operating system refused.
+    #[error("cannot {what}: {source}")]
+    Os {
+        /// The step.
+        what: String,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The caller has other threads, which a fork would not take along.
+    #[error("a container cannot be started from a process with {0} threads")]
+    Threads(usize),
+}
+
+/// Turns an I/O error into a [`StartError`] of the step `what`.
+pub(crate) fn os(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.into();
+    move |source| StartError::Os { what, source }
+}
+
+/// Name under which init shows in a process list; [`crate::limits`] finds it by this.
+pub(crate) fn init_name(unit: &str) -> String {
+    format!("vessl-init:{unit}")
+}
+
+/// Starts a container. The calling process must have one thread (checked), which must live as long as the container is to
+/// live, and becomes the parent (and so the reaper) of its PID 1. When this returns, init is running.
+pub fn start(bundle: Bundle) -> Result<Container, StartError> {
+    let threads = sys::threads().map_err(os("count the threads of this process"))?;
+    if threads != 1 {
+        return Err(StartError::Threads(threads));
+    }
+    prepare(&bundle)?;
+    let groups = make::make(&bundle.unit, &bundle.limits).map_err(os("make the container's cgroup"))?;
+    let started = fork(&bundle, &groups);
+    if started.is_err() {
+        // The first error is the one to tell; an empty group left behind is removed by `remove` too.
+        let _ = groups.cgroup.kill().and_then(|()| groups.cgroup.remove());
+    }
+    let (pid, pidfd) = started?;
+    Ok(Container { pid, pidfd, cgroup: groups.cgroup, unenforced: groups.unenforced })
+}
+
+/// What can be done before the fork: init and the files of `/etc`.
+fn prepare(bundle: &Bundle) -> Result<(), StartError> {
+    std::fs::create_dir_all(&bundle.state).map_err(os(format!("make `{}`", bundle.state.display())))?;
+    let root = sys::open_path(&bundle.merged).map_err(os("open the root file system"))?;
+    let init = sys::open_path(&bundle.init).map_err(os(format!("open `{}`", bundle.init.display())))?;
+    let target = inside::make(root.as_fd(), Path::new(INIT_PATH), Make::File);
+    let target = target.map_err(os("make a place for init in the container"))?;
+    let attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_DEV);
+    show(&init, &target, attr).map_err(os("show init in the container"))?;
+    etc::provide(root.as_fd(), &bundle.state.join("etc"), &bundle.hostname)
+}
+
+/// Binds one open file over another.
+fn show(source: &OwnedFd, target: &OwnedFd, attr: Attr) -> io::Result<()> {
+    let tree = sys::open_tree(source.as_fd(), Path::new(""), Reach::One)?;
+    sys::set_attr(tree.as_fd(), attr, Reach::One)?;
+    sys::move_mount(tree.as_fd(), target.as_fd())
+}
+
+fn fork(bundle: &Bundle, groups: &make::Made) -> Result<(i32, OwnedFd), StartError> {
+    let what = "start the container's first process";
+    let parent = sys::pidfd_open(std::process::id().cast_signed()).map_err(os(what))?;
+    let (mut report, told) = io::pipe().map_err(os(what))?;
+    let namespaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    // SAFETY: `start` has checked that this process has one thread.
+    #[allow(unsafe_code)]
+    let forked = unsafe { sys::clone_process(namespaces.bits(), groups.unified()) };
+    let (pid, pidfd) = match forked.map_err(os(what))? {
+        Forked::Child => child::run(bundle, groups, &parent, told.into()),
+        Forked::Parent(pid, pidfd) => (pid, pidfd),
+    };
+    drop(told);
+    let mut failure = Vec::new();
+    report.read_to_end(&mut failure).map_err(os("hear from the container's first process"))?;
+    match child::parse_failure(&failure) {
+        None => Ok((pid, pidfd)),
+        Some(error) => {
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+            Err(error)
+        }
+    }
+}
+
+/// Removes what [`start`] made for `unit` and a process that died may have left: mounts, state, scratch, cgroup.
+/// Safe to repeat, also when nothing is there.
+pub fn remove(unit: &str, state: &Path, scratch: &Path) -> Result<(), StartError> {
+    let cgroup = Cgroup::named(unit);
+    cgroup.kill().map_err(os(format!("end the processes of `{unit}`")))?;
+    cgroup.remove().map_err(os(format!("remove the cgroup of `{unit}`")))?;
+    for dir in [scratch.join("merged").as_path(), state, scratch] {
+        unmount_below(dir)?;
+    }
+    for dir in [state, scratch] {
+        match std::fs::remove_dir_all(dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(os(format!("remove `{}`", dir.display()))(e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Detaches every mount at or below `dir` that this process sees, the innermost first.
+fn unmount_below(dir: &Path) -> Result<(), StartError> {
+    let Ok(dir) = std::fs::canonicalize(dir) else { return Ok(()) };
+    let mounts = crate::rootfs::mountinfo::read().map_err(os("read the mounts"))?;
+    for entry in mounts.iter().rev().filter(|m| m.point.starts_with(&dir)) {
+        match nix::mount::umount2(&entry.point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            // Gone together with its parent.
+            Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
+            Err(e) => return Err(os(format!("unmount `{}`", entry.point.display()))(e.into())),
+        }
+    }
+    Ok(())
+}

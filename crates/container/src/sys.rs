@@ -1,0 +1,315 @@
+//! The few system calls that neither the standard library nor nix offers: mounts by descriptor, clone3, capabilities.
+//!
+//! Thin and total: each function is one kernel call, takes borrowed descriptors, gives owned ones, and turns the errno
+//! into `io::Error`. It knows nothing of containers.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
+use nix::sys::stat::Mode;
+
+/// How far a clone of a mount reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// This mount alone.
+    One,
+    /// And every mount below it.
+    Tree,
+}
+
+/// Attributes of a mount (`MOUNT_ATTR_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attr(u64);
+
+impl Attr {
+    pub(crate) const NONE: Self = Self(0);
+    pub(crate) const READ_ONLY: Self = Self(libc::MOUNT_ATTR_RDONLY);
+    pub(crate) const NO_SUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
+    pub(crate) const NO_DEV: Self = Self(libc::MOUNT_ATTR_NODEV);
+    pub(crate) const NO_EXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
+
+    /// Both.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+fn cstring(bytes: &[u8]) -> io::Result<CString> {
+    CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "contains a NUL byte"))
+}
+
+fn result(value: libc::c_long) -> io::Result<libc::c_long> {
+    if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+fn owned(value: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = RawFd::try_from(result(value)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Copies the mount that `path` (relative to `dir`) is on, with `path` as its root, into a detached mount.
+pub(crate) fn open_tree(dir: BorrowedFd<'_>, path: &Path, reach: Reach) -> io::Result<OwnedFd> {
+    let path = cstring(path.as_os_str().as_bytes())?;
+    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    flags |= (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW).cast_unsigned();
+    if reach == Reach::Tree {
+        flags |= libc::AT_RECURSIVE.cast_unsigned();
+    }
+    // SAFETY: `path` is a NUL-terminated string that outlives the call.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) })
+}
+
+/// Attaches the detached mount `mount` at `target`.
+pub(crate) fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    let (from, to, empty) = (mount.as_raw_fd(), target.as_raw_fd(), c"".as_ptr());
+    // SAFETY: both paths are the same static empty string; the descriptors are borrowed for the call.
+    result(unsafe { libc::syscall(libc::SYS_move_mount, from, empty, to, empty, flags) }).map(drop)
+}
+
+/// Sets attributes of a mount (and of every mount below it) and makes it private: no mount event comes in or goes out.
+pub(crate) fn set_attr(mount: BorrowedFd<'_>, set: Attr, reach: Reach) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: set.0,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if reach == Reach::Tree {
+        flags |= libc::AT_RECURSIVE;
+    }
+    let (fd, empty, size) = (mount.as_raw_fd(), c"".as_ptr(), size_of::<libc::mount_attr>());
+    // SAFETY: `attr` is a live `mount_attr` of the size given.
+    result(unsafe { libc::syscall(libc::SYS_mount_setattr, fd, empty, flags, &raw const attr, size) }).map(drop)
+}
+
+/// Makes a new, detached mount of a file system with string options (a `None` value is a flag).
+pub(crate) fn new_mount(fstype: &str, options: &[(&str, Option<&str>)], attr: Attr) -> io::Result<OwnedFd> {
+    let name = cstring(fstype.as_bytes())?;
+    // SAFETY: `name` is a NUL-terminated string that outlives the call.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), libc::FSOPEN_CLOEXEC) })?;
+    for (key, value) in options {
+        match value {
+            Some(value) => configure(&context, libc::FSCONFIG_SET_STRING, key, value)?,
+            None => configure_flag(&context, libc::FSCONFIG_SET_FLAG, Some(key))?,
+        }
+    }
+    configure_flag(&context, libc::FSCONFIG_CMD_CREATE, None)?;
+    let fd = context.as_raw_fd();
+    // SAFETY: takes a descriptor and two numbers.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, fd, libc::FSMOUNT_CLOEXEC, attr.0) })
+}
+
+fn configure(context: &OwnedFd, command: libc::c_uint, key: &str, value: &str) -> io::Result<()> {
+    let (key, value) = (cstring(key.as_bytes())?, cstring(value.as_bytes())?);
+    let (fd, key, value) = (context.as_raw_fd(), key.as_ptr(), value.as_ptr());
+    // SAFETY: both are NUL-terminated strings that outlive the call.
+    result(unsafe { libc::syscall(libc::SYS_fsconfig, fd, command, key, value, 0) }).map(drop)
+}
+
+fn configure_flag(context: &OwnedFd, command: libc::c_uint, key: Option<&str>) -> io::Result<()> {
+    let key = key.map(|k| cstring(k.as_bytes())).transpose()?;
+    let pointer = key.as_ref().map_or(std::ptr::null(), |k| k.as_ptr());
+    let nothing: *const libc::c_char = std::ptr::null();
+    // SAFETY: the key is null or a NUL-terminated string that outlives the call; these commands take no value.
+    result(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, pointer, nothing, 0) }).map(drop)
+}
+
+/// Opens `path` as a process whose root is `root` would: `..`, absolute paths and symbolic links stay inside; the magic
+/// links of `/proc` are refused. Source: openat2(2), `RESOLVE_IN_ROOT`.
+pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    resolve(root, path, flags, ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+}
+
+/// Opens a path that must hold no symbolic link at all, so that nothing can be swapped below us.
+pub(crate) fn open_plain(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let resolve_flags = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    resolve(AT_FDCWD, path, flags, resolve_flags)
+}
+
+fn resolve(dir: BorrowedFd<'_>, path: &Path, flags: OFlag, resolve: ResolveFlag) -> io::Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+    // The kernel answers EAGAIN when a rename elsewhere raced with the walk; a few tries are its documented use.
+    for _ in 0..128 {
+        match nix::fcntl::openat2(dir, path, how) {
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+    Err(nix::Error::EAGAIN.into())
+}
+
+/// Opens a directory or file as a handle for later calls (`O_PATH`), following links.
+pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    Ok(nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// The result of [`clone_process`].
+pub(crate) enum Forked {
+    /// In the new process.
+    Child,
+    /// In the caller: process id and pidfd of the new process.
+    Parent(i32, OwnedFd),
+}
+
+/// Forks into new namespaces (`CLONE_NEW*`), optionally straight into a version 2 cgroup.
+///
+/// # Safety
+/// The calling process must have one thread: the child goes on with ordinary code, which may take any lock.
+pub(crate) unsafe fn clone_process(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all-zero is the documented "nothing asked for" of every field.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(namespaces.cast_unsigned()) | libc::CLONE_PIDFD.cast_unsigned() as u64;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd().cast_unsigned().into();
+    }
+    // SAFETY: `args` lives through the call, asks for no stack (fork semantics), and the caller has one thread.
+    let pid = result(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
+    if pid == 0 {
+        return Ok(Forked::Child);
+    }
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    Ok(Forked::Parent(pid, owned(pidfd.into())?))
+}
+
+/// Source: linux/sched.h (does not fit the `c_int` of the libc crate).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// A descriptor that becomes readable when process `pid` ends.
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes two numbers.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// Sends a signal to the process behind a pidfd.
+pub(crate) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: a null siginfo is allowed and means the same as kill(2).
+    result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) }).map(drop)
+}
+
+/// Marks every descriptor from `first` on to be closed by exec.
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: takes numbers; nothing is closed before exec.
+    result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// Makes `pivot_root(".", ".")`, which stacks the old root over the new one, and detaches the old one.
+pub(crate) fn pivot_here() -> io::Result<()> {
+    nix::unistd::pivot_root(".", ".")?;
+    nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)?;
+    nix::unistd::chdir("/")?;
+    Ok(())
+}
+
+/// Joins a new, empty session keyring, so that the keys of the caller are out of reach.
+pub(crate) fn new_keyring() -> io::Result<()> {
+    let name: *const libc::c_char = std::ptr::null();
+    // SAFETY: a null name asks for an anonymous keyring.
+    result(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name) }).map(drop)
+}
+
+/// Reduces this process to the capabilities in `keep` (a bit each): bounding, permitted, effective; none inheritable or
+/// ambient. Bits that the caller does not hold are left out.
+pub(crate) fn keep_capabilities(keep: u64) -> io::Result<()> {
+    for number in 0..64 {
+        if keep & (1 << number) == 0 && !drop_bounding(number)? {
+            break;
+        }
+    }
+    let held = permitted()? & keep;
+    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
+    let word = |shift: u32| u32::try_from((held >> shift) & 0xffff_ffff).unwrap_or(0);
+    let data = [0, 32].map(|shift| CapData { effective: word(shift), permitted: word(shift), inheritable: 0 });
+    // SAFETY: header and data are live and of the layout that version 3 prescribes.
+    result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+}
+
+/// Drops one capability from the bounding set; false if the kernel knows no such number.
+fn drop_bounding(number: u32) -> io::Result<bool> {
+    // SAFETY: takes numbers.
+    let done = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
+    match result(done.into()) {
+        Ok(_) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The permitted capabilities of this process, a bit each.
+pub(crate) fn permitted() -> io::Result<u64> {
+    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
+    let mut data = [CapData::default(), CapData::default()];
+    // SAFETY: header and data are live and of the layout that version 3 prescribes.
+    result(unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) })?;
+    Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32)
+}
+
+/// `CAP_SYS_ADMIN`. Source: linux/capability.h.
+pub(crate) const CAP_SYS_ADMIN: u32 = 21;
+
+const CAP_VERSION_3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Resets every signal to its default action and unblocks all.
+pub(crate) fn default_signals() -> io::Result<()> {
+    for number in 1..=64 {
+        // SAFETY: SIG_DFL runs no code of ours; numbers that may not be changed are refused, which is right.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    let all = nix::sys::signal::SigSet::empty();
+    Ok(all.thread_set_mask()?)
+}
+
+/// Puts a descriptor at an exact number, open across exec.
+pub(crate) fn place(fd: RawFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: takes numbers; called only between fork and exec, where the descriptor table is ours to arrange.
+    result(unsafe { libc::dup2(fd, number) }.into()).map(drop)
+}
+
+/// A copy of a descriptor whose number is at least `least`, closed by exec.
+pub(crate) fn copy_above(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: makes a new descriptor from a borrowed one.
+    owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }.into())
+}
+
+/// Ends a forked child at once: no destructor, no exit function.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no precondition.
+    unsafe { libc::_exit(code) }
+}
+
+/// Number of threads of this process.
+pub(crate) fn threads() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Whether an open handle is a directory.
+pub(crate) fn is_dir(fd: impl AsFd) -> io::Result<bool> {
+    let kind = nix::sys::stat::fstat(fd)?.st_mode & libc::S_IFMT;
+    Ok(kind == libc::S_IFDIR)
+}
