@@ -9,7 +9,21 @@ use crate::spec::Spec;
 use crate::units::{Cpu, Memory, Span};
 use crate::wire::Problem;
 
+mod data;
+mod env;
+mod extras;
 pub mod fit;
+mod place;
+mod report;
+
+pub use report::{CodeInfo, codes};
+
+use report::Report;
+
+/// Time between SIGTERM and the kill of everything: 30 s.
+const GRACE: Span = Span(30_000);
+/// Longest time that exports may take after a terminate: 10 min.
+const EXPORT_LIMIT: Span = Span(600_000);
 
 /// Version of the `plan.json` format.
 pub const PLAN_VERSION: u32 = 1;
@@ -284,8 +298,10 @@ pub struct Catalogue {
     pub secrets: Vec<String>,
     /// Stored credentials: name → kind (`registry`, `git`, …).
     pub credentials: BTreeMap<String, String>,
-    /// Artifacts: `organization/project/name` → manifest hash of the newest version.
+    /// Artifacts that the submitter may read: `organization/project/name` → manifest hash of the newest version.
     pub artifacts: BTreeMap<String, String>,
+    /// Projects beside the submitter's own that artifacts may be written to: `organization/project`.
+    pub projects: BTreeSet<String>,
 }
 
 /// One cluster of the catalogue.
@@ -391,6 +407,41 @@ impl fmt::Debug for Needs {
 /// Turns a run file into a plan, or reports every reason why it cannot be carried out on this catalogue. The problems have
 /// a `path` and no place in the text (`line` and `column` are 0).
 pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Planned, Vec<Problem>> {
-    let _ = (spec, catalogue, stamp);
-    Err(Vec::new())
+    let mut report = Report::default();
+    let seat = place::choose(&spec.resources, catalogue, &mut report);
+    let mut data =
+        data::Reader { catalogue, cluster: seat.cluster, report: &mut report, needs: Needs::default() };
+    let image = data.image(&spec.image);
+    let (imports, mounts, exports) = (data.imports(spec), data.mounts(spec), data.exports(spec));
+    let mut needs = data.needs;
+    let env = env::build(spec, &env::Given { catalogue, stamp, cluster: seat.name }, &mut needs, &mut report);
+    extras::check(spec, &mut report);
+    let notes = report.finish()?;
+    let (Some(image), Some(resources)) = (image, seat.amounts) else { return Err(notes) };
+    let plan = Plan {
+        v: PLAN_VERSION,
+        run: stamp.run,
+        attempt: stamp.attempt,
+        instance: stamp.instance.to_owned(),
+        name: spec.name.clone(),
+        organization: catalogue.organization.clone(),
+        project: catalogue.project.clone(),
+        cluster: seat.name.to_owned(),
+        nodes: seat.nodes,
+        preset: seat.preset,
+        resources,
+        image,
+        imports,
+        mounts,
+        exports,
+        items: extras::items(&spec.run),
+        env,
+        ports: extras::ports(&spec.ports),
+        interactive: None,
+        termination_protection: spec.termination_protection,
+        grace: GRACE,
+        export_limit: EXPORT_LIMIT,
+        place: None,
+    };
+    Ok(Planned { plan, needs, notes })
 }

@@ -1,0 +1,295 @@
+//! What comes in and goes out: the image, imports, mounts and exports, with every name resolved. It moves nothing and opens
+//! no path.
+use std::collections::BTreeMap;
+
+use super::report::{Code, Report};
+use super::{
+    Catalogue, Cluster, ExportPlan, ExportTarget, ImagePlan, ImportPlan, ImportSource, MountFrom, MountPlan,
+    Needs,
+};
+use crate::spec::{ArtifactRef, Export, Git, Hostpath, Image, Import, MountSource, Spec};
+
+/// Reads the data sections of one run file.
+pub(super) struct Reader<'a> {
+    pub(super) catalogue: &'a Catalogue,
+    /// `None` when the cluster is unknown: what depends on it is not checked.
+    pub(super) cluster: Option<&'a Cluster>,
+    pub(super) report: &'a mut Report,
+    pub(super) needs: Needs,
+}
+
+/// Kinds of stored credentials that a run can use in this version.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Login {
+    Registry,
+    Git,
+}
+
+impl Login {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Registry => "registry",
+            Self::Git => "git",
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// `None` after an error.
+    pub(super) fn image(&mut self, image: &Image) -> Option<ImagePlan> {
+        let credential = image.credential_name.as_deref();
+        if let Some(rest) = image.url.strip_prefix("host://") {
+            self.without_credential(credential, "the machine's own file system");
+            return self.host_image(rest);
+        }
+        if let Some(rest) = image.url.strip_prefix("oci://") {
+            self.without_credential(credential, "an image on the machine");
+            return self.layout(rest);
+        }
+        let credential = match credential {
+            Some(name) => Some(self.credential(name, Login::Registry, "image.credential_name")?),
+            None => None,
+        };
+        Some(ImagePlan::Registry { reference: image.url.clone(), credential })
+    }
+
+    fn host_image(&mut self, rest: &str) -> Option<ImagePlan> {
+        if !rest.trim_matches('/').is_empty() {
+            let message = format!("`host://` is the whole machine and takes nothing behind it, not `{rest}`");
+            self.report.error(Code::NotAllowed, "image", message).hint("write `image: host://`");
+            return None;
+        }
+        match self.cluster {
+            Some(cluster) if !cluster.local => self.local_only("image", "`host://`"),
+            Some(cluster) if !cluster.allow_host_image => {
+                self.report
+                    .error(Code::NotAllowed, "image", "the machine's own file system (`host://`) is not allowed as an image here")
+                    .hint("use an image of a registry, or set `allow_host_image = true` in the server's configuration");
+                None
+            }
+            _ => Some(ImagePlan::Host),
+        }
+    }
+
+    fn layout(&mut self, rest: &str) -> Option<ImagePlan> {
+        if self.cluster.is_some_and(|cluster| !cluster.local) {
+            return self.local_only("image", "`oci://`");
+        }
+        let (path, tag) = match rest.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => (path, Some(tag.to_owned())),
+            _ => (rest, None),
+        };
+        Some(ImagePlan::Layout { path: path.to_owned(), tag })
+    }
+
+    fn without_credential(&mut self, credential: Option<&str>, what: &str) {
+        if credential.is_some() {
+            let message = format!("the credential is not used: {what} needs none");
+            self.report.note(Code::NoEffect, "image.credential_name", message);
+        }
+    }
+
+    pub(super) fn imports(&mut self, spec: &Spec) -> Vec<ImportPlan> {
+        let mut plans = Vec::new();
+        for (path, import) in &spec.import {
+            let at = format!("import.{}", path.as_str());
+            let source = match import {
+                Import::Git(git) => self.git(git, &at),
+                Import::Artifact(artifact) => self.artifact(artifact, &at),
+                Import::Dataset(_) => self.unsupported(&at, "importing a dataset"),
+                Import::Model(_) => self.unsupported(&at, "importing a model"),
+                Import::S3(_) => self.unsupported(&at, "importing from S3"),
+                Import::Gs(_) => self.unsupported(&at, "importing from Google Cloud Storage"),
+                Import::Hf(_) => self.unsupported(&at, "importing from Hugging Face"),
+                Import::Volume(_) => self.unsupported(&at, "importing from a storage volume"),
+            };
+            plans.extend(source.map(|source| ImportPlan { path: path.as_str().to_owned(), source }));
+        }
+        plans
+    }
+
+    fn git(&mut self, git: &Git, at: &str) -> Option<ImportSource> {
+        if git.url.starts_with("file://") && self.cluster.is_some_and(|cluster| !cluster.local) {
+            return self.local_only(at, &format!("`{}`", git.url));
+        }
+        let credential = match &git.credential_name {
+            Some(name) => Some(self.credential(name, Login::Git, &format!("{at}.git.credential_name"))?),
+            None => None,
+        };
+        Some(ImportSource::Git { url: git.url.clone(), reference: git.reference.clone(), credential })
+    }
+
+    fn artifact(&mut self, artifact: &ArtifactRef, at: &str) -> Option<ImportSource> {
+        let (organization, project) = self.owner(artifact);
+        let full = format!("{organization}/{project}/{}", artifact.name);
+        let Some(manifest) = self.catalogue.artifacts.get(&full) else {
+            let names = self.catalogue.artifacts.keys().map(String::as_str);
+            let message = format!("there is no artifact `{full}`");
+            self.report.error(Code::UnknownArtifact, at, message).candidates(&full, "artifact", names);
+            return None;
+        };
+        Some(ImportSource::Tree { label: format!("vessl-artifact://{full}"), manifest: manifest.clone() })
+    }
+
+    pub(super) fn mounts(&mut self, spec: &Spec) -> Vec<MountPlan> {
+        let mut plans = Vec::new();
+        for (path, mount) in &spec.mount {
+            let at = format!("mount.{}", path.as_str());
+            let source = match &mount.source {
+                MountSource::Hostpath(host) => self.hostpath(host, &at),
+                MountSource::Dataset(_) => self.unsupported(&at, "mounting a dataset"),
+                MountSource::Nfs(_) => self.unsupported(&at, "mounting an NFS export"),
+                MountSource::Volume(_) => self.unsupported(&at, "mounting a storage volume"),
+            };
+            let readonly = mount.readonly;
+            plans.extend(source.map(|source| MountPlan { path: path.as_str().to_owned(), source, readonly }));
+        }
+        plans
+    }
+
+    /// Looks at the text alone; the agent checks again what the links of the path lead to.
+    fn hostpath(&mut self, host: &Hostpath, at: &str) -> Option<MountFrom> {
+        let roots = self.cluster.map(|cluster| cluster.hostpath_roots.clone()).unwrap_or_default();
+        if self.cluster.is_some() && !roots.iter().any(|root| below(&host.path, root)) {
+            let message = format!("the path `{}` of the machine may not be mounted", host.path);
+            let hint = match roots.as_slice() {
+                [] => "no path may: the administrator allows some with `hostpath_roots` in the server's configuration".to_owned(),
+                roots => format!("paths below `{}` may", roots.join("`, `")),
+            };
+            self.report.error(Code::NotAllowed, at, message).hint(hint);
+            return None;
+        }
+        Some(MountFrom::Hostpath { path: host.path.clone(), roots })
+    }
+
+    pub(super) fn exports(&mut self, spec: &Spec) -> Vec<ExportPlan> {
+        let mut plans = Vec::new();
+        let mut targets: BTreeMap<String, &str> = BTreeMap::new();
+        for (path, export) in &spec.export {
+            let at = format!("export.{}", path.as_str());
+            let target = match export {
+                Export::Output => Some(ExportTarget::Output),
+                Export::Artifact(artifact) => self.target(artifact, &at),
+                Export::Dataset(_) => self.unsupported(&at, "exporting to a dataset"),
+                Export::Model(_) => self.unsupported(&at, "exporting to a model repository"),
+                Export::S3(_) => self.unsupported(&at, "exporting to S3"),
+                Export::Gs(_) => self.unsupported(&at, "exporting to Google Cloud Storage"),
+                Export::Volume(_) => self.unsupported(&at, "exporting to a storage volume"),
+            };
+            if let Some(ExportTarget::Artifact { organization, project, name }) = &target {
+                let full = format!("{organization}/{project}/{name}");
+                if let Some(other) = targets.insert(full.clone(), path.as_str()) {
+                    let message = format!("`{other}` is exported to the artifact `{full}` as well");
+                    self.report.error(Code::SameTarget, &at, message).hint("give each path its own artifact");
+                }
+            }
+            plans.extend(target.map(|target| ExportPlan { path: path.as_str().to_owned(), target }));
+        }
+        plans
+    }
+
+    fn target(&mut self, artifact: &ArtifactRef, at: &str) -> Option<ExportTarget> {
+        let (organization, project) = self.owner(artifact);
+        let own = (&self.catalogue.organization, &self.catalogue.project) == (&organization, &project);
+        let full = format!("{organization}/{project}");
+        if !own && !self.catalogue.projects.contains(&full) {
+            let own = format!("{}/{}", self.catalogue.organization, self.catalogue.project);
+            let others = self.catalogue.projects.iter().map(String::as_str);
+            let names = std::iter::once(own.as_str()).chain(others);
+            self.report
+                .error(Code::UnknownProject, at, format!("there is no project `{full}` to write to"))
+                .candidates(&full, "project", names);
+            return None;
+        }
+        Some(ExportTarget::Artifact { organization, project, name: artifact.name.clone() })
+    }
+
+    /// Organization and project of an artifact; absent ones are the submitter's.
+    fn owner(&self, artifact: &ArtifactRef) -> (String, String) {
+        let organization = artifact.organization_name.as_ref().unwrap_or(&self.catalogue.organization);
+        let project = artifact.project_name.as_ref().unwrap_or(&self.catalogue.project);
+        (organization.clone(), project.clone())
+    }
+
+    /// Checks that a credential is stored and of the right kind, and notes that it is needed.
+    fn credential(&mut self, name: &str, login: Login, at: &str) -> Option<String> {
+        let word = login.word();
+        match self.catalogue.credentials.get(name).map(String::as_str) {
+            Some(kind) if kind == word => {
+                let names = if login == Login::Git { &mut self.needs.git } else { &mut self.needs.registry };
+                names.insert(name.to_owned());
+                return Some(name.to_owned());
+            }
+            Some(kind) => {
+                let message =
+                    format!("credential `{name}` is a {kind} credential; a {word} credential is needed here");
+                self.report.error(Code::WrongCredential, at, message).hint(create_hint(login));
+            }
+            None => {
+                let of_kind = self.catalogue.credentials.iter().filter(|(_, kind)| *kind == word);
+                let names: Vec<&str> = of_kind.map(|(name, _)| name.as_str()).collect();
+                let added = self.report.error(
+                    Code::UnknownCredential,
+                    at,
+                    format!("there is no credential `{name}`"),
+                );
+                if names.is_empty() {
+                    added.hint(create_hint(login));
+                } else {
+                    added.candidates(name, "credential", names);
+                }
+            }
+        }
+        None
+    }
+
+    fn unsupported<T>(&mut self, at: &str, what: &str) -> Option<T> {
+        self.report
+            .error(Code::Unsupported, at, format!("{what} is not possible in this version"))
+            .hint("this version imports git repositories and artifacts, mounts paths of the machine and exports artifacts");
+        None
+    }
+
+    fn local_only<T>(&mut self, at: &str, what: &str) -> Option<T> {
+        self.report
+            .error(
+                Code::LocalOnly,
+                at,
+                format!("{what} is a path of the server's machine and means nothing on this cluster"),
+            )
+            .hint("use it on the cluster `local`");
+        None
+    }
+}
+
+fn create_hint(login: Login) -> String {
+    format!("store one: `vessl credential create NAME --kind {}`", login.word())
+}
+
+/// Whether `path` is `root` or below it, by their text; a path with `..` never is.
+fn below(path: &str, root: &str) -> bool {
+    let parts = |text: &str| {
+        text.split('/').filter(|part| !matches!(*part, "" | ".")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (path, root) = (parts(path), parts(root));
+    !path.iter().any(|part| part == "..") && path.starts_with(&root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_below_roots_by_whole_names() {
+        let check = |path: &str, root: &str, expected: bool| {
+            assert_eq!(below(path, root), expected, "`{path}` `{root}`");
+        };
+        check("/data", "/data", true);
+        check("/data/a/b", "/data/", true);
+        check("//data/./a/", "/data", true);
+        check("/data2", "/data", false);
+        check("/data/../etc", "/data", false);
+        check("/", "/data", false);
+        check("/anything", "/", true);
+    }
+}
