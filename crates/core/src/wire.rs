@@ -395,3 +395,81 @@ pub struct WhoAmI {
     /// Instance id.
     pub instance: String,
 }
+
+/// Body of `POST /organizations` and `POST …/projects`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NameCreate {
+    /// Name: letters, digits, `-`, `_`, `.`.
+    pub name: String,
+}
+
+/// The server itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerView {
+    /// Version of the program.
+    pub version: String,
+    /// Process.
+    pub pid: u32,
+    /// Instance id.
+    pub instance: String,
+    /// Where it listens.
+    pub url: String,
+    /// Data directory.
+    pub data_dir: String,
+    /// When it started.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// Runs that have not ended.
+    pub unfinished_runs: u64,
+}
+
+/// One line of the answer to `POST /images/pull` (JSON lines): steps, then the image or an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PullLine {
+    /// On the way.
+    Progress(Progress),
+    /// It is here; the last line.
+    Image(ImageView),
+    /// It failed; the last line.
+    Error(ErrorBody),
+}
+
+/// One piece of a log as a server-sent event; the event's `id` is where to go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogPiece {
+    /// When it arrived.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// `stdout`, `stderr` or `system`.
+    pub stream: String,
+    /// The text; bytes that are not UTF-8 are replaced.
+    pub text: String,
+}
+
+/// One artifact with its history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ArtifactView {
+    /// Name.
+    pub name: String,
+    /// Versions, newest first.
+    pub versions: Vec<VersionView>,
+}
+
+/// One version of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VersionView {
+    /// From 1.
+    pub version: u64,
+    /// Hash of the tree.
+    pub manifest: String,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Files in it.
+    pub files: u64,
+    /// The run that made it.
+    pub run: Option<RunId>,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
