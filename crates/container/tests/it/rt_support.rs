@@ -1,0 +1,261 @@
+//! What the runtime tests share: a supervisor process for each test (namespaces are entered by a process, not by a
+//! thread), as root and as an ordinary user with subordinate ids; a root file system of one static program; an init.
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgroups, setresgid, setresuid};
+use tempfile::TempDir;
+use vessl_container::limits::{Cgroup, Limits};
+use vessl_container::rootfs::{Merged, Rootfs};
+use vessl_container::runtime::{self, Bundle, Container};
+use vessl_container::userns;
+
+/// Who supervises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum As {
+    Root,
+    /// An ordinary user with subordinate ids.
+    User,
+    /// An ordinary user without any.
+    LoneUser,
+}
+
+/// The ordinary user; it exists only in the tests' own view of `/etc`.
+const USER: u32 = 58_371;
+
+/// The program that stands for init: starts its arguments, passes SIGTERM on, reaps, and ends as the first child ended.
+const INIT: &str = r#"
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    (void)argc;
+    pid_t first = fork();
+    if (first == 0) { execv(argv[1], argv + 1); _exit(126); }
+    for (;;) {
+        int status;
+        pid_t done = wait(&status);
+        if (done == first) _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+    }
+}
+"#;
+
+/// Whether the tests that mount run here; says why not.
+pub(crate) fn can_run() -> bool {
+    let root = Uid::effective().is_root();
+    if !root {
+        println!("skipped: needs root to make namespaces for several users");
+    }
+    root
+}
+
+/// A directory for one test that every user may enter; removed with everything in it.
+pub(crate) struct Place {
+    dir: TempDir,
+    pub(crate) unit: String,
+    pub(crate) who: As,
+}
+
+impl Place {
+    pub(crate) fn new(who: As) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let dir = tempfile::Builder::new().prefix("vessl-rt-").tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let unit = format!("vessl-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let place = Self { dir, unit, who };
+        fs::create_dir(place.path("box")).unwrap();
+        place.image();
+        let source = place.path("init.c");
+        fs::write(&source, INIT).unwrap();
+        let built = Command::new("cc").args(["-static", "-O1", "-o"]).arg(place.path("init")).arg(&source).status().unwrap();
+        assert!(built.success(), "a C compiler builds the test's init");
+        if who != As::Root {
+            chown(place.path("box"), Some(USER), Some(USER)).unwrap();
+        }
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// One layer with busybox and nothing else.
+    fn image(&self) {
+        let bin = self.path("layer/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
+        for name in ["sh", "cat", "ls", "id", "sleep", "mount", "mkdir", "rm", "touch", "mknod", "hostname", "seq", "dd", "chown", "stat", "head", "grep", "true", "kill", "ps", "wc", "test", "readlink", "ln", "umount", "chroot", "su", "tail"] {
+            symlink("busybox", bin.join(name)).unwrap();
+        }
+        fs::create_dir_all(self.path("layer/tmp")).unwrap();
+    }
+
+    pub(crate) fn rootfs(&self) -> Rootfs {
+        Rootfs { layers: vec![self.path("layer")], scratch: self.path("box"), hidden: Vec::new(), host: false }
+    }
+
+    pub(crate) fn host(&self, hidden: &[PathBuf]) -> Rootfs {
+        Rootfs { layers: vec!["/".into()], scratch: self.path("box"), hidden: hidden.to_vec(), host: true }
+    }
+
+    /// Runs `test` in a process that has one thread and has isolated itself, as the user of this place.
+    pub(crate) fn supervise(&self, test: impl FnOnce() -> Result<(), anyhow::Error>) {
+        let report = self.spawn(|| {
+            userns::isolate()?;
+            test()
+        });
+        report.join();
+    }
+
+    /// Like [`Self::supervise`], but does not wait.
+    pub(crate) fn spawn(&self, test: impl FnOnce() -> Result<(), anyhow::Error>) -> Supervisor {
+        let (reader, mut writer) = io::pipe().unwrap();
+        // SAFETY: the other threads of the test process only wait; the child goes on alone.
+        #[allow(unsafe_code)]
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => Supervisor { pid: child, reader },
+            ForkResult::Child => {
+                drop(reader);
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    self.become_user()?;
+                    test()
+                }));
+                let text = match outcome {
+                    Ok(Ok(())) => String::new(),
+                    Ok(Err(error)) => format!("{error:#}"),
+                    Err(panic) => panic_text(panic.as_ref()),
+                };
+                let _ = writer.write_all(text.as_bytes());
+                // SAFETY: ends this process without running the test harness's exit code.
+                #[allow(unsafe_code)]
+                unsafe {
+                    libc::_exit(i32::from(!text.is_empty()))
+                }
+            }
+        }
+    }
+
+    /// Gives the process its own `/etc/passwd`, `/etc/subuid` and `/etc/subgid` and makes it the ordinary user.
+    fn become_user(&self) -> Result<(), anyhow::Error> {
+        if self.who == As::Root {
+            return Ok(());
+        }
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        let range = if self.who == As::User { "vessltest:700000:65536\n" } else { "" };
+        for (name, text) in [
+            ("passwd", format!("root:x:0:0::/:/bin/sh\nvessltest:x:{USER}:{USER}::/:/bin/sh\n")),
+            ("subuid", range.to_owned()),
+            ("subgid", range.to_owned()),
+        ] {
+            let copy = self.path(&format!("etc-{name}"));
+            fs::write(&copy, text)?;
+            let target = Path::new("/etc").join(name);
+            nix::mount::mount(Some(&copy), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        }
+        setgroups(&[])?;
+        setresgid(Gid::from_raw(USER), Gid::from_raw(USER), Gid::from_raw(USER))?;
+        setresuid(Uid::from_raw(USER), Uid::from_raw(USER), Uid::from_raw(USER))?;
+        // A change of user makes a process undumpable, which a real user's process is not.
+        nix::sys::prctl::set_dumpable(true)?;
+        Ok(())
+    }
+
+    /// Starts `command` in `merged` with standard output and error going to the returned reader.
+    pub(crate) fn start(&self, merged: &Merged, limits: Limits, command: &[&str]) -> Result<(Container, io::PipeReader), anyhow::Error> {
+        let (reader, writer) = io::pipe()?;
+        let null: OwnedFd = File::open("/dev/null")?.into();
+        let fds = [null, writer.try_clone()?.into(), writer.into(), File::open("/dev/zero")?.into()];
+        let container = runtime::start(Bundle {
+            unit: self.unit.clone(),
+            state: self.path("box/state"),
+            merged: merged.path.clone(),
+            hostname: "testbox".to_owned(),
+            limits,
+            devices: Vec::new(),
+            init: self.path("init"),
+            init_args: command.iter().map(|&c| c.to_owned()).collect(),
+            fds,
+        })?;
+        Ok((container, reader))
+    }
+
+    /// Runs a shell script to its end: exit status and output.
+    pub(crate) fn run(&self, merged: &Merged, script: &str) -> Result<(i32, String), anyhow::Error> {
+        let (container, mut reader) = self.start(merged, Limits::default(), &["/bin/sh", "-c", script])?;
+        let mut output = String::new();
+        reader.read_to_string(&mut output)?;
+        let status = reap(container.pid)?;
+        container.cgroup.kill()?;
+        container.cgroup.remove()?;
+        Ok((status, output))
+    }
+
+    /// The container's group, as seen by anybody.
+    pub(crate) fn cgroup(&self) -> Cgroup {
+        Cgroup::named(&self.unit)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Whatever the test left: processes, groups; mounts went with the supervisor. Files of other owners are root's to
+        // remove.
+        let _ = runtime::remove(&self.unit, &self.path("box/state"), &self.path("box"));
+    }
+}
+
+/// A running supervisor process.
+pub(crate) struct Supervisor {
+    pub(crate) pid: Pid,
+    reader: io::PipeReader,
+}
+
+impl Supervisor {
+    /// Waits for the end and fails the test with the supervisor's words.
+    pub(crate) fn join(mut self) {
+        let mut text = String::new();
+        self.reader.read_to_string(&mut text).unwrap();
+        let status = waitpid(self.pid, None).unwrap();
+        assert!(text.is_empty() && status == WaitStatus::Exited(self.pid, 0), "{text} ({status:?})");
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_else(|| "panicked".to_owned())
+}
+
+/// Waits for a child: its exit code, 128+n for a signal.
+pub(crate) fn reap(pid: i32) -> Result<i32, anyhow::Error> {
+    match waitpid(Pid::from_raw(pid), None)? {
+        WaitStatus::Exited(_, code) => Ok(code),
+        WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as i32),
+        other => anyhow::bail!("unexpected {other:?}"),
+    }
+}
+
+/// Waits until `done`, or fails with `what` after ten seconds.
+pub(crate) fn eventually(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}: not within ten seconds");
+        std::thread::yield_now();
+    }
+}
+
+/// A descriptor's target, for messages.
+pub(crate) fn fd_name(fd: &OwnedFd) -> String {
+    fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map(|p| p.display().to_string()).unwrap_or_default()
+}
