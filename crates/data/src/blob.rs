@@ -1,1 +1,423 @@
-//! Whole files by BLAKE3 under `blobs/ab/cdef…`; write-once, verified on read, many processes at once.
+//! Whole files by BLAKE3 under `blobs/ab/cdef…`; write-once, verified on read, many processes at once. It must not know
+//! what a blob means.
+//!
+//! ```text
+//! blobs/ab/cdef…   the file whose BLAKE3 is abcdef…, mode 0644 (so that a tree may share it by a hard link)
+//! blobs/tmp/       files being written, each locked by its writer; renamed into place when they are on disk
+//! blobs/lock       shared: a blob is being put; exclusive: blobs are being collected
+//! ```
+use std::fmt;
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DataError, Watch, durable};
+
+/// Mode of every blob.
+pub const MODE: u32 = 0o644;
+/// Bytes read and hashed at once.
+const CHUNK: usize = 1 << 20;
+/// A file in `tmp/` that nobody holds is given this long to be locked by the writer that just made it.
+const TMP_AGE: Duration = Duration::from_mins(1);
+
+/// BLAKE3 of some bytes; 64 hex digits as text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not 64 lower-case hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a digest is 64 lower-case hex digits")]
+pub struct NotADigest;
+
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(NotADigest);
+        }
+        blake3::Hash::from_hex(text).map(|hash| Self(*hash.as_bytes())).map_err(|_| NotADigest)
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = NotADigest;
+
+    fn try_from(text: String) -> Result<Self, NotADigest> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+/// Handle of a blob directory; cheap, many processes may hold one.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// What a put did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// Name of the blob.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// Whether it was not here before.
+    pub new: bool,
+}
+
+/// What a sweep or a collection freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Files or trees removed.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Opens (and makes, mode 0700) a store at `root`, and removes half-written files of writers that died.
+    pub fn open(root: &Path) -> Result<Self, DataError> {
+        durable::create_dir_all(&root.join("tmp"), 0o700).map_err(DataError::os("make", root))?;
+        let store = Self { root: root.to_owned() };
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// Where the bytes of `digest` are, if they are here. Only for reading.
+    pub fn path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.to_string();
+        self.root.join(&hex[..2]).join(&hex[2..])
+    }
+
+    /// Size in bytes, `None` if it is not here.
+    pub fn size(&self, digest: Digest) -> Result<Option<u64>, DataError> {
+        let path = self.path(digest);
+        match std::fs::symlink_metadata(&path) {
+            Ok(meta) => Ok(Some(meta.len())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(DataError::os("read", path)(e)),
+        }
+    }
+
+    /// Whether it is here.
+    pub fn has(&self, digest: Digest) -> Result<bool, DataError> {
+        Ok(self.size(digest)?.is_some())
+    }
+
+    /// Stores what `source` gives; on disk when it returns.
+    pub fn put(&self, source: &mut dyn Read, watch: &Watch<'_>) -> Result<Put, DataError> {
+        let put = self.put_unsynced(&mut |tmp| copy_hashing(source, tmp, watch))?;
+        self.sync_shard(put.digest)?;
+        Ok(put)
+    }
+
+    /// Stores some bytes; on disk when it returns.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Put, DataError> {
+        self.put(&mut &*bytes, &Watch::NONE)
+    }
+
+    /// Like [`Store::put`] for a file, from its first to its last byte: shares or copies inside the kernel where that is
+    /// possible. The blob's file is on disk, its name is after [`Store::sync_shard`].
+    pub(crate) fn put_file(&self, source: &File, watch: &Watch<'_>) -> Result<Put, DataError> {
+        self.put_unsynced(&mut |tmp| {
+            if copy_in_kernel(source, tmp, watch)? {
+                return hash(tmp, watch);
+            }
+            let mut source = source;
+            source.seek(SeekFrom::Start(0)).map_err(Stop::Read)?;
+            copy_hashing(&mut source, tmp, watch)
+        })
+    }
+
+    fn put_unsynced(
+        &self,
+        fill: &mut dyn FnMut(&File) -> Result<(Digest, u64), Stop>,
+    ) -> Result<Put, DataError> {
+        let _shared = self.lock_shared()?;
+        let tmp_dir = self.root.join("tmp");
+        let tmp = tempfile::NamedTempFile::new_in(&tmp_dir).map_err(DataError::os("write", &tmp_dir))?;
+        let file = tmp.as_file();
+        file.lock().map_err(DataError::os("lock", tmp.path()))?;
+        let (digest, size) = fill(file).map_err(|stop| stop.at(tmp.path()))?;
+        let path = self.path(digest);
+        if self.is_here(&path, size)? {
+            return Ok(Put { digest, size, new: false });
+        }
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(DataError::os("write", tmp.path()))?;
+        file.sync_all().map_err(DataError::os("write", tmp.path()))?;
+        let shard = path.parent().expect("a blob is in a shard");
+        durable::create_dir_all(shard, 0o700).map_err(DataError::os("make", shard))?;
+        tmp.persist(&path).map_err(|e| DataError::os("write", &path)(e.error))?;
+        Ok(Put { digest, size, new: true })
+    }
+
+    /// Whether a blob of that size is at `path`; it counts as new again, so that no collection takes it from under the
+    /// one who found it.
+    fn is_here(&self, path: &Path, size: u64) -> Result<bool, DataError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(DataError::os("read", path)(e)),
+        };
+        let meta = file.metadata().map_err(DataError::os("read", path))?;
+        if meta.len() != size {
+            return Ok(false);
+        }
+        file.set_modified(SystemTime::now()).map_err(DataError::os("touch", path))?;
+        Ok(true)
+    }
+
+    /// Makes the names of all blobs in the shard of `digest` durable.
+    pub(crate) fn sync_shard(&self, digest: Digest) -> Result<(), DataError> {
+        let path = self.path(digest);
+        let shard = path.parent().expect("a blob is in a shard");
+        durable::sync_dir(shard).map_err(DataError::os("sync", shard))
+    }
+
+    /// Opens a blob for reading.
+    pub fn open_blob(&self, digest: Digest) -> Result<File, DataError> {
+        let path = self.path(digest);
+        match File::open(&path) {
+            Ok(file) => Ok(file),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(DataError::Missing { digest }),
+            Err(e) => Err(DataError::os("read", path)(e)),
+        }
+    }
+
+    /// Opens a blob for reading after its bytes have been checked against its name.
+    pub fn open_verified(&self, digest: Digest, watch: &Watch<'_>) -> Result<File, DataError> {
+        let file = self.open_blob(digest)?;
+        let path = self.path(digest);
+        let (found, _) = hash(&file, watch).map_err(|stop| stop.at(&path))?;
+        if found != digest {
+            return Err(DataError::Damaged { digest, path });
+        }
+        let mut reader = &file;
+        reader.seek(SeekFrom::Start(0)).map_err(DataError::os("read", &path))?;
+        Ok(file)
+    }
+
+    /// The bytes of a small blob, checked against its name; at most `limit` of them.
+    pub fn read(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, DataError> {
+        let path = self.path(digest);
+        let mut bytes = Vec::new();
+        let file = self.open_blob(digest)?;
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(DataError::os("read", &path))?;
+        if bytes.len() as u64 > limit {
+            return Err(DataError::Limit { path, limit: format!("more than {limit} bytes") });
+        }
+        if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(DataError::Damaged { digest, path }) }
+    }
+
+    /// Opens `len` bytes of a blob from `offset` on, less if it ends before.
+    pub fn open_range(&self, digest: Digest, offset: u64, len: u64) -> Result<io::Take<File>, DataError> {
+        let mut file = self.open_blob(digest)?;
+        file.seek(SeekFrom::Start(offset)).map_err(DataError::os("read", self.path(digest)))?;
+        Ok(file.take(len))
+    }
+
+    /// Removes files of `tmp/` whose writers died.
+    pub fn sweep(&self) -> Result<Freed, DataError> {
+        let dir = self.root.join("tmp");
+        let mut freed = Freed::default();
+        for entry in std::fs::read_dir(&dir).map_err(DataError::os("read", &dir))? {
+            let path = entry.map_err(DataError::os("read", &dir))?.path();
+            // One that vanishes meanwhile had a living writer.
+            let (Ok(file), Ok(meta)) = (File::open(&path), std::fs::symlink_metadata(&path)) else {
+                continue;
+            };
+            let old = meta.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > TMP_AGE);
+            if old && file.try_lock().is_ok() && std::fs::remove_file(&path).is_ok() {
+                freed.count += 1;
+                freed.bytes += meta.len();
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Removes every blob for which `keep` is false and that was not put since `before`. `Ok(None)` without doing
+    /// anything while somebody is putting blobs.
+    pub fn collect(
+        &self,
+        keep: &dyn Fn(Digest) -> bool,
+        before: SystemTime,
+    ) -> Result<Option<Freed>, DataError> {
+        let lock = self.lock_file()?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(e)) => return Err(DataError::os("lock", &self.root)(e)),
+        }
+        let mut freed = Freed::default();
+        for (digest, path) in self.list()? {
+            let meta = std::fs::symlink_metadata(&path).map_err(DataError::os("read", &path))?;
+            let old = meta.modified().is_ok_and(|at| at < before);
+            if old && !keep(digest) {
+                std::fs::remove_file(&path).map_err(DataError::os("remove", &path))?;
+                freed.count += 1;
+                // A tree may still share the bytes.
+                freed.bytes += if meta.nlink() == 1 { meta.len() } else { 0 };
+            }
+        }
+        Ok(Some(freed))
+    }
+
+    fn list(&self) -> Result<Vec<(Digest, PathBuf)>, DataError> {
+        let mut blobs = Vec::new();
+        for shard in read_dir(&self.root)? {
+            let Some(first) = name(&shard).filter(|n| n.len() == 2) else { continue };
+            for path in read_dir(&shard)? {
+                let digest = name(&path).and_then(|rest| format!("{first}{rest}").parse().ok());
+                blobs.extend(digest.map(|digest| (digest, path.clone())));
+            }
+        }
+        Ok(blobs)
+    }
+
+    fn lock_file(&self) -> Result<File, DataError> {
+        let path = self.root.join("lock");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.open(&path).map_err(DataError::os("open", &path))
+    }
+
+    fn lock_shared(&self) -> Result<File, DataError> {
+        let file = self.lock_file()?;
+        file.lock_shared().map_err(DataError::os("lock", &self.root))?;
+        Ok(file)
+    }
+}
+
+fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let entries = std::fs::read_dir(dir).map_err(DataError::os("read", dir))?;
+    entries.map(|e| e.map(|e| e.path()).map_err(DataError::os("read", dir))).collect()
+}
+
+fn name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}
+
+/// Why a copy ended early; the side that failed decides what is said.
+pub(crate) enum Stop {
+    Read(io::Error),
+    Write(io::Error),
+    Asked,
+}
+
+impl Stop {
+    pub(crate) fn at(self, path: &Path) -> DataError {
+        match self {
+            Self::Read(e) => DataError::os("read", path)(e),
+            Self::Write(e) => DataError::os("write", path)(e),
+            Self::Asked => DataError::Stopped,
+        }
+    }
+}
+
+/// Copies `source` to its end and returns digest and size. Runs of zeros become holes.
+pub(crate) fn copy_hashing(
+    source: &mut dyn Read,
+    mut to: &File,
+    watch: &Watch<'_>,
+) -> Result<(Digest, u64), Stop> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut size = 0;
+    loop {
+        watch.check().map_err(|_| Stop::Asked)?;
+        let n = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(Stop::Read(e)),
+        };
+        let part = &buffer[..n];
+        hasher.update(part);
+        if part.iter().all(|b| *b == 0) {
+            to.seek(SeekFrom::Current(i64::try_from(n).expect("at most CHUNK"))).map_err(Stop::Write)?;
+        } else {
+            to.write_all(part).map_err(Stop::Write)?;
+        }
+        size += n as u64;
+        (watch.progress)(n as u64, None);
+    }
+    to.set_len(size).map_err(Stop::Write)?;
+    Ok((Digest(*hasher.finalize().as_bytes()), size))
+}
+
+/// Copies without bringing the bytes into this process; false if the kernel cannot, or if the file has holes that it
+/// would fill. Nothing useful is in `to` then, but its cursor is at the start.
+pub(crate) fn copy_in_kernel(source: &File, to: &File, watch: &Watch<'_>) -> Result<bool, Stop> {
+    let meta = source.metadata().map_err(Stop::Read)?;
+    if meta.blocks() * 512 < meta.len() {
+        return Ok(false);
+    }
+    let (mut from, mut at) = (0_i64, 0_i64);
+    loop {
+        watch.check().map_err(|_| Stop::Asked)?;
+        match nix::fcntl::copy_file_range(source, Some(&mut from), to, Some(&mut at), 64 * CHUNK) {
+            Ok(0) => return Ok(true),
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(
+                nix::Error::EXDEV
+                | nix::Error::EINVAL
+                | nix::Error::ENOSYS
+                | nix::Error::EOPNOTSUPP
+                | nix::Error::EPERM,
+            ) if at == 0 => return Ok(false),
+            Err(e) => return Err(Stop::Write(e.into())),
+        }
+    }
+}
+
+/// Digest and size of a file from its first byte on.
+pub(crate) fn hash(mut file: &File, watch: &Watch<'_>) -> Result<(Digest, u64), Stop> {
+    file.seek(SeekFrom::Start(0)).map_err(Stop::Read)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut size = 0;
+    loop {
+        watch.check().map_err(|_| Stop::Asked)?;
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((Digest(*hasher.finalize().as_bytes()), size)),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                size += n as u64;
+                (watch.progress)(n as u64, None);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Stop::Read(e)),
+        }
+    }
+}

@@ -1,7 +1,14 @@
 //! Bytes: durable files, content-addressed blobs and trees, log segments, git. It moves and verifies; it knows no runs
 //! and never decides what a run may read.
+mod beneath;
 pub mod blob;
 pub mod durable;
 pub mod git;
 pub mod log;
+mod pool;
+mod problem;
 pub mod tree;
+mod watch;
+
+pub use problem::DataError;
+pub use watch::Watch;

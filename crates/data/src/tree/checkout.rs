@@ -1,0 +1,370 @@
+//! A version out of the store: once as a shared read-only directory, or copied into a directory that has files already.
+//! No symbolic link is followed on the way.
+use std::fs::{DirBuilder, File, Permissions, TryLockError};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+
+use super::{Entry, Kind, Manifest, read, with_total};
+use crate::blob::{self, Digest, Freed, MODE, Store};
+use crate::{DataError, Watch, beneath, durable, pool};
+
+/// How often a builder that waits for another one looks whether it should stop.
+const WAIT: Duration = Duration::from_millis(20);
+
+/// Versions as directories, each made once and shared by everybody who imports it.
+///
+/// ```text
+/// trees/<version>/fs      the files; a user holds a shared lock on trees/<version>
+/// trees/.new-<version>/   being made, under the exclusive lock of its stripe
+/// trees/.gone-<version>/  being removed, under the same lock
+/// trees/.lock-ab          one lock for the making and removal of all versions that begin with ab
+/// ```
+#[derive(Clone, Debug)]
+pub struct Trees {
+    root: PathBuf,
+}
+
+/// A version as a directory. It is not removed while this lives. Nothing may be written to it.
+#[derive(Debug)]
+pub struct Checkout {
+    /// The directory.
+    pub path: PathBuf,
+    /// Whether it had to be made.
+    pub new: bool,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Number of files and symbolic links.
+    pub files: u64,
+    _hold: File,
+}
+
+impl Trees {
+    /// Opens (and makes, mode 0700) a directory of trees.
+    pub fn open(root: &Path) -> Result<Self, DataError> {
+        durable::create_dir_all(root, 0o700).map_err(DataError::os("make", root))?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The version as a directory; no byte is copied if it was made before. Every file is verified when it is made, and
+    /// a version is seen as a whole or not at all, also after a crash.
+    pub fn checkout(&self, store: &Store, version: Digest, watch: &Watch<'_>) -> Result<Checkout, DataError> {
+        let manifest = read(store, version)?;
+        let files = manifest.entries().iter().filter(|e| !matches!(e.kind, Kind::Dir { .. })).count() as u64;
+        let found = |hold, new| {
+            let path = self.place("", version).join("fs");
+            Checkout { path, new, bytes: manifest.bytes(), files, _hold: hold }
+        };
+        if let Some(hold) = self.hold(version)? {
+            return Ok(found(hold, false));
+        }
+        let _building = self.lock(version, watch)?;
+        if let Some(hold) = self.hold(version)? {
+            return Ok(found(hold, false));
+        }
+        self.build(store, &manifest, version, watch)?;
+        // Only a removal under the same stripe could take it away again.
+        let hold = self.hold(version)?.ok_or(DataError::Missing { digest: version })?;
+        Ok(found(hold, true))
+    }
+
+    /// Removes every version for which `keep` is false and that nobody holds, and what dead processes left.
+    pub fn collect(&self, keep: &dyn Fn(Digest) -> bool) -> Result<Freed, DataError> {
+        let mut freed = Freed::default();
+        for entry in std::fs::read_dir(&self.root).map_err(DataError::os("read", &self.root))? {
+            let name = entry.map_err(DataError::os("read", &self.root))?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let (state, version) = match name.strip_prefix('.').and_then(|n| n.split_once('-')) {
+                Some(("new" | "gone", version)) => (&name[..name.len() - version.len()], version),
+                Some(_) => continue,
+                None => ("", name),
+            };
+            let Ok(version) = version.parse() else { continue };
+            if state.is_empty() && keep(version) {
+                continue;
+            }
+            let Some(_lock) = self.try_lock(version)? else { continue };
+            if self.remove(state, version)? {
+                freed.count += u64::from(state.is_empty());
+            }
+        }
+        Ok(freed)
+    }
+
+    fn place(&self, state: &str, version: Digest) -> PathBuf {
+        self.root.join(format!("{state}{version}"))
+    }
+
+    /// A shared lock on the version's directory, if it is there.
+    fn hold(&self, version: Digest) -> Result<Option<File>, DataError> {
+        let path = self.place("", version);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(DataError::os("open", path)(e)),
+        };
+        file.lock_shared().map_err(DataError::os("lock", &path))?;
+        // It may have been removed before the lock was ours.
+        let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+        let held = file.metadata().map(id).map_err(DataError::os("read", &path))?;
+        Ok((std::fs::metadata(&path).map(id).ok() == Some(held)).then_some(file))
+    }
+
+    fn try_lock(&self, version: Digest) -> Result<Option<File>, DataError> {
+        let path = self.root.join(format!(".lock-{:02x}", version.0[0]));
+        let mut options = File::options();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(DataError::os("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(DataError::os("lock", path)(e)),
+        }
+    }
+
+    fn lock(&self, version: Digest, watch: &Watch<'_>) -> Result<File, DataError> {
+        loop {
+            watch.check()?;
+            if let Some(file) = self.try_lock(version)? {
+                return Ok(file);
+            }
+            std::thread::sleep(WAIT);
+        }
+    }
+
+    fn build(
+        &self,
+        store: &Store,
+        manifest: &Manifest,
+        version: Digest,
+        watch: &Watch<'_>,
+    ) -> Result<(), DataError> {
+        let new = self.place(".new-", version);
+        remove_all(&new)?;
+        let made = self.fill(store, manifest, &new, watch);
+        if made.is_err() {
+            // The next builder or collection removes what this leaves.
+            let _ = remove_all(&new);
+        }
+        made?;
+        let path = self.place("", version);
+        std::fs::rename(&new, &path).map_err(DataError::os("rename", &path))?;
+        durable::sync_dir(&self.root).map_err(DataError::os("sync", &self.root))
+    }
+
+    fn fill(
+        &self,
+        store: &Store,
+        manifest: &Manifest,
+        new: &Path,
+        watch: &Watch<'_>,
+    ) -> Result<(), DataError> {
+        let make = |path: &Path, mode| {
+            DirBuilder::new().mode(mode).create(path).map_err(DataError::os("make", path))
+        };
+        let fs = new.join("fs");
+        make(new, 0o700)?;
+        make(&fs, 0o700)?;
+        let root = File::open(&fs).map_err(DataError::os("open", &fs))?;
+        let target = Target { root: root.as_fd(), shared: true };
+        target.write(store, manifest, watch)?;
+        root.set_permissions(Permissions::from_mode(0o755)).map_err(DataError::os("write", &fs))?;
+        root.sync_all().map_err(DataError::os("sync", &fs))?;
+        durable::sync_dir(new).map_err(DataError::os("sync", new))
+    }
+
+    /// Removes a version that nobody holds; false if somebody does.
+    fn remove(&self, state: &str, version: Digest) -> Result<bool, DataError> {
+        let mut path = self.place(state, version);
+        if state.is_empty() {
+            let gone = self.place(".gone-", version);
+            remove_all(&gone)?;
+            let Ok(dir) = File::open(&path) else { return Ok(false) };
+            if dir.try_lock().is_err() {
+                return Ok(false);
+            }
+            std::fs::rename(&path, &gone).map_err(DataError::os("rename", &path))?;
+            path = gone;
+        }
+        remove_all(&path)?;
+        Ok(true)
+    }
+}
+
+/// Copies a version into the directory `target`, which may have files: a file or link of the same name is replaced, a
+/// directory is filled. Nothing is followed: a link, or a file, in place of a directory is [`DataError::Conflict`].
+pub fn copy_into(
+    store: &Store,
+    version: Digest,
+    target: BorrowedFd<'_>,
+    watch: &Watch<'_>,
+) -> Result<Manifest, DataError> {
+    let manifest = read(store, version)?;
+    Target { root: target, shared: false }.write(store, &manifest, watch)?;
+    Ok(manifest)
+}
+
+/// Where files are written.
+struct Target<'a> {
+    root: BorrowedFd<'a>,
+    /// A fresh directory of ours that is only read later: links to blobs are fine, and it must reach the disk.
+    shared: bool,
+}
+
+impl Target<'_> {
+    fn write(&self, store: &Store, manifest: &Manifest, watch: &Watch<'_>) -> Result<(), DataError> {
+        let mut made = Vec::new();
+        for entry in manifest.entries() {
+            if let Kind::Dir { mode } = entry.kind
+                && self.directory(entry, mode)?
+            {
+                made.push((entry, mode));
+            }
+        }
+        let mut files: Vec<&Entry> =
+            manifest.entries().iter().filter(|e| !matches!(e.kind, Kind::Dir { .. })).collect();
+        files.sort_by_key(|e| std::cmp::Reverse(if let Kind::File { size, .. } = e.kind { size } else { 0 }));
+        with_total(watch, manifest.bytes(), |watch| {
+            pool::each(&files, |entry| {
+                watch.check()?;
+                match &entry.kind {
+                    Kind::File { mode, digest, .. } => self.file(store, &entry.path, *mode, *digest, watch),
+                    Kind::Symlink { target } => self.symlink(&entry.path, target),
+                    Kind::Dir { .. } => Ok(()),
+                }
+            })
+        })?;
+        // A directory may forbid writing, so its mode comes when everything is in it.
+        for (entry, mode) in made.into_iter().rev() {
+            let failed = DataError::os::<io::Error>("write", &entry.path);
+            self.seal(&entry.path, mode).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a directory; false if it was there.
+    fn directory(&self, entry: &Entry, mode: u32) -> Result<bool, DataError> {
+        let (parent, name) = self.parent(&entry.path)?;
+        let before = beneath::stat(parent.as_fd(), name).map_err(DataError::os("read", &entry.path))?;
+        match before.as_ref().map(beneath::Kind::of) {
+            None => {
+                let made = beneath::make_dir(parent.as_fd(), name, mode | 0o700);
+                made.map_err(DataError::os("make", &entry.path)).map(|()| true)
+            }
+            Some(beneath::Kind::Dir) => Ok(false),
+            Some(beneath::Kind::Symlink) => Err(conflict(&entry.path, "a symbolic link")),
+            Some(_) => Err(conflict(&entry.path, "a file")),
+        }
+    }
+
+    fn seal(&self, path: &Path, mode: u32) -> io::Result<()> {
+        let dir = beneath::open_dir(self.root, path)?;
+        fchmod(&dir, Mode::from_bits_truncate(mode))?;
+        if self.shared { File::from(dir).sync_all() } else { Ok(()) }
+    }
+
+    fn file(
+        &self,
+        store: &Store,
+        path: &Path,
+        mode: u32,
+        digest: Digest,
+        watch: &Watch<'_>,
+    ) -> Result<(), DataError> {
+        let (parent, name) = self.parent(path)?;
+        if !self.shared {
+            remove_file(parent.as_fd(), name, path)?;
+        } else if mode == MODE {
+            let blob = store.open_verified(digest, watch)?;
+            if linkat(AT_FDCWD, &store.path(digest), &parent, name, AtFlags::empty()).is_ok() {
+                return Ok(());
+            }
+            drop(blob);
+        }
+        let file = beneath::create_file(parent.as_fd(), name, 0o600).map_err(DataError::os("write", path))?;
+        let mut blob = store.open_blob(digest)?;
+        let (found, _) = blob::copy_hashing(&mut blob, &file, watch).map_err(|stop| stop.at(path))?;
+        if found != digest {
+            return Err(DataError::Damaged { digest, path: store.path(digest) });
+        }
+        file.set_permissions(Permissions::from_mode(mode)).map_err(DataError::os("write", path))?;
+        if self.shared { file.sync_all().map_err(DataError::os("write", path)) } else { Ok(()) }
+    }
+
+    fn symlink(&self, path: &Path, target: &Path) -> Result<(), DataError> {
+        let (parent, name) = self.parent(path)?;
+        if !self.shared {
+            remove_file(parent.as_fd(), name, path)?;
+        }
+        symlinkat(target, &parent, name).map_err(DataError::os("write", path))
+    }
+
+    /// The directory that `path` is in, and its name there.
+    fn parent<'p>(&self, path: &'p Path) -> Result<(std::os::fd::OwnedFd, &'p Path), DataError> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let name = Path::new(path.file_name().expect("a checked manifest has names"));
+        match beneath::open_dir(self.root, parent) {
+            Ok(dir) => Ok((dir, name)),
+            Err(e) if e.raw_os_error() == Some(nix::Error::ELOOP as i32) => {
+                Err(conflict(parent, "a symbolic link"))
+            }
+            Err(e) => Err(DataError::os("open", parent)(e)),
+        }
+    }
+}
+
+fn conflict(path: &Path, there: &'static str) -> DataError {
+    DataError::Conflict { path: path.to_owned(), there }
+}
+
+/// Removes a file or link that is in the way of a new one.
+fn remove_file(dir: BorrowedFd<'_>, name: &Path, path: &Path) -> Result<(), DataError> {
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(nix::Error::ENOENT) => Ok(()),
+        Err(nix::Error::EISDIR | nix::Error::EPERM)
+            if beneath::stat(dir, name)
+                .is_ok_and(|s| s.is_some_and(|s| beneath::Kind::of(&s) == beneath::Kind::Dir)) =>
+        {
+            Err(conflict(path, "a directory"))
+        }
+        Err(e) => Err(DataError::os("replace", path)(e)),
+    }
+}
+
+/// Removes a directory of ours and everything in it, also where a mode forbids it; fine if there is none.
+fn remove_all(path: &Path) -> Result<(), DataError> {
+    let remove = || match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    remove()
+        .or_else(|e| {
+            if e.kind() != io::ErrorKind::PermissionDenied {
+                return Err(e);
+            }
+            unseal(path)?;
+            remove()
+        })
+        .map_err(DataError::os("remove", path))
+}
+
+fn unseal(dir: &Path) -> io::Result<()> {
+    std::fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            unseal(&entry.path())?;
+        }
+    }
+    Ok(())
+}

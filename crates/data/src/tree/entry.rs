@@ -1,0 +1,127 @@
+//! One line of a manifest.
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use super::{MAX_NAME, MAX_PATH};
+use crate::blob::Digest;
+
+/// One file, directory or symbolic link of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative path.
+    pub path: PathBuf,
+    /// What is there.
+    pub kind: Kind,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File {
+        /// Permission bits.
+        mode: u32,
+        /// Bytes.
+        size: u64,
+        /// Its content.
+        digest: Digest,
+    },
+    /// A directory.
+    Dir {
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where it points; any bytes but NUL, never followed here.
+        target: PathBuf,
+    },
+}
+
+impl Entry {
+    pub(super) fn bytes(&self) -> &[u8] {
+        bytes(&self.path)
+    }
+
+    /// Appends the line.
+    pub(super) fn print(&self, out: &mut Vec<u8>) {
+        match &self.kind {
+            Kind::File { mode, size, digest } => {
+                out.extend_from_slice(format!("f {mode:o} {size} {digest} ").as_bytes());
+            }
+            Kind::Dir { mode } => out.extend_from_slice(format!("d {mode:o} - - ").as_bytes()),
+            Kind::Symlink { target } => {
+                out.extend_from_slice(b"l - - ");
+                escape(bytes(target), out);
+                out.push(b' ');
+            }
+        }
+        escape(self.bytes(), out);
+        out.push(b'\n');
+    }
+
+    /// Reads a line without its newline; `None` unless it is written exactly as [`Entry::print`] does.
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(line).ok()?;
+        let mut words = text.split(' ');
+        let (kind, mode, size, what, path) =
+            (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
+        let octal = || u32::from_str_radix(mode, 8).ok();
+        let kind = match kind {
+            "f" => Kind::File { mode: octal()?, size: size.parse().ok()?, digest: what.parse().ok()? },
+            "d" => Kind::Dir { mode: octal()? },
+            "l" => Kind::Symlink { target: unescape(what)? },
+            _ => return None,
+        };
+        let entry = Self { path: unescape(path)?, kind };
+        let mut printed = Vec::with_capacity(line.len() + 1);
+        entry.print(&mut printed);
+        printed.pop();
+        (printed == line).then_some(entry)
+    }
+
+    /// Whether the entry by itself could be written to a file system.
+    pub(super) fn is_valid(&self) -> bool {
+        let path = self.bytes();
+        let part = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME;
+        let rest = match &self.kind {
+            Kind::File { mode, .. } | Kind::Dir { mode } => *mode <= 0o777,
+            Kind::Symlink { target } => {
+                let target = bytes(target);
+                !target.is_empty() && target.len() <= MAX_PATH && !target.contains(&0)
+            }
+        };
+        path.len() <= MAX_PATH && !path.contains(&0) && path.split(|b| *b == b'/').all(part) && rest
+    }
+}
+
+pub(super) fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in bytes {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+fn unescape(text: &str) -> Option<PathBuf> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digit = |b: Option<u8>| char::from(b?).to_digit(16);
+            let value = digit(rest.next())? * 16 + digit(rest.next())?;
+            bytes.push(u8::try_from(value).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    Some(PathBuf::from(OsString::from_vec(bytes)))
+}

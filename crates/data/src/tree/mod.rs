@@ -1,0 +1,180 @@
+//! Manifests: a directory as a sorted list of entries (path, kind, mode, size, digest, link target). A version is the
+//! BLAKE3 of its manifest, and a manifest is itself a blob. Import and export of trees, all or nothing. It must not know
+//! who asks or under which name a version is kept.
+//!
+//! # Format, version 1
+//!
+//! Text, one entry a line, sorted by the bytes of the path, so that a directory comes before what is in it. There is
+//! exactly one text for a tree: a manifest that is not written in this very way is refused.
+//!
+//! ```text
+//! vessl-tree 1
+//! d 755 - - src
+//! f 644 1234 <64 hex digits> src/main.py
+//! l - - ../data src/link
+//! ```
+//!
+//! A path is relative, has no empty, `.` or `..` part, and its parent is a directory of the manifest. Modes are the nine
+//! permission bits in octal without leading zeros: owners, set-id bits, times and extended attributes are not kept.
+//! Bytes of paths and targets other than `!` to `~` are written as `%` and two upper-case hex digits, and so is `%`.
+mod checkout;
+mod entry;
+mod write;
+
+pub use checkout::{Checkout, Trees, copy_into};
+pub use entry::{Entry, Kind};
+pub use write::{Warning, Written, write, write_file};
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::blob::{Digest, Store};
+use crate::{DataError, Watch};
+
+/// Most entries of a tree.
+pub const MAX_ENTRIES: usize = 1_000_000;
+/// Longest path or link target in bytes.
+pub const MAX_PATH: usize = 4095;
+/// Longest file name in bytes.
+pub const MAX_NAME: usize = 255;
+/// Longest manifest in bytes.
+const MAX_MANIFEST: u64 = 1 << 28;
+const HEAD: &str = "vessl-tree 1\n";
+
+/// A directory, described.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    entries: Vec<Entry>,
+}
+
+impl Manifest {
+    /// A manifest of these entries in any order; refuses what is not a tree.
+    pub fn new(mut entries: Vec<Entry>) -> Result<Self, DataError> {
+        entries.sort_unstable_by(|a, b| a.bytes().cmp(b.bytes()));
+        check(&entries)?;
+        Ok(Self { entries })
+    }
+
+    /// Reads the canonical text.
+    pub fn parse(text: &[u8]) -> Result<Self, DataError> {
+        let bad = |line, why| DataError::Manifest { line, why };
+        let body =
+            text.strip_prefix(HEAD.as_bytes()).ok_or(bad(1, "it does not start with `vessl-tree 1`"))?;
+        let body = match body.strip_suffix(b"\n") {
+            Some(body) => body,
+            None if body.is_empty() => return Ok(Self::default()),
+            None => {
+                return Err(bad(
+                    memchr::memchr_iter(b'\n', text).count() + 1,
+                    "the last line is not complete",
+                ));
+            }
+        };
+        let mut entries = Vec::new();
+        for (n, line) in body.split(|b| *b == b'\n').enumerate() {
+            entries.push(Entry::parse(line).ok_or(bad(n + 2, "not an entry in canonical form"))?);
+        }
+        check(&entries)?;
+        Ok(Self { entries })
+    }
+
+    /// The canonical text.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = HEAD.as_bytes().to_vec();
+        for entry in &self.entries {
+            entry.print(&mut text);
+        }
+        text
+    }
+
+    /// BLAKE3 of the canonical text: the version.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.text())
+    }
+
+    /// Entries, sorted by path.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entry at `path`, written like `src/main.py`.
+    pub fn get(&self, path: &Path) -> Option<&Entry> {
+        let at = self.entries.binary_search_by(|e| e.bytes().cmp(entry::bytes(path))).ok()?;
+        Some(&self.entries[at])
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files().map(|(_, size, _)| size).sum()
+    }
+
+    /// Every file: entry, size, digest.
+    pub fn files(&self) -> impl Iterator<Item = (&Entry, u64, Digest)> {
+        self.entries.iter().filter_map(|entry| match entry.kind {
+            Kind::File { size, digest, .. } => Some((entry, size, digest)),
+            Kind::Dir { .. } | Kind::Symlink { .. } => None,
+        })
+    }
+}
+
+/// Reads and verifies the manifest of a version.
+pub fn read(store: &Store, version: Digest) -> Result<Manifest, DataError> {
+    Manifest::parse(&store.read(version, MAX_MANIFEST)?)
+}
+
+/// Removes the blobs that none of the versions in `keep` needs and that were not put since `before`. `Ok(None)` while
+/// somebody writes to the store.
+pub fn collect(
+    store: &Store,
+    keep: &[Digest],
+    before: std::time::SystemTime,
+) -> Result<Option<crate::blob::Freed>, DataError> {
+    let mut needed: HashSet<Digest> = keep.iter().copied().collect();
+    for version in keep {
+        needed.extend(read(store, *version)?.files().map(|(_, _, digest)| digest));
+    }
+    store.collect(&|digest| needed.contains(&digest), before)
+}
+
+/// Checks sorted entries: no path twice, every parent a directory, within the limits.
+fn check(entries: &[Entry]) -> Result<(), DataError> {
+    let line = |n: usize| n + 2;
+    if entries.len() > MAX_ENTRIES {
+        let why = "more than 1000000 entries";
+        return Err(DataError::Manifest { line: line(MAX_ENTRIES), why });
+    }
+    let mut dirs: HashSet<&Path> = HashSet::from([Path::new("")]);
+    let mut total = 0_u64;
+    for (n, entry) in entries.iter().enumerate() {
+        let bad = |why| Err(DataError::Manifest { line: line(n), why });
+        if n > 0 && entries[n - 1].bytes() >= entry.bytes() {
+            return bad("paths are not sorted or not unique");
+        }
+        if !entry.is_valid() {
+            return bad("a path, name, target or mode is not allowed");
+        }
+        if !entry.path.parent().is_some_and(|parent| dirs.contains(parent)) {
+            return bad("its parent is not a directory of the tree");
+        }
+        match entry.kind {
+            Kind::Dir { .. } => {
+                dirs.insert(&entry.path);
+            }
+            Kind::File { size, .. } => match total.checked_add(size) {
+                Some(sum) => total = sum,
+                None => return bad("the sizes are not possible"),
+            },
+            Kind::Symlink { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Adds the total of all bytes to what the caller's watch is told.
+fn with_total<R>(watch: &Watch<'_>, total: u64, work: impl FnOnce(&Watch<'_>) -> R) -> R {
+    let progress = |more, _| (watch.progress)(more, Some(total));
+    work(&Watch { progress: &progress, stop: watch.stop })
+}
+
+#[cfg(test)]
+mod tests;

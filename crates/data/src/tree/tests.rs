@@ -1,0 +1,448 @@
+//! Trees there and back, hostile manifests, many users at once.
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::blob::MODE;
+
+struct Bed {
+    dir: tempfile::TempDir,
+    store: Store,
+    trees: Trees,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("blobs")).unwrap();
+        let trees = Trees::open(&dir.path().join("trees")).unwrap();
+        fs::create_dir(dir.path().join("in")).unwrap();
+        Self { dir, store, trees }
+    }
+
+    fn path(&self, rest: &str) -> PathBuf {
+        self.dir.path().join(rest)
+    }
+
+    /// Makes `in/<path>` with its parents.
+    fn file(&self, path: &str, content: &[u8], mode: u32) {
+        let path = self.path("in").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn write(&self) -> Written {
+        write(&self.store, File::open(self.path("in")).unwrap().as_fd(), &Watch::NONE).unwrap()
+    }
+
+    fn sample(&self) -> Written {
+        self.file("plain", b"plain", 0o644);
+        self.file("sub/deep/tool", b"#!/bin/sh\n", 0o755);
+        self.file("sub/secret", b"s", 0o400);
+        self.file("sub-b", b"sorts between sub and sub/", 0o664);
+        self.file("empty", b"", 0o644);
+        fs::create_dir(self.path("in/hollow")).unwrap();
+        fs::set_permissions(self.path("in/hollow"), Permissions::from_mode(0o555)).unwrap();
+        symlink("../../etc/passwd", self.path("in/sub/link")).unwrap();
+        fs::write(self.path("in").join(OsString::from_vec(b"odd \xff%\n".to_vec())), "odd").unwrap();
+        self.write()
+    }
+}
+
+/// What a directory holds: path, mode or link target, content.
+fn look(dir: &Path) -> Vec<(PathBuf, String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in fs::read_dir(at).unwrap().map(Result::unwrap) {
+            let (path, meta) = (entry.path(), entry.path().symlink_metadata().unwrap());
+            let name = path.strip_prefix(dir).unwrap().to_owned();
+            if meta.is_symlink() {
+                found.push((name, fs::read_link(&path).unwrap().display().to_string(), Vec::new()));
+            } else if meta.is_dir() {
+                found.push((name, format!("{:o}", meta.mode() & 0o7777), b"<dir>".to_vec()));
+                open.push(path);
+            } else {
+                found.push((name, format!("{:o}", meta.mode() & 0o7777), fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_tree_comes_back_as_it_was() {
+    let bed = Bed::new();
+    let written = bed.sample();
+    let manifest = read(&bed.store, written.version).unwrap();
+    assert_eq!((manifest.digest(), manifest.bytes()), (written.version, written.bytes));
+    assert_eq!((written.files, written.empty, written.skipped.len()), (7, false, 0));
+    let first = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
+    assert!(first.new);
+    assert_eq!(look(&first.path), look(&bed.path("in")));
+    assert_eq!((first.files, first.bytes), (written.files, written.bytes));
+    let again = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
+    assert!(!again.new);
+    assert_eq!(again.path, first.path);
+}
+
+#[test]
+fn the_text_is_readable_and_entries_are_found() {
+    let bed = Bed::new();
+    bed.file("a/run me.sh", b"x", 0o755);
+    symlink("/nowhere", bed.path("in/z")).unwrap();
+    let manifest = read(&bed.store, bed.write().version).unwrap();
+    let digest = Digest::of(b"x");
+    let expected = format!("vessl-tree 1\nd 755 - - a\nf 755 1 {digest} a/run%20me.sh\nl - - /nowhere z\n");
+    assert_eq!(String::from_utf8(manifest.text()).unwrap(), expected);
+    assert!(matches!(manifest.get(Path::new("a/run me.sh")).unwrap().kind, Kind::File { size: 1, .. }));
+    assert_eq!(manifest.get(Path::new("a/none")), None);
+    let mut range = bed.store.open_range(digest, 0, 10).unwrap();
+    assert_eq!(std::io::read_to_string(&mut range).unwrap(), "x");
+}
+
+#[test]
+fn the_same_tree_is_the_same_version_and_is_stored_once() {
+    let bed = Bed::new();
+    let first = bed.sample();
+    let blobs = || walk_files(&bed.path("blobs"));
+    let before = blobs();
+    let second = bed.write();
+    assert_eq!(first.version, second.version);
+    assert_eq!(blobs(), before);
+}
+
+fn walk_files(dir: &Path) -> usize {
+    look(dir).iter().filter(|(_, _, content)| content != b"<dir>").count()
+}
+
+#[test]
+fn checkouts_share_bytes_with_the_store_and_leave_them_alone() {
+    let bed = Bed::new();
+    bed.file("plain", b"plain", 0o644);
+    let written = bed.write();
+    let checkout = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
+    let blob = fs::metadata(bed.store.path(Digest::of(b"plain"))).unwrap();
+    assert_eq!(fs::metadata(checkout.path.join("plain")).unwrap().ino(), blob.ino());
+    assert_eq!(blob.mode() & 0o7777, MODE);
+    // A copy for a run does not.
+    fs::create_dir(bed.path("out")).unwrap();
+    let out = File::open(bed.path("out")).unwrap();
+    copy_into(&bed.store, written.version, out.as_fd(), &Watch::NONE).unwrap();
+    assert_ne!(fs::metadata(bed.path("out/plain")).unwrap().ino(), blob.ino());
+}
+
+#[test]
+fn damage_in_the_store_is_found_on_the_way_out() {
+    for mode in [0o644, 0o755] {
+        let bed = Bed::new();
+        bed.file("plain", b"plain", mode);
+        let written = bed.write();
+        let blob = bed.store.path(Digest::of(b"plain"));
+        fs::write(&blob, b"plaim").unwrap();
+        let e = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap_err();
+        assert!(matches!(&e, DataError::Damaged { path, .. } if *path == blob), "{e}");
+        assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(|e| is_tree(e)).count(), 0);
+        fs::remove_file(&blob).unwrap();
+        let e = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap_err();
+        assert!(matches!(e, DataError::Missing { digest } if digest == Digest::of(b"plain")));
+        // Writing the file again repairs it.
+        bed.write();
+        bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
+    }
+}
+
+fn is_tree(entry: &std::io::Result<fs::DirEntry>) -> bool {
+    !entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with(".lock")
+}
+
+#[test]
+fn a_blob_of_the_wrong_length_is_replaced_by_the_next_put() {
+    let bed = Bed::new();
+    let put = bed.store.put_bytes(b"hello").unwrap();
+    fs::write(bed.store.path(put.digest), b"").unwrap();
+    assert!(bed.store.open_verified(put.digest, &Watch::NONE).is_err());
+    assert!(bed.store.put_bytes(b"hello").unwrap().new);
+    assert!(!bed.store.put_bytes(b"hello").unwrap().new);
+    assert_eq!(bed.store.read(put.digest, 5).unwrap(), b"hello");
+    assert!(matches!(bed.store.read(put.digest, 4), Err(DataError::Limit { .. })));
+    bed.store.open_verified(put.digest, &Watch::NONE).unwrap();
+}
+
+#[test]
+fn holes_stay_holes_and_large_files_are_whole() {
+    let bed = Bed::new();
+    let file = File::create(bed.path("in/sparse")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    file.write_all_at(b"end", (64 << 20) - 3).unwrap();
+    fs::write(bed.path("in/dense"), vec![7; 5 << 20]).unwrap();
+    let done = AtomicU64::new(0);
+    let watch = Watch {
+        progress: &|more, total| {
+            assert_eq!(total, Some((64 << 20) + (5 << 20)));
+            done.fetch_add(more, Ordering::Relaxed);
+        },
+        stop: &|| false,
+    };
+    let written = write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), &watch).unwrap();
+    assert_eq!(done.into_inner(), written.bytes);
+    let manifest = read(&bed.store, written.version).unwrap();
+    let Kind::File { digest, size, .. } = manifest.get(Path::new("sparse")).unwrap().kind else { panic!() };
+    assert_eq!(size, 64 << 20);
+    assert!(fs::metadata(bed.store.path(digest)).unwrap().blocks() * 512 < 8 << 20);
+    bed.store.open_verified(digest, &Watch::NONE).unwrap();
+    let Kind::File { digest, .. } = manifest.get(Path::new("dense")).unwrap().kind else { panic!() };
+    assert_eq!(digest, Digest::of(&vec![7; 5 << 20]));
+}
+
+#[test]
+fn what_is_no_file_is_left_out_with_a_warning() {
+    let bed = Bed::new();
+    bed.file("a", b"a", 0o644);
+    let _socket = std::os::unix::net::UnixListener::bind(bed.path("in/socket")).unwrap();
+    nix::unistd::mkfifo(&bed.path("in/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut skipped: Vec<_> = bed.write().skipped.into_iter().map(|w| w.path).collect();
+    skipped.sort();
+    assert_eq!(skipped, [Path::new("pipe"), Path::new("socket")]);
+}
+
+#[test]
+fn empty_directories_and_single_files() {
+    let bed = Bed::new();
+    assert!(bed.write().empty);
+    bed.file("model.bin", b"weights", 0o640);
+    let file = File::open(bed.path("in/model.bin")).unwrap();
+    let written = write_file(&bed.store, Path::new("model.bin"), &file, &Watch::NONE).unwrap();
+    assert_eq!(written.version, bed.write().version);
+    assert_eq!((written.files, written.bytes), (1, 7));
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_fails_the_whole() {
+    let bed = Bed::new();
+    bed.file("busy", &vec![1; 3 << 20], 0o644);
+    let file = fs::OpenOptions::new().write(true).open(bed.path("in/busy")).unwrap();
+    let watch = Watch { progress: &|_, _| file.write_all_at(b"x", 0).unwrap(), stop: &|| false };
+    let e = write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), &watch).unwrap_err();
+    assert!(matches!(&e, DataError::Changed { path } if path == Path::new("busy")), "{e}");
+}
+
+#[test]
+fn work_stops_when_asked_and_leaves_no_half() {
+    let bed = Bed::new();
+    for n in 0..50 {
+        bed.file(&format!("f{n}"), &vec![n; 100_000], 0o755);
+    }
+    let written = bed.write();
+    let calls = AtomicU64::new(0);
+    let stop = || calls.fetch_add(1, Ordering::Relaxed) > 20;
+    let watch = Watch { progress: &|_, _| {}, stop: &stop };
+    let e = bed.trees.checkout(&bed.store, written.version, &watch).unwrap_err();
+    assert!(matches!(e, DataError::Stopped));
+    assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
+    let e = write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), &watch).unwrap_err();
+    assert!(matches!(e, DataError::Stopped));
+}
+
+#[test]
+fn many_builders_make_one_tree() {
+    let bed = Bed::new();
+    let written = bed.sample();
+    let made: Vec<bool> = std::thread::scope(|scope| {
+        let each = (0..8).map(|_| {
+            scope.spawn(|| bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap().new)
+        });
+        each.collect::<Vec<_>>().into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(made.iter().filter(|new| **new).count(), 1);
+}
+
+#[test]
+fn what_a_dead_builder_left_is_built_anew() {
+    let bed = Bed::new();
+    let written = bed.sample();
+    let half = bed.path("trees").join(format!(".new-{}", written.version));
+    fs::create_dir_all(half.join("fs/plain/in the way")).unwrap();
+    fs::set_permissions(half.join("fs/plain"), Permissions::from_mode(0o555)).unwrap();
+    let checkout = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
+    assert_eq!(look(&checkout.path), look(&bed.path("in")));
+    assert!(!half.exists());
+}
+
+#[test]
+fn collection_keeps_what_is_named_held_or_new() {
+    let bed = Bed::new();
+    let kept = bed.sample();
+    bed.file("more", b"more", 0o644);
+    let other = bed.write();
+    let hold = bed.trees.checkout(&bed.store, other.version, &Watch::NONE).unwrap();
+    bed.trees.checkout(&bed.store, kept.version, &Watch::NONE).unwrap();
+    let (old, late) = (SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_hours(1));
+    assert_eq!(collect(&bed.store, &[kept.version], old).unwrap().unwrap().count, 0);
+    assert_eq!(collect(&bed.store, &[kept.version], late).unwrap().unwrap().count, 2);
+    assert!(!bed.store.has(other.version).unwrap());
+    assert_eq!(bed.trees.collect(&|_| false).unwrap().count, 1);
+    assert!(hold.path.join("more").exists());
+    drop(hold);
+    fs::create_dir(bed.path("trees").join(format!(".gone-{}", other.version))).unwrap();
+    assert_eq!(bed.trees.collect(&|version| version == kept.version).unwrap().count, 1);
+    assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
+    assert!(bed.trees.checkout(&bed.store, kept.version, &Watch::NONE).unwrap().new);
+}
+
+#[test]
+fn only_old_and_free_scratch_is_swept() {
+    let bed = Bed::new();
+    let make = |name: &str, age: u64| {
+        let file = File::create(bed.path("blobs/tmp").join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        file
+    };
+    make("dead", 3600);
+    make("young", 1);
+    let writing = make("long writer", 3600);
+    writing.lock().unwrap();
+    assert_eq!(bed.store.sweep().unwrap().count, 1);
+    assert!(!bed.path("blobs/tmp/dead").exists());
+}
+
+#[test]
+fn copying_in_replaces_files_and_never_follows_links() {
+    let bed = Bed::new();
+    bed.file("sub/file", b"new", 0o644);
+    bed.file("other", b"new", 0o600);
+    symlink("sub", bed.path("in/link")).unwrap();
+    let version = bed.write().version;
+    let outside = bed.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "untouched").unwrap();
+
+    let fresh = |name: &str| {
+        let path = bed.path(name);
+        fs::create_dir(&path).unwrap();
+        let fd = File::open(&path).unwrap();
+        (path, fd)
+    };
+    let (path, fd) = fresh("merge");
+    fs::create_dir(path.join("sub")).unwrap();
+    fs::write(path.join("sub/kept"), "kept").unwrap();
+    symlink(outside.join("file"), path.join("other")).unwrap();
+    fs::write(path.join("link"), "was a file").unwrap();
+    copy_into(&bed.store, version, fd.as_fd(), &Watch::NONE).unwrap();
+    assert_eq!(fs::read_to_string(path.join("sub/kept")).unwrap(), "kept");
+    assert_eq!(fs::read_to_string(path.join("sub/file")).unwrap(), "new");
+    assert_eq!(fs::read_to_string(path.join("other")).unwrap(), "new");
+    assert_eq!(fs::read_link(path.join("link")).unwrap(), Path::new("sub"));
+
+    let (path, fd) = fresh("trap");
+    symlink(&outside, path.join("sub")).unwrap();
+    let e = copy_into(&bed.store, version, fd.as_fd(), &Watch::NONE).unwrap_err();
+    assert_eq!(e.to_string(), "cannot write `sub`: a symbolic link is already there");
+    let (path, fd) = fresh("blocked");
+    fs::create_dir(path.join("other")).unwrap();
+    let e = copy_into(&bed.store, version, fd.as_fd(), &Watch::NONE).unwrap_err();
+    assert_eq!(e.to_string(), "cannot write `other`: a directory is already there");
+    assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "untouched");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+#[test]
+fn hostile_manifests_are_refused() {
+    let zero = "0".repeat(64);
+    let check = |body: &str, line: usize| {
+        let text = format!("vessl-tree 1\n{body}");
+        match Manifest::parse(text.as_bytes()) {
+            Err(DataError::Manifest { line: found, .. }) => assert_eq!(found, line, "{body:?}"),
+            other => panic!("{body:?}: {other:?}"),
+        }
+    };
+    for path in ["../x", "/x", "x/", "", ".", "a/./b", "x/../y", "a//b", "%2E%2E", "%00", &"n".repeat(256)] {
+        check(&format!("f 644 0 {zero} {path}\n"), 2);
+    }
+    check(&format!("f 644 0 {zero} a/b\n"), 2);
+    check(&format!("l - - /etc a\nf 644 0 {zero} a/b\n"), 3);
+    check(&format!("f 644 0 {zero} a\nf 644 0 {zero} a/b\n"), 3);
+    check(&format!("f 644 0 {zero} a\nf 644 0 {zero} a\n"), 3);
+    check("d 755 - - b\nd 755 - - a\n", 3);
+    check("d 1755 - - a\n", 2);
+    check("d 0755 - - a\n", 2);
+    check("d 755 - - a b\n", 2);
+    check("d 755 - - %61\n", 2);
+    check("d 755 - - %ff\n", 2);
+    check("l - -  a\n", 2);
+    check("x 755 - - a\n", 2);
+    check(&format!("f 644 +1 {zero} a\n"), 2);
+    check(&format!("f 644 1 {} a\n", "A".repeat(64)), 2);
+    check(&format!("f 644 {max} {zero} a\nf 644 {max} {zero} b\n", max = u64::MAX), 3);
+    check("d 755 - - a", 2);
+    check("\n", 2);
+    for text in ["", "vessl-tree 2\n", "vessl-tree 1"] {
+        assert!(matches!(Manifest::parse(text.as_bytes()), Err(DataError::Manifest { line: 1, .. })));
+    }
+    assert_eq!(Manifest::parse(HEAD.as_bytes()).unwrap(), Manifest::default());
+}
+
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    let byte = any::<u8>().prop_filter("not in a name", |b| !matches!(b, 0 | b'/'));
+    proptest::collection::vec(byte, 1..12).prop_filter("special", |n| !matches!(&n[..], b"." | b".."))
+}
+
+fn tree() -> impl Strategy<Value = Vec<Entry>> {
+    let leaf = prop_oneof![
+        (0_u32..=0o777, 0_u64..1 << 40, any::<[u8; 32]>()).prop_map(|(mode, size, digest)| Kind::File {
+            mode,
+            size,
+            digest: Digest(digest)
+        }),
+        proptest::collection::vec(1_u8.., 1..30)
+            .prop_map(|target| Kind::Symlink { target: OsString::from_vec(target).into() }),
+        (0_u32..=0o777).prop_map(|mode| Kind::Dir { mode }),
+    ];
+    proptest::collection::vec((any::<proptest::sample::Index>(), name(), leaf), 0..40).prop_map(|parts| {
+        let mut entries: Vec<Entry> = Vec::new();
+        for (parent, name, kind) in parts {
+            let dirs: Vec<PathBuf> = std::iter::once(PathBuf::new())
+                .chain(entries.iter().filter(|e| matches!(e.kind, Kind::Dir { .. })).map(|e| e.path.clone()))
+                .collect();
+            let path = parent.get(&dirs).join(OsString::from_vec(name));
+            if entries.iter().all(|e| e.path != path) {
+                entries.push(Entry { path, kind });
+            }
+        }
+        entries
+    })
+}
+
+proptest! {
+    #[test]
+    fn text_and_tree_are_one_to_one(entries in tree()) {
+        let manifest = Manifest::new(entries).unwrap();
+        let text = manifest.text();
+        prop_assert!(text.iter().all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\n')));
+        let again = Manifest::parse(&text).unwrap();
+        prop_assert_eq!(&again, &manifest);
+        for entry in manifest.entries() {
+            prop_assert_eq!(manifest.get(&entry.path), Some(entry));
+        }
+    }
+
+    #[test]
+    fn any_text_is_refused_or_canonical(entries in tree(), at in any::<proptest::sample::Index>(), byte in any::<u8>()) {
+        let mut text = Manifest::new(entries).unwrap().text();
+        let at = at.index(text.len());
+        text[at] = byte;
+        if let Ok(manifest) = Manifest::parse(&text) {
+            prop_assert_eq!(manifest.text(), text);
+        }
+    }
+}
