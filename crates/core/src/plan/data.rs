@@ -102,6 +102,7 @@ impl Reader<'_> {
                 Import::Gs(_) => self.unsupported(&at, "importing from Google Cloud Storage"),
                 Import::Hf(_) => self.unsupported(&at, "importing from Hugging Face"),
                 Import::Volume(_) => self.unsupported(&at, "importing from a storage volume"),
+                Import::Injected => self.unsupported(&at, "importing what a pipeline hands over"),
             };
             plans.extend(source.map(|source| ImportPlan { path: path.as_str().to_owned(), source }));
         }

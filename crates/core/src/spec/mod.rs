@@ -4,8 +4,81 @@
 //! bytes --source--> text and places --tree--> nodes --fields--> Spec, and every problem found on the way
 //! Spec --print--> canonical text, which reads back as the same Spec
 //! ```
+mod bounded;
+mod data;
+mod env;
+mod fields;
+mod keys;
+mod kinds;
+mod lines;
+mod old;
 mod path;
+mod problem;
+mod run;
+mod session;
+mod source;
+mod syntax;
+mod tree;
 mod types;
+mod url;
 
 pub use path::{ContainerPath, PathError};
+pub use problem::{CodeInfo, codes};
 pub use types::*;
+
+use crate::wire::{Level, Problem};
+use fields::Reader;
+use problem::{Code, Problems, Report};
+use source::{Place, Source};
+
+/// How a file is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOptions {
+    /// Unknown keys are warnings instead of errors.
+    pub lenient: bool,
+}
+
+/// What a file says.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The run; `None` exactly if one of the problems is an error.
+    pub spec: Option<Spec>,
+    /// Every problem of the file, sorted by place; at most 200, and then one that says how many more there are.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads a run file of at most 1 MiB. The work is bounded by its size, whatever it says.
+pub fn read(text: &[u8], options: ReadOptions) -> Read {
+    let mut problems = Problems::default();
+    let spec = read_spec(text, options, &mut problems).filter(|_| !problems.has_errors());
+    Read { spec, problems: problems.finish() }
+}
+
+fn read_spec(text: &[u8], options: ReadOptions, problems: &mut Problems) -> Option<Spec> {
+    let (source, stop) = Source::read(text);
+    if let Some((place, report)) = stop {
+        problems.add(&source, (place, ""), Level::Error, report);
+        return None;
+    }
+    if let Some((place, lines)) = source.tabs() {
+        let message = format!("{lines} lines are indented with tabs; each tab was read as two spaces");
+        problems.add(
+            &source,
+            (place, ""),
+            Level::Warning,
+            Report::new(Code::Tab, message).hint("indent with spaces"),
+        );
+    }
+    let root = tree::read(&source, problems);
+    if problems.has_errors() && root.is_none() {
+        return None;
+    }
+    let Some(root) = root.filter(|root| !root.is_null()) else {
+        let report =
+            Report::new(Code::Empty, "the file says nothing").hint("begin with `name:` and `image:`");
+        problems.add(&source, (Place::START, ""), Level::Error, report);
+        return None;
+    };
+    let unknown = if options.lenient { Level::Warning } else { Level::Error };
+    run::read(&mut Reader::new(&source, problems, unknown), &root)
+}

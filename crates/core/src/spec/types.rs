@@ -113,6 +113,8 @@ pub enum Import {
     Hf(Hf),
     /// A named storage volume.
     Volume(Volume),
+    /// Handed over by an earlier step of a pipeline (bare `vessl-artifact://`); a run of its own cannot have it.
+    Injected,
 }
 
 /// What a `mount` path shows, and whether it may be written.

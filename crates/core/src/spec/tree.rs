@@ -1,0 +1,386 @@
+//! YAML events → a tree of nodes with places, aliases and merge keys resolved, within fixed bounds. It knows no field.
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+
+use super::bounded::{Bounded, Gauge, Stop};
+use super::problem::{Code, Problems, Report};
+use super::source::{Place, Source};
+use super::syntax;
+use crate::wire::Level;
+
+/// Most nodes, aliases and merge keys followed.
+pub(super) const MOST_NODES: usize = 100_000;
+
+/// Deepest nesting of lists and maps, aliases followed.
+pub(super) const DEEPEST: usize = 64;
+
+/// One value of the file.
+pub(super) struct Node {
+    /// Where it begins.
+    pub(super) place: Place,
+    /// What it is.
+    pub(super) kind: Kind,
+    /// Nodes in it, itself and what its aliases stand for included.
+    size: usize,
+    /// Levels of lists and maps in it.
+    height: usize,
+}
+
+/// What a node is.
+pub(super) enum Kind {
+    /// Text, as written for a plain scalar, without quotes and escapes else.
+    Scalar {
+        /// The text.
+        text: Box<str>,
+        /// Whether it stands there without quotes and not as a block.
+        plain: bool,
+    },
+    /// A list.
+    List(Vec<Rc<Node>>),
+    /// A map in file order, with unique text keys.
+    Map(Vec<Entry>),
+}
+
+/// One key of a map with its value.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) key: Rc<Node>,
+    pub(super) value: Rc<Node>,
+}
+
+impl Entry {
+    /// Whether the key is text; another one was already refused.
+    pub(super) fn has_name(&self) -> bool {
+        self.key.text().is_some()
+    }
+
+    /// The key's text; empty if it is no text.
+    pub(super) fn name(&self) -> &str {
+        self.key.text().unwrap_or_default()
+    }
+}
+
+impl Node {
+    /// The text of a scalar.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Scalar { text, .. } => Some(text),
+            Kind::List(_) | Kind::Map(_) => None,
+        }
+    }
+
+    /// Whether it stands there without quotes and not as a block.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.kind, Kind::Scalar { plain: true, .. })
+    }
+
+    /// Whether it is nothing: empty, `~` or `null`.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+}
+
+/// A list or map whose end was not seen yet.
+struct Open {
+    place: Place,
+    anchor: usize,
+    /// `None` for a list.
+    entries: Option<Vec<Entry>>,
+    items: Vec<Rc<Node>>,
+}
+
+/// Reads the one document of a file. `None` after an error that stopped the reading; others are only reported.
+pub(super) fn read(source: &Source<'_>, problems: &mut Problems) -> Option<Rc<Node>> {
+    let gauge = Gauge::default();
+    let mut tree = Tree {
+        source,
+        problems,
+        gauge: &gauge,
+        anchors: BTreeMap::new(),
+        open: Vec::new(),
+        root: None,
+        nodes: 0,
+    };
+    let mut parser = Parser::new(Bounded::new(source.text(), &gauge));
+    let mut documents = 0;
+    while let Some(event) = parser.next_event() {
+        let outcome = match event {
+            Ok((Event::DocumentStart(_), span)) => {
+                documents += 1;
+                if documents == 2 { Err(Halt::documents(source.place(span.start))) } else { Ok(()) }
+            }
+            Ok((event, span)) => tree.event(event, source.place(span.start)),
+            Err(error) => Err(tree.scan_error(&error)),
+        };
+        gauge.event();
+        if let Err(Halt { place, report }) = outcome {
+            tree.problems.add(source, (place, ""), Level::Error, report);
+            return None;
+        }
+    }
+    tree.root
+}
+
+/// An error that stops the reading.
+struct Halt {
+    place: Place,
+    report: Report,
+}
+
+impl Halt {
+    fn new(place: Place, report: Report) -> Self {
+        Self { place, report }
+    }
+
+    fn documents(place: Place) -> Self {
+        let report = Report::new(Code::ManyDocuments, "a second YAML document begins here");
+        Self::new(place, report.hint("put each run into its own file"))
+    }
+
+    fn nodes(place: Place) -> Self {
+        let message = format!("the file has more than {MOST_NODES} values, aliases followed");
+        Self::new(
+            place,
+            Report::new(Code::TooManyNodes, message).hint("use fewer aliases, or move the data out of it"),
+        )
+    }
+
+    fn depth(place: Place) -> Self {
+        let message = format!("lists and maps are nested more than {DEEPEST} deep");
+        Self::new(place, Report::new(Code::TooDeep, message).hint("flatten them"))
+    }
+}
+
+/// The tree as far as it was read.
+struct Tree<'a, 't> {
+    source: &'a Source<'t>,
+    problems: &'a mut Problems,
+    gauge: &'a Gauge,
+    /// Finished nodes by the number of their anchor.
+    anchors: BTreeMap<usize, Rc<Node>>,
+    open: Vec<Open>,
+    root: Option<Rc<Node>>,
+    nodes: usize,
+}
+
+impl Tree<'_, '_> {
+    fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), Halt> {
+        match event {
+            Event::Alias(anchor) => self.alias(anchor, place),
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = self.plain(style, tag.as_deref(), place);
+                self.count(1, place)?;
+                let kind = Kind::Scalar { text: text.into_owned().into_boxed_str(), plain };
+                self.close(Node { place, kind, size: 1, height: 0 }, anchor);
+                Ok(())
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.tag(tag.as_deref(), "seq", place);
+                self.open(Open { place, anchor, entries: None, items: Vec::new() })
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.tag(tag.as_deref(), "map", place);
+                self.open(Open { place, anchor, entries: Some(Vec::new()), items: Vec::new() })
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            _ => Ok(()),
+        }
+    }
+
+    fn count(&mut self, nodes: usize, place: Place) -> Result<(), Halt> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > MOST_NODES { Err(Halt::nodes(place)) } else { Ok(()) }
+    }
+
+    fn open(&mut self, open: Open) -> Result<(), Halt> {
+        self.count(1, open.place)?;
+        if self.open.len() >= DEEPEST {
+            return Err(Halt::depth(open.place));
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Halt> {
+        let Some(node) = self.anchors.get(&anchor).cloned() else {
+            let report =
+                Report::new(Code::RecursiveAlias, "this alias stands inside the value that it refers to");
+            return Err(Halt::new(place, report.hint("write the value out")));
+        };
+        self.count(node.size, place)?;
+        if self.open.len() + node.height > DEEPEST {
+            return Err(Halt::depth(place));
+        }
+        self.attach(node);
+        Ok(())
+    }
+
+    /// Ends the innermost list or map.
+    fn end(&mut self) -> Result<(), Halt> {
+        let Some(open) = self.open.pop() else { return Ok(()) };
+        let (place, anchor) = (open.place, open.anchor);
+        let kind = match open.entries {
+            None => Kind::List(open.items),
+            Some(entries) => Kind::Map(self.map(entries)?),
+        };
+        let (mut size, mut height) = (1, 0);
+        let mut tally = |node: &Node| {
+            size += node.size;
+            height = height.max(node.height);
+        };
+        match &kind {
+            Kind::List(items) => items.iter().for_each(|n| tally(n)),
+            Kind::Map(entries) => entries.iter().for_each(|e| (tally(&e.key), tally(&e.value)).1),
+            Kind::Scalar { .. } => {}
+        }
+        self.close(Node { place, kind, size, height: height + 1 }, anchor);
+        Ok(())
+    }
+
+    fn close(&mut self, node: Node, anchor: usize) {
+        let node = Rc::new(node);
+        if anchor > 0 {
+            self.anchors.insert(anchor, Rc::clone(&node));
+        }
+        self.attach(node);
+    }
+
+    /// Puts a finished node into the list or map around it.
+    fn attach(&mut self, node: Rc<Node>) {
+        match self.open.last_mut() {
+            None => self.root = Some(node),
+            Some(Open { entries: None, items, .. }) => items.push(node),
+            // In a map, `items` holds the key until its value comes.
+            Some(Open { entries: Some(entries), items, .. }) => match items.pop() {
+                None => items.push(node),
+                Some(key) => entries.push(Entry { key, value: node }),
+            },
+        }
+    }
+
+    /// Resolves merge keys and refuses duplicate and unusable ones.
+    fn map(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, Halt> {
+        let mut own: BTreeMap<&str, Place> = BTreeMap::new();
+        let mut merged: Vec<Entry> = Vec::new();
+        let mut kept = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.iter().enumerate() {
+            let Some(name) = entry.key.text() else {
+                self.bad_key(entry);
+                kept.push(index);
+                continue;
+            };
+            if name == "<<" && entry.key.is_plain() {
+                self.merge(entry, &mut merged)?;
+            } else if let Some(first) = own.get(name).copied() {
+                self.duplicate(name, first, entry.key.place);
+            } else {
+                own.insert(name, entry.key.place);
+                kept.push(index);
+            }
+        }
+        if merged.is_empty() && kept.len() == entries.len() {
+            return Ok(entries);
+        }
+        let mut all = Vec::with_capacity(merged.len() + kept.len());
+        let mut seen = own;
+        for entry in &merged {
+            if !seen.contains_key(entry.name()) {
+                seen.insert(entry.name(), entry.key.place);
+                all.push(entry.clone());
+            }
+        }
+        all.extend(kept.into_iter().filter_map(|index| entries.get(index).cloned()));
+        Ok(all)
+    }
+
+    /// Adds what `<<` refers to; the first of several maps wins.
+    fn merge(&mut self, entry: &Entry, merged: &mut Vec<Entry>) -> Result<(), Halt> {
+        let maps = match &entry.value.kind {
+            Kind::Map(_) => std::slice::from_ref(&entry.value),
+            Kind::List(items) => items,
+            Kind::Scalar { .. } => &[],
+        };
+        let all_maps = maps.iter().all(|map| matches!(map.kind, Kind::Map(_)));
+        if !all_maps || matches!(entry.value.kind, Kind::Scalar { .. }) {
+            let report = Report::new(Code::BadMerge, "the merge key `<<` needs a map or a list of maps");
+            let at = (entry.value.place, "<<");
+            self.problems.add(
+                self.source,
+                at,
+                Level::Error,
+                report.hint("write `<<: *name`, where `name` is a map"),
+            );
+            return Ok(());
+        }
+        for map in maps {
+            if let Kind::Map(entries) = &map.kind {
+                self.count(map.size, entry.key.place)?;
+                merged.extend(entries.iter().cloned());
+            }
+        }
+        Ok(())
+    }
+
+    fn bad_key(&mut self, entry: &Entry) {
+        let (place, report) = match syntax::placeholder_at(self.source, entry.key.place) {
+            Some((place, found)) => (place, syntax::placeholder(&found)),
+            None => {
+                (entry.key.place, Report::new(Code::BadKey, "a key must be text").hint("write `key: value`"))
+            }
+        };
+        self.problems.add(self.source, (place, ""), Level::Error, report);
+    }
+
+    fn duplicate(&mut self, name: &str, first: Place, second: Place) {
+        let name = syntax::clip(name);
+        let message =
+            format!("the key `{name}` stands here and on line {}:{} already", first.line, first.column);
+        let report = Report::new(Code::DuplicateKey, message)
+            .hint(format!("keep one of them; the first is `{}`", self.source.shown(first).trim()));
+        self.problems.add(self.source, (second, &name), Level::Error, report);
+    }
+
+    /// Whether a scalar is to be read as a plain one. `!!str` makes text of anything.
+    fn plain(&mut self, style: ScalarStyle, tag: Option<&Tag>, place: Place) -> bool {
+        let known = match tag {
+            None => return style == ScalarStyle::Plain,
+            Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => true,
+            Some(tag) => tag.is_yaml_core_schema() && SCALAR_TAGS.contains(&tag.suffix.as_str()),
+        };
+        if !known {
+            self.unknown_tag(tag, place);
+        }
+        style == ScalarStyle::Plain && tag.is_none_or(|tag| !matches!(tag.suffix.as_str(), "str" | "!"))
+    }
+
+    fn tag(&mut self, tag: Option<&Tag>, expected: &str, place: Place) {
+        if tag.is_some_and(|tag| !(tag.is_yaml_core_schema() && tag.suffix == expected)) {
+            self.unknown_tag(tag, place);
+        }
+    }
+
+    fn unknown_tag(&mut self, tag: Option<&Tag>, place: Place) {
+        let tag = syntax::clip(&tag.map(|tag| format!("{}{}", tag.handle, tag.suffix)).unwrap_or_default());
+        let report = Report::new(Code::UnknownTag, format!("the tag `{tag}` has no meaning here"))
+            .hint("remove it, or quote the text if the `!` belongs to it");
+        self.problems.add(self.source, (place, ""), Level::Error, report);
+    }
+
+    /// What to say when the parser gives up: our own bounds first, then what YAML does not allow.
+    fn scan_error(&mut self, error: &ScanError) -> Halt {
+        let place = self.source.place(*error.marker());
+        match self.gauge.stopped() {
+            Some(Stop::Tokens) => Halt::nodes(place),
+            Some(Stop::Depth) => Halt::depth(place),
+            None => {
+                let (place, report) = syntax::explain(self.source, self.problems, place, error.info());
+                Halt::new(place, report)
+            }
+        }
+    }
+}
+
+/// Tags of scalars that mean nothing more than the text itself.
+const SCALAR_TAGS: [&str; 6] = ["str", "int", "float", "bool", "null", "timestamp"];

@@ -1,0 +1,222 @@
+//! Addresses of git and Hugging Face repositories, in the many ways people write them. It contacts nobody.
+use super::path::normalise;
+use super::problem::{Code, Report};
+use super::syntax::clip;
+
+const GIT_FORMS: &str = "write `github.com/owner/repository`, `https://…`, `ssh://…`, `git@host:owner/repository` or `file:///path`";
+const HF_FORMS: &str = "write `huggingface.co/owner/name` or `huggingface.co/datasets/owner/name`";
+
+fn bad(text: &str, what: &str, hint: &str) -> Report {
+    Report::new(Code::BadSource, format!("`{}` {what}", clip(text))).hint(hint)
+}
+
+/// The clone URL that `text` means: no scheme and `git://` are https; a slash at the end does not matter.
+pub(super) fn git(text: &str) -> Result<String, Report> {
+    let trimmed = text.trim().trim_end_matches('/');
+    if trimmed.starts_with('-') || trimmed.contains(char::is_whitespace) {
+        return Err(bad(text, "is not the address of a git repository", GIT_FORMS));
+    }
+    let (scheme, rest) = match trimmed.split_once("://") {
+        Some((scheme, rest)) => (scheme, rest),
+        None if is_scp(trimmed) => return Ok(trimmed.to_owned()),
+        None => ("git", trimmed),
+    };
+    match scheme {
+        "git" => address(text, rest).map(|()| format!("https://{rest}")),
+        "https" | "http" | "ssh" => {
+            no_secret(scheme, rest)?;
+            let host =
+                if scheme == "ssh" { rest.split_once('@').map_or(rest, |(_, host)| host) } else { rest };
+            address(text, host).map(|()| format!("{scheme}://{rest}"))
+        }
+        "file" => match normalise(rest) {
+            Ok(path) if path != "/" => Ok(format!("file://{path}")),
+            _ => Err(bad(text, "is not an absolute path", "write `file:///path/to/repository`")),
+        },
+        _ => Err(bad(text, "is not the address of a git repository", GIT_FORMS)),
+    }
+}
+
+/// `user@host:path`, the form that ssh and scp know.
+fn is_scp(text: &str) -> bool {
+    let Some((user, rest)) = text.split_once('@') else { return false };
+    let Some((host, path)) = rest.split_once(':') else { return false };
+    is_word(user) && is_host(host) && !path.is_empty() && !path.starts_with('-')
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+/// A host name or address with an optional port.
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (text, None),
+    };
+    let name = name
+        .strip_prefix('[')
+        .and_then(|n| n.strip_suffix(']'))
+        .map_or(name, |v6| v6.split('%').next().unwrap_or(v6));
+    let name = name.replace(':', ".");
+    is_word(&name)
+        && !name.starts_with('-')
+        && port.is_none_or(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// `host/path` with both parts.
+fn address(text: &str, rest: &str) -> Result<(), Report> {
+    if rest.contains('@') && !rest.contains('/') {
+        return Err(bad(text, "is not the address of a git repository", GIT_FORMS));
+    }
+    no_secret("https", rest)?;
+    match rest.split_once('/') {
+        Some((host, path))
+            if is_host(host)
+                && (host.contains('.')
+                    || host.contains(':')
+                    || host == "localhost"
+                    || text.contains("://")) =>
+        {
+            if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+                return Err(bad(text, "has an empty part or `..` in its path", GIT_FORMS));
+            }
+            Ok(())
+        }
+        _ => Err(bad(text, "is not the address of a git repository", GIT_FORMS)),
+    }
+}
+
+/// Refuses a user or password in the address, which would be stored and shown. `ssh` may have a user.
+fn no_secret(scheme: &str, rest: &str) -> Result<(), Report> {
+    let authority = rest.split('/').next().unwrap_or_default();
+    let Some((user, _)) = authority.rsplit_once('@') else { return Ok(()) };
+    if scheme == "ssh" && !user.contains(':') {
+        return Ok(());
+    }
+    let report = Report::new(Code::SecretInUrl, "the address carries a user name or password");
+    Err(report.hint("store it with `vessl credential create` and name it in `credential_name`"))
+}
+
+/// A branch, tag or commit: one word that no program takes for an option.
+pub(super) fn reference(text: &str) -> Result<String, Report> {
+    let text = text.trim();
+    let refused = text.starts_with('-')
+        || text.contains("..")
+        || text.contains(|c: char| c.is_whitespace() || "~^:?*[\\".contains(c));
+    if refused {
+        return Err(Report::new(Code::BadValue, format!("`{}` is not a branch, tag or commit", clip(text)))
+            .hint("write `ref: main`"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The repository that `text` means, as `huggingface.co/[datasets/]owner/name`.
+pub(super) fn hugging_face(text: &str) -> Result<String, Report> {
+    let bare = ["hf://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    let bare = bare.trim_end_matches('/');
+    no_secret("https", bare)?;
+    let parts: Vec<_> = bare.split('/').collect();
+    let (host, repository) = match parts.as_slice() {
+        [host, "datasets", rest @ ..] | [host, rest @ ..] => (host, rest),
+        [] => return Err(bad(text, "is not a Hugging Face repository", HF_FORMS)),
+    };
+    let named = (1..=2).contains(&repository.len())
+        && repository.iter().all(|part| is_word(part) && !matches!(*part, "." | ".."));
+    if named && is_host(host) && host.contains('.') && *repository != ["datasets"] {
+        return Ok(parts.join("/"));
+    }
+    Err(bad(text, "is not a Hugging Face repository", HF_FORMS))
+}
+
+/// A prefix of a bucket: slashes at both ends do not matter.
+pub(super) fn prefix(text: &str) -> String {
+    text.trim_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rule: fn(&str) -> Result<String, Report>, text: &str, expected: Option<&str>) {
+        assert_eq!(rule(text).ok().as_deref(), expected, "{text:?}");
+    }
+
+    #[test]
+    fn git_addresses() {
+        let ok = [
+            ("github.com/x/y", "https://github.com/x/y"),
+            ("github.com/x/y.git", "https://github.com/x/y.git"),
+            ("git://github.com/x/y", "https://github.com/x/y"),
+            ("https://github.com/x/y/", "https://github.com/x/y"),
+            ("http://127.0.0.1:3000/x.git", "http://127.0.0.1:3000/x.git"),
+            ("git://localhost/x", "https://localhost/x"),
+            ("localhost/x", "https://localhost/x"),
+            ("ssh://git@github.com/x/y", "ssh://git@github.com/x/y"),
+            ("ssh://git@[::1]:22/x/y", "ssh://git@[::1]:22/x/y"),
+            ("git@github.com:x/y.git", "git@github.com:x/y.git"),
+            ("file:///srv/repo/", "file:///srv/repo"),
+        ];
+        for (text, expected) in ok {
+            check(git, text, Some(expected));
+        }
+        let refused = [
+            "",
+            "x",
+            "/srv/repo",
+            "./repo",
+            "owner/name",
+            "github.com",
+            "github.com/",
+            "https://",
+            "file://",
+            "file://x",
+            "ftp://x.y/z",
+            "-oProxyCommand=x@y:z",
+            "ext::sh -c x",
+            "ext::sh/x",
+            "https://-x.y/z",
+            "https://x.y/../z",
+            "https://user:pass@github.com/x/y",
+            "https://token@github.com/x/y",
+            "ssh://git:pass@github.com/x",
+            "user:pass@github.com/x",
+            "https://github.com/x y",
+            "git@host:-x",
+        ];
+        for text in refused {
+            check(git, text, None);
+        }
+    }
+
+    #[test]
+    fn references() {
+        for ok in ["main", "v1.0", "feature/x", "c0ffee", "release-1@2"] {
+            check(reference, ok, Some(ok));
+        }
+        for bad in ["-x", "a b", "a..b", "a~1", "--upload-pack=x"] {
+            check(reference, bad, None);
+        }
+    }
+
+    #[test]
+    fn hugging_face_repositories() {
+        for ok in
+            ["huggingface.co/gpt2", "huggingface.co/a/b", "huggingface.co/datasets/a/b", "hf.local:80/a/b"]
+        {
+            check(hugging_face, ok, Some(ok));
+        }
+        check(hugging_face, "https://huggingface.co/a/b/", Some("huggingface.co/a/b"));
+        for bad in [
+            "",
+            "a/b",
+            "huggingface.co",
+            "huggingface.co/",
+            "huggingface.co/datasets",
+            "huggingface.co/a/b/c",
+            "huggingface.co/../b",
+        ] {
+            check(hugging_face, bad, None);
+        }
+    }
+}
