@@ -27,7 +27,6 @@ pub(crate) enum Reach {
 pub(crate) struct Attr(u64);
 
 impl Attr {
-    pub(crate) const NONE: Self = Self(0);
     pub(crate) const READ_ONLY: Self = Self(libc::MOUNT_ATTR_RDONLY);
     pub(crate) const NO_SUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
     pub(crate) const NO_DEV: Self = Self(libc::MOUNT_ATTR_NODEV);
@@ -75,19 +74,15 @@ pub(crate) fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::R
 
 /// Sets attributes of a mount (and of every mount below it) and makes it private: no mount event comes in or goes out.
 pub(crate) fn set_attr(mount: BorrowedFd<'_>, set: Attr, reach: Reach) -> io::Result<()> {
-    let attr = libc::mount_attr {
-        attr_set: set.0,
-        attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
-        userns_fd: 0,
-    };
+    let attr = libc::mount_attr { attr_set: set.0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     let mut flags = libc::AT_EMPTY_PATH;
     if reach == Reach::Tree {
         flags |= libc::AT_RECURSIVE;
     }
     let (fd, empty, size) = (mount.as_raw_fd(), c"".as_ptr(), size_of::<libc::mount_attr>());
     // SAFETY: `attr` is a live `mount_attr` of the size given.
-    result(unsafe { libc::syscall(libc::SYS_mount_setattr, fd, empty, flags, &raw const attr, size) }).map(drop)
+    result(unsafe { libc::syscall(libc::SYS_mount_setattr, fd, empty, flags, &raw const attr, size) })
+        .map(drop)
 }
 
 /// Makes a new, detached mount of a file system with string options (a `None` value is a flag).
@@ -119,7 +114,8 @@ fn configure_flag(context: &OwnedFd, command: libc::c_uint, key: Option<&str>) -
     let pointer = key.as_ref().map_or(std::ptr::null(), |k| k.as_ptr());
     let nothing: *const libc::c_char = std::ptr::null();
     // SAFETY: the key is null or a NUL-terminated string that outlives the call; these commands take no value.
-    result(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, pointer, nothing, 0) }).map(drop)
+    result(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, pointer, nothing, 0) })
+        .map(drop)
 }
 
 /// Opens `path` as a process whose root is `root` would: `..`, absolute paths and symbolic links stay inside; the magic
@@ -175,7 +171,8 @@ pub(crate) unsafe fn clone_process(namespaces: i32, cgroup: Option<BorrowedFd<'_
         args.cgroup = cgroup.as_raw_fd().cast_unsigned().into();
     }
     // SAFETY: `args` lives through the call, asks for no stack (fork semantics), and the caller has one thread.
-    let pid = result(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
+    let pid =
+        result(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
     if pid == 0 {
         return Ok(Forked::Child);
     }
@@ -192,17 +189,11 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
 
-/// Sends a signal to the process behind a pidfd.
-pub(crate) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
-    let info: *const libc::siginfo_t = std::ptr::null();
-    // SAFETY: a null siginfo is allowed and means the same as kill(2).
-    result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) }).map(drop)
-}
-
 /// Marks every descriptor from `first` on to be closed by exec.
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: takes numbers; nothing is closed before exec.
-    result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+    result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+        .map(drop)
 }
 
 /// Makes `pivot_root(".", ".")`, which stacks the old root over the new one, and detaches the old one.
@@ -231,7 +222,8 @@ pub(crate) fn keep_capabilities(keep: u64) -> io::Result<()> {
     let held = permitted()? & keep;
     let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
     let word = |shift: u32| u32::try_from((held >> shift) & 0xffff_ffff).unwrap_or(0);
-    let data = [0, 32].map(|shift| CapData { effective: word(shift), permitted: word(shift), inheritable: 0 });
+    let data =
+        [0, 32].map(|shift| CapData { effective: word(shift), permitted: word(shift), inheritable: 0 });
     // SAFETY: header and data are live and of the layout that version 3 prescribes.
     result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }

@@ -49,7 +49,8 @@ pub fn has_one_id() -> bool {
 
 /// Whether group `gid` exists in this user namespace.
 pub(crate) fn has_group(gid: u32) -> bool {
-    id_map("gid_map").is_some_and(|map| map.iter().any(|(first, _, count)| gid >= *first && gid - *first < *count))
+    id_map("gid_map")
+        .is_some_and(|map| map.iter().any(|(first, _, count)| gid >= *first && gid - *first < *count))
 }
 
 /// Rows (first inside, first outside, count) of `/proc/self/{uid,gid}_map`.
@@ -75,8 +76,12 @@ fn enter_user_namespace() -> io::Result<()> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
     let ranges = Ranges::of(uid)?;
     let mapper = ranges.map(|ranges| Mapper::fork(uid, gid, &ranges)).transpose()?;
-    nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
-        .map_err(|e| step("make a user namespace (`sysctl user.max_user_namespaces` or a security module may forbid it)", e.into()))?;
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(|e| {
+        step(
+            "make a user namespace (`sysctl user.max_user_namespaces` or a security module may forbid it)",
+            e.into(),
+        )
+    })?;
     let mapped = mapper.is_some_and(|mapper| mapper.finish().is_ok());
     if !mapped {
         map_own_id(uid, gid).map_err(|e| step("map the own id into the user namespace", e))?;
@@ -157,7 +162,8 @@ impl Mapper {
             ForkResult::Child => {
                 drop(go);
                 let entered = wait.read_exact(&mut [0]).is_ok();
-                let mapped = entered && commands.iter().all(|(program, arguments)| succeeds(program, arguments));
+                let mapped =
+                    entered && commands.iter().all(|(program, arguments)| succeeds(program, arguments));
                 sys::exit_now(i32::from(!mapped))
             }
         }

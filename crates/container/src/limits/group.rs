@@ -112,7 +112,12 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(io::Error::new(e.kind(), format!("cannot remove cgroup `{}`: {e}", dir.display()))),
+            Err(e) => {
+                return Err(io::Error::new(
+                    e.kind(),
+                    format!("cannot remove cgroup `{}`: {e}", dir.display()),
+                ));
+            }
             Ok(()) => return Ok(()),
         }
     }

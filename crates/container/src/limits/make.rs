@@ -43,7 +43,10 @@ fn rules(limits: &Limits) -> Vec<Rule> {
     let memory = limits.memory.map(|bytes| Rule {
         controller: "memory",
         what: format!("memory limit of {bytes} bytes"),
-        one: vec![("memory.limit_in_bytes", bytes.to_string()), ("memory.memsw.limit_in_bytes", bytes.to_string())],
+        one: vec![
+            ("memory.limit_in_bytes", bytes.to_string()),
+            ("memory.memsw.limit_in_bytes", bytes.to_string()),
+        ],
         two: vec![("memory.max", bytes.to_string()), ("memory.swap.max", "0".to_owned())],
     });
     let cpu = limits.cpu_milli.map(|milli| {
@@ -107,11 +110,14 @@ impl Made {
 
     fn legacy_groups(&mut self, hierarchies: &[Hierarchy], unit: &str, rules: &[Rule], unified: bool) {
         let wanted = |h: &&Hierarchy| {
-            rules.iter().any(|r| h.is_one_with(r.controller)) || h.is_one_with("devices") || (!unified && h.is_one_with("freezer"))
+            rules.iter().any(|r| h.is_one_with(r.controller))
+                || h.is_one_with("devices")
+                || (!unified && h.is_one_with("freezer"))
         };
         for hierarchy in hierarchies.iter().filter(wanted) {
             let dir = legacy_dir(hierarchy, unit);
-            let opened = create(&dir).and_then(|()| File::options().write(true).open(dir.join("cgroup.procs")));
+            let opened =
+                create(&dir).and_then(|()| File::options().write(true).open(dir.join("cgroup.procs")));
             if let (Ok(procs), Version::One(list)) = (opened, &hierarchy.version) {
                 self.joins.push(procs);
                 self.legacy.push(list.clone());
@@ -128,7 +134,9 @@ impl Made {
         };
         if let Err(e) = written {
             let why = match e.kind() {
-                io::ErrorKind::NotFound => format!("no cgroup with the `{}` controller can be made here", rule.controller),
+                io::ErrorKind::NotFound => {
+                    format!("no cgroup with the `{}` controller can be made here", rule.controller)
+                }
                 _ => e.to_string(),
             };
             self.unenforced.push(format!("the {} is not enforced: {why}", rule.what));
@@ -184,7 +192,8 @@ fn controllers(dir: &Path) -> Vec<String> {
 fn make_unified(hierarchy: &Hierarchy, unit: &str, rules: &[Rule]) -> Option<Group> {
     let offered = controllers(&hierarchy.mount);
     let handed = controllers(&hierarchy.own);
-    let mut needed: Vec<_> = rules.iter().map(|r| r.controller).filter(|c| offered.iter().any(|o| o == c)).collect();
+    let mut needed: Vec<_> =
+        rules.iter().map(|r| r.controller).filter(|c| offered.iter().any(|o| o == c)).collect();
     let mut able = ancestors(hierarchy).find(|dir| hand_on(dir, &needed).is_ok());
     if able.is_none() {
         needed.retain(|c| handed.iter().any(|h| h == c));

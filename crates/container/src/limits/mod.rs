@@ -36,7 +36,11 @@ impl Cgroup {
     /// Whether no process is in it (also true if it does not exist).
     pub fn is_empty(&self) -> bool {
         let groups = group::find(&self.unit);
-        if groups.is_empty() { kill::inits(&self.unit).is_empty() } else { groups.iter().all(group::Group::is_empty) }
+        if groups.is_empty() {
+            kill::inits(&self.unit).is_empty()
+        } else {
+            groups.iter().all(group::Group::is_empty)
+        }
     }
 
     /// Kills every process in it, also ones that fork while it is killed, and waits until it is empty (at most

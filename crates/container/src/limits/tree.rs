@@ -53,7 +53,8 @@ fn from_line(line: &str, mounts: &[MountEntry]) -> Option<Hierarchy> {
     let entry = mounts.iter().find(|m| carries(m, &version))?;
     // A position outside what is mounted (`/..`, or another subtree) leaves the mount's own root.
     let below = position.strip_prefix(&entry.root).unwrap_or(Path::new(""));
-    let own = if below.components().any(|c| c.as_os_str() == "..") { entry.point.clone() } else { entry.point.join(below) };
+    let outside = below.components().any(|c| c.as_os_str() == "..");
+    let own = if outside { entry.point.clone() } else { entry.point.iter().chain(below.iter()).collect() };
     Some(Hierarchy { version, mount: entry.point.clone(), own })
 }
 

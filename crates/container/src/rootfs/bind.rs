@@ -28,7 +28,9 @@ pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
             let private = private_dir(&merged.scratch).map_err(os(what()))?;
             overlay::mount(&lower, &private, to.as_fd()).map_err(os(what()))?;
         }
-        (Access::Private, Make::File) => attach(&copy(&from, &merged.scratch).map_err(os(what()))?, &to, PLAIN).map_err(os(what()))?,
+        (Access::Private, Make::File) => {
+            attach(&copy(&from, &merged.scratch).map_err(os(what()))?, &to, PLAIN).map_err(os(what()))?
+        }
         (Access::ReadOnly, _) => attach(&from, &to, PLAIN.and(Attr::READ_ONLY)).map_err(os(what()))?,
         (Access::Shared, _) => attach(&from, &to, PLAIN).map_err(os(what()))?,
     }
@@ -63,7 +65,11 @@ fn copy(from: &OwnedFd, scratch: &Path) -> io::Result<OwnedFd> {
     let meta = source.metadata()?;
     let mut file = File::create_new(&path)?;
     io::copy(&mut source, &mut file)?;
-    std::os::unix::fs::fchown(&file, Some(std::os::unix::fs::MetadataExt::uid(&meta)), Some(std::os::unix::fs::MetadataExt::gid(&meta)))?;
+    std::os::unix::fs::fchown(
+        &file,
+        Some(std::os::unix::fs::MetadataExt::uid(&meta)),
+        Some(std::os::unix::fs::MetadataExt::gid(&meta)),
+    )?;
     file.set_permissions(meta.permissions())?;
     sys::open_path(&path)
 }
@@ -78,7 +84,9 @@ fn explain_link(e: io::Error) -> io::Error {
 fn explain_kind(e: io::Error, make: Make) -> io::Error {
     let says = match (e.kind(), make) {
         (io::ErrorKind::IsADirectory, Make::File) => "the source is a file, but the target is a directory",
-        (io::ErrorKind::NotADirectory, Make::Dir) => "the source is a directory, but the target or a parent of it is a file",
+        (io::ErrorKind::NotADirectory, Make::Dir) => {
+            "the source is a directory, but the target or a parent of it is a file"
+        }
         _ => return e,
     };
     io::Error::new(e.kind(), says)

@@ -37,7 +37,9 @@ pub(crate) fn places(hidden: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
 /// The canonical form of a path of which the last parts may not exist yet.
 fn canonical(path: &Path) -> io::Result<PathBuf> {
     match (std::fs::canonicalize(path), path.parent(), path.file_name()) {
-        (Err(e), Some(parent), Some(name)) if e.kind() == io::ErrorKind::NotFound => Ok(canonical(parent)?.join(name)),
+        (Err(e), Some(parent), Some(name)) if e.kind() == io::ErrorKind::NotFound => {
+            Ok(canonical(parent)?.join(name))
+        }
         (other, ..) => other,
     }
 }
@@ -54,8 +56,12 @@ fn places_of(path: &Path, mounts: &[MountEntry]) -> Vec<PathBuf> {
         Err(_) if mount.root.starts_with(part) => Some(mount.point.clone()),
         Err(_) => None,
     };
-    let same = |mount: &MountEntry| parts.iter().filter(|(device, _)| **device == mount.device).cloned().collect::<Vec<_>>();
-    let found = mounts.iter().flat_map(|m| same(m).into_iter().filter_map(|(_, part)| shown(m, &part)).collect::<Vec<_>>());
+    let same = |mount: &MountEntry| {
+        parts.iter().filter(|(device, _)| **device == mount.device).cloned().collect::<Vec<_>>()
+    };
+    let found = mounts
+        .iter()
+        .flat_map(|m| same(m).into_iter().filter_map(|(_, part)| shown(m, &part)).collect::<Vec<_>>());
     found.chain([path.to_owned()]).filter(|place| place != Path::new("/")).collect()
 }
 
@@ -89,7 +95,9 @@ pub(crate) fn cover_below(merged: &Merged, source: &Path, target: &Path) -> Resu
     for place in merged.hidden.iter().filter(|place| *place != source) {
         let Ok(rest) = place.strip_prefix(source) else { continue };
         let what = || format!("hide `{}` below `{}`", place.display(), target.display());
-        let Some(shown) = inside::open(merged.root.as_fd(), &target.join(rest)).map_err(os(what()))? else { continue };
+        let Some(shown) = inside::open(merged.root.as_fd(), &target.join(rest)).map_err(os(what()))? else {
+            continue;
+        };
         let make = if sys::is_dir(&shown).map_err(os(what()))? { Make::Dir } else { Make::File };
         cover(merged, shown.as_fd(), make).map_err(os(what()))?;
     }

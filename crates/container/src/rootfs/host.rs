@@ -25,8 +25,28 @@ const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 
 /// Kinds of file systems that show the kernel, a device or another container and not files of this machine.
 const UNSHOWN: [&str; 22] = [
-    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs", "fusectl",
-    "hugetlbfs", "mqueue", "nsfs", "overlay", "proc", "pstore", "ramfs", "rpc_pipefs", "securityfs", "sysfs", "tracefs",
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "overlay",
+    "proc",
+    "pstore",
+    "ramfs",
+    "rpc_pipefs",
+    "securityfs",
+    "sysfs",
+    "tracefs",
 ];
 
 /// Mounts `/` of the host below a private layer at `target`.
@@ -42,10 +62,13 @@ pub(crate) fn mount(scratch: &Path, target: &Path) -> Result<(), StartError> {
 pub(crate) fn show_mounts(merged: &Merged) -> Result<(), StartError> {
     let mounts = mountinfo::read().map_err(os("read the mounts of the host"))?;
     let own = std::fs::canonicalize(&merged.scratch).map_err(os("find the scratch directory"))?;
-    let shown = |m: &&MountEntry| is_shown(m) && !m.point.starts_with(&own) && !is_hidden(&m.point, &merged.hidden);
+    let shown =
+        |m: &&MountEntry| is_shown(m) && !m.point.starts_with(&own) && !is_hidden(&m.point, &merged.hidden);
     let mut whole: Vec<PathBuf> = Vec::new();
     for entry in mounts.iter().filter(shown) {
-        if !whole.iter().any(|tree| entry.point.starts_with(tree)) && show(merged, &entry.point)? == Reach::Tree {
+        if !whole.iter().any(|tree| entry.point.starts_with(tree))
+            && show(merged, &entry.point)? == Reach::Tree
+        {
             whole.push(entry.point.clone());
         }
     }
@@ -60,7 +83,10 @@ pub(crate) fn show_mounts(merged: &Merged) -> Result<(), StartError> {
 fn is_shown(mount: &MountEntry) -> bool {
     let point = &mount.point;
     let own = OWN.iter().chain(&TEMPORARY).any(|tree| point.starts_with(tree));
-    point != Path::new("/") && !own && !UNSHOWN.contains(&mount.fstype.as_str()) && !mount.fstype.starts_with("fuse.portal")
+    point != Path::new("/")
+        && !own
+        && !UNSHOWN.contains(&mount.fstype.as_str())
+        && !mount.fstype.starts_with("fuse.portal")
 }
 
 fn is_hidden(path: &Path, hidden: &[PathBuf]) -> bool {
@@ -70,7 +96,9 @@ fn is_hidden(path: &Path, hidden: &[PathBuf]) -> bool {
 /// Binds one mount read-only; tells how much of what is below came along. What this user cannot open is left out.
 fn show(merged: &Merged, point: &Path) -> Result<Reach, StartError> {
     let what = || format!("show `{}` of the host", point.display());
-    let Some(target) = inside::open(merged.root.as_fd(), point).map_err(os(what()))? else { return Ok(Reach::One) };
+    let Some(target) = inside::open(merged.root.as_fd(), point).map_err(os(what()))? else {
+        return Ok(Reach::One);
+    };
     let Ok(source) = sys::open_path(point) else { return Ok(Reach::One) };
     let (tree, reach) = match sys::open_tree(source.as_fd(), Path::new(""), Reach::One) {
         // Locked together with what is mounted below it: all or nothing.
@@ -116,7 +144,8 @@ fn tiles(scratch: &Path, target: &Path) -> Result<(), StartError> {
     let base = scratch.join("tiles");
     std::fs::create_dir_all(&base).map_err(os(what))?;
     std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o755)).map_err(os(what))?;
-    let tree = sys::open_tree(sys::open_path(&base).map_err(os(what))?.as_fd(), Path::new(""), Reach::One).map_err(os(what))?;
+    let tree = sys::open_tree(sys::open_path(&base).map_err(os(what))?.as_fd(), Path::new(""), Reach::One)
+        .map_err(os(what))?;
     sys::set_attr(tree.as_fd(), Attr::NO_DEV, Reach::One).map_err(os(what))?;
     sys::move_mount(tree.as_fd(), sys::open_path(target).map_err(os(what))?.as_fd()).map_err(os(what))?;
     let mut mounts = mountinfo::read().map_err(os("read the mounts of the host"))?;
@@ -135,7 +164,11 @@ impl Tiles<'_> {
                 std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to)?;
             } else if kind.is_dir() {
                 self.directory(&from, &to)?;
-            } else if !kind.is_fifo() && !kind.is_socket() && !kind.is_char_device() && !kind.is_block_device() {
+            } else if !kind.is_fifo()
+                && !kind.is_socket()
+                && !kind.is_char_device()
+                && !kind.is_block_device()
+            {
                 std::fs::File::create(&to)?;
                 show_plain(&from, &to)?;
             }

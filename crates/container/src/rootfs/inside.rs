@@ -59,14 +59,17 @@ fn make_following(root: BorrowedFd<'_>, path: &Path, what: Make, links: u32) -> 
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     let dotted = path.components().any(|c| c == Component::ParentDir);
     let parts = path.parent().zip(path.file_name()).filter(|_| !dotted);
-    parts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path must be absolute and without `..`"))
+    parts.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "the path must be absolute and without `..`")
+    })
 }
 
 fn make_one(dir: BorrowedFd<'_>, name: &OsStr, what: Make) -> nix::Result<()> {
     match what {
         Make::Dir => nix::sys::stat::mkdirat(dir, name, Mode::from_bits_truncate(0o755)),
         Make::File => {
-            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let flags =
+                OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             nix::fcntl::openat(dir, name, flags, Mode::from_bits_truncate(0o644)).map(drop)
         }
     }
@@ -128,7 +131,10 @@ mod tests {
         }
         let root = sys::open_path(&dir.path().join("root")).unwrap();
         let fd = make(root.as_fd(), Path::new(path), what)?;
-        assert!(fs::read_dir(dir.path().join("outside")).unwrap().next().is_none(), "something was made outside");
+        assert!(
+            fs::read_dir(dir.path().join("outside")).unwrap().next().is_none(),
+            "something was made outside"
+        );
         let real = real_path(fd.as_fd()).unwrap();
         let base = real_path(root.as_fd()).unwrap();
         Ok(Path::new("/").join(real.strip_prefix(base).expect("inside the root")).display().to_string())

@@ -102,7 +102,8 @@ impl Merged {
     /// Opens a path of the container as the container would see it (links resolve inside the root), `O_PATH`.
     /// `Ok(None)` if it does not exist.
     pub fn open(&self, path: &Path) -> Result<Option<OwnedFd>, StartError> {
-        inside::open(self.root.as_fd(), path).map_err(os(format!("open `{}` in the container", path.display())))
+        inside::open(self.root.as_fd(), path)
+            .map_err(os(format!("open `{}` in the container", path.display())))
     }
 
     /// Makes a directory (and parents) in the container and opens it.

@@ -49,7 +49,8 @@ pub(crate) fn mount(lower: &str, private: &Path, target: BorrowedFd<'_>) -> io::
     std::fs::set_permissions(private.join("upper"), std::fs::Permissions::from_mode(0o755))?;
     let private = sys::open_path(private)?;
     let fd = private.as_raw_fd();
-    let mut options = format!("lowerdir={lower},upperdir=/proc/self/fd/{fd}/upper,workdir=/proc/self/fd/{fd}/work");
+    let mut options =
+        format!("lowerdir={lower},upperdir=/proc/self/fd/{fd}/upper,workdir=/proc/self/fd/{fd}/work");
     if userns::is_inside() {
         options.push_str(",userxattr");
     }

@@ -59,11 +59,19 @@ pub(crate) fn parse_failure(told: &[u8]) -> Option<StartError> {
     let text = String::from_utf8_lossy(told);
     let (number, what) = text.split_once(' ')?;
     let number = number.parse().unwrap_or(0);
-    let source = if number == 0 { io::Error::other("it did not get that far") } else { io::Error::from_raw_os_error(number) };
+    let source = if number == 0 {
+        io::Error::other("it did not get that far")
+    } else {
+        io::Error::from_raw_os_error(number)
+    };
     Some(StartError::Os { what: what.to_owned(), source })
 }
 
-fn become_init(bundle: &Bundle, groups: &Made, parent: &OwnedFd) -> Result<std::convert::Infallible, StartError> {
+fn become_init(
+    bundle: &Bundle,
+    groups: &Made,
+    parent: &OwnedFd,
+) -> Result<std::convert::Infallible, StartError> {
     groups.join().map_err(os("join the container's cgroup"))?;
     step("make a cgroup namespace", nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP))?;
     step("set the host name", nix::unistd::sethostname(&bundle.hostname))?;
@@ -94,7 +102,8 @@ fn step<T>(what: &str, outcome: nix::Result<T>) -> Result<T, StartError> {
 /// Puts the four descriptors at 0–3 and marks all others to be closed by exec.
 fn descriptors(bundle: &Bundle) -> io::Result<()> {
     // Out of the way first: one of them may stand where another belongs.
-    let copies = bundle.fds.iter().map(|fd| sys::copy_above(fd.as_fd(), 64)).collect::<io::Result<Vec<_>>>()?;
+    let copies =
+        bundle.fds.iter().map(|fd| sys::copy_above(fd.as_fd(), 64)).collect::<io::Result<Vec<_>>>()?;
     sys::close_on_exec_from(4)?;
     (0..).zip(&copies).try_for_each(|(number, fd)| sys::place(fd.as_raw_fd(), number))
 }
@@ -113,6 +122,7 @@ fn die_with(parent: &OwnedFd) -> Result<(), StartError> {
 fn exec(bundle: &Bundle) -> Result<std::convert::Infallible, StartError> {
     let c = |text: &str| CString::new(text).map_err(|e| os("pass the arguments of init")(e.into()));
     let name = init_name(&bundle.unit);
-    let arguments = std::iter::once(&name).chain(&bundle.init_args).map(|a| c(a)).collect::<Result<Vec<_>, _>>()?;
+    let arguments =
+        std::iter::once(&name).chain(&bundle.init_args).map(|a| c(a)).collect::<Result<Vec<_>, _>>()?;
     step("run init in the container", nix::unistd::execve(&c(INIT_PATH)?, &arguments, &[] as &[CString]))
 }

@@ -22,7 +22,11 @@ pub(crate) fn provide(root: BorrowedFd<'_>, dir: &Path, hostname: &str) -> Resul
         std::fs::write(&copy, text).map_err(os(format!("write `{}`", copy.display())))?;
         match bind(root, &copy, &target) {
             // Rootless, the host's `/etc` cannot be added to; its own file is then the best there is.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::EOVERFLOW)) => {}
+            Err(e)
+                if matches!(
+                    e.raw_os_error(),
+                    Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::EOVERFLOW)
+                ) => {}
             other => other.map_err(os(format!("provide `{}` in the container", target.display())))?,
         }
     }

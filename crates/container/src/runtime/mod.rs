@@ -137,7 +137,10 @@ fn fork(bundle: &Bundle, groups: &make::Made) -> Result<(i32, OwnedFd), StartErr
     let what = "start the container's first process";
     let parent = sys::pidfd_open(std::process::id().cast_signed()).map_err(os(what))?;
     let (mut report, told) = io::pipe().map_err(os(what))?;
-    let namespaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    let namespaces = CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
     // SAFETY: `start` has checked that this process has one thread.
     #[allow(unsafe_code)]
     let forked = unsafe { sys::clone_process(namespaces.bits(), groups.unified()) };
@@ -168,7 +171,9 @@ pub fn remove(unit: &str, state: &Path, scratch: &Path) -> Result<(), StartError
     }
     for dir in [state, scratch] {
         match std::fs::remove_dir_all(dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(os(format!("remove `{}`", dir.display()))(e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(os(format!("remove `{}`", dir.display()))(e));
+            }
             _ => {}
         }
     }

@@ -52,7 +52,9 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 pub(crate) fn furnish(bundle: &Bundle, groups: &Made) -> Result<(), StartError> {
     let root = sys::open_path(&bundle.merged).map_err(os("open the root file system"))?;
     let root = root.as_fd();
-    let at = |path: &str, mount: io::Result<OwnedFd>| attach(root, path, mount).map_err(os(format!("mount `{path}`")));
+    let at = |path: &str, mount: io::Result<OwnedFd>| {
+        attach(root, path, mount).map_err(os(format!("mount `{path}`")))
+    };
     at("/proc", sys::new_mount("proc", &[], NO_PROGRAMS))?;
     at("/sys", sysfs())?;
     cgroups(root, groups);
@@ -81,7 +83,8 @@ fn attach(root: BorrowedFd<'_>, path: &str, mount: io::Result<OwnedFd>) -> io::R
 fn sysfs() -> io::Result<OwnedFd> {
     match sys::new_mount("sysfs", &[], LOOK_ONLY) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            let tree = sys::open_tree(sys::open_path(Path::new("/sys"))?.as_fd(), Path::new(""), Reach::Tree)?;
+            let tree =
+                sys::open_tree(sys::open_path(Path::new("/sys"))?.as_fd(), Path::new(""), Reach::Tree)?;
             sys::set_attr(tree.as_fd(), LOOK_ONLY, Reach::Tree)?;
             Ok(tree)
         }
@@ -101,9 +104,17 @@ fn cgroups(root: BorrowedFd<'_>, groups: &Made) {
     if attach(root, BASE, sys::new_mount("tmpfs", &options, NO_PROGRAMS)).is_err() {
         return;
     }
-    for controllers in groups.legacy.iter().filter(|list| list.iter().any(|c| matches!(c.as_str(), "memory" | "cpu" | "pids"))) {
+    for controllers in groups
+        .legacy
+        .iter()
+        .filter(|list| list.iter().any(|c| matches!(c.as_str(), "memory" | "cpu" | "pids")))
+    {
         let flags: Vec<_> = controllers.iter().map(|c| (c.as_str(), None)).collect();
-        let _ = attach(root, &format!("{BASE}/{}", controllers.join(",")), sys::new_mount("cgroup", &flags, LOOK_ONLY));
+        let _ = attach(
+            root,
+            &format!("{BASE}/{}", controllers.join(",")),
+            sys::new_mount("cgroup", &flags, LOOK_ONLY),
+        );
     }
 }
 
@@ -114,14 +125,17 @@ fn devices(root: BorrowedFd<'_>, bundle: &Bundle) -> Result<(), StartError> {
         device(dev.as_fd(), &path).map_err(os(format!("give the container `{}`", path.display())))?;
     }
     for (name, target) in LINKS {
-        nix::unistd::symlinkat(target, &dev, name).map_err(|e| os(format!("make `/dev/{name}`"))(e.into()))?;
+        nix::unistd::symlinkat(target, &dev, name)
+            .map_err(|e| os(format!("make `/dev/{name}`"))(e.into()))?;
     }
     Ok(())
 }
 
 /// Binds the host's device node at the same place in the container's `/dev`.
 fn device(dev: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let name = path.strip_prefix("/dev").map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it is not below `/dev`"))?;
+    let name = path
+        .strip_prefix("/dev")
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it is not below `/dev`"))?;
     let source = sys::open_path(path)?;
     let kind = nix::sys::stat::fstat(&source)?.st_mode & libc::S_IFMT;
     if kind != libc::S_IFCHR && kind != libc::S_IFBLK {
