@@ -173,7 +173,7 @@ impl Case<'_> {
         let asked = if self.terminating() { " while it was being terminated" } else { "" };
         let reason = format!("the run was lost{asked}: {proof}");
         let turn = self.over(place, End::failed(reason, started_at), left == Left::Nothing);
-        self.clean(turn, left, self.now)
+        if left == Left::Nothing { turn } else { self.want(turn, Action::Remove) }
     }
 
     fn refused(&self, place: Option<&Place>, why: &str) -> Turn {

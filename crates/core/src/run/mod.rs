@@ -1,8 +1,21 @@
 //! A run's life: the only owner of state transitions. Pure; time enters as an argument.
 //!
 //! ```text
-//! queued → pending → initializing → running → (idle) → stopping → completed | failed | terminated
+//!            seat free            agent speaks              exit record | proof of death
+//!   Queued ───────────▶ Pending ───────────────▶ Active ────────────────────────────────▶ Ended ──▶ Ended, removed
+//!     │   save, Start      │  Start again, ≤ 3×    │ ▲ follows the phase     Remove until   ▲         (final)
+//!     │                    │  while no trace       └─┘ Stop while asked      nothing is left│
+//!     │ terminate,         │ terminate and no trace, start refused                          │
+//!     │ can never fit      └────────────────────────────────────────────────────────────────┤
+//!     └─────────────────────────────────────────────────────────────────────────────────────┘
+//!
+//!   people see: queued → pending → initializing → running → (idle) → stopping → completed | failed | terminated
+//!
+//!   no contact: every state stays as it is, with the time since when; only proof or a person ends a run
 //! ```
+//!
+//! A driver repeats `look → decide → save → apply`. Actions are repeatable, because a crash may fall between any two of
+//! these steps; what keeps them from being repeated for nothing is the driver's memory, [`Applied`].
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -1,3 +1,5 @@
 //! Tests of the rules from outside: through the public doors alone.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod run_cases;
+mod run_laws;
 mod run_script;

@@ -1,0 +1,339 @@
+//! One turn at a time: what people read and what is done, case by case.
+use jiff::{SignedDuration, Timestamp};
+use vessl_core::plan::RunId;
+use vessl_core::record::{ExitRecord, Phase, RECORD_VERSION};
+use vessl_core::run::{
+    Action, Answer, Applied, Ask, Left, Look, Place, Run, Seat, Seen, State, Status, Terminate, Turn,
+    Verdict, Wait, decide, request,
+};
+
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_750_000_000).unwrap() + SignedDuration::from_secs(seconds)
+}
+
+pub(crate) fn place() -> Place {
+    Place { node: "n1".to_owned(), gpus: vec![0] }
+}
+
+pub(crate) fn run_in(state: State) -> Run {
+    Run { state, ..Run::new(RunId(7)) }
+}
+
+pub(crate) fn pending() -> State {
+    State::Pending { place: place() }
+}
+
+pub(crate) fn active(phase: Phase) -> State {
+    State::Active { place: place(), phase, started_at: (phase >= Phase::Running).then(|| at(1)) }
+}
+
+pub(crate) fn ended(status: Status, removed: bool) -> State {
+    let verdict = Verdict { status, reason: "because".to_owned(), exit_code: Some(1), cleanup: None };
+    State::Ended { verdict, place: Some(place()), started_at: Some(at(1)), ended_at: at(2), removed }
+}
+
+pub(crate) fn asked(grace_s: u64, export: bool) -> Terminate {
+    Terminate { at: at(3), grace_s, export }
+}
+
+pub(crate) fn record(status: Status) -> Box<ExitRecord> {
+    Box::new(ExitRecord {
+        v: RECORD_VERSION,
+        run: RunId(7),
+        attempt: 1,
+        status,
+        reason: "recorded".to_owned(),
+        exit_code: Some(4),
+        oom: false,
+        started_at: Some(at(1)),
+        ended_at: at(5),
+        imports: Vec::new(),
+        exports: Vec::new(),
+        cleanup: None,
+    })
+}
+
+pub(crate) fn seen(look: Look) -> Seen {
+    Seen { look, seat: None, applied: Applied::default() }
+}
+
+pub(crate) fn dead(left: Left) -> Look {
+    Look::Dead { proof: "the machine was started anew".to_owned(), started_at: None, left }
+}
+
+pub(crate) fn unreachable() -> Look {
+    Look::Unreachable { why: "no route".to_owned() }
+}
+
+fn alive(phase: Phase) -> Look {
+    Look::Alive { phase: Some(phase), started_at: None }
+}
+
+/// A turn in one line: status, `+removed`, actions, then why.
+fn line(turn: &Turn) -> String {
+    let removed = if turn.run.is_settled() { "+removed" } else { "" };
+    let actions: Vec<_> = turn
+        .actions
+        .iter()
+        .map(|action| match action {
+            Action::Start(place) => format!("start {}", place.node),
+            Action::Stop(asked) => format!("stop {} {}", asked.grace_s, asked.export),
+            Action::Remove => "remove".to_owned(),
+        })
+        .collect();
+    format!("{}{removed} [{}] {}", turn.run.status().word(), actions.join(", "), turn.why)
+}
+
+fn check(state: State, seen: &Seen, expected: &str) {
+    assert_eq!(line(&decide(&run_in(state), seen, at(10))), expected);
+}
+
+fn check_asked(state: State, seen: &Seen, expected: &str) {
+    let mut run = run_in(state);
+    run.asked.terminate = Some(asked(30, true));
+    assert_eq!(line(&decide(&run, seen, at(10))), expected);
+}
+
+#[test]
+fn a_queued_run_follows_the_queue() {
+    let with = |seat| Seen { seat: Some(seat), ..seen(Look::Nothing) };
+    check(State::Queued, &seen(Look::Nothing), "queued [] waits for its turn in the queue");
+    let wait = Wait { why: "waits for 4 cores".to_owned(), next: vec!["the end of run 3".to_owned()] };
+    check(State::Queued, &with(Seat::Waits(wait.clone())), "queued [] waits for 4 cores");
+    assert_eq!(decide(&run_in(State::Queued), &with(Seat::Waits(wait.clone())), at(10)).next, wait.next);
+    check(State::Queued, &with(Seat::Free(place())), "pending [start n1] placed on `n1`, being started");
+    let never = "failed+removed [] can never be placed: no node has 9 cores";
+    check(State::Queued, &with(Seat::Never("no node has 9 cores".to_owned())), never);
+    let away = Seen { seat: Some(Seat::Free(place())), ..seen(unreachable()) };
+    check(State::Queued, &away, "queued [] waits: the cluster cannot be reached: no route");
+}
+
+#[test]
+fn a_terminate_before_the_start_starts_nothing() {
+    let free = Seen { seat: Some(Seat::Free(place())), ..seen(Look::Nothing) };
+    check_asked(State::Queued, &free, "terminated+removed [] terminated before it was placed");
+    check_asked(State::Queued, &seen(unreachable()), "terminated+removed [] terminated before it was placed");
+    check_asked(pending(), &seen(Look::Nothing), "terminated [remove] terminated before it was started");
+    let refused = Look::Refused { why: "no space".to_owned() };
+    check_asked(pending(), &seen(refused), "terminated [remove] terminated before it was started");
+}
+
+#[test]
+fn a_start_is_repeated_but_not_for_ever() {
+    check(pending(), &seen(Look::Nothing), "pending [start n1] placed on `n1`, being started");
+    let mut seen = seen(Look::Nothing);
+    seen.applied.note(&Action::Start(place()), at(5));
+    let why = "started on `n1`, but the agent left no trace; it is started again";
+    check(pending(), &seen, &format!("pending [] {why}"));
+    seen.applied.note(&Action::Start(place()), at(0));
+    check(pending(), &seen, &format!("pending [start n1] {why}"));
+    seen.applied.note(&Action::Start(place()), at(10));
+    let given_up = "failed [remove] the agent ended 3 times on `n1` before it took the run; `agent.log` in the run directory may say why";
+    check(pending(), &seen, given_up);
+}
+
+#[test]
+fn a_living_agent_is_followed() {
+    let silent = seen(Look::Alive { phase: None, started_at: None });
+    check(pending(), &silent, "pending [] started on `n1`, the agent has not said anything yet");
+    check(pending(), &seen(alive(Phase::Pulling)), "initializing [] fetching the image");
+    check(active(Phase::Pulling), &seen(alive(Phase::Running)), "running [] the commands run");
+    check(active(Phase::Running), &silent, "running [] the commands run");
+    check(active(Phase::Running), &seen(alive(Phase::Exporting)), "stopping [] writing the exports");
+    let idle = "idle [] the commands ended; the container is kept until the run is terminated";
+    check(active(Phase::Running), &seen(alive(Phase::Idle)), idle);
+}
+
+#[test]
+fn the_start_of_the_commands_is_kept() {
+    let turn = decide(&run_in(active(Phase::Running)), &seen(alive(Phase::Exporting)), at(10));
+    assert_eq!(turn.run.started_at(), Some(at(1)));
+    let turn = decide(&turn.run, &seen(dead(Left::Scratch)), at(11));
+    assert_eq!((turn.run.started_at(), turn.run.ended_at()), (Some(at(1)), Some(at(11))));
+}
+
+#[test]
+fn a_terminate_is_passed_on_until_it_is_heard() {
+    check_asked(
+        active(Phase::Running),
+        &seen(alive(Phase::Running)),
+        "stopping [stop 30 true] the commands run",
+    );
+    let silent = seen(Look::Alive { phase: None, started_at: None });
+    check_asked(
+        pending(),
+        &silent,
+        "pending [stop 30 true] started on `n1`, the agent has not said anything yet",
+    );
+    let words = "being terminated: the commands are told to end";
+    let again = format!("stopping [stop 30 true] {words}");
+    check_asked(active(Phase::Running), &seen(alive(Phase::Terminating)), &again);
+    let mut heard = seen(alive(Phase::Terminating));
+    heard.applied.note(&Action::Stop(asked(30, true)), at(-500));
+    check_asked(active(Phase::Running), &heard, &format!("stopping [] {words}"));
+    heard.applied = Applied::default();
+    heard.applied.note(&Action::Stop(asked(60, true)), at(-500));
+    check_asked(active(Phase::Running), &heard, &again);
+    let mut lost = seen(alive(Phase::Running));
+    lost.applied.note(&Action::Stop(asked(30, true)), at(-5));
+    check_asked(active(Phase::Running), &lost, "stopping [stop 30 true] the commands run");
+}
+
+#[test]
+fn the_record_decides() {
+    for status in [Status::Completed, Status::Failed, Status::Terminated] {
+        let exited = |left| seen(Look::Exited { record: record(status), left });
+        let word = status.word();
+        check(active(Phase::Running), &exited(Left::Nothing), &format!("{word}+removed [] recorded"));
+        check(active(Phase::Running), &exited(Left::Scratch), &format!("{word} [remove] recorded"));
+        check(active(Phase::Running), &exited(Left::Agent), &format!("{word} [] recorded"));
+        check(pending(), &exited(Left::Nothing), &format!("{word}+removed [] recorded"));
+        check_asked(active(Phase::Running), &exited(Left::Nothing), &format!("{word}+removed [] recorded"));
+    }
+    let turn = decide(
+        &run_in(pending()),
+        &seen(Look::Exited { record: record(Status::Failed), left: Left::Nothing }),
+        at(10),
+    );
+    let State::Ended { verdict, started_at, ended_at, .. } = turn.run.state else { panic!("not ended") };
+    assert_eq!((verdict.exit_code, started_at, ended_at), (Some(4), Some(at(1)), at(5)));
+}
+
+#[test]
+fn a_record_that_cannot_be_ours_decides_nothing() {
+    let mut other = record(Status::Completed);
+    other.run = RunId(8);
+    let words = "the exit record found is of run 8 attempt 1, not of this one; it is left alone";
+    check(
+        active(Phase::Running),
+        &seen(Look::Exited { record: other, left: Left::Nothing }),
+        &format!("running [] {words}"),
+    );
+    let mut odd = record(Status::Running);
+    odd.reason = "x".to_owned();
+    let turn = decide(&run_in(pending()), &seen(Look::Exited { record: odd, left: Left::Nothing }), at(10));
+    assert_eq!(turn.run.status(), Status::Failed);
+    assert_eq!(turn.run.reason(), "the exit record says `running`, which is not an end: x");
+}
+
+#[test]
+fn death_needs_proof() {
+    let lost = "the run was lost: the machine was started anew";
+    check(active(Phase::Running), &seen(dead(Left::Scratch)), &format!("failed [remove] {lost}"));
+    check(active(Phase::Running), &seen(dead(Left::Nothing)), &format!("failed+removed [] {lost}"));
+    check(active(Phase::Running), &seen(unreachable()), "running [] no contact: no route");
+    let gone = "failed [remove] the record of attempt 1 is gone from `n1`: nothing shows that it runs or how it ended";
+    check(active(Phase::Running), &seen(Look::Nothing), gone);
+    let again = Look::Refused { why: "busy".to_owned() };
+    check(
+        active(Phase::Running),
+        &seen(again),
+        "running [] the commands run; a second start was refused: busy",
+    );
+    let asked =
+        "failed [remove] the run was lost while it was being terminated: the machine was started anew";
+    check_asked(active(Phase::Running), &seen(dead(Left::Scratch)), asked);
+}
+
+#[test]
+fn no_contact_is_shown_and_ends_with_contact() {
+    let turn = decide(&run_in(active(Phase::Running)), &seen(unreachable()), at(10));
+    assert_eq!(turn.run.no_contact_since, Some(at(10)));
+    let turn = decide(&turn.run, &seen(unreachable()), at(20));
+    assert_eq!(turn.run.no_contact_since, Some(at(10)), "it keeps the first time");
+    assert_eq!(turn.run.status(), Status::Running);
+    assert_eq!(turn.run.reason(), "no contact since 2025-06-15T15:06:50Z; before: the commands run");
+    let turn = decide(&turn.run, &seen(alive(Phase::Running)), at(30));
+    assert_eq!(turn.run.no_contact_since, None);
+}
+
+#[test]
+fn a_refused_start_fails() {
+    let refused = Look::Refused { why: "no space left".to_owned() };
+    check(pending(), &seen(refused), "failed [remove] could not be started on `n1`: no space left");
+}
+
+#[test]
+fn what_was_started_is_removed() {
+    let over = || ended(Status::Failed, false);
+    let exited = |left| seen(Look::Exited { record: record(Status::Failed), left });
+    check(over(), &exited(Left::Scratch), "failed [remove] because");
+    check(over(), &exited(Left::Nothing), "failed+removed [] because");
+    check(over(), &exited(Left::Agent), "failed [] because");
+    assert_eq!(
+        line(&decide(&run_in(over()), &exited(Left::Agent), at(62))),
+        "failed [remove] because",
+        "it hangs"
+    );
+    check(over(), &seen(alive(Phase::Running)), "failed [remove] because");
+    check(over(), &seen(dead(Left::Agent)), "failed [remove] because");
+    check(over(), &seen(unreachable()), "failed [] because");
+    check(over(), &seen(Look::Nothing), "failed [remove] because");
+    let mut seen = seen(Look::Nothing);
+    seen.applied.note(&Action::Remove, at(0));
+    check(over(), &seen, "failed+removed [] because");
+}
+
+fn answer(run: &Run, ask: Ask) -> String {
+    match request(run, ask, at(20)) {
+        Answer::Accepted(run) => {
+            format!("accepted {:?}", run.asked.terminate.map(|asked| (asked.grace_s, asked.export)))
+        }
+        Answer::AlreadySo(why) => format!("already: {why}"),
+        Answer::Denied(why) => format!("denied: {why}"),
+    }
+}
+
+#[test]
+fn terminate_is_answered() {
+    let ask = |grace_s, export| Ask::Terminate { grace_s, export };
+    for state in [State::Queued, pending(), active(Phase::Running), active(Phase::Exporting)] {
+        assert_eq!(answer(&run_in(state.clone()), ask(None, true)), "accepted Some((30, true))");
+        let mut run = run_in(state);
+        run.asked.terminate = Some(asked(30, true));
+        let already = "already: run 7 is already being terminated";
+        assert_eq!(answer(&run, ask(None, true)), already);
+        assert_eq!(answer(&run, ask(Some(90), true)), already, "a longer grace takes nothing back");
+        assert_eq!(answer(&run, ask(Some(5), true)), "accepted Some((5, true))");
+        assert_eq!(answer(&run, ask(Some(90), false)), "accepted Some((30, false))");
+    }
+    let over = run_in(ended(Status::Completed, true));
+    assert_eq!(answer(&over, ask(None, true)), "already: run 7 is already completed");
+    let long = "denied: a grace of 86401 s is too long: at most 86400 s";
+    assert_eq!(answer(&run_in(State::Queued), ask(Some(86_401), true)), long);
+}
+
+#[test]
+fn only_what_is_over_and_removed_is_deleted() {
+    assert_eq!(answer(&run_in(ended(Status::Failed, true)), Ask::Delete), "accepted None");
+    let cleaning =
+        "denied: run 7 has ended and is still being cleaned up on `n1`; try again when that is done";
+    assert_eq!(answer(&run_in(ended(Status::Failed, false)), Ask::Delete), cleaning);
+    for (state, word) in
+        [(State::Queued, "queued"), (pending(), "pending"), (active(Phase::Running), "running")]
+    {
+        let denied = format!("denied: run 7 is {word}; terminate it first: `vessl run terminate 7`");
+        assert_eq!(answer(&run_in(state), Ask::Delete), denied);
+    }
+}
+
+#[test]
+fn a_seat_is_held_until_everything_is_removed() {
+    let check =
+        |state: State, held: bool| assert_eq!(run_in(state.clone()).seat().is_some(), held, "{state:?}");
+    check(State::Queued, false);
+    check(pending(), true);
+    check(active(Phase::Exporting), true);
+    check(ended(Status::Failed, false), true);
+    check(ended(Status::Failed, true), false);
+}
+
+#[test]
+fn the_stored_form_does_not_change() {
+    let mut run = run_in(active(Phase::Running));
+    run.asked.terminate = Some(asked(30, false));
+    let text = serde_json::to_string(&run).unwrap();
+    let expected = r#"{"id":7,"attempt":1,"state":{"status":"active","place":{"node":"n1","gpus":[0]},"phase":"running","started_at":"2025-06-15T15:06:41Z"},"asked":{"terminate":{"at":"2025-06-15T15:06:43Z","grace_s":30,"export":false}},"no_contact_since":null}"#;
+    assert_eq!(text, expected);
+    assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), run);
+}
