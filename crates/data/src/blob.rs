@@ -137,7 +137,7 @@ impl Store {
 
     /// Stores what `source` gives; on disk when it returns.
     pub fn put(&self, source: &mut dyn Read, watch: &Watch<'_>) -> Result<Put, DataError> {
-        let put = self.put_unsynced(&mut |tmp| copy_hashing(source, tmp, watch))?;
+        let put = self.put_unsynced(|tmp| copy_hashing(source, tmp, watch))?;
         self.sync_shard(put.digest)?;
         Ok(put)
     }
@@ -150,7 +150,7 @@ impl Store {
     /// Like [`Store::put`] for a file, from its first to its last byte: shares or copies inside the kernel where that is
     /// possible. The blob's file is on disk, its name is after [`Store::sync_shard`].
     pub(crate) fn put_file(&self, source: &File, watch: &Watch<'_>) -> Result<Put, DataError> {
-        self.put_unsynced(&mut |tmp| {
+        self.put_unsynced(|tmp| {
             if copy_in_kernel(source, tmp, watch)? {
                 return hash(tmp, watch);
             }
@@ -162,7 +162,7 @@ impl Store {
 
     fn put_unsynced(
         &self,
-        fill: &mut dyn FnMut(&File) -> Result<(Digest, u64), Stop>,
+        fill: impl FnOnce(&File) -> Result<(Digest, u64), Stop>,
     ) -> Result<Put, DataError> {
         let _shared = self.lock_shared()?;
         let tmp_dir = self.root.join("tmp");
@@ -171,7 +171,7 @@ impl Store {
         file.lock().map_err(DataError::os("lock", tmp.path()))?;
         let (digest, size) = fill(file).map_err(|stop| stop.at(tmp.path()))?;
         let path = self.path(digest);
-        if self.is_here(&path, size)? {
+        if is_here(&path, size)? {
             return Ok(Put { digest, size, new: false });
         }
         file.set_permissions(Permissions::from_mode(MODE)).map_err(DataError::os("write", tmp.path()))?;
@@ -180,22 +180,6 @@ impl Store {
         durable::create_dir_all(shard, 0o700).map_err(DataError::os("make", shard))?;
         tmp.persist(&path).map_err(|e| DataError::os("write", &path)(e.error))?;
         Ok(Put { digest, size, new: true })
-    }
-
-    /// Whether a blob of that size is at `path`; it counts as new again, so that no collection takes it from under the
-    /// one who found it.
-    fn is_here(&self, path: &Path, size: u64) -> Result<bool, DataError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(e) => return Err(DataError::os("read", path)(e)),
-        };
-        let meta = file.metadata().map_err(DataError::os("read", path))?;
-        if meta.len() != size {
-            return Ok(false);
-        }
-        file.set_modified(SystemTime::now()).map_err(DataError::os("touch", path))?;
-        Ok(true)
     }
 
     /// Makes the names of all blobs in the shard of `digest` durable.
@@ -317,6 +301,22 @@ impl Store {
         file.lock_shared().map_err(DataError::os("lock", &self.root))?;
         Ok(file)
     }
+}
+
+/// Whether a blob of that size is at `path`; it counts as new again, so that no collection takes it from under the
+/// one who found it.
+fn is_here(path: &Path, size: u64) -> Result<bool, DataError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(DataError::os("read", path)(e)),
+    };
+    let meta = file.metadata().map_err(DataError::os("read", path))?;
+    if meta.len() != size {
+        return Ok(false);
+    }
+    file.set_modified(SystemTime::now()).map_err(DataError::os("touch", path))?;
+    Ok(true)
 }
 
 fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, DataError> {

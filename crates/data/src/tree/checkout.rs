@@ -151,7 +151,7 @@ impl Trees {
     ) -> Result<(), DataError> {
         let new = self.place(".new-", version);
         remove_all(&new)?;
-        let made = self.fill(store, manifest, &new, watch);
+        let made = fill(store, manifest, &new, watch);
         if made.is_err() {
             // The next builder or collection removes what this leaves.
             let _ = remove_all(&new);
@@ -160,27 +160,6 @@ impl Trees {
         let path = self.place("", version);
         std::fs::rename(&new, &path).map_err(DataError::os("rename", &path))?;
         durable::sync_dir(&self.root).map_err(DataError::os("sync", &self.root))
-    }
-
-    fn fill(
-        &self,
-        store: &Store,
-        manifest: &Manifest,
-        new: &Path,
-        watch: &Watch<'_>,
-    ) -> Result<(), DataError> {
-        let make = |path: &Path, mode| {
-            DirBuilder::new().mode(mode).create(path).map_err(DataError::os("make", path))
-        };
-        let fs = new.join("fs");
-        make(new, 0o700)?;
-        make(&fs, 0o700)?;
-        let root = File::open(&fs).map_err(DataError::os("open", &fs))?;
-        let target = Target { root: root.as_fd(), shared: true };
-        target.write(store, manifest, watch)?;
-        root.set_permissions(Permissions::from_mode(0o755)).map_err(DataError::os("write", &fs))?;
-        root.sync_all().map_err(DataError::os("sync", &fs))?;
-        durable::sync_dir(new).map_err(DataError::os("sync", new))
     }
 
     /// Removes a version that nobody holds; false if somebody does.
@@ -210,19 +189,34 @@ pub fn copy_into(
     watch: &Watch<'_>,
 ) -> Result<Manifest, DataError> {
     let manifest = read(store, version)?;
-    Target { root: target, shared: false }.write(store, &manifest, watch)?;
+    Target { store, root: target, shared: false }.write(&manifest, watch)?;
     Ok(manifest)
+}
+
+/// Makes `new/fs` with everything in it, on disk.
+fn fill(store: &Store, manifest: &Manifest, new: &Path, watch: &Watch<'_>) -> Result<(), DataError> {
+    let make =
+        |path: &Path, mode| DirBuilder::new().mode(mode).create(path).map_err(DataError::os("make", path));
+    let fs = new.join("fs");
+    make(new, 0o700)?;
+    make(&fs, 0o700)?;
+    let root = File::open(&fs).map_err(DataError::os("open", &fs))?;
+    Target { store, root: root.as_fd(), shared: true }.write(manifest, watch)?;
+    root.set_permissions(Permissions::from_mode(0o755)).map_err(DataError::os("write", &fs))?;
+    root.sync_all().map_err(DataError::os("sync", &fs))?;
+    durable::sync_dir(new).map_err(DataError::os("sync", new))
 }
 
 /// Where files are written.
 struct Target<'a> {
+    store: &'a Store,
     root: BorrowedFd<'a>,
     /// A fresh directory of ours that is only read later: links to blobs are fine, and it must reach the disk.
     shared: bool,
 }
 
 impl Target<'_> {
-    fn write(&self, store: &Store, manifest: &Manifest, watch: &Watch<'_>) -> Result<(), DataError> {
+    fn write(&self, manifest: &Manifest, watch: &Watch<'_>) -> Result<(), DataError> {
         let mut made = Vec::new();
         for entry in manifest.entries() {
             if let Kind::Dir { mode } = entry.kind
@@ -238,7 +232,7 @@ impl Target<'_> {
             pool::each(&files, |entry| {
                 watch.check()?;
                 match &entry.kind {
-                    Kind::File { mode, digest, .. } => self.file(store, &entry.path, *mode, *digest, watch),
+                    Kind::File { mode, digest, .. } => self.file(&entry.path, *mode, *digest, watch),
                     Kind::Symlink { target } => self.symlink(&entry.path, target),
                     Kind::Dir { .. } => Ok(()),
                 }
@@ -273,14 +267,8 @@ impl Target<'_> {
         if self.shared { File::from(dir).sync_all() } else { Ok(()) }
     }
 
-    fn file(
-        &self,
-        store: &Store,
-        path: &Path,
-        mode: u32,
-        digest: Digest,
-        watch: &Watch<'_>,
-    ) -> Result<(), DataError> {
+    fn file(&self, path: &Path, mode: u32, digest: Digest, watch: &Watch<'_>) -> Result<(), DataError> {
+        let store = self.store;
         let (parent, name) = self.parent(path)?;
         if !self.shared {
             remove_file(parent.as_fd(), name, path)?;

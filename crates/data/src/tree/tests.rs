@@ -152,7 +152,7 @@ fn damage_in_the_store_is_found_on_the_way_out() {
         fs::write(&blob, b"plaim").unwrap();
         let e = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap_err();
         assert!(matches!(&e, DataError::Damaged { path, .. } if *path == blob), "{e}");
-        assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(|e| is_tree(e)).count(), 0);
+        assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
         fs::remove_file(&blob).unwrap();
         let e = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap_err();
         assert!(matches!(e, DataError::Missing { digest } if digest == Digest::of(b"plain")));
