@@ -167,7 +167,7 @@ mod tests {
         check(&RUN, "workdir", "`workdir` belongs in an item of `run`");
         check(&RUN, "cluster", "`cluster` belongs under `resources`");
         check(&RUN, "idle_timeout", "`idle_timeout` belongs under `interactive.jupyter`");
-        check(&ITEM, "cmd", "did you mean `command`?");
+        check(&ITEM, "comand", "did you mean `command`?");
         check(&JUPYTER, "zzz", "`jupyter` can have `idle_timeout`");
         check(&IMAGE, "zzz", "`image` can have `url` and `credential_name`");
     }

@@ -13,6 +13,7 @@ mod kinds;
 mod lines;
 mod old;
 mod path;
+mod print;
 mod problem;
 mod run;
 mod session;
@@ -21,8 +22,10 @@ mod syntax;
 mod tree;
 mod types;
 mod url;
+mod yaml;
 
 pub use path::{ContainerPath, PathError};
+pub use print::{hide, print};
 pub use problem::{CodeInfo, codes};
 pub use types::*;
 

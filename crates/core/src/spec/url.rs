@@ -19,7 +19,8 @@ pub(super) fn git(text: &str) -> Result<String, Report> {
     let (scheme, rest) = match trimmed.split_once("://") {
         Some((scheme, rest)) => (scheme, rest),
         None if is_scp(trimmed) => return Ok(trimmed.to_owned()),
-        None => ("git", trimmed),
+        None if names_host(trimmed) => ("git", trimmed),
+        None => return Err(bad(text, "is not the address of a git repository", GIT_FORMS)),
     };
     match scheme {
         "git" => address(text, rest).map(|()| format!("https://{rest}")),
@@ -35,6 +36,12 @@ pub(super) fn git(text: &str) -> Result<String, Report> {
         },
         _ => Err(bad(text, "is not the address of a git repository", GIT_FORMS)),
     }
+}
+
+/// Whether an address without a scheme begins with something that looks like a host: `owner/name` alone does not.
+fn names_host(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or_default();
+    host == "localhost" || (host.contains(['.', ':']) && !host.starts_with('.'))
 }
 
 /// `user@host:path`, the form that ssh and scp know.
@@ -66,25 +73,14 @@ fn is_host(text: &str) -> bool {
 
 /// `host/path` with both parts.
 fn address(text: &str, rest: &str) -> Result<(), Report> {
-    if rest.contains('@') && !rest.contains('/') {
-        return Err(bad(text, "is not the address of a git repository", GIT_FORMS));
-    }
     no_secret("https", rest)?;
-    match rest.split_once('/') {
-        Some((host, path))
-            if is_host(host)
-                && (host.contains('.')
-                    || host.contains(':')
-                    || host == "localhost"
-                    || text.contains("://")) =>
-        {
-            if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-                return Err(bad(text, "has an empty part or `..` in its path", GIT_FORMS));
-            }
-            Ok(())
-        }
-        _ => Err(bad(text, "is not the address of a git repository", GIT_FORMS)),
+    let Some((_, path)) = rest.split_once('/').filter(|(host, _)| is_host(host)) else {
+        return Err(bad(text, "is not the address of a git repository", GIT_FORMS));
+    };
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(bad(text, "has an empty part or `..` in its path", GIT_FORMS));
     }
+    Ok(())
 }
 
 /// Refuses a user or password in the address, which would be stored and shown. `ssh` may have a user.
