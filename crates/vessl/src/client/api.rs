@@ -1,0 +1,252 @@
+//! What can be asked of a server, one function each.
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use vessl_core::logwire;
+use vessl_core::plan::RunId;
+use vessl_core::wire::{
+    ClusterView, Explain, FileView, ImagePull, ImageView, NodeView, PresetView, Progress, Pruned, RunCreate,
+    RunQuery, RunTerminate, RunUpdate, RunView, SecretCreate, SecretView, WhoAmI,
+};
+
+use super::http::Ask;
+use super::path::Path;
+use super::{Client, Events, Logs, Method, encoded, header};
+use crate::error::{Error, Result};
+
+/// Which part of a log, and whether to stay for what comes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LogQuery {
+    /// Position to begin at.
+    pub(crate) from: Option<u64>,
+    /// Only the last lines.
+    pub(crate) tail: Option<u64>,
+    /// Stay until the log is finished.
+    pub(crate) follow: bool,
+}
+
+/// One line of a pull.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PullLine {
+    Progress(Progress),
+    Image(ImageView),
+    Error(vessl_core::wire::ErrorBody),
+}
+
+impl Client {
+    /// Who the token belongs to and what the server is.
+    pub(crate) async fn whoami(&mut self) -> Result<WhoAmI> {
+        self.get(Path::of(&["whoami"]).into()).await
+    }
+
+    /// Submits a run.
+    pub(crate) async fn create(&mut self, ask: &RunCreate) -> Result<RunView> {
+        let path = self.project(&["runs"]).await?;
+        self.post(path.into(), ask).await
+    }
+
+    /// One page of runs, newest first.
+    pub(crate) async fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunView>> {
+        let path = self.project(&["runs"]).await?;
+        let path = path
+            .with("status", query.status.map(vessl_core::run::Status::word))
+            .with("keyword", query.keyword.as_deref())
+            .with("before", query.before)
+            .with("limit", query.limit);
+        self.get(path.into()).await
+    }
+
+    /// One run.
+    pub(crate) async fn run(&mut self, id: RunId) -> Result<RunView> {
+        let path = self.of_run(id, &[]).await?;
+        self.get(path.into()).await
+    }
+
+    /// Changes name, description or tags.
+    pub(crate) async fn update(&mut self, id: RunId, ask: &RunUpdate) -> Result<RunView> {
+        let path = self.of_run(id, &[]).await?.into();
+        self.json(Ask { method: Method::PATCH, path, body: Some(encoded(ask)?), headers: Vec::new() }).await
+    }
+
+    /// Asks for the end of a run.
+    pub(crate) async fn terminate(&mut self, id: RunId, ask: &RunTerminate) -> Result<RunView> {
+        let path = self.of_run(id, &["terminate"]).await?;
+        self.post(path.into(), ask).await
+    }
+
+    /// Removes a finished run.
+    pub(crate) async fn delete_run(&mut self, id: RunId) -> Result<()> {
+        let path = self.of_run(id, &[]).await?;
+        self.delete(path.into()).await
+    }
+
+    /// Why a run is where it is.
+    pub(crate) async fn explain(&mut self, id: RunId) -> Result<Explain> {
+        let path = self.of_run(id, &["explain"]).await?;
+        self.get(path.into()).await
+    }
+
+    /// Events after number `after`, until the run has ended.
+    pub(crate) async fn events(&mut self, id: RunId, after: u64) -> Result<Events> {
+        let path = self.of_run(id, &["events"]).await?.with("after", Some(after));
+        Ok(Events::new(self.stream(path.into(), "text/event-stream").await?))
+    }
+
+    /// The log.
+    pub(crate) async fn logs(&mut self, id: RunId, query: LogQuery) -> Result<Logs> {
+        let path = self.of_run(id, &["logs"]).await?;
+        let path = path
+            .with("from", query.from)
+            .with("tail", query.tail)
+            .with("follow", query.follow.then_some(true));
+        Ok(Logs::new(self.stream(path.into(), logwire::MEDIA_TYPE).await?))
+    }
+
+    /// Files that a run exported.
+    pub(crate) async fn files(&mut self, id: RunId) -> Result<Vec<FileView>> {
+        let path = self.of_run(id, &["files"]).await?;
+        self.get(path.into()).await
+    }
+
+    /// Bytes of a file from `begin` on. The server may begin at 0 instead; where it begins stands before the body.
+    pub(crate) async fn file(&mut self, id: RunId, file: &FileView, begin: u64) -> Result<(u64, Incoming)> {
+        let path = self.of_run(id, &["files", "content"]).await?;
+        let path = path.with("export", Some(&file.export)).with("path", Some(&file.path)).into();
+        let mut headers = Vec::new();
+        if begin > 0 {
+            headers.push((header::RANGE, format!("bytes={begin}-")));
+        }
+        let answer = self.connection.send(&Ask { method: Method::GET, path, body: None, headers }).await?;
+        let from = if answer.status() == ::http::StatusCode::PARTIAL_CONTENT { begin } else { 0 };
+        Ok((from, answer.into_body()))
+    }
+
+    /// All clusters.
+    pub(crate) async fn clusters(&mut self) -> Result<Vec<ClusterView>> {
+        self.get(Path::of(&["clusters"]).into()).await
+    }
+
+    /// One cluster.
+    pub(crate) async fn cluster(&mut self, name: &str) -> Result<ClusterView> {
+        self.get(Path::of(&["clusters", name]).into()).await
+    }
+
+    /// Name of the default cluster.
+    pub(crate) async fn default_cluster(&mut self) -> Result<String> {
+        let default = self.clusters().await?.into_iter().find(|cluster| cluster.default);
+        let missing = || {
+            Error::not_found("there is no default cluster".to_owned(), "name one, see `vessl cluster list`")
+        };
+        default.map(|cluster| cluster.name).ok_or_else(missing)
+    }
+
+    /// Nodes of a cluster.
+    pub(crate) async fn nodes(&mut self, cluster: &str) -> Result<Vec<NodeView>> {
+        self.get(Path::of(&["clusters", cluster, "nodes"]).into()).await
+    }
+
+    /// Presets of a cluster.
+    pub(crate) async fn presets(&mut self, cluster: &str) -> Result<Vec<PresetView>> {
+        self.get(Path::of(&["clusters", cluster, "presets"]).into()).await
+    }
+
+    /// One preset.
+    pub(crate) async fn preset(&mut self, cluster: &str, name: &str) -> Result<PresetView> {
+        self.get(Path::of(&["clusters", cluster, "presets", name]).into()).await
+    }
+
+    /// Images that are here.
+    pub(crate) async fn images(&mut self) -> Result<Vec<ImageView>> {
+        self.get(Path::of(&["images"]).into()).await
+    }
+
+    /// One image.
+    pub(crate) async fn image(&mut self, id: &str) -> Result<ImageView> {
+        self.get(Path::of(&["images", id]).into()).await
+    }
+
+    /// Fetches an image and tells every step.
+    pub(crate) async fn pull_image(
+        &mut self,
+        ask: &ImagePull,
+        mut step: impl FnMut(&Progress),
+    ) -> Result<ImageView> {
+        let path = Path::of(&["images", "pull"]).into();
+        let ask = Ask { method: Method::POST, path, body: Some(encoded(ask)?), headers: Vec::new() };
+        let mut body = self.connection.send(&ask).await?.into_body();
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| self.connection.unreachable(&super::http::words(&e)))?;
+            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = text.iter().position(|&b| b == b'\n') {
+                let line = serde_json::from_slice(&text[..end]).map_err(|e| self.connection.protocol(e))?;
+                text.drain(..=end);
+                match line {
+                    PullLine::Progress(progress) => step(&progress),
+                    PullLine::Image(image) => return Ok(image),
+                    PullLine::Error(body) => {
+                        return Err(Error::Refused { status: 422, body: Box::new(body) });
+                    }
+                }
+            }
+        }
+        Err(self.connection.protocol("a pull ended without a result"))
+    }
+
+    /// Removes images that no run uses.
+    pub(crate) async fn prune_images(&mut self) -> Result<Pruned> {
+        self.post(Path::of(&["images", "prune"]).into(), &serde_json::json!({})).await
+    }
+
+    /// Stored secrets.
+    pub(crate) async fn secrets(&mut self) -> Result<Vec<SecretView>> {
+        self.get(Path::of(&["secrets"]).into()).await
+    }
+
+    /// Stores a secret.
+    pub(crate) async fn create_secret(&mut self, ask: &SecretCreate) -> Result<SecretView> {
+        self.post(Path::of(&["secrets"]).into(), ask).await
+    }
+
+    /// Removes a secret.
+    pub(crate) async fn delete_secret(&mut self, name: &str) -> Result<()> {
+        self.delete(Path::of(&["secrets", name]).into()).await
+    }
+
+    /// Stored credentials.
+    pub(crate) async fn credentials(&mut self) -> Result<Vec<SecretView>> {
+        self.get(Path::of(&["credentials"]).into()).await
+    }
+
+    /// Stores a credential.
+    pub(crate) async fn create_credential(&mut self, ask: &SecretCreate) -> Result<SecretView> {
+        self.post(Path::of(&["credentials"]).into(), ask).await
+    }
+
+    /// Removes a credential.
+    pub(crate) async fn delete_credential(&mut self, name: &str) -> Result<()> {
+        self.delete(Path::of(&["credentials", name]).into()).await
+    }
+
+    async fn of_run(&mut self, id: RunId, rest: &[&str]) -> Result<Path> {
+        let id = id.0.to_string();
+        let mut segments = vec!["runs", &id];
+        segments.extend(rest);
+        self.project(&segments).await
+    }
+
+    /// A path below the project; the server is asked once for defaults that are not settled here.
+    async fn project(&mut self, rest: &[&str]) -> Result<Path> {
+        if self.scope.organization.is_none() || self.scope.project.is_none() {
+            let who = self.whoami().await?;
+            self.scope.organization.get_or_insert(who.organization);
+            self.scope.project.get_or_insert(who.project);
+        }
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let (organization, project) = (name(&self.scope.organization), name(&self.scope.project));
+        let mut segments = vec!["organizations", &organization, "projects", &project];
+        segments.extend(rest);
+        Ok(Path::of(&segments))
+    }
+}

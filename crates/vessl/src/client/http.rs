@@ -1,0 +1,203 @@
+//! One HTTP/1.1 connection that is kept, and what can go wrong with it. It knows no paths of the API.
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use vessl_core::wire::ErrorBody;
+
+use super::address::Address;
+use crate::error::{Error, Result};
+
+/// Longest time until the head of an answer is there.
+const ANSWER: Duration = Duration::from_mins(1);
+/// Largest JSON answer.
+const LARGEST: usize = 256 << 20;
+
+/// A token that prints as `***`.
+#[derive(Clone)]
+pub(crate) struct Token(String);
+
+impl Token {
+    /// Takes the text without white space around it.
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A connection to one server, opened when it is first needed and again when it was lost.
+#[derive(Debug)]
+pub(super) struct Connection {
+    address: Address,
+    token: Option<Token>,
+    open: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    /// Verb.
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) path: String,
+    /// JSON body.
+    pub(super) body: Option<Bytes>,
+    /// More headers.
+    pub(super) headers: Vec<(header::HeaderName, String)>,
+}
+
+impl Connection {
+    pub(super) fn new(address: Address, token: Option<Token>) -> Self {
+        Self { address, token, open: None }
+    }
+
+    /// Another connection to the same server.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.address.clone(), self.token.clone())
+    }
+
+    /// Sends a request and gives back the answer if its status is a good one.
+    pub(super) async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>> {
+        let answer = tokio::time::timeout(ANSWER, self.exchange(ask)).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.unreachable("no answer within 60 seconds")))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(self.refusal(answer).await)
+    }
+
+    /// The whole body of an answer.
+    pub(super) async fn body(&self, answer: Response<Incoming>) -> Result<Bytes> {
+        let body = Limited::new(answer.into_body(), LARGEST).collect().await;
+        Ok(body.map_err(|e| self.unreachable(&format!("the answer was cut off: {e}")))?.to_bytes())
+    }
+
+    /// An error that says that nobody answers.
+    pub(super) fn unreachable(&self, reason: &str) -> Error {
+        Error::Unreachable {
+            address: self.address.to_string(),
+            reason: reason.to_owned(),
+            hint: "`vessl server status` shows the server of this machine, `vessl configure` sets another"
+                .to_owned(),
+        }
+    }
+
+    /// An error that says that the answer makes no sense.
+    pub(super) fn protocol(&self, reason: impl std::fmt::Display) -> Error {
+        Error::Protocol { address: self.address.to_string(), reason: reason.to_string() }
+    }
+
+    /// Sends on the kept connection; one that the server closed meanwhile is replaced once.
+    async fn exchange(&mut self, ask: &Ask) -> Result<Response<Incoming>> {
+        if let Some(mut kept) = self.open.take()
+            && kept.ready().await.is_ok()
+        {
+            match kept.send_request(self.request(ask)?).await {
+                Ok(answer) => {
+                    self.open = Some(kept);
+                    return Ok(answer);
+                }
+                Err(e) if e.is_canceled() || ask.method == Method::GET => {}
+                Err(e) => return Err(self.unreachable(&words(&e))),
+            }
+        }
+        let request = self.request(ask)?;
+        let mut fresh = self.connect().await?;
+        let answer = fresh.send_request(request).await.map_err(|e| self.unreachable(&words(&e)))?;
+        self.open = Some(fresh);
+        Ok(answer)
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
+        let stream = self.address.connect().await.map_err(|e| self.unreachable(&plain(&e)))?;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|e| self.unreachable(&words(&e)))?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    fn request(&self, ask: &Ask) -> Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder()
+            .method(&ask.method)
+            .uri(&ask.path)
+            .header(header::HOST, self.address.host())
+            .header(header::USER_AGENT, concat!("vessl/", env!("CARGO_PKG_VERSION")));
+        if let Some(Token(token)) = &self.token {
+            let mut value =
+                header::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Error::Usage {
+                    message: "the token has characters that no token has".to_owned(),
+                    hint: "set it again with `vessl configure`".to_owned(),
+                })?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        if ask.body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in &ask.headers {
+            request = request.header(name, value);
+        }
+        let body = Full::new(ask.body.clone().unwrap_or_default());
+        request.body(body).map_err(|e| Error::Bug(format!("a request could not be made: {e}")))
+    }
+
+    /// What a status that is not a good one means.
+    async fn refusal(&self, answer: Response<Incoming>) -> Error {
+        let status = answer.status();
+        let body = match self.body(answer).await {
+            Ok(body) => body,
+            Err(e) => return e,
+        };
+        match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(body) if status != StatusCode::UNAUTHORIZED || body.hint.is_some() => {
+                Error::Refused { status: status.as_u16(), body: Box::new(body) }
+            }
+            _ if status == StatusCode::UNAUTHORIZED => self.wrong_token(),
+            _ => self.protocol(format_args!("status {status} without a reason")),
+        }
+    }
+
+    fn wrong_token(&self) -> Error {
+        let said = if self.token.is_some() { "does not know this token" } else { "wants a token" };
+        Error::Refused {
+            status: 401,
+            body: Box::new(ErrorBody {
+                code: "unauthorized".to_owned(),
+                message: format!("the server at {} {said}", self.address),
+                hint: Some("set it with `vessl configure`, or in `VESSL_TOKEN`".to_owned()),
+                problems: Vec::new(),
+            }),
+        }
+    }
+}
+
+/// An error of the connection in words, with its causes.
+pub(super) fn words(error: &hyper::Error) -> String {
+    if error.is_incomplete_message() || error.is_canceled() {
+        return "it closed the connection".to_owned();
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(e) = cause {
+        text = format!("{text}: {e}");
+        cause = e.source();
+    }
+    text
+}
+
+fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        std::io::ErrorKind::NotFound => "its socket does not exist".to_owned(),
+        _ => error.to_string(),
+    }
+}

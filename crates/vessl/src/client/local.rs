@@ -1,0 +1,334 @@
+//! The server of this machine: is one running, start one in the background, stop it.
+//!
+//! A server holds `server.lock` (flock) for its life, and says in `server.json` where it listens once it does. Who asks
+//! must not try the lock itself: a server that starts at that moment would find it taken. The kernel's list of locks
+//! tells the same without a touch. Clients that start or stop a server take turns by a lock on the data directory, so a
+//! race of clients ends with one server.
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use tokio::net::unix::pipe::Receiver;
+
+use super::http::Token;
+use crate::error::{Error, Result};
+use crate::output::Out;
+use crate::settings;
+
+/// Longest time a server may take until it listens.
+const START: Duration = Duration::from_secs(30);
+/// Longest time a server may take to stop.
+const STOP: Duration = Duration::from_mins(1);
+/// The only version of `server.json` there is.
+const VERSION: u32 = 1;
+
+/// The place of this machine's server.
+#[derive(Clone, Debug)]
+pub(crate) struct Local {
+    data: PathBuf,
+}
+
+/// What a running server says about itself in `server.json`.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Lead {
+    /// Version of the format.
+    v: u32,
+    /// Its process.
+    pub(crate) pid: i32,
+    /// Where it listens.
+    pub(crate) url: String,
+    /// Since when.
+    pub(crate) started_at: Timestamp,
+    /// Its version.
+    #[serde(default)]
+    pub(crate) version: Option<String>,
+}
+
+/// Changes of the data directory. Any descriptor that can be polled and read may stand behind tokio's pipe.
+struct Changes(Receiver);
+
+impl Changes {
+    /// Waits for the next ones and forgets what they were.
+    async fn next(&self) -> Result<()> {
+        let read = async {
+            self.0.readable().await?;
+            match self.0.try_read(&mut [0; 4096]) {
+                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => Err(e),
+                _ => Ok(()),
+            }
+        };
+        read.await.map_err(Error::os("watch the data directory"))
+    }
+}
+
+/// How the last server of a data directory went away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// Somebody stopped it, or there never was one.
+    Stopped,
+    /// It died.
+    Died,
+}
+
+impl Local {
+    /// The server of this data directory.
+    pub(crate) fn at(data: PathBuf) -> Self {
+        Self { data }
+    }
+
+    /// The server of this person's data directory.
+    pub(crate) fn of_this_machine() -> Result<Self> {
+        Ok(Self::at(settings::data_dir()?))
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The server's log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.data.join("server.log")
+    }
+
+    /// The token that its first start made.
+    pub(crate) fn token(&self) -> Result<Token> {
+        let path = self.data.join("token");
+        let text = std::fs::read_to_string(&path).map_err(Error::os(format!("read `{}`", path.display())))?;
+        Ok(Token::new(&text))
+    }
+
+    /// The running server, if there is one.
+    pub(crate) fn running(&self) -> Result<Option<Lead>> {
+        let Some(lead) = self.lead() else {
+            return Ok(None);
+        };
+        if lead.v != VERSION {
+            return Err(Error::Usage {
+                message: format!("the data directory `{}` belongs to a newer vessl", self.data.display()),
+                hint: "use that version, or another directory in `VESSL_DATA`".to_owned(),
+            });
+        }
+        Ok(self.holder().filter(|&pid| pid == lead.pid).map(|_| lead))
+    }
+
+    /// How the last server went away, if none is running: a stopped one takes its `server.json` along.
+    pub(crate) fn gone(&self) -> Gone {
+        if self.data.join("server.json").exists() { Gone::Died } else { Gone::Stopped }
+    }
+
+    /// The running server; one is started in the background, and said, if there is none.
+    pub(crate) async fn ensure(&self, out: &Out) -> Result<Lead> {
+        if let Some(lead) = self.running()? {
+            return Ok(lead);
+        }
+        make_private(&self.data)?;
+        let _turn = self.turn().await?;
+        if let Some(lead) = self.running()? {
+            return Ok(lead);
+        }
+        let lead = self.start().await?;
+        out.note(&format!(
+            "started a server in the background (data in {}; `vessl server stop` stops it)",
+            self.data.display()
+        ));
+        Ok(lead)
+    }
+
+    /// Waits until a server is running, started by whomever.
+    pub(crate) async fn wait(&self) -> Result<Lead> {
+        let changes = self.changes()?;
+        loop {
+            if let Some(lead) = self.running()? {
+                return Ok(lead);
+            }
+            changes.next().await?;
+        }
+    }
+
+    /// Stops the running server and waits until it is gone. `None` if there was none.
+    pub(crate) async fn stop(&self) -> Result<Option<Lead>> {
+        if !self.data.exists() {
+            return Ok(None);
+        }
+        let _turn = self.turn().await?;
+        let Some(lead) = self.running()? else {
+            return Ok(None);
+        };
+        kill(Pid::from_raw(lead.pid), Signal::SIGTERM)
+            .map_err(|e| Error::os(format!("stop the server (process {})", lead.pid))(e.into()))?;
+        let lock = self.data.join("server.lock");
+        match tokio::time::timeout(STOP, locked(lock, FlockArg::LockShared)).await {
+            Ok(free) => free.map(|_| Some(lead)),
+            Err(_) => Err(Error::Unreachable {
+                address: lead.url,
+                reason: format!(
+                    "it (process {}) was asked to stop and still runs after 60 seconds",
+                    lead.pid
+                ),
+                hint: format!("its log is `{}`", self.log().display()),
+            }),
+        }
+    }
+
+    fn lead(&self) -> Option<Lead> {
+        serde_json::from_slice(&std::fs::read(self.data.join("server.json")).ok()?).ok()
+    }
+
+    /// The process that holds `server.lock`.
+    fn holder(&self) -> Option<i32> {
+        let inode = std::fs::metadata(self.data.join("server.lock")).ok()?.ino();
+        holder_of(&std::fs::read_to_string("/proc/locks").ok()?, inode)
+    }
+
+    /// Waits for this client's turn to start or stop a server; given back on drop.
+    async fn turn(&self) -> Result<Flock<File>> {
+        locked(self.data.clone(), FlockArg::LockExclusive).await
+    }
+
+    /// Starts a server and waits until it, or another one that was faster, listens.
+    async fn start(&self) -> Result<Lead> {
+        let changes = self.changes()?;
+        let log = self.open_log()?;
+        let begin = log.metadata().map_or(0, |meta| meta.len());
+        let mut child = self.spawn(log)?;
+        let mut exited = false;
+        let wait = async {
+            loop {
+                if let Some(lead) = self.running()? {
+                    return Ok(lead);
+                }
+                if exited && self.holder().is_none() {
+                    return Err(self.no_start(begin, "it ended at once"));
+                }
+                tokio::select! {
+                    changed = changes.next() => changed?,
+                    status = child.wait(), if !exited => {
+                        status.map_err(Error::os("wait for the server"))?;
+                        exited = true;
+                    }
+                }
+            }
+        };
+        let late = "it does not listen after 30 seconds";
+        tokio::time::timeout(START, wait).await.unwrap_or_else(|_| Err(self.no_start(begin, late)))
+    }
+
+    fn spawn(&self, log: File) -> Result<tokio::process::Child> {
+        let program = std::env::current_exe().map_err(Error::os("find the vessl program"))?;
+        let err = log.try_clone().map_err(Error::os("open the server's log"))?;
+        tokio::process::Command::new(program)
+            .args(["server", "run", "--background"])
+            .env("VESSL_DATA", &self.data)
+            .env("VESSL_SERVER_DATA_DIR", &self.data)
+            .env_remove("VESSL_TOKEN")
+            .env_remove("VESSL_SERVER")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(err)
+            .spawn()
+            .map_err(Error::os("start the server"))
+    }
+
+    fn open_log(&self) -> Result<File> {
+        let path = self.log();
+        let open = std::fs::OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path);
+        open.map_err(Error::os(format!("write `{}`", path.display())))
+    }
+
+    /// Tells when a file of the data directory changes its name or is written.
+    fn changes(&self) -> Result<Changes> {
+        make_private(&self.data)?;
+        let watch = || -> std::io::Result<Changes> {
+            let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+            inotify.add_watch(&self.data, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE)?;
+            Ok(Changes(Receiver::from_owned_fd_unchecked(inotify.as_fd().try_clone_to_owned()?)?))
+        };
+        watch().map_err(Error::os(format!("watch `{}`", self.data.display())))
+    }
+
+    /// The error of a server that did not start, with what it said last.
+    fn no_start(&self, begin: u64, otherwise: &str) -> Error {
+        let mut said = String::new();
+        if let Ok(mut log) = File::open(self.log()) {
+            let _ =
+                log.seek(SeekFrom::Start(begin)).and_then(|_| log.take(1 << 16).read_to_string(&mut said));
+        }
+        let last = said.lines().rev().find(|line| !line.trim().is_empty());
+        Error::NoStart { reason: last.unwrap_or(otherwise).trim().to_owned(), log: self.log() }
+    }
+}
+
+/// The process that holds a `flock` on the file with this inode, from the text of `/proc/locks`.
+fn holder_of(locks: &str, inode: u64) -> Option<i32> {
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", pid, file, ..] = words[..] else {
+            return None;
+        };
+        let same = file.rsplit(':').next()?.parse() == Ok(inode);
+        pid.parse().ok().filter(|_| same)
+    })
+}
+
+/// Locks a file or directory in a thread of its own; the thread ends with the process if nobody waits any longer.
+async fn locked(path: PathBuf, how: FlockArg) -> Result<Flock<File>> {
+    let file = File::open(&path).map_err(Error::os(format!("open `{}`", path.display())))?;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = tell.send(Flock::lock(file, how));
+    });
+    let lock = told.await.map_err(|_| Error::Bug("the thread that waits for a lock is gone".to_owned()))?;
+    lock.map_err(|(_, e)| Error::os(format!("lock `{}`", path.display()))(e.into()))
+}
+
+/// Makes a directory that only its owner may enter.
+fn make_private(dir: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(Error::os(format!("make the data directory `{}`", dir.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_list_of_locks_is_read() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  READ  12 08:01:77 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 13 08:01:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 14 00:2f:77 0 EOF\n";
+        assert_eq!(holder_of(locks, 77), Some(14));
+        assert_eq!(holder_of(locks, 7), None);
+    }
+
+    #[test]
+    fn a_held_lock_is_seen_and_a_dead_server_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = Local::at(dir.path().to_owned());
+        assert_eq!(local.gone(), Gone::Stopped);
+        let lead = format!(
+            r#"{{"v":1,"pid":{},"url":"http://x","started_at":"2024-01-01T00:00:00Z"}}"#,
+            std::process::id()
+        );
+        std::fs::write(dir.path().join("server.json"), lead).unwrap();
+        assert!(local.running().unwrap().is_none());
+        assert_eq!(local.gone(), Gone::Died);
+        let file = File::create(dir.path().join("server.lock")).unwrap();
+        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).unwrap();
+        assert!(local.running().unwrap().is_some());
+        drop(held);
+        assert!(local.running().unwrap().is_none());
+    }
+}

@@ -1,0 +1,160 @@
+//! Why a command could not be done: kind, message, cause, hint, problems of a file. It prints nothing.
+use std::io;
+use std::path::PathBuf;
+
+use vessl_core::wire::{ErrorBody, Problem};
+
+/// Result of everything in this crate.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a command could not be done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The command line asks for something that makes no sense.
+    #[error("{message}")]
+    Usage { message: String, hint: String },
+    /// A run file has problems.
+    #[error("{}", count(.problems))]
+    File { problems: Vec<Problem>, name: String },
+    /// A file that the command needs cannot be read.
+    #[error("cannot read `{}`: {}", .path.display(), plain(.source))]
+    Unreadable { path: PathBuf, source: io::Error },
+    /// The settings file is wrong.
+    #[error("`{}` is not a valid settings file: {message}", .path.display())]
+    Settings { path: PathBuf, message: String },
+    /// No server answers.
+    #[error("cannot reach the server at {address}: {reason}")]
+    Unreachable { address: String, reason: String, hint: String },
+    /// The background server did not start.
+    #[error("the server did not start: {reason}")]
+    NoStart { reason: String, log: PathBuf },
+    /// The server in the foreground could not go on.
+    #[error("{0}")]
+    Server(String),
+    /// The server understood and said no.
+    #[error("{}", .body.message)]
+    Refused { status: u16, body: Box<ErrorBody> },
+    /// The server answered with something that is not its protocol.
+    #[error("the server at {address} gave an answer that vessl does not understand: {reason}")]
+    Protocol { address: String, reason: String },
+    /// The operating system refused.
+    #[error("cannot {what}: {}", plain(.source))]
+    Os { what: String, source: io::Error },
+    /// A file that came back is not what the server promised.
+    #[error("{message}")]
+    Damaged { message: String, hint: String },
+    /// An invariant of the program does not hold.
+    #[error("{0}")]
+    Bug(String),
+    /// The reader of the standard output went away.
+    #[error("the reader of the output went away")]
+    BrokenPipe,
+}
+
+/// What exit codes are made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Something on this machine failed.
+    Local,
+    /// Wrong usage.
+    Usage,
+    /// The run file is wrong.
+    File,
+    /// No server.
+    Unreachable,
+    /// The server said no.
+    Refused,
+    /// A bug.
+    Bug,
+    /// Nobody reads the output.
+    BrokenPipe,
+}
+
+impl Error {
+    /// An operating system error with the step that failed, such as "write the file".
+    pub(crate) fn os(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Os { what, source }
+    }
+
+    /// An error that says that a thing of the server does not exist.
+    pub(crate) fn not_found(message: String, hint: &str) -> Self {
+        let body = ErrorBody {
+            code: "not_found".to_owned(),
+            message,
+            hint: Some(hint.to_owned()),
+            problems: Vec::new(),
+        };
+        Self::Refused { status: 404, body: Box::new(body) }
+    }
+
+    /// Its kind.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Usage { .. } | Self::Settings { .. } => Kind::Usage,
+            Self::File { .. } | Self::Unreadable { .. } => Kind::File,
+            Self::Unreachable { .. } | Self::NoStart { .. } => Kind::Unreachable,
+            Self::Refused { body, .. } if body.code == "spec_invalid" => Kind::File,
+            Self::Refused { status, .. } if *status >= 500 => Kind::Bug,
+            Self::Refused { .. } => Kind::Refused,
+            Self::Os { .. } | Self::Damaged { .. } | Self::Server(_) => Kind::Local,
+            Self::Protocol { .. } | Self::Bug(_) => Kind::Bug,
+            Self::BrokenPipe => Kind::BrokenPipe,
+        }
+    }
+
+    /// What to do next.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage { hint, .. } | Self::Unreachable { hint, .. } | Self::Damaged { hint, .. } => {
+                Some(hint.clone())
+            }
+            Self::NoStart { log, .. } => Some(format!("its log is `{}`", log.display())),
+            Self::Refused { body, .. } => body.hint.clone(),
+            Self::Protocol { .. } => {
+                Some("check that the address is a vessl server of a similar version".to_owned())
+            }
+            Self::Settings { .. } => Some("correct it, or remove it and run `vessl configure`".to_owned()),
+            Self::Bug(_) => {
+                Some("this is a bug in vessl; please report it with the command that led here".to_owned())
+            }
+            _ => None,
+        }
+        .filter(|hint| !hint.is_empty())
+    }
+
+    /// Problems of a run file with the name it was read from, if there are any.
+    pub(crate) fn problems(&self) -> &[Problem] {
+        match self {
+            Self::File { problems, .. } => problems,
+            Self::Refused { body, .. } => &body.problems,
+            _ => &[],
+        }
+    }
+}
+
+/// The system's words without Rust's `(os error N)`.
+fn plain(source: &io::Error) -> String {
+    let text = source.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    let mut letters = text[..end].chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// `3 problems in the run file`.
+fn count(problems: &[Problem]) -> String {
+    match problems.len() {
+        1 => "the run file has a problem".to_owned(),
+        n => format!("the run file has {n} problems"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_words_are_plain() {
+        assert_eq!(plain(&io::Error::from_raw_os_error(2)), "no such file or directory");
+    }
+}

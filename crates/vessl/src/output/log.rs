@@ -1,0 +1,163 @@
+//! The log of a run on standard output: the commands' bytes as they are, the product's own lines beside them.
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::{Format, Out};
+use crate::client::{Record, Stream};
+use crate::error::Result;
+
+/// Longest line that is kept in memory for JSON; a longer one is cut.
+const LINE: usize = 1 << 20;
+
+/// What is shown of a log and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LogForm {
+    /// Only this stream.
+    pub(crate) only: Option<Stream>,
+    /// Every line begins with its time of arrival.
+    pub(crate) timestamps: bool,
+    /// Every line says its stream.
+    pub(crate) streams: bool,
+}
+
+/// Prints records.
+#[derive(Debug)]
+pub(crate) struct LogPrinter<'a> {
+    out: &'a Out,
+    form: LogForm,
+    /// The stream whose line is not ended.
+    open: Option<Stream>,
+    /// Begun lines of each stream, and when the last piece arrived.
+    lines: [Vec<u8>; 3],
+    last_ns: u64,
+}
+
+/// One line as JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    at: Timestamp,
+    stream: &'a str,
+    text: &'a str,
+}
+
+impl<'a> LogPrinter<'a> {
+    /// A printer of one log.
+    pub(crate) fn new(out: &'a Out, form: LogForm) -> Self {
+        Self { out, form, open: None, lines: Default::default(), last_ns: 0 }
+    }
+
+    /// Prints a record.
+    pub(crate) fn record(&mut self, record: &Record) -> Result<()> {
+        if self.form.only.is_some_and(|only| only != record.stream) {
+            return Ok(());
+        }
+        if self.out.format() != Format::Table {
+            return self.json(record);
+        }
+        if self.form.timestamps || self.form.streams {
+            return self.marked(record);
+        }
+        match (record.stream, self.form.only) {
+            (Stream::System, None) => {
+                self.beside(record);
+                Ok(())
+            }
+            _ => self.plain(record),
+        }
+    }
+
+    /// Prints what is left of lines that never ended.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        for stream in [Stream::Stdout, Stream::Stderr, Stream::System] {
+            let rest = std::mem::take(&mut self.lines[slot(stream)]);
+            if !rest.is_empty() {
+                self.line(stream, self.last_ns, &rest)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn plain(&mut self, record: &Record) -> Result<()> {
+        self.open = (!record.bytes.ends_with(b"\n")).then_some(record.stream);
+        self.out.raw(&record.bytes)
+    }
+
+    /// A line of the product itself: on standard error, so that a pipe gets the commands' bytes alone.
+    fn beside(&mut self, record: &Record) {
+        if self.open.take().is_some() && self.out.is_interactive() {
+            self.out.dim("");
+        }
+        for line in String::from_utf8_lossy(&record.bytes).lines() {
+            self.out.dim(&format!("vessl: {line}"));
+        }
+    }
+
+    fn marked(&mut self, record: &Record) -> Result<()> {
+        let mut text = Vec::with_capacity(record.bytes.len() + 64);
+        for piece in record.bytes.split_inclusive(|&b| b == b'\n') {
+            if self.open != Some(record.stream) {
+                if self.open.is_some() {
+                    text.push(b'\n');
+                }
+                text.extend_from_slice(self.mark(record).as_bytes());
+            }
+            text.extend_from_slice(piece);
+            self.open = (!piece.ends_with(b"\n")).then_some(record.stream);
+        }
+        self.out.raw(&text)
+    }
+
+    fn mark(&self, record: &Record) -> String {
+        let mut mark = String::new();
+        if self.form.timestamps {
+            let at = moment(record.at_ns).to_zoned(TimeZone::system());
+            let _ = write!(mark, "{} ", at.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z"));
+        }
+        if self.form.streams {
+            let _ = write!(mark, "{} | ", name(record.stream));
+        }
+        mark
+    }
+
+    fn json(&mut self, record: &Record) -> Result<()> {
+        self.last_ns = record.at_ns;
+        for piece in record.bytes.split_inclusive(|&b| b == b'\n') {
+            let line = &mut self.lines[slot(record.stream)];
+            line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || line.len() >= LINE {
+                let line = std::mem::take(line);
+                self.line(record.stream, record.at_ns, &line)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&self, stream: Stream, at_ns: u64, bytes: &[u8]) -> Result<()> {
+        let text = String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+        self.out.data_line(&Line { at: moment(at_ns), stream: name(stream), text: &text })
+    }
+}
+
+fn slot(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+        Stream::System => 2,
+    }
+}
+
+/// The word for a stream, six letters wide.
+fn name(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+        Stream::System => "system",
+    }
+}
+
+fn moment(at_ns: u64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(at_ns)).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,181 @@
+//! The only place that prints. Results go to standard output as a table, JSON or YAML; everything said to a person on
+//! the way goes to standard error. It fetches nothing and decides nothing.
+pub(crate) mod log;
+mod paint;
+mod problems;
+pub(crate) mod progress;
+mod table;
+pub(crate) mod views;
+mod words;
+mod yaml;
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+use vessl_core::wire::Problem;
+
+use crate::error::{Error, Result};
+pub(crate) use paint::Paint;
+pub(crate) use table::{Columns, Rows};
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned text for people.
+    #[default]
+    Table,
+    /// JSON, and nothing else, on standard output.
+    Json,
+    /// YAML, and nothing else, on standard output.
+    Yaml,
+}
+
+/// Where a command prints.
+#[derive(Clone, Debug)]
+pub(crate) struct Out {
+    format: Format,
+    is_terminal: bool,
+    is_interactive: bool,
+}
+
+impl Out {
+    /// Looks at the terminal once.
+    pub(crate) fn new(format: Format) -> Self {
+        Self {
+            format,
+            is_terminal: std::io::stdout().is_terminal(),
+            is_interactive: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// The format that was asked for.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether people read the standard error on a terminal.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.is_interactive
+    }
+
+    /// Prints one object: `rows` as a table, `value` otherwise.
+    pub(crate) fn object<T: Serialize>(&self, value: &T, rows: impl FnOnce(&T) -> Rows) -> Result<()> {
+        match self.format {
+            Format::Table => self.text(&table::object(&rows(value), Paint::new(self.is_terminal))),
+            _ => self.data(value),
+        }
+    }
+
+    /// Prints a list: `columns` as a table, an array otherwise. An empty table says `none`.
+    pub(crate) fn list<T: Serialize>(&self, items: &[T], columns: &Columns<T>, none: &str) -> Result<()> {
+        match self.format {
+            Format::Table if items.is_empty() => {
+                self.note(none);
+                Ok(())
+            }
+            Format::Table => self.text(&table::list(items, columns, Paint::new(self.is_terminal))),
+            _ => self.data(&items),
+        }
+    }
+
+    /// Prints a value as JSON or YAML; as JSON also where a table was asked for.
+    pub(crate) fn data<T: Serialize>(&self, value: &T) -> Result<()> {
+        let value =
+            serde_json::to_value(value).map_err(|e| Error::Bug(format!("a result has no JSON form: {e}")))?;
+        match self.format {
+            Format::Yaml => self.text(&yaml::print(&value)),
+            _ => self.text(&format!("{value:#}\n")),
+        }
+    }
+
+    /// Prints one value of a sequence: a line of JSON, or a YAML document.
+    pub(crate) fn data_line<T: Serialize>(&self, value: &T) -> Result<()> {
+        let value =
+            serde_json::to_value(value).map_err(|e| Error::Bug(format!("a result has no JSON form: {e}")))?;
+        match self.format {
+            Format::Yaml => self.text(&format!("---\n{}", yaml::print(&value))),
+            _ => self.text(&format!("{value}\n")),
+        }
+    }
+
+    /// Prints text as it is on standard output.
+    pub(crate) fn text(&self, text: &str) -> Result<()> {
+        self.raw(text.as_bytes())
+    }
+
+    /// Writes bytes as they are to standard output.
+    #[expect(clippy::unused_self, reason = "printing goes through the value that owns the terminal")]
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(write_error)
+    }
+
+    /// Says one line to a person, on standard error.
+    pub(crate) fn note(&self, text: &str) {
+        self.say(&format!("{}\n", words::clean(text)));
+    }
+
+    /// Says one line of little weight to a person, on standard error.
+    pub(crate) fn dim(&self, text: &str) {
+        let paint = Paint::new(self.is_interactive);
+        self.say(&format!("{}\n", paint.dim(&words::clean(text))));
+    }
+
+    /// Says that something is not as it should be, though the command goes on.
+    pub(crate) fn warn(&self, text: &str) {
+        let paint = Paint::new(self.is_interactive);
+        self.say(&format!("{}: {}\n", paint.yellow("warning"), words::clean(text)));
+    }
+
+    /// Says problems of the run file `name`, each with its place.
+    pub(crate) fn problems(&self, name: &str, problems: &[Problem]) {
+        let paint = Paint::new(self.is_interactive);
+        self.say(&problems::render(name, problems, paint));
+    }
+
+    /// Says an error with its problems, its chain of causes and its hint.
+    pub(crate) fn error(&self, error: &Error) {
+        if matches!(error, Error::BrokenPipe) {
+            return;
+        }
+        let paint = Paint::new(self.is_interactive);
+        let name = if let Error::File { name, .. } = error { name } else { "run file" };
+        let mut text = problems::render(name, error.problems(), paint);
+        let _ = writeln!(text, "{}: {}", paint.red("error"), words::clean_lines(&error.to_string()));
+        if let Some(hint) = error.hint() {
+            let _ = writeln!(text, "{}: {}", paint.cyan("hint"), words::clean_lines(&hint));
+        }
+        self.say(&text);
+    }
+
+    /// Whether somebody is there to answer.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.is_interactive && std::io::stdin().is_terminal()
+    }
+
+    /// Asks for a line; an empty answer is `now`.
+    pub(crate) fn ask(&self, question: &str, now: Option<&str>) -> Result<Option<String>> {
+        let shown = now.map(|now| format!(" [{}]", words::clean(now))).unwrap_or_default();
+        self.say(&format!("{question}{shown}: "));
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(Error::os("read the answer"))?;
+        let answer = answer.trim();
+        Ok(if answer.is_empty() { now.map(str::to_owned) } else { Some(answer.to_owned()) })
+    }
+
+    /// Writes to standard error. Nobody can be told when that fails, so a failure is dropped.
+    #[expect(clippy::unused_self, reason = "printing goes through the value that owns the terminal")]
+    fn say(&self, text: &str) {
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+/// A failed write to standard output: the reader went away, or the disk is full.
+fn write_error(source: std::io::Error) -> Error {
+    match source.kind() {
+        std::io::ErrorKind::BrokenPipe => Error::BrokenPipe,
+        _ => Error::Os { what: "write to the standard output".to_owned(), source },
+    }
+}

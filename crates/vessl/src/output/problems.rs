@@ -1,0 +1,103 @@
+//! Problems of a run file as people read them: code, message, place, source line, caret, help.
+//!
+//! ```text
+//! error[unknown-key]: unknown key `preste` in `resources`
+//!  --> run.yaml:4:3
+//!   |
+//! 4 |   preste: cpu-small
+//!   |   ^
+//!   = help: did you mean `preset`?
+//! ```
+use std::fmt::Write;
+
+use vessl_core::wire::{Level, Problem};
+
+use super::paint::Paint;
+use super::words::clean;
+
+/// Longest part of a source line that is shown, in characters.
+const WIDTH: usize = 160;
+
+/// Every problem of the file `name`, in order.
+pub(super) fn render(name: &str, problems: &[Problem], paint: Paint) -> String {
+    let mut text = String::new();
+    for problem in problems {
+        one(&mut text, name, problem, paint);
+    }
+    text
+}
+
+fn one(text: &mut String, name: &str, problem: &Problem, paint: Paint) {
+    let label = match problem.level {
+        Level::Error => paint.red(&format!("error[{}]", problem.code)),
+        Level::Warning => paint.yellow(&format!("warning[{}]", problem.code)),
+    };
+    let number = problem.line.to_string();
+    let pad = " ".repeat(number.len());
+    let bar = paint.dim("|");
+    let _ = writeln!(text, "{label}: {}", clean(&problem.message));
+    let _ = writeln!(text, "{pad}{} {}:{}:{}", paint.dim("-->"), clean(name), problem.line, problem.column);
+    if !problem.source.trim().is_empty() {
+        let (line, caret) = window(&problem.source, problem.column);
+        let _ = writeln!(text, "{pad} {bar}");
+        let _ = writeln!(text, "{} {bar} {line}", paint.dim(&number));
+        let _ = writeln!(text, "{pad} {bar} {}{}", " ".repeat(caret), paint.red("^"));
+    }
+    if let Some(hint) = &problem.hint {
+        let _ = writeln!(
+            text,
+            "{pad} {} {}",
+            paint.dim("="),
+            format_args!("{}: {}", paint.cyan("help"), clean(hint))
+        );
+    }
+    text.push('\n');
+}
+
+/// The part of a source line around a column (from 1) and the width before the column in it.
+fn window(source: &str, column: u32) -> (String, usize) {
+    let column = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1);
+    let start = if column < WIDTH { 0 } else { column - WIDTH / 2 };
+    let shown: String = source.chars().skip(start).take(WIDTH).collect();
+    let before: String = source.chars().skip(start).take(column - start).collect();
+    (clean(&shown), super::words::width(&clean(&before)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(source: &str, column: u32) -> Problem {
+        Problem {
+            code: "unknown-key".to_owned(),
+            level: Level::Error,
+            line: 12,
+            column,
+            path: String::new(),
+            message: "unknown key `preste`".to_owned(),
+            hint: Some("did you mean `preset`?".to_owned()),
+            source: source.to_owned(),
+        }
+    }
+
+    #[test]
+    fn shows_place_and_caret() {
+        let text = render("run.yaml", &[problem("  preste: x", 3)], Paint::off());
+        insta::assert_snapshot!(text, @r"
+        error[unknown-key]: unknown key `preste`
+          --> run.yaml:12:3
+           |
+        12 |   preste: x
+           |   ^
+           = help: did you mean `preset`?
+        ");
+    }
+
+    #[test]
+    fn caret_stands_below_wide_letters_and_in_long_lines() {
+        assert_eq!(window("한글: x", 5), ("한글: x".to_owned(), 6));
+        let long = format!("{}x", "a".repeat(1000));
+        let (line, caret) = window(&long, 1001);
+        assert_eq!(line.chars().nth(caret), Some('x'));
+    }
+}

@@ -1,0 +1,246 @@
+//! How each type of the API looks as a table. It knows no commands.
+use jiff::Timestamp;
+use vessl_core::plan::Amounts;
+use vessl_core::record::Transfer;
+use vessl_core::run::Status;
+use vessl_core::wire::{
+    ClusterView, Explain, FileView, ImageView, NodeView, PresetView, Pruned, RunView, SecretView, WhoAmI,
+};
+
+use super::table::{Columns, Rows};
+use super::words::{between, bytes, cores, date, span};
+
+/// Columns of `vessl run list`.
+pub(crate) const RUNS: &Columns<RunView> = &[
+    ("ID", |r| r.id.0.to_string()),
+    ("NAME", |r| r.name.clone()),
+    ("TYPE", |r| r.kind.clone()),
+    ("STATUS", |r| r.status.word().to_owned()),
+    ("CREATED", |r| date(r.created_at)),
+    ("TIME", |r| between(r.started_at, r.ended_at.unwrap_or_else(Timestamp::now))),
+    ("REASON", |r| r.reason.clone()),
+];
+
+/// Columns of `vessl run files`.
+pub(crate) const FILES: &Columns<FileView> = &[
+    ("EXPORT", |f| f.export.clone()),
+    ("PATH", |f| f.path.clone()),
+    ("SIZE", |f| bytes(f.size)),
+    ("BLAKE3", |f| f.digest.chars().take(16).collect()),
+];
+
+/// Columns of `vessl cluster list`.
+pub(crate) const CLUSTERS: &Columns<ClusterView> = &[
+    ("NAME", |c| c.name.clone()),
+    ("DEFAULT", |c| mark(c.default)),
+    ("KIND", |c| c.kind.clone()),
+    ("STATUS", |c| c.status.clone()),
+    ("NODES", |c| c.nodes.to_string()),
+];
+
+/// Columns of `vessl cluster list-nodes`.
+pub(crate) const NODES: &Columns<NodeView> = &[
+    ("NAME", |n| n.name.clone()),
+    ("CPU", |n| format!("{} of {}", cores(n.cpu_milli_used), cores(n.cpu_milli))),
+    ("MEMORY", |n| format!("{} of {}", bytes(n.memory_used), bytes(n.memory))),
+    ("GPU", |n| format!("{} of {}", n.gpus_used, n.gpus.len())),
+    ("PRODUCTS", |n| n.gpus.join(", ")),
+    ("RUNS", |n| n.runs.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(", ")),
+];
+
+/// Columns of `vessl resource list`.
+pub(crate) const PRESETS: &Columns<PresetView> = &[
+    ("NAME", |p| p.name.clone()),
+    ("DEFAULT", |p| mark(p.default)),
+    ("CPU", |p| cores(p.amounts.cpu_milli)),
+    ("MEMORY", |p| bytes(p.amounts.memory)),
+    ("GPU", |p| gpus(&p.amounts)),
+];
+
+/// Columns of `vessl image list`.
+pub(crate) const IMAGES: &Columns<ImageView> = &[
+    ("ID", |i| i.id.clone()),
+    ("REFERENCE", |i| i.reference.clone()),
+    ("SIZE", |i| bytes(i.size)),
+    ("LAYERS", |i| i.layers.to_string()),
+    ("PULLED", |i| i.pulled_at.map(date).unwrap_or_default()),
+];
+
+/// Columns of `vessl secret list`.
+pub(crate) const SECRETS: &Columns<SecretView> =
+    &[("NAME", |s| s.name.clone()), ("CREATED", |s| date(s.created_at))];
+
+/// Columns of `vessl credential list`.
+pub(crate) const CREDENTIALS: &Columns<SecretView> = &[
+    ("NAME", |s| s.name.clone()),
+    ("KIND", |s| s.kind.clone()),
+    ("USER", |s| s.username.clone().unwrap_or_default()),
+    ("CREATED", |s| date(s.created_at)),
+];
+
+/// One run.
+pub(crate) fn run(run: &RunView) -> Rows {
+    let mut rows = run_head(run);
+    rows.extend([
+        ("Type", run.kind.clone()),
+        ("Organization", run.organization.clone()),
+        ("Project", run.project.clone()),
+        ("Cluster", run.cluster.clone()),
+        ("Node", run.node.clone().unwrap_or_default()),
+        ("Preset", run.preset.clone().unwrap_or_default()),
+        ("Resources", amounts(&run.resources)),
+        ("Image", run.image.clone()),
+        ("Imports", transfers(&run.imports)),
+        ("Exports", transfers(&run.exports)),
+        ("History", history(run)),
+        ("File", run.yaml.clone().unwrap_or_default()),
+    ]);
+    rows
+}
+
+/// The lines about a run that matter right after it was made or ended.
+pub(crate) fn run_head(run: &RunView) -> Rows {
+    vec![
+        ("ID", run.id.0.to_string()),
+        ("Name", run.name.clone()),
+        ("Description", run.description.clone().unwrap_or_default()),
+        ("Tags", run.tags.join(", ")),
+        ("Status", run.status.word().to_owned()),
+        ("Reason", run.reason.clone()),
+        ("No contact since", run.no_contact_since.map(date).unwrap_or_default()),
+        ("Exit code", run.exit_code.map(|code| code.to_string()).unwrap_or_default()),
+        ("Attempt", if run.attempt > 1 { run.attempt.to_string() } else { String::new() }),
+        ("Created", date(run.created_at)),
+        ("Started", run.started_at.map(date).unwrap_or_default()),
+        ("Ended", run.ended_at.map(date).unwrap_or_default()),
+    ]
+}
+
+/// Where a run stands, in one line.
+pub(crate) fn standing(run: &RunView) -> String {
+    match run.reason.as_str() {
+        "" => run.status.word().to_owned(),
+        reason => format!("{}: {reason}", run.status.word()),
+    }
+}
+
+/// How a run ended, in one line.
+pub(crate) fn ending(run: &RunView) -> String {
+    let time = between(Some(run.created_at), run.ended_at.unwrap_or(run.created_at));
+    let mut text = format!("run {} {} after {time}", run.id.0, run.status.word());
+    if run.status != Status::Completed && !run.reason.is_empty() {
+        text = format!("{text}: {}", run.reason);
+    }
+    match run.exit_code {
+        Some(code) if code != 0 => format!("{text} (exit code {code})"),
+        _ => text,
+    }
+}
+
+/// Why a run is where it is.
+pub(crate) fn explain(explain: &Explain) -> Rows {
+    vec![
+        ("ID", explain.id.0.to_string()),
+        ("Status", explain.status.word().to_owned()),
+        ("Why", explain.why.clone()),
+        ("Next", explain.next.join("\n")),
+        ("Decided", date(explain.decided_at)),
+    ]
+}
+
+/// One cluster.
+pub(crate) fn cluster(cluster: &ClusterView) -> Rows {
+    CLUSTERS.iter().map(|(name, value)| (*name, value(cluster))).collect()
+}
+
+/// One preset.
+pub(crate) fn preset(preset: &PresetView) -> Rows {
+    PRESETS.iter().map(|(name, value)| (*name, value(preset))).collect()
+}
+
+/// One image.
+pub(crate) fn image(image: &ImageView) -> Rows {
+    let mut rows: Rows = IMAGES.iter().map(|(name, value)| (*name, value(image))).collect();
+    rows.push(("DIGEST", image.digest.clone()));
+    rows
+}
+
+/// What prune freed.
+pub(crate) fn pruned(pruned: &Pruned) -> Rows {
+    vec![
+        ("Images", pruned.images.to_string()),
+        ("Layers", pruned.layers.to_string()),
+        ("Freed", bytes(pruned.bytes)),
+    ]
+}
+
+/// One secret or credential.
+pub(crate) fn secret(secret: &SecretView) -> Rows {
+    CREDENTIALS.iter().map(|(name, value)| (*name, value(secret))).collect()
+}
+
+/// Who asks, and whom.
+pub(crate) fn whoami(who: &WhoAmI) -> Rows {
+    vec![
+        ("User", who.user.clone()),
+        ("Organization", who.organization.clone()),
+        ("Project", who.project.clone()),
+        ("Server version", who.server_version.clone()),
+        ("Instance", who.instance.clone()),
+    ]
+}
+
+fn amounts(amounts: &Amounts) -> String {
+    let mut text = format!("{} CPU, {}", cores(amounts.cpu_milli), bytes(amounts.memory));
+    if amounts.gpus > 0 {
+        text.push_str(", GPU ");
+        text.push_str(&gpus(amounts));
+    }
+    text
+}
+
+fn gpus(amounts: &Amounts) -> String {
+    match (amounts.gpus, &amounts.gpu_type) {
+        (0, _) => String::new(),
+        (n, None) => n.to_string(),
+        (n, Some(product)) => format!("{n} × {product}"),
+    }
+}
+
+fn transfers(transfers: &[Transfer]) -> String {
+    transfers.iter().map(|transfer| transfer_line(transfer) + "\n").collect()
+}
+
+fn transfer_line(t: &Transfer) -> String {
+    let result = match (&t.error, &t.version) {
+        (Some(error), _) => error.clone(),
+        (None, None) => "nothing there".to_owned(),
+        (None, Some(version)) => {
+            let short: String = version.chars().take(12).collect();
+            format!("{} files, {}, {}, version {short}", t.files, bytes(t.bytes), span(t.millis))
+        }
+    };
+    format!("{}  {}  {result}", t.path, t.label)
+}
+
+fn history(run: &RunView) -> String {
+    let lines = run
+        .history
+        .iter()
+        .map(|change| format!("{}  {}  {}", date(change.at), change.status.word(), change.reason));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn mark(yes: bool) -> String {
+    if yes { "yes".to_owned() } else { String::new() }
+}
+
+/// Bytes in words.
+pub(crate) fn size(n: u64) -> String {
+    bytes(n)
+}
+
+/// A moment in words.
+pub(crate) fn moment(at: Timestamp) -> String {
+    date(at)
+}

@@ -1,0 +1,119 @@
+//! Small amounts in words: bytes, times, text that is safe on a terminal.
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use unicode_width::UnicodeWidthStr;
+
+/// Text without control characters, so that a name cannot steer the reader's terminal.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The same, but lines stay lines.
+pub(crate) fn clean_lines(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+}
+
+/// Columns that text takes on a terminal.
+pub(super) fn width(text: &str) -> usize {
+    UnicodeWidthStr::width(text)
+}
+
+/// `12.3 MB`; units of 1000.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let mut whole = n / 100;
+    let mut unit = 0;
+    while whole >= 10_000 && unit + 1 < UNITS.len() {
+        whole /= 1000;
+        unit += 1;
+    }
+    match whole {
+        0..1000 => format!("{}.{} {}", whole / 10, whole % 10, UNITS[unit]),
+        _ => format!("{} {}", whole / 10, UNITS[unit]),
+    }
+}
+
+/// Cores from thousandths: `4`, `0.5`.
+pub(crate) fn cores(milli: u64) -> String {
+    let text = format!("{}.{:03}", milli / 1000, milli % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A length of time: `8ms`, `3.4s`, `2m 03s`, `5h 12m`, `3d 04h`.
+pub(crate) fn span(millis: u64) -> String {
+    let s = millis / 1000;
+    match s {
+        0 => format!("{millis}ms"),
+        1..60 => format!("{s}.{}s", millis % 1000 / 100),
+        60..3600 => format!("{}m {:02}s", s / 60, s % 60),
+        3600..86400 => format!("{}h {:02}m", s / 3600, s % 3600 / 60),
+        _ => format!("{}d {:02}h", s / 86400, s % 86400 / 3600),
+    }
+}
+
+/// Local date and time to the second.
+pub(crate) fn date(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// The time between two moments, in words; empty if it has not begun.
+pub(crate) fn between(from: Option<Timestamp>, to: Timestamp) -> String {
+    from.map_or_else(String::new, |from| span(millis_between(from, to)))
+}
+
+fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.as_millisecond() - from.as_millisecond()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_in_words() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (12_345, "12.3 kB"),
+            (999_400, "999 kB"),
+            (999_999, "999 kB"),
+            (1_000_000, "1.0 MB"),
+            (5_000_000_000, "5.0 GB"),
+            (u64::MAX, "18446 PB"),
+        ];
+        for (n, words) in cases {
+            assert_eq!(bytes(n), words, "{n}");
+        }
+    }
+
+    #[test]
+    fn cores_in_words() {
+        for (milli, words) in [(0, "0"), (500, "0.5"), (1000, "1"), (4000, "4"), (10_250, "10.25")] {
+            assert_eq!(cores(milli), words);
+        }
+    }
+
+    #[test]
+    fn spans_in_words() {
+        let cases = [
+            (8, "8ms"),
+            (3456, "3.4s"),
+            (123_000, "2m 03s"),
+            (18_720_000, "5h 12m"),
+            (273_600_000, "3d 04h"),
+        ];
+        for (millis, words) in cases {
+            assert_eq!(span(millis), words);
+        }
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        assert_eq!(clean("a\x1b[31mb\nc"), "a [31mb c");
+        assert_eq!(clean_lines("a\nb\rc"), "a\nb c");
+    }
+}

@@ -1,0 +1,135 @@
+//! What the person at this machine has settled: which server, which token, default organization and project.
+//! Precedence: flags, then the environment, then `config.toml`. It prints nothing and asks nothing.
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// `$XDG_CONFIG_HOME/vessl/config.toml`, mode 0600.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Address of the server; absent means the server of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<String>,
+    /// Its token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+    /// Default organization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) organization: Option<String>,
+    /// Default project.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) project: Option<String>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// Where the settings of this person are.
+    pub(crate) fn path() -> Result<PathBuf> {
+        Ok(config_dir()?.join("config.toml"))
+    }
+
+    /// Reads the file; one that does not exist settles nothing.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(Error::Os { what: format!("read `{}`", path.display()), source }),
+        };
+        toml::from_str(&text).map_err(|e| Error::Settings {
+            path: path.to_owned(),
+            message: e.message().lines().next().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// Writes the file in one step, readable for its owner alone.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let text =
+            toml::to_string(self).map_err(|e| Error::Bug(format!("the settings have no TOML form: {e}")))?;
+        let dir = path.parent().ok_or_else(|| Error::Bug("the settings file has no directory".to_owned()))?;
+        let new = dir.join(format!(".config.toml.{}", std::process::id()));
+        let write = || {
+            std::fs::create_dir_all(dir)?;
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, path)
+        };
+        write().map_err(Error::os(format!("write `{}`", path.display()))).inspect_err(|_| {
+            let _ = std::fs::remove_file(&new);
+        })
+    }
+
+    /// Whether others can read a file that holds a token.
+    pub(crate) fn is_exposed(&self, path: &Path) -> bool {
+        self.token.is_some()
+            && std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
+    }
+}
+
+/// `$XDG_CONFIG_HOME/vessl`, else `~/.config/vessl`.
+pub(crate) fn config_dir() -> Result<PathBuf> {
+    Ok(base("XDG_CONFIG_HOME", ".config")?.join("vessl"))
+}
+
+/// `$VESSL_DATA`, else `$XDG_DATA_HOME/vessl`, else `~/.local/share/vessl`.
+pub(crate) fn data_dir() -> Result<PathBuf> {
+    match variable("VESSL_DATA") {
+        Some(dir) => std::path::absolute(dir).map_err(Error::os("find the data directory `$VESSL_DATA`")),
+        None => Ok(base("XDG_DATA_HOME", ".local/share")?.join("vessl")),
+    }
+}
+
+/// A variable of the environment that is set and not empty.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// An XDG base directory; the specification says that a relative one is to be ignored.
+fn base(name: &str, below_home: &str) -> Result<PathBuf> {
+    if let Some(dir) = variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute()) {
+        return Ok(dir);
+    }
+    let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or_else(|| Error::Usage {
+        message: "there is no home directory to keep files in".to_owned(),
+        hint: format!("set `HOME` or `{name}`"),
+    })?;
+    Ok(home.join(below_home))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_settings_are_private_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vessl/config.toml");
+        assert_eq!(Settings::read(&path).unwrap(), Settings::default());
+        let settings = Settings { token: Some("t".to_owned()), ..Settings::default() };
+        settings.write(&path).unwrap();
+        assert_eq!(Settings::read(&path).unwrap(), settings);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!settings.is_exposed(&path));
+        assert_eq!(std::fs::read_dir(dir.path().join("vessl")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_wrong_file_is_named_and_never_quoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "tokn = \"hunter2\"\n").unwrap();
+        let text = Settings::read(&path).unwrap_err().to_string();
+        assert!(text.contains("tokn") && !text.contains("hunter2"), "{text}");
+    }
+}
