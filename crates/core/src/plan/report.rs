@@ -3,8 +3,8 @@ use crate::wire::{Level, Problem};
 
 /// Candidates named in one hint; more are counted.
 const NAMED: usize = 20;
-/// Two names at least this alike are taken for a slip.
-const ALIKE: f64 = 0.8;
+/// More slips than these are another name.
+const MOST_SLIPS: usize = 4;
 
 /// A stable code of a planning problem, for looking it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,8 +146,9 @@ pub(super) fn listed(names: &[&str]) -> Option<String> {
     (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
 }
 
+/// The first of the `names` that are fewest slips of the keyboard away, if that is at most a third of the name.
 fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
-    let alike = names.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
-    let best = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 >= ALIKE).then_some(best.1)
+    let slips = names.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known));
+    let (count, known) = slips.min_by_key(|(count, _)| *count)?;
+    (count <= (name.len() / 3).clamp(1, MOST_SLIPS)).then_some(known)
 }
