@@ -1,7 +1,8 @@
 //! What an image says about the process to run in it.
+use serde::{Deserialize, Serialize};
 
 /// The parts of an OCI image configuration that a run uses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// `KEY=VALUE`.
     pub env: Vec<String>,

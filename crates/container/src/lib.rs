@@ -3,12 +3,17 @@
 //! It knows no runs, no run files, no HTTP API of ours and no SQL. All `unsafe` of the product is here (and the smallest
 //! necessary system calls of `agent` and `init`).
 pub mod image;
+mod layout;
 pub mod limits;
+mod manifest;
 pub mod probe;
 pub mod reference;
+mod registry;
 pub mod rootfs;
 pub mod runtime;
 pub mod seccomp;
+mod source;
 pub mod store;
 mod sys;
+pub mod unpack;
 pub mod userns;

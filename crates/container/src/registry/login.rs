@@ -1,0 +1,97 @@
+//! Login: basic, or a token from the address that the registry names.
+use base64::Engine;
+use reqwest::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Response, StatusCode, Url};
+
+use super::Registry;
+use super::challenge::{Challenge, parse};
+use crate::reference::is_loopback;
+use crate::store::{Auth, StoreError};
+
+/// Most bytes of a token service's answer.
+const MAX_TOKEN: u64 = 1 << 20;
+
+#[derive(serde::Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+impl Registry {
+    /// The `Authorization` header that a 401 answer asks for.
+    pub(super) async fn login(&self, refused: &Response) -> Result<HeaderValue, StoreError> {
+        let headers = refused.headers().get_all(WWW_AUTHENTICATE);
+        let challenges: Vec<Challenge> =
+            headers.iter().filter_map(|h| h.to_str().ok()).flat_map(parse).collect();
+        let bearer = challenges.iter().find_map(|challenge| match challenge {
+            Challenge::Bearer { realm, service, scope } => Some((realm, service, scope)),
+            Challenge::Basic => None,
+        });
+        if let Some((realm, service, scope)) = bearer {
+            return self.token(realm, service.as_deref(), scope.as_deref()).await;
+        }
+        if !challenges.contains(&Challenge::Basic) {
+            return Err(self.login_error("it refuses and offers no way to log in that is known (401)".into()));
+        }
+        self.basic().ok_or_else(|| self.no_login(StatusCode::UNAUTHORIZED, ""))
+    }
+
+    fn basic(&self) -> Option<HeaderValue> {
+        let Auth::Basic { username, password } = &self.auth else { return None };
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{}", password.0));
+        secret(&format!("Basic {pair}"))
+    }
+
+    async fn token(
+        &self,
+        realm: &str,
+        service: Option<&str>,
+        scope: Option<&str>,
+    ) -> Result<HeaderValue, StoreError> {
+        let url = self.token_url(realm, service, scope)?;
+        let basic = self.basic();
+        let request = || match &basic {
+            Some(basic) => self.http.get(url.clone()).header(AUTHORIZATION, basic.clone()),
+            None => self.http.get(url.clone()),
+        };
+        let response = self.ask(request).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal("token", response).await);
+        }
+        let body = self.body(response, MAX_TOKEN, "the token").await?;
+        let token: Option<Token> = serde_json::from_slice(&body).ok();
+        token
+            .and_then(|t| t.token.or(t.access_token))
+            .and_then(|token| secret(&format!("Bearer {token}")))
+            .ok_or_else(|| self.login_error("its login service gives no token".into()))
+    }
+
+    /// The address of the token service. A credential goes to encrypted or local addresses only, unless the registry
+    /// itself was allowed to be plain.
+    fn token_url(&self, realm: &str, service: Option<&str>, scope: Option<&str>) -> Result<Url, StoreError> {
+        let mut url = Url::parse(realm)
+            .map_err(|e| self.login_error(format!("its login service is no address: {e}")))?;
+        let local = url.host_str().is_some_and(is_loopback);
+        if url.scheme() != "https" && !(url.scheme() == "http" && (local || self.plain)) {
+            let host = url.host_str().unwrap_or_default().to_owned();
+            return Err(self.login_error(format!("its login service `{host}` is not encrypted")));
+        }
+        let wanted = format!("repository:{}:pull", self.named.repository);
+        url.query_pairs_mut().append_pair("scope", scope.unwrap_or(&wanted));
+        if let Some(service) = service {
+            url.query_pairs_mut().append_pair("service", service);
+        }
+        Ok(url)
+    }
+
+    fn login_error(&self, reason: String) -> StoreError {
+        let (registry, repository) = self.place();
+        StoreError::Login { registry, repository, reason }
+    }
+}
+
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

@@ -1,0 +1,101 @@
+//! How often and how long a registry is waited for.
+use std::time::{Duration, SystemTime};
+
+use crate::store::Options;
+
+/// Longest pause between two tries that nobody asked for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// Tries after a connection could not be made: a registry that is down is said soon.
+const TRIES_TO_CONNECT: u32 = 2;
+
+/// What is left of the patience of one request, or of one download since it last moved.
+#[derive(Debug)]
+pub(super) struct Patience {
+    tries: u32,
+    pause: Duration,
+    longest_wait: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(options: &Options) -> Self {
+        Self { tries: options.retries, pause: options.pause, longest_wait: options.longest_wait }
+    }
+
+    pub(super) fn hurry(&mut self) {
+        self.tries = self.tries.min(TRIES_TO_CONNECT);
+    }
+
+    /// Pauses before the next try; an error if there is none.
+    pub(super) async fn after_failure(&mut self) -> Result<(), ()> {
+        self.tries = self.tries.checked_sub(1).ok_or(())?;
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+
+    /// Waits as a `Retry-After` header says; an error in words if that is too long or too often.
+    pub(super) async fn told_to_wait(&mut self, header: Option<&str>) -> Result<(), String> {
+        let Some(wait) = header.and_then(|text| seconds(text, SystemTime::now())) else {
+            return self.after_failure().await.map_err(|()| "again and again".to_owned());
+        };
+        if wait > self.longest_wait {
+            return Err(format!("try again in {} s", wait.as_secs()));
+        }
+        self.tries = self.tries.checked_sub(1).ok_or("again and again, although it was waited for")?;
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110 §10.2.3).
+fn seconds(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    Some(date(text)?.duration_since(now).unwrap_or_default())
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date(text: &str) -> Option<SystemTime> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let parts: Vec<&str> = text.split([' ', ':']).collect();
+    let [_, day, month, year, hour, minute, second, "GMT"] = parts[..] else { return None };
+    let month =
+        u64::try_from(MONTHS.find(month).filter(|at| at % 3 == 0 && month.len() == 3)? / 3 + 1).ok()?;
+    let number = |text: &str| text.parse::<u64>().ok().filter(|n| *n < 10_000);
+    let days = days_since_epoch(number(year)?, month, number(day)?)?;
+    let time = number(hour)? * 3600 + number(minute)? * 60 + number(second)?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400 + time))
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar (the year begun in March).
+fn days_since_epoch(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = if month <= 2 { year.checked_sub(1)? } else { year };
+    let from_march = (month + 9) % 12;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * from_march + 2) / 5 + day;
+    days.checked_sub(719_469)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (text, expected) in [
+            ("0", Some(0)),
+            (" 12 ", Some(12)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("Thu, 29 Feb 1996 08:49:37 GMT", Some(41_472_000)),
+            ("soon", None),
+            ("-1", None),
+            ("Sun, 06 Nox 1994 08:49:37 GMT", None),
+        ] {
+            assert_eq!(seconds(text, now), expected.map(Duration::from_secs), "{text}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! A pull: resolve, then fetch and unpack the missing layers side by side, then write the record.
+//!
+//! ```text
+//! this thread: async, all connections, progress, cancel      worker threads: one layer each at a time
+//!        <------------- orders (blob, part file) -------------
+//!        ------- part file grows --------------------------->  verify + unpack + sync + rename
+//! ```
+//! The first failure stops everything. No thread outlives the call.
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::layers::Layer;
+use super::lock::{How, Lock};
+use super::part::Writer;
+use super::record::{self, Complete, Record};
+use super::unpacker::Unpacker;
+use super::{Auth, Fetched, Hold, Image, PullWatch, Store, StoreError, prune};
+use crate::manifest::Descriptor;
+use crate::reference::Reference;
+use crate::source::{Blob, Resolved, Source};
+
+/// How often progress is told and cancel is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// Most layers at a time.
+const MAX_WORKERS: usize = 8;
+
+/// A layer that is missing.
+#[derive(Clone)]
+pub(super) struct Job {
+    /// Hex diff id.
+    pub(super) diff: String,
+    pub(super) blob: Blob,
+}
+
+/// A download that a worker asks for. Dropped before it is complete, it fails the worker's reader.
+pub(super) struct Order {
+    pub(super) blob: Descriptor,
+    pub(super) part: Writer,
+}
+
+/// What workers and the fetching thread share.
+pub(super) struct Desk {
+    jobs: Mutex<VecDeque<Job>>,
+    done: Mutex<Vec<(String, Layer, Lock)>>,
+    failed: Mutex<Option<StoreError>>,
+    stop: AtomicBool,
+    pub(super) fetched: Fetched,
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Desk {
+    /// Stops everything; the first reason counts.
+    fn fail(&self, error: StoreError) {
+        guard(&self.failed).get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) fn pull(
+    store: &Store,
+    text: &str,
+    auth: &Auth,
+    watch: &PullWatch<'_>,
+) -> Result<Image, StoreError> {
+    let reference = Reference::parse(text)?;
+    prune::sweep_dead(store)?;
+    let source = Source::open(&reference, auth, &store.options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| StoreError::io("start to pull into", &store.root, e))?;
+    let resolved = runtime.block_on(unless_cancelled(watch, source.resolve(&reference)))?;
+    let (locks, layers, fetched) = fetch(store, &source, &resolved, (watch, &runtime))?;
+    let complete = Complete {
+        digest: resolved.digest,
+        config: resolved.config.process,
+        size: layers.iter().map(|(_, layer)| layer.size).sum(),
+        notes: layers.iter().flat_map(|(_, layer)| layer.notes.clone()).collect(),
+        layers: layers.into_iter().map(|(diff, _)| diff).collect(),
+    };
+    let (record, hold) = publish(store, Record::new(&reference, complete), locks)?;
+    Ok(Image { fetched, ..record.image(store, text, Some(hold)) })
+}
+
+async fn unless_cancelled<T>(
+    watch: &PullWatch<'_>,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let mut tick = tokio::time::interval(TICK / 2);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = tick.tick() => if watch.cancel.load(Ordering::Relaxed) {
+                return Err(StoreError::Cancelled);
+            }
+        }
+    }
+}
+
+type Held = (Vec<Lock>, Vec<(String, Layer)>, u64);
+
+/// Brings every layer here: the locks that keep them, the layers that count (lowest first), the bytes fetched.
+fn fetch(
+    store: &Store,
+    source: &Source,
+    resolved: &Resolved,
+    (watch, runtime): (&PullWatch<'_>, &Runtime),
+) -> Result<Held, StoreError> {
+    let jobs = jobs(resolved);
+    let wanted = jobs.len();
+    let total = jobs.iter().map(|job| job.blob.size()).sum();
+    let desk = Desk {
+        jobs: Mutex::new(jobs),
+        done: Mutex::default(),
+        failed: Mutex::default(),
+        stop: AtomicBool::new(false),
+        fetched: Fetched::new(&store.root),
+    };
+    std::thread::scope(|scope| {
+        let (orders, inbox) = unbounded_channel();
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        for _ in 0..guard(&desk.jobs).len().min((cores + 2).min(MAX_WORKERS)) {
+            let (desk, orders) = (&desk, orders.clone());
+            let work = move || worker(store, desk, &orders);
+            if let Err(error) = std::thread::Builder::new().name("layer".into()).spawn_scoped(scope, work) {
+                desk.fail(StoreError::io("start a thread to pull into", &store.root, error));
+            }
+        }
+        drop(orders);
+        runtime.block_on(serve(source, &desk, inbox, (watch, total)));
+    });
+    if let Some(error) = guard(&desk.failed).take() {
+        return Err(error);
+    }
+    if guard(&desk.done).len() < wanted {
+        return Err(StoreError::Cancelled);
+    }
+    let fetched = desk.fetched.new.load(Ordering::Relaxed);
+    (watch.progress)(total, total);
+    Ok(stack(resolved, guard(&desk.done).drain(..), fetched))
+}
+
+/// Each layer once, the largest first: the longest work should not begin last.
+fn jobs(resolved: &Resolved) -> VecDeque<Job> {
+    let mut seen = HashSet::new();
+    let diffs = resolved.config.diff_ids.iter().map(|diff| diff.hex().to_owned());
+    let mut jobs: Vec<Job> = diffs
+        .zip(&resolved.layers)
+        .filter(|(diff, _)| seen.insert(diff.clone()))
+        .map(|(diff, blob)| Job { diff, blob: blob.clone() })
+        .collect();
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.blob.size()));
+    jobs.into()
+}
+
+/// Puts the layers in order. Overlayfs refuses a layer twice: of equal ones the highest decides, so the others go. Those
+/// below one that covers them go as well.
+fn stack(resolved: &Resolved, done: impl Iterator<Item = (String, Layer, Lock)>, fetched: u64) -> Held {
+    let mut by_diff = std::collections::HashMap::new();
+    let mut locks = Vec::new();
+    for (diff, layer, lock) in done {
+        by_diff.insert(diff, layer);
+        locks.push(lock);
+    }
+    let mut layers = Vec::new();
+    for diff in resolved.config.diff_ids.iter().rev() {
+        let Some(layer) = by_diff.remove(diff.hex()) else { continue };
+        let covers = layer.covers;
+        layers.push((diff.hex().to_owned(), layer));
+        if covers {
+            break;
+        }
+    }
+    layers.reverse();
+    (locks, layers, fetched)
+}
+
+/// Writes the record while its lock is held, so that no prune takes it for one without user.
+fn publish(store: &Store, record: Record, mut locks: Vec<Lock>) -> Result<(Record, Hold), StoreError> {
+    let name = record::image_lock(&record.reference);
+    // Exclusive holders of a record's lock only remove the record.
+    let lock = store.wait_shared(&name, &|| true)?;
+    record.write(store)?;
+    locks.extend(lock);
+    Ok((record, Hold { _locks: std::sync::Arc::new(locks) }))
+}
+
+/// Serves the downloads that workers order until all workers are gone or something failed.
+async fn serve(
+    source: &Source,
+    desk: &Desk,
+    mut inbox: UnboundedReceiver<Order>,
+    (watch, total): (&PullWatch<'_>, u64),
+) {
+    let mut downloads = FuturesUnordered::new();
+    let mut tick = tokio::time::interval(TICK);
+    let mut told = None;
+    while !desk.is_stopped() {
+        tokio::select! {
+            order = inbox.recv() => match order {
+                Some(order) => downloads.push(download(source, order, &desk.fetched)),
+                None => return,
+            },
+            Some(done) = downloads.next(), if !downloads.is_empty() => {
+                if let Err(error) = done {
+                    desk.fail(error);
+                }
+            }
+            _ = tick.tick() => {
+                let now = desk.fetched.all.load(Ordering::Relaxed).min(total);
+                if told.replace(now) != Some(now) {
+                    (watch.progress)(now, total);
+                }
+                if watch.cancel.load(Ordering::Relaxed) {
+                    desk.fail(StoreError::Cancelled);
+                }
+            }
+        }
+    }
+}
+
+async fn download(source: &Source, mut order: Order, fetched: &Fetched) -> Result<(), StoreError> {
+    fetched.found(order.part.len());
+    if let Source::Registry(registry) = source {
+        registry.download(&order.blob, &mut order.part, fetched).await?;
+    }
+    order.part.complete();
+    Ok(())
+}
+
+/// Takes jobs until there is none; one that another process works on goes to the end.
+fn worker(store: &Store, desk: &Desk, orders: &UnboundedSender<Order>) {
+    while let Some(job) = next_job(desk) {
+        match layer(store, desk, &job, orders) {
+            Ok(Some((layer, lock))) => guard(&desk.done).push((job.diff, layer, lock)),
+            Ok(None) => {
+                guard(&desk.jobs).push_back(job);
+                std::thread::sleep(TICK / 4);
+            }
+            // Its input was stopped; who stopped it says why.
+            Err(StoreError::Cancelled) => {}
+            Err(error) => desk.fail(error),
+        }
+    }
+}
+
+fn next_job(desk: &Desk) -> Option<Job> {
+    if desk.is_stopped() { None } else { guard(&desk.jobs).pop_front() }
+}
+
+/// One layer: found, or fetched and unpacked. `None` if another process has its lock.
+fn layer(
+    store: &Store,
+    desk: &Desk,
+    job: &Job,
+    orders: &UnboundedSender<Order>,
+) -> Result<Option<(Layer, Lock)>, StoreError> {
+    if let Some(lock) = store.lock(&job.diff, How::Shared)?
+        && let Some(layer) = store.layer(&job.diff)?
+    {
+        desk.fetched.found(job.blob.size());
+        return Ok(Some((layer, lock)));
+    }
+    let Some(lock) = store.lock(&job.diff, How::Exclusive)? else { return Ok(None) };
+    if store.layer(&job.diff)?.is_none() {
+        Unpacker { store, desk, job, orders }.run()?;
+    }
+    // Between the exclusive and the shared lock a prune may come; then everything begins again.
+    let shared = lock.share().map_err(|e| StoreError::io("lock", &store.root, e))?;
+    match store.layer(&job.diff)? {
+        Some(layer) if shared => Ok(Some((layer, lock))),
+        _ => Ok(None),
+    }
+}

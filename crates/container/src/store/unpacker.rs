@@ -1,0 +1,180 @@
+//! One layer, by who holds its lock: fetched, verified while it streams, unpacked beside its place, made visible.
+use std::io::{self, Read};
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::layers::Layer;
+use super::pull::{Desk, Job, Order};
+use super::{Store, StoreError, error, part};
+use crate::manifest::Descriptor;
+use crate::reference::Digest;
+use crate::source::{Blob, open_local};
+use crate::unpack::{self, InputFailed, UnpackError, Unpacked};
+
+pub(super) struct Unpacker<'a> {
+    pub(super) store: &'a Store,
+    pub(super) desk: &'a Desk,
+    pub(super) job: &'a Job,
+    pub(super) orders: &'a UnboundedSender<Order>,
+}
+
+/// Whether a download was begun by an earlier pull; it may have been damaged since.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Fresh,
+    Resumed,
+}
+
+impl Unpacker<'_> {
+    pub(super) fn run(&self) -> Result<(), StoreError> {
+        let done = match self.attempt() {
+            Err((StoreError::Corrupt { .. }, Start::Resumed)) => {
+                self.store.drop_work(&self.job.diff);
+                self.attempt()
+            }
+            done => done,
+        };
+        match &done {
+            Err((StoreError::Corrupt { .. } | StoreError::NoSpace { .. }, _)) => {
+                self.store.drop_work(&self.job.diff);
+            }
+            Err(_) => self.store.drop_half_layer(&self.job.diff),
+            Ok(()) => {}
+        }
+        done.map_err(|(error, _)| error)
+    }
+
+    fn attempt(&self) -> Result<(), (StoreError, Start)> {
+        let fresh = |error| (error, Start::Fresh);
+        let fs = self.store.begin_layer(&self.job.diff).map_err(fresh)?;
+        let (input, start) = self.input().map_err(fresh)?;
+        let layer = self.unpack(input, &fs).map_err(|error| (error, start))?;
+        self.remove_part();
+        self.store.finish_layer(&self.job.diff, &layer).map_err(fresh)?;
+        self.store.drop_work(&self.job.diff);
+        Ok(())
+    }
+
+    /// The compressed bytes; a remote blob is ordered, and read while it arrives.
+    fn input(&self) -> Result<(Box<dyn Read + Send>, Start), StoreError> {
+        if let Blob::Remote(blob) = &self.job.blob {
+            return self.order(blob);
+        }
+        let local = open_local(&self.job.blob)
+            .map_err(|e| StoreError::io("read a layer for", &self.store.root, e))?;
+        match local {
+            Some(local) => Ok((Box::new(local), Start::Fresh)),
+            None => Ok((Box::new(io::empty()), Start::Fresh)),
+        }
+    }
+
+    fn order(&self, blob: &Descriptor) -> Result<(Box<dyn Read + Send>, Start), StoreError> {
+        let path = self.part_path(&blob.digest);
+        let (writer, reader) = part::open(&path, blob.size).map_err(|e| StoreError::io("open", &path, e))?;
+        let start = if writer.len() > 0 { Start::Resumed } else { Start::Fresh };
+        // If nobody takes orders any more, the order is dropped and the reader fails.
+        let _ = self.orders.send(Order { blob: blob.clone(), part: writer });
+        Ok((Box::new(reader), start))
+    }
+
+    fn part_path(&self, digest: &Digest) -> std::path::PathBuf {
+        self.store.work_dir(&self.job.diff).join(format!("{}.part", digest.hex()))
+    }
+
+    /// The download is not needed any more, and need not be written to disk by the sync that follows.
+    fn remove_part(&self) {
+        if let Blob::Remote(blob) = &self.job.blob {
+            // What is left is removed with the work directory.
+            let _ = std::fs::remove_file(self.part_path(&blob.digest));
+        }
+    }
+
+    fn unpack(&self, input: Box<dyn Read + Send>, fs: &Path) -> Result<Layer, StoreError> {
+        let is_local = matches!(self.job.blob, Blob::Local(..));
+        let mut input = Checked { input, desk: self.desk, is_local, hash: Sha256::new(), count: 0 };
+        let limits = &self.store.options.limits;
+        let unpacked = unpack::layer(&mut input, self.job.blob.size(), fs, limits);
+        match unpacked {
+            // A damaged stream fails to unpack before its digest is seen to be wrong: the digest is the better word.
+            Ok(_) | Err(UnpackError::Format(_) | UnpackError::Refused { .. }) => self.check_blob(input)?,
+            Err(_) => {}
+        }
+        let unpacked = unpacked.map_err(|error| self.explain(error))?;
+        self.check_diff(&unpacked)?;
+        Ok(unpacked.into())
+    }
+
+    /// Reads the rest of the compressed bytes and compares size and digest.
+    fn check_blob(&self, mut input: Checked<'_>) -> Result<(), StoreError> {
+        io::copy(&mut input, &mut io::sink()).map_err(|error| match error.get_ref() {
+            Some(inner) if inner.is::<InputFailed>() => StoreError::Cancelled,
+            _ => StoreError::io("read a layer for", &self.store.root, error),
+        })?;
+        let got = Digest::from_hash(&input.hash.finalize());
+        match self.job.blob.digest() {
+            Some(expected) if *expected != got => Err(StoreError::wrong_digest(&self.name(), expected, &got)),
+            _ if input.count != self.job.blob.size() => {
+                let reason = format!("it has {} bytes instead of {}", input.count, self.job.blob.size());
+                Err(StoreError::Corrupt { what: self.name(), reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_diff(&self, unpacked: &Unpacked) -> Result<(), StoreError> {
+        if unpacked.diff.hex() == self.job.diff {
+            return Ok(());
+        }
+        let reason = format!(
+            "it unpacks to `{}` where the image's configuration says `sha256:{}`",
+            unpacked.diff, self.job.diff
+        );
+        Err(StoreError::Corrupt { what: self.name(), reason })
+    }
+
+    fn name(&self) -> String {
+        match self.job.blob.digest() {
+            Some(digest) => format!("layer `{digest}`"),
+            None => format!("layer `sha256:{}`", self.job.diff),
+        }
+    }
+
+    fn explain(&self, source: UnpackError) -> StoreError {
+        match source {
+            // The first failure is told; this one only follows from it.
+            UnpackError::Input => StoreError::Cancelled,
+            UnpackError::Os { source, .. } if error::is_full(&source) => StoreError::NoSpace {
+                path: self.store.root.clone(),
+                doing: format!("unpacking {}", self.name()),
+            },
+            source => StoreError::Layer { layer: self.name(), source },
+        }
+    }
+}
+
+/// Hashes and counts what is read, and fails when the pull was stopped.
+struct Checked<'a> {
+    input: Box<dyn Read + Send>,
+    desk: &'a Desk,
+    /// Local bytes are counted here, remote ones where they arrive.
+    is_local: bool,
+    hash: Sha256,
+    count: u64,
+}
+
+impl Read for Checked<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.desk.is_stopped() {
+            return Err(io::Error::other(InputFailed));
+        }
+        let n = self.input.read(to)?;
+        self.hash.update(&to[..n]);
+        self.count += n as u64;
+        if self.is_local {
+            self.desk.fetched.add(n as u64);
+        }
+        Ok(n)
+    }
+}
