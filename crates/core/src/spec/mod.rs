@@ -11,6 +11,7 @@ mod fields;
 mod keys;
 mod kinds;
 mod lines;
+mod locate;
 mod old;
 mod path;
 mod print;
@@ -24,6 +25,7 @@ mod types;
 mod url;
 mod yaml;
 
+pub use locate::locate;
 pub use path::{ContainerPath, PathError};
 pub use print::{hide, print};
 pub use problem::{CodeInfo, codes};
