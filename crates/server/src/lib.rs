@@ -6,7 +6,163 @@
 //!  └► registry ─► store        nothing points back at api; engine never touches the store
 //! ```
 //! It holds no rule about runs (those are in `vessl_core`) and does no work inside a run (that is the agent's).
+mod api;
 pub mod config;
+mod control;
+mod engine;
+mod open;
 mod paths;
+mod registry;
 mod secrets;
+mod serve;
 mod store;
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+pub use api::openapi;
+pub use config::Config;
+
+/// What a server is run with.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Settings.
+    pub config: Config,
+    /// Data directory; [`Config::data_path`] says which one the settings mean.
+    pub data: PathBuf,
+}
+
+/// Why a server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Another server has the data directory.
+    #[error(
+        "another server{} has the data directory `{}`: stop it with `vessl server stop`, or set VESSL_DATA to another directory",
+        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), .data.display()
+    )]
+    Taken {
+        /// The directory.
+        data: PathBuf,
+        /// Who has it.
+        pid: Option<u32>,
+    },
+    /// `listen` is not an address.
+    #[error(
+        "the configuration's `listen` is wrong: `{0}` is neither `127.0.0.1:PORT` nor `unix:/absolute/path`"
+    )]
+    Address(String),
+    /// `listen` is an address that others could reach.
+    #[error("the configuration's `listen` is wrong: `{0}` is not a loopback address")]
+    NotLoopback(String),
+    /// The socket cannot be opened.
+    #[error("cannot listen on `{wanted}`: {source}")]
+    Listen {
+        /// As configured.
+        wanted: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file cannot be used.
+    #[error("cannot {what} `{path}`: {source}")]
+    File {
+        /// The step.
+        what: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+    /// The filter of the log is not one.
+    #[error("the configuration's `log` is wrong: {0}")]
+    Log(String),
+    /// The work was cut off.
+    #[error("the server was interrupted while it started")]
+    Interrupted,
+    /// The database.
+    #[error("{}", chain(.0))]
+    Store(#[from] store::StoreError),
+    /// The key of the secrets.
+    #[error(transparent)]
+    Secret(#[from] secrets::SecretError),
+    /// The machine.
+    #[error("cannot ask what this machine has: {}", chain(.0))]
+    Engine(#[from] engine::EngineError),
+    /// The configuration.
+    #[error(transparent)]
+    Site(#[from] control::SiteError),
+    /// The content-addressed store.
+    #[error("{}", chain(.0))]
+    Registry(#[from] registry::RegistryError),
+    /// The control loop.
+    #[error("{}", chain(.0))]
+    Control(#[from] control::ControlError),
+}
+
+impl ServerError {
+    fn file(what: &'static str, path: impl Display, source: std::io::Error) -> Self {
+        Self::File { what, path: path.to_string(), source }
+    }
+}
+
+/// Runs a server until SIGTERM, SIGINT or `POST /v1/shutdown`. Makes its own runtime; logs to standard error.
+pub fn run(options: ServerOptions) -> Result<(), ServerError> {
+    start_log(&options.config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(options.config.threads.max(1))
+        .max_blocking_threads(32)
+        .thread_name("server")
+        .enable_all()
+        .build()
+        .map_err(|source| ServerError::file("start", "threads", source))?;
+    let setup = open::Setup {
+        config: options.config,
+        data: options.data,
+        machine: open::Machine::Local,
+        clock: control::Clock::System,
+    };
+    let ended = runtime.block_on(serve::until_stopped(setup));
+    // Whatever still hangs on a disk or a child is left behind: it is repeated after the next start.
+    runtime.shutdown_background();
+    ended
+}
+
+fn start_log(filter: &str) -> Result<(), ServerError> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| ServerError::Log(error.to_string()))?;
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // Somebody who embeds the server may have set up a log of his own.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .try_init();
+    Ok(())
+}
+
+/// The message of an error with all its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// The server's inside for this crate's own tests and benchmarks: a scripted machine, a clock set by hand.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::api::{About, Api, Guard};
+    pub use crate::control::{Clock, Control};
+    pub use crate::engine::Attempt;
+    pub use crate::engine::fake::{Tally, World};
+    pub use crate::open::{Machine, Opened, Setup, open};
+    pub use crate::serve::{Running, start};
+}

@@ -102,7 +102,9 @@ pub(crate) fn read_private(path: &Path, most: usize) -> std::io::Result<Zeroizin
     let file = File::open(path)?;
     let about = file.metadata()?;
     if about.permissions().mode() & 0o077 != 0 {
-        return Err(std::io::Error::other("others may read it: `chmod 600` it, and replace what it protects"));
+        return Err(std::io::Error::other(
+            "others may read it: `chmod 600` it, and replace what it protects",
+        ));
     }
     if about.uid() != nix::unistd::geteuid().as_raw() {
         return Err(std::io::Error::other("it belongs to another user"));

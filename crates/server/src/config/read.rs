@@ -176,7 +176,7 @@ mod tests {
         check("", ("VESSL_SERVER_THREADS", "many"), "VESSL_SERVER_THREADS");
         check("", ("VESSL_SERVER_LISTN", "x"), "did you mean `VESSL_SERVER_LISTEN`?");
         check("listne = \"x\"", none, "`FILE` has the unknown key `listne`: did you mean `listen`?");
-        check("zzzzzz = 1", none, "unknown key `zzzzzz`; known are listen, ");
+        check("zzzzzz = 1", none, "unknown key `zzzzzz`; known are agent, ");
         check("threads = \"two\"", none, "`FILE` is wrong");
         check("threads = ", none, "line 1");
         check("[[presets]]\nname=\"a\"\ncpus=\"1\"", none, "did you mean `cpu`?");

@@ -91,7 +91,8 @@ impl Store {
         let mut conn = Connection::open(path).map_err(opened)?;
         configure(&conn).map_err(opened)?;
         migrate::bring_up_to_date(&mut conn, path)?;
-        let last_id = conn.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'runs'", [], |row| row.get(0))?;
+        let last_id =
+            conn.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'runs'", [], |row| row.get(0))?;
         Ok(Self {
             writer: Writer::start(conn),
             readers: Readers::new(path.to_owned()),

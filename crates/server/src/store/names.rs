@@ -43,7 +43,10 @@ impl Store {
     /// Makes organization and project if they are not there.
     pub async fn ensure_project(&self, organization: String, project: String, at: Timestamp) -> Result<()> {
         self.write(move |db| {
-            db.execute("INSERT OR IGNORE INTO organizations VALUES (?1, ?2)", params![organization, nanos(at)])?;
+            db.execute(
+                "INSERT OR IGNORE INTO organizations VALUES (?1, ?2)",
+                params![organization, nanos(at)],
+            )?;
             let sql = "INSERT OR IGNORE INTO projects VALUES (?1, ?2, ?3)";
             db.execute(sql, params![organization, project, nanos(at)])?;
             Ok(())
@@ -64,7 +67,8 @@ impl Store {
     /// Makes a project of an existing organization; answers false if it was there.
     pub async fn add_project(&self, organization: String, name: String, at: Timestamp) -> Result<bool> {
         let sql = "INSERT OR IGNORE INTO projects VALUES (?1, ?2, ?3)";
-        let added = self.write(move |db| Ok(db.execute(sql, params![organization, name, nanos(at)])?)).await?;
+        let added =
+            self.write(move |db| Ok(db.execute(sql, params![organization, name, nanos(at)])?)).await?;
         self.names_changed();
         Ok(added > 0)
     }
@@ -108,7 +112,8 @@ impl Store {
     /// Names of a project's artifacts.
     pub async fn artifacts(&self, organization: String, project: String) -> Result<Vec<String>> {
         self.read(move |db| {
-            let sql = "SELECT DISTINCT name FROM artifacts WHERE organization = ?1 AND project = ?2 ORDER BY name";
+            let sql =
+                "SELECT DISTINCT name FROM artifacts WHERE organization = ?1 AND project = ?2 ORDER BY name";
             let mut rows = db.prepare_cached(sql)?;
             let found = rows.query_map(params![organization, project], |row| row.get(0))?;
             Ok(found.collect::<rusqlite::Result<_>>()?)
@@ -127,13 +132,28 @@ impl Store {
         .await
     }
 
+    /// Every version that a run or an artifact names.
+    pub async fn manifests(&self) -> Result<Vec<String>> {
+        self.read(|db| {
+            let sql = "SELECT manifest FROM artifacts UNION SELECT manifest FROM outputs";
+            let mut rows = db.prepare_cached(sql)?;
+            Ok(rows.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
     /// Trees that a run left, by path.
     pub async fn outputs(&self, run: RunId) -> Result<Vec<Output>> {
         self.read(move |db| {
             let sql = "SELECT path, manifest, bytes, files FROM outputs WHERE run = ?1 ORDER BY path";
             let mut rows = db.prepare_cached(sql)?;
             let found = rows.query_map([run.0], |row| {
-                Ok(Output { path: row.get(0)?, manifest: row.get(1)?, bytes: row.get(2)?, files: row.get(3)? })
+                Ok(Output {
+                    path: row.get(0)?,
+                    manifest: row.get(1)?,
+                    bytes: row.get(2)?,
+                    files: row.get(3)?,
+                })
             })?;
             Ok(found.collect::<rusqlite::Result<_>>()?)
         })
@@ -145,7 +165,7 @@ impl Store {
 pub(super) fn put_export(db: &Connection, stored: &StoredRun, export: &Export) -> Result<()> {
     let (bytes, files) = (export.bytes, export.files);
     db.prepare_cached(
-        "INSERT INTO outputs (run, path, manifest, bytes, files) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR REPLACE INTO outputs (run, path, manifest, bytes, files) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute(params![stored.id().0, export.path, export.manifest, bytes, files])?;
     let Some([organization, project, name]) = &export.artifact else { return Ok(()) };

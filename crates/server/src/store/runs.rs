@@ -1,5 +1,5 @@
 //! Rows of runs: insert, load, page through, save guarded by revision, delete. It holds no rule about runs.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -73,6 +73,30 @@ pub struct Doc {
     pub imports: Vec<Transfer>,
     /// Results of the exports.
     pub exports: Vec<Transfer>,
+    /// Candidate nodes; empty means any.
+    pub nodes: Vec<String>,
+}
+
+/// Which stored values a run needs when it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// Key of the agent's `env` secrets → name of the stored secret.
+    pub stored: BTreeMap<String, String>,
+    /// Names of registry credentials.
+    pub registry: BTreeSet<String>,
+    /// Names of git credentials.
+    pub git: BTreeSet<String>,
+}
+
+/// What a run was submitted with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Texts {
+    /// Its plan.
+    pub plan: Plan,
+    /// Canonical run file without secret values.
+    pub yaml: String,
+    /// What it needs.
+    pub keys: Keys,
 }
 
 /// A run to be inserted.
@@ -80,10 +104,8 @@ pub struct Doc {
 pub struct NewRun {
     /// The run at revision 1.
     pub stored: StoredRun,
-    /// Its plan.
-    pub plan: Plan,
-    /// Canonical run file without secret values.
-    pub yaml: String,
+    /// What it was submitted with.
+    pub texts: Texts,
     /// Sealed literal secrets by key.
     pub sealed: Vec<(String, Vec<u8>)>,
     /// Idempotency key and digest of the submit.
@@ -177,8 +199,8 @@ impl Store {
         self.read(move |db| by_key(db, &place, &key)).await
     }
 
-    /// The plan and the canonical run file.
-    pub async fn run_texts(&self, id: RunId) -> Result<Option<(Plan, String)>> {
+    /// What the run was submitted with.
+    pub async fn run_texts(&self, id: RunId) -> Result<Option<Texts>> {
         self.read(move |db| texts(db, id)).await
     }
 
@@ -248,18 +270,16 @@ fn insert(db: &Connection, new: &NewRun) -> Result<Inserted> {
         stored.organization,
         stored.project,
         stored.revision,
-        word(stored.status()),
+        stored.status().word(),
         stored.name,
         stored.description,
         to_json("run", &stored.doc)?,
         new.key.as_ref().map(|key| &key.0),
         new.key.as_ref().map(|key| &key.1),
     ])?;
-    db.prepare_cached("INSERT INTO run_texts (run, plan, yaml) VALUES (?1, ?2, ?3)")?.execute(params![
-        id.0,
-        to_json("plan", &new.plan)?,
-        new.yaml
-    ])?;
+    let texts = &new.texts;
+    db.prepare_cached("INSERT INTO run_texts (run, plan, yaml, keys) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![id.0, to_json("plan", &texts.plan)?, texts.yaml, to_json("keys", &texts.keys)?])?;
     for (name, sealed) in &new.sealed {
         db.prepare_cached("INSERT INTO run_secrets (run, name, sealed) VALUES (?1, ?2, ?3)")?
             .execute(params![id.0, name, sealed])?;
@@ -287,11 +307,12 @@ fn load(db: &Connection, id: RunId) -> Result<Option<StoredRun>> {
     rows.query_and_then([id.0], from_row)?.next().transpose()
 }
 
-fn texts(db: &Connection, id: RunId) -> Result<Option<(Plan, String)>> {
-    let mut row = db.prepare_cached("SELECT plan, yaml FROM run_texts WHERE run = ?1")?;
-    let found: Option<(String, String)> =
-        row.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    found.map(|(plan, yaml)| Ok((from_json("plan", &plan)?, yaml))).transpose()
+fn texts(db: &Connection, id: RunId) -> Result<Option<Texts>> {
+    let mut row = db.prepare_cached("SELECT plan, yaml, keys FROM run_texts WHERE run = ?1")?;
+    let found: Option<(String, String, String)> =
+        row.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+    let Some((plan, yaml, keys)) = found else { return Ok(None) };
+    Ok(Some(Texts { plan: from_json("plan", &plan)?, yaml, keys: from_json("keys", &keys)? }))
 }
 
 fn list(db: &Connection, page: &Page) -> Result<Vec<StoredRun>> {
@@ -304,7 +325,7 @@ fn list(db: &Connection, page: &Page) -> Result<Vec<StoredRun>> {
     let before = page.before.and_then(|id| i64::try_from(id).ok()).unwrap_or(i64::MAX);
     let keyword = page.keyword.as_ref().map(|word| word.to_ascii_lowercase());
     let mut rows = db.prepare_cached(&sql)?;
-    let status = page.status.map(word);
+    let status = page.status.map(Status::word);
     rows.query_and_then(
         params![page.organization, page.project, status, before, keyword, page.limit],
         from_row,
@@ -322,7 +343,7 @@ fn update(db: &Connection, save: &Save) -> Result<u64> {
         .execute(params![
             stored.id().0,
             stored.revision,
-            word(stored.status()),
+            stored.status().word(),
             save.unfinished,
             stored.name,
             stored.description,
@@ -347,7 +368,7 @@ fn put_event(db: &Connection, id: RunId, event: &StoredEvent) -> Result<()> {
         event.seq,
         nanos(event.at),
         event.kind,
-        event.status.map(word),
+        event.status.map(Status::word),
         event.message
     ])?;
     Ok(())
@@ -380,21 +401,6 @@ fn from_row(row: &Row<'_>) -> Result<StoredRun> {
         description: row.get(4)?,
         doc: from_json("run", &doc)?,
     })
-}
-
-/// The status as the column holds it.
-fn word(status: Status) -> &'static str {
-    match status {
-        Status::Queued => "queued",
-        Status::Pending => "pending",
-        Status::Initializing => "initializing",
-        Status::Running => "running",
-        Status::Idle => "idle",
-        Status::Stopping => "stopping",
-        Status::Completed => "completed",
-        Status::Failed => "failed",
-        Status::Terminated => "terminated",
-    }
 }
 
 fn to_json(what: &'static str, value: &impl Serialize) -> Result<String> {

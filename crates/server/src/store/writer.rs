@@ -78,11 +78,11 @@ fn write_groups(mut conn: Connection, waiting: &mpsc::Receiver<Job>) {
 }
 
 fn write_group(conn: &mut Connection, group: Vec<Job>) {
-    let (answers, committed): (Vec<_>, _) = match conn.transaction_with_behavior(TransactionBehavior::Immediate)
-    {
-        Ok(mut tx) => (group.into_iter().map(|job| job(Some(&mut tx))).collect(), tx.commit()),
-        Err(error) => (group.into_iter().map(|job| job(None)).collect(), Err(error)),
-    };
+    let (answers, committed): (Vec<_>, _) =
+        match conn.transaction_with_behavior(TransactionBehavior::Immediate) {
+            Ok(mut tx) => (group.into_iter().map(|job| job(Some(&mut tx))).collect(), tx.commit()),
+            Err(error) => (group.into_iter().map(|job| job(None)).collect(), Err(error)),
+        };
     let committed = committed.map_err(Arc::new);
     for answer in answers {
         answer(committed.clone());

@@ -35,7 +35,8 @@ INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', 100000000000);
 CREATE TABLE run_texts (
     run  INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
     plan TEXT NOT NULL,                      -- JSON of core::plan::Plan, no secret value
-    yaml TEXT NOT NULL                       -- canonical run file, no secret value
+    yaml TEXT NOT NULL,                      -- canonical run file, no secret value
+    keys TEXT NOT NULL                       -- JSON of store::runs::Keys: which stored secrets and credentials it needs
 ) STRICT;
 
 CREATE TABLE run_events (

@@ -1,0 +1,142 @@
+//! Failures as HTTP answers: one function maps each kind to its status and its stable word. It decides nothing.
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use vessl_core::wire::ErrorBody;
+
+use crate::control::ControlError;
+use crate::engine::EngineError;
+use crate::registry::RegistryError;
+use crate::store::StoreError;
+
+/// Any failure of a request.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+/// A result of a handler.
+pub(super) type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let body =
+            ErrorBody { code: code.to_owned(), message: message.into(), hint: None, problems: Vec::new() };
+        Self { status, body }
+    }
+
+    pub(super) fn hint(mut self, hint: Option<String>) -> Self {
+        self.body.hint = hint;
+        self
+    }
+
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// A failure that is ours: the log has the causes, the answer has a number to find them by.
+    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut number = [0; 4];
+        // Without random bytes the number is only less unique.
+        let _ = getrandom::fill(&mut number);
+        let id = number.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        tracing::error!(id, error = %crate::chain(error), "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("internal error, id {id}"))
+            .hint(Some("the server's log says more under this id".to_owned()))
+    }
+
+    /// What a client reads.
+    pub(super) fn into_body(self) -> ErrorBody {
+        self.body
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let bearer = http::HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(http::header::WWW_AUTHENTICATE, bearer);
+        }
+        response
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::NotFound { message, hint } => Self::not_found(message).hint(hint),
+            ControlError::Invalid(problems) => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                let mut failure = Self::new(status, "spec_invalid", in_words(problems.len()));
+                failure.body.problems = problems;
+                failure
+            }
+            ControlError::Malformed(message) => Self::malformed(message),
+            ControlError::Refused { message, hint } => {
+                Self::new(StatusCode::CONFLICT, "refused", message).hint(hint)
+            }
+            ControlError::Store(error) => error.into(),
+            ControlError::Engine(error) => error.into(),
+            ControlError::Stopping => stopping(),
+            error @ (ControlError::Secret(_) | ControlError::File { .. }) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Stale(_) => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
+            StoreError::Missing { .. } => Self::not_found(error.to_string()),
+            StoreError::Closed => stopping(),
+            StoreError::Commit(cause) if is_full(cause) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "disk_full",
+                "the disk is full: nothing was stored",
+            )
+            .hint(Some("make room on the file system of the data directory".to_owned())),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Verb { why, .. } => Self::new(StatusCode::BAD_GATEWAY, "engine_failed", why),
+            other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Missing(message) => Self::not_found(message),
+            RegistryError::Store(error) => error.into(),
+            RegistryError::Stopping => stopping(),
+            other => Self::internal(&other),
+        }
+    }
+}
+
+fn stopping() -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping")
+}
+
+fn in_words(problems: usize) -> String {
+    match problems {
+        1 => "the run file has a problem".to_owned(),
+        n => format!("the run file has {n} problems"),
+    }
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}

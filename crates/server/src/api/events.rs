@@ -1,0 +1,116 @@
+//! The events of a run as server-sent events, from any number on, until the run has ended.
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderMap, header};
+use serde::Deserialize;
+use tokio::sync::watch;
+use utoipa::IntoParams;
+use vessl_core::wire::{ErrorBody, RunEvent};
+
+use super::Api;
+use super::error::{Failure, Result};
+use super::take::{Asked, OfRun};
+
+/// Where to begin.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+pub(super) struct After {
+    /// Only events after this number; the header `Last-Event-ID` says the same.
+    after: Option<u64>,
+}
+
+/// Events of a run as they happen; the stream ends when the run has ended.
+#[utoipa::path(
+    get, path = "/organizations/{organization}/projects/{project}/runs/{id}/events", tag = "runs",
+    operation_id = "streamRunEvents",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path), After),
+    responses(
+        (status = 200, description = "events", body = RunEvent, content_type = "text/event-stream"),
+        (status = 404, description = "there is no such run", body = ErrorBody),
+    )
+)]
+pub(super) async fn stream(
+    State(api): State<Api>,
+    of: OfRun,
+    Asked(query): Asked<After>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let after = match query.after {
+        Some(after) => after,
+        None => last_id(&headers)?.unwrap_or(0),
+    };
+    let changes = api.control.follow(of.id);
+    // Asked once before the answer begins, so that an unknown run is an error and not an empty stream.
+    api.control.attempt(of.place(), of.id).await?;
+    let follower = Follower { api, of, after, changes, ended: false };
+    let parts = stream::unfold(follower, |mut follower| async {
+        let part = follower.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(part), follower))
+    });
+    let kind = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    Ok((kind, Body::from_stream(parts)).into_response())
+}
+
+struct Follower {
+    api: Api,
+    of: OfRun,
+    after: u64,
+    changes: Option<watch::Receiver<u64>>,
+    ended: bool,
+}
+
+impl Follower {
+    /// The next events as text; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if let Some(changes) = &mut self.changes {
+                changes.mark_unchanged();
+            }
+            let (events, more) =
+                self.api.control.events(self.of.place(), self.of.id, self.after).await.ok()?;
+            self.ended = !more;
+            if let Some(last) = events.last() {
+                self.after = last.seq;
+                return Some(text(&events));
+            }
+            if self.ended {
+                return None;
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Waits for more; notes when there can be none because nobody works for the run any more.
+    async fn wait(&mut self) {
+        let stopping = self.api.control.stopping();
+        let Some(changes) = &mut self.changes else {
+            self.ended = true;
+            return;
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { self.changes = None },
+            () = stopping.cancelled() => self.ended = true,
+        }
+    }
+}
+
+/// The number that a reconnecting client had seen last.
+pub(super) fn last_id(headers: &HeaderMap) -> Result<Option<u64>> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    number.map(Some).ok_or_else(|| Failure::malformed("`Last-Event-ID` is not a number of ours"))
+}
+
+fn text(events: &[RunEvent]) -> Bytes {
+    let mut text = String::new();
+    for event in events {
+        let data = serde_json::to_string(event).unwrap_or_default();
+        text.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.kind));
+    }
+    text.into()
+}

@@ -1,0 +1,127 @@
+//! Files that runs exported: list, and bytes with ranges.
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+use tokio_util::io::ReaderStream;
+use utoipa::IntoParams;
+use vessl_core::wire::{ErrorBody, FileView};
+
+use super::Api;
+use super::error::{Failure, Result};
+use super::take::{Asked, OfRun};
+
+/// Bytes that are read and sent at once.
+const CHUNK: usize = 256 << 10;
+
+/// Which file.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct Which {
+    /// Container path of the export.
+    export: String,
+    /// Path below it.
+    path: String,
+}
+
+/// Files that the run exported.
+#[utoipa::path(
+    get, path = "/organizations/{organization}/projects/{project}/runs/{id}/files", tag = "files",
+    operation_id = "listFiles",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    responses((status = 200, description = "files", body = Vec<FileView>))
+)]
+pub(super) async fn list(State(api): State<Api>, of: OfRun) -> Result<Json<Vec<FileView>>> {
+    api.control.attempt(of.place(), of.id).await?;
+    Ok(Json(api.registry.files(of.id).await?))
+}
+
+/// Bytes of one file. `Range: bytes=FROM-[TO]` works; `ETag` is the BLAKE3 of the whole file.
+#[utoipa::path(
+    get, path = "/organizations/{organization}/projects/{project}/runs/{id}/files/content", tag = "files",
+    operation_id = "readFile",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path), Which),
+    responses(
+        (status = 200, description = "the file", content_type = "application/octet-stream"),
+        (status = 206, description = "a part of it", content_type = "application/octet-stream"),
+        (status = 404, description = "there is no such file", body = ErrorBody),
+        (status = 416, description = "the part is not in the file", body = ErrorBody),
+    )
+)]
+pub(super) async fn content(
+    State(api): State<Api>,
+    of: OfRun,
+    Asked(which): Asked<Which>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    api.control.attempt(of.place(), of.id).await?;
+    let content = api.registry.content(of.id, which.export, which.path).await?;
+    let (size, digest) = (content.size, content.digest.clone());
+    let part = range(&headers, size).map_err(|()| {
+        let words = format!("the range is not within the {size} bytes of the file");
+        Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", words)
+    })?;
+    let (from, to) = part.unwrap_or((0, size));
+    let file = content.at(from).map_err(crate::registry::RegistryError::from)?;
+    let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file).take(to - from), CHUNK);
+    let named = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, (to - from).to_string()),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+        (header::ETAG, format!("\"blake3:{digest}\"")),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+    ];
+    let mut response = (named, Body::from_stream(bytes)).into_response();
+    if part.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let place = format!("bytes {from}-{}/{size}", to - 1);
+        let place = place.parse().map_err(|_| Failure::malformed("the range is not one"))?;
+        response.headers_mut().insert(header::CONTENT_RANGE, place);
+    }
+    Ok(response)
+}
+
+/// The one range that is asked for, as begin and end; nothing for the whole file; an error if it is not in the file.
+/// What is not understood is the whole file, as the standard wants it.
+fn range(headers: &HeaderMap, size: u64) -> std::result::Result<Option<(u64, u64)>, ()> {
+    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let Some((from, to)) = asked.and_then(|text| text.strip_prefix("bytes=")).and_then(|r| r.split_once('-'))
+    else {
+        return Ok(None);
+    };
+    let (from, to) = match (from.parse::<u64>(), to.parse::<u64>()) {
+        (Ok(from), Ok(to)) if from <= to => (from, to.saturating_add(1).min(size)),
+        (Ok(from), Err(_)) if to.is_empty() => (from, size),
+        (Err(_), Ok(last)) if from.is_empty() => (size.saturating_sub(last), size),
+        _ => return Ok(None),
+    };
+    if from < to { Ok(Some((from, to))) } else { Err(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: std::result::Result<Option<(u64, u64)>, ()>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, text.parse().unwrap());
+        assert_eq!(range(&headers, 10), expected, "{text}");
+    }
+
+    #[test]
+    fn ranges() {
+        check("bytes=0-", Ok(Some((0, 10))));
+        check("bytes=3-4", Ok(Some((3, 5))));
+        check("bytes=9-99", Ok(Some((9, 10))));
+        check("bytes=-4", Ok(Some((6, 10))));
+        check("bytes=-40", Ok(Some((0, 10))));
+        check("bytes=10-", Err(()));
+        check("bytes=-0", Err(()));
+        check("bytes=4-3", Ok(None));
+        check("bytes=0-1,3-4", Ok(None));
+        check("lines=0-1", Ok(None));
+        check("bytes=0-18446744073709551615", Ok(Some((0, 10))));
+    }
+}

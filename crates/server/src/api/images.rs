@@ -1,0 +1,82 @@
+//! Images of the machine: list, read, pull, prune.
+use axum::Json;
+use axum::body::Body as Answer;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::stream;
+use http::header;
+use vessl_core::wire::{ErrorBody, ImagePull, ImageView, Pruned, PullLine};
+
+use super::Api;
+use super::error::{Failure, Result};
+use super::take::Body;
+use crate::engine::{EngineError, PullStep};
+
+/// Images that are here.
+#[utoipa::path(
+    get, path = "/images", tag = "images", operation_id = "listImages",
+    responses((status = 200, description = "images", body = Vec<ImageView>))
+)]
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<ImageView>>> {
+    Ok(Json(api.control.images().await?))
+}
+
+/// One image, by its id, digest or reference.
+#[utoipa::path(
+    get, path = "/images/{id}", tag = "images", operation_id = "readImage",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "the image", body = ImageView),
+        (status = 404, description = "there is no such image", body = ErrorBody),
+    )
+)]
+pub(super) async fn read(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ImageView>> {
+    let images = api.control.images().await?;
+    let found =
+        images.into_iter().find(|image| image.id == id || image.digest == id || image.reference == id);
+    found.map(Json).ok_or_else(|| {
+        Failure::not_found(format!("there is no image `{id}` here"))
+            .hint(Some("`vessl image list` shows the images there are".to_owned()))
+    })
+}
+
+/// Pull an image. The answer is JSON lines: steps as they happen, then the image or an error.
+#[utoipa::path(
+    post, path = "/images/pull", tag = "images", operation_id = "pullImage",
+    request_body = ImagePull,
+    responses((status = 200, description = "lines", body = PullLine, content_type = "application/x-ndjson"))
+)]
+pub(super) async fn pull(State(api): State<Api>, Body(ask): Body<ImagePull>) -> Result<Response> {
+    if ask.reference.trim().is_empty() {
+        return Err(Failure::malformed("`reference` is empty"));
+    }
+    let organization = api.control.site().organization.clone();
+    let steps = api.control.pull_image(&organization, ask.reference, ask.credential_name).await?;
+    let lines = stream::unfold(steps, |mut steps| async {
+        let line = line(steps.recv().await?);
+        Some((Ok::<_, std::convert::Infallible>(line), steps))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Answer::from_stream(lines)).into_response())
+}
+
+/// Remove images and layers that no run uses.
+#[utoipa::path(
+    post, path = "/images/prune", tag = "images", operation_id = "pruneImages",
+    responses((status = 200, description = "what was freed", body = Pruned))
+)]
+pub(super) async fn prune(State(api): State<Api>) -> Result<Json<Pruned>> {
+    Ok(Json(api.control.prune_images().await?))
+}
+
+fn line(step: std::result::Result<PullStep, EngineError>) -> Bytes {
+    let line = match step {
+        Ok(PullStep::Progress(progress)) => PullLine::Progress(progress),
+        Ok(PullStep::Done(image)) => PullLine::Image(image),
+        Err(error) => PullLine::Error(Failure::from(error).into_body()),
+    };
+    let mut text = serde_json::to_vec(&line).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}

@@ -1,0 +1,214 @@
+//! The log of a run, straight from its segment files: framed bytes for programs, server-sent events for people.
+//!
+//! ```text
+//! blocking thread: Reader ─► chunks of 256 KiB ─► channel of two ─► response        at the end: wait for the files
+//! ```
+//! Memory does not grow with the log: a slow client holds the reader back.
+mod encode;
+
+use std::path::PathBuf;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderMap, header};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use utoipa::IntoParams;
+use vessl_core::logwire;
+use vessl_core::wire::{ErrorBody, LogPiece};
+use vessl_data::log::{LogError, Reader};
+
+use super::Api;
+use super::error::{Failure, Result};
+use super::events::last_id;
+use super::take::{Asked, OfRun, switch};
+use crate::engine::Changes;
+use encode::Encoder;
+
+/// Bytes that are sent at once.
+const CHUNK: usize = 256 << 10;
+
+/// Which part of the log.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+pub(super) struct LogQuery {
+    /// Position to begin at: a resume token. The header `Last-Event-ID` says the same.
+    from: Option<u64>,
+    /// Only the last lines.
+    tail: Option<u64>,
+    /// Stay until the log is finished.
+    #[serde(default, deserialize_with = "switch")]
+    follow: bool,
+}
+
+/// The log of a run: framed bytes with `Accept: application/vnd.vessl.log`, else server-sent events of [`LogPiece`].
+#[utoipa::path(
+    get, path = "/organizations/{organization}/projects/{project}/runs/{id}/logs", tag = "runs",
+    operation_id = "readLog",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path), LogQuery),
+    responses(
+        (status = 200, description = "the log", content(
+            (LogPiece = "text/event-stream"),
+            (String = "application/vnd.vessl.log"),
+        )),
+        (status = 404, description = "there is no such run", body = ErrorBody),
+    )
+)]
+pub(super) async fn read(
+    State(api): State<Api>,
+    of: OfRun,
+    Asked(mut query): Asked<LogQuery>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    if let (None, Some(id)) = (query.from, last_id(&headers)?) {
+        (query.from, query.tail) = (Some(id), None);
+    }
+    let (attempt, _) = api.control.attempt(of.place(), of.id).await?;
+    let dir = api.control.log_dir(of.id, attempt);
+    let changes = query.follow.then(|| api.control.follow_log(of.id, attempt));
+    let reader = open(dir, query).await?;
+    let framed = wants_frames(&headers);
+    let encoder = if framed { Encoder::frames() } else { Encoder::events() };
+    let (chunks, sent) = mpsc::channel(2);
+    tokio::spawn(pump(Pump { api, of, changes, chunks }, reader, encoder));
+    let body = Body::from_stream(stream::unfold(sent, |mut sent| async {
+        let chunk = sent.recv().await?;
+        Some((Ok::<Bytes, std::convert::Infallible>(chunk), sent))
+    }));
+    let kind = if framed { logwire::MEDIA_TYPE } else { "text/event-stream" };
+    Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], body).into_response())
+}
+
+fn wants_frames(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accepts.is_some_and(|value| value.contains(logwire::MEDIA_TYPE))
+}
+
+async fn open(dir: PathBuf, query: LogQuery) -> Result<Reader> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let mut reader = Reader::open(&dir)?;
+        match (query.from, query.tail) {
+            (Some(position), _) => reader.from(position)?,
+            (None, Some(lines)) => reader.tail(lines)?,
+            (None, None) => {}
+        }
+        Ok::<_, LogError>(reader)
+    });
+    match opened.await {
+        Ok(Ok(reader)) => Ok(reader),
+        Ok(Err(error)) => Err(crate::registry::RegistryError::Read(std::io::Error::other(error)).into()),
+        Err(_) => Err(crate::control::ControlError::Stopping.into()),
+    }
+}
+
+/// What moves a log from the files to one client.
+struct Pump {
+    api: Api,
+    of: OfRun,
+    /// Signals of the files, when the client follows.
+    changes: Option<Changes>,
+    chunks: mpsc::Sender<Bytes>,
+}
+
+/// Sends until the log is finished, cannot go on, or the client is gone.
+async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
+    loop {
+        // Asked before the files are read: what a run that has ended wrote is then all there.
+        let over = pump.is_over().await;
+        let chunks = pump.chunks.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let went = send_what_is_there(&mut reader, &mut encoder, &chunks);
+            (went, reader, encoder)
+        });
+        let Ok((went, back, kept)) = read.await else { return };
+        (reader, encoder) = (back, kept);
+        match went {
+            Went::Gone | Went::Finished => return,
+            Went::Dry if over => return,
+            Went::Dry => pump.wait().await,
+        }
+        if pump.chunks.is_closed() || pump.api.control.stopping().is_cancelled() {
+            return;
+        }
+    }
+}
+
+impl Pump {
+    /// Whether nothing can follow what is in the files: the client does not stay, or nobody writes any more.
+    async fn is_over(&self) -> bool {
+        let ended = self.api.control.attempt(self.of.place(), self.of.id).await;
+        self.changes.is_none() || ended.map_or(true, |(_, ended)| ended)
+    }
+
+    async fn wait(&mut self) {
+        let stopping = self.api.control.stopping();
+        let mut run = self.api.control.follow(self.of.id);
+        let changes = async {
+            match &mut self.changes {
+                Some(changes) => changes.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let run = async {
+            match &mut run {
+                Some(run) => drop(run.changed().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = changes => {}
+            () = run => {}
+            () = self.chunks.closed() => {}
+            () = stopping.cancelled() => {}
+        }
+    }
+}
+
+/// How far a reading came.
+enum Went {
+    /// To the end of what is there.
+    Dry,
+    /// To the end of the log.
+    Finished,
+    /// The client is gone, or the files cannot be read.
+    Gone,
+}
+
+fn send_what_is_there(reader: &mut Reader, encoder: &mut Encoder, chunks: &mpsc::Sender<Bytes>) -> Went {
+    loop {
+        let before = reader.position();
+        match reader.batch() {
+            Ok(batch) => {
+                for record in batch {
+                    encoder.record(&record);
+                    if encoder.len() >= CHUNK && chunks.blocking_send(encoder.take()).is_err() {
+                        return Went::Gone;
+                    }
+                }
+            }
+            Err(LogError::Damaged { from, to, .. }) => encoder.lost(from, to),
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "a log cannot be read on");
+                return Went::Gone;
+            }
+        }
+        if reader.is_finished() {
+            encoder.end(reader.position());
+        }
+        let stands = reader.position() == before;
+        if stands || reader.is_finished() {
+            if encoder.len() > 0 && chunks.blocking_send(encoder.take()).is_err() {
+                return Went::Gone;
+            }
+            return if reader.is_finished() { Went::Finished } else { Went::Dry };
+        }
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        crate::registry::RegistryError::Read(std::io::Error::other(error)).into()
+    }
+}

@@ -1,0 +1,126 @@
+//! The HTTP API `/v1`: checks who asks, decodes, calls one function, encodes. No rule lives here and no engine is known.
+#![allow(unused_qualifications, reason = "utoipa's macro writes the paths of parameter types")]
+mod catalogue;
+mod error;
+mod events;
+mod files;
+mod guard;
+mod images;
+mod logs;
+mod names;
+mod runs;
+mod sealed;
+mod server;
+mod take;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::control::Control;
+use crate::registry::Registry;
+
+pub use guard::Guard;
+
+/// What every handler works with.
+#[derive(Clone, Debug)]
+pub struct Api {
+    control: Control,
+    registry: Registry,
+    guard: Arc<Guard>,
+    about: Arc<About>,
+}
+
+/// What a server says about itself.
+#[derive(Debug)]
+pub struct About {
+    /// Where it listens.
+    pub url: String,
+    /// Data directory.
+    pub data_dir: String,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// Cancelled to stop the server.
+    pub stop: CancellationToken,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "vessl", description = "Machine-learning runs described in one YAML file.", version = "1"),
+    servers((url = "/v1")),
+    security(("token" = [])),
+)]
+struct Document;
+
+impl Api {
+    /// The API over these rooms.
+    pub fn new(control: Control, registry: Registry, guard: Guard, about: About) -> Self {
+        Self { control, registry, guard: Arc::new(guard), about: Arc::new(about) }
+    }
+
+    /// All routes.
+    pub fn router(self) -> Router {
+        let (v1, _) = routes_of_v1().split_for_parts();
+        let v1 = v1.layer(middleware::from_fn_with_state(self.clone(), guard::check_token));
+        Router::new()
+            .nest("/v1", v1)
+            .route("/healthz", axum::routing::get(server::healthz))
+            .fallback(server::nowhere)
+            .layer(middleware::from_fn_with_state(self.clone(), guard::check_host))
+            .with_state(self)
+    }
+}
+
+/// The OpenAPI document of `/v1` as it is committed.
+pub fn openapi() -> String {
+    let (_, mut document) = routes_of_v1().split_for_parts();
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document.components.get_or_insert_default().add_security_scheme("token", bearer);
+    let text = document.to_pretty_json().unwrap_or_default();
+    format!("{text}\n")
+}
+
+fn routes_of_v1() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(runs_routes())
+        .routes(routes!(names::organizations, names::create_organization))
+        .routes(routes!(names::projects, names::create_project))
+        .routes(routes!(names::artifacts))
+        .routes(routes!(names::artifact))
+        .routes(routes!(catalogue::clusters))
+        .routes(routes!(catalogue::cluster))
+        .routes(routes!(catalogue::nodes))
+        .routes(routes!(catalogue::presets))
+        .routes(routes!(catalogue::preset))
+        .routes(routes!(images::list))
+        .routes(routes!(images::read))
+        .routes(routes!(images::pull))
+        .routes(routes!(images::prune))
+        .routes(routes!(sealed::secrets, sealed::create_secret))
+        .routes(routes!(sealed::delete_secret))
+        .routes(routes!(sealed::credentials, sealed::create_credential))
+        .routes(routes!(sealed::delete_credential))
+        .routes(routes!(server::whoami))
+        .routes(routes!(server::read))
+        .routes(routes!(server::shutdown))
+        .routes(routes!(server::document))
+}
+
+fn runs_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(runs::list, runs::create))
+        .routes(routes!(runs::read, runs::update, runs::delete))
+        .routes(routes!(runs::terminate))
+        .routes(routes!(runs::explain))
+        .routes(routes!(events::stream))
+        .routes(routes!(logs::read))
+        .routes(routes!(files::list))
+        .routes(routes!(files::content))
+}

@@ -1,0 +1,136 @@
+//! Runs: submit, list, read, change, end, delete, explain.
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use vessl_core::wire::{ErrorBody, Explain, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView};
+
+use super::Api;
+use super::error::Result;
+use super::take::{Asked, Body, OfRun};
+use crate::store::runs::Page;
+
+/// Runs on a page when nobody says how many.
+const PAGE: u32 = 100;
+
+/// Submit a run. When it is answered, the run is on disk.
+#[utoipa::path(
+    post, path = "/organizations/{organization}/projects/{project}/runs", tag = "runs",
+    operation_id = "createRun",
+    params(("organization" = String, Path), ("project" = String, Path)),
+    request_body = RunCreate,
+    responses(
+        (status = 201, description = "the run is stored", body = RunView),
+        (status = 200, description = "the same submit was stored before", body = RunView),
+        (status = 422, description = "the run file has problems", body = ErrorBody),
+    )
+)]
+pub(super) async fn create(
+    State(api): State<Api>,
+    Path((organization, project)): Path<(String, String)>,
+    Body(create): Body<RunCreate>,
+) -> Result<(StatusCode, Json<RunView>)> {
+    let submitted = api.control.submit([&organization, &project], create).await?;
+    let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(submitted.view)))
+}
+
+/// One page of runs, newest first; the next page is `before` the last id of this one.
+#[utoipa::path(
+    get, path = "/organizations/{organization}/projects/{project}/runs", tag = "runs",
+    operation_id = "listRuns",
+    params(("organization" = String, Path), ("project" = String, Path), RunQuery),
+    responses((status = 200, description = "runs", body = Vec<RunView>))
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Path((organization, project)): Path<(String, String)>,
+    Asked(query): Asked<RunQuery>,
+) -> Result<Json<Vec<RunView>>> {
+    let page = Page {
+        organization,
+        project,
+        status: query.status,
+        keyword: query.keyword.filter(|word| !word.is_empty()),
+        before: query.before,
+        limit: query.limit.unwrap_or(PAGE),
+    };
+    Ok(Json(api.control.runs(page).await?))
+}
+
+/// One run, with its canonical run file.
+#[utoipa::path(
+    get, path = "/organizations/{organization}/projects/{project}/runs/{id}", tag = "runs",
+    operation_id = "readRun",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    responses(
+        (status = 200, description = "the run", body = RunView),
+        (status = 404, description = "there is no such run", body = ErrorBody),
+    )
+)]
+pub(super) async fn read(State(api): State<Api>, of: OfRun) -> Result<Json<RunView>> {
+    Ok(Json(api.control.run(of.place(), of.id).await?))
+}
+
+/// Change name, description or tags.
+#[utoipa::path(
+    patch, path = "/organizations/{organization}/projects/{project}/runs/{id}", tag = "runs",
+    operation_id = "updateRun",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    request_body = RunUpdate,
+    responses((status = 200, description = "the run after the change", body = RunView))
+)]
+pub(super) async fn update(
+    State(api): State<Api>,
+    of: OfRun,
+    Body(update): Body<RunUpdate>,
+) -> Result<Json<RunView>> {
+    Ok(Json(api.control.update(of.place(), of.id, update).await?))
+}
+
+/// Delete a run that has ended, with its log and its output files.
+#[utoipa::path(
+    delete, path = "/organizations/{organization}/projects/{project}/runs/{id}", tag = "runs",
+    operation_id = "deleteRun",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    responses(
+        (status = 204, description = "it is gone"),
+        (status = 409, description = "it has not ended", body = ErrorBody),
+    )
+)]
+pub(super) async fn delete(State(api): State<Api>, of: OfRun) -> Result<StatusCode> {
+    api.control.delete(of.place(), of.id).await?;
+    let registry = api.registry.clone();
+    tokio::spawn(async move {
+        if let Err(error) = registry.collect().await {
+            tracing::warn!(error = %crate::chain(&error), "bytes of a deleted run stay until the next delete");
+        }
+    });
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ask for the end of a run. Asking again is fine.
+#[utoipa::path(
+    post, path = "/organizations/{organization}/projects/{project}/runs/{id}/terminate", tag = "runs",
+    operation_id = "terminateRun",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    request_body = RunTerminate,
+    responses((status = 200, description = "the run; it may take a while to end", body = RunView))
+)]
+pub(super) async fn terminate(
+    State(api): State<Api>,
+    of: OfRun,
+    Body(ask): Body<RunTerminate>,
+) -> Result<Json<RunView>> {
+    Ok(Json(api.control.terminate(of.place(), of.id, ask).await?))
+}
+
+/// Why a run is where it is, and what would let it go on.
+#[utoipa::path(
+    get, path = "/organizations/{organization}/projects/{project}/runs/{id}/explain", tag = "runs",
+    operation_id = "explainRun",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    responses((status = 200, description = "the deciding fact", body = Explain))
+)]
+pub(super) async fn explain(State(api): State<Api>, of: OfRun) -> Result<Json<Explain>> {
+    Ok(Json(api.control.explain(of.place(), of.id).await?))
+}

@@ -1,0 +1,72 @@
+//! The server itself: who am I, is it well, what is it, stop it.
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use vessl_core::wire::{ServerView, WhoAmI};
+
+use super::Api;
+use super::error::{Failure, Result};
+
+/// Who the token belongs to and what the server is.
+#[utoipa::path(
+    get, path = "/whoami", tag = "server", operation_id = "whoami",
+    responses((status = 200, description = "you", body = WhoAmI))
+)]
+pub(super) async fn whoami(State(api): State<Api>) -> Json<WhoAmI> {
+    let site = api.control.site();
+    Json(WhoAmI {
+        user: "owner".to_owned(),
+        organization: site.organization.clone(),
+        project: site.project.clone(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: site.instance.clone(),
+    })
+}
+
+/// The server itself.
+#[utoipa::path(
+    get, path = "/server", tag = "server", operation_id = "readServer",
+    responses((status = 200, description = "the server", body = ServerView))
+)]
+pub(super) async fn read(State(api): State<Api>) -> Result<Json<ServerView>> {
+    let about = &api.about;
+    Ok(Json(ServerView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        instance: api.control.site().instance.clone(),
+        url: about.url.clone(),
+        data_dir: about.data_dir.clone(),
+        started_at: about.started_at,
+        unfinished_runs: api.control.unfinished(),
+    }))
+}
+
+/// Stop the server. Runs go on; the next start finds them.
+#[utoipa::path(
+    post, path = "/shutdown", tag = "server", operation_id = "shutdown",
+    responses((status = 202, description = "it stops"))
+)]
+pub(super) async fn shutdown(State(api): State<Api>) -> StatusCode {
+    api.about.stop.cancel();
+    StatusCode::ACCEPTED
+}
+
+/// This document.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "server", operation_id = "openapi",
+    responses((status = 200, description = "the OpenAPI document", content_type = "application/json"))
+)]
+pub(super) async fn document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], super::openapi()).into_response()
+}
+
+/// Says that the server answers; needs no token.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Nothing is at this path.
+pub(super) async fn nowhere() -> Failure {
+    Failure::not_found("there is nothing at this path").hint(Some("the API is below `/v1`".to_owned()))
+}

@@ -1,0 +1,229 @@
+//! The driver of one run: the only one who moves it. A turn takes no input, may be repeated, and never retries inside.
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use vessl_core::plan::{Plan, RunId};
+use vessl_core::queue::Waiting;
+use vessl_core::record::Secrets;
+use vessl_core::run::{Action, Applied, Look, Seen, State, Turn, decide};
+
+use super::story::{self, Story};
+use super::{ControlError, Desk, Inner, Said};
+use crate::engine::{Attempt, Changes, Sight};
+use crate::store::StoreError;
+use crate::store::runs::{Export, StoredRun};
+
+/// Longest pause after a turn that failed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Drives a run until it is settled, deleted, or the server stops.
+pub(super) async fn drive(control: Arc<Inner>, id: RunId, desk: Arc<Desk>) {
+    let driver = Driver { control, id, desk, applied: Applied::default(), changes: None, refused: None };
+    driver.run().await;
+}
+
+struct Driver {
+    control: Arc<Inner>,
+    id: RunId,
+    desk: Arc<Desk>,
+    applied: Applied,
+    changes: Option<(Attempt, Changes)>,
+    /// Why this server cannot start the run, whatever the engine would say.
+    refused: Option<String>,
+}
+
+/// What comes after a turn.
+enum Next {
+    Again,
+    Wait(Option<Timestamp>),
+    Done,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let stopping = self.control.stopping.clone();
+        let mut failures = 0_u32;
+        while !stopping.is_cancelled() {
+            let next = match self.turn().await {
+                Ok(next) => {
+                    failures = 0;
+                    next
+                }
+                Err(error) => {
+                    failures += 1;
+                    Next::Wait(Some(self.after_failure(&error, failures)))
+                }
+            };
+            match next {
+                Next::Again => {}
+                Next::Done => return self.leave(),
+                Next::Wait(until) => {
+                    tokio::select! {
+                        () = self.signal(until) => {}
+                        () = stopping.cancelled() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for whatever may change the next turn.
+    async fn signal(&mut self, until: Option<Timestamp>) {
+        let changes = async {
+            match &mut self.changes {
+                Some((_, changes)) => changes.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.desk.wake.notified() => {}
+            () = changes => {}
+            () = self.control.parts.clock.sleep_until(until) => {}
+        }
+    }
+
+    fn after_failure(&self, error: &ControlError, failures: u32) -> Timestamp {
+        let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
+        tracing::warn!(run = self.id.0, error = %crate::chain(error), "a turn failed; tried again in {pause:?}");
+        let now = self.control.now();
+        let said = Said { why: format!("the last turn failed: {error}"), next: Vec::new(), at: now };
+        self.desk.say(said);
+        now.checked_add(SignedDuration::try_from(pause).unwrap_or_default()).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The run needs no driver any more.
+    fn leave(self) {
+        self.control.seats.release(self.id);
+        self.control.desks().remove(&self.id);
+    }
+
+    async fn turn(&mut self) -> Result<Next, ControlError> {
+        let Some(stored) = self.control.parts.store.run(self.id).await? else { return Ok(Next::Done) };
+        let at = Attempt { run: self.id, attempt: stored.doc.run.attempt };
+        self.watch(at, &stored.doc.run.state);
+        let sight = self.control.parts.engine.look(at, stored.doc.agent_seq).await;
+        let now = self.control.now();
+        let seen = self.seen(&stored, &sight);
+        let turn = decide(&stored.doc.run, &seen, now);
+        self.desk.say(Said { why: turn.why.clone(), next: turn.next.clone(), at: now });
+        match self.save(stored, &sight, &turn, now).await {
+            Ok(()) => {}
+            Err(ControlError::Store(StoreError::Stale(_))) => return Ok(Next::Again),
+            Err(error) => return Err(error),
+        }
+        if turn.run.is_settled() {
+            return Ok(Next::Done);
+        }
+        Ok(self.apply(at, turn).await)
+    }
+
+    /// Watches an attempt before it is looked at, so that no change is missed. What waits in the queue is not watched.
+    fn watch(&mut self, at: Attempt, state: &State) {
+        if matches!(state, State::Queued) {
+            self.changes = None;
+        } else if self.changes.as_ref().is_none_or(|(known, _)| *known != at) {
+            self.changes = Some((at, self.control.parts.engine.watch(at)));
+        }
+    }
+
+    fn seen(&self, stored: &StoredRun, sight: &Sight) -> Seen {
+        let seat = matches!(stored.doc.run.state, State::Queued).then(|| {
+            let asks = Waiting {
+                id: self.id,
+                amounts: stored.doc.resources.clone(),
+                nodes: stored.doc.nodes.clone(),
+            };
+            self.control.seats.seat(asks, &self.desk.wake)
+        });
+        let look = match (&sight.look, &self.refused) {
+            (Look::Nothing, Some(why)) => Look::Refused { why: why.clone() },
+            (look, _) => look.clone(),
+        };
+        Seen { look, seat, applied: self.applied.clone() }
+    }
+
+    async fn save(
+        &self,
+        stored: StoredRun,
+        sight: &Sight,
+        turn: &Turn,
+        now: Timestamp,
+    ) -> Result<(), ControlError> {
+        let mut exports = Vec::new();
+        let verdict = story::is_verdict(&stored.doc.run, &turn.run);
+        let mut story = Story::of(stored);
+        story.heard(&sight.events);
+        if let (true, Look::Exited { record, .. }) = (verdict, &sight.look) {
+            story.ended(record);
+            exports = self.exports(record).await?;
+        }
+        story.decided(turn.run.clone(), &turn.why, now);
+        let Some(save) = story.save(exports) else { return Ok(()) };
+        let seq = save.stored.doc.seq;
+        self.control.parts.store.save_run(save).await?;
+        if turn.run.is_settled() {
+            // The seat is free before anybody hears of the end.
+            self.control.seats.release(self.id);
+        }
+        self.control.publish(self.id, seq);
+        Ok(())
+    }
+
+    async fn exports(&self, record: &vessl_core::record::ExitRecord) -> Result<Vec<Export>, ControlError> {
+        if record.exports.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(story::exports(record, &self.plan().await?))
+    }
+
+    async fn plan(&self) -> Result<Plan, ControlError> {
+        let texts = self.control.parts.store.run_texts(self.id).await?;
+        texts
+            .map(|texts| texts.plan)
+            .ok_or_else(|| ControlError::not_found("run", &self.id.0.to_string(), &[]))
+    }
+
+    /// Applies the actions of a saved turn.
+    async fn apply(&mut self, at: Attempt, turn: Turn) -> Next {
+        if turn.actions.is_empty() {
+            return Next::Wait(turn.wake_at);
+        }
+        for action in &turn.actions {
+            if let Err(error) = self.act(at, action).await {
+                tracing::warn!(run = self.id.0, error = %crate::chain(&error), "an action failed");
+                return if self.refused.is_some() { Next::Again } else { Next::Wait(turn.wake_at) };
+            }
+            self.applied.note(action, self.control.now());
+        }
+        Next::Again
+    }
+
+    async fn act(&mut self, at: Attempt, action: &Action) -> Result<(), ControlError> {
+        let engine = &self.control.parts.engine;
+        match action {
+            Action::Start(place) => {
+                let secrets = self.secrets().await?;
+                let mut plan = self.plan().await?;
+                plan.attempt = at.attempt;
+                plan.place = Some(place.clone());
+                // Watched from before the start, so that not even its first event is missed.
+                self.watch(at, &State::Pending { place: place.clone() });
+                Ok(self.control.parts.engine.start(&plan, &secrets).await?)
+            }
+            Action::Stop(how) => Ok(engine.stop(at, how).await?),
+            Action::Remove => Ok(engine.remove(at).await?),
+        }
+    }
+
+    /// The secret values of the run. One that is gone means that the run can never be started.
+    async fn secrets(&mut self) -> Result<Secrets, ControlError> {
+        match self.control.run_secrets(self.id).await {
+            Err(error @ (ControlError::NotFound { .. } | ControlError::Secret(_))) => {
+                self.refused = Some(error.to_string());
+                Err(error)
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What can go wrong with a request. Each kind has one HTTP status and one way to go on.
+use vessl_core::wire::Problem;
+
+use crate::engine::EngineError;
+use crate::secrets::SecretError;
+use crate::store::StoreError;
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such thing.
+    #[error("{message}")]
+    NotFound {
+        /// For a person.
+        message: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
+    /// The run file has problems.
+    #[error("the run file has {} problem(s)", .0.len())]
+    Invalid(Vec<Problem>),
+    /// The request itself makes no sense.
+    #[error("{0}")]
+    Malformed(String),
+    /// The rules say no.
+    #[error("{message}")]
+    Refused {
+        /// For a person.
+        message: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The machine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A file of a run.
+    #[error("cannot {what}: {source}")]
+    File {
+        /// The step.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl ControlError {
+    /// There is no `what` of this name; `known` are the ones there are.
+    pub fn not_found(what: &str, name: &str, known: &[String]) -> Self {
+        let hint = match known {
+            [] => None,
+            known => Some(format!("there are: {}", known.join(", "))),
+        };
+        Self::NotFound { message: format!("there is no {what} `{name}`"), hint }
+    }
+
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), hint: None }
+    }
+}

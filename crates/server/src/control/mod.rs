@@ -1,0 +1,247 @@
+//! The control loop: takes requests in, gives ids, reads the clock, and runs one driver per unfinished run.
+//!
+//! ```text
+//! submit { spec → plan → one durable insert → wake }
+//! driver [ store.load → engine.look → core::run::decide → store.save (guarded by revision) → engine.apply ]*
+//! ```
+//! Rules live in `vessl_core`. No transaction is open while an engine works. A restart only resumes the drivers.
+mod clock;
+mod driver;
+mod error;
+mod names;
+mod requests;
+mod seats;
+mod secrets;
+mod site;
+mod story;
+mod submit;
+mod views;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vessl_core::plan::{Cluster, RunId};
+use vessl_core::queue::NodeUse;
+use vessl_core::record::Login;
+use vessl_core::wire::{ImageView, Pruned};
+
+use crate::engine::{Attempt, Changes, Engine, EngineError, PullStep};
+use crate::paths::DataDir;
+use crate::secrets::Vault;
+use crate::store::Store;
+
+pub use clock::Clock;
+pub use error::ControlError;
+pub use site::{Site, SiteError};
+
+/// A result of a request.
+pub type Result<T> = std::result::Result<T, ControlError>;
+
+/// Everything the control loop works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Arc<Store>,
+    /// Where runs are placed.
+    pub engine: Engine,
+    /// Key of the secrets.
+    pub vault: Vault,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// What is offered.
+    pub site: Site,
+    /// Where run directories are.
+    pub data: DataDir,
+}
+
+/// Handle of the control loop; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    seats: seats::Seats,
+    names: names::Names,
+    desks: Mutex<HashMap<RunId, Arc<Desk>>>,
+    drivers: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// Where a driver is woken and where it says what it knows.
+#[derive(Debug)]
+struct Desk {
+    wake: Arc<Notify>,
+    /// Last saved event of the run.
+    seq: watch::Sender<u64>,
+    said: Mutex<Option<Said>>,
+}
+
+/// What the last turn said.
+#[derive(Clone, Debug)]
+struct Said {
+    why: String,
+    next: Vec<String>,
+    at: Timestamp,
+}
+
+impl Control {
+    /// Makes the default names and resumes a driver for every unfinished run. Needs a runtime.
+    pub async fn open(parts: Parts) -> Result<Self> {
+        let (organization, project) = (parts.site.organization.clone(), parts.site.project.clone());
+        parts.store.ensure_project(organization, project, parts.clock.now()).await?;
+        let unfinished = parts.store.unfinished().await?;
+        let seats = seats::Seats::new(parts.site.nodes());
+        for stored in &unfinished {
+            if let Some(place) = stored.doc.run.seat() {
+                seats.hold(stored.id(), stored.doc.resources.clone(), place.clone());
+            }
+        }
+        let control = Self(Arc::new(Inner {
+            parts,
+            seats,
+            names: names::Names::default(),
+            desks: Mutex::default(),
+            drivers: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        }));
+        for stored in &unfinished {
+            control.0.start_driver(stored.id(), stored.doc.seq);
+        }
+        Ok(control)
+    }
+
+    /// Lets the drivers end after their current turn, at most `limit` long. Agents live on.
+    pub async fn stop(&self, limit: Duration) {
+        self.0.stopping.cancel();
+        self.0.drivers.close();
+        // A turn that takes longer is cut; it is repeated after the next start.
+        let _ = tokio::time::timeout(limit, self.0.drivers.wait()).await;
+    }
+
+    /// Cancelled when the server begins to stop.
+    pub fn stopping(&self) -> CancellationToken {
+        self.0.stopping.clone()
+    }
+
+    /// What this server offers.
+    pub fn site(&self) -> &Site {
+        &self.0.parts.site
+    }
+
+    /// The database, to read from.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.0.parts.store
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    /// One cluster by name.
+    pub fn cluster(&self, name: &str) -> Result<&Cluster> {
+        let clusters = &self.0.parts.site.clusters;
+        clusters.get(name).ok_or_else(|| {
+            ControlError::not_found("cluster", name, &clusters.keys().cloned().collect::<Vec<_>>())
+        })
+    }
+
+    /// Nodes with the runs that hold seats on them.
+    pub fn usage(&self) -> Vec<NodeUse> {
+        self.0.seats.usage()
+    }
+
+    /// The number of the run's last event, and its changes; `None` once no driver works for the run.
+    pub fn follow(&self, run: RunId) -> Option<watch::Receiver<u64>> {
+        self.0.desks().get(&run).map(|desk| desk.seq.subscribe())
+    }
+
+    /// How many runs a driver works for.
+    pub fn unfinished(&self) -> u64 {
+        self.0.desks().len() as u64
+    }
+
+    /// Directory of an attempt's log.
+    pub fn log_dir(&self, run: RunId, attempt: u32) -> std::path::PathBuf {
+        self.0.parts.data.attempt(run, attempt).join("log")
+    }
+
+    /// Tells when an attempt's log grows.
+    pub fn follow_log(&self, run: RunId, attempt: u32) -> Changes {
+        self.0.parts.engine.watch_log(Attempt { run, attempt })
+    }
+
+    /// Images that are here.
+    pub async fn images(&self) -> Result<Vec<ImageView>> {
+        Ok(self.0.parts.engine.images().await?)
+    }
+
+    /// Removes images that no run uses.
+    pub async fn prune_images(&self) -> Result<Pruned> {
+        Ok(self.0.parts.engine.prune().await?)
+    }
+
+    /// Pulls an image, with a stored registry credential if one is named.
+    pub async fn pull_image(
+        &self,
+        organization: &str,
+        reference: String,
+        credential: Option<String>,
+    ) -> Result<mpsc::Receiver<std::result::Result<PullStep, EngineError>>> {
+        let login: Option<Login> = match credential {
+            Some(name) => Some(self.0.login(organization, &name, "registry").await?),
+            None => None,
+        };
+        Ok(self.0.parts.engine.pull(reference, login).await?)
+    }
+}
+
+impl Inner {
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    fn desks(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Desk>>> {
+        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the one driver of a run.
+    fn start_driver(self: &Arc<Self>, id: RunId, seq: u64) {
+        let desk =
+            Arc::new(Desk { wake: Arc::default(), seq: watch::Sender::new(seq), said: Mutex::default() });
+        if self.desks().insert(id, Arc::clone(&desk)).is_some() {
+            tracing::error!(run = id.0, "a second driver was asked for");
+        }
+        self.drivers.spawn(driver::drive(Arc::clone(self), id, desk));
+    }
+
+    /// Wakes the driver of a run, if it has one.
+    fn wake(&self, id: RunId) {
+        if let Some(desk) = self.desks().get(&id) {
+            desk.wake.notify_one();
+        }
+    }
+
+    /// Says to those who follow a run that it has events up to `seq`.
+    fn publish(&self, id: RunId, seq: u64) {
+        if let Some(desk) = self.desks().get(&id) {
+            desk.seq.send_if_modified(|known| std::mem::replace(known, (*known).max(seq)) < seq);
+        }
+    }
+}
+
+impl Desk {
+    fn said(&self) -> Option<Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn say(&self, said: Said) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+    }
+}

@@ -1,0 +1,170 @@
+//! What people ask of runs that exist: terminate, change, delete. The rules answer; this only carries it out.
+use vessl_core::plan::RunId;
+use vessl_core::run::{Answer, Ask, request};
+use vessl_core::wire::{NameView, RunTerminate, RunUpdate, RunView};
+
+use super::story::Story;
+use super::{Control, ControlError, Inner, Result};
+use crate::store::StoreError;
+use crate::store::names::check_name;
+use crate::store::runs::{Save, StoredRun};
+
+/// How often a save that somebody was faster with is tried again; each time somebody else got on.
+const TRIES: u32 = 50;
+const LONGEST_NAME: usize = 253;
+const LONGEST_TEXT: usize = 64 << 10;
+const MOST_TAGS: usize = 100;
+
+impl Control {
+    /// Asks for the end of a run. Asking twice is fine.
+    pub async fn terminate(&self, place: [&str; 2], id: RunId, ask: RunTerminate) -> Result<RunView> {
+        let grace_s = Some(ask.grace_s.unwrap_or(self.0.parts.site.grace_s));
+        let ask = Ask::Terminate { grace_s, export: !ask.no_export };
+        let stored = self
+            .0
+            .change(place, id, |stored| {
+                let now = self.now();
+                match request(&stored.doc.run, ask, now) {
+                    Answer::AlreadySo(_) => Ok(None),
+                    Answer::Denied(why) => Err(ControlError::refused(why)),
+                    Answer::Accepted(run) => {
+                        let mut story = Story::of(stored.clone());
+                        story.decided(*run, "a person asked for the end of the run", now);
+                        Ok(story.save(Vec::new()))
+                    }
+                }
+            })
+            .await?;
+        self.0.wake(id);
+        Ok(self.0.view(stored))
+    }
+
+    /// Changes name, description or tags.
+    pub async fn update(&self, place: [&str; 2], id: RunId, update: RunUpdate) -> Result<RunView> {
+        check_update(&update)?;
+        let stored = self
+            .0
+            .change(place, id, |stored| {
+                let mut changed = stored.clone();
+                let update = update.clone();
+                changed.name = update.name.unwrap_or(changed.name);
+                changed.description = update.description.or(changed.description);
+                changed.doc.tags = update.tags.unwrap_or(changed.doc.tags);
+                let unfinished = !changed.doc.run.is_settled();
+                let save = Save { stored: changed, unfinished, events: Vec::new(), exports: Vec::new() };
+                Ok((save.stored != *stored).then_some(save))
+            })
+            .await?;
+        Ok(self.0.view(stored))
+    }
+
+    /// Deletes a run that has ended: its rows, its secrets, its directory with the log.
+    pub async fn delete(&self, place: [&str; 2], id: RunId) -> Result<()> {
+        for _ in 0..TRIES {
+            let stored = self.0.stored(place, id).await?;
+            match request(&stored.doc.run, Ask::Delete, self.now()) {
+                Answer::AlreadySo(_) => return Ok(()),
+                Answer::Denied(why) => return Err(ControlError::refused(why)),
+                Answer::Accepted(_) => {}
+            }
+            // The directory goes first: a crash in between leaves a run that can be deleted again, and never a
+            // directory that nobody knows.
+            self.0.remove_dir(id).await?;
+            match self.0.parts.store.delete_run(id, stored.revision).await {
+                Err(StoreError::Stale(_)) => {}
+                done => return Ok(done?),
+            }
+        }
+        Err(ControlError::Store(StoreError::Stale(id)))
+    }
+
+    /// Makes an organization.
+    pub async fn create_organization(&self, name: &str) -> Result<NameView> {
+        check_name("organization", name).map_err(ControlError::Malformed)?;
+        let created_at = self.now();
+        if self.0.parts.store.add_organization(name.to_owned(), created_at).await? {
+            return Ok(NameView { name: name.to_owned(), created_at });
+        }
+        Err(ControlError::refused(format!("the organization `{name}` is already there")))
+    }
+
+    /// Makes a project of an organization.
+    pub async fn create_project(&self, organization: &str, name: &str) -> Result<NameView> {
+        check_name("project", name).map_err(ControlError::Malformed)?;
+        self.0.known_organization(organization).await?;
+        let created_at = self.now();
+        if self.0.parts.store.add_project(organization.to_owned(), name.to_owned(), created_at).await? {
+            return Ok(NameView { name: name.to_owned(), created_at });
+        }
+        Err(ControlError::refused(format!("the project `{organization}/{name}` is already there")))
+    }
+
+    /// All organizations.
+    pub async fn organizations(&self) -> Result<Vec<NameView>> {
+        Ok(self.0.parts.store.organizations().await?)
+    }
+
+    /// All projects of an organization.
+    pub async fn projects(&self, organization: &str) -> Result<Vec<NameView>> {
+        self.0.known_organization(organization).await?;
+        Ok(self.0.parts.store.projects(organization.to_owned()).await?)
+    }
+}
+
+impl Inner {
+    /// Loads, changes and saves until nobody was faster. Answers the run as it is then.
+    async fn change(
+        &self,
+        place: [&str; 2],
+        id: RunId,
+        change: impl Fn(&StoredRun) -> Result<Option<Save>>,
+    ) -> Result<StoredRun> {
+        for _ in 0..TRIES {
+            let stored = self.stored(place, id).await?;
+            let Some(save) = change(&stored)? else { return Ok(stored) };
+            let mut after = save.stored.clone();
+            match self.parts.store.save_run(save).await {
+                Ok(revision) => {
+                    after.revision = revision;
+                    self.publish(id, after.doc.seq);
+                    return Ok(after);
+                }
+                Err(StoreError::Stale(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ControlError::Store(StoreError::Stale(id)))
+    }
+
+    async fn remove_dir(&self, id: RunId) -> Result<()> {
+        let dir = self.parts.data.run(id);
+        let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err((dir, error)),
+            _ => Ok(()),
+        });
+        match removed.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err((dir, source))) => {
+                Err(ControlError::File { what: format!("remove `{}`", dir.display()), source })
+            }
+            Err(_) => Err(ControlError::Stopping),
+        }
+    }
+}
+
+fn check_update(update: &RunUpdate) -> Result<()> {
+    let malformed = |words: &str| Err(ControlError::Malformed(words.to_owned()));
+    if let Some(name) = &update.name
+        && (name.is_empty() || name.chars().count() > LONGEST_NAME)
+    {
+        return malformed("a name must have 1 to 253 characters");
+    }
+    if update.description.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT) {
+        return malformed("a description may have at most 64 KiB");
+    }
+    let too_long = |tag: &String| tag.is_empty() || tag.chars().count() > LONGEST_NAME;
+    if update.tags.as_ref().is_some_and(|tags| tags.len() > MOST_TAGS || tags.iter().any(too_long)) {
+        return malformed("there may be at most 100 tags of 1 to 253 characters");
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! The one seat table: which run holds what of which node, who waits, and what the queue's rule says of those.
+//!
+//! A seat is taken in the same moment in which the rule gives it, so nothing is given twice, and it is free again only
+//! when the run is settled. The rule itself is `vessl_core::queue`.
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use vessl_core::plan::{Amounts, Node, RunId};
+use vessl_core::queue::{Holder, NodeUse, Waiting, admit};
+use vessl_core::run::{Place, Seat, Wait};
+
+/// Runs at the head of the queue that the rule looks at in one pass; those behind wait for them in any case.
+const WINDOW: usize = 64;
+
+/// The table; one per server.
+#[derive(Debug)]
+pub struct Seats(Mutex<Table>);
+
+#[derive(Debug)]
+struct Table {
+    nodes: Vec<Node>,
+    held: BTreeMap<RunId, (Amounts, Place)>,
+    waiting: BTreeMap<RunId, Waiter>,
+    said: HashMap<RunId, Seat>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    asks: Waiting,
+    wake: Arc<Notify>,
+}
+
+impl Seats {
+    /// A table in which nothing is held.
+    pub fn new(nodes: Vec<Node>) -> Self {
+        Self(Mutex::new(Table {
+            nodes,
+            held: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            said: HashMap::new(),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a seat that was given before the server started.
+    pub fn hold(&self, run: RunId, amounts: Amounts, place: Place) {
+        self.lock().held.insert(run, (amounts, place));
+    }
+
+    /// What the queue says of a run that waits; it is put into the queue if it is not there. `wake` is told when the
+    /// answer is no longer to wait.
+    pub fn seat(&self, asks: Waiting, wake: &Arc<Notify>) -> Seat {
+        let id = asks.id;
+        let mut table = self.lock();
+        if !table.waiting.contains_key(&id) && !table.said.contains_key(&id) {
+            table.waiting.insert(id, Waiter { asks, wake: Arc::clone(wake) });
+            // Behind a full window nothing changes for anybody.
+            if table.waiting.keys().nth(WINDOW - 1).is_none_or(|&last| id <= last) {
+                table.admit();
+            }
+        }
+        table.answer(id)
+    }
+
+    /// What the queue says of a run now, if it is in the queue.
+    pub fn peek(&self, run: RunId) -> Option<Seat> {
+        let table = self.lock();
+        (table.waiting.contains_key(&run) || table.said.contains_key(&run)).then(|| table.answer(run))
+    }
+
+    /// Frees what a run holds and takes it out of the queue.
+    pub fn release(&self, run: RunId) {
+        let mut table = self.lock();
+        let held = table.held.remove(&run).is_some();
+        let waited = table.waiting.remove(&run).is_some();
+        table.said.remove(&run);
+        if held || waited {
+            table.admit();
+        }
+    }
+
+    /// Nodes with who holds what.
+    pub fn usage(&self) -> Vec<NodeUse> {
+        self.lock().usage()
+    }
+}
+
+impl Table {
+    fn usage(&self) -> Vec<NodeUse> {
+        let mut uses: Vec<NodeUse> =
+            self.nodes.iter().map(|node| NodeUse { node: node.clone(), holders: Vec::new() }).collect();
+        for (&id, (amounts, place)) in &self.held {
+            // A node that was renamed while a run was on it is still the same machine.
+            let at = uses.iter().position(|one| one.node.name == place.node).unwrap_or(0);
+            if let Some(one) = uses.get_mut(at) {
+                let holder = Holder { id, amounts: amounts.clone(), gpus: place.gpus.clone() };
+                one.holders.push(holder);
+            }
+        }
+        uses
+    }
+
+    /// Asks the rule about the head of the queue and takes the seats it gives.
+    fn admit(&mut self) {
+        let head: Vec<Waiting> =
+            self.waiting.values().take(WINDOW).map(|waiter| waiter.asks.clone()).collect();
+        if head.is_empty() {
+            return;
+        }
+        for (id, seat) in admit(&head, &self.usage()) {
+            if !matches!(seat, Seat::Waits(_)) {
+                self.leave_queue(id, &seat);
+            }
+            self.said.insert(id, seat);
+        }
+    }
+
+    fn leave_queue(&mut self, id: RunId, seat: &Seat) {
+        let Some(waiter) = self.waiting.remove(&id) else { return };
+        if let Seat::Free(place) = seat {
+            self.held.insert(id, (waiter.asks.amounts, place.clone()));
+        }
+        waiter.wake.notify_one();
+    }
+
+    fn answer(&self, id: RunId) -> Seat {
+        if let Some(said) = self.said.get(&id) {
+            return said.clone();
+        }
+        let before = self.place_in_queue(id);
+        Seat::Waits(Wait {
+            why: format!("waits for its turn: {before} runs were submitted before it"),
+            next: vec!["the runs before it are placed or end".to_owned()],
+        })
+    }
+
+    fn place_in_queue(&self, id: RunId) -> usize {
+        match self.waiting.last_key_value() {
+            Some((&last, _)) if last == id => self.waiting.len() - 1,
+            _ => self.waiting.range(..id).count(),
+        }
+    }
+}

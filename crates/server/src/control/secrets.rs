@@ -1,0 +1,130 @@
+//! Stored secrets and credentials: written sealed, listed by name, opened only for an agent.
+use vessl_core::plan::RunId;
+use vessl_core::record::{Login, Secrets};
+use vessl_core::wire::{SecretCreate, SecretView};
+
+use super::{Control, ControlError, Inner, Result};
+use crate::store::names::check_name;
+use crate::store::sealed::{Class, NewSealed};
+
+/// Longest value in bytes.
+const LONGEST: usize = 256 << 10;
+
+impl Control {
+    /// Stores a secret or credential under its name; an existing one is replaced.
+    pub async fn put_secret(
+        &self,
+        organization: &str,
+        class: Class,
+        new: SecretCreate,
+    ) -> Result<SecretView> {
+        self.0.known_organization(organization).await?;
+        check_name(class.word(), &new.name).map_err(ControlError::Malformed)?;
+        check_kind(class, &new)?;
+        if new.value.is_empty() || new.value.len() > LONGEST {
+            let words = format!("the value of `{}` must have 1 to {LONGEST} bytes", new.name);
+            return Err(ControlError::Malformed(words));
+        }
+        let view = SecretView {
+            name: new.name,
+            kind: new.kind,
+            username: new.username.filter(|_| class == Class::Credential),
+            created_at: self.now(),
+        };
+        let bound = bound(organization, class, &view.name);
+        let sealed = self.0.parts.vault.seal(&bound, new.value.as_bytes())?;
+        let row = NewSealed { organization: organization.to_owned(), class, view: view.clone(), sealed };
+        self.0.parts.store.put_sealed(row).await?;
+        Ok(view)
+    }
+
+    /// Names of the secrets or credentials.
+    pub async fn secret_names(&self, organization: &str, class: Class) -> Result<Vec<SecretView>> {
+        self.0.known_organization(organization).await?;
+        Ok(self.0.parts.store.sealed_names(organization.to_owned(), class).await?)
+    }
+
+    /// Forgets a secret or credential.
+    pub async fn delete_secret(&self, organization: &str, class: Class, name: &str) -> Result<()> {
+        self.0.known_organization(organization).await?;
+        if self.0.parts.store.delete_sealed(organization.to_owned(), class, name.to_owned()).await? {
+            return Ok(());
+        }
+        let known = self.0.parts.store.sealed_names(organization.to_owned(), class).await?;
+        let known: Vec<String> = known.into_iter().map(|view| view.name).collect();
+        Err(ControlError::not_found(class.word(), name, &known))
+    }
+}
+
+impl Inner {
+    /// Opens everything that a run's agent needs.
+    pub(super) async fn run_secrets(&self, id: RunId) -> Result<Secrets> {
+        let (store, vault) = (&self.parts.store, &self.parts.vault);
+        let missing = || ControlError::not_found("run", &id.0.to_string(), &[]);
+        let stored = store.run(id).await?.ok_or_else(missing)?;
+        let keys = store.run_texts(id).await?.ok_or_else(missing)?.keys;
+        let mut secrets = Secrets::default();
+        for (key, sealed) in store.run_secrets(id).await? {
+            let value = vault.unseal(&bound_to_run(id, &key), &sealed)?;
+            secrets.env.insert(key, value.to_string());
+        }
+        for (key, name) in keys.stored {
+            let login = self.open(&stored.organization, Class::Secret, &name).await?;
+            secrets.env.insert(key, login.password);
+        }
+        for name in keys.registry {
+            let login = self.login(&stored.organization, &name, "registry").await?;
+            secrets.registry.insert(name, login);
+        }
+        for name in keys.git {
+            let login = self.login(&stored.organization, &name, "git").await?;
+            secrets.git.insert(name, login);
+        }
+        Ok(secrets)
+    }
+
+    /// The login of a stored credential of this kind.
+    pub(super) async fn login(&self, organization: &str, name: &str, kind: &str) -> Result<Login> {
+        let found =
+            self.parts.store.sealed(organization.to_owned(), Class::Credential, name.to_owned()).await?;
+        match found {
+            Some(row) if row.kind != kind => Err(ControlError::refused(format!(
+                "the credential `{name}` is of the kind `{}`, here one of the kind `{kind}` is needed",
+                row.kind
+            ))),
+            _ => self.open(organization, Class::Credential, name).await,
+        }
+    }
+
+    async fn open(&self, organization: &str, class: Class, name: &str) -> Result<Login> {
+        let found = self.parts.store.sealed(organization.to_owned(), class, name.to_owned()).await?;
+        let row = found.ok_or_else(|| ControlError::not_found(class.word(), name, &[]))?;
+        let value = self.parts.vault.unseal(&bound(organization, class, name), &row.sealed)?;
+        Ok(Login { username: row.username.unwrap_or_default(), password: value.to_string() })
+    }
+}
+
+fn check_kind(class: Class, new: &SecretCreate) -> Result<()> {
+    let fits = match class {
+        Class::Secret => new.kind == "secret",
+        Class::Credential => matches!(new.kind.as_str(), "registry" | "git"),
+    };
+    if fits {
+        return Ok(());
+    }
+    let known = match class {
+        Class::Secret => "`secret`",
+        Class::Credential => "`registry` or `git`",
+    };
+    Err(ControlError::Malformed(format!("the kind of a {} is {known}, not `{}`", class.word(), new.kind)))
+}
+
+/// What a stored value is sealed for.
+fn bound(organization: &str, class: Class, name: &str) -> String {
+    format!("{organization}/{}/{name}", class.word())
+}
+
+/// What a literal secret of a run is sealed for.
+pub(super) fn bound_to_run(id: RunId, key: &str) -> String {
+    format!("run/{}/{key}", id.0)
+}

@@ -1,0 +1,190 @@
+//! What this server offers: its names, its one cluster with node and presets, its limits. Made once at the start.
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use vessl_core::plan::{Amounts, Cluster, Node, Preset};
+use vessl_core::units::{Cpu, Memory, Span};
+
+use crate::config::{Config, PresetConfig};
+
+/// Everything about the site that does not change while the server runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Random id of the installation.
+    pub instance: String,
+    /// Default organization.
+    pub organization: String,
+    /// Default project.
+    pub project: String,
+    /// Name of the local cluster, which is the default one.
+    pub cluster: String,
+    /// Clusters by name.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// Seconds between SIGTERM and the kill when a terminate names none.
+    pub grace_s: u64,
+}
+
+/// A value of the configuration that has no meaning.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration's `{key}` is wrong: {why}")]
+pub struct SiteError {
+    key: String,
+    why: String,
+}
+
+impl Site {
+    /// The site of `config` on a machine that has `node`.
+    pub fn new(config: &Config, instance: String, mut node: Node) -> Result<Self, SiteError> {
+        let reserve: Cpu = parse("reserve_cpu", &config.reserve_cpu)?;
+        let reserve_memory: Memory = parse("reserve_memory", &config.reserve_memory)?;
+        let grace: Span = parse("grace", &config.grace)?;
+        node.cpu_milli = node.cpu_milli.saturating_sub(reserve.0);
+        node.memory = node.memory.saturating_sub(reserve_memory.0);
+        if !config.node.is_empty() {
+            node.name.clone_from(&config.node);
+        }
+        let presets = match config.presets.as_slice() {
+            [] => presets_of(&node),
+            written => written.iter().map(preset).collect::<Result<_, _>>()?,
+        };
+        let default_preset = default_preset(config, &presets)?;
+        let cluster = Cluster {
+            nodes: vec![node],
+            presets,
+            default_preset,
+            allow_host_image: config.allow_host_image,
+            local: true,
+            hostpath_roots: config.hostpath_roots.clone(),
+        };
+        Ok(Self {
+            instance,
+            organization: config.organization.clone(),
+            project: config.project.clone(),
+            cluster: config.cluster.clone(),
+            clusters: BTreeMap::from([(config.cluster.clone(), cluster)]),
+            grace_s: grace.0.div_ceil(1000),
+        })
+    }
+
+    /// Nodes of every cluster.
+    pub fn nodes(&self) -> Vec<Node> {
+        self.clusters.values().flat_map(|cluster| cluster.nodes.clone()).collect()
+    }
+}
+
+fn preset(written: &PresetConfig) -> Result<Preset, SiteError> {
+    let key = format!("preset {}", written.name);
+    if written.name.is_empty() {
+        return Err(SiteError { key: "presets".to_owned(), why: "a preset has no name".to_owned() });
+    }
+    let cpu: Cpu = parse(&key, &written.cpu)?;
+    let memory: Memory = parse(&key, &written.memory)?;
+    Ok(Preset {
+        name: written.name.clone(),
+        amounts: Amounts {
+            cpu_milli: cpu.0,
+            memory: memory.0,
+            gpus: written.gpus,
+            gpu_type: written.gpu_type.clone(),
+        },
+    })
+}
+
+fn default_preset(config: &Config, presets: &[Preset]) -> Result<Option<String>, SiteError> {
+    if config.default_preset.is_empty() {
+        return Ok(presets.first().map(|preset| preset.name.clone()));
+    }
+    if presets.iter().any(|preset| preset.name == config.default_preset) {
+        return Ok(Some(config.default_preset.clone()));
+    }
+    let names: Vec<&str> = presets.iter().map(|preset| preset.name.as_str()).collect();
+    let why = format!("there is no preset `{}`; there are {}", config.default_preset, names.join(", "));
+    Err(SiteError { key: "default_preset".to_owned(), why })
+}
+
+/// Presets for a machine whose administrator wrote none: a quarter, all of it, and its GPUs by powers of two, each with
+/// its share of cores and memory.
+fn presets_of(node: &Node) -> Vec<Preset> {
+    let share = |part: u64, of: u64, gpus: u32| Amounts {
+        cpu_milli: share_of(node.cpu_milli, part, of),
+        memory: share_of(node.memory, part, of) / MEGABYTE * MEGABYTE,
+        gpus,
+        gpu_type: None,
+    };
+    let cores = node.cpu_milli / 1000;
+    let small = if cores < 2 { share(1, 1, 0) } else { share((cores / 4).max(1) * 1000, node.cpu_milli, 0) };
+    let mut presets = vec![("cpu-small".to_owned(), small), ("cpu-large".to_owned(), share(1, 1, 0))];
+    let all = u32::try_from(node.gpus.len()).unwrap_or(u32::MAX);
+    let mut gpus: Vec<u32> = (0..31).map(|power| 1 << power).take_while(|&n| n < all).collect();
+    gpus.extend((all > 0).then_some(all));
+    presets.extend(gpus.iter().map(|&n| (format!("gpu-{n}"), share(u64::from(n), u64::from(all), n))));
+    presets.into_iter().map(|(name, amounts)| Preset { name, amounts }).collect()
+}
+
+const MEGABYTE: u64 = 1_000_000;
+
+fn share_of(all: u64, part: u64, of: u64) -> u64 {
+    u64::try_from(u128::from(all) * u128::from(part) / u128::from(of.max(1))).unwrap_or(all)
+}
+
+fn parse<T: FromStr>(key: &str, text: &str) -> Result<T, SiteError>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| SiteError { key: key.to_owned(), why: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vessl_core::plan::Gpu;
+
+    fn check(cores: u64, gpus: u32, expected: &[(&str, u64, u64, u32)]) {
+        let node = Node {
+            name: "n".to_owned(),
+            cpu_milli: cores * 1000,
+            memory: 16_512_000_000,
+            gpus: (0..gpus).map(|index| Gpu { index, ..Gpu::default() }).collect(),
+        };
+        let site = Site::new(&Config::default(), "0".repeat(8), node).unwrap();
+        let cluster = &site.clusters["local"];
+        assert_eq!(cluster.default_preset.as_deref(), Some("cpu-small"));
+        let made: Vec<_> = cluster
+            .presets
+            .iter()
+            .map(|preset| {
+                let amounts = &preset.amounts;
+                (preset.name.as_str(), amounts.cpu_milli, amounts.memory / 1_000_000_000, amounts.gpus)
+            })
+            .collect();
+        assert_eq!(made, expected);
+    }
+
+    #[test]
+    fn presets_follow_the_machine() {
+        check(1, 0, &[("cpu-small", 1000, 16, 0), ("cpu-large", 1000, 16, 0)]);
+        check(2, 0, &[("cpu-small", 1000, 8, 0), ("cpu-large", 2000, 16, 0)]);
+        check(16, 1, &[("cpu-small", 4000, 4, 0), ("cpu-large", 16000, 16, 0), ("gpu-1", 16000, 16, 1)]);
+        let six =
+            [("gpu-1", 2000, 2, 1), ("gpu-2", 4000, 5, 2), ("gpu-4", 8000, 10, 4), ("gpu-6", 12000, 16, 6)];
+        let mut expected = vec![("cpu-small", 3000, 4, 0), ("cpu-large", 12000, 16, 0)];
+        expected.extend(six);
+        check(12, 6, &expected);
+    }
+
+    #[test]
+    fn wrong_values_name_their_key() {
+        let check = |change: fn(&mut Config), expected: &str| {
+            let mut config = Config::default();
+            change(&mut config);
+            let said = Site::new(&config, String::new(), Node::default()).unwrap_err().to_string();
+            assert!(said.starts_with(expected), "{said}");
+        };
+        check(|c| c.grace = "soon".to_owned(), "the configuration's `grace` is wrong: ");
+        check(|c| c.reserve_memory = "1X".to_owned(), "the configuration's `reserve_memory` is wrong: ");
+        check(
+            |c| c.default_preset = "x".to_owned(),
+            "the configuration's `default_preset` is wrong: there is no preset `x`; there are cpu-small, cpu-large",
+        );
+    }
+}

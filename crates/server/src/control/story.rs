@@ -1,0 +1,146 @@
+//! What a decision adds to a run's record: its new state, the changes of status, the events, the named results.
+//!
+//! Pure: it only puts together what was stored, what was seen and what was decided.
+use jiff::Timestamp;
+use vessl_core::plan::{ExportTarget, Plan};
+use vessl_core::record::{Event, EventKind, ExitRecord, Transfer};
+use vessl_core::run::{Run, State, Status};
+use vessl_core::wire::StatusChange;
+
+use crate::store::runs::{Export, Save, StoredEvent, StoredRun};
+
+/// A record that is being continued.
+#[derive(Debug)]
+pub(super) struct Story {
+    stored: StoredRun,
+    events: Vec<StoredEvent>,
+    changed: bool,
+}
+
+impl Story {
+    pub(super) fn of(stored: StoredRun) -> Self {
+        Self { stored, events: Vec::new(), changed: false }
+    }
+
+    /// Takes over what the agent said, in order.
+    pub(super) fn heard(&mut self, events: &[Event]) {
+        for event in events {
+            if event.seq <= self.stored.doc.agent_seq {
+                continue;
+            }
+            self.hear(event);
+            self.stored.doc.agent_seq = event.seq;
+            self.changed = true;
+        }
+    }
+
+    fn hear(&mut self, event: &Event) {
+        let at = event.at;
+        match &event.what {
+            EventKind::Started { .. } => {}
+            EventKind::Phase { phase } => {
+                // A phase that begins a status is told by that.
+                if !self.status(phase.status(), at, phase.words()) {
+                    self.event("phase", at, phase.words().to_owned());
+                }
+            }
+            EventKind::Image { reference, bytes, millis, .. } => {
+                let how = if *bytes == 0 { "was here".to_owned() } else { fetched(*bytes, *millis) };
+                self.event("image", at, format!("image `{reference}` {how}"));
+            }
+            EventKind::Imported(transfer) => {
+                self.event("imported", at, moved("imported", transfer));
+                self.stored.doc.imports.push(transfer.clone());
+            }
+            EventKind::Exported(transfer) => {
+                self.event("exported", at, moved("exported", transfer));
+                self.stored.doc.exports.push(transfer.clone());
+            }
+            EventKind::Item { n, of } => self.event("item", at, format!("item {n} of {of} starts")),
+        }
+    }
+
+    /// Takes over what the exit record says of imports and exports: it is the last word.
+    pub(super) fn ended(&mut self, record: &ExitRecord) {
+        self.stored.doc.imports.clone_from(&record.imports);
+        self.stored.doc.exports.clone_from(&record.exports);
+    }
+
+    /// Takes over a decision.
+    pub(super) fn decided(&mut self, run: Run, why: &str, now: Timestamp) {
+        if run == self.stored.doc.run && !self.changed {
+            return;
+        }
+        self.changed = true;
+        let (status, at) = (run.status(), run.ended_at().unwrap_or(now));
+        self.stored.doc.run = run;
+        why.clone_into(&mut self.stored.doc.why);
+        self.stored.doc.decided_at = now;
+        self.status(status, at, why);
+    }
+
+    /// Notes a status that comes after the last one; what the agent said late never turns a status back.
+    fn status(&mut self, status: Status, at: Timestamp, why: &str) -> bool {
+        if status <= self.stored.status() || self.stored.status().is_final() {
+            return false;
+        }
+        let reason = why.to_owned();
+        self.stored.doc.history.push(StatusChange { status, at, reason });
+        self.push("status", at, Some(status), why.to_owned());
+        true
+    }
+
+    fn event(&mut self, kind: &str, at: Timestamp, message: String) {
+        self.push(kind, at, None, message);
+    }
+
+    fn push(&mut self, kind: &str, at: Timestamp, status: Option<Status>, message: String) {
+        self.stored.doc.seq += 1;
+        let seq = self.stored.doc.seq;
+        self.events.push(StoredEvent { seq, at, kind: kind.to_owned(), status, message });
+    }
+
+    /// What has to be saved, if anything changed.
+    pub(super) fn save(self, exports: Vec<Export>) -> Option<Save> {
+        let unfinished = !self.stored.doc.run.is_settled();
+        self.changed.then_some(Save { stored: self.stored, unfinished, events: self.events, exports })
+    }
+}
+
+/// Whether a decision ends a run that had not ended.
+pub(super) fn is_verdict(before: &Run, after: &Run) -> bool {
+    let ended = |run: &Run| matches!(run.state, State::Ended { .. });
+    !ended(before) && ended(after)
+}
+
+/// The trees that an exit record names, with what the plan says they are.
+pub(super) fn exports(record: &ExitRecord, plan: &Plan) -> Vec<Export> {
+    let export = |transfer: &Transfer| {
+        let manifest = transfer.version.clone().filter(|_| transfer.error.is_none())?;
+        let planned = plan.exports.iter().find(|export| export.path == transfer.path)?;
+        let artifact = match &planned.target {
+            ExportTarget::Output => None,
+            ExportTarget::Artifact { organization, project, name } => {
+                Some([organization.clone(), project.clone(), name.clone()])
+            }
+        };
+        let (path, bytes, files) = (transfer.path.clone(), transfer.bytes, transfer.files);
+        Some(Export { path, manifest, bytes, files, artifact })
+    };
+    record.exports.iter().filter_map(export).collect()
+}
+
+fn moved(verb: &str, transfer: &Transfer) -> String {
+    let (path, label) = (&transfer.path, &transfer.label);
+    match (&transfer.error, &transfer.version) {
+        (Some(error), _) => format!("`{label}` at {path} was not {verb}: {error}"),
+        (None, None) => format!("nothing to be {verb} at {path}"),
+        (None, Some(_)) => {
+            format!("{verb} `{label}` at {path}: {} files, {} bytes", transfer.files, transfer.bytes)
+        }
+    }
+}
+
+fn fetched(bytes: u64, millis: u64) -> String {
+    format!("was fetched: {bytes} bytes in {millis} ms")
+}

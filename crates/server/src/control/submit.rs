@@ -1,0 +1,181 @@
+//! Taking a run in: text → spec → plan → one durable insert → a driver.
+use jiff::Timestamp;
+use vessl_core::plan::{ImagePlan, Needs, Plan, Planned, RunId, Stamp, plan};
+use vessl_core::run::{Run, Status};
+use vessl_core::spec::{self, ReadOptions, Spec};
+use vessl_core::wire::{Problem, RunCreate, RunView, StatusChange};
+
+use super::secrets::bound_to_run;
+use super::{Control, ControlError, Result};
+use crate::store::runs::{Doc, Inserted, Keys, NewRun, StoredRun, Texts};
+
+/// Largest run file in bytes.
+const LARGEST_FILE: usize = 1 << 20;
+/// From this size on a run file is read on a thread of its own.
+const LARGE_FILE: usize = 64 << 10;
+const LONGEST_KEY: usize = 200;
+
+/// A run that is stored.
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    /// The run, with the warnings of its file.
+    pub view: RunView,
+    /// False if the same submit was stored before.
+    pub created: bool,
+}
+
+impl Control {
+    /// Takes a run in. When this is `Ok`, the run is on disk.
+    pub async fn submit(&self, place: [&str; 2], create: RunCreate) -> Result<Submitted> {
+        if self.0.stopping.is_cancelled() {
+            return Err(ControlError::Stopping);
+        }
+        let [organization, project] = place;
+        self.0.known_project(organization, project).await?;
+        let key = self.key(&create)?;
+        if let Some((key, digest)) = &key {
+            let known = [organization.to_owned(), project.to_owned()];
+            if let Some((earlier, found)) = self.0.parts.store.run_by_key(known, key.clone()).await? {
+                return if found == *digest { self.repeat(place, earlier).await } else { taken(earlier) };
+            }
+        }
+        let read = read_spec(&create).await?;
+        let catalogue = self.0.catalogue(organization, project, &read.spec).await?;
+        let id = self.0.parts.store.next_id();
+        let inject: Vec<(String, String)> =
+            create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
+        let stamp = Stamp { run: id, attempt: 1, instance: &self.0.parts.site.instance, inject: &inject };
+        let planned = plan(&read.spec, &catalogue, &stamp).map_err(ControlError::Invalid)?;
+        let warnings = [read.warnings.clone(), planned.notes.clone()].concat();
+        let new = self.new_run(&read, planned, key)?;
+        let stored = new.stored.clone();
+        match self.0.parts.store.insert_run(new).await? {
+            Inserted::New => {}
+            Inserted::Repeat(earlier) => return self.repeat(place, earlier).await,
+            Inserted::KeyTaken(earlier) => return taken(earlier),
+        }
+        self.0.start_driver(id, stored.doc.seq);
+        let view = RunView { warnings, ..self.0.view(stored) };
+        Ok(Submitted { view, created: true })
+    }
+
+    async fn repeat(&self, place: [&str; 2], earlier: RunId) -> Result<Submitted> {
+        let view = self.0.view(self.0.stored(place, earlier).await?);
+        Ok(Submitted { view, created: false })
+    }
+
+    /// The idempotency key with a digest of everything else that was submitted.
+    fn key(&self, create: &RunCreate) -> Result<Option<(String, Vec<u8>)>> {
+        let Some(key) = &create.idempotency_key else { return Ok(None) };
+        if key.is_empty() || key.len() > LONGEST_KEY {
+            let words = format!("an idempotency key must have 1 to {LONGEST_KEY} bytes");
+            return Err(ControlError::Malformed(words));
+        }
+        let rest = (&create.yaml, &create.env, create.lenient);
+        let bytes = serde_json::to_vec(&rest).map_err(|error| ControlError::Malformed(error.to_string()))?;
+        Ok(Some((key.clone(), self.0.parts.vault.digest(&bytes))))
+    }
+
+    fn new_run(&self, read: &Read, planned: Planned, key: Option<(String, Vec<u8>)>) -> Result<NewRun> {
+        let Planned { plan, needs, .. } = planned;
+        let id = plan.run;
+        let mut sealed = Vec::with_capacity(needs.literal.len());
+        for (name, value) in &needs.literal {
+            let bytes = self.0.parts.vault.seal(&bound_to_run(id, name), value.as_bytes())?;
+            sealed.push((name.clone(), bytes));
+        }
+        let stored = first(&read.spec, &plan, self.now());
+        let yaml = read.canonical();
+        Ok(NewRun { stored, texts: Texts { plan, yaml, keys: keys(needs) }, sealed, key })
+    }
+}
+
+fn taken(earlier: RunId) -> Result<Submitted> {
+    Err(ControlError::Refused {
+        message: format!("the idempotency key was used for another submit, run {}", earlier.0),
+        hint: Some("use a new key for a new run".to_owned()),
+    })
+}
+
+fn keys(needs: Needs) -> Keys {
+    Keys { stored: needs.stored, registry: needs.registry, git: needs.git }
+}
+
+/// The run at its first revision: queued.
+fn first(spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun {
+    let run = Run::new(plan.run);
+    let why = run.reason();
+    let history = vec![StatusChange { status: Status::Queued, at: now, reason: why.clone() }];
+    StoredRun {
+        revision: 1,
+        organization: plan.organization.clone(),
+        project: plan.project.clone(),
+        name: spec.name.clone(),
+        description: spec.description.clone(),
+        doc: Doc {
+            run,
+            tags: spec.tags.clone(),
+            kind: if spec.interactive.is_some() { "interactive" } else { "batch" }.to_owned(),
+            created_at: now,
+            cluster: plan.cluster.clone(),
+            preset: plan.preset.clone(),
+            resources: plan.resources.clone(),
+            image: image(&plan.image),
+            why,
+            decided_at: now,
+            agent_seq: 0,
+            seq: 1,
+            history,
+            imports: Vec::new(),
+            exports: Vec::new(),
+            nodes: plan.nodes.clone(),
+        },
+    }
+}
+
+fn image(image: &ImagePlan) -> String {
+    match image {
+        ImagePlan::Registry { reference, .. } => reference.clone(),
+        ImagePlan::Layout { path, tag } => {
+            let tag = tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+            format!("oci://{path}{tag}")
+        }
+        ImagePlan::Host => "host://".to_owned(),
+    }
+}
+
+/// A run file that was read without an error.
+struct Read {
+    spec: Spec,
+    warnings: Vec<Problem>,
+}
+
+async fn read_spec(create: &RunCreate) -> Result<Read> {
+    if create.yaml.len() > LARGEST_FILE {
+        return Err(ControlError::Malformed("a run file may have at most 1 MiB".to_owned()));
+    }
+    let (text, lenient) = (create.yaml.clone(), create.lenient);
+    if text.len() < LARGE_FILE {
+        return read_text(&text, lenient);
+    }
+    tokio::task::spawn_blocking(move || read_text(&text, lenient))
+        .await
+        .map_err(|_| ControlError::Stopping)?
+}
+
+fn read_text(text: &str, lenient: bool) -> Result<Read> {
+    let read = spec::read(text.as_bytes(), ReadOptions { lenient });
+    match read.spec {
+        Some(spec) => Ok(Read { spec, warnings: read.problems }),
+        None => Err(ControlError::Invalid(read.problems)),
+    }
+}
+
+impl Read {
+    /// The canonical file as it is kept and shown: no secret value in it.
+    fn canonical(&self) -> String {
+        let mut shown = self.spec.clone();
+        spec::hide(&mut shown);
+        spec::print(&shown)
+    }
+}

@@ -1,0 +1,149 @@
+//! How stored runs read to people: store rows and what the drivers said last, put into the API's types.
+use vessl_core::plan::RunId;
+use vessl_core::run::{Applied, Look, Seat, Seen, State, decide};
+use vessl_core::wire::{Explain, RunEvent, RunView};
+
+use super::{Control, ControlError, Inner, Result, Said};
+use crate::store::runs::{Page, StoredEvent, StoredRun};
+
+/// Largest page of runs.
+const LARGEST_PAGE: u32 = 1000;
+/// Events that are read at once.
+const EVENTS: u32 = 256;
+
+impl Control {
+    /// One run, with its canonical run file.
+    pub async fn run(&self, place: [&str; 2], id: RunId) -> Result<RunView> {
+        let stored = self.0.stored(place, id).await?;
+        let texts = self.0.parts.store.run_texts(id).await?;
+        let mut view = self.0.view(stored);
+        view.yaml = texts.map(|texts| texts.yaml);
+        Ok(view)
+    }
+
+    /// One page of runs, newest first.
+    pub async fn runs(&self, mut page: Page) -> Result<Vec<RunView>> {
+        self.0.known_project(&page.organization, &page.project).await?;
+        page.limit = page.limit.clamp(1, LARGEST_PAGE);
+        let runs = self.0.parts.store.page(page).await?;
+        Ok(runs.into_iter().map(|stored| self.0.view(stored)).collect())
+    }
+
+    /// Why a run is where it is.
+    pub async fn explain(&self, place: [&str; 2], id: RunId) -> Result<Explain> {
+        let stored = self.0.stored(place, id).await?;
+        let said = self.0.said(&stored);
+        Ok(Explain { id, status: stored.status(), why: said.why, next: said.next, decided_at: said.at })
+    }
+
+    /// Events after `after`, at most some hundred, and whether the run can have more.
+    pub async fn events(&self, place: [&str; 2], id: RunId, after: u64) -> Result<(Vec<RunEvent>, bool)> {
+        let stored = self.0.stored(place, id).await?;
+        // Read after the run, so that an ended run shows all of its events.
+        let found = self.0.parts.store.events(id, after, EVENTS).await?;
+        let last = found.last().map_or(after, |event| event.seq);
+        let more = last < stored.doc.seq || !stored.status().is_final();
+        let events = found.into_iter().map(|event| self.0.event(&stored, event)).collect();
+        Ok((events, more))
+    }
+
+    /// Attempt and whether it has ended: what somebody who reads a log must know.
+    pub async fn attempt(&self, place: [&str; 2], id: RunId) -> Result<(u32, bool)> {
+        let stored = self.0.stored(place, id).await?;
+        Ok((stored.doc.run.attempt, stored.status().is_final()))
+    }
+}
+
+impl Inner {
+    /// The run, if it is of this organization and project.
+    pub(super) async fn stored(&self, [organization, project]: [&str; 2], id: RunId) -> Result<StoredRun> {
+        let stored = self.parts.store.run(id).await?;
+        match stored {
+            Some(stored) if stored.organization == organization && stored.project == project => Ok(stored),
+            _ => Err(ControlError::NotFound {
+                message: format!("there is no run `{}` in `{organization}/{project}`", id.0),
+                hint: Some("`vessl run list` shows the runs there are".to_owned()),
+            }),
+        }
+    }
+
+    pub(super) fn view(&self, stored: StoredRun) -> RunView {
+        let said = self.said(&stored);
+        let doc = stored.doc;
+        let (exit_code, node) = (exit_code(&doc.run.state), doc.run.place().map(|place| place.node.clone()));
+        let status = doc.history.last().map_or_else(|| doc.run.status(), |change| change.status);
+        RunView {
+            id: doc.run.id,
+            name: stored.name,
+            description: stored.description,
+            tags: doc.tags,
+            kind: doc.kind,
+            status,
+            reason: said.why,
+            exit_code,
+            attempt: doc.run.attempt,
+            created_at: doc.created_at,
+            started_at: doc.run.started_at(),
+            ended_at: doc.run.ended_at(),
+            no_contact_since: doc.run.no_contact_since,
+            organization: stored.organization,
+            project: stored.project,
+            cluster: doc.cluster,
+            node,
+            preset: doc.preset,
+            resources: doc.resources,
+            image: doc.image,
+            history: doc.history,
+            imports: doc.imports,
+            exports: doc.exports,
+            yaml: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The words of the last turn. For a run that waits they are made new from the very rule that decides.
+    fn said(&self, stored: &StoredRun) -> Said {
+        let doc = &stored.doc;
+        if let (State::Queued, Some(seat @ Seat::Waits(_))) = (&doc.run.state, self.seats.peek(doc.run.id)) {
+            let seen = Seen { look: Look::Nothing, seat: Some(seat), applied: Applied::default() };
+            let at = self.now();
+            let turn = decide(&doc.run, &seen, at);
+            return Said { why: turn.why, next: turn.next, at };
+        }
+        let desk = self.desks().get(&doc.run.id).and_then(|desk| desk.said());
+        match desk {
+            Some(said) if said.at >= doc.decided_at && !stored.status().is_final() => said,
+            _ => Said { why: doc.why.clone(), next: Vec::new(), at: doc.decided_at },
+        }
+    }
+
+    fn event(&self, stored: &StoredRun, event: StoredEvent) -> RunEvent {
+        let run = event.status.map(|status| {
+            let mut view = self.view(stored.clone());
+            if status != view.status {
+                view.status = status;
+                view.reason.clone_from(&event.message);
+                view.exit_code = None;
+                view.ended_at = None;
+                let past = view.history.iter().position(|change| change.status == status);
+                view.history.truncate(past.map_or(view.history.len(), |at| at + 1));
+            }
+            Box::new(view)
+        });
+        RunEvent {
+            seq: event.seq,
+            at: event.at,
+            kind: event.kind,
+            message: event.message,
+            run,
+            progress: None,
+        }
+    }
+}
+
+fn exit_code(state: &State) -> Option<i32> {
+    match state {
+        State::Ended { verdict, .. } => verdict.exit_code,
+        _ => None,
+    }
+}

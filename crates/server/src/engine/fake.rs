@@ -1,0 +1,394 @@
+//! A scripted machine for tests and benchmarks: it starts nothing and obeys lines that begin with `fake ` in a run's
+//! commands. It is the machine, not the server: a test keeps it while servers come and go.
+//!
+//! ```text
+//! fake say PHASE          the next look sees this phase            fake exit CODE      the exit record appears
+//! fake unreachable        the next look cannot tell                fake die WORDS      proven dead, no record
+//! fake hold               nothing more until `World::release`      fake deaf           ignores stop
+//! fake refuse WORDS       the start is refused                     fake vanish N       N starts leave no trace
+//! fake hang POINT         once: never answers there (`before start`, `after start`, `look`, `before stop`, …)
+//! fake export PATH MANIFEST   the exit record says that PATH was exported as this tree
+//! ```
+//! Without such lines a run says `pulling` and `running` and exits 0. Every look takes one step.
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use vessl_core::plan::Plan;
+use vessl_core::record::{
+    Event, EventKind, ExitRecord, Login, MachineReport, Phase, RECORD_VERSION, Secrets, Transfer,
+};
+use vessl_core::run::{Left, Look, Status, Terminate};
+use vessl_core::wire::{ImageView, Progress};
+
+use super::{Attempt, Changes, EngineError, PullStep, Sight};
+
+/// The fake engine: a door to a [`World`].
+#[derive(Clone, Debug)]
+pub struct Fake(pub Arc<World>);
+
+/// The scripted machine.
+pub struct World {
+    machine: MachineReport,
+    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    state: Mutex<State>,
+    hung: watch::Sender<BTreeSet<String>>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("machine", &self.machine).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    actors: BTreeMap<Attempt, Actor>,
+    signals: BTreeMap<Attempt, watch::Sender<u64>>,
+    tally: BTreeMap<Attempt, Tally>,
+    refused: BTreeMap<Attempt, String>,
+}
+
+/// How often each verb had an effect on an attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Agents that came to life; never more than one.
+    pub agents: u32,
+    /// Starts that were asked for.
+    pub starts: u32,
+    /// Stops that were asked for.
+    pub stops: u32,
+    /// Removes that were asked for.
+    pub removes: u32,
+    /// Keys of the secrets that the agent was given, sorted.
+    pub secrets: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Actor {
+    plan: Plan,
+    steps: VecDeque<Step>,
+    deaf: bool,
+    exports: Vec<Transfer>,
+    phase: Option<Phase>,
+    started_at: Option<Timestamp>,
+    events: Vec<Event>,
+    end: Option<Ending>,
+    removed: bool,
+}
+
+#[derive(Debug)]
+enum Ending {
+    Record(Box<ExitRecord>),
+    Proof(String),
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Say(Phase),
+    Unreachable,
+    Hold,
+    Exit(i32),
+    Terminated,
+    Die(String),
+}
+
+impl World {
+    /// A machine with what `machine` says, on which it is `now()`.
+    pub fn new(machine: MachineReport, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Arc<Self> {
+        let hung = watch::Sender::default();
+        Arc::new(Self { machine, now: Box::new(now), state: Mutex::default(), hung })
+    }
+
+    /// How often each verb had an effect.
+    pub fn tally(&self, at: Attempt) -> Tally {
+        self.lock().tally.get(&at).cloned().unwrap_or_default()
+    }
+
+    /// Attempts that have an agent or scratch on the machine.
+    pub fn littered(&self) -> Vec<Attempt> {
+        self.lock().actors.iter().filter(|(_, actor)| !actor.removed).map(|(&at, _)| at).collect()
+    }
+
+    /// Lets an attempt go on after `fake hold`.
+    pub fn release(&self, at: Attempt) {
+        let mut state = self.lock();
+        if let Some(actor) = state.actors.get_mut(&at)
+            && matches!(actor.steps.front(), Some(Step::Hold))
+        {
+            actor.steps.pop_front();
+        }
+        state.signal(at);
+    }
+
+    /// Waits until a server hangs at this point, e.g. `before start`.
+    pub async fn hangs_at(&self, point: &str) {
+        let mut hung = self.hung.subscribe();
+        let _ = hung.wait_for(|points| points.contains(point)).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hangs here for ever if the script says so, the first time only.
+    async fn pass(&self, script: &str, point: &str) {
+        let asked = directives(script).any(|line| line.strip_prefix("hang ") == Some(point));
+        if asked && self.hung.send_if_modified(|points| points.insert(point.to_owned())) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl State {
+    fn signal(&mut self, at: Attempt) {
+        self.signals.entry(at).or_default().send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn script(&self, at: Attempt) -> String {
+        self.actors.get(&at).map(|actor| script(&actor.plan)).unwrap_or_default()
+    }
+}
+
+impl Fake {
+    pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
+        let (at, text) = (Attempt { run: plan.run, attempt: plan.attempt }, script(plan));
+        self.0.pass(&text, "before start").await;
+        self.start_now(at, plan, secrets)?;
+        self.0.pass(&text, "after start").await;
+        Ok(())
+    }
+
+    fn start_now(&self, at: Attempt, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
+        let mut state = self.0.lock();
+        if state.actors.contains_key(&at) {
+            return Ok(());
+        }
+        let tally = state.tally.entry(at).or_default();
+        tally.starts += 1;
+        tally.secrets = names(secrets);
+        let starts = tally.starts;
+        for line in directives(&script(plan)) {
+            if let Some(why) = line.strip_prefix("refuse ") {
+                state.refused.insert(at, why.to_owned());
+                return Err(EngineError::Verb { verb: "supervise", why: why.to_owned() });
+            }
+            if line.strip_prefix("vanish ").and_then(|n| n.parse().ok()).is_some_and(|n: u32| starts <= n) {
+                return Ok(());
+            }
+        }
+        state.tally.entry(at).or_default().agents += 1;
+        state.actors.insert(at, Actor::new(plan.clone()));
+        Ok(())
+    }
+
+    pub(super) async fn look(&self, at: Attempt, after: u64) -> Sight {
+        let text = self.0.lock().script(at);
+        self.0.pass(&text, "look").await;
+        let now = (self.0.now)();
+        let mut state = self.0.lock();
+        let Some(actor) = state.actors.get_mut(&at) else {
+            let refused = state.refused.get(&at).cloned();
+            let look = refused.map_or(Look::Nothing, |why| Look::Refused { why });
+            return Sight { look, events: Vec::new() };
+        };
+        let (look, more) = actor.look(now);
+        let events = actor.events.iter().filter(|event| event.seq > after).cloned().collect();
+        if more {
+            state.signal(at);
+        }
+        Sight { look, events }
+    }
+
+    pub(super) async fn stop(&self, at: Attempt, _how: &Terminate) -> Result<(), EngineError> {
+        let text = self.0.lock().script(at);
+        self.0.pass(&text, "before stop").await;
+        {
+            let mut state = self.0.lock();
+            state.tally.entry(at).or_default().stops += 1;
+            let Some(actor) = state.actors.get_mut(&at) else {
+                return Err(EngineError::Silent { run: at.run, why: "there is no agent".to_owned() });
+            };
+            if !actor.deaf && !matches!(actor.steps.front(), Some(Step::Terminated)) {
+                actor.steps = [Step::Say(Phase::Terminating), Step::Terminated].into();
+            }
+            state.signal(at);
+        }
+        self.0.pass(&text, "after stop").await;
+        Ok(())
+    }
+
+    pub(super) async fn remove(&self, at: Attempt) -> Result<(), EngineError> {
+        let text = self.0.lock().script(at);
+        self.0.pass(&text, "before remove").await;
+        {
+            let mut state = self.0.lock();
+            state.tally.entry(at).or_default().removes += 1;
+            state.refused.remove(&at);
+            if let Some(actor) = state.actors.get_mut(&at) {
+                actor.removed = true;
+                actor.end.get_or_insert_with(|| Ending::Proof("it was removed".to_owned()));
+            }
+        }
+        self.0.pass(&text, "after remove").await;
+        Ok(())
+    }
+
+    pub(super) fn watch(&self, at: Attempt) -> Changes {
+        Changes::of(self.0.lock().signals.entry(at).or_default().subscribe())
+    }
+
+    pub(super) fn machine(&self) -> MachineReport {
+        self.0.machine.clone()
+    }
+
+    pub(super) fn images(&self) -> Vec<ImageView> {
+        vec![image("docker.io/library/alpine:3")]
+    }
+
+    pub(super) fn pull(
+        &self,
+        reference: &str,
+        _login: Option<Login>,
+    ) -> mpsc::Receiver<Result<PullStep, EngineError>> {
+        let (steps, received) = mpsc::channel(2);
+        let progress =
+            Progress { kind: "image".to_owned(), label: reference.to_owned(), done: 1, total: Some(2) };
+        // The channel has room for both.
+        let _ = steps.try_send(Ok(PullStep::Progress(progress)));
+        let _ = steps.try_send(Ok(PullStep::Done(image(reference))));
+        received
+    }
+}
+
+impl Actor {
+    fn new(plan: Plan) -> Self {
+        let text = script(&plan);
+        let mut steps: VecDeque<Step> = directives(&text).filter_map(step).collect();
+        if steps.is_empty() {
+            steps = [Step::Say(Phase::Pulling), Step::Say(Phase::Running), Step::Exit(0)].into();
+        }
+        let deaf = directives(&text).any(|line| line == "deaf");
+        let exports = directives(&text).filter_map(export).collect();
+        Self {
+            plan,
+            steps,
+            deaf,
+            exports,
+            phase: None,
+            started_at: None,
+            events: Vec::new(),
+            end: None,
+            removed: false,
+        }
+    }
+
+    /// One look: takes one step. Says whether another look would see more.
+    fn look(&mut self, now: Timestamp) -> (Look, bool) {
+        if self.end.is_none() {
+            match self.steps.pop_front() {
+                None => {}
+                Some(Step::Hold) => self.steps.push_front(Step::Hold),
+                Some(Step::Unreachable) => {
+                    return (Look::Unreachable { why: "the line is cut".to_owned() }, self.has_more());
+                }
+                Some(step) => self.take(&step, now),
+            }
+        }
+        let left = if self.removed { Left::Nothing } else { Left::Scratch };
+        let look = match &self.end {
+            Some(Ending::Record(record)) => Look::Exited { record: record.clone(), left },
+            Some(Ending::Proof(why)) => Look::Dead { proof: why.clone(), started_at: self.started_at, left },
+            None => Look::Alive { phase: self.phase, started_at: self.started_at },
+        };
+        (look, self.has_more())
+    }
+
+    fn has_more(&self) -> bool {
+        self.end.is_none() && !matches!(self.steps.front(), None | Some(Step::Hold))
+    }
+
+    fn take(&mut self, step: &Step, now: Timestamp) {
+        match step {
+            Step::Say(phase) => self.say(*phase, now),
+            Step::Exit(0) => self.exit(now, Status::Completed, "every command ended with status 0", Some(0)),
+            Step::Exit(code) => {
+                let words = format!("item 1 of 1 ended with status {code}");
+                self.exit(now, Status::Failed, &words, Some(*code));
+            }
+            Step::Terminated => self.exit(now, Status::Terminated, "terminated by a person", Some(143)),
+            Step::Die(why) => self.end = Some(Ending::Proof(why.clone())),
+            Step::Hold | Step::Unreachable => {}
+        }
+    }
+
+    fn say(&mut self, phase: Phase, now: Timestamp) {
+        self.phase = Some(phase);
+        if phase == Phase::Running {
+            self.started_at.get_or_insert(now);
+        }
+        let seq = self.events.len() as u64 + 1;
+        self.events.push(Event { v: RECORD_VERSION, seq, at: now, what: EventKind::Phase { phase } });
+    }
+
+    fn exit(&mut self, now: Timestamp, status: Status, reason: &str, exit_code: Option<i32>) {
+        self.end = Some(Ending::Record(Box::new(ExitRecord {
+            v: RECORD_VERSION,
+            run: self.plan.run,
+            attempt: self.plan.attempt,
+            status,
+            reason: reason.to_owned(),
+            exit_code,
+            oom: false,
+            started_at: self.started_at,
+            ended_at: now,
+            imports: Vec::new(),
+            exports: std::mem::take(&mut self.exports),
+            cleanup: None,
+        })));
+    }
+}
+
+fn names(secrets: &Secrets) -> Vec<String> {
+    let logins = secrets.registry.keys().chain(secrets.git.keys());
+    secrets.env.keys().chain(logins).cloned().collect()
+}
+
+fn script(plan: &Plan) -> String {
+    let commands: Vec<&str> = plan.items.iter().filter_map(|item| item.command.as_deref()).collect();
+    commands.join("\n")
+}
+
+fn directives(script: &str) -> impl Iterator<Item = &str> {
+    script.lines().filter_map(|line| line.trim().strip_prefix("fake ")).map(str::trim)
+}
+
+fn step(line: &str) -> Option<Step> {
+    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+    match verb {
+        "say" => serde_json::from_value(rest.into()).ok().map(Step::Say),
+        "unreachable" => Some(Step::Unreachable),
+        "hold" => Some(Step::Hold),
+        "exit" => rest.parse().ok().map(Step::Exit),
+        "die" => Some(Step::Die(rest.to_owned())),
+        _ => None,
+    }
+}
+
+fn export(line: &str) -> Option<Transfer> {
+    let (path, manifest) = line.strip_prefix("export ")?.split_once(' ')?;
+    let (path, version) = (path.to_owned(), Some(manifest.to_owned()));
+    Some(Transfer { label: path.clone(), path, bytes: 3, files: 1, version, ..Transfer::default() })
+}
+
+fn image(reference: &str) -> ImageView {
+    ImageView {
+        id: "0123456789ab".to_owned(),
+        reference: reference.to_owned(),
+        digest: format!("sha256:{}", "0123456789abcdef".repeat(4)),
+        size: 1024,
+        pulled_at: None,
+        layers: 1,
+    }
+}

@@ -1,0 +1,296 @@
+//! Agents on this machine: one detached child process per attempt, which outlives the server.
+//!
+//! ```text
+//! start   plan.json (durable) ─► `agent supervise`, secrets through its standard input ─► its first event
+//! look    exit.json ─► our living child ─► lock held ─► `agent proof`
+//! stop    control.sock                 remove  `agent remove`
+//! ```
+//! Everything it remembers (children, refusals) is a shortcut: after a restart the run directory says the same.
+use std::collections::{HashMap, HashSet};
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::process::Child;
+use vessl_core::plan::Plan;
+use vessl_core::record::{Control, ControlReply, Login, MachineReport, Proof, Secrets};
+use vessl_core::run::{Left, Look, Terminate};
+use vessl_core::wire::{ImageView, Pruned};
+use vessl_data::durable;
+
+use super::record::{RunDir, Told};
+use super::watch::{Changes, Watches};
+use super::{Attempt, EngineError, PullStep, Sight};
+use crate::chain;
+use crate::paths::DataDir;
+
+mod program;
+mod socket;
+
+pub use program::Program;
+
+/// Longest time a new agent may take until it has taken the run.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// Bytes of the agent's own log that are quoted when it ends before it took the run.
+const QUOTED: usize = 600;
+
+/// The local engine.
+#[derive(Debug)]
+pub struct Local {
+    data: DataDir,
+    program: Program,
+    watches: Watches,
+    memory: Arc<Mutex<Memory>>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// Attempts whose agent is our child and lives.
+    children: HashSet<Attempt>,
+    /// Attempts that could not be started, with the reason.
+    refused: HashMap<Attempt, String>,
+}
+
+impl Local {
+    /// An engine for the runs of `data`; needs a runtime.
+    pub fn new(data: DataDir, program: Program) -> Result<Self, EngineError> {
+        let watches = Watches::start().map_err(|source| EngineError::File {
+            what: "watch",
+            path: data.root().to_owned(),
+            source,
+        })?;
+        Ok(Self { data, program, watches, memory: Arc::default() })
+    }
+
+    fn dir(&self, at: Attempt) -> RunDir {
+        RunDir(self.data.attempt(at.run, at.attempt))
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watch(&self, at: Attempt) -> Changes {
+        self.watches.dirs(&[self.dir(at).path()])
+    }
+
+    pub(super) fn watch_log(&self, at: Attempt) -> Changes {
+        let dir = self.dir(at);
+        self.watches.dirs(&[dir.path(), &dir.path().join("log")])
+    }
+
+    pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
+        let at = Attempt { run: plan.run, attempt: plan.attempt };
+        let dir = self.dir(at);
+        if self.memory().children.contains(&at) || dir.was_taken() {
+            return Ok(());
+        }
+        let started = self.start_agent(at, &dir, plan, secrets).await;
+        match &started {
+            Ok(()) => self.memory().refused.remove(&at),
+            Err(error) => self.memory().refused.insert(at, chain(error)),
+        };
+        self.watches.signal(dir.path());
+        started
+    }
+
+    async fn start_agent(
+        &self,
+        at: Attempt,
+        dir: &RunDir,
+        plan: &Plan,
+        secrets: &Secrets,
+    ) -> Result<(), EngineError> {
+        let text = serde_json::to_vec_pretty(plan).map_err(std::io::Error::other);
+        let (path, file) = (dir.path().to_owned(), dir.path().join("plan.json"));
+        let failed = |source| EngineError::File { what: "write", path: file.clone(), source };
+        let text = text.map_err(failed)?;
+        let target = file.clone();
+        blocking(move || {
+            durable::create_dir_all(&path, 0o700)?;
+            durable::write_atomic(&target, &text, 0o600)
+        })
+        .await
+        .map_err(failed)?;
+        let mut changes = self.watch(at);
+        let mut child = self.program.supervise(self.data.root(), dir.path(), secrets).await?;
+        let taken = wait_until_taken(dir, &mut child, &mut changes).await?;
+        if taken == Taken::ByOurs {
+            self.keep(at, child);
+        }
+        Ok(())
+    }
+
+    /// Remembers a living child, and tells when it is gone.
+    fn keep(&self, at: Attempt, mut child: Child) {
+        self.memory().children.insert(at);
+        let (memory, watches, path) = (Arc::clone(&self.memory), self.watches.clone(), self.dir(at).0);
+        tokio::spawn(async move {
+            // Whatever the status is: what happened is in the run directory.
+            let _ = child.wait().await;
+            memory.lock().unwrap_or_else(PoisonError::into_inner).children.remove(&at);
+            watches.signal(&path);
+        });
+    }
+
+    pub(super) async fn look(&self, at: Attempt, after: u64) -> Sight {
+        let (dir, ours) = (self.dir(at), self.memory().children.contains(&at));
+        let seen = blocking(move || Ok(see(&dir, ours))).await;
+        let (look, told) = match seen {
+            Ok(Ok(Seen::Sure(look, told))) => (look, told),
+            Ok(Ok(Seen::NoDirectory)) => (self.nothing(at), Told::default()),
+            Ok(Ok(Seen::AskProof(told))) => (self.prove(at, &told).await, told),
+            Ok(Err(why)) => (Look::Unreachable { why }, Told::default()),
+            Err(error) => (Look::Unreachable { why: error.to_string() }, Told::default()),
+        };
+        Sight { look, events: told.events.into_iter().filter(|event| event.seq > after).collect() }
+    }
+
+    /// What a free lock without an exit record means.
+    async fn prove(&self, at: Attempt, told: &Told) -> Look {
+        let dir = self.dir(at);
+        match self.program.proof(dir.path()).await {
+            // Written between our look and the proof.
+            Ok(_) if matches!(dir.exit(), Ok(Some(_))) => exited(&dir, false).unwrap_or_else(unreachable),
+            Ok(Proof::NeverStarted) => self.nothing(at),
+            Ok(Proof::Dead { why }) => {
+                Look::Dead { proof: why, started_at: told.started_at, left: dir.left() }
+            }
+            Ok(Proof::Alive { why }) => Look::Unreachable { why },
+            Err(error) => Look::Unreachable { why: chain(&error) },
+        }
+    }
+
+    fn nothing(&self, at: Attempt) -> Look {
+        let refused = self.memory().refused.get(&at).cloned();
+        refused.map_or(Look::Nothing, |why| Look::Refused { why })
+    }
+
+    pub(super) async fn stop(&self, at: Attempt, how: &Terminate) -> Result<(), EngineError> {
+        let ask = Control::Stop { grace_s: how.grace_s, export: how.export };
+        let silent = |why: String| EngineError::Silent { run: at.run, why };
+        let reply: ControlReply =
+            socket::ask(self.dir(at).path(), &ask).await.map_err(|error| silent(error.to_string()))?;
+        if reply.ok { Ok(()) } else { Err(silent(reply.error.unwrap_or_else(|| "it refused".to_owned()))) }
+    }
+
+    pub(super) async fn remove(&self, at: Attempt) -> Result<(), EngineError> {
+        let dir = self.dir(at);
+        if dir.path().exists() {
+            self.program.remove(self.data.root(), dir.path()).await?;
+        }
+        self.memory().refused.remove(&at);
+        Ok(())
+    }
+
+    pub(super) async fn machine(&self) -> Result<MachineReport, EngineError> {
+        self.program.machine().await
+    }
+
+    pub(super) async fn images(&self) -> Result<Vec<ImageView>, EngineError> {
+        self.program.images(self.data.root()).await
+    }
+
+    pub(super) async fn prune(&self) -> Result<Pruned, EngineError> {
+        self.program.prune(self.data.root()).await
+    }
+
+    pub(super) async fn pull(
+        &self,
+        reference: String,
+        login: Option<Login>,
+    ) -> Result<tokio::sync::mpsc::Receiver<Result<PullStep, EngineError>>, EngineError> {
+        self.program.pull(self.data.root(), reference, login).await
+    }
+}
+
+enum Seen {
+    Sure(Look, Told),
+    AskProof(Told),
+    NoDirectory,
+}
+
+/// One look at the files of a run directory.
+fn see(dir: &RunDir, ours: bool) -> Result<Seen, String> {
+    if !dir.path().exists() {
+        return Ok(Seen::NoDirectory);
+    }
+    let exit = dir.exit()?;
+    // Read after the exit record, so that a finished run shows all of its events.
+    let told = dir.told()?;
+    if exit.is_some() {
+        return Ok(Seen::Sure(exited(dir, ours)?, told));
+    }
+    if ours || dir.is_locked()? {
+        let look = Look::Alive { phase: told.phase, started_at: told.started_at };
+        return Ok(Seen::Sure(look, told));
+    }
+    if dir.exit()?.is_some() {
+        return Ok(Seen::Sure(exited(dir, ours)?, dir.told()?));
+    }
+    Ok(Seen::AskProof(told))
+}
+
+fn exited(dir: &RunDir, ours: bool) -> Result<Look, String> {
+    let record = dir.exit()?.ok_or("its exit record has gone")?;
+    let left = if ours || dir.is_locked()? { Left::Agent } else { dir.left() };
+    Ok(Look::Exited { record: Box::new(record), left })
+}
+
+fn unreachable(why: String) -> Look {
+    Look::Unreachable { why }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    ByOurs,
+    /// The child found that another one has the run.
+    ByAnother,
+}
+
+/// Waits until the attempt has an agent; an error if the new agent ended before it took the run.
+async fn wait_until_taken(
+    dir: &RunDir,
+    child: &mut Child,
+    changes: &mut Changes,
+) -> Result<Taken, EngineError> {
+    let limit = tokio::time::sleep(START_LIMIT);
+    tokio::pin!(limit);
+    loop {
+        if dir.was_taken() {
+            return Ok(Taken::ByOurs);
+        }
+        tokio::select! {
+            () = changes.changed() => {}
+            status = child.wait() => {
+                return match status {
+                    _ if dir.was_taken() => Ok(Taken::ByOurs),
+                    _ if dir.is_locked() == Ok(true) => Ok(Taken::ByAnother),
+                    Ok(status) => Err(EngineError::Verb { verb: "supervise", why: ended_early(dir, status) }),
+                    Err(source) => {
+                        Err(EngineError::File { what: "wait for the agent of", path: dir.0.clone(), source })
+                    }
+                };
+            }
+            () = &mut limit => {
+                let why = format!("it did not take the run within {} s", START_LIMIT.as_secs());
+                // It has not taken the run, so nothing is lost with it.
+                let _ = child.kill().await;
+                return Err(EngineError::Verb { verb: "supervise", why });
+            }
+        }
+    }
+}
+
+fn ended_early(dir: &RunDir, status: std::process::ExitStatus) -> String {
+    let log = std::fs::read(dir.0.join("agent.log")).unwrap_or_default();
+    let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(QUOTED)..]).trim().to_owned();
+    let said = if tail.is_empty() { String::new() } else { format!(": {tail}") };
+    format!("it ended with {status} before it took the run{said}")
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+}

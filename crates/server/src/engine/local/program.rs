@@ -1,0 +1,241 @@
+//! The agent program as a child process: its verbs, its pipes, its environment. It knows no run states.
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use vessl_core::record::{Login, MachineReport, Proof, Secrets};
+use vessl_core::wire::{ImageView, Progress, Pruned};
+use zeroize::Zeroizing;
+
+use super::super::{EngineError, PullStep};
+
+/// Longest time a verb that only looks may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// Longest time a verb that removes files may take.
+const REMOVE_LIMIT: Duration = Duration::from_secs(600);
+/// Bytes of standard error that are quoted in an error.
+const QUOTED: usize = 600;
+/// What an agent may see of our environment; everything else stays here.
+const ENVIRONMENT: [&str; 22] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "LD_LIBRARY_PATH",
+    "RUST_BACKTRACE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "VESSL_AGENT_LOG",
+    "VESSL_RUNTIME",
+];
+
+/// Which program is the agent, and what it is told about the site.
+#[derive(Clone, Debug)]
+pub struct Program {
+    path: PathBuf,
+    insecure_registries: Vec<String>,
+}
+
+impl Program {
+    /// The program at `path`; `insecure_registries` (`host:port`) are spoken to without TLS.
+    pub fn new(path: PathBuf, insecure_registries: Vec<String>) -> Self {
+        Self { path, insecure_registries }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.arg("agent").env_clear().current_dir("/").stdin(Stdio::null());
+        for name in ENVIRONMENT {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.env("VESSL_INSECURE_REGISTRIES", self.insecure_registries.join(","));
+        command
+    }
+
+    fn failed(&self, source: std::io::Error) -> EngineError {
+        EngineError::Program { program: self.path.clone(), source }
+    }
+
+    /// Starts a supervisor that outlives us, and hands it the secrets through its standard input.
+    pub(super) async fn supervise(
+        &self,
+        data: &Path,
+        dir: &Path,
+        secrets: &Secrets,
+    ) -> Result<Child, EngineError> {
+        let file = |source| EngineError::File { what: "open", path: dir.join("agent.log"), source };
+        let log = open_log(&dir.join("agent.log")).map_err(file)?;
+        let document =
+            Zeroizing::new(serde_json::to_vec(secrets).map_err(|error| self.failed(error.into()))?);
+        let mut command = self.command();
+        command.arg("supervise").arg("--data").arg(data).arg(dir);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).kill_on_drop(false);
+        let mut child = command.spawn().map_err(|error| self.failed(error))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // An agent that ends before it has read everything says why by itself.
+            let _ = stdin.write_all(&document).await;
+            let _ = stdin.shutdown().await;
+        }
+        Ok(child)
+    }
+
+    /// Asks what became of an attempt whose lock is free.
+    pub(super) async fn proof(&self, dir: &Path) -> Result<Proof, EngineError> {
+        let mut command = self.command();
+        command.arg("proof").arg(dir);
+        self.json("proof", command, LOOK_LIMIT).await
+    }
+
+    /// Removes what an attempt left.
+    pub(super) async fn remove(&self, data: &Path, dir: &Path) -> Result<(), EngineError> {
+        let mut command = self.command();
+        command.arg("remove").arg("--data").arg(data).arg(dir);
+        self.output("remove", command, REMOVE_LIMIT).await.map(drop)
+    }
+
+    /// Asks what the machine has.
+    pub(super) async fn machine(&self) -> Result<MachineReport, EngineError> {
+        let mut command = self.command();
+        command.arg("machine");
+        self.json("machine", command, LOOK_LIMIT).await
+    }
+
+    /// Lists images.
+    pub(super) async fn images(&self, data: &Path) -> Result<Vec<ImageView>, EngineError> {
+        self.json("images list", self.on_images(data, "list"), LOOK_LIMIT).await
+    }
+
+    /// Removes unused images.
+    pub(super) async fn prune(&self, data: &Path) -> Result<Pruned, EngineError> {
+        self.json("images prune", self.on_images(data, "prune"), REMOVE_LIMIT).await
+    }
+
+    fn on_images(&self, data: &Path, verb: &str) -> Command {
+        let mut command = self.command();
+        command.args(["images", "--data"]).arg(data).arg(verb);
+        command
+    }
+
+    /// Pulls an image. Dropping the receiver ends the pull; what was fetched stays usable.
+    pub(super) async fn pull(
+        &self,
+        data: &Path,
+        reference: String,
+        login: Option<Login>,
+    ) -> Result<mpsc::Receiver<Result<PullStep, EngineError>>, EngineError> {
+        let mut command = self.on_images(data, "pull");
+        command.arg("--").arg(reference).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| self.failed(error))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            if let Some(login) = login {
+                let document =
+                    Zeroizing::new(serde_json::to_vec(&login).map_err(|error| self.failed(error.into()))?);
+                let _ = stdin.write_all(&document).await;
+            }
+            let _ = stdin.shutdown().await;
+        }
+        let (steps, received) = mpsc::channel(16);
+        tokio::spawn(follow_pull(child, steps));
+        Ok(received)
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        verb: &'static str,
+        command: Command,
+        limit: Duration,
+    ) -> Result<T, EngineError> {
+        let output = self.output(verb, command, limit).await?;
+        serde_json::from_slice(&output.stdout).map_err(|error| EngineError::Verb {
+            verb,
+            why: format!("it printed something unknown: {error}"),
+        })
+    }
+
+    async fn output(
+        &self,
+        verb: &'static str,
+        mut command: Command,
+        limit: Duration,
+    ) -> Result<Output, EngineError> {
+        command.kill_on_drop(true);
+        let output = tokio::time::timeout(limit, command.output())
+            .await
+            .map_err(|_| EngineError::Verb {
+                verb,
+                why: format!("it took longer than {} s", limit.as_secs()),
+            })?
+            .map_err(|error| self.failed(error))?;
+        if output.status.success() {
+            return Ok(output);
+        }
+        Err(EngineError::Verb { verb, why: said(&output.stderr, output.status) })
+    }
+}
+
+fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+fn said(stderr: &[u8], status: std::process::ExitStatus) -> String {
+    let tail = String::from_utf8_lossy(&stderr[stderr.len().saturating_sub(QUOTED)..]).trim().to_owned();
+    if tail.is_empty() { format!("it ended with {status} and said nothing") } else { tail }
+}
+
+async fn follow_pull(mut child: Child, steps: mpsc::Sender<Result<PullStep, EngineError>>) {
+    let verb = "images pull";
+    let stderr = child.stderr.take();
+    let errors = tokio::spawn(async move {
+        let mut text = Vec::new();
+        if let Some(stderr) = stderr {
+            let _ = stderr.take(1 << 20).read_to_end(&mut text).await;
+        }
+        text
+    });
+    if let Some(stdout) = child.stdout.take() {
+        let mut lines = BufReader::new(stdout).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let step = step(&line).map_err(|error| EngineError::Verb {
+                verb,
+                why: format!("it printed something unknown: {error}"),
+            });
+            if steps.send(step).await.is_err() {
+                return; // nobody listens: the child is killed with its handle
+            }
+        }
+    }
+    let errors = errors.await.unwrap_or_default();
+    let failure = match child.wait().await {
+        Ok(status) if status.success() => return,
+        Ok(status) => said(&errors, status),
+        Err(error) => error.to_string(),
+    };
+    let _ = steps.send(Err(EngineError::Verb { verb, why: failure })).await;
+}
+
+fn step(line: &str) -> serde_json::Result<PullStep> {
+    match serde_json::from_str::<Progress>(line) {
+        Ok(progress) => Ok(PullStep::Progress(progress)),
+        Err(_) => serde_json::from_str::<ImageView>(line).map(PullStep::Done),
+    }
+}

@@ -1,0 +1,100 @@
+//! Reading a run directory: events, exit record, lock. It only reads; every call may block on the disk.
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use vessl_core::record::{Event, EventKind, ExitRecord, Phase, RECORD_VERSION};
+use vessl_core::run::Left;
+use vessl_data::durable;
+
+/// Largest exit record that is read, in bytes.
+const LARGEST_RECORD: u64 = 16 << 20;
+
+/// One run directory.
+#[derive(Clone, Debug)]
+pub(super) struct RunDir(pub(super) PathBuf);
+
+/// What the events say so far.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// All events.
+    pub(super) events: Vec<Event>,
+    /// The last phase.
+    pub(super) phase: Option<Phase>,
+    /// When the commands started.
+    pub(super) started_at: Option<Timestamp>,
+}
+
+impl RunDir {
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Every complete event; words if they cannot be read.
+    pub(super) fn told(&self) -> Result<Told, String> {
+        let text = durable::read_lines(&self.0.join("events"), 0)
+            .map_err(|error| format!("its `events` cannot be read: {error}"))?;
+        let mut told = Told::default();
+        for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let event: Event = serde_json::from_slice(line)
+                .map_err(|error| format!("its `events` hold something unknown: {error}"))?;
+            if let EventKind::Phase { phase } = event.what {
+                told.phase = Some(phase);
+                if phase == Phase::Running && told.started_at.is_none() {
+                    told.started_at = Some(event.at);
+                }
+            }
+            told.events.push(event);
+        }
+        Ok(told)
+    }
+
+    /// The exit record, if it was written; words if it cannot be read.
+    pub(super) fn exit(&self) -> Result<Option<ExitRecord>, String> {
+        let file = match File::open(self.0.join("exit.json")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("its exit record cannot be read: {error}")),
+        };
+        let mut text = Vec::new();
+        file.take(LARGEST_RECORD)
+            .read_to_end(&mut text)
+            .map_err(|error| format!("its exit record cannot be read: {error}"))?;
+        let record: ExitRecord = serde_json::from_slice(&text)
+            .map_err(|error| format!("its exit record is not one that this program knows: {error}"))?;
+        if record.v > RECORD_VERSION {
+            return Err(format!(
+                "its exit record has version {}, this program knows {RECORD_VERSION}",
+                record.v
+            ));
+        }
+        Ok(Some(record))
+    }
+
+    /// Whether an agent holds the lock. Not to be asked while an agent may just be taking it.
+    pub(super) fn is_locked(&self) -> Result<bool, String> {
+        let file = match File::open(self.0.join("lock")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(format!("its lock cannot be opened: {error}")),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+            Err(std::fs::TryLockError::Error(error)) => Err(format!("its lock cannot be tried: {error}")),
+        }
+    }
+
+    /// What the attempt still has here when no agent holds the lock. The scratch directory is removed last.
+    pub(super) fn left(&self) -> Left {
+        if self.0.join("box").exists() { Left::Scratch } else { Left::Nothing }
+    }
+
+    /// Whether an agent ever took the run.
+    pub(super) fn was_taken(&self) -> bool {
+        let said = |name: &str| std::fs::metadata(self.0.join(name)).is_ok_and(|about| about.len() > 0);
+        said("events") || said("exit.json")
+    }
+}

@@ -1,0 +1,224 @@
+//! Waiting for a change in a directory without polling: one inotify instance, one task, a signal per directory.
+//!
+//! ```text
+//! inotify ─► task: descriptor → entry ─► entry.changed.notify ─► whoever waits looks again
+//! ```
+//! It says that something may have changed, never what.
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+/// Files whose changes say nothing about the attempt.
+const NOISE: [&str; 1] = ["agent.log"];
+
+/// A signal that something may have changed since the last wait.
+#[derive(Clone, Debug)]
+pub struct Changes(Vec<Source>);
+
+#[derive(Clone, Debug)]
+struct Source {
+    seen: watch::Receiver<u64>,
+    dir: Option<Arc<Dir>>,
+}
+
+impl Changes {
+    /// Signals that somebody sends by hand.
+    pub(super) fn of(seen: watch::Receiver<u64>) -> Self {
+        Self(vec![Source { seen, dir: None }])
+    }
+
+    /// Waits for the next change; for ever if there can be none.
+    pub async fn changed(&mut self) {
+        // A directory that was not there before may be there now.
+        self.0.iter().filter_map(|source| source.dir.as_ref()).for_each(Dir::attach);
+        let any = self.0.iter_mut().map(|source| {
+            Box::pin(async {
+                if source.seen.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            })
+        });
+        futures::future::select_all(any).await;
+    }
+}
+
+/// All watched directories of one server; the signals end when the last handle is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Watches(Arc<Reading>);
+
+#[derive(Debug)]
+struct Reading {
+    shared: Arc<Shared>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The kernel's end, in the shape that the runtime wants.
+#[derive(Debug)]
+struct Instance(Inotify);
+
+impl AsRawFd for Instance {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    inotify: AsyncFd<Instance>,
+    dirs: Mutex<Dirs>,
+}
+
+#[derive(Debug, Default)]
+struct Dirs {
+    by_path: HashMap<PathBuf, Weak<Dir>>,
+    by_descriptor: HashMap<WatchDescriptor, Weak<Dir>>,
+}
+
+/// One watched directory; unwatched when the last holder is gone.
+#[derive(Debug)]
+struct Dir {
+    path: PathBuf,
+    changed: watch::Sender<u64>,
+    descriptor: Mutex<Option<WatchDescriptor>>,
+    shared: Weak<Shared>,
+}
+
+impl Watches {
+    /// Starts the task that reads the signals; needs a runtime.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; `Instance` owns its descriptor and never changes it"
+        )]
+        let inotify = AsyncFd::new(Instance(inotify))?;
+        let shared = Arc::new(Shared { inotify, dirs: Mutex::default() });
+        let task = tokio::spawn(read_signals(Arc::clone(&shared)));
+        Ok(Self(Arc::new(Reading { shared, task })))
+    }
+
+    /// Signals of directories; one that is not there is tried again at every wait.
+    pub(super) fn dirs(&self, paths: &[&Path]) -> Changes {
+        let source = |path: &&Path| {
+            let dir = self.0.shared.dir(path);
+            dir.attach();
+            Source { seen: dir.changed.subscribe(), dir: Some(dir) }
+        };
+        Changes(paths.iter().map(source).collect())
+    }
+
+    /// Signals by hand those who wait for a directory, which may just have been made.
+    pub(super) fn signal(&self, path: &Path) {
+        let known = self.0.shared.lock().by_path.get(path).and_then(Weak::upgrade);
+        if let Some(dir) = known {
+            dir.attach();
+            dir.signal();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Dirs> {
+        self.dirs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dir(self: &Arc<Self>, path: &Path) -> Arc<Dir> {
+        let mut dirs = self.lock();
+        if let Some(dir) = dirs.by_path.get(path).and_then(Weak::upgrade) {
+            return dir;
+        }
+        let dir = Arc::new(Dir {
+            path: path.to_owned(),
+            changed: watch::Sender::new(0),
+            descriptor: Mutex::default(),
+            shared: Arc::downgrade(self),
+        });
+        dirs.by_path.insert(path.to_owned(), Arc::downgrade(&dir));
+        dir
+    }
+
+    fn deliver(&self, events: &[InotifyEvent]) {
+        // Collected first: dropping the last holder of a directory takes the same lock.
+        let changed: Vec<Arc<Dir>> = {
+            let dirs = self.lock();
+            if events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)) {
+                dirs.by_path.values().filter_map(Weak::upgrade).collect()
+            } else {
+                let loud = events.iter().filter(|event| !is_noise(event.name.as_deref()));
+                loud.filter_map(|event| dirs.by_descriptor.get(&event.wd)?.upgrade()).collect()
+            }
+        };
+        changed.iter().for_each(|dir| dir.signal());
+    }
+}
+
+impl Dir {
+    fn signal(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Begins to watch, if the directory is there and is not watched yet.
+    fn attach(self: &Arc<Self>) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut mine = self.descriptor.lock().unwrap_or_else(PoisonError::into_inner);
+        if mine.is_some() {
+            return;
+        }
+        // A record is renamed into place, events and log are appended to, and the agent's lock file is closed (for
+        // writing) when the agent is gone.
+        let what = AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_ONLYDIR;
+        if let Ok(descriptor) = shared.inotify.get_ref().0.add_watch(&self.path, what) {
+            *mine = Some(descriptor);
+            shared.lock().by_descriptor.insert(descriptor, Arc::downgrade(self));
+        }
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mine = self.descriptor.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let mut dirs = shared.lock();
+        // Somebody may have begun to watch the same path in between: then the kernel gave the same descriptor.
+        if dirs.by_path.get(&self.path).is_some_and(|dir| dir.strong_count() == 0) {
+            dirs.by_path.remove(&self.path);
+        }
+        if let Some(descriptor) = mine
+            && dirs.by_descriptor.get(&descriptor).is_some_and(|dir| dir.strong_count() == 0)
+        {
+            dirs.by_descriptor.remove(&descriptor);
+            // Already gone when the directory was deleted.
+            let _ = shared.inotify.get_ref().0.rm_watch(descriptor);
+        }
+    }
+}
+
+async fn read_signals(shared: Arc<Shared>) {
+    while let Ok(mut ready) = shared.inotify.readable().await {
+        let read = ready.try_io(|inotify| Ok(inotify.get_ref().0.read_events()?));
+        if let Ok(Ok(events)) = read {
+            let events: Vec<InotifyEvent> = events;
+            shared.deliver(&events);
+        }
+    }
+}
+
+fn is_noise(name: Option<&OsStr>) -> bool {
+    name.is_some_and(|name| NOISE.iter().any(|noise| name == OsStr::new(noise)))
+}

@@ -1,0 +1,178 @@
+//! Opening a server on its data directory: the lock, the instance id, the token, the key, the database, the rooms.
+//!
+//! Nothing listens yet when this is done. It decides nothing about runs.
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vessl_data::durable;
+use zeroize::Zeroizing;
+
+use crate::ServerError;
+use crate::config::Config;
+use crate::control::{Clock, Control, Parts, Site};
+use crate::engine::Engine;
+use crate::engine::fake::{Fake, World};
+use crate::engine::local::{Local, Program};
+use crate::paths::DataDir;
+use crate::registry::Registry;
+use crate::secrets::{Vault, read_private};
+use crate::store::Store;
+
+/// Bytes of a token before it is written as hex.
+const TOKEN: usize = 32;
+
+/// The machine that runs are placed on.
+#[derive(Clone, Debug)]
+pub enum Machine {
+    /// This one.
+    Local,
+    /// A scripted one, for tests and benchmarks.
+    Fake(Arc<World>),
+}
+
+/// What a server is opened with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Settings.
+    pub config: Config,
+    /// Data directory.
+    pub data: PathBuf,
+    /// Where runs are placed.
+    pub machine: Machine,
+    /// Where the time comes from.
+    pub clock: Clock,
+}
+
+/// A server whose rooms are open.
+#[derive(Debug)]
+pub struct Opened {
+    /// The control loop, with its drivers running.
+    pub control: Control,
+    /// Names and files.
+    pub registry: Registry,
+    /// Bearer token.
+    pub token: Zeroizing<String>,
+    /// The data directory.
+    pub(crate) data: DataDir,
+    /// Held until everything else is closed.
+    pub(crate) lock: File,
+}
+
+/// Opens the rooms; refuses a data directory that another server holds. Needs a runtime.
+pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
+    let data = DataDir::new(setup.data);
+    make_private(data.root())?;
+    let lock = take_lock(&data)?;
+    let instance = instance(&data)?;
+    let token = token(&data)?;
+    let vault = Vault::open(&data.secret_key())?;
+    let database = data.database();
+    let store = tokio::task::spawn_blocking(move || Store::open(&database));
+    let store = Arc::new(store.await.map_err(|_| ServerError::Interrupted)??);
+    let engine = engine(&setup.config, setup.machine, &data)?;
+    let node = engine.machine().await?.node;
+    let site = Site::new(&setup.config, instance, node)?;
+    let registry = Registry::open(&data, Arc::clone(&store))?;
+    let parts = Parts { store, engine, vault, clock: setup.clock, site, data: data.clone() };
+    let control = Control::open(parts).await?;
+    Ok(Opened { control, registry, token, data, lock })
+}
+
+fn engine(config: &Config, machine: Machine, data: &DataDir) -> Result<Engine, ServerError> {
+    match machine {
+        Machine::Fake(world) => Ok(Engine::Fake(Fake(world))),
+        Machine::Local => {
+            let program = if config.agent.as_os_str().is_empty() {
+                std::env::current_exe().map_err(|source| ServerError::file("find", "this program", source))?
+            } else {
+                config.agent.clone()
+            };
+            let program = Program::new(program, config.insecure_registries.clone());
+            Ok(Engine::Local(Local::new(data.clone(), program)?))
+        }
+    }
+}
+
+fn make_private(root: &Path) -> Result<(), ServerError> {
+    let failed = |source| ServerError::file("make", root.display(), source);
+    durable::create_dir_all(root, 0o700).map_err(failed)?;
+    std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+/// Takes the lock of the data directory and writes our process id into it.
+fn take_lock(data: &DataDir) -> Result<File, ServerError> {
+    let path = data.lock();
+    let failed = |source| ServerError::file("lock", path.display(), source);
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // An owner that has not written its number yet is named without it.
+            let _ = (&mut file).take(20).read_to_string(&mut pid);
+            return Err(ServerError::Taken { data: data.root().to_owned(), pid: pid.trim().parse().ok() });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+fn instance(data: &DataDir) -> Result<String, ServerError> {
+    let path = data.instance();
+    let failed = |source| ServerError::file("use", path.display(), source);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text.trim().to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let made = random_hex(4)?;
+            durable::write_atomic(&path, made.as_bytes(), 0o600).map_err(failed)?;
+            made.to_string()
+        }
+        Err(source) => return Err(failed(source)),
+    };
+    if text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text);
+    }
+    Err(failed(std::io::Error::other("it does not hold 8 hex digits")))
+}
+
+fn token(data: &DataDir) -> Result<Zeroizing<String>, ServerError> {
+    let path = data.token();
+    let failed = |source| ServerError::file("use", path.display(), source);
+    match read_private(&path, 4096) {
+        Ok(bytes) => {
+            let text = std::str::from_utf8(&bytes).unwrap_or_default().trim().to_owned();
+            if text.len() < TOKEN {
+                let words =
+                    format!("a token must have at least {TOKEN} characters; delete it to get a new one");
+                return Err(failed(std::io::Error::other(words)));
+            }
+            Ok(Zeroizing::new(text))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let made = random_hex(TOKEN)?;
+            let line = Zeroizing::new(format!("{}\n", *made));
+            durable::write_atomic(&path, line.as_bytes(), 0o600).map_err(failed)?;
+            Ok(made)
+        }
+        Err(source) => Err(failed(source)),
+    }
+}
+
+fn random_hex(bytes: usize) -> Result<Zeroizing<String>, ServerError> {
+    let mut random = Zeroizing::new(vec![0; bytes]);
+    getrandom::fill(&mut random).map_err(|error| ServerError::Random(error.to_string()))?;
+    Ok(Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect()))
+}

@@ -1,0 +1,187 @@
+//! What runs left: names of artifacts with their versions, output files, and their bytes in the content-addressed store.
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use vessl_core::plan::{ImportSource, RunId};
+use vessl_core::wire::{ArtifactView, FileView, VersionView};
+use vessl_data::blob::{self, Digest};
+use vessl_data::tree::{self, Kind, Manifest};
+use vessl_data::{DataError, blob::NotADigest};
+
+use crate::paths::DataDir;
+use crate::store::{Store, StoreError};
+
+/// Why something cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// There is no such thing.
+    #[error("{0}")]
+    Missing(String),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bytes.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The database names a version that is none.
+    #[error("the version `{0}` is not a digest")]
+    Version(String, #[source] NotADigest),
+    /// Reading the bytes.
+    #[error("cannot read a file of the store: {0}")]
+    Read(#[from] std::io::Error),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// A result of the registry.
+pub type Result<T> = std::result::Result<T, RegistryError>;
+
+/// One file, open at its start.
+#[derive(Debug)]
+pub struct Content {
+    /// BLAKE3, hex.
+    pub digest: String,
+    /// Bytes in all.
+    pub size: u64,
+    file: File,
+}
+
+impl Content {
+    /// The file from `offset` on.
+    pub fn at(mut self, offset: u64) -> std::io::Result<File> {
+        self.file.seek(SeekFrom::Start(offset))?;
+        Ok(self.file)
+    }
+}
+
+/// Handle of the registry; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    store: Arc<Store>,
+    blobs: Arc<blob::Store>,
+}
+
+impl Registry {
+    /// Opens the content-addressed store of `data`. Blocks on the disk.
+    pub fn open(data: &DataDir, store: Arc<Store>) -> Result<Self> {
+        let blobs = Arc::new(blob::Store::open(&data.root().join("blobs"))?);
+        Ok(Self { store, blobs })
+    }
+
+    /// Every file that a run exported.
+    pub async fn files(&self, run: RunId) -> Result<Vec<FileView>> {
+        let outputs = self.store.outputs(run).await?;
+        self.blocking(move |blobs| {
+            let mut files = Vec::new();
+            for output in outputs {
+                let manifest = manifest(blobs, &output.manifest)?;
+                files.extend(manifest.files().map(|(entry, size, digest)| FileView {
+                    path: entry.path.to_string_lossy().into_owned(),
+                    export: output.path.clone(),
+                    size,
+                    digest: digest.to_string(),
+                    executable: matches!(entry.kind, Kind::File { mode, .. } if mode & 0o111 != 0),
+                }));
+            }
+            Ok(files)
+        })
+        .await
+    }
+
+    /// One file that a run exported at `export`.
+    pub async fn content(&self, run: RunId, export: String, path: String) -> Result<Content> {
+        let outputs = self.store.outputs(run).await?;
+        let output = outputs
+            .into_iter()
+            .find(|output| output.path == export)
+            .ok_or_else(|| RegistryError::Missing(format!("run {} exported nothing at `{export}`", run.0)))?;
+        self.blocking(move |blobs| {
+            let manifest = manifest(blobs, &output.manifest)?;
+            let (size, digest) = find(&manifest, &path).ok_or_else(|| {
+                RegistryError::Missing(format!("there is no file `{path}` in the export `{export}`"))
+            })?;
+            let file = blobs.open_blob(digest)?;
+            Ok(Content { digest: digest.to_string(), size, file })
+        })
+        .await
+    }
+
+    /// Artifacts of a project, without their versions.
+    pub async fn artifacts(&self, organization: String, project: String) -> Result<Vec<ArtifactView>> {
+        let names = self.store.artifacts(organization, project).await?;
+        Ok(names.into_iter().map(|name| ArtifactView { name, versions: Vec::new() }).collect())
+    }
+
+    /// One artifact with its history.
+    pub async fn artifact(&self, place: [&str; 2], name: String) -> Result<ArtifactView> {
+        let full = [place[0].to_owned(), place[1].to_owned(), name.clone()];
+        let versions = self.store.versions(full).await?;
+        if versions.is_empty() {
+            return Err(RegistryError::Missing(format!("there is no artifact `{name}`")));
+        }
+        let view = |version: crate::store::names::Version| VersionView {
+            version: version.version,
+            manifest: version.manifest,
+            bytes: version.bytes,
+            files: version.files,
+            run: version.run,
+            created_at: version.created_at,
+        };
+        Ok(ArtifactView { name, versions: versions.into_iter().map(view).collect() })
+    }
+
+    /// Removes bytes that no run and no artifact needs any more. Safe beside running exports.
+    pub async fn collect(&self) -> Result<()> {
+        let unfinished = self.store.unfinished().await?;
+        let mut keep = self.store.manifests().await?;
+        let mut before = SystemTime::now();
+        for stored in &unfinished {
+            before = before.min(SystemTime::from(stored.doc.created_at));
+            let plan = self.store.run_texts(stored.id()).await?.map(|texts| texts.plan);
+            keep.extend(plan.into_iter().flat_map(|plan| plan.imports).filter_map(
+                |import| match import.source {
+                    ImportSource::Tree { manifest, .. } => Some(manifest),
+                    ImportSource::Git { .. } => None,
+                },
+            ));
+        }
+        self.blocking(move |blobs| {
+            let keep = keep.iter().map(|version| digest(version)).collect::<Result<Vec<_>>>()?;
+            tree::collect(blobs, &keep, before)?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&blob::Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let blobs = Arc::clone(&self.blobs);
+        let done = tokio::task::spawn_blocking(move || work(&blobs));
+        done.await.map_err(|_| RegistryError::Stopping)?
+    }
+}
+
+fn digest(version: &str) -> Result<Digest> {
+    version.parse().map_err(|error| RegistryError::Version(version.to_owned(), error))
+}
+
+fn manifest(blobs: &blob::Store, version: &str) -> Result<Manifest> {
+    Ok(tree::read(blobs, digest(version)?)?)
+}
+
+/// The file at `path`. A path that is not UTF-8 is found by how it was listed.
+fn find(manifest: &Manifest, path: &str) -> Option<(u64, Digest)> {
+    let exact = manifest.get(Path::new(path));
+    let entry =
+        exact.or_else(|| manifest.entries().iter().find(|entry| entry.path.to_string_lossy() == path))?;
+    match entry.kind {
+        Kind::File { size, digest, .. } => Some((size, digest)),
+        Kind::Dir { .. } | Kind::Symlink { .. } => None,
+    }
+}

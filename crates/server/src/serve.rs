@@ -1,0 +1,257 @@
+//! Listening: the socket, the connections, the signals, and the way out. It knows no route.
+//!
+//! ```text
+//! SIGTERM, SIGINT or POST /v1/shutdown ─► no new connection ─► streams end, requests finish ─► drivers finish their turn
+//! ```
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use vessl_data::durable;
+
+use crate::ServerError;
+use crate::api::{About, Api, Guard};
+use crate::config::Config;
+use crate::open::{Opened, Setup, open};
+
+/// Most connections at the same time.
+const CONNECTIONS: usize = 512;
+/// Longest time for the head of a request, and for a kept connection without one.
+const HEAD: Duration = Duration::from_secs(60);
+/// Longest time for requests, and after that for drivers, to finish when the server stops.
+const FINISH: Duration = Duration::from_secs(10);
+/// Pause after the system gave no connection (no descriptors left).
+const BREATH: Duration = Duration::from_millis(100);
+
+/// What `server.json` holds.
+#[derive(Serialize)]
+struct Lead<'a> {
+    v: u32,
+    pid: u32,
+    url: &'a str,
+    started_at: Timestamp,
+    version: &'a str,
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub url: String,
+    /// Its token.
+    pub token: String,
+    stop: CancellationToken,
+    done: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Stops it and waits until it is gone.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let _ = self.done.await;
+    }
+
+    /// Waits until somebody has stopped it and it is gone.
+    pub async fn wait(self) {
+        let _ = self.done.await;
+    }
+
+    /// Cancelled to stop it.
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+}
+
+/// Opens a server and lets it listen. Needs a runtime.
+pub async fn start(setup: Setup) -> Result<Running, ServerError> {
+    let config = setup.config.clone();
+    let opened = open(setup).await?;
+    let (listener, url) = listen(&config.listen).await?;
+    let (stop, started_at) = (CancellationToken::new(), opened.control.now());
+    let about = About {
+        url: url.clone(),
+        data_dir: opened.data.root().display().to_string(),
+        started_at,
+        stop: stop.clone(),
+    };
+    let hosts = matches!(listener, Listener::Tcp(_)).then(|| config.allowed_hosts.clone());
+    let guard = Guard::new(opened.token.clone(), hosts);
+    let router = Api::new(opened.control.clone(), opened.registry.clone(), guard, about).router();
+    let lead =
+        Lead { v: 1, pid: std::process::id(), url: &url, started_at, version: env!("CARGO_PKG_VERSION") };
+    let text = serde_json::to_vec(&lead).unwrap_or_default();
+    let path = opened.data.server_json();
+    durable::write_atomic(&path, &text, 0o600)
+        .map_err(|source| ServerError::file("write", path.display(), source))?;
+    tracing::info!(url, "listening");
+    let token = opened.token.to_string();
+    let done = tokio::spawn(serve(opened, listener, router, stop.clone()));
+    Ok(Running { url, token, stop, done })
+}
+
+async fn serve(opened: Opened, listener: Listener, router: Router, stop: CancellationToken) {
+    let connections = GracefulShutdown::new();
+    accept(&listener, &router, &connections, &stop).await;
+    tracing::info!("stopping");
+    let socket = match listener {
+        Listener::Tcp(_) => None,
+        Listener::Unix(_, path) => Some(path),
+    };
+    // Followers are told first, so that their streams end and do not hold the requests up.
+    opened.control.stopping().cancel();
+    let _ = tokio::time::timeout(FINISH, connections.shutdown()).await;
+    opened.control.stop(FINISH).await;
+    for path in socket.into_iter().chain([opened.data.server_json()]) {
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot be removed");
+        }
+    }
+    drop(router);
+    drop(opened.control);
+    drop(opened.registry);
+    drop(opened.lock);
+    tracing::info!("stopped");
+}
+
+async fn accept(
+    listener: &Listener,
+    router: &Router,
+    connections: &GracefulShutdown,
+    stop: &CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let permit = tokio::select! {
+            permit = Arc::clone(&room).acquire_owned() => permit,
+            () = stop.cancelled() => return,
+        };
+        let Ok(permit) = permit else { return };
+        let accepted = tokio::select! {
+            accepted = accept_one(listener, router, connections, permit) => accepted,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = accepted {
+            tracing::warn!(%error, "a connection could not be taken");
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+}
+
+async fn accept_one(
+    listener: &Listener,
+    router: &Router,
+    connections: &GracefulShutdown,
+    permit: OwnedSemaphorePermit,
+) -> std::io::Result<()> {
+    match listener {
+        Listener::Tcp(tcp) => {
+            let (stream, _) = tcp.accept().await?;
+            stream.set_nodelay(true)?;
+            handle(stream, router, connections, permit);
+        }
+        Listener::Unix(unix, _) => handle(unix.accept().await?.0, router, connections, permit),
+    }
+    Ok(())
+}
+
+fn handle<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: &Router,
+    connections: &GracefulShutdown,
+    permit: OwnedSemaphorePermit,
+) {
+    let service = TowerToHyperService::new(router.clone());
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = connections.watch(connection);
+    tokio::spawn(async move {
+        // A client that goes away in the middle is nothing to report.
+        let _ = connection.await;
+        drop(permit);
+    });
+}
+
+/// Opens the socket that the configuration names; says how clients reach it.
+async fn listen(wanted: &str) -> Result<(Listener, String), ServerError> {
+    let failed = |source| ServerError::Listen { wanted: wanted.to_owned(), source };
+    if let Some(path) = wanted.strip_prefix("unix:") {
+        let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+        if !path.is_absolute() {
+            return Err(ServerError::Address(wanted.to_owned()));
+        }
+        let listener = listen_unix(path).await.map_err(failed)?;
+        return Ok((listener, format!("unix://{}", path.display())));
+    }
+    let address: std::net::SocketAddr =
+        wanted.parse().map_err(|_| ServerError::Address(wanted.to_owned()))?;
+    if !address.ip().is_loopback() {
+        return Err(ServerError::NotLoopback(wanted.to_owned()));
+    }
+    let tcp = TcpListener::bind(address).await.map_err(failed)?;
+    let url = format!("http://{}", tcp.local_addr().map_err(failed)?);
+    Ok((Listener::Tcp(tcp), url))
+}
+
+async fn listen_unix(path: &Path) -> std::io::Result<Listener> {
+    if std::fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket()) {
+        if tokio::net::UnixStream::connect(path).await.is_ok() {
+            return Err(std::io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    // Only for the moment of the bind: agents must not inherit it.
+    let private = nix::sys::stat::Mode::from_bits_truncate(0o177);
+    let before = nix::sys::stat::umask(private);
+    let bound = UnixListener::bind(path);
+    nix::sys::stat::umask(before);
+    Ok(Listener::Unix(bound?, path.to_owned()))
+}
+
+/// Runs a server until a signal or a request stops it.
+pub(crate) async fn until_stopped(setup: Setup) -> Result<(), ServerError> {
+    let failed = |source| ServerError::file("listen for", "signals", source);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    // A server in the background does not end with the terminal it was started from.
+    let _hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let running = start(setup).await?;
+    let stop = running.stopper();
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = stop.cancelled() => {}
+    }
+    running.stop().await;
+    Ok(())
+}
+
+impl Config {
+    /// Where a server of this configuration keeps everything; `var` reads the environment. `None` without a home.
+    pub fn data_path(&self, var: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
+        let set = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let written = (!self.data_dir.as_os_str().is_empty()).then(|| self.data_dir.clone());
+        set("VESSL_DATA")
+            .or(written)
+            .or_else(|| set("XDG_DATA_HOME").map(|dir| dir.join("vessl")))
+            .or_else(|| set("HOME").map(|dir| dir.join(".local/share/vessl")))
+    }
+}

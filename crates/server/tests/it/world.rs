@@ -1,0 +1,186 @@
+//! A server for a test: its data directory, its machine, its clock; and one function to ask it.
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower::ServiceExt;
+use vessl_core::plan::{Gpu, Node, RunId};
+use vessl_core::record::MachineReport;
+use vessl_server::Config;
+use vessl_server::testing::{About, Api, Attempt, Clock, Guard, Machine, Opened, Setup, World, open};
+
+/// Longest time that a test waits for anything.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const RUNS: &str = "/v1/organizations/default/projects/default/runs";
+
+/// What stays when a server dies: the disk, the machine, the time.
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) world: Arc<World>,
+    pub(crate) clock: watch::Sender<Timestamp>,
+    pub(crate) config: Config,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A place whose configuration is changed first. The machine has 4 cores, 16 GB and 2 GPUs.
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let clock = watch::Sender::new("2024-05-01T12:00:00Z".parse().unwrap());
+        let gpu =
+            |index| Gpu { index, uuid: format!("GPU-{index}"), product: "NVIDIA T4".to_owned(), memory: 1 };
+        let node = Node {
+            name: "box".to_owned(),
+            cpu_milli: 4000,
+            memory: 16_512_000_000,
+            gpus: vec![gpu(0), gpu(1)],
+        };
+        let report = MachineReport { v: 1, boot_id: "boot".to_owned(), node };
+        let time = clock.subscribe();
+        let world = World::new(report, move || *time.borrow());
+        let mut config = Config::default();
+        change(&mut config);
+        Self { dir: tempfile::tempdir().unwrap(), world, clock, config }
+    }
+
+    pub(crate) fn setup(&self) -> Setup {
+        Setup {
+            config: self.config.clone(),
+            data: self.dir.path().join("data"),
+            machine: Machine::Fake(Arc::clone(&self.world)),
+            clock: Clock::Fixed(self.clock.subscribe()),
+        }
+    }
+
+    /// Opens a server here, without a socket.
+    pub(crate) async fn open(&self) -> Server {
+        let opened = open(self.setup()).await.unwrap();
+        let about = About {
+            url: "http://127.0.0.1:1".to_owned(),
+            data_dir: "DATA".to_owned(),
+            started_at: *self.clock.borrow(),
+            stop: tokio_util::sync::CancellationToken::new(),
+        };
+        let guard = Guard::new(opened.token.clone(), Some(Vec::new()));
+        let router = Api::new(opened.control.clone(), opened.registry.clone(), guard, about).router();
+        Server { token: opened.token.to_string(), router, opened }
+    }
+
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.clock.send_modify(|now| *now = now.checked_add(SignedDuration::from_secs(seconds)).unwrap());
+    }
+}
+
+/// An open server.
+pub(crate) struct Server {
+    pub(crate) token: String,
+    pub(crate) router: Router,
+    pub(crate) opened: Opened,
+}
+
+/// An answer: status and JSON (or text).
+pub(crate) type Answer = (StatusCode, Value);
+
+impl Server {
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "127.0.0.1:1")
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(body)
+            .unwrap();
+        self.send(request).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let read = axum::body::to_bytes(response.into_body(), usize::MAX);
+        let bytes = tokio::time::timeout(DEADLINE, read).await.expect("the answer ends").unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let (status, value) = self.ask("GET", path, None).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {value}");
+        value
+    }
+
+    /// Submits a run whose commands are `script`.
+    pub(crate) async fn submit(&self, script: &str) -> RunId {
+        self.submit_yaml(&run_file("a run", "", script)).await
+    }
+
+    pub(crate) async fn submit_yaml(&self, yaml: &str) -> RunId {
+        let (status, value) = self.ask("POST", RUNS, Some(json!({ "yaml": yaml }))).await;
+        assert_eq!(status, StatusCode::CREATED, "{value:#}");
+        RunId(value["id"].as_u64().unwrap())
+    }
+
+    pub(crate) async fn run(&self, id: RunId) -> Value {
+        self.get(&format!("{RUNS}/{}", id.0)).await
+    }
+
+    /// Every event of the run up to its end, as text.
+    pub(crate) async fn events_to_end(&self, id: RunId) -> String {
+        let value = self.get(&format!("{RUNS}/{}/events", id.0)).await;
+        value.as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the run has this status, by its events.
+    pub(crate) async fn until(&self, id: RunId, status: &str) -> Value {
+        let mut changes = self.opened.control.follow(id);
+        let waiting = async {
+            loop {
+                let run = self.run(id).await;
+                if run["status"] == status {
+                    return run;
+                }
+                let more = match &mut changes {
+                    Some(follow) => follow.changed().await.is_ok(),
+                    None => false,
+                };
+                if !more {
+                    let run = self.run(id).await;
+                    assert_eq!(run["status"], status, "{run:#}");
+                    return run;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, waiting).await.expect("the run gets there")
+    }
+
+    /// Waits until no driver works for the run: it has ended and nothing of it is left on the machine.
+    pub(crate) async fn settled(&self, id: RunId) -> Value {
+        let waiting = async {
+            while let Some(mut follow) = self.opened.control.follow(id) {
+                if follow.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, waiting).await.expect("the run settles");
+        self.run(id).await
+    }
+}
+
+/// A run file with these lines below its name and this command.
+pub(crate) fn run_file(name: &str, lines: &str, command: &str) -> String {
+    let command: String = command.lines().map(|line| format!("      {}\n", line.trim())).collect();
+    let rest = if command.is_empty() { "      true\n".to_owned() } else { command };
+    format!("name: {name}\nimage: alpine:3\n{lines}\nrun:\n  - command: |\n{rest}")
+}
+
+pub(crate) fn first_attempt(run: RunId) -> Attempt {
+    Attempt { run, attempt: 1 }
+}
