@@ -45,7 +45,11 @@ impl Control {
         let inject: Vec<(String, String)> =
             create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
         let stamp = Stamp { run: id, attempt: 1, instance: &self.0.parts.site.instance, inject: &inject };
-        let planned = plan(&read.spec, &catalogue, &stamp).map_err(ControlError::Invalid)?;
+        let mut planned = plan(&read.spec, &catalogue, &stamp).map_err(|mut problems| {
+            spec::locate(create.yaml.as_bytes(), &mut problems);
+            ControlError::Invalid(problems)
+        })?;
+        spec::locate(create.yaml.as_bytes(), &mut planned.notes);
         let warnings = [read.warnings.clone(), planned.notes.clone()].concat();
         let new = self.new_run(&read, planned, key)?;
         let stored = new.stored.clone();
