@@ -1,4 +1,5 @@
 //! One turn at a time: what people read and what is done, case by case.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 use jiff::{SignedDuration, Timestamp};
 use vessl_core::plan::RunId;
 use vessl_core::record::{ExitRecord, Phase, RECORD_VERSION};

@@ -1,4 +1,5 @@
 //! The run script in real shells: what runs, what is not started, what is told, which exit code comes out.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
