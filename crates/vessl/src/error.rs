@@ -95,7 +95,7 @@ impl Error {
             Self::File { .. } | Self::Unreadable { .. } => Kind::File,
             Self::Unreachable { .. } | Self::NoStart { .. } => Kind::Unreachable,
             Self::Refused { body, .. } if body.code == "spec_invalid" => Kind::File,
-            Self::Refused { status, .. } if *status >= 500 => Kind::Bug,
+            Self::Refused { body, .. } if body.code == "internal" => Kind::Bug,
             Self::Refused { .. } => Kind::Refused,
             Self::Os { .. } | Self::Damaged { .. } | Self::Server(_) => Kind::Local,
             Self::Protocol { .. } | Self::Bug(_) => Kind::Bug,

@@ -1,1 +1,20 @@
-fn main(){}
+//! `vessl`: one file, four roles. This file chooses the role and does nothing else.
+mod cli;
+mod client;
+mod commands;
+mod error;
+mod exit;
+mod output;
+mod session;
+mod settings;
+
+use std::process::ExitCode;
+
+/// The agent starts a container before its first thread, so its role is chosen before anything else happens.
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    if args.nth(1).is_some_and(|role| role == "agent") {
+        return vessl_agent::main(args);
+    }
+    cli::main().into()
+}

@@ -1,12 +1,11 @@
 //! What can be asked of a server, one function each.
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde::Deserialize;
 use vessl_core::logwire;
 use vessl_core::plan::RunId;
 use vessl_core::wire::{
-    ClusterView, Explain, FileView, ImagePull, ImageView, NodeView, PresetView, Progress, Pruned, RunCreate,
-    RunQuery, RunTerminate, RunUpdate, RunView, SecretCreate, SecretView, WhoAmI,
+    ClusterView, Explain, FileView, ImagePull, ImageView, NodeView, PresetView, Progress, Pruned, PullLine,
+    RunCreate, RunQuery, RunTerminate, RunUpdate, RunView, SecretCreate, SecretView, WhoAmI,
 };
 
 use super::http::Ask;
@@ -23,15 +22,6 @@ pub(crate) struct LogQuery {
     pub(crate) tail: Option<u64>,
     /// Stay until the log is finished.
     pub(crate) follow: bool,
-}
-
-/// One line of a pull.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum PullLine {
-    Progress(Progress),
-    Image(ImageView),
-    Error(vessl_core::wire::ErrorBody),
 }
 
 impl Client {
@@ -201,32 +191,37 @@ impl Client {
 
     /// Stored secrets.
     pub(crate) async fn secrets(&mut self) -> Result<Vec<SecretView>> {
-        self.get(Path::of(&["secrets"]).into()).await
+        self.get(self.owned(&["secrets"]).into()).await
     }
 
     /// Stores a secret.
     pub(crate) async fn create_secret(&mut self, ask: &SecretCreate) -> Result<SecretView> {
-        self.post(Path::of(&["secrets"]).into(), ask).await
+        self.post(self.owned(&["secrets"]).into(), ask).await
     }
 
     /// Removes a secret.
     pub(crate) async fn delete_secret(&mut self, name: &str) -> Result<()> {
-        self.delete(Path::of(&["secrets", name]).into()).await
+        self.delete(self.owned(&["secrets", name]).into()).await
     }
 
     /// Stored credentials.
     pub(crate) async fn credentials(&mut self) -> Result<Vec<SecretView>> {
-        self.get(Path::of(&["credentials"]).into()).await
+        self.get(self.owned(&["credentials"]).into()).await
     }
 
     /// Stores a credential.
     pub(crate) async fn create_credential(&mut self, ask: &SecretCreate) -> Result<SecretView> {
-        self.post(Path::of(&["credentials"]).into(), ask).await
+        self.post(self.owned(&["credentials"]).into(), ask).await
     }
 
     /// Removes a credential.
     pub(crate) async fn delete_credential(&mut self, name: &str) -> Result<()> {
-        self.delete(Path::of(&["credentials", name]).into()).await
+        self.delete(self.owned(&["credentials", name]).into()).await
+    }
+
+    /// A path of something that belongs to the organization; without one it is the server's default.
+    fn owned(&self, rest: &[&str]) -> Path {
+        Path::of(rest).with("organization", self.scope.organization.as_deref())
     }
 
     async fn of_run(&mut self, id: RunId, rest: &[&str]) -> Result<Path> {

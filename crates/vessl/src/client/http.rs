@@ -158,6 +158,7 @@ impl Connection {
             Err(e) => return e,
         };
         match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(body) if body.code == "stopping" => self.unreachable("it is stopping"),
             Ok(body) if status != StatusCode::UNAUTHORIZED || body.hint.is_some() => {
                 Error::Refused { status: status.as_u16(), body: Box::new(body) }
             }

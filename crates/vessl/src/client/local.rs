@@ -230,7 +230,6 @@ impl Local {
         tokio::process::Command::new(program)
             .args(["server", "run", "--background"])
             .env("VESSL_DATA", &self.data)
-            .env("VESSL_SERVER_DATA_DIR", &self.data)
             .env_remove("VESSL_TOKEN")
             .env_remove("VESSL_SERVER")
             .current_dir("/")

@@ -1,0 +1,200 @@
+//! The command line: flags that every command has, the tree of commands, and which function each of them is.
+
+#[cfg(test)]
+mod reference;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::commands::{
+    cluster, completion, configure, credential, doctor, image, resource, run, secret, server, whoami,
+};
+use crate::error::{Error, Result};
+use crate::exit::{self, Exit};
+use crate::output::Format;
+use crate::session::Session;
+
+/// Runs machine-learning runs described in one YAML file.
+#[derive(Debug, Parser)]
+#[command(name = "vessl", version, after_help = exit::HELP, after_long_help = LONG_HELP, max_term_width = 100)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_HELP: &str = concat!(
+    "Examples:
+  vessl run create -f run.yaml --watch     submit a run and watch it to its end
+  vessl run list                           what ran and what runs
+  vessl run logs -f 100000000001           follow a log
+  vessl run download 100000000001          bring its files back
+  vessl run validate run.yaml              check a file without a server
+  vessl doctor                             what this machine can do
+
+With no server set, vessl starts one in the background on this machine.
+
+Environment:
+  VESSL_SERVER, VESSL_TOKEN                server to use and its token
+  VESSL_ORGANIZATION, VESSL_PROJECT        defaults of --organization and --project
+  VESSL_DATA                               data directory of this machine's server
+  NO_COLOR                                 no colours
+
+Files:
+  ~/.config/vessl/config.toml              what `vessl configure` writes
+  ~/.local/share/vessl                     data of this machine's server
+
+",
+    "Exit codes: see `vessl -h`, or `docs/cli.md`."
+);
+
+/// Flags that every command has.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Globals {
+    /// How the result is printed
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Global options"
+    )]
+    pub(crate) output: Format,
+    /// Server to use, like `http://127.0.0.1:7300` or `unix:///path`; default: the one of this machine
+    #[arg(
+        long,
+        global = true,
+        env = "VESSL_SERVER",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    pub(crate) server: Option<String>,
+    /// Organization
+    #[arg(
+        long,
+        global = true,
+        env = "VESSL_ORGANIZATION",
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub(crate) organization: Option<String>,
+    /// Project
+    #[arg(
+        long,
+        global = true,
+        env = "VESSL_PROJECT",
+        hide_env_values = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub(crate) project: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Submit runs, look at them, end them
+    #[command(subcommand)]
+    Run(run::Command),
+    /// Look at clusters and their nodes
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Look at the resource presets of a cluster
+    #[command(subcommand)]
+    Resource(resource::Command),
+    /// Look at the images of this server, fetch them, remove them
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Store secrets that runs use by name
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// Store logins of registries and git servers that runs use by name
+    #[command(subcommand)]
+    Credential(credential::Command),
+    /// Set the server, its token, and the default organization and project
+    Configure(configure::Configure),
+    /// Say who the token belongs to and which server answers
+    #[command(after_help = "Examples:\n  vessl whoami\n  vessl whoami --output json")]
+    Whoami,
+    /// The server of this machine
+    #[command(subcommand)]
+    Server(server::Command),
+    /// Say what this machine can do and what it lacks
+    #[command(after_help = "The exit code is 1 if runs are impossible on this machine.
+
+Examples:
+  vessl doctor
+  vessl doctor --output json")]
+    Doctor,
+    /// Print the completion script of a shell
+    Completion(completion::Completion),
+}
+
+/// Reads the command line, does what it says and tells errors.
+pub(crate) fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return told(&e),
+    };
+    let session = Session::new(cli.globals);
+    let done = match cli.command {
+        Command::Server(server::Command::Run(args)) => server::run(&args, &session),
+        command => asynchronously(perform(command, &session)),
+    };
+    done.unwrap_or_else(|error| {
+        session.out.error(&error);
+        exit::of_error(&error)
+    })
+}
+
+/// The definition of the command line, for completion scripts and the reference.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// Prints what the parser of the command line has to say: help and versions too come as its errors.
+fn told(said: &clap::Error) -> Exit {
+    let broken = said.print().is_err();
+    match (said.use_stderr(), broken) {
+        (true, _) => Exit(2),
+        (false, true) => exit::of_error(&Error::BrokenPipe),
+        (false, false) => exit::OK,
+    }
+}
+
+/// One thread is enough for a client.
+fn asynchronously<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::os("start the client"))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
+}
+
+async fn perform(command: Command, session: &Session) -> Result<Exit> {
+    match command {
+        Command::Run(command) => run::perform(command, session).await,
+        Command::Cluster(command) => cluster::perform(command, session).await,
+        Command::Resource(command) => resource::perform(command, session).await,
+        Command::Image(command) => image::perform(command, session).await,
+        Command::Secret(command) => secret::perform(command, session).await,
+        Command::Credential(command) => credential::perform(command, session).await,
+        Command::Configure(args) => configure::perform(args, session),
+        Command::Whoami => whoami::perform(session).await,
+        Command::Server(command) => server::perform(command, session).await,
+        Command::Doctor => doctor::perform(session),
+        Command::Completion(args) => completion::perform(&args, session),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        definition().debug_assert();
+    }
+}

@@ -1,0 +1,73 @@
+//! `docs/cli.md`: the help of every command, written from the definition itself. `UPDATE=1` writes it anew; otherwise
+//! the test fails when it is stale.
+use std::fmt::Write;
+
+use clap::Command;
+
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+
+const HEAD: &str = "\
+# Command reference
+
+Written from the program's own help (`UPDATE=1 cargo nextest run -p vessl reference`). Do not edit.
+Every command also takes the global options that `vessl` itself shows.
+";
+
+#[test]
+fn the_reference_is_up_to_date() {
+    let text = reference();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(PATH, &text).unwrap();
+    }
+    let kept = std::fs::read_to_string(PATH).unwrap_or_default();
+    assert!(
+        kept == text,
+        "docs/cli.md is stale; write it anew with `UPDATE=1 cargo nextest run -p vessl reference`"
+    );
+}
+
+/// Every command that does something shows how it is used.
+#[test]
+fn every_command_has_examples() {
+    let mut without = Vec::new();
+    each(&definition(), &mut |command| {
+        let help = command.clone().render_long_help().to_string();
+        if !command.has_subcommands() && !help.contains("Example") {
+            without.push(command.get_bin_name().unwrap_or_default().to_owned());
+        }
+        assert!(command.get_about().is_some(), "{command} says nothing about itself");
+    });
+    assert!(without.is_empty(), "without examples: {without:?}");
+}
+
+fn reference() -> String {
+    let mut text = HEAD.to_owned();
+    each(&definition(), &mut |command| {
+        let name = command.get_bin_name().unwrap_or_default();
+        let shown = if name == "vessl" { command.clone() } else { command.clone().mut_args(hide_global) };
+        let help = shown.term_width(100).render_long_help().to_string();
+        let help: Vec<&str> = help.lines().map(str::trim_end).collect();
+        let _ = write!(text, "\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim());
+    });
+    let _ = write!(text, "\n## Exit codes\n\n```text\n{}\n```\n", crate::exit::HELP);
+    text
+}
+
+fn hide_global(arg: clap::Arg) -> clap::Arg {
+    let hidden = arg.is_global_set() || arg.is_hide_set();
+    arg.hide(hidden)
+}
+
+fn definition() -> Command {
+    let mut definition = super::definition();
+    definition.build();
+    definition
+}
+
+/// Calls `found` with the command and every one below it, in order.
+fn each(command: &Command, found: &mut impl FnMut(&Command)) {
+    found(command);
+    for below in command.get_subcommands() {
+        each(below, found);
+    }
+}

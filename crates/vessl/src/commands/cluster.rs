@@ -1,0 +1,43 @@
+//! `vessl cluster …`.
+use clap::{Args, Subcommand};
+
+use crate::error::Result;
+use crate::exit::{self, Exit};
+use crate::output::views;
+use crate::session::Session;
+
+/// What can be asked about clusters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the clusters
+    #[command(after_help = "Examples:\n  vessl cluster list\n  vessl cluster list --output json")]
+    List,
+    /// Show one cluster
+    #[command(after_help = "Examples:\n  vessl cluster read local")]
+    Read(Name),
+    /// List the nodes of a cluster and what is used of them
+    #[command(after_help = "Examples:\n  vessl cluster list-nodes local")]
+    ListNodes(Name),
+}
+
+/// Names one cluster.
+#[derive(Args, Debug)]
+pub(crate) struct Name {
+    /// Name of the cluster
+    name: String,
+}
+
+/// Carries one of them out.
+pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit> {
+    let mut client = session.client().await?;
+    match command {
+        Command::List => {
+            session.out.list(&client.clusters().await?, views::CLUSTERS, "there are no clusters")?;
+        }
+        Command::Read(Name { name }) => session.out.object(&client.cluster(&name).await?, views::cluster)?,
+        Command::ListNodes(Name { name }) => {
+            session.out.list(&client.nodes(&name).await?, views::NODES, "the cluster has no nodes")?;
+        }
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,82 @@
+//! `vessl credential …`.
+use clap::{Args, Subcommand, ValueEnum};
+use vessl_core::wire::SecretCreate;
+
+use super::value;
+use crate::error::Result;
+use crate::exit::{self, Exit};
+use crate::output::views;
+use crate::session::Session;
+
+/// What can be done with credentials.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Store a login; its password or token is typed without showing it, or comes from the standard input
+    #[command(
+        after_help = "A run uses it with `credential_name` of its image or git import. Nobody can read it back.
+
+Examples:
+  vessl credential create team-registry --kind registry --username robot
+  vessl credential create team-git --kind git --username x-access-token < token.txt"
+    )]
+    Create(Create),
+    /// List the credentials
+    #[command(after_help = "Examples:\n  vessl credential list")]
+    List,
+    /// Remove a credential
+    #[command(after_help = "Examples:\n  vessl credential delete team-registry")]
+    Delete(Name),
+}
+
+/// What to store.
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    /// Name of the credential
+    name: String,
+    /// What it logs in to
+    #[arg(long, value_enum)]
+    kind: Kind,
+    /// User name; may be left out for a bare git token
+    #[arg(long, value_name = "NAME", required_if_eq("kind", "registry"))]
+    username: Option<String>,
+}
+
+/// What a credential logs in to.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Kind {
+    /// A container registry
+    Registry,
+    /// A git server
+    Git,
+}
+
+/// Names one credential.
+#[derive(Args, Debug)]
+pub(crate) struct Name {
+    /// Name of the credential
+    name: String,
+}
+
+/// Carries one of them out.
+pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit> {
+    let mut client = session.client().await?;
+    match command {
+        Command::Create(args) => {
+            let value = value::read(&format!("password or token of `{}`", args.name))?;
+            let kind = match args.kind {
+                Kind::Registry => "registry",
+                Kind::Git => "git",
+            };
+            let ask = SecretCreate { name: args.name, kind: kind.to_owned(), username: args.username, value };
+            session.out.object(&client.create_credential(&ask).await?, views::secret)?;
+        }
+        Command::List => {
+            session.out.list(&client.credentials().await?, views::CREDENTIALS, "there are no credentials")?;
+        }
+        Command::Delete(Name { name }) => {
+            client.delete_credential(&name).await?;
+            session.out.note(&format!("removed the credential `{name}`"));
+        }
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,45 @@
+//! `vessl doctor`.
+use serde::Serialize;
+
+use crate::client::Local;
+use crate::error::Result;
+use crate::exit::{self, Exit};
+use crate::output::Columns;
+use crate::session::Session;
+
+/// One probe.
+#[derive(Serialize)]
+struct Probe {
+    name: String,
+    ok: bool,
+    required: bool,
+    says: String,
+}
+
+const PROBES: &Columns<Probe> =
+    &[("", |p| mark(p).to_owned()), ("PROBE", |p| p.name.clone()), ("RESULT", |p| p.says.clone())];
+
+/// Looks at this machine. The exit code is 1 if runs are impossible here.
+pub(crate) fn perform(session: &Session) -> Result<Exit> {
+    let probes = vessl_agent::probe::all(Local::of_this_machine()?.data());
+    let probes: Vec<Probe> = probes
+        .into_iter()
+        .map(|probe| Probe {
+            name: probe.name.to_owned(),
+            ok: probe.ok,
+            required: probe.required,
+            says: probe.says,
+        })
+        .collect();
+    session.out.list(&probes, PROBES, "")?;
+    let able = probes.iter().all(|probe| probe.ok || !probe.required);
+    Ok(if able { exit::OK } else { exit::FAILED })
+}
+
+fn mark(probe: &Probe) -> &'static str {
+    match (probe.ok, probe.required) {
+        (true, _) => "ok",
+        (false, true) => "missing",
+        (false, false) => "limited",
+    }
+}

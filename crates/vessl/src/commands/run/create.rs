@@ -1,0 +1,136 @@
+//! `vessl run create`.
+use clap::Args;
+use vessl_core::spec::{self, ReadOptions};
+use vessl_core::wire::{EnvPair, Problem, RunCreate, RunView};
+
+use super::{text, watch};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::exit::{self, Exit};
+use crate::output::{Format, views};
+use crate::session::{Session, Source};
+
+/// Arguments.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The file is checked here first, so its problems are shown even without a server. With --watch or
+--wait the exit code is that of the run. Ctrl-C leaves the run running (exit code 130).
+
+Examples:
+  vessl run create -f run.yaml
+  vessl run create -f run.yaml --watch
+  vessl run create -f run.yaml --wait && echo good
+  vessl run create -f run.yaml -e LR=1e-4 -e HF_TOKEN
+  sed s/@SEED@/7/ run.yaml | vessl run create -f - --output json | jq .id"
+)]
+pub(crate) struct Create {
+    /// The run file; `-` reads the standard input
+    #[arg(short, long, value_name = "FILE", value_parser = |text: &str| Ok::<_, String>(Source::from(text)))]
+    file: Source,
+    /// Show what happens and the log until the run has ended
+    #[arg(short, long)]
+    watch: bool,
+    /// Say nothing and wait until the run has ended
+    #[arg(long, conflicts_with = "watch")]
+    wait: bool,
+    /// Set a variable of the run's environment; KEY alone takes the value from this environment
+    #[arg(short, long = "env", value_name = "KEY[=VALUE]", value_parser = pair)]
+    env: Vec<EnvPair>,
+    /// Accept unknown keys with a warning
+    #[arg(long)]
+    lenient: bool,
+}
+
+/// Submits the run; stays with it if that was asked for.
+pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
+    let (yaml, warnings) = checked(&args, session)?;
+    let key = idempotency_key()?;
+    let ask = RunCreate { yaml, env: args.env, lenient: args.lenient, idempotency_key: Some(key) };
+    let mut client = session.client().await?;
+    let run = submit(&mut client, &ask, session).await.map_err(|e| named(e, &args.file))?;
+    let more: Vec<Problem> =
+        run.warnings.iter().filter(|warning| !warnings.contains(warning)).cloned().collect();
+    session.out.problems(&args.file.to_string(), &more);
+    let watched = match (args.watch, args.wait) {
+        (true, _) => {
+            session.out.dim(&format!("vessl: run {} `{}`; Ctrl-C leaves it running", run.id.0, run.name));
+            watch::watch(&mut client, run.id, &session.out).await?
+        }
+        (_, true) => watch::wait(&mut client, run.id, &session.out).await?,
+        _ => {
+            session.out.object(&run, views::run_head)?;
+            return Ok(exit::OK);
+        }
+    };
+    match watched {
+        watch::Watched::Left => Ok(watch::goodbye(run.id, &session.out)),
+        watch::Watched::Ended(run) => told(&run, args.watch, session),
+    }
+}
+
+/// The text of the file and its warnings, which are said; a file with errors goes no further.
+fn checked(args: &Create, session: &Session) -> Result<(String, Vec<Problem>)> {
+    let bytes = text::read(&args.file)?;
+    let name = args.file.to_string();
+    let read = spec::read(&bytes, ReadOptions { lenient: args.lenient });
+    if read.spec.is_none() {
+        return Err(Error::File { problems: read.problems, name });
+    }
+    session.out.problems(&name, &read.problems);
+    let text =
+        String::from_utf8(bytes).map_err(|_| Error::Bug("a text that was read is not text".to_owned()))?;
+    Ok((text, read.problems))
+}
+
+/// Submits; if the connection was lost on the way, once more with the same key, which the server takes as the same run.
+async fn submit(client: &mut Client, ask: &RunCreate, session: &Session) -> Result<RunView> {
+    match client.create(ask).await {
+        Err(Error::Unreachable { .. }) if client.is_local() => {
+            client.recover(&session.out).await?;
+            client.create(ask).await
+        }
+        done => done,
+    }
+}
+
+fn told(run: &RunView, loud: bool, session: &Session) -> Result<Exit> {
+    if loud && session.out.format() == Format::Table {
+        session.out.note(&views::ending(run));
+    } else {
+        session.out.object(run, views::run_head)?;
+    }
+    Ok(exit::of_run(run))
+}
+
+/// A refusal that shows problems shows them under the name of the file.
+fn named(error: Error, file: &Source) -> Error {
+    match error {
+        Error::Refused { body, .. } if body.code == "spec_invalid" && !body.problems.is_empty() => {
+            Error::File { problems: body.problems, name: file.to_string() }
+        }
+        other => other,
+    }
+}
+
+fn pair(text: &str) -> Result<EnvPair, String> {
+    let (key, value) = if let Some((key, value)) = text.split_once('=') {
+        (key, value.to_owned())
+    } else {
+        let value = std::env::var(text).map_err(|_| format!("`{text}` is not set in this environment"))?;
+        (text, value)
+    };
+    if key.is_empty() {
+        Err("the name is empty".to_owned())
+    } else {
+        Ok(EnvPair { key: key.to_owned(), value })
+    }
+}
+
+/// A random text that makes a repeated submit the same submit.
+fn idempotency_key() -> Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| std::io::Error::other(e.to_string()))
+        .map_err(Error::os("read random bytes"))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}

@@ -1,0 +1,166 @@
+//! `vessl run download`.
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use http_body_util::BodyExt;
+use serde::Serialize;
+use vessl_core::plan::RunId;
+use vessl_core::wire::{FileView, Progress};
+
+use super::landing::Landing;
+use super::run_id;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::exit::{self, Exit};
+use crate::output::progress::Bars;
+use crate::output::{Columns, views};
+use crate::session::Session;
+
+/// Arguments.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Without PATH every export lands below DEST under its path in the container: `/output/model.json`
+becomes `DEST/output/model.json`. With the PATH of a directory its content lands in DEST, with the
+PATH of a file that file does. Every file is verified. A download that was interrupted goes on
+where it stopped when the same command is run again, and files that are here are left alone.
+
+Examples:
+  vessl run download 100000000001
+  vessl run download 100000000001 /output results
+  vessl run download 100000000001 /output/model.json ."
+)]
+pub(crate) struct Download {
+    /// Id of the run
+    #[arg(value_parser = run_id)]
+    id: RunId,
+    /// File or directory in the container, as `vessl run files` shows it
+    path: Option<String>,
+    /// Directory to put it in; made if missing
+    #[arg(default_value = ".")]
+    dest: PathBuf,
+}
+
+/// One file that is here now.
+#[derive(Serialize)]
+struct Landed {
+    file: String,
+    size: u64,
+    digest: String,
+}
+
+const LANDED: &Columns<Landed> = &[("FILE", |f| f.file.clone()), ("SIZE", |f| views::size(f.size))];
+
+/// Fetches the files that were asked for, one after the other.
+pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> {
+    let mut client = session.client().await?;
+    let files = client.files(args.id).await?;
+    let chosen = choose(&files, args.path.as_deref());
+    if chosen.is_empty() {
+        return Err(nothing(args, &files));
+    }
+    let landing = Landing::open(&args.dest)?;
+    let mut bars = Bars::new(&session.out);
+    let mut landed = Vec::new();
+    for (file, relative) in &chosen {
+        fetch(&mut client, args.id, file, (&landing, relative), &mut bars).await?;
+        let shown = landing.shown(relative).display().to_string();
+        landed.push(Landed { file: shown, size: file.size, digest: file.digest.clone() });
+    }
+    bars.clear();
+    session.out.list(&landed, LANDED, "")?;
+    Ok(exit::OK)
+}
+
+async fn fetch(
+    client: &mut Client,
+    id: RunId,
+    file: &FileView,
+    (landing, relative): (&Landing, &Path),
+    bars: &mut Bars,
+) -> Result<()> {
+    if landing.has(relative, file)? {
+        return Ok(());
+    }
+    let mut arriving = landing.begin(relative, file)?;
+    let begin = arriving.offset()?;
+    if begin < file.size {
+        let (from, mut body) = client.file(id, file, begin).await?;
+        if from == 0 && begin > 0 {
+            arriving.restart()?;
+        }
+        while let Some(frame) = body.frame().await {
+            // A stream that is cut off is noticed by the size.
+            let Ok(frame) = frame else { break };
+            arriving.write(frame.data_ref().map_or(&[][..], |data| data))?;
+            bars.step(&step(file, arriving.offset()?));
+        }
+    }
+    bars.step(&step(file, file.size));
+    arriving.land(file)
+}
+
+fn step(file: &FileView, done: u64) -> Progress {
+    Progress { kind: "download".to_owned(), label: file.path.clone(), done, total: Some(file.size) }
+}
+
+/// The files that `path` names, each with where it lands below the destination.
+fn choose<'a>(files: &'a [FileView], path: Option<&str>) -> Vec<(&'a FileView, PathBuf)> {
+    files.iter().filter_map(|file| Some((file, place(file, path)?))).collect()
+}
+
+fn place(file: &FileView, path: Option<&str>) -> Option<PathBuf> {
+    let whole = format!("{}/{}", file.export.trim_end_matches('/'), file.path);
+    let Some(path) = path else {
+        return Some(whole.trim_start_matches('/').into());
+    };
+    let wanted = format!("/{}", path.trim_matches('/'));
+    if whole == wanted {
+        return whole.rsplit('/').next().map(PathBuf::from);
+    }
+    let below = if wanted == "/" { "/".to_owned() } else { wanted + "/" };
+    whole.strip_prefix(&below).map(PathBuf::from)
+}
+
+fn nothing(args: &Download, files: &[FileView]) -> Error {
+    let message = match &args.path {
+        Some(path) if !files.is_empty() => format!("run {} has no file or directory `{path}`", args.id.0),
+        _ => format!("run {} has no files", args.id.0),
+    };
+    let hint = if files.is_empty() {
+        "files come from the run's `export` section and are here when the run has ended"
+    } else {
+        "`vessl run files` lists what there is"
+    };
+    Error::not_found(message, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_land_where_the_help_says() {
+        let file = |export: &str, path: &str| FileView {
+            path: path.to_owned(),
+            export: export.to_owned(),
+            size: 0,
+            digest: String::new(),
+            executable: false,
+        };
+        let check = |export: &str, path: &str, asked: Option<&str>, expected: Option<&str>| {
+            assert_eq!(
+                place(&file(export, path), asked),
+                expected.map(PathBuf::from),
+                "{export} {path} {asked:?}"
+            );
+        };
+        check("/output", "a/m.json", None, Some("output/a/m.json"));
+        check("/output", "a/m.json", Some("/output"), Some("a/m.json"));
+        check("/output", "a/m.json", Some("output/"), Some("a/m.json"));
+        check("/output", "a/m.json", Some("/output/a"), Some("m.json"));
+        check("/output", "a/m.json", Some("/output/a/m.json"), Some("m.json"));
+        check("/output", "a/m.json", Some("/"), Some("output/a/m.json"));
+        check("/output", "a/m.json", Some("/out"), None);
+        check("/output", "a/m.json", Some("/output/b"), None);
+    }
+}

@@ -1,0 +1,27 @@
+//! `vessl run files`.
+use clap::Args;
+use vessl_core::plan::RunId;
+
+use super::run_id;
+use crate::error::Result;
+use crate::exit::{self, Exit};
+use crate::output::views;
+use crate::session::Session;
+
+/// Arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  vessl run files 100000000001
+  vessl run files 100000000001 --output json")]
+pub(crate) struct Files {
+    /// Id of the run
+    #[arg(value_parser = run_id)]
+    id: RunId,
+}
+
+/// Lists them.
+pub(crate) async fn perform(args: &Files, session: &Session) -> Result<Exit> {
+    let files = session.client().await?.files(args.id).await?;
+    session.out.list(&files, views::FILES, "the run has exported no files")?;
+    Ok(exit::OK)
+}

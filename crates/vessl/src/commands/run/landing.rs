@@ -1,0 +1,249 @@
+//! Where downloaded files land: always below one directory, whole or not at all. Nothing here knows a server.
+//!
+//! A file grows under a hidden name made from its digest, so that an interrupted download goes on where it stopped, and
+//! gets its own name once every byte was verified.
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use vessl_core::wire::FileView;
+
+use crate::error::{Error, Result};
+
+/// The directory that files land in.
+#[derive(Debug)]
+pub(super) struct Landing {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+/// A file on its way.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    dir: OwnedFd,
+    part: String,
+    name: String,
+    shown: PathBuf,
+    file: File,
+    hash: blake3::Hasher,
+    size: u64,
+}
+
+impl Landing {
+    /// Opens the directory, which is made if it is missing.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let open = std::fs::create_dir_all(path).and_then(|()| File::open(path));
+        let root = open.map_err(Error::os(format!("open the directory `{}`", path.display())))?;
+        Ok(Self { root: root.into(), path: path.to_owned() })
+    }
+
+    /// Where `relative` lands, for messages.
+    pub(super) fn shown(&self, relative: &Path) -> PathBuf {
+        if self.path == Path::new(".") { relative.to_owned() } else { self.path.join(relative) }
+    }
+
+    /// Whether the file is here already with the right content.
+    pub(super) fn has(&self, relative: &Path, view: &FileView) -> Result<bool> {
+        checked(relative)?;
+        let Ok(file) = openat2(&self.root, relative, how(OFlag::O_RDONLY | OFlag::O_NOFOLLOW)) else {
+            return Ok(false);
+        };
+        let mut file = File::from(file);
+        let meta =
+            file.metadata().map_err(Error::os(format!("look at `{}`", self.shown(relative).display())))?;
+        if !meta.is_file() || meta.len() != view.size {
+            return Ok(false);
+        }
+        let mut hash = blake3::Hasher::new();
+        hash.update_reader(&mut file)
+            .map_err(Error::os(format!("read `{}`", self.shown(relative).display())))?;
+        Ok(hash.finalize().to_hex().as_str() == view.digest)
+    }
+
+    /// Begins a file, or goes on with what is here of it; directories on the way are made.
+    pub(super) fn begin(&self, relative: &Path, view: &FileView) -> Result<Arriving> {
+        let shown = self.shown(relative);
+        let name = checked(relative)?;
+        let failed = |e: Errno| match e {
+            Errno::EXDEV | Errno::ELOOP => Error::Damaged {
+                message: format!("`{}` leads out of `{}`", shown.display(), self.path.display()),
+                hint: "remove the symbolic link, or download to another directory".to_owned(),
+            },
+            e => Error::Os { what: format!("write `{}`", shown.display()), source: e.into() },
+        };
+        let dir = self.parent(relative).map_err(failed)?;
+        let part = format!(".vessl-{}.part", view.digest.get(..32).unwrap_or(&view.digest));
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW;
+        let file =
+            openat2(&dir, part.as_str(), how(flags).mode(Mode::from_bits_truncate(0o600))).map_err(failed)?;
+        let mut arriving = Arriving {
+            dir,
+            part,
+            name,
+            shown,
+            file: file.into(),
+            hash: blake3::Hasher::new(),
+            size: view.size,
+        };
+        arriving.take_up()?;
+        Ok(arriving)
+    }
+
+    /// Opens the directory of a file.
+    fn parent(&self, relative: &Path) -> Result<OwnedFd, Errno> {
+        let mut dir = self.root.try_clone().map_err(|_| Errno::EMFILE)?;
+        for part in relative.parent().into_iter().flat_map(Path::components) {
+            let name = Path::new(part.as_os_str());
+            match mkdirat(&dir, name, Mode::from_bits_truncate(0o777)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(e) => return Err(e),
+            }
+            dir = openat2(&dir, name, how(OFlag::O_RDONLY | OFlag::O_DIRECTORY))?;
+        }
+        Ok(dir)
+    }
+}
+
+impl Arriving {
+    /// Bytes that are here.
+    pub(super) fn offset(&mut self) -> Result<u64> {
+        self.file.stream_position().map_err(Error::os(format!("write `{}`", self.shown.display())))
+    }
+
+    /// Forgets what is here: the server begins from the first byte.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.hash.reset();
+        let empty = self.file.set_len(0).and_then(|()| self.file.rewind());
+        empty.map_err(Error::os(format!("write `{}`", self.shown.display())))
+    }
+
+    /// Takes more bytes.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.file.write_all(bytes).map_err(Error::os(format!("write `{}`", self.shown.display())))
+    }
+
+    /// Verifies the digest and gives the file its name.
+    pub(super) fn land(mut self, view: &FileView) -> Result<()> {
+        let size = self.offset()?;
+        if size < view.size {
+            return Err(Error::Unreachable {
+                address: "the server".to_owned(),
+                reason: format!("`{}` stopped after {size} of {} bytes", view.path, view.size),
+                hint: "run the same command again: it goes on where it stopped".to_owned(),
+            });
+        }
+        if self.hash.finalize().to_hex().as_str() != view.digest {
+            let _ = unlinkat(&self.dir, self.part.as_str(), UnlinkatFlags::NoRemoveDir);
+            return Err(Error::Damaged {
+                message: format!("`{}` arrived with other bytes than the run exported", view.path),
+                hint: "run the same command again; if it repeats, the stored file is damaged".to_owned(),
+            });
+        }
+        let mode = if view.executable { 0o777 } else { 0o666 } & !umask();
+        let named = self.file.set_permissions(std::fs::Permissions::from_mode(mode)).and_then(|()| {
+            renameat(&self.dir, self.part.as_str(), &self.dir, self.name.as_str()).map_err(Into::into)
+        });
+        named.map_err(Error::os(format!("write `{}`", self.shown.display())))
+    }
+
+    /// Hashes what an earlier download left.
+    fn take_up(&mut self) -> Result<()> {
+        let hashed =
+            self.hash.update_reader(&self.file).map(|_| ()).and_then(|()| self.file.stream_position());
+        let length = hashed.map_err(Error::os(format!("read what is here of `{}`", self.shown.display())))?;
+        if length > self.size { self.restart() } else { Ok(()) }
+    }
+}
+
+/// The file name of a path that stays below where it begins.
+fn checked(relative: &Path) -> Result<String> {
+    let normal = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    let name = relative.file_name().and_then(|name| name.to_str());
+    name.filter(|_| normal && !relative.as_os_str().as_encoded_bytes().contains(&0))
+        .map(str::to_owned)
+        .ok_or_else(|| Error::Damaged {
+            message: format!(
+                "the server names a file `{}`, which would not stay in the directory",
+                relative.display()
+            ),
+            hint: "nothing was written for it; the server is not to be trusted".to_owned(),
+        })
+}
+
+/// Opens below a directory only: no link leads out of it.
+fn how(flags: OFlag) -> OpenHow {
+    OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+}
+
+/// The permissions that new files of this process do not get, read without changing them.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let text = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    text.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(content: &[u8]) -> FileView {
+        FileView {
+            path: "x".to_owned(),
+            export: "/output".to_owned(),
+            size: u64::try_from(content.len()).unwrap(),
+            digest: blake3::hash(content).to_hex().to_string(),
+            executable: false,
+        }
+    }
+
+    #[test]
+    fn a_file_lands_whole_and_goes_on_where_it_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let landing = Landing::open(&dir.path().join("out")).unwrap();
+        let view = view(b"hello world");
+        let path = Path::new("a/b/x.txt");
+        let mut first = landing.begin(path, &view).unwrap();
+        first.write(b"hello ").unwrap();
+        assert!(matches!(first.land(&view), Err(Error::Unreachable { .. })));
+        assert!(!landing.has(path, &view).unwrap());
+        let mut second = landing.begin(path, &view).unwrap();
+        assert_eq!(second.offset().unwrap(), 6);
+        second.write(b"world").unwrap();
+        second.land(&view).unwrap();
+        assert!(landing.has(path, &view).unwrap());
+        assert_eq!(std::fs::read(dir.path().join("out/a/b/x.txt")).unwrap(), b"hello world");
+        assert_eq!(std::fs::read_dir(dir.path().join("out/a/b")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn wrong_bytes_never_get_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let landing = Landing::open(dir.path()).unwrap();
+        let view = view(b"right");
+        let mut file = landing.begin(Path::new("x"), &view).unwrap();
+        file.write(b"wrong").unwrap();
+        assert!(matches!(file.land(&view), Err(Error::Damaged { .. })));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nothing_lands_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let landing = Landing::open(dir.path()).unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("link")).unwrap();
+        for path in ["../x", "/etc/x", "a/../../x", "", ".", "link/x"] {
+            assert!(landing.begin(Path::new(path), &view(b"x")).is_err(), "{path}");
+        }
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+}

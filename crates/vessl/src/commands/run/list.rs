@@ -1,0 +1,67 @@
+//! `vessl run list`.
+use clap::Args;
+use vessl_core::run::Status;
+use vessl_core::wire::{RunQuery, RunView};
+
+use crate::client::Client;
+use crate::error::Result;
+use crate::exit::{self, Exit};
+use crate::output::views;
+use crate::session::{STATUSES, Session};
+
+/// Largest page the server gives.
+const PAGE: u32 = 1000;
+
+/// Arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  vessl run list
+  vessl run list --status running
+  vessl run list --keyword resnet --limit 5
+  vessl run list --all --output json | jq '.[].id'")]
+pub(crate) struct List {
+    /// Only runs with this status
+    #[arg(long, value_parser = status, value_name = "STATUS")]
+    status: Option<Status>,
+    /// Only runs with this text in their name or description
+    #[arg(long, value_name = "TEXT")]
+    keyword: Option<String>,
+    /// At most this many
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// All of them
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+}
+
+fn status(text: &str) -> Result<Status, String> {
+    let known = STATUSES.map(Status::word);
+    let found = STATUSES.into_iter().find(|status| status.word().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("the status words are {}", known.join(", ")))
+}
+
+/// Lists them.
+pub(crate) async fn perform(args: &List, session: &Session) -> Result<Exit> {
+    let limit = if args.all { u32::MAX } else { args.limit };
+    let query = RunQuery { status: args.status, keyword: args.keyword.clone(), ..RunQuery::default() };
+    let runs = pages(&mut session.client().await?, query, limit).await?;
+    session.out.list(&runs, views::RUNS, "there are no runs; `vessl run create -f FILE` makes one")?;
+    Ok(exit::OK)
+}
+
+/// Fetches page after page until `limit` runs are there or no more exist.
+async fn pages(client: &mut Client, mut query: RunQuery, limit: u32) -> Result<Vec<RunView>> {
+    let mut runs: Vec<RunView> = Vec::new();
+    loop {
+        let left = limit.saturating_sub(u32::try_from(runs.len()).unwrap_or(u32::MAX));
+        let want = left.min(PAGE);
+        query.limit = Some(want);
+        query.before = runs.last().map(|run| run.id.0);
+        let page = client.runs(&query).await?;
+        let last = page.len() < usize::try_from(want).unwrap_or(usize::MAX) || want == left;
+        runs.extend(page);
+        if last {
+            return Ok(runs);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `vessl run logs`.
+use clap::{Args, ValueEnum};
+use vessl_core::plan::RunId;
+
+use super::run_id;
+use super::watch::{Follow, follow};
+use crate::client::{LogQuery, Stream};
+use crate::error::Result;
+use crate::exit::{self, Exit};
+use crate::output::log::LogForm;
+use crate::session::Session;
+
+/// Arguments.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The standard output and standard error of the commands arrive on standard output in order, byte by
+byte. Lines of vessl itself (fetching the image, importing, exporting) go to standard error. With
+--output json every line is an object with `at`, `stream` and `text`.
+
+Examples:
+  vessl run logs 100000000001
+  vessl run logs 100000000001 --tail 200 -f
+  vessl run logs 100000000001 --timestamps --streams
+  vessl run logs 100000000001 --only stdout > out.txt"
+)]
+pub(crate) struct Logs {
+    /// Id of the run
+    #[arg(value_parser = run_id)]
+    id: RunId,
+    /// Only the last N lines
+    #[arg(long, value_name = "N")]
+    tail: Option<u64>,
+    /// Stay until the run has ended
+    #[arg(short, long)]
+    follow: bool,
+    /// Begin every line with the time it arrived
+    #[arg(long)]
+    timestamps: bool,
+    /// Begin every line with its stream: stdout, stderr or system
+    #[arg(long)]
+    streams: bool,
+    /// Only one stream
+    #[arg(long, value_enum, value_name = "STREAM")]
+    only: Option<Only>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Only {
+    /// Standard output of the commands
+    Stdout,
+    /// Standard error of the commands
+    Stderr,
+    /// Lines of vessl itself
+    System,
+}
+
+/// Prints the log.
+pub(crate) async fn perform(args: &Logs, session: &Session) -> Result<Exit> {
+    let only = args.only.map(|only| match only {
+        Only::Stdout => Stream::Stdout,
+        Only::Stderr => Stream::Stderr,
+        Only::System => Stream::System,
+    });
+    let form = LogForm { only, timestamps: args.timestamps, streams: args.streams };
+    let query = LogQuery { from: None, tail: args.tail, follow: args.follow };
+    let mut client = session.client().await?;
+    follow(&mut client, args.id, query, Follow::Alone(&session.out, form)).await?;
+    Ok(exit::OK)
+}

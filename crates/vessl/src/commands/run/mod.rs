@@ -1,0 +1,79 @@
+//! `vessl run …`: which file carries out which verb.
+mod create;
+mod delete;
+mod download;
+mod explain;
+mod files;
+mod landing;
+mod list;
+mod logs;
+mod read;
+mod schema;
+mod terminate;
+mod text;
+mod update;
+mod validate;
+mod watch;
+
+use clap::Subcommand;
+use vessl_core::plan::RunId;
+
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::session::Session;
+
+/// What can be done with runs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Submit a run
+    Create(create::Create),
+    /// List the runs of the project, newest first
+    List(list::List),
+    /// Show one run
+    Read(read::Read),
+    /// Print the log of a run
+    Logs(logs::Logs),
+    /// Change the name, description or tags of a run
+    Update(update::Update),
+    /// End a run
+    Terminate(terminate::Terminate),
+    /// Remove a finished run with its log and files
+    Delete(delete::Delete),
+    /// Check run files without a server
+    Validate(validate::Validate),
+    /// Print the JSON Schema of the run file, for editors
+    #[command(after_help = "Examples:\n  vessl run schema > run.schema.json")]
+    Schema,
+    /// List the files that a run exported
+    Files(files::Files),
+    /// Bring the files that a run exported to this machine
+    Download(download::Download),
+    /// Say why a run is where it is
+    Explain(explain::Explain),
+}
+
+/// Carries one of them out.
+pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit> {
+    match command {
+        Command::Create(args) => create::perform(args, session).await,
+        Command::List(args) => list::perform(&args, session).await,
+        Command::Read(args) => read::perform(&args, session).await,
+        Command::Logs(args) => logs::perform(&args, session).await,
+        Command::Update(args) => update::perform(args, session).await,
+        Command::Terminate(args) => terminate::perform(&args, session).await,
+        Command::Delete(args) => delete::perform(&args, session).await,
+        Command::Validate(args) => validate::perform(&args, session),
+        Command::Schema => schema::perform(session),
+        Command::Files(args) => files::perform(&args, session).await,
+        Command::Download(args) => download::perform(&args, session).await,
+        Command::Explain(args) => explain::perform(&args, session).await,
+    }
+}
+
+/// Reads the id of a run from the command line.
+fn run_id(text: &str) -> Result<RunId, String> {
+    text.trim_start_matches('#')
+        .parse()
+        .map(RunId)
+        .map_err(|_| "a run id is a number, see `vessl run list`".to_owned())
+}

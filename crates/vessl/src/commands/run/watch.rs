@@ -1,0 +1,197 @@
+//! Staying with a run until it has ended: its events, its log, and what happens when the server or the person leaves.
+use std::cell::RefCell;
+use std::time::Duration;
+
+use vessl_core::plan::RunId;
+use vessl_core::wire::{RunEvent, RunView};
+
+use crate::client::{Client, LogQuery, Next};
+use crate::error::{Error, Result};
+use crate::exit::{self, Exit};
+use crate::output::log::{LogForm, LogPrinter};
+use crate::output::progress::Bars;
+use crate::output::{Out, views};
+
+/// Pause before a stream that gave nothing is asked for again.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Longest wait for the rest of the log of a run that has ended.
+const REST: Duration = Duration::from_secs(10);
+
+/// How watching ended.
+#[derive(Debug)]
+pub(super) enum Watched {
+    /// The run has ended.
+    Ended(Box<RunView>),
+    /// A person left; the run goes on.
+    Left,
+}
+
+/// Waits for the end of a run. Says nothing, except when the server is lost.
+pub(super) async fn wait(client: &mut Client, id: RunId, out: &Out) -> Result<Watched> {
+    let mut silent = |_: &RunEvent| {};
+    tokio::select! {
+        run = ended(client, id, out, &mut silent) => Ok(Watched::Ended(Box::new(run?))),
+        left = left() => left.map(|()| Watched::Left),
+    }
+}
+
+/// Prints the log of a run and tells its events until it has ended.
+pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<Watched> {
+    let bars = RefCell::new(Bars::new(out));
+    let mut log_client = client.another();
+    let log =
+        follow(&mut log_client, id, LogQuery::default(), Follow::Beside(&bars, out, LogForm::default()));
+    let mut tell = |event: &RunEvent| told(event, &bars, out);
+    let events = ended(client, id, out, &mut tell);
+    tokio::pin!(log, events);
+    let mut log_is_done = false;
+    let run = loop {
+        tokio::select! {
+            run = &mut events => break run?,
+            done = &mut log, if !log_is_done => {
+                done?;
+                log_is_done = true;
+            }
+            left = left() => return left.map(|()| Watched::Left),
+        }
+    };
+    if !log_is_done && let Ok(done) = tokio::time::timeout(REST, log).await {
+        done?;
+    }
+    bars.borrow_mut().clear();
+    Ok(Watched::Ended(Box::new(run)))
+}
+
+/// What a person who leaves is told.
+pub(super) fn goodbye(id: RunId, out: &Out) -> Exit {
+    out.note(&format!(
+        "run {0} goes on; `vessl run logs -f {0}` follows it, `vessl run terminate {0}` stops it",
+        id.0
+    ));
+    exit::INTERRUPTED
+}
+
+/// Who reads a log, and how.
+pub(super) enum Follow<'a> {
+    /// Alone: what is said about a lost server is said here.
+    Alone(&'a Out, LogForm),
+    /// Beside the events of the run, which look after the server.
+    Beside(&'a RefCell<Bars>, &'a Out, LogForm),
+}
+
+/// Prints a log; one that is followed until it is finished or its run has ended, whatever happens to the server.
+pub(super) async fn follow(client: &mut Client, id: RunId, query: LogQuery, who: Follow<'_>) -> Result<()> {
+    let (out, form) = match &who {
+        Follow::Alone(out, form) | Follow::Beside(_, out, form) => (*out, *form),
+    };
+    let follow = query.follow || matches!(who, Follow::Beside(..));
+    let mut query = LogQuery { follow, ..query };
+    let mut printer = LogPrinter::new(out, form);
+    loop {
+        let before = query.from;
+        match pump(client, id, &mut query, &mut printer, &who).await {
+            Ok(Next::NoMore) if !follow => break,
+            Ok(Next::NoMore) if client.run(id).await.is_ok_and(|run| run.status.is_final()) => break,
+            Ok(Next::NoMore | Next::Record(_)) => {}
+            Ok(Next::Finished) => break,
+            Err(e @ Error::Unreachable { .. }) if !follow => return Err(e),
+            Err(Error::Unreachable { .. }) => match who {
+                Follow::Alone(..) => client.recover(out).await?,
+                Follow::Beside(..) => client.recover_quietly().await?,
+            },
+            Err(e) => return Err(e),
+        }
+        if query.from == before {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    printer.finish()
+}
+
+/// Prints one answer of the server; `query` is moved on, so that the next one continues.
+async fn pump(
+    client: &mut Client,
+    id: RunId,
+    query: &mut LogQuery,
+    printer: &mut LogPrinter<'_>,
+    who: &Follow<'_>,
+) -> Result<Next> {
+    let mut logs = client.logs(id, *query).await?;
+    loop {
+        match logs.next().await {
+            Ok(Next::Record(record)) => {
+                if let Follow::Beside(bars, ..) = who {
+                    bars.borrow_mut().clear();
+                }
+                printer.record(&record)?;
+                (query.from, query.tail) = (Some(record.next), None);
+            }
+            Ok(end) => return Ok(end),
+            Err(reason) => return Err(client.lost(&reason)),
+        }
+    }
+}
+
+/// Follows the events of a run until one says that it has ended.
+async fn ended(
+    client: &mut Client,
+    id: RunId,
+    out: &Out,
+    tell: &mut dyn FnMut(&RunEvent),
+) -> Result<RunView> {
+    let mut after = 0;
+    loop {
+        let before = after;
+        match hear(client, id, &mut after, tell).await {
+            Ok(Some(run)) => return Ok(run),
+            Ok(None) => {}
+            Err(Error::Unreachable { .. }) => client.recover(out).await?,
+            Err(e) => return Err(e),
+        }
+        if after == before {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Hears one stream of events to its end.
+async fn hear(
+    client: &mut Client,
+    id: RunId,
+    after: &mut u64,
+    tell: &mut dyn FnMut(&RunEvent),
+) -> Result<Option<RunView>> {
+    let mut events = client.events(id, *after).await?;
+    loop {
+        match events.next().await {
+            Ok(Some(event)) => {
+                *after = event.seq.max(*after);
+                tell(&event);
+                if let Some(run) = event.run.filter(|run| run.status.is_final()) {
+                    return Ok(Some(*run));
+                }
+            }
+            Ok(None) => return Ok(Some(client.run(id).await?).filter(|run| run.status.is_final())),
+            Err(reason) => return Err(client.lost(&reason)),
+        }
+    }
+}
+
+fn told(event: &RunEvent, bars: &RefCell<Bars>, out: &Out) {
+    let mut bars = bars.borrow_mut();
+    match (&event.progress, &event.run) {
+        (Some(progress), _) => bars.step(progress),
+        (None, Some(run)) => {
+            bars.clear();
+            if !run.status.is_final() {
+                out.dim(&format!("vessl: {}", views::standing(run)));
+            }
+        }
+        (None, None) => bars.clear(),
+    }
+}
+
+/// Ends when a person presses Ctrl-C or the terminal goes away.
+async fn left() -> Result<()> {
+    tokio::signal::ctrl_c().await.map_err(Error::os("wait for Ctrl-C"))
+}

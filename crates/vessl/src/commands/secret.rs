@@ -1,0 +1,56 @@
+//! `vessl secret …`.
+use clap::{Args, Subcommand};
+use vessl_core::wire::SecretCreate;
+
+use super::value;
+use crate::error::Result;
+use crate::exit::{self, Exit};
+use crate::output::views;
+use crate::session::Session;
+
+/// What can be done with secrets.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Store a secret; its value is typed without showing it, or comes from the standard input
+    #[command(
+        after_help = "A run uses it with `env: {HF_TOKEN: {secret: hf-token}}`. Nobody can read it back.
+
+Examples:
+  vessl secret create hf-token
+  vessl secret create hf-token < token.txt"
+    )]
+    Create(Name),
+    /// List the names of the secrets
+    #[command(after_help = "Examples:\n  vessl secret list")]
+    List,
+    /// Remove a secret
+    #[command(after_help = "Examples:\n  vessl secret delete hf-token")]
+    Delete(Name),
+}
+
+/// Names one secret.
+#[derive(Args, Debug)]
+pub(crate) struct Name {
+    /// Name of the secret
+    name: String,
+}
+
+/// Carries one of them out.
+pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit> {
+    let mut client = session.client().await?;
+    match command {
+        Command::Create(Name { name }) => {
+            let value = value::read(&format!("value of the secret `{name}`"))?;
+            let ask = SecretCreate { name, kind: "secret".to_owned(), username: None, value };
+            session.out.object(&client.create_secret(&ask).await?, views::secret)?;
+        }
+        Command::List => {
+            session.out.list(&client.secrets().await?, views::SECRETS, "there are no secrets")?;
+        }
+        Command::Delete(Name { name }) => {
+            client.delete_secret(&name).await?;
+            session.out.note(&format!("removed the secret `{name}`"));
+        }
+    }
+    Ok(exit::OK)
+}

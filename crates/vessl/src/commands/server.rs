@@ -1,0 +1,141 @@
+//! `vessl server …`: the server of this machine.
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+use vessl_server::ServerOptions;
+use vessl_server::config::{Config, load};
+
+use crate::client::{Lead, Local};
+use crate::error::{Error, Result};
+use crate::exit::{self, Exit};
+use crate::output::{Rows, views};
+use crate::session::Session;
+use crate::settings;
+
+/// What can be done with the server of this machine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Say whether it runs, and where it listens (exit code 4 if it does not run)
+    #[command(
+        after_help = "Examples:\n  vessl server status\n  vessl server status --output json | jq -r .url"
+    )]
+    Status,
+    /// Stop it; runs go on without it, and the next command starts it again
+    #[command(after_help = "Examples:\n  vessl server stop")]
+    Stop,
+    /// Run it in the foreground
+    Run(Run),
+}
+
+/// How to run it.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Settings come from the file and from the environment (VESSL_SERVER_LISTEN, …), which wins. One
+server at a time works on a data directory; SIGTERM and Ctrl-C stop it, runs go on.
+
+Examples:
+  vessl server run
+  vessl server run --config /etc/vessl/server.toml
+  vessl server run --print-config > server.toml"
+)]
+pub(crate) struct Run {
+    /// Settings of the server; default: ~/.config/vessl/server.toml, if it exists
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the settings as they would be used, with their documentation
+    #[arg(long)]
+    print_config: bool,
+    /// Leave the terminal and its process group
+    #[arg(long, hide = true)]
+    background: bool,
+}
+
+/// What is known about the server.
+#[derive(Serialize)]
+struct Standing {
+    running: bool,
+    url: Option<String>,
+    pid: Option<i32>,
+    version: Option<String>,
+    started_at: Option<Timestamp>,
+    data: String,
+    log: String,
+}
+
+/// Runs the server until it is told to stop.
+pub(crate) fn run(args: &Run, session: &Session) -> Result<Exit> {
+    let config = config(args.config.clone())?;
+    if args.print_config {
+        session.out.text(&config.documented())?;
+        return Ok(exit::OK);
+    }
+    if args.background {
+        nix::unistd::setsid().map_err(|e| Error::os("leave the terminal")(e.into()))?;
+    }
+    let data = config.data_path(|name| std::env::var_os(name)).map_or_else(settings::data_dir, Ok)?;
+    let data = std::path::absolute(data).map_err(Error::os("find the data directory"))?;
+    vessl_server::run(ServerOptions { config, data }).map_err(|e| Error::Server(e.to_string()))?;
+    Ok(exit::OK)
+}
+
+fn config(file: Option<PathBuf>) -> Result<Config> {
+    let default = settings::config_dir()?.join("server.toml");
+    let file = file.or_else(|| default.exists().then_some(default));
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    load(file.as_deref(), std::env::vars_os().filter_map(text)).map_err(|e| Error::Usage {
+        message: e.to_string(),
+        hint: "`vessl server run --print-config` shows every setting".to_owned(),
+    })
+}
+
+/// Asks for it or stops it.
+pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit> {
+    let local = Local::of_this_machine()?;
+    match command {
+        Command::Status => {
+            let lead = local.running()?;
+            let exit = if lead.is_some() { exit::OK } else { exit::UNREACHABLE };
+            session.out.object(&standing(lead.as_ref())?, rows)?;
+            Ok(exit)
+        }
+        Command::Stop => {
+            match local.stop().await? {
+                Some(lead) => {
+                    session.out.note(&format!("stopped the server (process {}); runs go on", lead.pid));
+                }
+                None => session.out.note("no server was running"),
+            }
+            Ok(exit::OK)
+        }
+        Command::Run(args) => run(&args, session),
+    }
+}
+
+fn standing(lead: Option<&Lead>) -> Result<Standing> {
+    let local = Local::of_this_machine()?;
+    Ok(Standing {
+        running: lead.is_some(),
+        url: lead.map(|lead| lead.url.clone()),
+        pid: lead.map(|lead| lead.pid),
+        version: lead.and_then(|lead| lead.version.clone()),
+        started_at: lead.map(|lead| lead.started_at),
+        data: local.data().display().to_string(),
+        log: local.log().display().to_string(),
+    })
+}
+
+fn rows(standing: &Standing) -> Rows {
+    vec![
+        ("Server", if standing.running { "running".to_owned() } else { "not running".to_owned() }),
+        ("Address", standing.url.clone().unwrap_or_default()),
+        ("Process", standing.pid.map(|pid| pid.to_string()).unwrap_or_default()),
+        ("Version", standing.version.clone().unwrap_or_default()),
+        ("Since", standing.started_at.map(views::moment).unwrap_or_default()),
+        ("Data", standing.data.clone()),
+        ("Log", standing.log.clone()),
+    ]
+}

@@ -1,0 +1,102 @@
+//! What every command works with: where it prints, and the way to the server.
+use std::path::PathBuf;
+
+use vessl_core::run::Status;
+
+use crate::cli::Globals;
+use crate::client::{Address, Client, Local, Origin, Scope, Token};
+use crate::error::Result;
+use crate::output::Out;
+use crate::settings::{Settings, variable};
+
+/// One call of the program.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Where it prints.
+    pub(crate) out: Out,
+    globals: Globals,
+}
+
+impl Session {
+    /// A call with these global flags.
+    pub(crate) fn new(globals: Globals) -> Self {
+        Self { out: Out::new(globals.output), globals }
+    }
+
+    /// A client of the server that flags, environment and settings name; else of the server of this machine, which is
+    /// started if it does not run.
+    pub(crate) async fn client(&self) -> Result<Client> {
+        let settings = self.settings()?;
+        let scope = Scope { organization: settings.organization.clone(), project: settings.project.clone() };
+        let origin = origin(settings)?;
+        Client::connect(origin, scope, &self.out).await
+    }
+
+    /// What is settled, with flags and environment above the file.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let path = Settings::path()?;
+        let mut settings = Settings::read(&path)?;
+        if settings.is_exposed(&path) {
+            self.out
+                .warn(&format!("others can read the token in `{0}`; run `chmod 600 {0}`", path.display()));
+        }
+        let over =
+            |flag: &Option<String>, file: Option<String>| flag.clone().filter(|v| !v.is_empty()).or(file);
+        // A token belongs to one server: the one of the file never goes to a server that the file does not name.
+        let server = over(&self.globals.server, settings.server.clone());
+        let of_file = if server == settings.server { settings.token.take() } else { None };
+        settings.token = variable("VESSL_TOKEN").or(of_file);
+        settings.server = server;
+        settings.organization = over(&self.globals.organization, settings.organization.take());
+        settings.project = over(&self.globals.project, settings.project.take());
+        Ok(settings)
+    }
+}
+
+/// The server that is settled.
+fn origin(settings: Settings) -> Result<Origin> {
+    match settings.server {
+        None => Ok(Origin::Local(Local::of_this_machine()?)),
+        Some(server) => Ok(Origin::Given {
+            address: Address::parse(&server)?,
+            token: settings.token.as_deref().map(Token::new),
+        }),
+    }
+}
+
+/// A path as people write it, `-` meaning standard input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Standard input.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+impl From<&str> for Source {
+    fn from(text: &str) -> Self {
+        if text == "-" { Self::Stdin } else { Self::File(text.into()) }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stdin => f.write_str("standard input"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// The status words, for messages and completion.
+pub(crate) const STATUSES: [Status; 9] = [
+    Status::Queued,
+    Status::Pending,
+    Status::Initializing,
+    Status::Running,
+    Status::Idle,
+    Status::Stopping,
+    Status::Completed,
+    Status::Failed,
+    Status::Terminated,
+];

@@ -1,0 +1,127 @@
+//! Bytes in and out: git, artifacts, host paths, download.
+use std::path::Path;
+use std::process::Command;
+
+use crate::specs::{head, item};
+use crate::test::Test;
+
+/// A repository with one commit on `main` and one on `dev`.
+fn repository(dir: &Path) {
+    let script = "git init -q -b main . && git config user.email a@example.org && git config user.name a && \
+                  echo main > where && git add . && git commit -q -m one && git checkout -q -b dev && \
+                  echo dev > where && git commit -q -am two && git checkout -q main";
+    std::fs::create_dir_all(dir).unwrap();
+    assert!(Command::new("sh").args(["-c", script]).current_dir(dir).status().unwrap().success());
+}
+
+#[test]
+fn a_repository_comes_in_and_files_go_out() {
+    let test = Test::new();
+    let repository_dir = test.path("repository");
+    repository(&repository_dir);
+    let yaml = format!(
+        "{}import:\n  /work-in/code: {{git: {{url: 'file://{}', ref: dev}}}}\nexport:\n  /work-out: vessl-artifact://\n{}",
+        head("host://"),
+        repository_dir.display(),
+        item(
+            "cat /work-in/code/where\nmkdir -p /work-out/sub\ncp /work-in/code/where /work-out/sub/w\nprintf '#!/bin/sh\\n' > /work-out/tool\nchmod +x /work-out/tool"
+        ),
+    );
+    let run = test.wait(&yaml).ok().json();
+    let id = run["id"].to_string();
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "dev\n");
+    assert!(run["imports"][0]["version"].as_str().unwrap().len() >= 40, "{run}");
+    let files = test.vessl(["run", "files", &id, "--output", "json"]).ok().json();
+    assert_eq!(files.as_array().unwrap().len(), 2, "{files}");
+    test.vessl(["run", "download", &id]).ok().prints(&["work-out/sub/w"]);
+    assert_eq!(std::fs::read_to_string(test.path("work-out/sub/w")).unwrap(), "dev\n");
+    assert!(Command::new(test.path("work-out/tool")).status().unwrap().success());
+    test.vessl(["run", "download", &id, "/work-out/sub", "elsewhere"]).ok();
+    assert_eq!(std::fs::read_to_string(test.path("elsewhere/w")).unwrap(), "dev\n");
+    test.vessl(["run", "download", &id, "/work-out/none"]).code(5).says(&["/work-out/none"]);
+}
+
+#[test]
+fn a_download_goes_on_where_it_stopped_and_repairs_what_is_wrong() {
+    let test = Test::new();
+    let yaml = format!(
+        "{}export: {{/out-d: vessl-artifact://}}\n{}",
+        head("host://"),
+        item("mkdir /out-d; head -c 3000000 /dev/urandom > /out-d/big")
+    );
+    let id = test.wait(&yaml).ok().json()["id"].to_string();
+    test.vessl(["run", "download", &id, "/out-d", "one"]).ok();
+    let whole = std::fs::read(test.path("one/big")).unwrap();
+    assert_eq!(whole.len(), 3_000_000);
+    let digest = test.vessl(["run", "files", &id, "--output", "json"]).ok().json()[0]["digest"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    test.file(&format!("two/.vessl-{}.part", &digest[..32]), &whole[..1_000_000]);
+    test.vessl(["run", "download", &id, "/out-d", "two"]).ok();
+    assert!(std::fs::read(test.path("two/big")).unwrap() == whole);
+    test.file("one/big", vec![0; 3_000_000]);
+    test.vessl(["run", "download", &id, "/out-d", "one"]).ok();
+    assert!(std::fs::read(test.path("one/big")).unwrap() == whole);
+    assert_eq!(std::fs::read_dir(test.path("two")).unwrap().count(), 1);
+}
+
+#[test]
+fn an_artifact_goes_by_name_from_run_to_run() {
+    let test = Test::new();
+    let who = test.vessl(["whoami", "--output", "json"]).ok().json();
+    let name = format!(
+        "vessl-artifact://{}/{}/weights",
+        who["organization"].as_str().unwrap(),
+        who["project"].as_str().unwrap()
+    );
+    let make = format!(
+        "{}export: {{/out-a: '{name}'}}\n{}",
+        head("host://"),
+        item("mkdir -p /out-a/deep; echo 42 > /out-a/deep/w")
+    );
+    test.wait(&make).ok();
+    let take = format!(
+        "{}import: {{/in-a: '{name}'}}\n{}",
+        head("host://"),
+        item("cat /in-a/deep/w; echo changed > /in-a/deep/w")
+    );
+    let id = test.wait(&take).ok().json()["id"].to_string();
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "42\n");
+    let again = test.wait(&take).ok().json()["id"].to_string();
+    assert_eq!(test.vessl(["run", "logs", &again]).ok().stdout, "42\n", "an import is a copy");
+}
+
+#[test]
+fn exports_are_written_also_when_the_commands_fail() {
+    let test = Test::new();
+    let yaml = format!(
+        "{}export: {{/out-f: vessl-artifact://}}\n{}",
+        head("host://"),
+        item("mkdir /out-f; echo x > /out-f/x; exit 6")
+    );
+    let run = test.wait(&yaml).code(6).json();
+    let files = test.vessl(["run", "files", &run["id"].to_string(), "--output", "json"]).ok().json();
+    assert_eq!(files[0]["path"], "x");
+}
+
+#[test]
+fn a_host_path_is_shown_only_below_the_roots() {
+    let test = Test::new();
+    let inside = test.file("shared/inside", "seen\n");
+    let root = inside.parent().unwrap().to_owned();
+    let test = test.env("VESSL_SERVER_HOSTPATH_ROOTS", &root.display().to_string());
+    let yaml = format!(
+        "{}mount: {{/mnt-h: 'hostpath://{}'}}\n{}",
+        head("host://"),
+        root.display(),
+        item("cat /mnt-h/inside; touch /mnt-h/new || echo refused")
+    );
+    let id = test.wait(&yaml).ok().json()["id"].to_string();
+    assert!(
+        test.vessl(["run", "logs", &id]).ok().stdout.starts_with("seen\nrefused\n")
+            || test.vessl(["run", "logs", &id]).ok().stdout.contains("refused")
+    );
+    let outside = yaml.replace(&root.display().to_string(), "/etc");
+    test.vessl_with(["run", "create", "-f", "-"], outside.as_bytes()).code(3).says(&["/etc"]);
+}

@@ -1,0 +1,79 @@
+//! Terminate: grace, kill, exports.
+use crate::specs::{endless, head, host, item};
+use crate::test::Test;
+
+#[test]
+fn the_commands_get_their_grace() {
+    let test = Test::new();
+    let id = test.create(&host("trap 'echo saving; exit 0' TERM\necho ready\nwhile :; do sleep 0.1; done"));
+    test.until_log(&id, "ready");
+    test.vessl(["run", "terminate", &id]).ok();
+    let run = test.until_end(&id);
+    assert_eq!(run["status"], "terminated", "{run}");
+    assert!(test.vessl(["run", "logs", &id]).ok().stdout.contains("saving"));
+}
+
+#[test]
+fn what_ignores_the_grace_is_killed() {
+    let test = Test::new();
+    let id = test.create(&host("trap '' TERM\necho ready\nwhile :; do sleep 0.1; done"));
+    test.until_log(&id, "ready");
+    test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
+    assert_eq!(test.until_end(&id)["status"], "terminated");
+}
+
+#[test]
+fn asking_again_and_asking_late_are_no_errors() {
+    let test = Test::new();
+    let id = test.create(&endless());
+    test.until_log(&id, "ready");
+    test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
+    test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
+    let ended = test.until_end(&id);
+    test.vessl(["run", "terminate", &id]).ok();
+    assert_eq!(test.read(&id)["ended_at"], ended["ended_at"]);
+    test.vessl(["run", "terminate", "999999999999"]).code(5).says(&["999999999999"]);
+}
+
+#[test]
+fn exports_are_written_unless_they_are_not_wanted() {
+    let test = Test::new();
+    let yaml = format!(
+        "{}export:\n  /tmp/out: vessl-artifact://\n{}",
+        head("host://"),
+        item("mkdir -p /tmp/out; echo 1 > /tmp/out/x\necho ready\nsleep 1000")
+    );
+    let with = test.create(&yaml);
+    test.until_log(&with, "ready");
+    test.vessl(["run", "terminate", &with, "--grace", "1"]).ok();
+    test.until_end(&with);
+    assert_eq!(test.vessl(["run", "files", &with, "--output", "json"]).ok().json()[0]["path"], "x");
+    let without = test.create(&yaml);
+    test.until_log(&without, "ready");
+    test.vessl(["run", "terminate", &without, "--grace", "1", "--no-export"]).ok();
+    test.until_end(&without);
+    assert_eq!(test.vessl(["run", "files", &without, "--output", "json"]).ok().json(), serde_json::json!([]));
+}
+
+#[test]
+fn waiting_for_a_terminated_run_is_not_success() {
+    let test = Test::new();
+    test.file("run.yaml", host("trap 'exit 0' TERM\necho ready\nwhile :; do sleep 0.1; done"));
+    let live = test.start(["run", "create", "-f", "run.yaml", "--wait", "--output", "json"]);
+    let id = test.until_listed();
+    test.until_log(&id, "ready");
+    test.vessl(["run", "terminate", &id]).ok();
+    live.finish().code(143);
+}
+
+#[test]
+fn a_run_that_fills_its_memory_is_told_so() {
+    let test = Test::new();
+    let done = test.wait(&host("python3 -c 'x = bytearray(300 * 1024 * 1024)'").replace("64Mi", "100M"));
+    let run = done.json();
+    // A larger preset may have been chosen; then there is nothing to see.
+    if run["resources"]["memory"].as_u64().unwrap() < 300_000_000 {
+        assert_eq!(run["status"], "failed", "{run}");
+        assert!(run["reason"].as_str().unwrap().contains("memory"), "{run}");
+    }
+}

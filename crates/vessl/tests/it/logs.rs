@@ -1,0 +1,81 @@
+//! `vessl run logs`.
+use crate::specs::host;
+use crate::test::Test;
+
+#[test]
+fn bytes_arrive_as_they_were_written() {
+    let test = Test::new();
+    let id =
+        test.wait(&host(r"printf 'a\rb\033[31mc\xff\xc3'; printf '\xa9\n'; printf 'no newline'")).ok().json()
+            ["id"]
+            .to_string();
+    let log = test.vessl(["run", "logs", &id]).ok();
+    assert_eq!(log.bytes, b"a\rb\x1b[31mc\xff\xc3\xa9\nno newline");
+}
+
+#[test]
+fn the_last_lines_and_single_streams() {
+    let test = Test::new();
+    let id =
+        test.wait(&host("for n in $(seq 1000); do echo line $n; done; echo problem >&2")).ok().json()["id"]
+            .to_string();
+    let tail = test.vessl(["run", "logs", &id, "--tail", "3", "--only", "stdout"]).ok();
+    assert!(tail.stdout.ends_with("line 1000\n") && tail.stdout.lines().count() <= 3, "{}", tail.stdout);
+    let errors = test.vessl(["run", "logs", &id, "--only", "stderr"]).ok();
+    assert_eq!(errors.stdout, "problem\n");
+    let marked = test.vessl(["run", "logs", &id, "--streams", "--timestamps"]).ok();
+    assert!(
+        marked.stdout.lines().any(|line| line.ends_with("stdout | line 7") && line.starts_with("20")),
+        "{}",
+        marked.stdout
+    );
+    assert!(marked.stdout.lines().any(|line| line.ends_with("stderr | problem")), "{}", marked.stdout);
+    let all = test.vessl(["run", "logs", &id]).ok();
+    assert_eq!(all.stdout.lines().count(), 1001);
+}
+
+#[test]
+fn json_lines_have_time_stream_and_text() {
+    let test = Test::new();
+    let id = test.wait(&host("echo one; echo two >&2")).ok().json()["id"].to_string();
+    let log = test.vessl(["run", "logs", &id, "--output", "json"]).ok();
+    let lines: Vec<serde_json::Value> =
+        log.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let find = |stream: &str| {
+        lines.iter().find(|line| line["stream"] == stream).unwrap_or_else(|| panic!("{lines:?}"))
+    };
+    assert_eq!(find("stdout")["text"], "one");
+    assert_eq!(find("stderr")["text"], "two");
+    assert!(find("stdout")["at"].is_string());
+}
+
+#[test]
+fn following_shows_lines_as_they_come_and_ends_with_the_run() {
+    let test = Test::new();
+    let yaml = host("echo ready\nwhile [ ! -e /tmp/go-$MARK ]; do sleep 0.05; done\necho gone")
+        .replace("resources", "env: {MARK: follow}\nresources");
+    // The run's own upper layer hides the host's files, so the signal comes as a terminate.
+    let id = test.create(&yaml);
+    let mut live = test.start(["run", "logs", "-f", &id]);
+    live.until("ready");
+    test.vessl(["run", "terminate", &id, "--grace", "0"]).ok();
+    let done = live.finish().ok();
+    assert_eq!(done.stdout, "ready\n");
+}
+
+#[test]
+fn many_megabytes_arrive_whole() {
+    let test = Test::new();
+    let id = test
+        .wait(&host("yes 0123456789012345678901234567890123456789012345678901234567890123 | head -n 200000"))
+        .ok()
+        .json()["id"]
+        .to_string();
+    let log = test.vessl(["run", "logs", &id]).ok();
+    assert_eq!(log.bytes.len(), 200_000 * 65);
+    assert!(
+        log.bytes
+            .chunks(65)
+            .all(|line| line == b"0123456789012345678901234567890123456789012345678901234567890123\n")
+    );
+}

@@ -1,0 +1,15 @@
+//! The product's acceptance tests: the real binary, a real server, real runs.
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "what tests share lives outside of `#[test]`")]
+mod data;
+mod ends;
+mod images;
+mod logs;
+mod refusals;
+mod runs;
+mod secrets;
+mod server;
+mod settings;
+mod specs;
+mod test;
+mod usage;
+mod validate;

@@ -1,0 +1,153 @@
+//! Runs from file to exit code.
+use nix::sys::signal::Signal;
+
+use crate::specs::{endless, head, host, item};
+use crate::test::Test;
+
+#[test]
+fn the_exit_code_is_that_of_the_run() {
+    let test = Test::new();
+    let done = test.wait(&host("echo hello")).ok();
+    let run = done.json();
+    assert_eq!(run["status"], "completed");
+    assert_eq!(run["exit_code"], 0);
+    for key in ["id", "created_at", "started_at", "ended_at", "reason", "name"] {
+        assert!(!run[key].is_null(), "{key} is missing in {run}");
+    }
+    assert!(run["id"].is_u64(), "{run}");
+    let failed = test.wait(&host("exit 41")).code(41).json();
+    assert_eq!((failed["status"].as_str(), failed["exit_code"].as_i64()), (Some("failed"), Some(41)));
+    let killed = test.wait(&host("kill -9 $$")).code(137).json();
+    assert_eq!(killed["exit_code"], 137);
+}
+
+#[test]
+fn items_run_in_one_shell_until_one_fails() {
+    let test = Test::new();
+    let yaml = format!(
+        "{}run:\n  - command: export A=1; cd /tmp\n  - command: echo A=$A in $PWD\n    workdir: /usr\n  - command: 'false'\n  - command: echo never\n",
+        head("host://")
+    );
+    let id = {
+        let done = test.wait(&yaml).code(1);
+        done.json()["id"].to_string()
+    };
+    let log = test.vessl(["run", "logs", &id]).ok();
+    assert!(log.stdout.contains("A=1 in /usr") && !log.stdout.contains("never"), "{}", log.stdout);
+    assert!(
+        test.read(&id)["reason"].as_str().unwrap().contains('3'),
+        "the reason names the item: {}",
+        test.read(&id)
+    );
+}
+
+#[test]
+fn watch_prints_the_log_and_ends_with_the_run() {
+    let test = Test::new();
+    test.file("run.yaml", host("echo to-out; echo to-err >&2; exit 3"));
+    let done = test.vessl(["run", "create", "-f", "run.yaml", "--watch"]).code(3);
+    let done = done.prints(&["to-out\n", "to-err\n"]).says(&["failed", "exit code 3"]);
+    assert!(!done.stdout.contains("vessl:"), "{}", done.stdout);
+    let json = test.vessl(["run", "create", "-f", "run.yaml", "--wait", "--output", "json"]).code(3);
+    assert_eq!(json.json()["status"], "failed");
+    assert_eq!(json.stderr, "");
+}
+
+#[test]
+fn ctrl_c_leaves_the_run_running_and_says_how_to_stop_it() {
+    let test = Test::new();
+    test.file("run.yaml", endless());
+    let mut live = test.start(["run", "create", "-f", "run.yaml", "--watch"]);
+    live.until("ready");
+    live.signal(Signal::SIGINT);
+    live.finish().code(130).says(&["goes on", "vessl run terminate"]);
+    let runs = test.vessl(["run", "list", "--output", "json"]).ok().json();
+    let id = runs[0]["id"].to_string();
+    assert_eq!(runs[0]["status"], "running");
+    test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
+    assert_eq!(test.until_end(&id)["status"], "terminated");
+}
+
+#[test]
+fn variables_come_from_the_command_line() {
+    let test = Test::new().env("FROM_HERE", "two words");
+    let yaml = format!(
+        "{}env:\n  A: old\n  B: {{source: inject}}\n{}",
+        head("host://"),
+        item("echo \"[$A][$B][$FROM_HERE]\"")
+    );
+    let args = ["run", "create", "-f", "-", "-w", "-e", "A=new", "-e", "B=1e-4", "-e", "FROM_HERE"];
+    test.vessl_with(args, yaml.as_bytes()).ok().prints(&["[new][1e-4][two words]"]);
+    test.vessl_with(["run", "create", "-f", "-"], yaml.as_bytes()).code(3).says(&["`B`"]);
+}
+
+#[test]
+fn runs_are_listed_changed_and_removed() {
+    let test = Test::new();
+    assert_eq!(test.vessl(["run", "list", "--output", "json"]).ok().json(), serde_json::json!([]));
+    let first = test.wait(&host("true")).ok().json()["id"].to_string();
+    let second = test.wait(&host("exit 1")).code(1).json()["id"].to_string();
+    let runs = test.vessl(["run", "list", "--output", "json"]).ok().json();
+    assert_eq!((runs[0]["id"].to_string(), runs[1]["id"].to_string()), (second.clone(), first.clone()));
+    let failed = test.vessl(["run", "list", "--status", "failed", "--output", "json"]).ok().json();
+    assert_eq!(failed.as_array().unwrap().len(), 1);
+    let newest = test.vessl(["run", "list", "--limit", "1", "--output", "json"]).ok().json();
+    assert_eq!(newest.as_array().unwrap().len(), 1);
+    test.vessl(["run", "update", &first, "a description", "--tag", "keep", "--name", "renamed"]).ok();
+    let run = test.read(&first);
+    assert_eq!((run["name"].as_str(), run["description"].as_str()), (Some("renamed"), Some("a description")));
+    assert_eq!(run["tags"], serde_json::json!(["keep"]));
+    test.vessl(["run", "list", "--keyword", "renam"]).ok().prints(&[&first, "renamed", "completed"]);
+    test.vessl(["run", "delete", &first]).ok();
+    test.vessl(["run", "read", &first]).code(5).says(&[&first]);
+    assert!(!test.data().join("runs").join(&first).exists());
+    test.vessl(["run", "read", &second, "--output", "yaml"]).ok().prints(&["status: failed", "exit_code: 1"]);
+}
+
+#[test]
+fn a_run_that_has_not_ended_is_not_deleted() {
+    let test = Test::new();
+    let id = test.create(&endless());
+    test.until_log(&id, "ready");
+    test.vessl(["run", "delete", &id]).code(5).says(&[&id]);
+    test.vessl(["run", "terminate", &id, "--grace", "0"]).ok();
+    test.until_end(&id);
+    test.vessl(["run", "delete", &id]).ok();
+}
+
+#[test]
+fn explain_says_what_a_waiting_run_waits_for() {
+    let test = Test::new();
+    let nodes = test.vessl(["cluster", "list-nodes", "local", "--output", "json"]).ok().json();
+    let all = format!("{}m", nodes[0]["cpu_milli"]);
+    let big = |command: &str| host(command).replace("250m", &all);
+    let first = test.create(&big("echo ready\nsleep 1000"));
+    test.until_log(&first, "ready");
+    let second = test.create(&big("true"));
+    let why = test.vessl(["run", "explain", &second, "--output", "json"]).ok().json();
+    assert_eq!(why["status"], "queued");
+    assert!(
+        why["why"].as_str().unwrap().to_lowercase().contains("cpu")
+            || why["why"].as_str().unwrap().contains("core"),
+        "{why}"
+    );
+    test.vessl(["run", "terminate", &first, "--grace", "0"]).ok();
+    assert_eq!(test.until_end(&second)["status"], "completed");
+    test.until_end(&first);
+}
+
+#[test]
+fn machine_and_catalogue_can_be_looked_at() {
+    let test = Test::new();
+    let clusters = test.vessl(["cluster", "list", "--output", "json"]).ok().json();
+    assert_eq!((clusters[0]["name"].as_str(), clusters[0]["default"].as_bool()), (Some("local"), Some(true)));
+    test.vessl(["cluster", "read", "local"]).ok().prints(&["local"]);
+    let presets = test.vessl(["resource", "list", "--output", "json"]).ok().json();
+    let name = presets[0]["name"].as_str().unwrap();
+    test.vessl(["resource", "read", "local", name]).ok().prints(&[name]);
+    test.vessl(["resource", "list", "local"]).ok().prints(&["NAME", name]);
+    let who = test.vessl(["whoami", "--output", "json"]).ok().json();
+    assert_eq!(who["server_version"], env!("CARGO_PKG_VERSION"));
+    let probes = test.vessl(["doctor", "--output", "json"]).ok().json();
+    assert!(probes.as_array().is_some_and(|probes| probes.len() > 3), "{probes}");
+}

@@ -1,0 +1,165 @@
+//! The server of this machine: started by whoever comes first, stopped, killed, started again.
+use crate::specs::{endless, head, host, item};
+use crate::test::Test;
+
+#[test]
+fn it_starts_says_so_once_and_stops() {
+    let test = Test::new();
+    test.vessl(["server", "status"]).code(4).prints(&["not running"]);
+    assert!(!test.data().exists());
+    test.vessl(["run", "list"]).ok().says(&["started a server in the background", "vessl server stop"]);
+    let again = test.vessl(["run", "list", "--output", "json"]).ok();
+    assert_eq!(again.stderr, "");
+    let status = test.vessl(["server", "status", "--output", "json"]).ok().json();
+    assert_eq!(
+        (status["running"].as_bool(), status["version"].as_str()),
+        (Some(true), Some(env!("CARGO_PKG_VERSION")))
+    );
+    test.vessl(["server", "stop"]).ok().says(&["stopped the server"]);
+    test.vessl(["server", "stop"]).ok().says(&["no server was running"]);
+    test.vessl(["server", "status"]).code(4);
+}
+
+#[test]
+fn a_race_of_clients_ends_with_one_server() {
+    let test = Test::new();
+    let clients: Vec<_> = (0..8).map(|_| test.start(["whoami", "--output", "json"])).collect();
+    let done: Vec<_> = clients.into_iter().map(|client| client.finish().ok()).collect();
+    let instances: std::collections::BTreeSet<String> =
+        done.iter().map(|done| done.json()["instance"].to_string()).collect();
+    assert_eq!(instances.len(), 1);
+    let started = done.iter().filter(|done| done.stderr.contains("started a server")).count();
+    assert_eq!(started, 1);
+}
+
+#[test]
+fn a_second_server_on_the_same_data_is_refused() {
+    let test = Test::new();
+    test.vessl(["whoami"]).ok();
+    let second = test.vessl(["server", "run"]);
+    assert_ne!(second.code, 0);
+    second.says(&[&test.data().display().to_string()]);
+    test.vessl(["whoami"]).ok();
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why() {
+    let test = Test::new().env("VESSL_SERVER_LISTEN", "not an address");
+    test.vessl(["whoami"]).code(4).says(&["did not start", "server.log"]);
+}
+
+#[test]
+fn settings_are_printed_with_their_documentation() {
+    let test = Test::new().env("VESSL_SERVER_THREADS", "3");
+    test.vessl(["server", "run", "--print-config"]).ok().prints(&["threads = 3", "# "]);
+}
+
+#[test]
+fn a_stopped_server_leaves_runs_running() {
+    let test = Test::new();
+    let id = test.create(&endless());
+    test.until_log(&id, "ready");
+    test.vessl(["server", "stop"]).ok();
+    assert!(std::path::Path::new(&format!("/proc/{}", test.agent(&id))).exists(), "the agent is gone");
+    let run = test.read(&id);
+    assert_eq!(run["status"], "running");
+    test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
+    assert_eq!(test.until_end(&id)["status"], "terminated");
+}
+
+#[test]
+fn killed_while_a_run_runs_and_the_run_ends_meanwhile() {
+    let test = Test::new();
+    let id = test.create(&host("echo ready\nread line < /dev/stdin; sleep 0.3; exit 7"));
+    test.until_log(&id, "ready");
+    let agent = test.agent(&id);
+    test.kill_server();
+    test.until_gone(agent);
+    let run = test.read(&id);
+    assert_eq!((run["status"].as_str(), run["exit_code"].as_i64()), (Some("failed"), Some(7)), "{run}");
+}
+
+#[test]
+fn killed_at_once_after_the_submit() {
+    let test = Test::new();
+    let id = test.create(&host("echo done"));
+    test.kill_server();
+    let run = test.until_end(&id);
+    assert_eq!((run["status"].as_str(), run["attempt"].as_u64()), (Some("completed"), Some(1)), "{run}");
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "done\n");
+}
+
+#[test]
+fn killed_while_a_run_is_queued() {
+    let test = Test::new();
+    let nodes = test.vessl(["cluster", "list-nodes", "local", "--output", "json"]).ok().json();
+    let all = format!("{}m", nodes[0]["cpu_milli"]);
+    let first = test.create(&endless().replace("250m", &all));
+    test.until_log(&first, "ready");
+    let second = test.create(&host("echo after").replace("250m", &all));
+    test.kill_server();
+    assert_eq!(test.read(&second)["status"], "queued");
+    test.vessl(["run", "terminate", &first, "--grace", "0"]).ok();
+    assert_eq!(test.until_end(&second)["status"], "completed");
+    test.until_end(&first);
+}
+
+#[test]
+fn killed_while_exports_are_written_or_before() {
+    let test = Test::new();
+    let yaml = format!(
+        "{}export:\n  /tmp/out: vessl-artifact://\n{}",
+        head("host://"),
+        item("echo ready; mkdir -p /tmp/out; head -c 50000000 /dev/urandom > /tmp/out/big")
+    );
+    let id = test.create(&yaml);
+    test.until_log(&id, "ready");
+    test.kill_server();
+    let run = test.until_end(&id);
+    assert_eq!(run["status"], "completed", "{run}");
+    let files = test.vessl(["run", "files", &id, "--output", "json"]).ok().json();
+    assert_eq!(files[0]["size"], 50_000_000);
+}
+
+#[test]
+fn killed_after_the_end() {
+    let test = Test::new();
+    let id = test.wait(&host("exit 9")).code(9).json()["id"].to_string();
+    let before = test.read(&id);
+    test.kill_server();
+    assert_eq!(test.read(&id), before);
+}
+
+#[test]
+fn a_watcher_survives_the_death_of_the_server() {
+    let test = Test::new();
+    test.file("run.yaml", host("echo ready\nsleep 1\necho end; exit 5"));
+    let mut live = test.start(["run", "create", "-f", "run.yaml", "--watch"]);
+    live.until("ready");
+    test.kill_server();
+    let done = live.finish().code(5);
+    assert_eq!(done.stdout, "ready\nend\n");
+}
+
+#[test]
+fn a_killed_agent_ends_the_run_with_proof() {
+    let test = Test::new();
+    let id = test.create(&endless());
+    test.until_log(&id, "ready");
+    test.kill(test.agent(&id));
+    let run = test.until_end(&id);
+    assert_eq!(run["status"], "failed", "{run}");
+    assert!(!run["reason"].as_str().unwrap().is_empty());
+}
+
+#[test]
+fn server_and_agent_killed_together() {
+    let test = Test::new();
+    let id = test.create(&endless());
+    test.until_log(&id, "ready");
+    let agent = test.agent(&id);
+    test.kill_server();
+    test.kill(agent);
+    let run = test.until_end(&id);
+    assert_eq!(run["status"], "failed", "{run}");
+}

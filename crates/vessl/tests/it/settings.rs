@@ -1,0 +1,45 @@
+//! `vessl configure` and what wins over what.
+use std::os::unix::fs::PermissionsExt;
+
+use crate::test::Test;
+
+#[test]
+fn settings_are_kept_private_and_shown_without_the_token() {
+    let test = Test::new();
+    let file = test.path("../config/vessl/config.toml");
+    let set = test.vessl_with(["configure", "server", "http://127.77.77.77:9"], b"tok-3141\n").ok();
+    assert!(!set.stdout.contains("3141") && !set.stderr.contains("3141"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    test.vessl(["configure", "project", "vision"]).ok();
+    let shown = test.vessl(["configure", "list", "--output", "json"]).ok().json();
+    assert_eq!(shown["server"], "http://127.77.77.77:9");
+    assert_eq!(shown["token_is_set"], true);
+    assert_eq!(shown["project"], "vision");
+    test.vessl(["run", "list"]).code(4).says(&["127.77.77.77:9"]);
+    test.vessl(["configure", "reset"]).ok().prints(&["the one of this machine"]);
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("3141"));
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let test = Test::new().env("VESSL_SERVER", "http://127.77.77.77:8");
+    test.vessl_with(["configure", "server", "http://127.77.77.77:9"], b"t").ok();
+    test.vessl(["whoami"]).code(4).says(&["127.77.77.77:8"]);
+    test.vessl(["whoami", "--server", "http://127.77.77.77:7"]).code(4).says(&["127.77.77.77:7"]);
+}
+
+#[test]
+fn a_wrong_settings_file_is_named() {
+    let test = Test::new();
+    test.file("../config/vessl/config.toml", "servre = \"x\"\n");
+    test.vessl(["whoami"]).code(2).says(&["config.toml", "servre"]);
+}
+
+#[test]
+fn others_who_can_read_the_token_are_mentioned() {
+    let test = Test::new();
+    let file =
+        test.file("../config/vessl/config.toml", "server = \"http://127.77.77.77:9\"\ntoken = \"t\"\n");
+    std::fs::set_permissions(file, PermissionsExt::from_mode(0o644)).unwrap();
+    test.vessl(["whoami"]).code(4).says(&["chmod 600"]);
+}

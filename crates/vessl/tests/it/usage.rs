@@ -1,0 +1,55 @@
+//! What needs no server: help, versions, wrong usage.
+use crate::test::Test;
+
+#[test]
+fn version_and_help_need_nothing() {
+    let test = Test::new();
+    test.vessl(["--version"]).ok().prints(&[concat!("vessl ", env!("CARGO_PKG_VERSION"))]);
+    test.vessl(["--help"]).ok().prints(&["vessl run create -f run.yaml --watch", "VESSL_TOKEN"]);
+    test.vessl(["-h"]).ok().prints(&["Exit codes:", "70 "]);
+    test.vessl(["run", "create", "--help"]).ok().prints(&["Examples:", "--wait"]);
+    assert!(!test.data().exists(), "a server was started for nothing");
+}
+
+#[test]
+fn wrong_usage_is_2_and_says_what() {
+    let test = Test::new();
+    test.vessl(["run", "craete"]).code(2).says(&["craete", "create"]);
+    test.vessl(["run", "create"]).code(2).says(&["--file"]);
+    test.vessl(["run", "create", "-f", "x", "--watch", "--wait"]).code(2).says(&["--wait"]);
+    test.vessl(["run", "read", "first"]).code(2).says(&["a run id is a number"]);
+    test.vessl(["run", "list", "--status", "sleeping"]).code(2).says(&["sleeping", "queued"]);
+    test.vessl(["run", "create", "-f", "-", "-e", "NOT_SET_ANYWHERE"]).code(2).says(&["NOT_SET_ANYWHERE"]);
+    test.vessl(["--server", "localhost:80", "whoami"]).code(2).says(&["not a server address", "hint"]);
+    assert!(!test.data().exists(), "a server was started for nothing");
+}
+
+#[test]
+fn completion_scripts_know_the_commands() {
+    let test = Test::new();
+    for shell in ["bash", "zsh", "fish"] {
+        test.vessl(["completion", shell]).ok().prints(&["list-nodes", "credential"]);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_4() {
+    let test = Test::new();
+    // Nothing listens on the discard port of a loopback address that nobody uses.
+    test.vessl(["--server", "http://127.77.77.77:9", "run", "list"])
+        .code(4)
+        .says(&["127.77.77.77:9", "nothing listens"]);
+    test.vessl(["--server", "unix:///nowhere/socket", "run", "list"])
+        .code(4)
+        .says(&["unix:///nowhere/socket"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error_to_talk_about() {
+    let test = Test::new();
+    let script = format!("{} --help | true; exit ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_vessl"));
+    let mut bash = std::process::Command::new("bash");
+    let out = bash.args(["-c", &script]).env("VESSL_DATA", test.data()).output().unwrap();
+    assert!(matches!(out.status.code(), Some(0 | 141)), "{out:?}");
+    assert!(out.stderr.is_empty(), "{out:?}");
+}

@@ -1,0 +1,93 @@
+//! `vessl run validate` and `vessl run schema`: no server.
+use serde_json::json;
+
+use crate::test::Test;
+
+const WRONG: &str = "name: x\nimage: host://\nresources:\n  preste: cpu-small\nrun: echo\nunknwon: 1\n";
+const GOOD: &str = "name: x\nimage: host://\nrun: echo\n";
+
+#[test]
+fn every_problem_is_shown_with_its_place() {
+    let test = Test::new();
+    test.file("wrong.yaml", WRONG);
+    let done = test.vessl(["run", "validate", "wrong.yaml"]).code(3);
+    done.says(&[
+        "error[unknown-key]",
+        "--> wrong.yaml:4:3",
+        "4 |   preste: cpu-small",
+        "  |   ^",
+        "did you mean `preset`?",
+        "--> wrong.yaml:6:1",
+    ])
+    .prints(&["wrong.yaml: not valid"]);
+    assert!(!test.data().exists(), "a server was started for nothing");
+}
+
+#[test]
+fn lenient_makes_warnings_of_unknown_keys() {
+    let test = Test::new();
+    test.file("wrong.yaml", WRONG);
+    test.vessl(["run", "validate", "--lenient", "wrong.yaml"]).ok().says(&["warning[unknown-key]"]);
+}
+
+#[test]
+fn json_has_every_file_and_nothing_else() {
+    let test = Test::new();
+    test.file("wrong.yaml", WRONG);
+    test.file("good.yaml", GOOD);
+    let done = test.vessl(["run", "validate", "good.yaml", "wrong.yaml", "--output", "json"]).code(3);
+    let files = done.json();
+    assert_eq!(files[0]["file"], "good.yaml");
+    assert_eq!(files[0]["valid"], true);
+    assert_eq!(files[1]["valid"], false);
+    assert_eq!(files[1]["problems"][0]["line"], 4);
+    assert_eq!(files[1]["problems"][0]["column"], 3);
+    assert_eq!(files[1]["problems"][0]["code"], "unknown-key");
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn the_canonical_form_is_its_own_canonical_form() {
+    let test = Test::new();
+    let once = test.vessl_with(["run", "validate", "-", "--canonical"], GOOD.as_bytes()).ok();
+    let twice = test.vessl_with(["run", "validate", "-", "--canonical"], once.stdout.as_bytes()).ok();
+    assert_eq!(once.stdout, twice.stdout);
+    assert!(once.stdout.contains("name: x"), "{}", once.stdout);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let test = Test::new();
+    test.vessl(["run", "validate", "nowhere.yaml"]).code(3).says(&["nowhere.yaml", "no such file"]);
+    test.file("good.yaml", GOOD);
+    test.vessl(["run", "validate", "nowhere.yaml", "good.yaml"]).code(3).prints(&["good.yaml: valid"]);
+}
+
+#[test]
+fn a_code_can_be_looked_up() {
+    let test = Test::new();
+    test.vessl(["run", "validate", "--explain", "unknown-key"]).ok().prints(&["unknown-key", "--lenient"]);
+    test.vessl(["run", "validate", "--explain", "no-such-code"]).code(2).says(&["no-such-code"]);
+}
+
+#[test]
+fn hostile_text_is_refused_quickly() {
+    let test = Test::new();
+    let bomb: String = (0..30)
+        .map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(",")))
+        .skip(1)
+        .collect();
+    let bomb = format!("a0: &a0 x\n{bomb}");
+    for text in [bomb.as_bytes(), &[b'['; 1 << 20], b"\xff\xfe", b"name: \0\n", &[b' '; (1 << 20) + 1]] {
+        let begin = std::time::Instant::now();
+        test.vessl_with(["run", "validate", "-"], text).code(3).says(&["error["]);
+        assert!(begin.elapsed().as_secs() < 5, "it took {:?}", begin.elapsed());
+    }
+}
+
+#[test]
+fn the_schema_is_json_schema() {
+    let schema = Test::new().vessl(["run", "schema"]).ok().json();
+    assert_eq!(schema["$schema"], json!("https://json-schema.org/draft/2020-12/schema"));
+    assert!(schema["properties"]["image"].is_object());
+}
