@@ -269,12 +269,16 @@ struct CapData {
 
 /// Resets every signal to its default action and unblocks all.
 pub(crate) fn default_signals() -> io::Result<()> {
+    // A kernel `struct sigaction` (handler, flags, restorer, mask); all zero is the default action. The C library's own
+    // call would leave out the signals that it keeps for itself.
+    let default = [0u64; 4];
     for number in 1..=64 {
-        // SAFETY: SIG_DFL runs no code of ours; numbers that may not be changed are refused, which is right.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        let (old, size): (*mut u64, usize) = (std::ptr::null_mut(), 8);
+        // SAFETY: the structure is live and no code of ours becomes a handler; numbers that may not be changed are
+        // refused, which is right.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), old, size) };
     }
-    let all = nix::sys::signal::SigSet::empty();
-    Ok(all.thread_set_mask()?)
+    Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
 }
 
 /// Puts a descriptor at an exact number, open across exec.

@@ -34,14 +34,9 @@ pub(crate) fn is_unit(unit: &str) -> bool {
 
 fn find_in(hierarchy: &Hierarchy, unit: &str) -> Option<Group> {
     let name = Path::new(PARENT).join(unit);
-    let near = ancestors(hierarchy).map(|dir| dir.join(&name)).find(|dir| dir.is_dir());
+    let near = hierarchy.ancestors().map(|dir| dir.join(&name)).find(|dir| dir.is_dir());
     let dir = near.or_else(|| search(&hierarchy.mount, &name, DEPTH))?;
     Some(Group { version: hierarchy.version.clone(), dir })
-}
-
-/// The own group's directory and its ancestors up to the mount.
-pub(crate) fn ancestors(hierarchy: &Hierarchy) -> impl Iterator<Item = &Path> {
-    hierarchy.own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount))
 }
 
 fn search(dir: &Path, name: &Path, depth: usize) -> Option<PathBuf> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use super::group::{Group, PARENT, ancestors, is_unit};
+use super::group::{Group, PARENT, is_unit};
 use super::tree::{self, Hierarchy, Version};
 use super::{Cgroup, Limits};
 
@@ -194,13 +194,13 @@ fn make_unified(hierarchy: &Hierarchy, unit: &str, rules: &[Rule]) -> Option<Gro
     let handed = controllers(&hierarchy.own);
     let mut needed: Vec<_> =
         rules.iter().map(|r| r.controller).filter(|c| offered.iter().any(|o| o == c)).collect();
-    let mut able = ancestors(hierarchy).find(|dir| hand_on(dir, &needed).is_ok());
+    let mut able = hierarchy.ancestors().find(|dir| hand_on(dir, &needed).is_ok());
     if able.is_none() {
         needed.retain(|c| handed.iter().any(|h| h == c));
-        able = ancestors(hierarchy).find(|dir| hand_on(dir, &needed).is_ok());
+        able = hierarchy.ancestors().find(|dir| hand_on(dir, &needed).is_ok());
     }
     let able = able.or_else(|| evacuate(&hierarchy.own, &needed).ok().map(|()| hierarchy.own.as_path()));
-    let able = able.or_else(|| ancestors(hierarchy).find(|dir| create(&dir.join(PARENT)).is_ok()))?;
+    let able = able.or_else(|| hierarchy.ancestors().find(|dir| create(&dir.join(PARENT)).is_ok()))?;
     let dir = able.join(PARENT).join(unit);
     create(&dir).ok()?;
     Some(Group { version: Version::Two, dir })

@@ -29,6 +29,17 @@ impl Hierarchy {
     pub(crate) fn is_one_with(&self, controller: &str) -> bool {
         matches!(&self.version, Version::One(list) if list.iter().any(|c| c == controller))
     }
+
+    /// Whether this is the unified hierarchy and `controller` is to be had in it.
+    pub(crate) fn offers(&self, controller: &str) -> bool {
+        let text = std::fs::read_to_string(self.mount.join("cgroup.controllers")).unwrap_or_default();
+        self.version == Version::Two && text.split_whitespace().any(|c| c == controller)
+    }
+
+    /// The own group's directory and its ancestors up to the mount.
+    pub(crate) fn ancestors(&self) -> impl Iterator<Item = &Path> {
+        self.own.ancestors().take_while(|dir| dir.starts_with(&self.mount))
+    }
 }
 
 /// Every hierarchy that is mounted here.

@@ -26,7 +26,7 @@ pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
         (Access::Private, Make::Dir) => {
             let lower = proc_path(from.as_fd()).display().to_string();
             let private = private_dir(&merged.scratch).map_err(os(what()))?;
-            overlay::mount(&lower, &private, to.as_fd()).map_err(os(what()))?;
+            overlay::mount(&lower, &private, Some(from.as_fd()), to.as_fd()).map_err(os(what()))?;
         }
         (Access::Private, Make::File) => {
             attach(&copy(&from, &merged.scratch).map_err(os(what()))?, &to, PLAIN).map_err(os(what()))?

@@ -52,7 +52,7 @@ const UNSHOWN: [&str; 22] = [
 /// Mounts `/` of the host below a private layer at `target`.
 pub(crate) fn mount(scratch: &Path, target: &Path) -> Result<(), StartError> {
     let place = sys::open_path(target).map_err(os("open the mount point"))?;
-    match overlay::mount("/", &scratch.join("root"), place.as_fd()) {
+    match overlay::mount("/", &scratch.join("root"), None, place.as_fd()) {
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => tiles(scratch, target),
         other => other.map_err(os("mount `/` of the host with overlayfs")),
     }
@@ -62,8 +62,16 @@ pub(crate) fn mount(scratch: &Path, target: &Path) -> Result<(), StartError> {
 pub(crate) fn show_mounts(merged: &Merged) -> Result<(), StartError> {
     let mounts = mountinfo::read().map_err(os("read the mounts of the host"))?;
     let own = std::fs::canonicalize(&merged.scratch).map_err(os("find the scratch directory"))?;
-    let shown =
-        |m: &&MountEntry| is_shown(m) && !m.point.starts_with(&own) && !is_hidden(&m.point, &merged.hidden);
+    let temporary: Vec<_> = TEMPORARY.iter().map(Path::new).filter(|dir| is_mount(&mounts, dir)).collect();
+    let replaced = |path: &Path| {
+        OWN.iter().map(Path::new).chain(temporary.iter().copied()).any(|own| path.starts_with(own))
+    };
+    let shown = |m: &&MountEntry| {
+        is_files(m)
+            && !replaced(&m.point)
+            && !m.point.starts_with(&own)
+            && !is_hidden(&m.point, &merged.hidden)
+    };
     let mut whole: Vec<PathBuf> = Vec::new();
     for entry in mounts.iter().filter(shown) {
         if !whole.iter().any(|tree| entry.point.starts_with(tree))
@@ -74,19 +82,17 @@ pub(crate) fn show_mounts(merged: &Merged) -> Result<(), StartError> {
     }
     let run = sys::new_mount("tmpfs", &[("mode", Some("0755"))], Attr::NO_SUID.and(Attr::NO_DEV));
     place(merged, run, Path::new("/run"))?;
-    for path in TEMPORARY.map(Path::new).into_iter().filter(|path| mounts.iter().any(|m| m.point == *path)) {
-        place(merged, temporary(&merged.scratch, path), path)?;
-    }
-    Ok(())
+    temporary.into_iter().try_for_each(|path| place(merged, private_temporary(&merged.scratch, path), path))
 }
 
-fn is_shown(mount: &MountEntry) -> bool {
-    let point = &mount.point;
-    let own = OWN.iter().chain(&TEMPORARY).any(|tree| point.starts_with(tree));
-    point != Path::new("/")
-        && !own
-        && !UNSHOWN.contains(&mount.fstype.as_str())
-        && !mount.fstype.starts_with("fuse.portal")
+fn is_mount(mounts: &[MountEntry], path: &Path) -> bool {
+    mounts.iter().any(|mount| mount.point == path)
+}
+
+/// Whether a mount shows files of this machine.
+fn is_files(mount: &MountEntry) -> bool {
+    let kind = mount.fstype.as_str();
+    mount.point != Path::new("/") && !UNSHOWN.contains(&kind) && !kind.starts_with("fuse.portal")
 }
 
 fn is_hidden(path: &Path, hidden: &[PathBuf]) -> bool {
@@ -120,7 +126,7 @@ fn place(merged: &Merged, mount: io::Result<OwnedFd>, path: &Path) -> Result<(),
 }
 
 /// A directory of scratch for temporary files.
-fn temporary(scratch: &Path, path: &Path) -> io::Result<OwnedFd> {
+fn private_temporary(scratch: &Path, path: &Path) -> io::Result<OwnedFd> {
     let dir = scratch.join("tmp").join(path.strip_prefix("/").unwrap_or(path));
     std::fs::create_dir_all(&dir)?;
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o1777))?;
@@ -193,7 +199,8 @@ impl Tiles<'_> {
         let place = sys::open_path(to)?;
         let lower = sys::open_path(from)?;
         let private = self.scratch.join("root").join(self.count.to_string());
-        match overlay::mount(&proc_path(lower.as_fd()).display().to_string(), &private, place.as_fd()) {
+        let shown = proc_path(lower.as_fd()).display().to_string();
+        match overlay::mount(&shown, &private, Some(lower.as_fd()), place.as_fd()) {
             // A directory that this user may not read stays empty.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other,

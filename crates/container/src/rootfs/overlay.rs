@@ -24,7 +24,7 @@ pub(crate) fn layers(layers: &[PathBuf], scratch: &Path, target: &Path) -> Resul
         let _ = write!(lower, "{separator}{}/{index}", base.display());
     }
     let target = sys::open_path(target).map_err(os("open the mount point"))?;
-    mount(&lower, &scratch.join("root"), target.as_fd()).map_err(os("mount the layers with overlayfs"))
+    mount(&lower, &scratch.join("root"), None, target.as_fd()).map_err(os("mount the layers with overlayfs"))
 }
 
 /// `dir/0` is the topmost layer. An image without layers has one empty layer.
@@ -39,14 +39,20 @@ fn link_layers(layers: &[PathBuf], dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Mounts one overlay: `lower` in option syntax, the private part in `private/{upper,work}`, which are made. Device files
-/// do not work on it: a container gets its devices in `/dev` alone.
-pub(crate) fn mount(lower: &str, private: &Path, target: BorrowedFd<'_>) -> io::Result<()> {
+/// Mounts one overlay: `lower` in option syntax, the private part in `private/{upper,work}`, which are made. The root of
+/// the mount gets mode and owner of `like`, else mode 0755. Device files do not work on it: a container gets its devices
+/// in `/dev` alone.
+pub(crate) fn mount(
+    lower: &str,
+    private: &Path,
+    like: Option<BorrowedFd<'_>>,
+    target: BorrowedFd<'_>,
+) -> io::Result<()> {
     for name in ["upper", "work"] {
         std::fs::create_dir_all(private.join(name))?;
     }
-    // The upper directory lends its mode to the root of the mount.
-    std::fs::set_permissions(private.join("upper"), std::fs::Permissions::from_mode(0o755))?;
+    // The upper directory lends its attributes to the root of the mount.
+    lend(&private.join("upper"), like)?;
     let private = sys::open_path(private)?;
     let fd = private.as_raw_fd();
     let mut options =
@@ -60,6 +66,21 @@ pub(crate) fn mount(lower: &str, private: &Path, target: BorrowedFd<'_>) -> io::
         other => other?,
     }
     Ok(())
+}
+
+fn lend(upper: &Path, like: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let like = like.map(nix::sys::stat::fstat).transpose()?;
+    if let Some(stat) = &like {
+        // An owner who does not exist in this user namespace cannot be set; root of the namespace stands for him.
+        match std::os::unix::fs::chown(upper, Some(stat.st_uid), Some(stat.st_gid)) {
+            Err(e) if !matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied) => {
+                return Err(e);
+            }
+            _ => {}
+        }
+    }
+    let mode = like.map_or(0o755, |stat| stat.st_mode & 0o7777);
+    std::fs::set_permissions(upper, std::fs::Permissions::from_mode(mode))
 }
 
 fn mount_with(options: &str, target: BorrowedFd<'_>) -> nix::Result<()> {

@@ -100,15 +100,16 @@ fn cgroups(root: BorrowedFd<'_>, groups: &Made) {
         let _ = attach(root, BASE, sys::new_mount("cgroup2", &[], LOOK_ONLY));
         return;
     }
-    let options = [("mode", Some("755")), ("size", Some("64k"))];
-    if attach(root, BASE, sys::new_mount("tmpfs", &options, NO_PROGRAMS)).is_err() {
+    let Ok(tree) = sys::new_mount("tmpfs", &[("mode", Some("755")), ("size", Some("64k"))], NO_PROGRAMS)
+    else {
+        return;
+    };
+    let Ok(base) = inside::make(root, Path::new(BASE), Make::Dir) else { return };
+    if sys::move_mount(tree.as_fd(), base.as_fd()).is_err() {
         return;
     }
-    for controllers in groups
-        .legacy
-        .iter()
-        .filter(|list| list.iter().any(|c| matches!(c.as_str(), "memory" | "cpu" | "pids")))
-    {
+    let shown = |list: &&Vec<String>| list.iter().any(|c| matches!(c.as_str(), "memory" | "cpu" | "pids"));
+    for controllers in groups.legacy.iter().filter(shown) {
         let flags: Vec<_> = controllers.iter().map(|c| (c.as_str(), None)).collect();
         let _ = attach(
             root,
@@ -116,6 +117,7 @@ fn cgroups(root: BorrowedFd<'_>, groups: &Made) {
             sys::new_mount("cgroup", &flags, LOOK_ONLY),
         );
     }
+    let _ = sys::set_attr(tree.as_fd(), LOOK_ONLY, Reach::One);
 }
 
 fn devices(root: BorrowedFd<'_>, bundle: &Bundle) -> Result<(), StartError> {

@@ -1,3 +1,12 @@
 //! Tests of the room as its users see it: real mounts, real processes, real cgroups.
+mod image_build;
+mod image_registry;
+mod image_server;
+mod image_support;
+mod image_trouble;
+mod rt_bind;
+mod rt_end;
+mod rt_host;
+mod rt_limits;
 mod rt_start;
 mod rt_support;

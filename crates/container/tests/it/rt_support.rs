@@ -2,8 +2,8 @@
 //! thread), as root and as an ordinary user with subordinate ids; a root file system of one static program; an init.
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,6 +29,9 @@ pub(crate) enum As {
     /// An ordinary user without any.
     LoneUser,
 }
+
+/// Every kind of supervisor.
+pub(crate) const EVERYBODY: [As; 3] = [As::Root, As::User, As::LoneUser];
 
 /// The ordinary user; it exists only in the tests' own view of `/etc`.
 const USER: u32 = 58_371;
@@ -78,10 +81,16 @@ impl Place {
         place.image();
         let source = place.path("init.c");
         fs::write(&source, INIT).unwrap();
-        let built = Command::new("cc").args(["-static", "-O1", "-o"]).arg(place.path("init")).arg(&source).status().unwrap();
+        let built = Command::new("cc")
+            .args(["-static", "-O1", "-o"])
+            .arg(place.path("init"))
+            .arg(&source)
+            .status()
+            .unwrap();
         assert!(built.success(), "a C compiler builds the test's init");
         if who != As::Root {
-            chown(place.path("box"), Some(USER), Some(USER)).unwrap();
+            own(&place.path("box"), USER);
+            own(&place.path("layer"), USER);
         }
         place
     }
@@ -95,14 +104,23 @@ impl Place {
         let bin = self.path("layer/bin");
         fs::create_dir_all(&bin).unwrap();
         fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
-        for name in ["sh", "cat", "ls", "id", "sleep", "mount", "mkdir", "rm", "touch", "mknod", "hostname", "seq", "dd", "chown", "stat", "head", "grep", "true", "kill", "ps", "wc", "test", "readlink", "ln", "umount", "chroot", "su", "tail"] {
+        for name in [
+            "sh", "cat", "ls", "id", "sleep", "mount", "mkdir", "rm", "touch", "mknod", "hostname", "seq",
+            "dd", "chown", "stat", "head", "grep", "true", "kill", "ps", "wc", "test", "readlink", "ln",
+            "umount", "chroot", "su", "tail",
+        ] {
             symlink("busybox", bin.join(name)).unwrap();
         }
         fs::create_dir_all(self.path("layer/tmp")).unwrap();
     }
 
     pub(crate) fn rootfs(&self) -> Rootfs {
-        Rootfs { layers: vec![self.path("layer")], scratch: self.path("box"), hidden: Vec::new(), host: false }
+        Rootfs {
+            layers: vec![self.path("layer")],
+            scratch: self.path("box"),
+            hidden: Vec::new(),
+            host: false,
+        }
     }
 
     pub(crate) fn host(&self, hidden: &[PathBuf]) -> Rootfs {
@@ -111,15 +129,46 @@ impl Place {
 
     /// Runs `test` in a process that has one thread and has isolated itself, as the user of this place.
     pub(crate) fn supervise(&self, test: impl FnOnce() -> Result<(), anyhow::Error>) {
-        let report = self.spawn(|| {
-            userns::isolate()?;
-            test()
-        });
-        report.join();
+        self.spawn_in_own_mounts(|| Ok(()), test).join();
     }
 
-    /// Like [`Self::supervise`], but does not wait.
-    pub(crate) fn spawn(&self, test: impl FnOnce() -> Result<(), anyhow::Error>) -> Supervisor {
+    /// The user's id.
+    pub(crate) fn uid(&self) -> u32 {
+        if self.who == As::Root { 0 } else { USER }
+    }
+
+    /// Gives a file or tree of the place to the user.
+    pub(crate) fn give(&self, name: &str) {
+        own(&self.path(name), self.uid());
+    }
+
+    /// Processes of the host whose command line names this place's unit.
+    pub(crate) fn processes(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir("/proc").unwrap().flatten().map(|e| e.path());
+        entries
+            .filter(|dir| {
+                fs::read(dir.join("cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(&self.unit))
+            })
+            .collect()
+    }
+
+    /// A supervisor that does not wait: `before` runs as root in a mount namespace of its own, `test` as the user.
+    pub(crate) fn spawn_in_own_mounts(
+        &self,
+        before: impl FnOnce() -> Result<(), anyhow::Error>,
+        test: impl FnOnce() -> Result<(), anyhow::Error>,
+    ) -> Supervisor {
+        self.spawn(|| {
+            own_mounts()?;
+            before()?;
+            self.become_user()?;
+            userns::isolate()?;
+            test()
+        })
+    }
+
+    /// Runs `test` in a process of its own.
+    fn spawn(&self, test: impl FnOnce() -> Result<(), anyhow::Error>) -> Supervisor {
         let (reader, mut writer) = io::pipe().unwrap();
         // SAFETY: the other threads of the test process only wait; the child goes on alone.
         #[allow(unsafe_code)]
@@ -127,10 +176,7 @@ impl Place {
             ForkResult::Parent { child } => Supervisor { pid: child, reader },
             ForkResult::Child => {
                 drop(reader);
-                let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    self.become_user()?;
-                    test()
-                }));
+                let outcome = catch_unwind(AssertUnwindSafe(test));
                 let text = match outcome {
                     Ok(Ok(())) => String::new(),
                     Ok(Err(error)) => format!("{error:#}"),
@@ -152,7 +198,13 @@ impl Place {
             return Ok(());
         }
         unshare(CloneFlags::CLONE_NEWNS)?;
-        nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        nix::mount::mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )?;
         let range = if self.who == As::User { "vessltest:700000:65536\n" } else { "" };
         for (name, text) in [
             ("passwd", format!("root:x:0:0::/:/bin/sh\nvessltest:x:{USER}:{USER}::/:/bin/sh\n")),
@@ -173,39 +225,90 @@ impl Place {
     }
 
     /// Starts `command` in `merged` with standard output and error going to the returned reader.
-    pub(crate) fn start(&self, merged: &Merged, limits: Limits, command: &[&str]) -> Result<(Container, io::PipeReader), anyhow::Error> {
+    pub(crate) fn start(
+        &self,
+        merged: &Merged,
+        limits: Limits,
+        command: &[&str],
+    ) -> Result<Started, anyhow::Error> {
+        self.start_with(merged, command, |bundle| bundle.limits = limits)
+    }
+
+    /// The same, after `change`.
+    pub(crate) fn start_with(
+        &self,
+        merged: &Merged,
+        command: &[&str],
+        change: impl FnOnce(&mut Bundle),
+    ) -> Result<Started, anyhow::Error> {
         let (reader, writer) = io::pipe()?;
         let null: OwnedFd = File::open("/dev/null")?.into();
-        let fds = [null, writer.try_clone()?.into(), writer.into(), File::open("/dev/zero")?.into()];
-        let container = runtime::start(Bundle {
+        let mut bundle = Bundle {
             unit: self.unit.clone(),
             state: self.path("box/state"),
             merged: merged.path.clone(),
             hostname: "testbox".to_owned(),
-            limits,
+            limits: Limits::default(),
             devices: Vec::new(),
             init: self.path("init"),
             init_args: command.iter().map(|&c| c.to_owned()).collect(),
-            fds,
-        })?;
-        Ok((container, reader))
+            fds: [null, writer.try_clone()?.into(), writer.into(), File::open("/dev/zero")?.into()],
+        };
+        change(&mut bundle);
+        Ok((runtime::start(bundle)?, reader))
     }
 
     /// Runs a shell script to its end: exit status and output.
     pub(crate) fn run(&self, merged: &Merged, script: &str) -> Result<(i32, String), anyhow::Error> {
-        let (container, mut reader) = self.start(merged, Limits::default(), &["/bin/sh", "-c", script])?;
-        let mut output = String::new();
-        reader.read_to_string(&mut output)?;
+        let (container, output) = self.start(merged, Limits::default(), &["/bin/sh", "-c", script])?;
+        self.finish(&container, output)
+    }
+
+    /// Waits for the end of a container and removes its group: exit status and output.
+    pub(crate) fn finish(
+        &self,
+        container: &Container,
+        mut output: io::PipeReader,
+    ) -> Result<(i32, String), anyhow::Error> {
+        let mut text = String::new();
+        output.read_to_string(&mut text)?;
         let status = reap(container.pid)?;
         container.cgroup.kill()?;
         container.cgroup.remove()?;
-        Ok((status, output))
+        Ok((status, text))
+    }
+
+    /// What is left of the container's group on this machine.
+    pub(crate) fn groups(&self) -> Vec<PathBuf> {
+        let found = Command::new("find")
+            .args(["/sys/fs/cgroup", "-type", "d", "-name", &self.unit])
+            .output()
+            .unwrap();
+        String::from_utf8(found.stdout).unwrap().lines().map(PathBuf::from).collect()
     }
 
     /// The container's group, as seen by anybody.
     pub(crate) fn cgroup(&self) -> Cgroup {
         Cgroup::named(&self.unit)
     }
+}
+
+fn own(path: &Path, user: u32) {
+    lchown(path, Some(user), Some(user)).unwrap();
+    if fs::symlink_metadata(path).unwrap().is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| own(&entry.unwrap().path(), user));
+    }
+}
+
+fn own_mounts() -> Result<(), anyhow::Error> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    Ok(nix::mount::mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )?)
 }
 
 impl Drop for Place {
@@ -216,6 +319,9 @@ impl Drop for Place {
     }
 }
 
+/// A running container and what it prints.
+pub(crate) type Started = (Container, io::PipeReader);
+
 /// A running supervisor process.
 pub(crate) struct Supervisor {
     pub(crate) pid: Pid,
@@ -223,6 +329,11 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
+    /// Waits for the end, whatever it is.
+    pub(crate) fn reap(self) {
+        waitpid(self.pid, None).unwrap();
+    }
+
     /// Waits for the end and fails the test with the supervisor's words.
     pub(crate) fn join(mut self) {
         let mut text = String::new();
@@ -234,7 +345,8 @@ impl Supervisor {
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_else(|| "panicked".to_owned())
+    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_else(|| "panicked".to_owned())
 }
 
 /// Waits for a child: its exit code, 128+n for a signal.
@@ -253,9 +365,4 @@ pub(crate) fn eventually(what: &str, done: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "{what}: not within ten seconds");
         std::thread::yield_now();
     }
-}
-
-/// A descriptor's target, for messages.
-pub(crate) fn fd_name(fd: &OwnedFd) -> String {
-    fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map(|p| p.display().to_string()).unwrap_or_default()
 }

@@ -1,0 +1,161 @@
+//! Binds: who sees writes, what is refused, what stays inside.
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::ensure;
+use nix::mount::MsFlags;
+use vessl_container::rootfs::{Access, Bind, Merged};
+
+use crate::rt_support::{As, EVERYBODY, Place, can_run};
+
+fn bind(merged: &Merged, source: &Path, target: &str, access: Access) -> Result<(), anyhow::Error> {
+    Ok(merged.bind(&Bind { source: source.to_owned(), target: target.into(), access })?)
+}
+
+/// A source directory and a source file that the user of the place may write.
+fn sources(place: &Place) {
+    fs::create_dir(place.path("data")).unwrap();
+    for file in ["data/f", "file"] {
+        fs::write(place.path(file), "old\n").unwrap();
+    }
+    place.give("data");
+    place.give("file");
+}
+
+fn check(access: Access, script: &str, expected: (i32, &str), source_after: &str) {
+    if !can_run() {
+        return;
+    }
+    for who in EVERYBODY {
+        let place = Place::new(who);
+        sources(&place);
+        place.supervise(|| {
+            let merged = place.rootfs().mount()?;
+            bind(&merged, &place.path("data"), "/new/dir", access)?;
+            bind(&merged, &place.path("file"), "/other/file", access)?;
+            let (status, output) = place.run(&merged, script)?;
+            ensure!((status, output.as_str()) == expected, "{who:?} {access:?}: {status} {output:?}");
+            Ok(())
+        });
+        for file in ["data/f", "file"] {
+            assert_eq!(
+                fs::read_to_string(place.path(file)).unwrap(),
+                source_after,
+                "{who:?} {access:?} {file}"
+            );
+        }
+        assert_eq!(place.path("data/g").exists(), access == Access::Shared);
+    }
+}
+
+const WRITE: &str = "cat /new/dir/f /other/file; for f in /new/dir/f /new/dir/g /other/file; do echo new > $f; done 2>/dev/null; cat /new/dir/f";
+
+#[test]
+fn writes_go_where_the_access_says() {
+    check(Access::ReadOnly, WRITE, (0, "old\nold\nold\n"), "old\n");
+    check(Access::Shared, WRITE, (0, "old\nold\nnew\n"), "new\n");
+    check(Access::Private, WRITE, (0, "old\nold\nnew\n"), "old\n");
+}
+
+#[test]
+fn read_only_reaches_the_mounts_below() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(As::Root);
+    sources(&place);
+    fs::create_dir(place.path("data/sub")).unwrap();
+    place.supervise(|| {
+        let sub = place.path("data/sub");
+        nix::mount::mount(Some("tmpfs"), &sub, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+        fs::write(sub.join("x"), "below\n")?;
+        let merged = place.rootfs().mount()?;
+        bind(&merged, &place.path("data"), "/d", Access::ReadOnly)?;
+        let (status, output) = place.run(&merged, "cat /d/sub/x; touch /d/sub/y 2>/dev/null")?;
+        ensure!((status, output.as_str()) == (1, "below\n"), "{status} {output}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_link_in_the_image_leads_nowhere_else() {
+    if !can_run() {
+        return;
+    }
+    for who in EVERYBODY {
+        let place = Place::new(who);
+        sources(&place);
+        symlink("/tmp", place.path("layer/link")).unwrap();
+        symlink("../../../../tmp/up", place.path("layer/up")).unwrap();
+        place.supervise(|| {
+            let merged = place.rootfs().mount()?;
+            bind(&merged, &place.path("data"), "/link/a", Access::ReadOnly)?;
+            bind(&merged, &place.path("data"), "/up", Access::ReadOnly)?;
+            ensure!(
+                merged.open(Path::new("/link/a/f"))?.is_some()
+                    && merged.open(Path::new("/link/b"))?.is_none()
+            );
+            let (status, output) = place.run(&merged, "cat /tmp/a/f /tmp/up/f")?;
+            ensure!((status, output.as_str()) == (0, "old\nold\n"), "{status} {output}");
+            Ok(())
+        });
+        assert!(!Path::new("/tmp/up").exists());
+    }
+}
+
+#[test]
+fn what_cannot_be_bound_is_said() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(As::Root);
+    sources(&place);
+    symlink(place.path("data"), place.path("link")).unwrap();
+    place.supervise(|| {
+        let merged = place.rootfs().mount()?;
+        let check = |source: &str, target: &str, expected: &str| {
+            let source = place.path(source);
+            let error = bind(&merged, &source, target, Access::ReadOnly).expect_err("refused").to_string();
+            let expected = format!("cannot show `{}` at `{target}`: {expected}", source.display());
+            ensure!(error.starts_with(&expected), "{error}");
+            Ok(())
+        };
+        check("link", "/a", "a part of the path is a symbolic link")?;
+        check("link/f", "/a", "a part of the path is a symbolic link")?;
+        check("nothing", "/a", "No such file")?;
+        check("file", "/bin", "the source is a file, but the target is a directory")?;
+        check("data", "/bin/sh", "the source is a directory, but the target or a parent of it is a file")?;
+        check("data", "/x/../y", "the path must be absolute and without `..`")
+    });
+}
+
+#[test]
+fn a_hidden_path_below_a_bind_is_covered() {
+    if !can_run() {
+        return;
+    }
+    for who in EVERYBODY {
+        let place = Place::new(who);
+        fs::create_dir_all(place.path("data/secret/run/box")).unwrap();
+        fs::write(place.path("data/secret/key"), "k\n").unwrap();
+        fs::write(place.path("data/secret/run/box/mine"), "m\n").unwrap();
+        fs::write(place.path("data/config"), "c\n").unwrap();
+        place.supervise(|| {
+            let mut rootfs = place.rootfs();
+            rootfs.hidden = vec![place.path("data/secret"), place.path("data/config")];
+            let merged = rootfs.mount()?;
+            bind(&merged, &place.path("data"), "/d", Access::Shared)?;
+            bind(&merged, &place.path("data/secret/run/box"), "/mine", Access::ReadOnly)?;
+            let (status, output) = place.run(
+                &merged,
+                "ls -A /d /d/secret; cat /d/config /mine/mine; touch /d/secret/x 2>/dev/null",
+            )?;
+            ensure!(
+                status == 1 && output == "/d:\nconfig\nsecret\n\n/d/secret:\nm\n",
+                "{who:?} {status} {output:?}"
+            );
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,135 @@
+//! The host's own root as the container's.
+use std::fs;
+use std::path::Path;
+
+use anyhow::ensure;
+use nix::mount::MsFlags;
+
+use crate::rt_support::{As, EVERYBODY, Place, can_run};
+
+fn quoted(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[test]
+fn the_host_is_seen_and_cannot_be_changed() {
+    if !can_run() {
+        return;
+    }
+    for who in EVERYBODY {
+        let place = Place::new(who);
+        fs::write(place.path("public"), "p\n").unwrap();
+        fs::create_dir(place.path("mine")).unwrap();
+        place.give("");
+        place.supervise(|| {
+            let merged = place.host(&[]).mount()?;
+            let dir = quoted(&place.path(""));
+            let script = format!("cat {dir}public; test -x /usr/bin/env && echo new > {dir}mine/new && echo ok; cat /etc/hostname");
+            let (status, output) = place.run(&merged, &script)?;
+            ensure!((status, output.as_str()) == (0, "p\nok\ntestbox\n"), "{who:?} {status} {output}");
+            Ok(())
+        });
+        assert!(!place.path("mine/new").exists());
+    }
+}
+
+#[test]
+fn file_systems_mounted_below_are_shown_read_only_one_by_one() {
+    if !can_run() {
+        return;
+    }
+    for who in EVERYBODY {
+        let place = Place::new(who);
+        fs::create_dir_all(place.path("outer")).unwrap();
+        // Mounted before the supervisor isolates itself, as a host's disks are.
+        let run = place.spawn_in_own_mounts(
+            || {
+                let tmpfs = |path: &Path| {
+                    nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), None::<&str>)
+                };
+                tmpfs(&place.path("outer"))?;
+                fs::create_dir(place.path("outer/inner"))?;
+                tmpfs(&place.path("outer/inner"))?;
+                fs::write(place.path("outer/a"), "a\n")?;
+                fs::write(place.path("outer/inner/b"), "b\n")?;
+                Ok(())
+            },
+            || {
+                let merged = place.host(&[]).mount()?;
+                let dir = quoted(&place.path("outer"));
+                let script = format!(
+                    "cat {dir}/a {dir}/inner/b; touch {dir}/x 2>/dev/null || touch {dir}/inner/x 2>/dev/null"
+                );
+                let (status, output) = place.run(&merged, &script)?;
+                ensure!((status, output.as_str()) == (1, "a\nb\n"), "{who:?} {status} {output}");
+                Ok(())
+            },
+        );
+        run.join();
+    }
+}
+
+#[test]
+fn kernel_file_systems_and_sockets_of_the_host_are_not_shown() {
+    if !can_run() {
+        return;
+    }
+    for who in EVERYBODY {
+        let place = Place::new(who);
+        place.supervise(|| {
+            let merged = place.host(&[]).mount()?;
+            let (status, output) = place.run(
+                &merged,
+                "ls -A /run; ls /dev | wc -l; set -- /proc/[0-9]*; echo $#; echo w > /tmp/w && echo ok",
+            )?;
+            ensure!((status, output.as_str()) == (0, "15\n2\nok\n"), "{who:?} {status} {output}");
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn hidden_paths_are_empty_under_every_name() {
+    if !can_run() {
+        return;
+    }
+    for who in EVERYBODY {
+        let place = Place::new(who);
+        fs::create_dir_all(place.path("data/keys")).unwrap();
+        fs::create_dir_all(place.path("alias")).unwrap();
+        fs::write(place.path("data/keys/k"), "secret").unwrap();
+        fs::write(place.path("public"), "end").unwrap();
+        let run = place.spawn_in_own_mounts(
+            || {
+                // The same directory under a second name.
+                Ok(nix::mount::mount(Some(&place.path("data")), &place.path("alias"), None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+            },
+            || {
+                let later = place.path("data/later");
+                let merged = place.host(&[place.path("data/keys"), later.clone()]).mount()?;
+                let dir = quoted(&place.path(""));
+                let script = format!(
+                    "ls -A {dir}data/keys {dir}alias/keys | grep -v : ; cat /proc/1/root{dir}data/keys/k /proc/self/root{dir}alias/keys/k 2>/dev/null; \
+                     touch {dir}data/keys/x {dir}data/later/x 2>/dev/null; head -c 3 {dir}public"
+                );
+                let (status, output) = place.run(&merged, &script)?;
+                ensure!((status, output.trim()) == (0, "end"), "{who:?} {status} {output}");
+                Ok(())
+            },
+        );
+        run.join();
+    }
+}
+
+#[test]
+fn the_root_cannot_be_hidden() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(As::Root);
+    place.supervise(|| {
+        let error = place.host(&["/".into()]).mount().expect_err("refused").to_string();
+        ensure!(error == "cannot find what must stay hidden: `/` cannot be hidden", "{error}");
+        Ok(())
+    });
+}

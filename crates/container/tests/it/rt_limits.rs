@@ -1,0 +1,165 @@
+//! Limits: enforced, or said not to be.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use vessl_container::limits::Limits;
+
+use crate::rt_support::{As, Place, Started, can_run};
+
+const LIMITS: Limits = Limits { cpu_milli: Some(500), memory: Some(32 << 20), pids: Some(20) };
+
+#[test]
+fn memory_is_limited_and_the_kill_is_counted() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(As::Root);
+    place.supervise(|| {
+        let merged = place.rootfs().mount()?;
+        // Files in memory count too.
+        let script = "head -c 100000000 /dev/zero | tail -c 90000000 | wc -c";
+        let (container, output): Started = place.start(&merged, LIMITS, &["/bin/sh", "-c", script])?;
+        ensure!(container.unenforced.is_empty(), "{:?}", container.unenforced);
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut { output }, &mut text)?;
+        crate::rt_support::reap(container.pid)?;
+        ensure!(container.cgroup.oom_kills() >= 1, "{text}");
+        container.cgroup.kill()?;
+        Ok(container.cgroup.remove()?)
+    });
+    assert!(place.groups().is_empty());
+}
+
+#[test]
+fn processes_are_limited() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(As::Root);
+    place.supervise(|| {
+        let merged = place.rootfs().mount()?;
+        let script = "for i in $(seq 40); do sleep 1000 & done; true";
+        let (container, output) = place.start(&merged, LIMITS, &["/bin/sh", "-c", script])?;
+        let finished = place.finish(&container, output)?;
+        ensure!(finished.1.contains("can't fork"), "{finished:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_limits_can_be_read_inside() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(As::Root);
+    place.supervise(|| {
+        let merged = place.rootfs().mount()?;
+        let script = "cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes 2>/dev/null; \
+                      cat cpu.max cpu*/cpu.cfs_quota_us 2>/dev/null | head -n 1; cat pids.max pids/pids.max 2>/dev/null";
+        let (container, output) = place.start(&merged, LIMITS, &["/bin/sh", "-c", script])?;
+        let (_, output) = place.finish(&container, output)?;
+        let numbers: Vec<_> = output.split_whitespace().filter(|word| *word != "100000").collect();
+        ensure!(numbers == ["33554432", "50000", "20"], "{output}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_limit_that_cannot_be_enforced_is_said() {
+    if !can_run() {
+        return;
+    }
+    // An ordinary user to whom no group was delegated.
+    let place = Place::new(As::User);
+    place.supervise(|| {
+        let merged = place.rootfs().mount()?;
+        let (container, output) = place.start(&merged, LIMITS, &["/bin/true"])?;
+        let said = container.unenforced.join("\n");
+        for (limit, controller) in [
+            ("memory limit of 33554432 bytes", "memory"),
+            ("CPU limit of 500 thousandths of a core", "cpu"),
+            ("limit of 20 processes", "pids"),
+        ] {
+            let sentence = format!(
+                "the {limit} is not enforced: no cgroup with the `{controller}` controller can be made here"
+            );
+            ensure!(said.contains(&sentence), "{said}");
+        }
+        place.finish(&container, output)?;
+        Ok(())
+    });
+}
+
+/// A group of this test in every hierarchy; removed at the end.
+struct Nest(Vec<PathBuf>);
+
+impl Nest {
+    fn new(name: &str) -> Self {
+        let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let rows = text.lines().filter(|row| row.contains(" - cgroup"));
+        let points = rows.map(|row| Path::new(row.split(' ').nth(4).unwrap()).to_owned());
+        let wanted = |p: &PathBuf| {
+            ["memory", "cpu", "pids", "unified", "cgroup", "devices"].iter().any(|n| p.ends_with(n))
+        };
+        let dirs: Vec<_> = points.filter(wanted).map(|point| point.join(name)).collect();
+        for dir in &dirs {
+            fs::create_dir_all(dir).unwrap();
+        }
+        Self(dirs)
+    }
+
+    fn enter(&self) -> std::io::Result<()> {
+        self.0.iter().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), "0"))
+    }
+
+    fn give(&self, user: u32) {
+        for dir in &self.0 {
+            for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "tasks"] {
+                let _ = std::os::unix::fs::chown(dir.join(file), Some(user), Some(user));
+            }
+        }
+    }
+}
+
+impl Drop for Nest {
+    fn drop(&mut self) {
+        for dir in &self.0 {
+            let _ = std::process::Command::new("find")
+                .arg(dir)
+                .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"])
+                .output();
+        }
+    }
+}
+
+#[test]
+fn groups_are_made_below_the_own_position_and_delegation_is_used() {
+    if !can_run() {
+        return;
+    }
+    for who in [As::Root, As::User] {
+        let place = Place::new(who);
+        let nest = Nest::new(&format!("{}-nest", place.unit));
+        if who == As::User {
+            nest.give(place.uid());
+        }
+        let run = place.spawn_in_own_mounts(
+            || Ok(nest.enter()?),
+            || {
+                let merged = place.rootfs().mount()?;
+                let (container, output) = place.start(&merged, LIMITS, &["/bin/true"])?;
+                ensure!(container.unenforced.is_empty(), "{who:?} {:?}", container.unenforced);
+                let groups = place.groups();
+                ensure!(
+                    !groups.is_empty() && groups.iter().all(|dir| nest.0.iter().any(|n| dir.starts_with(n))),
+                    "{groups:?}"
+                );
+                place.finish(&container, output)?;
+                Ok(())
+            },
+        );
+        run.join();
+        assert!(place.groups().is_empty());
+    }
+}
