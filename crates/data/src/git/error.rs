@@ -1,0 +1,267 @@
+//! Why an import failed, from what git says to words for people.
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::address::Address;
+
+/// Why a git import failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GitError {
+    /// Not an address that is allowed.
+    #[error("`{url}` cannot be imported: {why}")]
+    BadAddress {
+        /// The address without a password.
+        url: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Not the name of a branch, tag or commit.
+    #[error("`{reference}` is not a branch, tag or commit: {why}")]
+    BadReference {
+        /// As written.
+        reference: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The credential does not fit the address.
+    #[error("the credential cannot be used for `{url}`: {why}")]
+    BadLogin {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The repository is there, the reference is not.
+    #[error("`{url}` has no branch, tag or commit `{reference}`{}", candidates(near))]
+    UnknownReference {
+        /// The address.
+        url: String,
+        /// What was asked for.
+        reference: String,
+        /// Names that are like it.
+        near: Vec<String>,
+    },
+    /// A short commit id that fits several commits.
+    #[error("`{reference}` means more than one commit of `{url}`; write more digits")]
+    Ambiguous {
+        /// The address.
+        url: String,
+        /// What was asked for.
+        reference: String,
+    },
+    /// No commit at all, or no default branch.
+    #[error("`{url}` has no default branch{}", candidates(near))]
+    NoDefault {
+        /// The address.
+        url: String,
+        /// Branches it has.
+        near: Vec<String>,
+    },
+    /// The other end wants another login.
+    #[error("`{url}` refused the login ({said}); {hint}")]
+    Refused {
+        /// The address.
+        url: String,
+        /// In git's words.
+        said: String,
+        /// The next step.
+        hint: &'static str,
+    },
+    /// The host has no such repository.
+    #[error("there is no repository at `{url}` ({said}); a private one needs a credential that may read it")]
+    NotFound {
+        /// The address.
+        url: String,
+        /// In git's words.
+        said: String,
+    },
+    /// The host cannot be reached.
+    #[error("cannot reach `{url}`: {said}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// In git's words.
+        said: String,
+    },
+    /// The host went silent.
+    #[error("`{url}` sent nothing for {} s; the import was given up", after.as_secs())]
+    Stalled {
+        /// The address.
+        url: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// No space left.
+    #[error("the disk is full: cannot write the files of `{url}`")]
+    DiskFull {
+        /// The address.
+        url: String,
+    },
+    /// The caller wanted no more.
+    #[error("stopped")]
+    Stopped,
+    /// git is not there.
+    #[error("git is not installed on this machine: install it (`apt install git`)")]
+    NoGit,
+    /// A process or its pipes could not be made.
+    #[error("cannot start {what}: {source}")]
+    Start {
+        /// What.
+        what: &'static str,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The target could not be written.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
+        /// Inside the target.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// Anything else that git says.
+    #[error("`{url}` cannot be imported: {said}")]
+    Other {
+        /// The address.
+        url: String,
+        /// In git's words.
+        said: String,
+    },
+}
+
+fn candidates(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        names => format!("; it has `{}`", names.join("`, `")),
+    }
+}
+
+impl GitError {
+    pub(super) fn write(path: &Path, source: io::Error) -> Self {
+        Self::Write { path: path.to_owned(), source }
+    }
+
+    /// Finds the meaning of what git wrote before it failed.
+    pub(super) fn from_words(address: &Address, with_login: WithLogin, text: &str) -> Self {
+        let url = address.to_string();
+        let said = sentence(text);
+        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if has(FULL) {
+            return Self::DiskFull { url };
+        }
+        if has(REFUSED) {
+            let hint = match with_login {
+                WithLogin::Yes => "check user, password and rights of the credential",
+                WithLogin::No => "name a credential that may read it",
+            };
+            return Self::Refused { url, said, hint };
+        }
+        if has(UNREACHABLE) {
+            return Self::Unreachable { url, said };
+        }
+        if has(NOT_FOUND) {
+            return Self::NotFound { url, said };
+        }
+        Self::Other { url, said }
+    }
+}
+
+/// Whether a login was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WithLogin {
+    Yes,
+    No,
+}
+
+// What git, curl and ssh write in the C locale.
+const FULL: &[&str] = &["No space left on device", "Out of diskspace", "Disk quota exceeded"];
+const REFUSED: &[&str] = &[
+    "Authentication failed",
+    "could not read Username",
+    "could not read Password",
+    "Permission denied (",
+    "Host key verification failed",
+    "error: 401",
+    "error: 403",
+    "invalid credentials",
+    "Access denied",
+];
+const UNREACHABLE: &[&str] = &[
+    "Could not resolve",
+    "Failed to connect",
+    "Could not connect",
+    "Couldn't connect",
+    "Connection refused",
+    "Connection timed out",
+    "Connection reset",
+    "Connection closed",
+    "timed out",
+    "No route to host",
+    "Network is unreachable",
+    "SSL certificate problem",
+    "server certificate verification failed",
+    "SSL connection",
+    "unable to access",
+    "error: 5",
+];
+const NOT_FOUND: &[&str] =
+    &["not found", "does not exist", "does not appear to be a git repository", "error: 404"];
+
+/// The line that says most: the last `fatal:` or `error:`, else the last line that is no progress.
+fn sentence(text: &str) -> String {
+    let lines = || text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+    let marked = |mark: &str| lines().filter_map(|l| l.strip_prefix(mark)).next_back().map(str::trim);
+    let ssh = || lines().rfind(|l| l.contains("Permission denied") || l.starts_with("ssh:"));
+    let line = ssh()
+        .or_else(|| marked("remote: ERROR:"))
+        .or_else(|| marked("fatal: "))
+        .or_else(|| marked("error: "))
+        .or_else(|| lines().next_back())
+        .unwrap_or("git failed without a word");
+    let mut line = line.to_owned();
+    if line.len() > 300 {
+        let end = (0..=300).rev().find(|n| line.is_char_boundary(*n)).unwrap_or(0);
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::address::Files;
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let address = Address::parse("https://host/a", Files::Refused).unwrap();
+        assert_eq!(GitError::from_words(&address, WithLogin::No, text).to_string(), expected);
+    }
+
+    #[test]
+    fn what_git_says_in_our_words() {
+        check(
+            "fatal: could not read Username for 'https://host': terminal prompts disabled\n",
+            "`https://host/a` refused the login (could not read Username for 'https://host': terminal prompts disabled); name a credential that may read it",
+        );
+        check(
+            "remote: Not Found\nfatal: repository 'https://host/a/' not found\n",
+            "there is no repository at `https://host/a` (repository 'https://host/a/' not found); a private one needs a credential that may read it",
+        );
+        check(
+            "fatal: unable to access 'https://host/a/': Could not resolve host: host\n",
+            "cannot reach `https://host/a`: unable to access 'https://host/a/': Could not resolve host: host",
+        );
+        check(
+            "Receiving objects:  10%\rfatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output\n",
+            "the disk is full: cannot write the files of `https://host/a`",
+        );
+        check(
+            "git@host: Permission denied (publickey).\nfatal: Could not read from remote repository.\n",
+            "`https://host/a` refused the login (git@host: Permission denied (publickey).); name a credential that may read it",
+        );
+        check("strange\n\n", "`https://host/a` cannot be imported: strange");
+        check("", "`https://host/a` cannot be imported: git failed without a word");
+    }
+}

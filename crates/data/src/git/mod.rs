@@ -1,0 +1,186 @@
+//! Import of one commit with the git command line, also into a directory that already has files. It must not know where
+//! the directory is or why somebody wants the commit.
+//!
+//! ```text
+//! ls-remote ─► branch, tag or HEAD: fetch that, depth 1 ──────────────┐
+//!          └─► looks like a commit: fetch it, depth 1 ─ refused ─► fetch all ─► checkout -f ─► .git
+//! ```
+//!
+//! The remote end and everything in the directory are taken for hostile:
+//! - git works with a fresh repository directory of ours beside the files, never with a `.git` that is already there;
+//!   it takes the place of `.git` when all is done. The working tree is entered by descriptor.
+//! - No configuration but ours is read, so there are no hooks, filters, file system monitors, helpers or LFS; proxies
+//!   and certificate authorities come from the environment. Submodules are left alone.
+//! - One protocol is allowed: that of the address (and https after a redirect). Nothing can ask a question.
+//! - A password is only in memory: git reads it through `/proc/<pid>/fd/<n>`, for the host of the address alone.
+mod address;
+mod command;
+mod error;
+mod login;
+mod refs;
+
+pub use address::{Address, Files};
+pub use error::GitError;
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::fcntl::renameat;
+use nix::sys::stat::{Mode, mkdirat};
+use vessl_core::record::Login;
+
+use crate::{Watch, beneath};
+use command::{Git, Output};
+use refs::{Fetch, Wanted};
+
+/// A remote end that says nothing for this long is given up.
+pub const STALL: Duration = Duration::from_mins(2);
+
+/// What to import.
+pub struct Request<'a> {
+    /// Where from.
+    pub address: &'a Address,
+    /// Branch, tag, or commit (at least 4 digits); `None` is the branch that the remote's HEAD names.
+    pub reference: Option<&'a str>,
+    /// An existing directory. Its files stay unless the commit has one of the same name.
+    pub dest: BorrowedFd<'a>,
+    /// User name and password or token; for ssh a private key in the place of the password.
+    pub login: Option<&'a Login>,
+    /// Progress counts bytes received.
+    pub watch: Watch<'a>,
+    /// Longest silence of the remote end, usually [`STALL`].
+    pub stall: Duration,
+    /// Called with every command before it starts, to bind its life to that of the caller.
+    pub prepare: &'a dyn Fn(&mut Command),
+}
+
+/// What was imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// Full id of the commit.
+    pub commit: String,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Number of its files and symbolic links.
+    pub files: u64,
+}
+
+/// Fetches one commit and writes its files into the directory, with the repository as `.git`. Blocking; every process
+/// it started is gone when it returns.
+///
+/// After an error the directory may hold some of the files, and no `.git` of ours.
+pub fn import(request: &Request<'_>) -> Result<Imported, GitError> {
+    let wanted = Wanted::parse(request.reference).map_err(|why| GitError::BadReference {
+        reference: request.reference.unwrap_or_default().to_owned(),
+        why,
+    })?;
+    let repository = Repository::make(request.dest)?;
+    let git = Git::new(request, &repository.name)?;
+    git.quiet(&["init", "--quiet", "--template=", "--initial-branch=main"])?;
+    repository.configure(request.address, None)?;
+    let fetch = refs::find(&git, &wanted)?;
+    let commit = refs::fetch(&git, &wanted, &fetch)?;
+    check_out(&git, &fetch, &commit)?;
+    let (bytes, files) = measure(&git, &commit)?;
+    drop(git);
+    let branch = if let Fetch::Branch(name) = &fetch { Some(name.as_str()) } else { None };
+    repository.configure(request.address, branch)?;
+    repository.keep()?;
+    Ok(Imported { commit, bytes, files })
+}
+
+fn check_out(git: &Git<'_>, fetch: &Fetch, commit: &str) -> Result<(), GitError> {
+    let mut args = vec!["checkout", "--force", "--progress", "--no-recurse-submodules"];
+    match fetch {
+        Fetch::Branch(name) => args.extend(["--no-track", "-B", name, commit]),
+        _ => args.extend(["--detach", commit]),
+    }
+    git.quiet(&args)
+}
+
+/// Bytes and number of the commit's files.
+fn measure(git: &Git<'_>, commit: &str) -> Result<(u64, u64), GitError> {
+    let list = git.run(&["ls-tree", "-r", "-l", "-z", commit], Output::Large)?;
+    let mut sum = (0, 0);
+    for entry in list.split(|b| *b == 0).filter(|e| !e.is_empty()) {
+        // mode SP type SP object SP+ size TAB path; the size of a submodule is `-`.
+        let text = String::from_utf8_lossy(entry.split(|b| *b == b'\t').next().unwrap_or_default());
+        if let Some(Ok(size)) = text.split_whitespace().nth(3).map(str::parse::<u64>) {
+            sum.0 += size;
+            sum.1 += 1;
+        }
+    }
+    Ok(sum)
+}
+
+/// The repository directory while it is being made: `.vessl-git-…` beside the files.
+struct Repository<'a> {
+    dest: BorrowedFd<'a>,
+    name: PathBuf,
+}
+
+impl<'a> Repository<'a> {
+    fn make(dest: BorrowedFd<'a>) -> Result<Self, GitError> {
+        for n in 0_u32.. {
+            let name = PathBuf::from(format!(".vessl-git-{}-{n}", std::process::id()));
+            match mkdirat(dest, &name, Mode::S_IRWXU) {
+                Ok(()) => return Ok(Self { dest, name }),
+                Err(nix::Error::EEXIST) => {}
+                Err(e) => return Err(GitError::write(&name, e.into())),
+            }
+        }
+        unreachable!("a directory cannot hold 2^32 names")
+    }
+
+    /// Writes its configuration, as `git clone` would.
+    fn configure(&self, origin: &Address, branch: Option<&str>) -> Result<(), GitError> {
+        let mut text = format!(
+            "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n\
+             [remote \"origin\"]\n\turl = {}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n",
+            quoted(origin.url())
+        );
+        if let Some(name) = branch {
+            let merge = quoted(&format!("refs/heads/{name}"));
+            text = format!("{text}[branch {}]\n\tremote = origin\n\tmerge = {merge}\n", quoted(name));
+        }
+        let path = self.name.join("config");
+        std::fs::write(through(self.dest).join(&path), text).map_err(|e| GitError::write(&path, e))
+    }
+
+    /// Puts it in the place of `.git`; whatever was there goes.
+    fn keep(self) -> Result<(), GitError> {
+        let git = Path::new(".git");
+        let ours = self.name.join(command::CONFIGURATION);
+        remove(self.dest, &ours, beneath::Kind::File).map_err(|e| GitError::write(&ours, e))?;
+        let there = beneath::stat(self.dest, git).map_err(|e| GitError::write(git, e))?;
+        if let Some(stat) = there {
+            remove(self.dest, git, beneath::Kind::of(&stat)).map_err(|e| GitError::write(git, e))?;
+        }
+        renameat(self.dest, &self.name, self.dest, git).map_err(|e| GitError::write(git, e.into()))
+    }
+}
+
+impl Drop for Repository<'_> {
+    fn drop(&mut self) {
+        // After `keep` there is nothing of this name; after a failure the failure is what matters.
+        let _ = remove(self.dest, &self.name, beneath::Kind::Dir);
+    }
+}
+
+/// Removes what is called `name` in `dir`, following nothing.
+fn remove(dir: BorrowedFd<'_>, name: &Path, kind: beneath::Kind) -> std::io::Result<()> {
+    let path = through(dir).join(name);
+    if kind == beneath::Kind::Dir { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+}
+
+/// A path for something this process has open, good for its children too.
+fn through(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()))
+}
+
+/// A value or name in a configuration file. It has no control characters.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
