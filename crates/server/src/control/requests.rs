@@ -1,6 +1,8 @@
 //! What people ask of runs that exist: terminate, change, delete. The rules answer; this only carries it out.
+use std::time::Duration;
+
 use vessl_core::plan::RunId;
-use vessl_core::run::{Answer, Ask, request};
+use vessl_core::run::{Answer, Ask, Run, request};
 use vessl_core::wire::{NameView, RunTerminate, RunUpdate, RunView};
 
 use super::story::Story;
@@ -11,6 +13,8 @@ use crate::store::runs::{Save, StoredRun};
 
 /// How often a save that somebody was faster with is tried again; each time somebody else got on.
 const TRIES: u32 = 50;
+/// Longest wait of a delete for the end of the cleaning up.
+const CLEANING: Duration = Duration::from_secs(10);
 const LONGEST_NAME: usize = 253;
 const LONGEST_TEXT: usize = 64 << 10;
 const MOST_TAGS: usize = 100;
@@ -60,6 +64,7 @@ impl Control {
 
     /// Deletes a run that has ended: its rows, its secrets, its directory with the log.
     pub async fn delete(&self, place: [&str; 2], id: RunId) -> Result<()> {
+        self.let_settle(&self.0.stored(place, id).await?.doc.run).await;
         for _ in 0..TRIES {
             let stored = self.0.stored(place, id).await?;
             match request(&stored.doc.run, Ask::Delete, self.now()) {
@@ -76,6 +81,15 @@ impl Control {
             }
         }
         Err(ControlError::Store(StoreError::Stale(id)))
+    }
+
+    /// Lets the driver of a run that has ended finish its cleaning up, which takes an instant or fails again and again.
+    async fn let_settle(&self, run: &Run) {
+        let cleaning = run.status().is_final() && !run.is_settled();
+        let Some(mut changes) = cleaning.then(|| self.follow(run.id)).flatten() else { return };
+        let settled = async { while changes.changed().await.is_ok() {} };
+        // What is not done by then is refused by the rules, with its reason.
+        let _ = tokio::time::timeout(CLEANING, settled).await;
     }
 
     /// Makes an organization.

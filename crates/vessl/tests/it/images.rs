@@ -42,9 +42,11 @@ impl Registry {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let said: Vec<String> =
-            lines.map_while(Result::ok).take_while(|line| !line.contains("listening on")).collect();
+            lines.by_ref().map_while(Result::ok).take_while(|line| !line.contains("listening on")).collect();
+        // It goes on writing, and must be read.
+        std::thread::spawn(move || lines.for_each(drop));
         let port =
             listening_port(process.id()).unwrap_or_else(|| panic!("the registry does not listen: {said:?}"));
         Some(Self { process, address: format!("127.0.0.1:{port}") })
