@@ -9,7 +9,7 @@
 //! The text of an item is evaluated as it stands, in the one shell, outside of any function, condition or loop, so that
 //! `set -e`, `exit`, `return`, here-documents and background processes do what they do in a script of its own. What it
 //! says wrongly (an open quote, a missing `fi`) is the failure of that item alone. It works in bash, dash and busybox.
-//! Marks go to [`MARK_FD`](crate::record::MARK_FD), which is closed while an item runs. After the mark of an item the
+//! Marks go to [`MARK_FD`], which is closed while an item runs. After the mark of an item the
 //! script waits for one line from there, so that the log tells of the item before its first output; where the descriptor
 //! cannot be read it goes on at once.
 use std::fmt::Write;

@@ -6,9 +6,9 @@ use vessl_core::plan::{
 use vessl_core::spec::{self, ReadOptions};
 use vessl_core::wire::{Level, Problem};
 
-const GIB: u64 = 1 << 30;
+pub(crate) const GIB: u64 = 1 << 30;
 
-fn node(name: &str, cores: u64, gpus: u32) -> Node {
+pub(crate) fn node(name: &str, cores: u64, gpus: u32) -> Node {
     let gpu = |index| Gpu {
         index,
         uuid: format!("GPU-{index}"),
@@ -23,12 +23,12 @@ fn node(name: &str, cores: u64, gpus: u32) -> Node {
     }
 }
 
-fn preset(name: &str, cores: u64, gpus: u32) -> Preset {
+pub(crate) fn preset(name: &str, cores: u64, gpus: u32) -> Preset {
     let amounts = Amounts { cpu_milli: cores * 1000, memory: cores * 4 * GIB, gpus, gpu_type: None };
     Preset { name: name.to_owned(), amounts }
 }
 
-fn local() -> Cluster {
+pub(crate) fn local() -> Cluster {
     Cluster {
         nodes: vec![node("box", 8, 2)],
         presets: vec![
@@ -48,7 +48,7 @@ fn far() -> Cluster {
     Cluster { nodes: vec![node("w1", 16, 0), node("w2", 4, 1)], ..Cluster::default() }
 }
 
-fn catalogue() -> Catalogue {
+pub(crate) fn catalogue() -> Catalogue {
     Catalogue {
         organization: "acme".to_owned(),
         project: "vision".to_owned(),
