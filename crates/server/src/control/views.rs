@@ -39,8 +39,10 @@ impl Control {
     /// Events after `after`, at most some hundred, and whether the run can have more.
     pub async fn events(&self, place: [&str; 2], id: RunId, after: u64) -> Result<(Vec<RunEvent>, bool)> {
         let stored = self.0.stored(place, id).await?;
-        // Read after the run, so that an ended run shows all of its events.
-        let found = self.0.parts.store.events(id, after, EVENTS).await?;
+        // Read after the run, so that an ended run shows all of its events; what came in between is for the next look,
+        // because it belongs to a later state of the run than the one that would be shown with it.
+        let mut found = self.0.parts.store.events(id, after, EVENTS).await?;
+        found.retain(|event| event.seq <= stored.doc.seq);
         let last = found.last().map_or(after, |event| event.seq);
         let more = last < stored.doc.seq || !stored.status().is_final();
         let events = found.into_iter().map(|event| self.0.event(&stored, event)).collect();

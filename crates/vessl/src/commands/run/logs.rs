@@ -3,7 +3,7 @@ use clap::{Args, ValueEnum};
 use vessl_core::plan::RunId;
 
 use super::run_id;
-use super::watch::{Follow, follow};
+use super::watch::{Follow, follow, follow_to_the_end};
 use crate::client::{LogQuery, Stream};
 use crate::error::Result;
 use crate::exit::{self, Exit};
@@ -64,6 +64,11 @@ pub(crate) async fn perform(args: &Logs, session: &Session) -> Result<Exit> {
     let form = LogForm { only, timestamps: args.timestamps, streams: args.streams };
     let query = LogQuery { from: None, tail: args.tail, follow: args.follow };
     let mut client = session.client().await?;
-    follow(&mut client, args.id, query, Follow::Alone(&session.out, form)).await?;
+    let who = Follow::Alone(&session.out, form);
+    if args.follow {
+        follow_to_the_end(&mut client, args.id, query, who, &session.out).await?;
+    } else {
+        follow(&mut client, args.id, query, who).await?;
+    }
     Ok(exit::OK)
 }

@@ -71,6 +71,19 @@ pub(super) fn goodbye(id: RunId, out: &Out) -> Exit {
     exit::INTERRUPTED
 }
 
+/// Prints the log of a run until the run has ended.
+pub(super) async fn follow_to_the_end(
+    client: &mut Client,
+    id: RunId,
+    query: LogQuery,
+    who: Follow<'_>,
+    out: &Out,
+) -> Result<()> {
+    follow(client, id, query, who).await?;
+    // The log is finished an instant before the run has its end on record.
+    ended(client, id, out, &mut |_| {}).await.map(drop)
+}
+
 /// Who reads a log, and how.
 pub(super) enum Follow<'a> {
     /// Alone: what is said about a lost server is said here.
@@ -79,7 +92,7 @@ pub(super) enum Follow<'a> {
     Beside(&'a RefCell<Bars>, &'a Out, LogForm),
 }
 
-/// Prints a log; one that is followed until it is finished or its run has ended, whatever happens to the server.
+/// Prints a log; one that is followed until it is finished, whatever happens to the server.
 pub(super) async fn follow(client: &mut Client, id: RunId, query: LogQuery, who: Follow<'_>) -> Result<()> {
     let (out, form) = match &who {
         Follow::Alone(out, form) | Follow::Beside(_, out, form) => (*out, *form),
