@@ -10,6 +10,7 @@
 //! ```
 //! It must not know what runs inside.
 use std::io::{self, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 
@@ -35,6 +36,28 @@ pub fn isolate() -> io::Result<()> {
     }
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(|e| step("keep mounts private", e.into()))
+}
+
+/// Runs `work` in a child process that has isolated itself, and gives its outcome. The caller must have one thread.
+pub(crate) fn run_inside(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if sys::threads()? != 1 {
+        return Err(io::Error::other("a process with several threads cannot enter a user namespace"));
+    }
+    // SAFETY: this process has one thread, so the child may go on with ordinary code.
+    #[allow(unsafe_code)]
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => {
+            let outcome = catch_unwind(AssertUnwindSafe(|| isolate().and_then(|()| work())));
+            let code = outcome
+                .map_or(libc::EIO, |done| done.err().map_or(0, |e| e.raw_os_error().unwrap_or(libc::EIO)));
+            sys::exit_now(code)
+        }
+        ForkResult::Parent { child } => match waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            WaitStatus::Exited(_, code) => Err(io::Error::from_raw_os_error(code)),
+            other => Err(io::Error::other(format!("the child ended with {other:?}"))),
+        },
+    }
 }
 
 /// Whether this process is in a user namespace that is not the machine's first one.

@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 
 use super::group::{Group, PARENT, is_unit};
 use super::tree::{self, Hierarchy, Version};
-use super::{Cgroup, Limits};
+use super::{Cgroup, Limits, devices};
 
 /// Groups that a new process can be put into.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ pub(crate) struct Made {
     pub(crate) cgroup: Cgroup,
     /// The unified group, to fork into.
     unified: Option<OwnedFd>,
-    /// `cgroup.procs` of each version 1 group; a process joins by writing `0`.
+    /// `tasks` of each version 1 group; a process with one thread joins by writing `0`. (Through `cgroup.procs` the kernel
+    /// would first wait for an RCU grace period, some milliseconds, to hold off threads that are being made.)
     joins: Vec<File>,
     /// One sentence for each limit that is not enforced.
     pub(crate) unenforced: Vec<String>,
@@ -69,8 +70,8 @@ fn rules(limits: &Limits) -> Vec<Rule> {
 }
 
 /// Makes the groups of `unit` in every hierarchy that serves a purpose: the unified one (to kill by) and, for each limit,
-/// the one that carries its controller. Never fails for want of permission: what is missing is in `unenforced`.
-pub(crate) fn make(unit: &str, limits: &Limits) -> io::Result<Made> {
+/// the one that carries its controller; and restricts devices to the standard ones and `nodes`. Never fails for want of permission: what is missing is in `unenforced`.
+pub(crate) fn make(unit: &str, limits: &Limits, nodes: &[PathBuf]) -> io::Result<Made> {
     if !is_unit(unit) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{unit}` cannot name a cgroup")));
     }
@@ -91,6 +92,9 @@ pub(crate) fn make(unit: &str, limits: &Limits) -> io::Result<Made> {
         made.unified_controls = !controllers(&group.dir).is_empty();
     }
     made.legacy_groups(&hierarchies, unit, &rules, group.is_some());
+    if let Some(hierarchy) = hierarchies.iter().find(|h| h.is_one_with("devices")) {
+        devices::restrict(&legacy_dir(hierarchy, unit), nodes)?;
+    }
     for rule in &rules {
         made.apply(rule, &hierarchies, group.as_ref(), unit);
     }
@@ -105,7 +109,7 @@ impl Made {
 
     /// Puts the calling process into the version 1 groups.
     pub(crate) fn join(&self) -> io::Result<()> {
-        self.joins.iter().try_for_each(|mut procs| procs.write_all(b"0"))
+        self.joins.iter().try_for_each(|mut tasks| tasks.write_all(b"0"))
     }
 
     fn legacy_groups(&mut self, hierarchies: &[Hierarchy], unit: &str, rules: &[Rule], unified: bool) {
@@ -116,10 +120,9 @@ impl Made {
         };
         for hierarchy in hierarchies.iter().filter(wanted) {
             let dir = legacy_dir(hierarchy, unit);
-            let opened =
-                create(&dir).and_then(|()| File::options().write(true).open(dir.join("cgroup.procs")));
-            if let (Ok(procs), Version::One(list)) = (opened, &hierarchy.version) {
-                self.joins.push(procs);
+            let opened = create(&dir).and_then(|()| File::options().write(true).open(dir.join("tasks")));
+            if let (Ok(tasks), Version::One(list)) = (opened, &hierarchy.version) {
+                self.joins.push(tasks);
                 self.legacy.push(list.clone());
             }
         }
@@ -163,7 +166,7 @@ fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
     Ok(nix::fcntl::open(dir, OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
-fn write_file(file: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write_file(file: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).open(file)?.write_all(text.as_bytes())
 }
 

@@ -220,7 +220,7 @@ fn join(names: &[&&str]) -> String {
 fn limits() -> Probe {
     let unit = format!("vessl-probe-{}", std::process::id());
     let wanted = Limits { cpu_milli: Some(1000), memory: Some(64 << 20), pids: Some(64) };
-    let made = make::make(&unit, &wanted);
+    let made = make::make(&unit, &wanted, &[]);
     let outcome = match made {
         Ok(made) => {
             let missing = made.unenforced.clone();

@@ -4,9 +4,10 @@
 //! In a user namespace the kernel refuses an overlay over a directory that has mounts below it (they are locked
 //! together, so that nobody looks under them). There the root is put together from one overlay for each directory
 //! without mounts, and plain directories on the way to the others.
+use std::fs::FileType;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::inside::{self, Make, proc_path};
@@ -164,47 +165,46 @@ impl Tiles<'_> {
     fn fill(&mut self, source: &Path, target: &Path) -> io::Result<()> {
         let Ok(entries) = std::fs::read_dir(source) else { return Ok(()) };
         for entry in entries.flatten() {
-            let (from, to) = (entry.path(), target.join(entry.file_name()));
-            let kind = entry.file_type()?;
-            if kind.is_symlink() {
-                std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to)?;
-            } else if kind.is_dir() {
-                self.directory(&from, &to)?;
-            } else if !kind.is_fifo()
-                && !kind.is_socket()
-                && !kind.is_char_device()
-                && !kind.is_block_device()
-            {
-                std::fs::File::create(&to)?;
-                show_plain(&from, &to)?;
+            let target = target.join(entry.file_name());
+            match entry.file_type().and_then(|kind| self.show(kind, &entry.path(), &target)) {
+                // What has gone in between, or what this user may not see, is left out.
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
+                other => other?,
             }
         }
         Ok(())
     }
 
+    fn show(&mut self, kind: FileType, from: &Path, to: &Path) -> io::Result<()> {
+        if kind.is_symlink() {
+            std::os::unix::fs::symlink(std::fs::read_link(from)?, to)
+        } else if kind.is_dir() {
+            self.directory(from, to)
+        } else if kind.is_file() {
+            std::fs::File::create(to)?;
+            show_plain(from, to)
+        } else {
+            Ok(())
+        }
+    }
+
     fn directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let lower = sys::open_path(from)?;
         std::fs::create_dir(to)?;
-        std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755))?;
-        let is_point = self.mounts.iter().any(|m| m.point == from);
-        if is_point || OWN.iter().any(|own| from == Path::new(own)) {
+        if is_mount(&self.mounts, from) || OWN.iter().any(|own| from == Path::new(own)) {
             return Ok(());
         }
         if self.mounts.iter().any(|m| m.point.starts_with(from)) {
+            overlay::lend(to, Some(lower.as_fd()))?;
             return self.fill(from, to);
         }
         self.count += 1;
         if self.count > TILES {
             return show_plain(from, to);
         }
-        let place = sys::open_path(to)?;
-        let lower = sys::open_path(from)?;
         let private = self.scratch.join("root").join(self.count.to_string());
         let shown = proc_path(lower.as_fd()).display().to_string();
-        match overlay::mount(&shown, &private, Some(lower.as_fd()), place.as_fd()) {
-            // A directory that this user may not read stays empty.
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            other => other,
-        }
+        overlay::mount(&shown, &private, Some(lower.as_fd()), sys::open_path(to)?.as_fd())
     }
 }
 

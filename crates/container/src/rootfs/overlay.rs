@@ -68,7 +68,8 @@ pub(crate) fn mount(
     Ok(())
 }
 
-fn lend(upper: &Path, like: Option<BorrowedFd<'_>>) -> io::Result<()> {
+/// Gives a directory mode and owner of `like`, else mode 0755.
+pub(crate) fn lend(upper: &Path, like: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let like = like.map(nix::sys::stat::fstat).transpose()?;
     if let Some(stat) = &like {
         // An owner who does not exist in this user namespace cannot be set; root of the namespace stands for him.

@@ -8,9 +8,8 @@ use super::{StartError, os, show};
 use crate::rootfs::inside::{self, Make};
 use crate::sys::{self, Attr};
 
-/// Writes private copies to `dir` and binds them into the root file system.
-pub(crate) fn provide(root: BorrowedFd<'_>, dir: &Path, hostname: &str) -> Result<(), StartError> {
-    std::fs::create_dir_all(dir).map_err(os(format!("make `{}`", dir.display())))?;
+/// Writes private copies to `own` and binds them into the root file system.
+pub(crate) fn provide(root: BorrowedFd<'_>, own: BorrowedFd<'_>, hostname: &str) -> Result<(), StartError> {
     let host = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let files = [
         ("hostname", format!("{hostname}\n")),
@@ -18,16 +17,16 @@ pub(crate) fn provide(root: BorrowedFd<'_>, dir: &Path, hostname: &str) -> Resul
         ("resolv.conf", host("/etc/resolv.conf")),
     ];
     for (name, text) in files {
-        let (copy, target) = (dir.join(name), Path::new("/etc").join(name));
-        std::fs::write(&copy, text).map_err(os(format!("write `{}`", copy.display())))?;
-        match bind(root, &copy, &target) {
+        let copy = inside::proc_path(own).join(name);
+        std::fs::write(&copy, text).map_err(os(format!("write the container's `{name}`")))?;
+        match bind(root, &copy, &Path::new("/etc").join(name)) {
             // Rootless, the host's `/etc` cannot be added to; its own file is then the best there is.
             Err(e)
                 if matches!(
                     e.raw_os_error(),
                     Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::EOVERFLOW)
                 ) => {}
-            other => other.map_err(os(format!("provide `{}` in the container", target.display())))?,
+            other => other.map_err(os(format!("provide `/etc/{name}` in the container")))?,
         }
     }
     Ok(())

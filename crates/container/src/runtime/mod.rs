@@ -19,7 +19,7 @@ mod etc;
 mod mounts;
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MntFlags;
@@ -28,14 +28,13 @@ use nix::sched::CloneFlags;
 use crate::limits::{Cgroup, Limits, make};
 use crate::rootfs::inside::{self, Make};
 use crate::sys::{self, Attr, Forked, Reach};
+use crate::userns;
 
 /// Everything needed to start one container.
 #[derive(Debug)]
 pub struct Bundle {
     /// Unit name: container id, cgroup name.
     pub unit: String,
-    /// Directory for the container's state, private to this unit.
-    pub state: PathBuf,
     /// Mounted root file system, binds applied.
     pub merged: PathBuf,
     /// Host name inside.
@@ -104,7 +103,8 @@ pub fn start(bundle: Bundle) -> Result<Container, StartError> {
         return Err(StartError::Threads(threads));
     }
     prepare(&bundle)?;
-    let groups = make::make(&bundle.unit, &bundle.limits).map_err(os("make the container's cgroup"))?;
+    let groups = make::make(&bundle.unit, &bundle.limits, &bundle.devices)
+        .map_err(os("make the container's cgroup"))?;
     let started = fork(&bundle, &groups);
     if started.is_err() {
         // The first error is the one to tell; an empty group left behind is removed by `remove` too.
@@ -114,16 +114,30 @@ pub fn start(bundle: Bundle) -> Result<Container, StartError> {
     Ok(Container { pid, pidfd, cgroup: groups.cgroup, unenforced: groups.unenforced })
 }
 
-/// What can be done before the fork: init and the files of `/etc`.
+/// What can be done before the fork: a small tmpfs of ours with init and the files of `/etc`, which are bound from there.
 fn prepare(bundle: &Bundle) -> Result<(), StartError> {
-    std::fs::create_dir_all(&bundle.state).map_err(os(format!("make `{}`", bundle.state.display())))?;
     let root = sys::open_path(&bundle.merged).map_err(os("open the root file system"))?;
+    let own = own_files(root.as_fd()).map_err(os("make a place for init in the container"))?;
     let init = sys::open_path(&bundle.init).map_err(os(format!("open `{}`", bundle.init.display())))?;
-    let target = inside::make(root.as_fd(), Path::new(INIT_PATH), Make::File);
-    let target = target.map_err(os("make a place for init in the container"))?;
     let attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_DEV);
-    show(&init, &target, attr).map_err(os("show init in the container"))?;
-    etc::provide(root.as_fd(), &bundle.state.join("etc"), &bundle.hostname)
+    let name = Path::new("/init");
+    let shown = inside::make(own.as_fd(), name, Make::File).and_then(|target| show(&init, &target, attr));
+    shown.map_err(os("show init in the container"))?;
+    etc::provide(root.as_fd(), own.as_fd(), &bundle.hostname)?;
+    sys::set_attr(own.as_fd(), attr, Reach::One).map_err(os("protect init in the container"))
+}
+
+/// Mounts an empty file system at the directory of [`INIT_PATH`].
+fn own_files(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let dir = Path::new(INIT_PATH).parent().unwrap_or(Path::new("/"));
+    let target = inside::make(root, dir, Make::Dir)?;
+    let mount = sys::new_mount(
+        "tmpfs",
+        &[("mode", Some("0755")), ("size", Some("4m"))],
+        Attr::NO_SUID.and(Attr::NO_DEV),
+    )?;
+    sys::move_mount(mount.as_fd(), target.as_fd())?;
+    Ok(mount)
 }
 
 /// Binds one open file over another.
@@ -160,24 +174,29 @@ fn fork(bundle: &Bundle, groups: &make::Made) -> Result<(i32, OwnedFd), StartErr
     }
 }
 
-/// Removes what [`start`] made for `unit` and a process that died may have left: mounts, state, scratch, cgroup.
-/// Safe to repeat, also when nothing is there.
-pub fn remove(unit: &str, state: &Path, scratch: &Path) -> Result<(), StartError> {
+/// Removes what [`start`] made for `unit` and a process that died may have left: processes, cgroup, mounts, `scratch`.
+/// Safe to repeat, also when nothing is there. An ordinary user's call needs a process with one thread where files in
+/// `scratch` belong to subordinate ids.
+pub fn remove(unit: &str, scratch: &Path) -> Result<(), StartError> {
     let cgroup = Cgroup::named(unit);
     cgroup.kill().map_err(os(format!("end the processes of `{unit}`")))?;
     cgroup.remove().map_err(os(format!("remove the cgroup of `{unit}`")))?;
-    for dir in [scratch.join("merged").as_path(), state, scratch] {
-        unmount_below(dir)?;
-    }
-    for dir in [state, scratch] {
-        match std::fs::remove_dir_all(dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(os(format!("remove `{}`", dir.display()))(e));
-            }
-            _ => {}
+    unmount_below(scratch)?;
+    match remove_files(scratch) {
+        // Made by a container's other users: to be removed from where those are known.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !userns::is_inside() => {
+            userns::run_inside(|| remove_files(scratch))
         }
+        other => other,
     }
-    Ok(())
+    .map_err(os(format!("remove `{}`", scratch.display())))
+}
+
+fn remove_files(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Detaches every mount at or below `dir` that this process sees, the innermost first.

@@ -65,7 +65,13 @@ impl Tar {
         self.entry_with(kind, path, (link, content), META)
     }
 
-    pub(crate) fn entry_with(mut self, kind: u8, path: &str, (link, content): (&str, &[u8]), meta: Meta) -> Self {
+    pub(crate) fn entry_with(
+        mut self,
+        kind: u8,
+        path: &str,
+        (link, content): (&str, &[u8]),
+        meta: Meta,
+    ) -> Self {
         let mut header = tar::Header::new_gnu();
         let raw = header.as_mut_bytes();
         raw[..path.len().min(100)].copy_from_slice(&path.as_bytes()[..path.len().min(100)]);
@@ -180,7 +186,8 @@ pub(crate) fn image_for(architecture: &str, layers: &[Layer]) -> Built {
         "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
         "layers": descriptors,
     });
-    let mut blobs: BTreeMap<String, Vec<u8>> = layers.iter().map(|l| (digest(&l.blob), l.blob.clone())).collect();
+    let mut blobs: BTreeMap<String, Vec<u8>> =
+        layers.iter().map(|l| (digest(&l.blob), l.blob.clone())).collect();
     blobs.insert(digest(&config), config);
     Built { manifest: manifest.to_string().into_bytes(), media_type: MANIFEST, blobs }
 }
@@ -244,7 +251,8 @@ impl Built {
                 let put = http.put(format!("{to}{end}digest={digest}")).body(bytes.clone());
                 with_login(put).send().await.unwrap().error_for_status().unwrap();
             }
-            let nested = self.blobs.values().filter(|b| b.starts_with(b"{") && b.windows(8).any(|w| w == b"\"layers\""));
+            let is_manifest = |blob: &&Vec<u8>| blob.windows(15).any(|w| w == b"\"schemaVersion\"");
+            let nested = self.blobs.values().filter(is_manifest);
             for manifest in nested.filter(|_| self.media_type == INDEX) {
                 let put = http.put(format!("{base}/manifests/{}", digest(manifest)));
                 let put = put.header("content-type", MANIFEST).body(manifest.clone());

@@ -41,8 +41,12 @@ impl Registry {
         );
         let file = dir.path().join("config.yml");
         std::fs::write(&file, config.replace("DIR", dir.path().to_str().unwrap())).unwrap();
-        let spawned =
-            Command::new("docker-registry").arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let spawned = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
         let mut child = spawned.expect("`docker-registry` is needed by the tests (Debian: docker-registry)");
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let address = read_address(&mut log);
@@ -209,7 +213,11 @@ fn answer(inner: &Inner, mut stream: TcpStream) -> std::io::Result<()> {
     let reply = (inner.script)(&request);
     inner.seen.lock().unwrap().push(request);
     inner.arrived.notify_all();
-    let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
+    let mut head = format!(
+        "HTTP/1.1 {} X\r\nConnection: close\r\nContent-Length: {}\r\n",
+        reply.status,
+        reply.body.len()
+    );
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
@@ -239,7 +247,8 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Option<Request>> {
 
 /// What a well-behaved registry with one image (in any repository, under any tag) answers.
 pub(crate) fn serve(image: &Built, request: &Request) -> Reply {
-    let last = request.path.rsplit('/').next().unwrap_or_default();
+    let path = request.path.split('?').next().unwrap_or_default();
+    let last = path.rsplit('/').next().unwrap_or_default();
     if request.path.contains("/manifests/") {
         let nested = image.blobs.get(last).filter(|_| last.starts_with("sha256:"));
         let manifest = nested.unwrap_or(&image.manifest);

@@ -42,7 +42,10 @@ impl Fixture {
         assert_eq!(self.names("images"), [""; 0]);
         for work in self.names("tmp") {
             let left = names(&self.root().join("tmp").join(work));
-            assert!(left.iter().all(|name| Path::new(name).extension().is_some_and(|e| e == "part")), "{left:?}");
+            assert!(
+                left.iter().all(|name| Path::new(name).extension().is_some_and(|e| e == "part")),
+                "{left:?}"
+            );
         }
     }
 }
@@ -70,7 +73,8 @@ pub(crate) fn login(username: &str, password: &str) -> Auth {
 
 /// The topmost layer that has `path`, as a path of this machine.
 pub(crate) fn find_in(image: &Image, path: &str) -> PathBuf {
-    let found = image.layers.iter().rev().map(|layer| layer.join(path)).find(|p| p.symlink_metadata().is_ok());
+    let found =
+        image.layers.iter().rev().map(|layer| layer.join(path)).find(|p| p.symlink_metadata().is_ok());
     found.unwrap_or_else(|| panic!("`{path}` is in no layer"))
 }
 
@@ -81,4 +85,11 @@ pub(crate) fn read(image: &Image, path: &str) -> String {
 /// Threads of this process.
 pub(crate) fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// Threads of this process that a pull made.
+pub(crate) fn pull_threads() -> usize {
+    let all = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = all.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("pull-")).count()
 }

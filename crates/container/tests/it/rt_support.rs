@@ -89,6 +89,7 @@ impl Place {
             .unwrap();
         assert!(built.success(), "a C compiler builds the test's init");
         if who != As::Root {
+            lchown(place.dir.path(), Some(USER), Some(USER)).unwrap();
             own(&place.path("box"), USER);
             own(&place.path("layer"), USER);
         }
@@ -150,6 +151,16 @@ impl Place {
                 fs::read(dir.join("cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(&self.unit))
             })
             .collect()
+    }
+
+    /// Runs `test` as the user, outside of any namespace of its own.
+    pub(crate) fn as_user(&self, test: impl FnOnce() -> Result<(), anyhow::Error>) {
+        let run = self.spawn(|| {
+            own_mounts()?;
+            self.become_user()?;
+            test()
+        });
+        run.join();
     }
 
     /// A supervisor that does not wait: `before` runs as root in a mount namespace of its own, `test` as the user.
@@ -245,7 +256,6 @@ impl Place {
         let null: OwnedFd = File::open("/dev/null")?.into();
         let mut bundle = Bundle {
             unit: self.unit.clone(),
-            state: self.path("box/state"),
             merged: merged.path.clone(),
             hostname: "testbox".to_owned(),
             limits: Limits::default(),
@@ -315,7 +325,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         // Whatever the test left: processes, groups; mounts went with the supervisor. Files of other owners are root's to
         // remove.
-        let _ = runtime::remove(&self.unit, &self.path("box/state"), &self.path("box"));
+        let _ = runtime::remove(&self.unit, &self.path("box"));
     }
 }
 
