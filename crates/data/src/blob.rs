@@ -137,7 +137,8 @@ impl Store {
 
     /// Stores what `source` gives; on disk when it returns.
     pub fn put(&self, source: &mut dyn Read, watch: &Watch<'_>) -> Result<Put, DataError> {
-        let put = self.put_unsynced(|tmp| copy_hashing(source, tmp, watch))?;
+        let name = Path::new("the bytes to store");
+        let put = self.put_unsynced(name, |tmp| copy_hashing(source, tmp, watch))?;
         self.sync_shard(put.digest)?;
         Ok(put)
     }
@@ -149,8 +150,9 @@ impl Store {
 
     /// Like [`Store::put`] for a file, from its first to its last byte: shares or copies inside the kernel where that is
     /// possible. The blob's file is on disk, its name is after [`Store::sync_shard`].
-    pub(crate) fn put_file(&self, source: &File, watch: &Watch<'_>) -> Result<Put, DataError> {
-        self.put_unsynced(|tmp| {
+    /// Errors call the source `name`.
+    pub(crate) fn put_file(&self, source: &File, name: &Path, watch: &Watch<'_>) -> Result<Put, DataError> {
+        self.put_unsynced(name, |tmp| {
             if copy_in_kernel(source, tmp, watch)? {
                 return hash(tmp, watch);
             }
@@ -162,20 +164,21 @@ impl Store {
 
     fn put_unsynced(
         &self,
+        name: &Path,
         fill: impl FnOnce(&File) -> Result<(Digest, u64), Stop>,
     ) -> Result<Put, DataError> {
         let _shared = self.lock_shared()?;
         let tmp_dir = self.root.join("tmp");
-        let tmp = tempfile::NamedTempFile::new_in(&tmp_dir).map_err(DataError::os("write", &tmp_dir))?;
+        let tmp = tempfile::NamedTempFile::new_in(&tmp_dir).map_err(DataError::os("write", &self.root))?;
         let file = tmp.as_file();
         file.lock().map_err(DataError::os("lock", tmp.path()))?;
-        let (digest, size) = fill(file).map_err(|stop| stop.at(tmp.path()))?;
+        let (digest, size) = fill(file).map_err(|stop| stop.at(name, &self.root))?;
         let path = self.path(digest);
         if is_here(&path, size)? {
             return Ok(Put { digest, size, new: false });
         }
-        file.set_permissions(Permissions::from_mode(MODE)).map_err(DataError::os("write", tmp.path()))?;
-        file.sync_all().map_err(DataError::os("write", tmp.path()))?;
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(DataError::os("write", &self.root))?;
+        file.sync_all().map_err(DataError::os("write", &self.root))?;
         let shard = path.parent().expect("a blob is in a shard");
         durable::create_dir_all(shard, 0o700).map_err(DataError::os("make", shard))?;
         tmp.persist(&path).map_err(|e| DataError::os("write", &path)(e.error))?;
@@ -203,7 +206,7 @@ impl Store {
     pub fn open_verified(&self, digest: Digest, watch: &Watch<'_>) -> Result<File, DataError> {
         let file = self.open_blob(digest)?;
         let path = self.path(digest);
-        let (found, _) = hash(&file, watch).map_err(|stop| stop.at(&path))?;
+        let (found, _) = hash(&file, watch).map_err(|stop| stop.at(&path, &path))?;
         if found != digest {
             return Err(DataError::Damaged { digest, path });
         }
@@ -336,10 +339,10 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
-    pub(crate) fn at(self, path: &Path) -> DataError {
+    pub(crate) fn at(self, from: &Path, to: &Path) -> DataError {
         match self {
-            Self::Read(e) => DataError::os("read", path)(e),
-            Self::Write(e) => DataError::os("write", path)(e),
+            Self::Read(e) => DataError::os("read", from)(e),
+            Self::Write(e) => DataError::os("write", to)(e),
             Self::Asked => DataError::Stopped,
         }
     }

@@ -281,7 +281,8 @@ impl Target<'_> {
         }
         let file = beneath::create_file(parent.as_fd(), name, 0o600).map_err(DataError::os("write", path))?;
         let mut blob = store.open_blob(digest)?;
-        let (found, _) = blob::copy_hashing(&mut blob, &file, watch).map_err(|stop| stop.at(path))?;
+        let (found, _) =
+            blob::copy_hashing(&mut blob, &file, watch).map_err(|stop| stop.at(&store.path(digest), path))?;
         if found != digest {
             return Err(DataError::Damaged { digest, path: store.path(digest) });
         }

@@ -110,7 +110,7 @@ fn put_unchanged(store: &Store, path: &Path, file: &File, watch: &Watch<'_>) -> 
     let state =
         |meta: &Metadata| (meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
     let before = file.metadata().map_err(DataError::os("read", path))?;
-    let put = store.put_file(file, watch)?;
+    let put = store.put_file(file, path, watch)?;
     let after = file.metadata().map_err(DataError::os("read", path))?;
     if state(&before) == state(&after) && put.size == after.size() {
         Ok(put)

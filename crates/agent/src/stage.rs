@@ -1,0 +1,221 @@
+//! Imports: what the plan names is copied or mounted into the run's root before the commands start. It must not know where
+//! a source comes from beyond its plan, and it starts nothing that outlives it.
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use vessl_container::rootfs::{Access, Bind};
+use vessl_container::runtime::StartError;
+use vessl_core::plan::{ImportPlan, ImportSource};
+use vessl_core::record::{EventKind, Transfer};
+use vessl_data::DataError;
+use vessl_data::blob::{Digest, Store};
+use vessl_data::git::{Address, Files, GitError, Request, STALL, import};
+use vessl_data::tree::{self, Checkout, Trees};
+
+use crate::follow::{amount, follow, millis, through};
+use crate::ground::Ground;
+
+/// What must live as long as the run's root file system.
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    /// Versions that are mounted; only their locks matter.
+    held: Vec<Checkout>,
+}
+
+/// Why an import failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct StageError {
+    text: String,
+    source: Reason,
+}
+
+/// What failed inside an import.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Reason {
+    /// git, or the other end.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The content-addressed store.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The run's root file system.
+    #[error(transparent)]
+    Root(#[from] StartError),
+    /// The plan asks for something that is not there.
+    #[error("{0}")]
+    Plan(String),
+    /// The machine refused something.
+    #[error("{0}")]
+    Os(#[from] std::io::Error),
+}
+
+impl StageError {
+    /// Names path, source and reason, each once.
+    fn new(import: &ImportPlan, source: Reason) -> Self {
+        let (path, label, why) = (&import.path, label(&import.source), source.to_string());
+        let text = if why.contains(&label) {
+            format!("cannot import `{path}`: {why}")
+        } else {
+            format!("cannot import `{label}` to `{path}`: {why}")
+        };
+        Self { text, source }
+    }
+}
+
+/// Carries out every import of the plan in order, and records each. The first that fails ends it.
+pub(crate) fn run(ground: &Ground<'_>) -> Result<Staged, StageError> {
+    let mut staged = Staged::default();
+    for plan in &ground.plan.imports {
+        let began = Instant::now();
+        let label = label(&plan.source);
+        ground.say(format!("importing `{label}` to `{}`", plan.path));
+        let mut transfer = Transfer { path: plan.path.clone(), label, ..Transfer::default() };
+        let result = one(ground, plan, &mut transfer, &mut staged);
+        transfer.millis = millis(began);
+        transfer.error = result.as_ref().err().map(ToString::to_string);
+        ground.record(EventKind::Imported(transfer));
+        result.map_err(|reason| StageError::new(plan, reason))?;
+    }
+    Ok(staged)
+}
+
+/// How the author named a source.
+fn label(source: &ImportSource) -> String {
+    match source {
+        ImportSource::Git { url, .. } => url.clone(),
+        ImportSource::Tree { label, .. } => label.clone(),
+    }
+}
+
+fn one(
+    ground: &Ground<'_>,
+    plan: &ImportPlan,
+    transfer: &mut Transfer,
+    staged: &mut Staged,
+) -> Result<(), Reason> {
+    match &plan.source {
+        ImportSource::Git { url, reference, credential } => {
+            let want = Commit { url, reference: reference.as_deref(), credential: credential.as_deref() };
+            git(ground, &plan.path, &want, transfer)
+        }
+        ImportSource::Tree { manifest, .. } => {
+            let version = manifest
+                .parse()
+                .map_err(|_| Reason::Plan(format!("`{manifest}` is not the version of a tree")))?;
+            version_of_tree(ground, &plan.path, version, transfer, staged)
+        }
+    }
+}
+
+/// A commit as the plan names it.
+struct Commit<'a> {
+    url: &'a str,
+    reference: Option<&'a str>,
+    credential: Option<&'a str>,
+}
+
+fn git(ground: &Ground<'_>, path: &str, want: &Commit<'_>, transfer: &mut Transfer) -> Result<(), Reason> {
+    let address = Address::parse(want.url, Files::Allowed)?;
+    not_our_own(ground, want.url)?;
+    let login =
+        match want.credential {
+            None => None,
+            Some(name) => {
+                Some(ground.secrets.git.get(name).ok_or_else(|| {
+                    Reason::Plan(format!("the credential `{name}` did not reach the agent"))
+                })?)
+            }
+        };
+    let dest = ground.merged.make_dir(Path::new(path))?;
+    let imported = follow(ground, "import", &transfer.label, |watch| {
+        import(&Request {
+            address: &address,
+            reference: want.reference,
+            dest: dest.as_fd(),
+            login,
+            watch,
+            stall: STALL,
+            prepare: &die_with_us,
+        })
+    })?;
+    (transfer.bytes, transfer.files) = (imported.bytes, imported.files);
+    ground.say(format!("imported `{path}`: commit {}, {}", imported.commit, amount(transfer)));
+    transfer.version = Some(imported.commit);
+    Ok(())
+}
+
+/// A repository inside the data directory is another run's, or nobody's.
+fn not_our_own(ground: &Ground<'_>, url: &str) -> Result<(), Reason> {
+    let real = |path: &Path| path.canonicalize().ok();
+    let source = url.strip_prefix("file://").and_then(|path| real(Path::new(path)));
+    match (source, real(ground.data)) {
+        (Some(source), Some(own)) if source.starts_with(&own) => {
+            Err(Reason::Plan("it holds the product's own data, which no run may see".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Binds the life of a child to the thread that starts it: an agent that is killed leaves no git behind.
+#[expect(unsafe_code, reason = "the only way to run something between fork and exec")]
+fn die_with_us(command: &mut Command) {
+    let agent = nix::unistd::getpid();
+    let bind = move || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // The agent may have died before that line.
+        if nix::unistd::getppid() == agent { Ok(()) } else { Err(nix::Error::ESRCH.into()) }
+    };
+    // SAFETY: the closure makes two system calls and allocates nothing, so it may run after a fork.
+    unsafe {
+        command.pre_exec(bind);
+    }
+}
+
+/// A version of the store: mounted over an empty place, copied into one that has files.
+fn version_of_tree(
+    ground: &Ground<'_>,
+    path: &str,
+    version: Digest,
+    transfer: &mut Transfer,
+    staged: &mut Staged,
+) -> Result<(), Reason> {
+    let store = Store::open(&ground.data.join("blobs"))?;
+    let target = PathBuf::from(path);
+    if is_empty(ground, &target)? {
+        let trees = Trees::open(&ground.data.join("trees"))?;
+        let checkout =
+            follow(ground, "import", &transfer.label, |watch| trees.checkout(&store, version, &watch))?;
+        (transfer.bytes, transfer.files) = (checkout.bytes, checkout.files);
+        let source = checkout.path.canonicalize()?;
+        ground.merged.bind(&Bind { source, target, access: Access::Private })?;
+        let here = if checkout.new { "" } else { ", nothing copied: it is here already" };
+        ground.say(format!("imported `{path}`: {}{here}", amount(transfer)));
+        staged.held.push(checkout);
+    } else {
+        let dest = ground.merged.make_dir(&target)?;
+        let manifest = follow(ground, "import", &transfer.label, |watch| {
+            tree::copy_into(&store, version, dest.as_fd(), &watch)
+        })?;
+        (transfer.bytes, transfer.files) = (manifest.bytes(), manifest.files().count() as u64);
+        ground.say(format!("imported `{path}`: {} beside the files there", amount(transfer)));
+    }
+    transfer.version = Some(version.to_string());
+    Ok(())
+}
+
+/// Whether there is nothing at `path`, or an empty directory.
+fn is_empty(ground: &Ground<'_>, path: &Path) -> Result<bool, Reason> {
+    let Some(found) = ground.merged.open(path)? else { return Ok(true) };
+    let found = through(&found);
+    Ok(std::fs::metadata(&found)?.is_dir() && std::fs::read_dir(&found)?.next().is_none())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! Imports into a real root file system.
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use vessl_core::record::Login;
+
+use super::*;
+use crate::testing_ground::World;
+
+fn git_repository(dir: &Path) -> String {
+    let git = |args: &[&str]| {
+        let mut command = Command::new("git");
+        command
+            .args(args)
+            .current_dir(dir)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1");
+        for key in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"] {
+            command.env(key, "someone");
+        }
+        let output = command.stderr(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "git {args:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    fs::create_dir_all(dir).unwrap();
+    git(&["init", "-q", "-b", "main"]);
+    fs::write(dir.join("train.py"), "print()\n").unwrap();
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "one"]);
+    git(&["rev-parse", "HEAD"])
+}
+
+fn from_git(world: &World, path: &str) -> ImportPlan {
+    let url = format!("file://{}", world.path("repo").display());
+    let source = ImportSource::Git { url, reference: None, credential: None };
+    ImportPlan { path: path.to_owned(), source }
+}
+
+fn from_tree(path: &str, manifest: String) -> ImportPlan {
+    let source = ImportSource::Tree { label: "vessl-artifact://o/p/model".to_owned(), manifest };
+    ImportPlan { path: path.to_owned(), source }
+}
+
+fn read(world: &World, path: &str) -> String {
+    fs::read_to_string(world.inside(path)).unwrap()
+}
+
+#[test]
+fn code_and_a_version_inside_it() {
+    let Some(mut world) = World::new() else { return };
+    let commit = git_repository(&world.path("repo"));
+    let version = world.tree(&[("weights.bin", "weights"), ("sub/x", "x")]);
+    world.plan.imports = vec![from_git(&world, "/code"), from_tree("/code/model", version.clone())];
+    let staged = world.on(run).unwrap();
+    assert_eq!(read(&world, "/code/train.py"), "print()\n");
+    assert_eq!(read(&world, "/code/model/sub/x"), "x");
+    let transfers = world.transfers();
+    let brief: Vec<_> =
+        transfers.iter().map(|t| (t.path.as_str(), t.version.clone(), t.bytes, t.files)).collect();
+    assert_eq!(brief, [("/code", Some(commit), 8, 1), ("/code/model", Some(version.clone()), 8, 2)]);
+    // What the run writes there stays with the run.
+    fs::write(world.inside("/code/model/weights.bin"), "changed").unwrap();
+    let pristine = world.path(&format!("data/trees/{version}/fs/weights.bin"));
+    assert_eq!(fs::read_to_string(pristine).unwrap(), "weights");
+    // Mounted versions are not collected, others are.
+    let trees = Trees::open(&world.path("data/trees")).unwrap();
+    assert_eq!(trees.collect(&|_| false).unwrap().count, 0);
+    drop(staged);
+    assert_eq!(trees.collect(&|_| false).unwrap().count, 1);
+}
+
+#[test]
+fn a_version_is_not_copied_twice() {
+    let Some(mut world) = World::new() else { return };
+    let version = world.tree(&[("a", "a")]);
+    world.plan.imports = vec![from_tree("/one", version.clone()), from_tree("/hollow", version)];
+    let _staged = world.on(run).unwrap();
+    assert_eq!((read(&world, "/one/a"), read(&world, "/hollow/a")), ("a".to_owned(), "a".to_owned()));
+    let lines = world.lines();
+    assert!(
+        lines.iter().any(|l| l == "imported `/hollow`: 1 file, 1 B, nothing copied: it is here already"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_place_with_files_is_filled_up_and_links_stay_inside() {
+    let Some(mut world) = World::new() else { return };
+    let version = world.tree(&[("new", "new"), ("kept", "replaced")]);
+    world.plan.imports = vec![from_tree("/full", version.clone()), from_tree("/out/deep", version)];
+    let _staged = world.on(run).unwrap();
+    assert_eq!(
+        (read(&world, "/full/new"), read(&world, "/full/kept")),
+        ("new".to_owned(), "replaced".to_owned())
+    );
+    assert_eq!(fs::read_to_string(world.path("image/full/kept")).unwrap(), "kept");
+    // The image's link is followed inside of its root.
+    let outside = world.path("outside");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    let inside = world.inside(&format!("{}/deep/new", outside.display()));
+    assert_eq!(fs::read_to_string(inside).unwrap(), "new");
+}
+
+#[test]
+fn failures_name_path_source_and_reason_and_are_recorded() {
+    let Some(mut world) = World::new() else { return };
+    git_repository(&world.path("repo"));
+    git_repository(&world.path("data/runs/other"));
+    fs::write(world.path("image/file"), "").unwrap();
+    let url = |name: &str| format!("file://{}", world.path(name).display());
+    let git = |url: String, reference: Option<&str>, credential: Option<&str>| ImportSource::Git {
+        url,
+        reference: reference.map(str::to_owned),
+        credential: credential.map(str::to_owned),
+    };
+    let label = "vessl-artifact://o/p/m";
+    let tree = |manifest: String| ImportSource::Tree { label: label.to_owned(), manifest };
+    let cases = [
+        (
+            "/code",
+            git(url("repo"), Some("v9"), None),
+            format!(
+                "cannot import `/code`: `{}` has no branch, tag or commit `v9`; it has `main`",
+                url("repo")
+            ),
+        ),
+        (
+            "/code",
+            git(url("none"), None, None),
+            format!("cannot import `/code`: there is no repository at `{}`", url("none")),
+        ),
+        (
+            "/code",
+            git(url("repo"), None, Some("me")),
+            format!(
+                "cannot import `{}` to `/code`: the credential `me` did not reach the agent",
+                url("repo")
+            ),
+        ),
+        (
+            "/code",
+            git(url("data/runs/other"), None, None),
+            format!("cannot import `{}` to `/code`: it holds the product's own data", url("data/runs/other")),
+        ),
+        (
+            "/code",
+            git("ext::id".to_owned(), None, None),
+            "cannot import `/code`: `ext::id` cannot be imported".to_owned(),
+        ),
+        ("/file", git(url("repo"), None, None), format!("cannot import `{}` to `/file`: ", url("repo"))),
+        (
+            "/m",
+            tree("0".repeat(64)),
+            format!("cannot import `{label}` to `/m`: `{}` is not in the store", "0".repeat(64)),
+        ),
+        (
+            "/m",
+            tree("x".to_owned()),
+            format!("cannot import `{label}` to `/m`: `x` is not the version of a tree"),
+        ),
+        ("/file/x", tree(world.tree(&[("a", "a")])), format!("cannot import `{label}` to `/file/x`: ")),
+    ];
+    let second = ImportPlan { path: "/later".to_owned(), source: git(url("repo"), None, None) };
+    for (n, (path, source, expected)) in cases.into_iter().enumerate() {
+        world.plan.imports = vec![ImportPlan { path: path.to_owned(), source }, second.clone()];
+        let e = world.on(run).unwrap_err().to_string();
+        assert!(e.starts_with(&expected), "{e}");
+        let transfers = world.transfers();
+        assert_eq!(transfers.len(), n + 1);
+        let last = transfers.last().unwrap();
+        assert!(last.version.is_none() && e.ends_with(last.error.as_ref().unwrap()), "{last:?}");
+    }
+    assert!(!world.inside("/later").exists());
+}
+
+#[test]
+fn a_cancelled_import_ends() {
+    let Some(mut world) = World::new() else { return };
+    git_repository(&world.path("repo"));
+    let version = world.tree(&[("a", "a")]);
+    world.cancel();
+    for import in [from_git(&world, "/code"), from_tree("/m", version)] {
+        world.plan.imports = vec![import];
+        assert!(world.on(run).unwrap_err().to_string().ends_with("stopped"));
+    }
+}
+
+#[test]
+fn a_login_is_found_by_the_credentials_name() {
+    let Some(mut world) = World::new() else { return };
+    git_repository(&world.path("repo"));
+    let login = Login { username: "me".to_owned(), password: "secret".to_owned() };
+    world.secrets.git.insert("mine".to_owned(), login);
+    let mut import = from_git(&world, "/code");
+    if let ImportSource::Git { credential, .. } = &mut import.source {
+        *credential = Some("mine".to_owned());
+    }
+    world.plan.imports = vec![import];
+    world.on(run).unwrap();
+}

@@ -1,0 +1,127 @@
+//! A root file system, a store and a desk that only listens, for tests of imports and exports.
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use vessl_container::rootfs::{Merged, Rootfs};
+use vessl_core::plan::Plan;
+use vessl_core::record::{EventKind, Secrets, Transfer};
+use vessl_data::Watch;
+use vessl_data::blob::Store;
+use vessl_data::tree;
+
+use crate::ground::Ground;
+use crate::job::{Note, Teller};
+use crate::testing::plan;
+
+/// Everything but the work.
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) plan: Plan,
+    pub(crate) secrets: Secrets,
+    pub(crate) cancel: AtomicBool,
+    merged: Option<Merged>,
+    notes: Arc<Mutex<Vec<Note>>>,
+    teller: Teller,
+}
+
+impl World {
+    /// `None`, with a word, on a machine where a test cannot mount. The mounts go with the thread of the test.
+    pub(crate) fn new() -> Option<Self> {
+        let none = None::<&str>;
+        let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+        if unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, "/", none, private, none)).is_err() {
+            eprintln!("skipped: not allowed to mount");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["image/etc", "image/full", "image/hollow", "data", "box", "outside"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        fs::write(dir.path().join("image/full/kept"), "kept").unwrap();
+        fs::write(dir.path().join("outside/file"), "untouched").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("outside"), dir.path().join("image/out")).unwrap();
+        let rootfs = Rootfs {
+            layers: vec![dir.path().join("image")],
+            scratch: dir.path().join("box"),
+            hidden: Vec::new(),
+            host: false,
+        };
+        let merged = rootfs.mount().unwrap();
+        let notes = Arc::new(Mutex::new(Vec::new()));
+        let heard = notes.clone();
+        let teller = Teller::to(move |note| heard.lock().unwrap().push(note));
+        let (plan, secrets, cancel) = (plan(&["true"]), Secrets::default(), AtomicBool::new(false));
+        Some(Self { dir, plan, secrets, cancel, merged: Some(merged), notes, teller })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A path of the container as this process sees it.
+    pub(crate) fn inside(&self, path: &str) -> PathBuf {
+        self.merged().path.join(path.trim_start_matches('/'))
+    }
+
+    pub(crate) fn merged(&self) -> &Merged {
+        self.merged.as_ref().unwrap()
+    }
+
+    /// Does `work` on the ground.
+    pub(crate) fn on<R>(&self, work: impl FnOnce(&Ground<'_>) -> R) -> R {
+        let Self { plan, secrets, teller, cancel, .. } = self;
+        work(&Ground { plan, merged: self.merged(), data: &self.path("data"), secrets, teller, cancel })
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::open(&self.path("data/blobs")).unwrap()
+    }
+
+    /// Stores a tree of these files and returns its version.
+    pub(crate) fn tree(&self, files: &[(&str, &str)]) -> String {
+        let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
+        for (name, content) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let fd = File::open(dir.path()).unwrap();
+        tree::write(&self.store(), fd.as_fd(), &Watch::NONE).unwrap().version.to_string()
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Vec<Note>> {
+        self.notes.lock().unwrap()
+    }
+
+    /// What was recorded.
+    pub(crate) fn transfers(&self) -> Vec<Transfer> {
+        let transfer = |note: &Note| match note {
+            Note::Event(EventKind::Imported(t) | EventKind::Exported(t)) => Some(t.clone()),
+            _ => None,
+        };
+        self.notes().iter().filter_map(transfer).collect()
+    }
+
+    /// Lines of the log.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let line = |note: &Note| if let Note::Line(line) = note { Some(line.clone()) } else { None };
+        self.notes().iter().filter_map(line).collect()
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.cancel.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // The directory can only be removed when nothing is mounted in it.
+        self.merged = None;
+        let _ = nix::mount::umount2(&self.path("box/merged"), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
