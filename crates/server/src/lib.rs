@@ -16,6 +16,7 @@ mod registry;
 mod secrets;
 mod serve;
 mod store;
+mod watch;
 
 use std::fmt::Display;
 use std::path::PathBuf;

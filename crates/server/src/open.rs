@@ -20,6 +20,7 @@ use crate::paths::DataDir;
 use crate::registry::Registry;
 use crate::secrets::{Vault, read_private};
 use crate::store::Store;
+use crate::watch::Watches;
 
 /// Bytes of a token before it is written as hex.
 const TOKEN: usize = 32;
@@ -72,16 +73,23 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     let database = data.database();
     let store = tokio::task::spawn_blocking(move || Store::open(&database));
     let store = Arc::new(store.await.map_err(|_| ServerError::Interrupted)??);
-    let engine = engine(&setup.config, setup.machine, &data)?;
+    let watches =
+        Watches::start().map_err(|source| ServerError::file("watch", data.root().display(), source))?;
+    let engine = engine(&setup.config, setup.machine, &data, &watches)?;
     let node = engine.machine().await?.node;
     let site = Site::new(&setup.config, instance, node)?;
     let registry = Registry::open(&data, Arc::clone(&store))?;
-    let parts = Parts { store, engine, vault, clock: setup.clock, site, data: data.clone() };
+    let parts = Parts { store, engine, vault, clock: setup.clock, site, data: data.clone(), watches };
     let control = Control::open(parts).await?;
     Ok(Opened { control, registry, token, data, lock })
 }
 
-fn engine(config: &Config, machine: Machine, data: &DataDir) -> Result<Engine, ServerError> {
+fn engine(
+    config: &Config,
+    machine: Machine,
+    data: &DataDir,
+    watches: &Watches,
+) -> Result<Engine, ServerError> {
     match machine {
         Machine::Fake(world) => Ok(Engine::Fake(Fake(world))),
         Machine::Local => {
@@ -91,7 +99,7 @@ fn engine(config: &Config, machine: Machine, data: &DataDir) -> Result<Engine, S
                 config.agent.clone()
             };
             let program = Program::new(program, config.insecure_registries.clone());
-            Ok(Engine::Local(Local::new(data.clone(), program)?))
+            Ok(Engine::Local(Local::new(data.clone(), program, watches.clone())))
         }
     }
 }

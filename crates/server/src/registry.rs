@@ -63,13 +63,14 @@ impl Content {
 pub struct Registry {
     store: Arc<Store>,
     blobs: Arc<blob::Store>,
+    collecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Registry {
     /// Opens the content-addressed store of `data`. Blocks on the disk.
     pub fn open(data: &DataDir, store: Arc<Store>) -> Result<Self> {
         let blobs = Arc::new(blob::Store::open(&data.root().join("blobs"))?);
-        Ok(Self { store, blobs })
+        Ok(Self { store, blobs, collecting: Arc::default() })
     }
 
     /// Every file that a run exported.
@@ -134,8 +135,10 @@ impl Registry {
         Ok(ArtifactView { name, versions: versions.into_iter().map(view).collect() })
     }
 
-    /// Removes bytes that no run and no artifact needs any more. Safe beside running exports.
+    /// Removes bytes that no run and no artifact needs any more. Safe beside running exports; while one writes, nothing
+    /// is removed.
     pub async fn collect(&self) -> Result<()> {
+        let _one = self.collecting.lock().await;
         let unfinished = self.store.unfinished().await?;
         let mut keep = self.store.manifests().await?;
         let mut before = SystemTime::now();

@@ -31,7 +31,7 @@ const CONNECTIONS: usize = 512;
 /// Longest time for the head of a request, and for a kept connection without one.
 const HEAD: Duration = Duration::from_secs(60);
 /// Longest time for requests, and after that for drivers, to finish when the server stops.
-const FINISH: Duration = Duration::from_secs(10);
+const FINISH: Duration = Duration::from_secs(5);
 /// Pause after the system gave no connection (no descriptors left).
 const BREATH: Duration = Duration::from_millis(100);
 

@@ -4,8 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use vessl_core::wire::ErrorBody;
 
-use crate::control::ControlError;
-use crate::engine::EngineError;
+use crate::control::{ControlError, EngineError};
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 

@@ -13,6 +13,7 @@ use vessl_core::wire::{ErrorBody, RunEvent};
 use super::Api;
 use super::error::{Failure, Result};
 use super::take::{Asked, OfRun};
+use crate::control::Changes;
 
 /// Where to begin.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -43,8 +44,9 @@ pub(super) async fn stream(
     };
     let changes = api.control.follow(of.id);
     // Asked once before the answer begins, so that an unknown run is an error and not an empty stream.
-    api.control.attempt(of.place(), of.id).await?;
-    let follower = Follower { api, of, after, changes, ended: false };
+    let (attempt, ended) = api.control.attempt(of.place(), of.id).await?;
+    let progress = (!ended).then(|| api.control.follow_progress(of.id, attempt));
+    let follower = Follower { api, of, attempt, after, changes, progress, ended: false };
     let parts = stream::unfold(follower, |mut follower| async {
         let part = follower.next().await?;
         Some((Ok::<_, std::convert::Infallible>(part), follower))
@@ -56,18 +58,23 @@ pub(super) async fn stream(
 struct Follower {
     api: Api,
     of: OfRun,
+    attempt: u32,
     after: u64,
     changes: Option<watch::Receiver<u64>>,
+    progress: Option<Changes>,
     ended: bool,
+}
+
+/// What a wait brought.
+enum Woke {
+    Changed,
+    Progressed,
 }
 
 impl Follower {
     /// The next events as text; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if self.ended {
-                return None;
-            }
+        while !self.ended {
             if let Some(changes) = &mut self.changes {
                 changes.mark_unchanged();
             }
@@ -78,24 +85,47 @@ impl Follower {
                 self.after = last.seq;
                 return Some(text(&events));
             }
-            if self.ended {
-                return None;
+            while let (false, Woke::Progressed) = (self.ended, self.wait().await) {
+                if let Some(event) = self.progress_event().await {
+                    return Some(text(&[event]));
+                }
             }
-            self.wait().await;
         }
+        None
     }
 
     /// Waits for more; notes when there can be none because nobody works for the run any more.
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Woke {
         let stopping = self.api.control.stopping();
         let Some(changes) = &mut self.changes else {
             self.ended = true;
-            return;
+            return Woke::Changed;
+        };
+        let progress = async {
+            match &mut self.progress {
+                Some(progress) => progress.changed().await,
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { self.changes = None },
+            () = progress => return Woke::Progressed,
             () = stopping.cancelled() => self.ended = true,
         }
+        Woke::Changed
+    }
+
+    /// How far something is. It is not kept, so it carries the number of the last event that is.
+    async fn progress_event(&self) -> Option<RunEvent> {
+        let progress = self.api.control.progress(self.of.id, self.attempt).await?;
+        Some(RunEvent {
+            seq: self.after,
+            at: self.api.control.now(),
+            kind: "progress".to_owned(),
+            message: format!("{} `{}`", progress.kind, progress.label),
+            run: None,
+            progress: Some(progress),
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use vessl_core::wire::{ErrorBody, ImagePull, ImageView, Pruned, PullLine};
 use super::Api;
 use super::error::{Failure, Result};
 use super::take::Body;
-use crate::engine::{EngineError, PullStep};
+use crate::control::{EngineError, PullStep};
 
 /// Images that are here.
 #[utoipa::path(

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, header};
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use utoipa::IntoParams;
 use vessl_core::logwire;
 use vessl_core::wire::{ErrorBody, LogPiece};
@@ -25,7 +25,8 @@ use super::Api;
 use super::error::{Failure, Result};
 use super::events::last_id;
 use super::take::{Asked, OfRun, switch};
-use crate::engine::Changes;
+use crate::control::{Changes, ControlError};
+use crate::registry::RegistryError;
 use encode::Encoder;
 
 /// Bytes that are sent at once.
@@ -97,9 +98,8 @@ async fn open(dir: PathBuf, query: LogQuery) -> Result<Reader> {
         Ok::<_, LogError>(reader)
     });
     match opened.await {
-        Ok(Ok(reader)) => Ok(reader),
-        Ok(Err(error)) => Err(crate::registry::RegistryError::Read(std::io::Error::other(error)).into()),
-        Err(_) => Err(crate::control::ControlError::Stopping.into()),
+        Ok(opened) => Ok(opened?),
+        Err(_) => Err(ControlError::Stopping.into()),
     }
 }
 
@@ -115,8 +115,9 @@ struct Pump {
 /// Sends until the log is finished, cannot go on, or the client is gone.
 async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
     loop {
-        // Asked before the files are read: what a run that has ended wrote is then all there.
-        let over = pump.is_over().await;
+        // Both before the files are read: what a run that has ended wrote is then all there, and no end is missed.
+        let run = pump.api.control.follow(pump.of.id);
+        let over = run.is_none() || pump.is_over().await;
         let chunks = pump.chunks.clone();
         let read = tokio::task::spawn_blocking(move || {
             let went = send_what_is_there(&mut reader, &mut encoder, &chunks);
@@ -127,7 +128,7 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
         match went {
             Went::Gone | Went::Finished => return,
             Went::Dry if over => return,
-            Went::Dry => pump.wait().await,
+            Went::Dry => pump.wait(run).await,
         }
         if pump.chunks.is_closed() || pump.api.control.stopping().is_cancelled() {
             return;
@@ -142,9 +143,9 @@ impl Pump {
         self.changes.is_none() || ended.map_or(true, |(_, ended)| ended)
     }
 
-    async fn wait(&mut self) {
+    /// Waits for a change of the files or of the run.
+    async fn wait(&mut self, mut run: Option<watch::Receiver<u64>>) {
         let stopping = self.api.control.stopping();
-        let mut run = self.api.control.follow(self.of.id);
         let changes = async {
             match &mut self.changes {
                 Some(changes) => changes.changed().await,
@@ -209,6 +210,6 @@ fn send_what_is_there(reader: &mut Reader, encoder: &mut Encoder, chunks: &mpsc:
 
 impl From<LogError> for Failure {
     fn from(error: LogError) -> Self {
-        crate::registry::RegistryError::Read(std::io::Error::other(error)).into()
+        RegistryError::Read(std::io::Error::other(error)).into()
     }
 }

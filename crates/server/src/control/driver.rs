@@ -10,9 +10,10 @@ use vessl_core::run::{Action, Applied, Look, Seen, State, Turn, decide};
 
 use super::story::{self, Story};
 use super::{ControlError, Desk, Inner, Said};
-use crate::engine::{Attempt, Changes, Sight};
+use crate::engine::{Attempt, Sight};
 use crate::store::StoreError;
 use crate::store::runs::{Export, StoredRun};
+use crate::watch::Changes;
 
 /// Longest pause after a turn that failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

@@ -18,6 +18,9 @@ mod submit;
 mod views;
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,16 +31,24 @@ use tokio_util::task::TaskTracker;
 use vessl_core::plan::{Cluster, RunId};
 use vessl_core::queue::NodeUse;
 use vessl_core::record::Login;
-use vessl_core::wire::{ImageView, Pruned};
+use vessl_core::wire::{ImageView, Progress, Pruned};
 
-use crate::engine::{Attempt, Changes, Engine, EngineError, PullStep};
+use crate::engine::{Attempt, Engine};
+
+/// What an engine says that the API passes on.
+pub use crate::engine::{EngineError, PullStep};
 use crate::paths::DataDir;
 use crate::secrets::Vault;
 use crate::store::Store;
+pub use crate::watch::Changes;
+use crate::watch::Watches;
 
 pub use clock::Clock;
 pub use error::ControlError;
 pub use site::{Site, SiteError};
+
+/// Largest progress file that is read, in bytes.
+const LARGEST_PROGRESS: u64 = 64 << 10;
 
 /// A result of a request.
 pub type Result<T> = std::result::Result<T, ControlError>;
@@ -57,6 +68,8 @@ pub struct Parts {
     pub site: Site,
     /// Where run directories are.
     pub data: DataDir,
+    /// Signals of their files.
+    pub watches: Watches,
 }
 
 /// Handle of the control loop; cheap to clone.
@@ -168,13 +181,30 @@ impl Control {
     }
 
     /// Directory of an attempt's log.
-    pub fn log_dir(&self, run: RunId, attempt: u32) -> std::path::PathBuf {
+    pub fn log_dir(&self, run: RunId, attempt: u32) -> PathBuf {
         self.0.parts.data.attempt(run, attempt).join("log")
     }
 
     /// Tells when an attempt's log grows.
     pub fn follow_log(&self, run: RunId, attempt: u32) -> Changes {
-        self.0.parts.engine.watch_log(Attempt { run, attempt })
+        let dir = self.0.parts.data.attempt(run, attempt);
+        self.0.parts.watches.dirs(&[&dir, &dir.join("log")])
+    }
+
+    /// Tells when there is something new in [`Control::progress`].
+    pub fn follow_progress(&self, run: RunId, attempt: u32) -> Changes {
+        self.0.parts.watches.progress(&self.0.parts.data.attempt(run, attempt))
+    }
+
+    /// How far a pull, an import or an export of the run is, if one is under way. A view, not a record.
+    pub async fn progress(&self, run: RunId, attempt: u32) -> Option<Progress> {
+        let path = self.0.parts.data.attempt(run, attempt).join("progress");
+        let read = tokio::task::spawn_blocking(move || {
+            let mut text = Vec::new();
+            File::open(path)?.take(LARGEST_PROGRESS).read_to_end(&mut text)?;
+            std::io::Result::Ok(text)
+        });
+        serde_json::from_slice(&read.await.ok()?.ok()?).ok()
     }
 
     /// Images that are here.

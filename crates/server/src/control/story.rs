@@ -73,6 +73,11 @@ impl Story {
         }
         self.changed = true;
         let (status, at) = (run.status(), run.ended_at().unwrap_or(now));
+        match (self.stored.doc.run.no_contact_since, run.no_contact_since) {
+            (None, Some(_)) => self.event("contact", now, why.to_owned()),
+            (Some(_), None) => self.event("contact", now, "there is contact again".to_owned()),
+            _ => {}
+        }
         self.stored.doc.run = run;
         why.clone_into(&mut self.stored.doc.why);
         self.stored.doc.decided_at = now;

@@ -176,6 +176,13 @@ fn read_text(text: &str, lenient: bool) -> Result<Read> {
 }
 
 impl Read {
+    /// What the plan says is wrong, beside what the reading warned of, at their places in the file.
+    fn invalid(&self, text: &str, problems: Vec<Problem>) -> ControlError {
+        let mut all = [problems, self.warnings.clone()].concat();
+        spec::locate(text.as_bytes(), &mut all);
+        ControlError::Invalid(all)
+    }
+
     /// The canonical file as it is kept and shown: no secret value in it.
     fn canonical(&self) -> String {
         let mut shown = self.spec.clone();

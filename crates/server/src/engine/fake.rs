@@ -6,7 +6,7 @@
 //! fake unreachable        the next look cannot tell                fake die WORDS      proven dead, no record
 //! fake hold               nothing more until `World::release`      fake deaf           ignores stop
 //! fake refuse WORDS       the start is refused                     fake vanish N       N starts leave no trace
-//! fake hang POINT         once: never answers there (`before start`, `after start`, `look`, `before stop`, …)
+//! fake hang POINT         once: never answers there (`before start`, `after start`, `look 3`, `before stop`, …)
 //! fake export PATH MANIFEST   the exit record says that PATH was exported as this tree
 //! ```
 //! Without such lines a run says `pulling` and `running` and exits 0. Every look takes one step.
@@ -15,14 +15,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
-use vessl_core::plan::Plan;
+use vessl_core::plan::{ImportPlan, ImportSource, Plan};
 use vessl_core::record::{
     Event, EventKind, ExitRecord, Login, MachineReport, Phase, RECORD_VERSION, Secrets, Transfer,
 };
 use vessl_core::run::{Left, Look, Status, Terminate};
 use vessl_core::wire::{ImageView, Progress};
 
-use super::{Attempt, Changes, EngineError, PullStep, Sight};
+use super::{Attempt, EngineError, PullStep, Sight};
+use crate::watch::Changes;
 
 /// The fake engine: a door to a [`World`].
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ struct State {
     signals: BTreeMap<Attempt, watch::Sender<u64>>,
     tally: BTreeMap<Attempt, Tally>,
     refused: BTreeMap<Attempt, String>,
+    order: Vec<Attempt>,
+    values: BTreeMap<Attempt, Vec<String>>,
 }
 
 /// How often each verb had an effect on an attempt.
@@ -61,6 +64,8 @@ pub struct Tally {
     pub stops: u32,
     /// Removes that were asked for.
     pub removes: u32,
+    /// Looks at an agent.
+    pub looks: u32,
     /// Keys of the secrets that the agent was given, sorted.
     pub secrets: Vec<String>,
 }
@@ -122,6 +127,33 @@ impl World {
         state.signal(at);
     }
 
+    /// Waits for the next signal of an attempt.
+    pub async fn changed(&self, at: Attempt) {
+        let mut signal = self.lock().signals.entry(at).or_default().subscribe();
+        let _ = signal.changed().await;
+    }
+
+    /// Agents in the order in which they came to life.
+    pub fn order(&self) -> Vec<Attempt> {
+        self.lock().order.clone()
+    }
+
+    /// Secret values that the attempt's agent was given, by key.
+    pub fn values(&self, at: Attempt) -> Vec<String> {
+        self.lock().values.get(&at).cloned().unwrap_or_default()
+    }
+
+    /// Versions of the trees that the attempt imports.
+    pub fn imports(&self, at: Attempt) -> Vec<String> {
+        let state = self.lock();
+        let imports = state.actors.get(&at).map(|actor| actor.plan.imports.as_slice()).unwrap_or_default();
+        let version = |import: &ImportPlan| match &import.source {
+            ImportSource::Tree { manifest, .. } => Some(manifest.clone()),
+            ImportSource::Git { .. } => None,
+        };
+        imports.iter().filter_map(version).collect()
+    }
+
     /// Waits until a server hangs at this point, e.g. `before start`.
     pub async fn hangs_at(&self, point: &str) {
         let mut hung = self.hung.subscribe();
@@ -144,6 +176,17 @@ impl World {
 impl State {
     fn signal(&mut self, at: Attempt) {
         self.signals.entry(at).or_default().send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The script, and how many looks at its agent there were with this one.
+    fn count_look(&mut self, at: Attempt) -> (String, u32) {
+        let text = self.script(at);
+        if !self.actors.contains_key(&at) {
+            return (text, 0);
+        }
+        let tally = self.tally.entry(at).or_default();
+        tally.looks += 1;
+        (text, tally.looks)
     }
 
     fn script(&self, at: Attempt) -> String {
@@ -179,13 +222,15 @@ impl Fake {
             }
         }
         state.tally.entry(at).or_default().agents += 1;
+        state.order.push(at);
+        state.values.insert(at, values(secrets));
         state.actors.insert(at, Actor::new(plan.clone()));
         Ok(())
     }
 
     pub(super) async fn look(&self, at: Attempt, after: u64) -> Sight {
-        let text = self.0.lock().script(at);
-        self.0.pass(&text, "look").await;
+        let (text, nth) = self.0.lock().count_look(at);
+        self.0.pass(&text, &format!("look {nth}")).await;
         let now = (self.0.now)();
         let mut state = self.0.lock();
         let Some(actor) = state.actors.get_mut(&at) else {
@@ -353,6 +398,11 @@ impl Actor {
 fn names(secrets: &Secrets) -> Vec<String> {
     let logins = secrets.registry.keys().chain(secrets.git.keys());
     secrets.env.keys().chain(logins).cloned().collect()
+}
+
+fn values(secrets: &Secrets) -> Vec<String> {
+    let logins = secrets.registry.values().chain(secrets.git.values());
+    secrets.env.values().chain(logins.map(|login| &login.password)).cloned().collect()
 }
 
 fn script(plan: &Plan) -> String {

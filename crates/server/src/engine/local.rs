@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::process::Child;
 use vessl_core::plan::Plan;
@@ -19,10 +19,10 @@ use vessl_core::wire::{ImageView, Pruned};
 use vessl_data::durable;
 
 use super::record::{RunDir, Told};
-use super::watch::{Changes, Watches};
 use super::{Attempt, EngineError, PullStep, Sight};
 use crate::chain;
 use crate::paths::DataDir;
+use crate::watch::{Changes, Watches};
 
 mod program;
 mod socket;
@@ -31,6 +31,11 @@ pub use program::Program;
 
 /// Longest time a new agent may take until it has taken the run.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// How often in a row it is asked whether a dead agent's container is gone, and the pause between.
+const PROOFS: u32 = 10;
+const BETWEEN_PROOFS: Duration = Duration::from_millis(50);
+/// After that it is asked again at the earliest after this time.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Bytes of the agent's own log that are quoted when it ends before it took the run.
 const QUOTED: usize = 600;
 
@@ -49,17 +54,14 @@ struct Memory {
     children: HashSet<Attempt>,
     /// Attempts that could not be started, with the reason.
     refused: HashMap<Attempt, String>,
+    /// Attempts without an agent of which something still lives, with when that was asked.
+    unproven: HashMap<Attempt, (Instant, String)>,
 }
 
 impl Local {
-    /// An engine for the runs of `data`; needs a runtime.
-    pub fn new(data: DataDir, program: Program) -> Result<Self, EngineError> {
-        let watches = Watches::start().map_err(|source| EngineError::File {
-            what: "watch",
-            path: data.root().to_owned(),
-            source,
-        })?;
-        Ok(Self { data, program, watches, memory: Arc::default() })
+    /// An engine for the runs of `data`.
+    pub fn new(data: DataDir, program: Program, watches: Watches) -> Self {
+        Self { data, program, watches, memory: Arc::default() }
     }
 
     fn dir(&self, at: Attempt) -> RunDir {
@@ -72,11 +74,6 @@ impl Local {
 
     pub(super) fn watch(&self, at: Attempt) -> Changes {
         self.watches.dirs(&[self.dir(at).path()])
-    }
-
-    pub(super) fn watch_log(&self, at: Attempt) -> Changes {
-        let dir = self.dir(at);
-        self.watches.dirs(&[dir.path(), &dir.path().join("log")])
     }
 
     pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
@@ -146,19 +143,36 @@ impl Local {
         Sight { look, events: told.events.into_iter().filter(|event| event.seq > after).collect() }
     }
 
-    /// What a free lock without an exit record means.
+    /// What a free lock without an exit record means. The last processes of a container whose agent was killed may take
+    /// a moment to go; one that does not go is asked about again only after a while, because asking is itself a change
+    /// in the directory.
     async fn prove(&self, at: Attempt, told: &Told) -> Look {
         let dir = self.dir(at);
-        match self.program.proof(dir.path()).await {
-            // Written between our look and the proof.
-            Ok(_) if matches!(dir.exit(), Ok(Some(_))) => exited(&dir, false).unwrap_or_else(unreachable),
-            Ok(Proof::NeverStarted) => self.nothing(at),
-            Ok(Proof::Dead { why }) => {
-                Look::Dead { proof: why, started_at: told.started_at, left: dir.left() }
-            }
-            Ok(Proof::Alive { why }) => Look::Unreachable { why },
-            Err(error) => Look::Unreachable { why: chain(&error) },
+        if let Some((asked, why)) = self.memory().unproven.get(&at)
+            && asked.elapsed() < ASK_AGAIN
+        {
+            return Look::Unreachable { why: why.clone() };
         }
+        let mut left = PROOFS;
+        let proof = loop {
+            left -= 1;
+            match self.program.proof(dir.path()).await {
+                Ok(Proof::Alive { .. }) if left > 0 => tokio::time::sleep(BETWEEN_PROOFS).await,
+                proof => break proof,
+            }
+        };
+        let why = match proof {
+            // Written between our look and the proof.
+            _ if matches!(dir.exit(), Ok(Some(_))) => return exited(&dir, false).unwrap_or_else(unreachable),
+            Ok(Proof::NeverStarted) => return self.nothing(at),
+            Ok(Proof::Dead { why }) => {
+                return Look::Dead { proof: why, started_at: told.started_at, left: dir.left() };
+            }
+            Ok(Proof::Alive { why }) => why,
+            Err(error) => chain(&error),
+        };
+        self.memory().unproven.insert(at, (Instant::now(), why.clone()));
+        Look::Unreachable { why }
     }
 
     fn nothing(&self, at: Attempt) -> Look {
@@ -179,7 +193,9 @@ impl Local {
         if dir.path().exists() {
             self.program.remove(self.data.root(), dir.path()).await?;
         }
-        self.memory().refused.remove(&at);
+        let mut memory = self.memory();
+        memory.refused.remove(&at);
+        memory.unproven.remove(&at);
         Ok(())
     }
 

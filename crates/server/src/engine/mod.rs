@@ -5,7 +5,6 @@
 pub mod fake;
 pub mod local;
 mod record;
-mod watch;
 
 use std::path::PathBuf;
 
@@ -14,7 +13,7 @@ use vessl_core::record::{Event, Login, MachineReport, Secrets};
 use vessl_core::run::{Look, Terminate};
 use vessl_core::wire::{ImageView, Progress, Pruned};
 
-pub use watch::Changes;
+use crate::watch::Changes;
 
 /// One attempt of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,14 +128,6 @@ impl Engine {
     pub fn watch(&self, at: Attempt) -> Changes {
         match self {
             Self::Local(local) => local.watch(at),
-            Self::Fake(fake) => fake.watch(at),
-        }
-    }
-
-    /// Tells when the attempt's log grows.
-    pub fn watch_log(&self, at: Attempt) -> Changes {
-        match self {
-            Self::Local(local) => local.watch_log(at),
             Self::Fake(fake) => fake.watch(at),
         }
     }

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 use vessl_core::plan::{Gpu, Node, RunId};
 use vessl_core::record::MachineReport;
-use vessl_server::Config;
 use vessl_server::testing::{About, Api, Attempt, Clock, Guard, Machine, Opened, Setup, World, open};
+use vessl_server::{Config, ServerError};
 
 /// Longest time that a test waits for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -61,7 +61,10 @@ impl Place {
 
     /// Opens a server here, without a socket.
     pub(crate) async fn open(&self) -> Server {
-        let opened = open(self.setup()).await.unwrap();
+        self.server(open(self.setup()).await.unwrap())
+    }
+
+    fn server(&self, opened: Opened) -> Server {
         let about = About {
             url: "http://127.0.0.1:1".to_owned(),
             data_dir: "DATA".to_owned(),
@@ -71,6 +74,25 @@ impl Place {
         let guard = Guard::new(opened.token.clone(), Some(Vec::new()));
         let router = Api::new(opened.control.clone(), opened.registry.clone(), guard, about).router();
         Server { token: opened.token.to_string(), router, opened }
+    }
+
+    /// Opens a server as soon as the one before has let go.
+    pub(crate) async fn open_when_free(&self) -> Server {
+        let waiting = async {
+            loop {
+                match open(self.setup()).await {
+                    Ok(opened) => return self.server(opened),
+                    Err(ServerError::Taken { .. }) => tokio::task::yield_now().await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, waiting).await.expect("the lock is free")
+    }
+
+    /// Directory of a run.
+    pub(crate) fn run_dir(&self, id: RunId) -> std::path::PathBuf {
+        self.dir.path().join("data/runs").join(id.0.to_string())
     }
 
     pub(crate) fn advance(&self, seconds: i64) {
@@ -89,6 +111,11 @@ pub(crate) struct Server {
 pub(crate) type Answer = (StatusCode, Value);
 
 impl Server {
+    /// Stops it as a signal would; the machine goes on.
+    pub(crate) async fn close(self) {
+        self.opened.control.stop(DEADLINE).await;
+    }
+
     pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let request = Request::builder()

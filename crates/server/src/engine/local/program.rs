@@ -20,7 +20,7 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(600);
 /// Bytes of standard error that are quoted in an error.
 const QUOTED: usize = 600;
 /// What an agent may see of our environment; everything else stays here.
-const ENVIRONMENT: [&str; 22] = [
+const ENVIRONMENT: [&str; 28] = [
     "PATH",
     "HOME",
     "USER",
@@ -28,9 +28,17 @@ const ENVIRONMENT: [&str; 22] = [
     "LANG",
     "LC_ALL",
     "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "XDG_CACHE_HOME",
     "XDG_RUNTIME_DIR",
+    "SSH_AUTH_SOCK",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
     "LD_LIBRARY_PATH",
     "RUST_BACKTRACE",
     "HTTP_PROXY",
@@ -41,8 +49,6 @@ const ENVIRONMENT: [&str; 22] = [
     "https_proxy",
     "no_proxy",
     "all_proxy",
-    "VESSL_AGENT_LOG",
-    "VESSL_RUNTIME",
 ];
 
 /// Which program is the agent, and what it is told about the site.
@@ -142,7 +148,7 @@ impl Program {
         login: Option<Login>,
     ) -> Result<mpsc::Receiver<Result<PullStep, EngineError>>, EngineError> {
         let mut command = self.on_images(data, "pull");
-        command.arg("--").arg(reference).kill_on_drop(true);
+        command.arg(reference).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| self.failed(error))?;
         if let Some(mut stdin) = child.stdin.take() {

@@ -14,8 +14,10 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-/// Files whose changes say nothing about the attempt.
-const NOISE: [&str; 1] = ["agent.log"];
+/// Files whose changes say nothing about where the attempt stands.
+const NOISE: [&str; 3] = ["agent.log", "progress.new", "spare"];
+/// The file that says how far something is; only who asks for it hears of it.
+const PROGRESS: &str = "progress";
 
 /// A signal that something may have changed since the last wait.
 #[derive(Clone, Debug)]
@@ -29,7 +31,7 @@ struct Source {
 
 impl Changes {
     /// Signals that somebody sends by hand.
-    pub(super) fn of(seen: watch::Receiver<u64>) -> Self {
+    pub(crate) fn of(seen: watch::Receiver<u64>) -> Self {
         Self(vec![Source { seen, dir: None }])
     }
 
@@ -50,7 +52,7 @@ impl Changes {
 
 /// All watched directories of one server; the signals end when the last handle is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Watches(Arc<Reading>);
+pub(crate) struct Watches(Arc<Reading>);
 
 #[derive(Debug)]
 struct Reading {
@@ -91,13 +93,14 @@ struct Dirs {
 struct Dir {
     path: PathBuf,
     changed: watch::Sender<u64>,
+    progressed: watch::Sender<u64>,
     descriptor: Mutex<Option<WatchDescriptor>>,
     shared: Weak<Shared>,
 }
 
 impl Watches {
     /// Starts the task that reads the signals; needs a runtime.
-    pub(super) fn start() -> std::io::Result<Self> {
+    pub(crate) fn start() -> std::io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         #[expect(
             deprecated,
@@ -110,7 +113,7 @@ impl Watches {
     }
 
     /// Signals of directories; one that is not there is tried again at every wait.
-    pub(super) fn dirs(&self, paths: &[&Path]) -> Changes {
+    pub(crate) fn dirs(&self, paths: &[&Path]) -> Changes {
         let source = |path: &&Path| {
             let dir = self.0.shared.dir(path);
             dir.attach();
@@ -119,12 +122,19 @@ impl Watches {
         Changes(paths.iter().map(source).collect())
     }
 
+    /// Signals of the file that says how far something is.
+    pub(crate) fn progress(&self, path: &Path) -> Changes {
+        let dir = self.0.shared.dir(path);
+        dir.attach();
+        Changes(vec![Source { seen: dir.progressed.subscribe(), dir: Some(dir) }])
+    }
+
     /// Signals by hand those who wait for a directory, which may just have been made.
-    pub(super) fn signal(&self, path: &Path) {
+    pub(crate) fn signal(&self, path: &Path) {
         let known = self.0.shared.lock().by_path.get(path).and_then(Weak::upgrade);
         if let Some(dir) = known {
             dir.attach();
-            dir.signal();
+            dir.signal(Change::State);
         }
     }
 }
@@ -142,6 +152,7 @@ impl Shared {
         let dir = Arc::new(Dir {
             path: path.to_owned(),
             changed: watch::Sender::new(0),
+            progressed: watch::Sender::new(0),
             descriptor: Mutex::default(),
             shared: Arc::downgrade(self),
         });
@@ -151,22 +162,32 @@ impl Shared {
 
     fn deliver(&self, events: &[InotifyEvent]) {
         // Collected first: dropping the last holder of a directory takes the same lock.
-        let changed: Vec<Arc<Dir>> = {
+        let lost = events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
+        let changed: Vec<(Arc<Dir>, Change)> = {
             let dirs = self.lock();
-            if events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)) {
-                dirs.by_path.values().filter_map(Weak::upgrade).collect()
+            if lost {
+                dirs.by_path.values().filter_map(Weak::upgrade).map(|dir| (dir, Change::State)).collect()
             } else {
-                let loud = events.iter().filter(|event| !is_noise(event.name.as_deref()));
-                loud.filter_map(|event| dirs.by_descriptor.get(&event.wd)?.upgrade()).collect()
+                let of = |event: &InotifyEvent| {
+                    let change = change(event.name.as_deref())?;
+                    Some((dirs.by_descriptor.get(&event.wd)?.upgrade()?, change))
+                };
+                events.iter().filter_map(of).collect()
             }
         };
-        changed.iter().for_each(|dir| dir.signal());
+        for (dir, change) in &changed {
+            dir.signal(*change);
+        }
     }
 }
 
 impl Dir {
-    fn signal(&self) {
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    fn signal(&self, change: Change) {
+        let sender = match change {
+            Change::State => &self.changed,
+            Change::Progress => &self.progressed,
+        };
+        sender.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Begins to watch, if the directory is there and is not watched yet.
@@ -219,6 +240,17 @@ async fn read_signals(shared: Arc<Shared>) {
     }
 }
 
-fn is_noise(name: Option<&OsStr>) -> bool {
-    name.is_some_and(|name| NOISE.iter().any(|noise| name == OsStr::new(noise)))
+/// What a change of a file is about.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    State,
+    Progress,
+}
+
+fn change(name: Option<&OsStr>) -> Option<Change> {
+    match name.and_then(OsStr::to_str) {
+        Some(name) if NOISE.contains(&name) => None,
+        Some(PROGRESS) => Some(Change::Progress),
+        _ => Some(Change::State),
+    }
 }

@@ -1,0 +1,107 @@
+//! Exports: registered once with the verdict, listed, downloaded by ranges, collected after the last name is gone.
+use axum::body::Body;
+use http::{Request, StatusCode, header};
+use serde_json::json;
+use vessl_data::blob::{Digest, Store};
+use vessl_data::tree::{Entry, Kind, Manifest};
+
+use crate::world::{Place, RUNS, Server, run_file};
+
+const TEXT: &[u8] = b"0123456789";
+
+/// A tree with two files in the place's store; its version.
+fn tree(place: &Place, marker: &str) -> String {
+    let store = Store::open(&place.dir.path().join("data/blobs")).unwrap();
+    let file = |path: &str, mode, bytes: &[u8]| {
+        let put = store.put_bytes(bytes).unwrap();
+        Entry { path: path.into(), kind: Kind::File { mode, size: put.size, digest: put.digest } }
+    };
+    let dir = Entry { path: "d".into(), kind: Kind::Dir { mode: 0o755 } };
+    let entries = vec![file("d/model.bin", 0o644, TEXT), file("run.sh", 0o755, marker.as_bytes()), dir];
+    let text = Manifest::new(entries).unwrap().text();
+    store.put_bytes(&text).unwrap().digest.to_string()
+}
+
+async fn export(server: &Server, manifest: &str, target: &str) -> u64 {
+    let lines = format!("export:\n  /out: {target}");
+    let script = format!("fake export /out {manifest}\nfake exit 0");
+    let id = server.submit_yaml(&run_file("x", &lines, &script)).await;
+    assert_eq!(server.settled(id).await["status"], "completed");
+    id.0
+}
+
+#[tokio::test]
+async fn a_file_comes_back_whole_and_in_parts() {
+    let place = Place::new();
+    let server = place.open().await;
+    let id = export(&server, &tree(&place, "a"), "vessl-artifact://").await;
+    let files = server.get(&format!("{RUNS}/{id}/files")).await;
+    insta::assert_json_snapshot!(files);
+    let path = format!("{RUNS}/{id}/files/content?export=/out&path=d/model.bin");
+    for (range, status, expected) in [
+        (None, StatusCode::OK, TEXT),
+        (Some("bytes=3-"), StatusCode::PARTIAL_CONTENT, &TEXT[3..]),
+        (Some("bytes=3-4"), StatusCode::PARTIAL_CONTENT, &TEXT[3..5]),
+    ] {
+        let mut request = Request::builder()
+            .uri(&path)
+            .header(header::HOST, "localhost")
+            .header(header::AUTHORIZATION, format!("Bearer {}", server.token));
+        if let Some(range) = range {
+            request = request.header(header::RANGE, range);
+        }
+        let answer =
+            tower::ServiceExt::oneshot(server.router.clone(), request.body(Body::empty()).unwrap()).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers()[header::ETAG], format!("\"blake3:{}\"", Digest::of(TEXT)));
+        assert_eq!(answer.headers()[header::CONTENT_LENGTH], expected.len().to_string());
+        let bytes = axum::body::to_bytes(answer.into_body(), 100).await.unwrap();
+        assert_eq!(bytes, expected);
+    }
+    for wrong in ["export=/out&path=d", "export=/out&path=nothing", "export=/o&path=run.sh"] {
+        let (status, body) = server.ask("GET", &format!("{RUNS}/{id}/files/content?{wrong}"), None).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{wrong}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn artifacts_have_versions_and_the_newest_is_imported() {
+    let place = Place::new();
+    let server = place.open().await;
+    let artifacts = "/v1/organizations/default/projects/default/artifacts";
+    let versions = [tree(&place, "one"), tree(&place, "two")];
+    for manifest in &versions {
+        export(&server, manifest, "vessl-artifact://default/default/model").await;
+    }
+    assert_eq!(server.get(artifacts).await, json!([{ "name": "model", "versions": [] }]));
+    let model = server.get(&format!("{artifacts}/model")).await;
+    let listed: Vec<_> =
+        model["versions"].as_array().unwrap().iter().map(|v| (&v["version"], &v["manifest"])).collect();
+    assert_eq!(listed, [(&json!(2), &json!(versions[1])), (&json!(1), &json!(versions[0]))]);
+    assert_eq!(server.ask("GET", &format!("{artifacts}/none"), None).await.0, StatusCode::NOT_FOUND);
+    let id = server
+        .submit_yaml(&run_file("x", "import:\n  /in: vessl-artifact://default/default/model", "true"))
+        .await;
+    assert_eq!(server.settled(id).await["status"], "completed");
+    let sources = place.world.imports(crate::world::first_attempt(id));
+    assert_eq!(sources, [versions[1].clone()]);
+    let missing = run_file("x", "import:\n  /in: vessl-artifact://default/default/none", "true");
+    let (status, body) = server.ask("POST", RUNS, Some(json!({ "yaml": missing }))).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+}
+
+#[tokio::test]
+async fn bytes_go_with_the_last_name() {
+    let place = Place::new();
+    let server = place.open().await;
+    let (kept, lost) = (tree(&place, "kept"), tree(&place, "lost"));
+    export(&server, &kept, "vessl-artifact://default/default/kept").await;
+    let id = export(&server, &lost, "vessl-artifact://").await;
+    assert_eq!(server.ask("DELETE", &format!("{RUNS}/{id}"), None).await.0, StatusCode::NO_CONTENT);
+    server.opened.registry.collect().await.unwrap();
+    let store = Store::open(&place.dir.path().join("data/blobs")).unwrap();
+    let has = |digest: Digest| store.has(digest).unwrap();
+    assert!(has(kept.parse().unwrap()) && has(Digest::of(TEXT)) && has(Digest::of(b"kept")));
+    assert!(!has(lost.parse().unwrap()) && !has(Digest::of(b"lost")));
+}

@@ -1,0 +1,96 @@
+//! Requests that nobody should send.
+use axum::body::Body;
+use http::{Request, StatusCode, header};
+use serde_json::json;
+
+use crate::world::{Place, RUNS, Server};
+
+async fn raw(server: &Server, method: &str, path: &str, body: Vec<u8>) -> (StatusCode, serde_json::Value) {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .header(header::AUTHORIZATION, format!("Bearer {}", server.token))
+        .body(Body::from(body))
+        .unwrap();
+    server.send(request).await
+}
+
+#[tokio::test]
+async fn bodies_that_are_none() {
+    let place = Place::new();
+    let server = place.open().await;
+    let cases: [(&[u8], StatusCode); 8] = [
+        (b"", StatusCode::BAD_REQUEST),
+        (b"{", StatusCode::BAD_REQUEST),
+        (b"[]", StatusCode::BAD_REQUEST),
+        (b"{\"yaml\": 1}", StatusCode::BAD_REQUEST),
+        (b"{\"yaml\": \"\"}", StatusCode::UNPROCESSABLE_ENTITY),
+        (b"{\"yaml\": \"name: x\\u0000\"}", StatusCode::UNPROCESSABLE_ENTITY),
+        (b"\xff\xfe", StatusCode::BAD_REQUEST),
+        (b"{\"yaml\": \"a: &a [*a]\"}", StatusCode::UNPROCESSABLE_ENTITY),
+    ];
+    for (body, expected) in cases {
+        let (status, answer) = raw(&server, "POST", RUNS, body.to_vec()).await;
+        assert_eq!(status, expected, "{}: {answer}", String::from_utf8_lossy(body));
+        assert!(answer["message"].is_string(), "{answer}");
+    }
+    let deep = format!("{{\"yaml\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(raw(&server, "POST", RUNS, deep.into_bytes()).await.0, StatusCode::BAD_REQUEST);
+    let large = json!({ "yaml": "#".repeat((1 << 20) + 1) }).to_string();
+    assert_eq!(raw(&server, "POST", RUNS, large.into_bytes()).await.0, StatusCode::BAD_REQUEST);
+    let huge = vec![b' '; (8 << 20) + 1];
+    assert_eq!(raw(&server, "POST", RUNS, huge).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(server.get(RUNS).await, json!([]));
+}
+
+#[tokio::test]
+async fn paths_that_lead_nowhere() {
+    let place = Place::new();
+    let server = place.open().await;
+    let id = server.submit("true").await;
+    server.settled(id).await;
+    for (path, expected) in [
+        (format!("{RUNS}/0"), StatusCode::NOT_FOUND),
+        (format!("{RUNS}/-1"), StatusCode::NOT_FOUND),
+        (format!("{RUNS}/18446744073709551615"), StatusCode::NOT_FOUND),
+        (format!("{RUNS}/99999999999999999999999"), StatusCode::NOT_FOUND),
+        (format!("{RUNS}/..%2f..%2fetc"), StatusCode::NOT_FOUND),
+        (format!("{RUNS}/%00"), StatusCode::NOT_FOUND),
+        (format!("/v1/organizations/default/projects/other/runs/{}", id.0), StatusCode::NOT_FOUND),
+        (format!("/v1/organizations/x/projects/default/runs/{}", id.0), StatusCode::NOT_FOUND),
+        ("/v1/organizations/x/projects/default/runs".to_owned(), StatusCode::NOT_FOUND),
+        ("/v1/organizations/default/projects/x/runs".to_owned(), StatusCode::NOT_FOUND),
+        (
+            format!("{RUNS}/{}/files/content?export=/o&path=..%2f..%2f..%2fetc%2fpasswd", id.0),
+            StatusCode::NOT_FOUND,
+        ),
+        (format!("{RUNS}/{}/files/content", id.0), StatusCode::BAD_REQUEST),
+        (format!("{RUNS}/{}/logs?tail=-1", id.0), StatusCode::BAD_REQUEST),
+        (format!("{RUNS}/{}/logs?follow=maybe", id.0), StatusCode::BAD_REQUEST),
+        (format!("{RUNS}/{}/events?after=x", id.0), StatusCode::BAD_REQUEST),
+        (format!("{RUNS}?limit=99999999999"), StatusCode::BAD_REQUEST),
+        (format!("{RUNS}?keyword=%25%27%22%3B--"), StatusCode::OK),
+        (format!("{RUNS}?before=18446744073709551615"), StatusCode::OK),
+    ] {
+        let (status, body) = raw(&server, "GET", &path, Vec::new()).await;
+        assert_eq!(status, expected, "{path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_are_none() {
+    let place = Place::new();
+    let server = place.open().await;
+    for name in ["", " ", "../x", "a/b", "-x", ".x", "x\u{0}", "ä", &"x".repeat(101)] {
+        for (path, body) in [
+            ("/v1/organizations", json!({ "name": name })),
+            ("/v1/organizations/default/projects", json!({ "name": name })),
+            ("/v1/secrets", json!({ "name": name, "kind": "secret", "value": "v" })),
+            ("/v1/credentials", json!({ "name": name, "kind": "git", "value": "v" })),
+        ] {
+            let (status, answer) = raw(&server, "POST", path, body.to_string().into_bytes()).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{path} {name:?}: {answer}");
+        }
+    }
+}

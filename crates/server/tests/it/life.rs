@@ -1,0 +1,135 @@
+//! What becomes of runs whose machine does this or that.
+use http::StatusCode;
+use serde_json::{Value, json};
+use vessl_core::plan::RunId;
+
+use crate::world::{Place, RUNS, Server, first_attempt};
+
+/// The end of a run with this script: status, exit code, reason.
+async fn check(script: &str, expected: (&str, Value, &str)) {
+    let place = Place::new();
+    let server = place.open().await;
+    let id = server.submit(script).await;
+    let time = async {
+        loop {
+            place.advance(11);
+            tokio::task::yield_now().await;
+        }
+    };
+    let run = tokio::select! {
+        run = server.settled(id) => run,
+        () = time => unreachable!("time goes on for ever"),
+    };
+    let (status, code, reason) = expected;
+    assert_eq!((&run["status"], &run["exit_code"]), (&json!(status), &code), "{script}: {run:#}");
+    assert!(run["reason"].as_str().unwrap().contains(reason), "{script}: {}", run["reason"]);
+    assert!(place.world.littered().is_empty(), "{script}");
+    assert!(place.world.tally(first_attempt(id)).agents <= 1, "{script}");
+    assert_eq!(server.get("/v1/clusters/local/nodes").await[0]["runs"], json!([]), "{script}");
+}
+
+#[tokio::test]
+async fn every_way_to_end() {
+    check("true", ("completed", json!(0), "every command ended")).await;
+    check("fake say running\nfake exit 137", ("failed", json!(137), "status 137")).await;
+    check("fake say running\nfake die its agent is gone", ("failed", Value::Null, "its agent is gone")).await;
+    check("fake refuse no room", ("failed", Value::Null, "no room")).await;
+    check("fake vanish 1\nfake exit 0", ("completed", json!(0), "every command")).await;
+    check("fake vanish 99", ("failed", Value::Null, "before it took the run")).await;
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_reached_goes_on() {
+    let place = Place::new();
+    let server = place.open().await;
+    let id = server.submit("fake say running\nfake unreachable\nfake hold\nfake exit 0").await;
+    lost(&server, id).await;
+    assert_eq!(server.run(id).await["status"], "running");
+    place.advance(86_400);
+    place.world.release(first_attempt(id));
+    let run = server.settled(id).await;
+    assert_eq!((&run["status"], &run["no_contact_since"]), (&json!("completed"), &Value::Null));
+    let events = server.events_to_end(id).await;
+    assert!(
+        events.contains("no contact: the line is cut") && events.contains("there is contact again"),
+        "{events}"
+    );
+}
+
+#[tokio::test]
+async fn silence_for_ever_is_no_end() {
+    let place = Place::new();
+    let server = place.open().await;
+    let silent = "fake unreachable\n".repeat(50);
+    let id = server.submit(&format!("fake say running\n{silent}fake hold")).await;
+    lost(&server, id).await;
+    let since = server.run(id).await["no_contact_since"].clone();
+    while place.world.tally(first_attempt(id)).looks < 45 {
+        place.advance(3600);
+        place.world.changed(first_attempt(id)).await;
+    }
+    let run = server.run(id).await;
+    assert_eq!((&run["status"], &run["no_contact_since"]), (&json!("running"), &since));
+}
+
+async fn lost(server: &Server, id: RunId) {
+    let mut follow = server.opened.control.follow(id).unwrap();
+    let waiting = async {
+        while server.run(id).await["no_contact_since"].is_null() {
+            follow.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(crate::world::DEADLINE, waiting).await.expect("contact is lost");
+}
+
+async fn terminate(server: &Server, id: u64, ask: Value) -> (StatusCode, Value) {
+    server.ask("POST", &format!("{RUNS}/{id}/terminate"), Some(ask)).await
+}
+
+#[tokio::test]
+async fn terminate_ends_a_run_in_every_state() {
+    let place = Place::new();
+    let server = place.open().await;
+    let id = server.submit("fake say running\nfake hold").await;
+    server.until(id, "running").await;
+    let (status, run) = terminate(&server, id.0, json!({})).await;
+    assert_eq!((status, &run["status"]), (StatusCode::OK, &json!("stopping")));
+    let run = server.settled(id).await;
+    assert_eq!((&run["status"], &run["exit_code"]), (&json!("terminated"), &json!(143)));
+    assert_eq!(place.world.tally(first_attempt(id)).stops, 1);
+    let (status, again) = terminate(&server, id.0, json!({})).await;
+    assert_eq!((status, &again["status"]), (StatusCode::OK, &json!("terminated")), "asking twice is fine");
+}
+
+#[tokio::test]
+async fn terminate_of_a_run_that_waits() {
+    let place = Place::new();
+    let server = place.open().await;
+    let all = "resources:\n  preset: cpu-large";
+    let first = server.submit_yaml(&crate::world::run_file("a", all, "fake say running\nfake hold")).await;
+    server.until(first, "running").await;
+    let second = server.submit_yaml(&crate::world::run_file("b", all, "true")).await;
+    terminate(&server, second.0, json!({})).await;
+    let run = server.settled(second).await;
+    assert_eq!((&run["status"], &run["node"]), (&json!("terminated"), &Value::Null));
+    assert_eq!(place.world.tally(first_attempt(second)).starts, 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_listen_is_asked_again() {
+    let place = Place::new();
+    let server = place.open().await;
+    let id = server.submit("fake say running\nfake hold\nfake deaf").await;
+    server.until(id, "running").await;
+    terminate(&server, id.0, json!({ "grace_s": 5 })).await;
+    let waiting = async {
+        while place.world.tally(first_attempt(id)).stops < 3 {
+            place.advance(11);
+            place.world.changed(first_attempt(id)).await;
+        }
+    };
+    tokio::time::timeout(crate::world::DEADLINE, waiting).await.unwrap();
+    assert_eq!(server.run(id).await["status"], "stopping");
+    let (status, body) = terminate(&server, id.0, json!({ "grace_s": 1_000_000 })).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+}

@@ -1,0 +1,170 @@
+//! Logs: every byte once, from any position, while they are written and after.
+use axum::body::{Body, BodyDataStream};
+use futures::StreamExt;
+use http::{Request, StatusCode, header};
+use vessl_core::logwire::{self, Header};
+use vessl_core::plan::RunId;
+use vessl_data::log::{Stream, Writer};
+
+use crate::world::{DEADLINE, Place, RUNS, Server, first_attempt};
+
+async fn open(server: &Server, id: RunId, query: &str, accept: &str) -> BodyDataStream {
+    let request = Request::builder()
+        .uri(format!("{RUNS}/{}/logs?{query}", id.0))
+        .header(header::HOST, "localhost")
+        .header(header::AUTHORIZATION, format!("Bearer {}", server.token))
+        .header(header::ACCEPT, accept)
+        .body(Body::empty())
+        .unwrap();
+    let answer = tower::ServiceExt::oneshot(server.router.clone(), request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    answer.into_body().into_data_stream()
+}
+
+/// Records of a framed answer; `None` is the end record.
+struct Frames {
+    body: BodyDataStream,
+    bytes: Vec<u8>,
+}
+
+impl Frames {
+    async fn of(server: &Server, id: RunId, query: &str) -> Self {
+        Self { body: open(server, id, query, logwire::MEDIA_TYPE).await, bytes: Vec::new() }
+    }
+
+    /// The next record; `None` when the answer ends.
+    async fn next(&mut self) -> Option<(Header, Vec<u8>)> {
+        loop {
+            if let Some(header) = Header::decode(&self.bytes) {
+                let end = logwire::HEADER + header.length as usize;
+                if self.bytes.len() >= end {
+                    let payload = self.bytes[logwire::HEADER..end].to_vec();
+                    self.bytes.drain(..end);
+                    return Some((header, payload));
+                }
+            }
+            let part = tokio::time::timeout(DEADLINE, self.body.next()).await.expect("the log goes on");
+            self.bytes.extend_from_slice(&part?.unwrap());
+        }
+    }
+
+    /// All payloads up to the end, and whether there was an end record.
+    async fn rest(mut self) -> (Vec<u8>, bool) {
+        let (mut all, mut ended) = (Vec::new(), false);
+        while let Some((header, payload)) = self.next().await {
+            ended |= header.stream == logwire::END;
+            all.extend(payload);
+        }
+        (all, ended)
+    }
+}
+
+fn writer(place: &Place, id: RunId) -> Writer {
+    let dir = place.run_dir(id).join("1/log");
+    std::fs::create_dir_all(dir.parent().unwrap()).unwrap();
+    Writer::open(&dir).unwrap()
+}
+
+async fn running(place: &Place) -> (Server, RunId) {
+    let server = place.open().await;
+    let id = server.submit("fake say running\nfake hold\nfake exit 0").await;
+    server.until(id, "running").await;
+    (server, id)
+}
+
+#[tokio::test]
+async fn a_finished_log_from_everywhere() {
+    let place = Place::new();
+    let (server, id) = running(&place).await;
+    let mut log = writer(&place, id);
+    let mut whole = Vec::new();
+    for n in 0..5000_u64 {
+        let line = format!("line {n}\r\u{1b}[0m \u{fffd}\n").into_bytes();
+        log.append(n + 1, if n % 2 == 0 { Stream::Stdout } else { Stream::Stderr }, &line).unwrap();
+        whole.extend(line);
+    }
+    log.finish().unwrap();
+    place.world.release(first_attempt(id));
+    server.settled(id).await;
+    assert_eq!(Frames::of(&server, id, "").await.rest().await, (whole.clone(), true));
+    for from in [0, 1, 7777, whole.len() - 1, whole.len()] {
+        let (rest, ended) = Frames::of(&server, id, &format!("from={from}")).await.rest().await;
+        assert!(rest == whole[from..] && ended, "from {from}");
+    }
+    let (tail, _) = Frames::of(&server, id, "tail=200&follow=1").await.rest().await;
+    assert_eq!(tail.iter().filter(|&&byte| byte == b'\n').count(), 200);
+    assert!(whole.ends_with(&tail));
+}
+
+#[tokio::test]
+async fn a_follower_sees_every_line_as_it_comes_and_the_end() {
+    let place = Place::new();
+    let (server, id) = running(&place).await;
+    let mut log = writer(&place, id);
+    let mut frames = Frames::of(&server, id, "follow=1").await;
+    for n in 0..100_u64 {
+        let line = format!("line {n}\n").into_bytes();
+        log.append(n + 1, Stream::Stdout, &line).unwrap();
+        log.flush().unwrap();
+        let (header, payload) = frames.next().await.unwrap();
+        assert_eq!((payload, header.stream), (line, logwire::STDOUT));
+    }
+    log.finish().unwrap();
+    let (header, _) = frames.next().await.unwrap();
+    assert_eq!(header.stream, logwire::END);
+    assert!(frames.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_log_without_an_end_ends_with_its_run() {
+    let place = Place::new();
+    let (server, id) = running(&place).await;
+    let mut log = writer(&place, id);
+    log.append(1, Stream::Stdout, b"half a li").unwrap();
+    log.flush().unwrap();
+    drop(log);
+    let mut frames = Frames::of(&server, id, "follow=true").await;
+    assert_eq!(frames.next().await.unwrap().1, b"half a li");
+    place.world.release(first_attempt(id));
+    assert!(frames.next().await.is_none(), "the run has ended, so nothing can follow");
+}
+
+#[tokio::test]
+async fn a_follower_of_a_run_that_waits_hears_of_its_log() {
+    let place = Place::new();
+    let (server, _) = running(&place).await;
+    let all = "resources:\n  preset: cpu-large";
+    let id = server.submit_yaml(&crate::world::run_file("b", all, "true")).await;
+    let frames = Frames::of(&server, id, "follow=1").await;
+    let mut log = writer(&place, id);
+    log.append(1, Stream::System, b"pulling\n").unwrap();
+    log.flush().unwrap();
+    let path = format!("{RUNS}/{}/terminate", id.0);
+    server.ask("POST", &path, Some(serde_json::json!({}))).await;
+    assert_eq!(frames.rest().await, (b"pulling\n".to_vec(), false));
+}
+
+#[tokio::test]
+async fn people_get_text_events_with_a_token_to_go_on() {
+    let place = Place::new();
+    let (server, id) = running(&place).await;
+    let mut log = writer(&place, id);
+    log.append(1_000_000_000, Stream::Stdout, "grün\n".as_bytes()).unwrap();
+    log.append(2_000_000_000, Stream::System, b"exporting\n").unwrap();
+    log.finish().unwrap();
+    let mut body = open(&server, id, "", "*/*").await;
+    let mut text = Vec::new();
+    while let Some(part) = body.next().await {
+        text.extend_from_slice(&part.unwrap());
+    }
+    insta::assert_snapshot!(String::from_utf8(text).unwrap());
+}
+
+#[tokio::test]
+async fn a_run_that_never_started_has_an_empty_log() {
+    let place = Place::new();
+    let server = place.open().await;
+    let id = server.submit("fake refuse no room").await;
+    server.settled(id).await;
+    assert_eq!(Frames::of(&server, id, "follow=1").await.rest().await, (Vec::new(), false));
+}

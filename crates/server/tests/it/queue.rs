@@ -1,0 +1,89 @@
+//! Admission: the machine is never over-committed, who came first goes first, and everybody can ask why.
+use serde_json::json;
+
+use crate::world::{Place, RUNS, Server, first_attempt, run_file};
+use vessl_core::plan::RunId;
+
+const HOLD: &str = "fake say running\nfake hold\nfake exit 0";
+
+async fn submit(server: &Server, preset: &str) -> RunId {
+    let lines = format!("resources:\n  preset: {preset}");
+    server.submit_yaml(&run_file(preset, &lines, HOLD)).await
+}
+
+async fn used(server: &Server) -> (u64, u64, Vec<u64>) {
+    let node = &server.get("/v1/clusters/local/nodes").await[0];
+    let runs = node["runs"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
+    (node["cpu_milli_used"].as_u64().unwrap(), node["gpus_used"].as_u64().unwrap(), runs)
+}
+
+#[tokio::test]
+async fn first_come_first_served_and_never_too_much() {
+    let place = Place::new();
+    let server = place.open().await;
+    let mut ids = Vec::new();
+    for preset in ["cpu-small", "gpu-1", "gpu-2", "cpu-small"] {
+        ids.push(submit(&server, preset).await);
+    }
+    server.until(ids[0], "running").await;
+    server.until(ids[1], "running").await;
+    // 4 cores: 1 + 2 are used; gpu-2 wants all 4, and the small one behind it may not overtake it.
+    assert_eq!(used(&server).await, (3000, 1, vec![ids[0].0, ids[1].0]));
+    insta::assert_json_snapshot!(
+        "waits",
+        json!([
+            server.get(&format!("{RUNS}/{}/explain", ids[2].0)).await,
+            server.get(&format!("{RUNS}/{}/explain", ids[3].0)).await,
+        ])
+    );
+    place.world.release(first_attempt(ids[0]));
+    server.settled(ids[0]).await;
+    assert_eq!(used(&server).await, (2000, 1, vec![ids[1].0]));
+    place.world.release(first_attempt(ids[1]));
+    server.until(ids[2], "running").await;
+    assert_eq!(used(&server).await, (4000, 2, vec![ids[2].0]));
+    place.world.release(first_attempt(ids[2]));
+    server.until(ids[3], "running").await;
+    place.world.release(first_attempt(ids[3]));
+    server.settled(ids[3]).await;
+    assert_eq!(used(&server).await, (0, 0, vec![]));
+}
+
+#[tokio::test]
+async fn seats_survive_a_restart() {
+    let place = Place::new();
+    let server = place.open().await;
+    let first = submit(&server, "gpu-1").await;
+    server.until(first, "running").await;
+    let second = submit(&server, "gpu-2").await;
+    let third = submit(&server, "gpu-1").await;
+    let before = used(&server).await;
+    server.close().await;
+    let server = place.open().await;
+    assert_eq!(used(&server).await, before);
+    place.world.release(first_attempt(first));
+    server.until(second, "running").await;
+    place.world.release(first_attempt(second));
+    server.until(third, "running").await;
+    place.world.release(first_attempt(third));
+    server.settled(third).await;
+    assert_eq!(used(&server).await, (0, 0, vec![]));
+}
+
+#[tokio::test]
+async fn many_runs_pass_through_a_small_machine_in_order() {
+    let place = Place::new();
+    let server = place.open().await;
+    let mut ids = Vec::new();
+    for n in 0..200 {
+        ids.push(
+            server.submit_yaml(&run_file(&format!("{n}"), "resources:\n  preset: cpu-large", "true")).await,
+        );
+    }
+    for &id in &ids {
+        assert_eq!(server.settled(id).await["status"], "completed");
+        assert_eq!(place.world.tally(first_attempt(id)).agents, 1);
+    }
+    assert_eq!(place.world.order(), ids.iter().map(|&id| first_attempt(id)).collect::<Vec<_>>());
+    assert!(place.world.littered().is_empty());
+}

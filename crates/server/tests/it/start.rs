@@ -1,0 +1,144 @@
+//! Real sockets, the lock of the data directory, `server.json`, the way out.
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use vessl_server::testing::{open, start};
+
+use crate::world::{DEADLINE, Place, run_file};
+
+fn request(token: &str, line: &str, body: &str) -> String {
+    format!(
+        "{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+async fn talk<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    tokio::time::timeout(DEADLINE, read).await.expect("an answer").unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_server_on_a_port_from_start_to_stop() {
+    let place = Place::new();
+    let running = start(place.setup()).await.unwrap();
+    let lead = place.dir.path().join("data/server.json");
+    let said: Value = serde_json::from_slice(&std::fs::read(&lead).unwrap()).unwrap();
+    assert_eq!((said["v"].as_u64(), said["url"].as_str()), (Some(1), Some(running.url.as_str())));
+    assert_eq!(said["pid"], std::process::id());
+    let address = running.url.strip_prefix("http://").unwrap().to_owned();
+    let connect = async || tokio::net::TcpStream::connect(&address).await.unwrap();
+    let answer = talk(connect().await, &request(&running.token, "GET /v1/server", "")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // One who follows a run does not hold the stop up.
+    let body = serde_json::json!({ "yaml": run_file("x", "", "fake say running\nfake hold") }).to_string();
+    let runs = format!("POST {}", crate::world::RUNS);
+    let answer = talk(connect().await, &request(&running.token, &runs, &body)).await;
+    let id = answer.split("\"id\":").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    let follow = format!("GET {}/{id}/events", crate::world::RUNS);
+    let follower = tokio::spawn({
+        let (stream, request) = (connect().await, request(&running.token, &follow, ""));
+        async move { talk(stream, &request).await }
+    });
+    let answer = talk(connect().await, &request(&running.token, "POST /v1/shutdown", "")).await;
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    tokio::time::timeout(DEADLINE, running.wait()).await.expect("it stops");
+    assert!(!lead.exists());
+    assert!(follower.await.unwrap().contains("HTTP/1.1 200"));
+    assert!(tokio::net::TcpStream::connect(&address).await.is_err());
+    assert_eq!(place.world.littered().len(), 1, "the agent lives on");
+    place.open().await;
+}
+
+#[tokio::test]
+async fn a_server_on_a_socket() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut place = Place::new();
+    let path = place.dir.path().join("s.sock");
+    place.config.listen = format!("unix:{}", path.display());
+    // A socket that a dead server left is in nobody's way.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let running = start(place.setup()).await.unwrap();
+    assert_eq!(running.url, format!("unix://{}", path.display()));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let answer = talk(stream, &request(&running.token, "GET /v1/whoami", "")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let other = Place::with(|config| config.listen = format!("unix:{}", path.display()));
+    let refused = start(other.setup()).await.unwrap_err().to_string();
+    assert!(refused.starts_with("cannot listen on"), "{refused}");
+    running.stop().await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn the_second_server_on_a_directory_is_refused_in_words() {
+    let place = Place::new();
+    let server = place.open().await;
+    let refused = open(place.setup()).await.unwrap_err().to_string();
+    assert!(
+        refused
+            .starts_with(&format!("another server (process {}) has the data directory", std::process::id())),
+        "{refused}"
+    );
+    server.close().await;
+    place.open().await;
+}
+
+async fn refused(place: &Place) -> String {
+    start(place.setup()).await.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_at_the_start() {
+    let check = async |listen: &str, expected: &str| {
+        let place = Place::with(|config| config.listen = listen.to_owned());
+        let said = refused(&place).await;
+        assert!(said.contains(expected), "{listen}: {said}");
+    };
+    check("0.0.0.0:0", "is not a loopback address").await;
+    check("localhost", "is neither").await;
+    check("unix:relative", "is neither").await;
+    check("unix:/nonexistent/x.sock", "cannot listen on").await;
+    let place = Place::new();
+    place.open().await.close().await;
+    let data = place.dir.path().join("data");
+    std::fs::write(data.join("token"), "short\n").unwrap();
+    assert!(refused(&place).await.contains("at least 32 characters"));
+    std::fs::remove_file(data.join("token")).unwrap();
+    std::fs::write(data.join("instance"), "nonsense!").unwrap();
+    assert!(refused(&place).await.contains("8 hex digits"));
+    std::fs::remove_file(data.join("instance")).unwrap();
+    std::fs::write(data.join("secret.key"), "short").unwrap();
+    assert!(refused(&place).await.contains("32 bytes"));
+    std::fs::remove_file(data.join("secret.key")).unwrap();
+    std::fs::write(data.join("vessl.db"), vec![b'x'; 8192]).unwrap();
+    for extra in ["vessl.db-wal", "vessl.db-shm"] {
+        let _ = std::fs::remove_file(data.join(extra));
+    }
+    assert!(refused(&place).await.contains("not a database"), "{}", refused(&place).await);
+}
+
+#[tokio::test]
+async fn a_slow_client_does_not_keep_others_out() {
+    let place = Place::new();
+    let running = start(place.setup()).await.unwrap();
+    let address = running.url.strip_prefix("http://").unwrap().to_owned();
+    let mut idle = Vec::new();
+    for _ in 0..50 {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        stream.write_all(b"GET /v1/who").await.unwrap();
+        idle.push(stream);
+    }
+    let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let answer = talk(stream, &request(&running.token, "GET /v1/whoami", "")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    tokio::time::timeout(Duration::from_secs(15), running.stop())
+        .await
+        .expect("half a request holds nothing up");
+}
