@@ -123,8 +123,8 @@ fn prepare(bundle: &Bundle) -> Result<(), StartError> {
     let name = Path::new("/init");
     let shown = inside::make(own.as_fd(), name, Make::File).and_then(|target| show(&init, &target, attr));
     shown.map_err(os("show init in the container"))?;
-    etc::provide(root.as_fd(), own.as_fd(), &bundle.hostname)?;
-    sys::set_attr(own.as_fd(), attr, Reach::One).map_err(os("protect init in the container"))
+    // The directory stays writable: init puts the script there. What was bound cannot be removed or replaced.
+    etc::provide(root.as_fd(), own.as_fd(), &bundle.hostname)
 }
 
 /// Mounts an empty file system at the directory of [`INIT_PATH`].

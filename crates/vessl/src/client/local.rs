@@ -188,7 +188,10 @@ impl Local {
     /// The process that holds `server.lock`.
     fn holder(&self) -> Option<i32> {
         let inode = std::fs::metadata(self.data.join("server.lock")).ok()?.ino();
-        holder_of(&std::fs::read_to_string("/proc/locks").ok()?, inode)
+        // In one piece where it fits: between two reads a lock may move and be missed.
+        let mut locks = String::with_capacity(1 << 16);
+        File::open("/proc/locks").ok()?.read_to_string(&mut locks).ok()?;
+        holder_of(&locks, inode)
     }
 
     /// Waits for this client's turn to start or stop a server; given back on drop.

@@ -61,7 +61,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
 
 async fn pull(args: Pull, session: &Session) -> Result<ImageView> {
     let mut client = session.client().await?;
-    let mut bars = Bars::new(&session.out);
+    let mut bars = Bars::or_lines(&session.out);
     let ask = ImagePull { reference: args.reference, credential_name: args.credential_name };
     client.pull_image(&ask, |step| bars.step(step)).await
 }

@@ -21,6 +21,18 @@ pub(crate) struct LogForm {
     pub(crate) timestamps: bool,
     /// Every line says its stream.
     pub(crate) streams: bool,
+    /// Where the commands' bytes go.
+    pub(crate) sink: Sink,
+}
+
+/// Where the commands' bytes go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sink {
+    /// To standard output; as JSON or YAML, if that was asked for.
+    #[default]
+    Result,
+    /// To standard error, because standard output carries another result.
+    Beside,
 }
 
 /// Prints records.
@@ -54,7 +66,7 @@ impl<'a> LogPrinter<'a> {
         if self.form.only.is_some_and(|only| only != record.stream) {
             return Ok(());
         }
-        if self.out.format() != Format::Table {
+        if self.out.format() != Format::Table && self.form.sink == Sink::Result {
             return self.json(record);
         }
         if self.form.timestamps || self.form.streams {
@@ -82,7 +94,13 @@ impl<'a> LogPrinter<'a> {
 
     fn plain(&mut self, record: &Record) -> Result<()> {
         self.open = (!record.bytes.ends_with(b"\n")).then_some(record.stream);
-        self.out.raw(&record.bytes)
+        match self.form.sink {
+            Sink::Result => self.out.raw(&record.bytes),
+            Sink::Beside => {
+                self.out.raw_beside(&record.bytes);
+                Ok(())
+            }
+        }
     }
 
     /// A line of the product itself: on standard error, so that a pipe gets the commands' bytes alone.

@@ -112,6 +112,12 @@ impl Out {
         out.write_all(bytes).and_then(|()| out.flush()).map_err(write_error)
     }
 
+    /// Writes bytes as they are to standard error.
+    #[expect(clippy::unused_self, reason = "printing goes through the value that owns the terminal")]
+    pub(crate) fn raw_beside(&self, bytes: &[u8]) {
+        let _ = std::io::stderr().lock().write_all(bytes);
+    }
+
     /// Says one line to a person, on standard error.
     pub(crate) fn note(&self, text: &str) {
         self.say(&format!("{}\n", words::clean(text)));
@@ -166,9 +172,8 @@ impl Out {
     }
 
     /// Writes to standard error. Nobody can be told when that fails, so a failure is dropped.
-    #[expect(clippy::unused_self, reason = "printing goes through the value that owns the terminal")]
     fn say(&self, text: &str) {
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        self.raw_beside(text.as_bytes());
     }
 }
 

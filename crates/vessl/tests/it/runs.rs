@@ -150,3 +150,12 @@ fn machine_and_catalogue_can_be_looked_at() {
     let probes = test.vessl(["doctor", "--output", "json"]).ok().json();
     assert!(probes.as_array().is_some_and(|probes| probes.len() > 3), "{probes}");
 }
+
+#[test]
+fn json_of_a_watched_run_is_one_object() {
+    let test = Test::new();
+    test.file("run.yaml", host("echo to-out"));
+    let done = test.vessl(["run", "create", "-f", "run.yaml", "--watch", "--output", "json"]).ok();
+    assert_eq!(done.json()["status"], "completed");
+    done.says(&["to-out"]);
+}

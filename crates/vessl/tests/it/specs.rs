@@ -12,8 +12,7 @@ pub(crate) fn head(image: &str) -> String {
 
 /// One command.
 pub(crate) fn item(command: &str) -> String {
-    let lines: String = command.lines().map(|line| format!("      {line}\n")).collect();
-    format!("run:\n  - command: |\n{lines}")
+    format!("run:\n  - command: |\n      {}\n", command.replace('\n', "\n      "))
 }
 
 /// A run that says `ready` and goes on until it is ended, which it takes well.

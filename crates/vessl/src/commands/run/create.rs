@@ -14,7 +14,8 @@ use crate::session::{Session, Source};
 #[derive(Args, Debug)]
 #[command(
     after_help = "The file is checked here first, so its problems are shown even without a server. With --watch or
---wait the exit code is that of the run. Ctrl-C leaves the run running (exit code 130).
+--wait the exit code is that of the run. Ctrl-C leaves the run running (exit code 130). With
+--output json or yaml the log of --watch goes to standard error, and the run to standard output.
 
 Examples:
   vessl run create -f run.yaml

@@ -59,7 +59,7 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
         return Err(nothing(args, &files));
     }
     let landing = Landing::open(&args.dest)?;
-    let mut bars = Bars::new(&session.out);
+    let mut bars = Bars::or_lines(&session.out);
     let mut landed = Vec::new();
     for (file, relative) in &chosen {
         fetch(&mut client, args.id, file, (&landing, relative), &mut bars).await?;

@@ -7,7 +7,7 @@ use super::watch::{Follow, follow, follow_to_the_end};
 use crate::client::{LogQuery, Stream};
 use crate::error::Result;
 use crate::exit::{self, Exit};
-use crate::output::log::LogForm;
+use crate::output::log::{LogForm, Sink};
 use crate::session::Session;
 
 /// Arguments.
@@ -61,7 +61,7 @@ pub(crate) async fn perform(args: &Logs, session: &Session) -> Result<Exit> {
         Only::Stderr => Stream::Stderr,
         Only::System => Stream::System,
     });
-    let form = LogForm { only, timestamps: args.timestamps, streams: args.streams };
+    let form = LogForm { only, timestamps: args.timestamps, streams: args.streams, sink: Sink::Result };
     let query = LogQuery { from: None, tail: args.tail, follow: args.follow };
     let mut client = session.client().await?;
     let who = Follow::Alone(&session.out, form);

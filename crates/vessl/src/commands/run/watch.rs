@@ -8,9 +8,9 @@ use vessl_core::wire::{RunEvent, RunView};
 use crate::client::{Client, LogQuery, Next};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
-use crate::output::log::{LogForm, LogPrinter};
+use crate::output::log::{LogForm, LogPrinter, Sink};
 use crate::output::progress::Bars;
-use crate::output::{Out, views};
+use crate::output::{Format, Out, views};
 
 /// Pause before a stream that gave nothing is asked for again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -39,8 +39,9 @@ pub(super) async fn wait(client: &mut Client, id: RunId, out: &Out) -> Result<Wa
 pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<Watched> {
     let bars = RefCell::new(Bars::new(out));
     let mut log_client = client.another();
-    let log =
-        follow(&mut log_client, id, LogQuery::default(), Follow::Beside(&bars, out, LogForm::default()));
+    let sink = if out.format() == Format::Table { Sink::Result } else { Sink::Beside };
+    let form = LogForm { sink, ..LogForm::default() };
+    let log = follow(&mut log_client, id, LogQuery::default(), Follow::Beside(&bars, out, form));
     let mut tell = |event: &RunEvent| told(event, &bars, out);
     let events = ended(client, id, out, &mut tell);
     tokio::pin!(log, events);
