@@ -18,21 +18,18 @@ pub(super) fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
 
-/// `12.3 MB`; units of 1000.
+/// `12.3 MiB`; units of 1024.
 pub(crate) fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if n < 1000 {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = usize::try_from(n.checked_ilog2().unwrap_or(0) / 10).unwrap_or(0);
+    let Some(name) = unit.checked_sub(1).and_then(|unit| UNITS.get(unit)) else {
         return format!("{n} B");
-    }
-    let mut whole = n / 100;
-    let mut unit = 0;
-    while whole >= 10_000 && unit + 1 < UNITS.len() {
-        whole /= 1000;
-        unit += 1;
-    }
-    match whole {
-        0..1000 => format!("{}.{} {}", whole / 10, whole % 10, UNITS[unit]),
-        _ => format!("{} {}", whole / 10, UNITS[unit]),
+    };
+    // In tenths, rounded down, so that nothing is shown as more than it is.
+    let tenths = u128::from(n) * 10 >> (10 * unit);
+    match tenths {
+        0..1000 => format!("{}.{} {name}", tenths / 10, tenths % 10),
+        _ => format!("{} {name}", tenths / 10),
     }
 }
 
@@ -76,14 +73,13 @@ mod tests {
     fn bytes_in_words() {
         let cases = [
             (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (12_345, "12.3 kB"),
-            (999_400, "999 kB"),
-            (999_999, "999 kB"),
-            (1_000_000, "1.0 MB"),
-            (5_000_000_000, "5.0 GB"),
-            (u64::MAX, "18446 PB"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (12_345, "12.0 KiB"),
+            (1_048_575, "1023 KiB"),
+            (1_048_576, "1.0 MiB"),
+            (5_000_000_000, "4.6 GiB"),
+            (u64::MAX, "15.9 EiB"),
         ];
         for (n, words) in cases {
             assert_eq!(bytes(n), words, "{n}");

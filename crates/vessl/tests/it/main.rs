@@ -5,6 +5,7 @@
     clippy::print_stderr,
     reason = "what tests share lives outside of `#[test]`"
 )]
+mod bad_days;
 mod data;
 mod ends;
 mod images;

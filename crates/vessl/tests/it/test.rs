@@ -23,6 +23,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_vessl");
 /// One world.
 pub(crate) struct Test {
     dir: tempfile::TempDir,
+    data: PathBuf,
     env: Vec<(String, String)>,
 }
 
@@ -61,7 +62,15 @@ impl Test {
         for name in ["home", "config", "work"] {
             std::fs::create_dir(dir.path().join(name)).expect("a directory can be made");
         }
-        Self { dir, env: Vec::new() }
+        let data = dir.path().join("data");
+        Self { dir, data, env: Vec::new() }
+    }
+
+    /// An empty world with its data elsewhere.
+    pub(crate) fn at(data: &Path) -> Self {
+        let mut test = Self::new();
+        data.clone_into(&mut test.data);
+        test
     }
 
     /// Sets a variable for every command of this world.
@@ -72,7 +81,7 @@ impl Test {
 
     /// The data directory of its server.
     pub(crate) fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.data.clone()
     }
 
     /// A path in its working directory.
@@ -270,7 +279,7 @@ impl Test {
                 ));
             }
         }
-        let root = self.dir.path().display().to_string();
+        let root = self.data().display().to_string();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         left.extend(mounts.lines().filter(|line| line.contains(&root)).map(|line| format!("mount {line}")));
         if let Some(instance) = self.instance() {
