@@ -182,5 +182,5 @@ fn token(data: &DataDir) -> Result<Zeroizing<String>, ServerError> {
 fn random_hex(bytes: usize) -> Result<Zeroizing<String>, ServerError> {
     let mut random = Zeroizing::new(vec![0; bytes]);
     getrandom::fill(&mut random).map_err(|error| ServerError::Random(error.to_string()))?;
-    Ok(Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(Zeroizing::new(crate::hex(&random)))
 }

@@ -38,7 +38,7 @@ pub enum RegistryError {
 }
 
 /// A result of the registry.
-pub type Result<T> = std::result::Result<T, RegistryError>;
+pub(crate) type Result<T> = std::result::Result<T, RegistryError>;
 
 /// One file, open at its start.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Registry {
             return Err(RegistryError::Missing(format!("there is no artifact `{name}`")));
         }
         let view = |version: crate::store::names::Version| VersionView {
-            version: version.version,
+            version: version.number,
             manifest: version.manifest,
             bytes: version.bytes,
             files: version.files,

@@ -29,7 +29,7 @@ use crate::open::{Opened, Setup, open};
 /// Most connections at the same time.
 const CONNECTIONS: usize = 512;
 /// Longest time for the head of a request, and for a kept connection without one.
-const HEAD: Duration = Duration::from_secs(60);
+const HEAD: Duration = Duration::from_mins(1);
 /// Longest time for requests, and after that for drivers, to finish when the server stops.
 const FINISH: Duration = Duration::from_secs(5);
 /// Pause after the system gave no connection (no descriptors left).

@@ -72,14 +72,12 @@ pub(super) async fn preset(
     Path((name, wanted)): Path<(String, String)>,
 ) -> Result<Json<PresetView>> {
     let cluster = api.control.cluster(&name)?;
-    match cluster.presets.iter().find(|preset| preset.name == wanted) {
-        Some(preset) => Ok(Json(preset_view(preset, cluster))),
-        None => {
-            let known: Vec<&str> = cluster.presets.iter().map(|preset| preset.name.as_str()).collect();
-            Err(Failure::not_found(format!("the cluster `{name}` has no preset `{wanted}`"))
-                .hint(Some(format!("there are: {}", known.join(", ")))))
-        }
-    }
+    let found = cluster.presets.iter().find(|preset| preset.name == wanted);
+    found.map(|preset| Json(preset_view(preset, cluster))).ok_or_else(|| {
+        let known: Vec<&str> = cluster.presets.iter().map(|preset| preset.name.as_str()).collect();
+        Failure::not_found(format!("the cluster `{name}` has no preset `{wanted}`"))
+            .hint(Some(format!("there are: {}", known.join(", "))))
+    })
 }
 
 fn view(name: &str, cluster: &Cluster, default: &str) -> ClusterView {

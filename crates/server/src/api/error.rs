@@ -43,7 +43,7 @@ impl Failure {
         let mut number = [0; 4];
         // Without random bytes the number is only less unique.
         let _ = getrandom::fill(&mut number);
-        let id = number.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let id = crate::hex(&number);
         tracing::error!(id, error = %crate::chain(error), "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("internal error, id {id}"))
             .hint(Some("the server's log says more under this id".to_owned()))

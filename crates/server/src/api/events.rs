@@ -1,4 +1,6 @@
 //! The events of a run as server-sent events, from any number on, until the run has ended.
+use std::fmt::Write as _;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -140,7 +142,8 @@ fn text(events: &[RunEvent]) -> Bytes {
     let mut text = String::new();
     for event in events {
         let data = serde_json::to_string(event).unwrap_or_default();
-        text.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.kind));
+        // Writing to memory cannot fail.
+        let _ = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.kind);
     }
     text.into()
 }

@@ -78,7 +78,7 @@ impl Api {
     }
 }
 
-/// The OpenAPI document of `/v1` as it is committed.
+/// The `OpenAPI` document of `/v1` as it is committed.
 pub fn openapi() -> String {
     let (_, mut document) = routes_of_v1().split_for_parts();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 /// Longest single sleep; a longer one is slept in parts.
-const LONGEST: Duration = Duration::from_secs(86_400);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// Where the time comes from.
 #[derive(Clone, Debug)]

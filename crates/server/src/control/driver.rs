@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use vessl_core::plan::{Plan, RunId};
-use vessl_core::queue::Waiting;
 use vessl_core::record::Secrets;
 use vessl_core::run::{Action, Applied, Look, Seen, State, Turn, decide};
 
@@ -129,14 +128,7 @@ impl Driver {
     }
 
     fn seen(&self, stored: &StoredRun, sight: &Sight) -> Seen {
-        let seat = matches!(stored.doc.run.state, State::Queued).then(|| {
-            let asks = Waiting {
-                id: self.id,
-                amounts: stored.doc.resources.clone(),
-                nodes: stored.doc.nodes.clone(),
-            };
-            self.control.seats.seat(asks, &self.desk.wake)
-        });
+        let seat = matches!(stored.doc.run.state, State::Queued).then(|| self.control.seats.seat(self.id));
         let look = match (&sight.look, &self.refused) {
             (Look::Nothing, Some(why)) => Look::Refused { why: why.clone() },
             (look, _) => look.clone(),

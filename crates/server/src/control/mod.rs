@@ -29,29 +29,31 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vessl_core::plan::{Cluster, RunId};
-use vessl_core::queue::NodeUse;
+use vessl_core::queue::{NodeUse, Waiting};
 use vessl_core::record::Login;
+use vessl_core::run::Status;
 use vessl_core::wire::{ImageView, Progress, Pruned};
 
-use crate::engine::{Attempt, Engine};
+use crate::engine::Engine;
 
 /// What an engine says that the API passes on.
-pub use crate::engine::{EngineError, PullStep};
+pub(crate) use crate::engine::{EngineError, PullStep};
 use crate::paths::DataDir;
 use crate::secrets::Vault;
 use crate::store::Store;
-pub use crate::watch::Changes;
+use crate::store::runs::StoredRun;
+pub(crate) use crate::watch::Changes;
 use crate::watch::Watches;
 
 pub use clock::Clock;
-pub use error::ControlError;
-pub use site::{Site, SiteError};
+pub(crate) use error::ControlError;
+pub(crate) use site::{Site, SiteError};
 
 /// Largest progress file that is read, in bytes.
 const LARGEST_PROGRESS: u64 = 64 << 10;
 
 /// A result of a request.
-pub type Result<T> = std::result::Result<T, ControlError>;
+pub(crate) type Result<T> = std::result::Result<T, ControlError>;
 
 /// Everything the control loop works with.
 #[derive(Debug)]
@@ -69,7 +71,7 @@ pub struct Parts {
     /// Where run directories are.
     pub data: DataDir,
     /// Signals of their files.
-    pub watches: Watches,
+    pub(crate) watches: Watches,
 }
 
 /// Handle of the control loop; cheap to clone.
@@ -110,11 +112,6 @@ impl Control {
         parts.store.ensure_project(organization, project, parts.clock.now()).await?;
         let unfinished = parts.store.unfinished().await?;
         let seats = seats::Seats::new(parts.site.nodes());
-        for stored in &unfinished {
-            if let Some(place) = stored.doc.run.seat() {
-                seats.hold(stored.id(), stored.doc.resources.clone(), place.clone());
-            }
-        }
         let control = Self(Arc::new(Inner {
             parts,
             seats,
@@ -123,9 +120,7 @@ impl Control {
             drivers: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }));
-        for stored in &unfinished {
-            control.0.start_driver(stored.id(), stored.doc.seq);
-        }
+        control.0.resume(&unfinished);
         Ok(control)
     }
 
@@ -241,14 +236,35 @@ impl Inner {
         self.desks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the one driver of a run.
-    fn start_driver(self: &Arc<Self>, id: RunId, seq: u64) {
+    /// Goes on with all unfinished runs. Everybody has his seat or his place in the queue before anybody moves.
+    fn resume(self: &Arc<Self>, unfinished: &[StoredRun]) {
+        let desks: Vec<(RunId, Arc<Desk>)> =
+            unfinished.iter().map(|stored| (stored.id(), self.new_desk(stored))).collect();
+        for (id, desk) in desks {
+            self.drivers.spawn(driver::drive(Arc::clone(self), id, desk));
+        }
+    }
+
+    /// Starts the one driver of a new run.
+    fn start_driver(self: &Arc<Self>, stored: &StoredRun) {
+        let desk = self.new_desk(stored);
+        self.drivers.spawn(driver::drive(Arc::clone(self), stored.id(), desk));
+    }
+
+    /// A desk for the driver of a run, which has its seat or its place in the queue from now on.
+    fn new_desk(&self, stored: &StoredRun) -> Arc<Desk> {
+        let (id, seq) = (stored.id(), stored.doc.seq);
         let desk =
             Arc::new(Desk { wake: Arc::default(), seq: watch::Sender::new(seq), said: Mutex::default() });
         if self.desks().insert(id, Arc::clone(&desk)).is_some() {
             tracing::error!(run = id.0, "a second driver was asked for");
         }
-        self.drivers.spawn(driver::drive(Arc::clone(self), id, desk));
+        match stored.doc.run.seat() {
+            Some(place) => self.seats.hold(id, stored.doc.resources.clone(), place.clone()),
+            None if stored.status() == Status::Queued => self.seats.queue(asks(stored), &desk.wake),
+            None => {}
+        }
+        desk
     }
 
     /// Wakes the driver of a run, if it has one.
@@ -264,6 +280,12 @@ impl Inner {
             desk.seq.send_if_modified(|known| std::mem::replace(known, (*known).max(seq)) < seq);
         }
     }
+}
+
+/// What a run needs of the machine.
+fn asks(stored: &StoredRun) -> Waiting {
+    let (amounts, nodes) = (stored.doc.resources.clone(), stored.doc.nodes.clone());
+    Waiting { id: stored.id(), amounts, nodes }
 }
 
 impl Desk {

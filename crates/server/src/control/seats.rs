@@ -15,7 +15,7 @@ const WINDOW: usize = 64;
 
 /// The table; one per server.
 #[derive(Debug)]
-pub struct Seats(Mutex<Table>);
+pub(super) struct Seats(Mutex<Table>);
 
 #[derive(Debug)]
 struct Table {
@@ -33,7 +33,7 @@ struct Waiter {
 
 impl Seats {
     /// A table in which nothing is held.
-    pub fn new(nodes: Vec<Node>) -> Self {
+    pub(super) fn new(nodes: Vec<Node>) -> Self {
         Self(Mutex::new(Table {
             nodes,
             held: BTreeMap::new(),
@@ -47,33 +47,34 @@ impl Seats {
     }
 
     /// Notes a seat that was given before the server started.
-    pub fn hold(&self, run: RunId, amounts: Amounts, place: Place) {
+    pub(super) fn hold(&self, run: RunId, amounts: Amounts, place: Place) {
         self.lock().held.insert(run, (amounts, place));
     }
 
-    /// What the queue says of a run that waits; it is put into the queue if it is not there. `wake` is told when the
-    /// answer is no longer to wait.
-    pub fn seat(&self, asks: Waiting, wake: &Arc<Notify>) -> Seat {
-        let id = asks.id;
+    /// Puts a run into the queue; nobody gets a seat by that. `wake` is told when the answer is no longer to wait.
+    pub(super) fn queue(&self, asks: Waiting, wake: &Arc<Notify>) {
+        self.lock().waiting.insert(asks.id, Waiter { asks, wake: Arc::clone(wake) });
+    }
+
+    /// What the queue says of a run that was put into it.
+    pub(super) fn seat(&self, run: RunId) -> Seat {
         let mut table = self.lock();
-        if !table.waiting.contains_key(&id) && !table.said.contains_key(&id) {
-            table.waiting.insert(id, Waiter { asks, wake: Arc::clone(wake) });
-            // Behind a full window nothing changes for anybody.
-            if table.waiting.keys().nth(WINDOW - 1).is_none_or(|&last| id <= last) {
-                table.admit();
-            }
+        // Behind a full window nothing changes for anybody.
+        let in_window = || table.waiting.keys().nth(WINDOW - 1).is_none_or(|&last| run <= last);
+        if !table.said.contains_key(&run) && in_window() {
+            table.admit();
         }
-        table.answer(id)
+        table.answer(run)
     }
 
     /// What the queue says of a run now, if it is in the queue.
-    pub fn peek(&self, run: RunId) -> Option<Seat> {
+    pub(super) fn peek(&self, run: RunId) -> Option<Seat> {
         let table = self.lock();
         (table.waiting.contains_key(&run) || table.said.contains_key(&run)).then(|| table.answer(run))
     }
 
     /// Frees what a run holds and takes it out of the queue.
-    pub fn release(&self, run: RunId) {
+    pub(super) fn release(&self, run: RunId) {
         let mut table = self.lock();
         let held = table.held.remove(&run).is_some();
         let waited = table.waiting.remove(&run).is_some();
@@ -84,7 +85,7 @@ impl Seats {
     }
 
     /// Nodes with who holds what.
-    pub fn usage(&self) -> Vec<NodeUse> {
+    pub(super) fn usage(&self) -> Vec<NodeUse> {
         self.lock().usage()
     }
 }

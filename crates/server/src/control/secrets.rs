@@ -99,7 +99,7 @@ impl Inner {
     async fn open(&self, organization: &str, class: Class, name: &str) -> Result<Login> {
         let found = self.parts.store.sealed(organization.to_owned(), class, name.to_owned()).await?;
         let row = found.ok_or_else(|| ControlError::not_found(class.word(), name, &[]))?;
-        let value = self.parts.vault.unseal(&bound(organization, class, name), &row.sealed)?;
+        let value = self.parts.vault.unseal(&bound(organization, class, name), &row.value)?;
         Ok(Login { username: row.username.unwrap_or_default(), password: value.to_string() })
     }
 }

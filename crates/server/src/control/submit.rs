@@ -45,12 +45,9 @@ impl Control {
         let inject: Vec<(String, String)> =
             create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
         let stamp = Stamp { run: id, attempt: 1, instance: &self.0.parts.site.instance, inject: &inject };
-        let mut planned = plan(&read.spec, &catalogue, &stamp).map_err(|mut problems| {
-            spec::locate(create.yaml.as_bytes(), &mut problems);
-            ControlError::Invalid(problems)
-        })?;
-        spec::locate(create.yaml.as_bytes(), &mut planned.notes);
-        let warnings = [read.warnings.clone(), planned.notes.clone()].concat();
+        let planned = plan(&read.spec, &catalogue, &stamp);
+        let planned = planned.map_err(|problems| ControlError::Invalid(read.with(&create.yaml, problems)))?;
+        let warnings = read.with(&create.yaml, planned.notes.clone());
         let new = self.new_run(&read, planned, key)?;
         let stored = new.stored.clone();
         match self.0.parts.store.insert_run(new).await? {
@@ -58,7 +55,7 @@ impl Control {
             Inserted::Repeat(earlier) => return self.repeat(place, earlier).await,
             Inserted::KeyTaken(earlier) => return taken(earlier),
         }
-        self.0.start_driver(id, stored.doc.seq);
+        self.0.start_driver(&stored);
         let view = RunView { warnings, ..self.0.view(stored) };
         Ok(Submitted { view, created: true })
     }
@@ -176,11 +173,11 @@ fn read_text(text: &str, lenient: bool) -> Result<Read> {
 }
 
 impl Read {
-    /// What the plan says is wrong, beside what the reading warned of, at their places in the file.
-    fn invalid(&self, text: &str, problems: Vec<Problem>) -> ControlError {
-        let mut all = [problems, self.warnings.clone()].concat();
+    /// What the plan found beside what the reading warned of, each at its place in the file.
+    fn with(&self, text: &str, found: Vec<Problem>) -> Vec<Problem> {
+        let mut all = [found, self.warnings.clone()].concat();
         spec::locate(text.as_bytes(), &mut all);
-        ControlError::Invalid(all)
+        all
     }
 
     /// The canonical file as it is kept and shown: no secret value in it.

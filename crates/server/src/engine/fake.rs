@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use vessl_core::plan::{ImportPlan, ImportSource, Plan};
 use vessl_core::record::{
-    Event, EventKind, ExitRecord, Login, MachineReport, Phase, RECORD_VERSION, Secrets, Transfer,
+    Event, EventKind, ExitRecord, MachineReport, Phase, RECORD_VERSION, Secrets, Transfer,
 };
 use vessl_core::run::{Left, Look, Status, Terminate};
 use vessl_core::wire::{ImageView, Progress};
@@ -288,15 +288,11 @@ impl Fake {
         self.0.machine.clone()
     }
 
-    pub(super) fn images(&self) -> Vec<ImageView> {
+    pub(super) fn images() -> Vec<ImageView> {
         vec![image("docker.io/library/alpine:3")]
     }
 
-    pub(super) fn pull(
-        &self,
-        reference: &str,
-        _login: Option<Login>,
-    ) -> mpsc::Receiver<Result<PullStep, EngineError>> {
+    pub(super) fn pull(reference: &str) -> mpsc::Receiver<Result<PullStep, EngineError>> {
         let (steps, received) = mpsc::channel(2);
         let progress =
             Progress { kind: "image".to_owned(), label: reference.to_owned(), done: 1, total: Some(2) };

@@ -27,7 +27,7 @@ use crate::watch::{Changes, Watches};
 mod program;
 mod socket;
 
-pub use program::Program;
+pub(crate) use program::Program;
 
 /// Longest time a new agent may take until it has taken the run.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -60,7 +60,7 @@ struct Memory {
 
 impl Local {
     /// An engine for the runs of `data`.
-    pub fn new(data: DataDir, program: Program, watches: Watches) -> Self {
+    pub(crate) fn new(data: DataDir, program: Program, watches: Watches) -> Self {
         Self { data, program, watches, memory: Arc::default() }
     }
 

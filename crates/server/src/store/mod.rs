@@ -1,12 +1,12 @@
-//! What must not be forgotten: one SQLite database, one writer that commits groups, many readers.
+//! What must not be forgotten: one `SQLite` database, one writer that commits groups, many readers.
 //!
 //! A write is answered only after its group is on disk. The store knows rows and revisions; it holds no rule about
 //! runs and never waits for an engine.
 mod migrate;
-pub mod names;
+pub(crate) mod names;
 mod readers;
-pub mod runs;
-pub mod sealed;
+pub(crate) mod runs;
+pub(crate) mod sealed;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ pub enum StoreError {
 }
 
 /// A result of the store.
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
 /// Handle to the database. Cheap to share behind an [`Arc`]; closes when the last one is dropped.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use vessl_core::plan::RunId;
 use vessl_core::wire::NameView;
 
 use super::runs::{Export, StoredRun, moment, nanos};
-use super::{Result, Store, StoreError};
+use super::{Result, Store};
 
 /// One tree that a run left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// From 1.
-    pub version: u64,
+    pub number: u64,
     /// Hash of the tree.
     pub manifest: String,
     /// Bytes in it.
@@ -198,7 +198,7 @@ fn name_view(row: &Row<'_>) -> rusqlite::Result<NameView> {
 fn version(row: &Row<'_>) -> rusqlite::Result<Version> {
     let run: Option<u64> = row.get(4)?;
     Ok(Version {
-        version: row.get(0)?,
+        number: row.get(0)?,
         manifest: row.get(1)?,
         bytes: row.get(2)?,
         files: row.get(3)?,
@@ -208,7 +208,7 @@ fn version(row: &Row<'_>) -> rusqlite::Result<Version> {
 }
 
 /// Refuses a name that cannot stand in a URL path or a reference.
-pub fn check_name(what: &'static str, name: &str) -> std::result::Result<(), String> {
+pub(crate) fn check_name(what: &'static str, name: &str) -> std::result::Result<(), String> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let starts = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
     if starts && name.len() <= 100 && name.chars().all(fine) {
@@ -218,9 +218,4 @@ pub fn check_name(what: &'static str, name: &str) -> std::result::Result<(), Str
         "the {what} name `{}` is not usable: it must be 1-100 letters, digits, `-`, `_` or `.`, and start with a letter or digit",
         name.chars().take(120).collect::<String>().escape_debug()
     ))
-}
-
-/// The error for a name that is not there.
-pub fn missing(what: &'static str, name: &str) -> StoreError {
-    StoreError::Missing { what, name: name.to_owned() }
 }

@@ -46,7 +46,7 @@ pub struct Sealed {
     /// User name, for a credential.
     pub username: Option<String>,
     /// The sealed value.
-    pub sealed: Vec<u8>,
+    pub value: Vec<u8>,
 }
 
 impl Store {
@@ -80,7 +80,7 @@ impl Store {
                        WHERE organization = ?1 AND class = ?2 AND name = ?3";
             let mut row = db.prepare_cached(sql)?;
             let found = row.query_row(params![organization, class.word(), name], |row| {
-                Ok(Sealed { kind: row.get(0)?, username: row.get(1)?, sealed: row.get(2)? })
+                Ok(Sealed { kind: row.get(0)?, username: row.get(1)?, value: row.get(2)? })
             });
             Ok(found.optional()?)
         })

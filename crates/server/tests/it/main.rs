@@ -1,4 +1,5 @@
 //! The real router over a real database, with a scripted machine and a clock set by hand.
+#![expect(clippy::unwrap_used, reason = "what tests share lives outside of `#[test]`")]
 mod api;
 mod crash;
 mod files;

@@ -1,4 +1,4 @@
-//! The committed OpenAPI document is the one that the routes make.
+//! The committed `OpenAPI` document is the one that the routes make.
 use std::path::Path;
 
 #[test]

@@ -203,9 +203,10 @@ impl Server {
 
 /// A run file with these lines below its name and this command.
 pub(crate) fn run_file(name: &str, lines: &str, command: &str) -> String {
-    let command: String = command.lines().map(|line| format!("      {}\n", line.trim())).collect();
-    let rest = if command.is_empty() { "      true\n".to_owned() } else { command };
-    format!("name: {name}\nimage: alpine:3\n{lines}\nrun:\n  - command: |\n{rest}")
+    let command = if command.is_empty() { "true" } else { command };
+    let lines_of_command: Vec<String> =
+        command.lines().map(|line| format!("      {}", line.trim())).collect();
+    format!("name: {name}\nimage: alpine:3\n{lines}\nrun:\n  - command: |\n{}\n", lines_of_command.join("\n"))
 }
 
 pub(crate) fn first_attempt(run: RunId) -> Attempt {

@@ -46,7 +46,7 @@ impl Encoder {
     pub(super) fn record(&mut self, record: &Record<'_>) {
         match &mut self.form {
             Form::Frames => {
-                frame(&mut self.out, record.next, record.at_ns, record.stream as u8, record.bytes)
+                frame(&mut self.out, record.next, record.at_ns, record.stream as u8, record.bytes);
             }
             Form::Events(begun) => {
                 let begun = &mut begun[record.stream as usize - 1];
@@ -73,7 +73,7 @@ impl Encoder {
         match self.form {
             Form::Frames => frame(&mut self.out, position, 0, logwire::END, &[]),
             Form::Events(_) => {
-                self.out.put_slice(format!("id: {position}\nevent: end\ndata: {{}}\n\n").as_bytes())
+                self.out.put_slice(format!("id: {position}\nevent: end\ndata: {{}}\n\n").as_bytes());
             }
         }
     }

@@ -16,7 +16,7 @@ use super::super::{EngineError, PullStep};
 /// Longest time a verb that only looks may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 /// Longest time a verb that removes files may take.
-const REMOVE_LIMIT: Duration = Duration::from_secs(600);
+const REMOVE_LIMIT: Duration = Duration::from_mins(10);
 /// Bytes of standard error that are quoted in an error.
 const QUOTED: usize = 600;
 /// What an agent may see of our environment; everything else stays here.
@@ -53,14 +53,14 @@ const ENVIRONMENT: [&str; 28] = [
 
 /// Which program is the agent, and what it is told about the site.
 #[derive(Clone, Debug)]
-pub struct Program {
+pub(crate) struct Program {
     path: PathBuf,
     insecure_registries: Vec<String>,
 }
 
 impl Program {
     /// The program at `path`; `insecure_registries` (`host:port`) are spoken to without TLS.
-    pub fn new(path: PathBuf, insecure_registries: Vec<String>) -> Self {
+    pub(crate) fn new(path: PathBuf, insecure_registries: Vec<String>) -> Self {
         Self { path, insecure_registries }
     }
 
