@@ -16,7 +16,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Bars {
     out: Out,
     draw: MultiProgress,
-    bars: BTreeMap<String, ProgressBar>,
+    shown: BTreeMap<String, ProgressBar>,
     /// When the last line was said, where lines are said.
     said: Option<Instant>,
 }
@@ -27,7 +27,7 @@ impl Bars {
         let target =
             if out.is_interactive() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let draw = MultiProgress::with_draw_target(target);
-        Self { out: out.clone(), draw, bars: BTreeMap::new(), said: None }
+        Self { out: out.clone(), draw, shown: BTreeMap::new(), said: None }
     }
 
     /// Bars on a terminal, and lines in a pipe.
@@ -42,12 +42,12 @@ impl Bars {
         let label = format!("{} {}", step.kind, clean(&step.label));
         self.line(&label, step);
         if step.total == Some(step.done) {
-            if let Some(bar) = self.bars.remove(&label) {
+            if let Some(bar) = self.shown.remove(&label) {
                 bar.finish_and_clear();
             }
             return;
         }
-        let bar = self.bars.entry(label.clone()).or_insert_with(|| self.draw.add(bar(label)));
+        let bar = self.shown.entry(label.clone()).or_insert_with(|| self.draw.add(bar(label)));
         if let Some(total) = step.total {
             bar.set_length(total);
         }
@@ -56,7 +56,7 @@ impl Bars {
 
     /// Takes every bar away, so that other text can be printed.
     pub(crate) fn clear(&mut self) {
-        for (_, bar) in std::mem::take(&mut self.bars) {
+        for (_, bar) in std::mem::take(&mut self.shown) {
             bar.finish_and_clear();
         }
     }

@@ -10,14 +10,13 @@ pub(crate) type Columns<T> = [(&'static str, fn(&T) -> String)];
 /// Lines of an object: name and value. A value of several lines is indented below its name.
 pub(crate) type Rows = Vec<(&'static str, String)>;
 
-/// Longest cell of a list in columns of the terminal; longer text ends with `…`.
+/// Longest cell of a list, the last one apart, in columns of the terminal; longer text ends with `…`.
 const CELL: usize = 60;
 
 /// A list with its headings.
 pub(super) fn list<T>(items: &[T], columns: &Columns<T>, paint: Paint) -> String {
     let heads: Vec<String> = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
-    let body: Vec<Vec<String>> =
-        items.iter().map(|item| columns.iter().map(|(_, cell)| cut(&clean(&cell(item)))).collect()).collect();
+    let body: Vec<Vec<String>> = items.iter().map(|item| row(item, columns)).collect();
     let widths: Vec<usize> = (0..columns.len())
         .map(|n| std::iter::once(&heads).chain(&body).map(|row| width(&row[n])).max().unwrap_or(0))
         .collect();
@@ -28,6 +27,15 @@ pub(super) fn list<T>(items: &[T], columns: &Columns<T>, paint: Paint) -> String
         text.push('\n');
     }
     text
+}
+
+/// Cells of one line. Only the last may be long: nothing stands behind it.
+fn row<T>(item: &T, columns: &Columns<T>) -> Vec<String> {
+    let mut cells: Vec<String> = columns.iter().map(|(_, cell)| clean(&cell(item))).collect();
+    if let Some((_, others)) = cells.split_last_mut() {
+        others.iter_mut().for_each(|cell| *cell = cut(cell));
+    }
+    cells
 }
 
 fn line(cells: &[String], widths: &[usize]) -> String {

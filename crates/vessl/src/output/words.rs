@@ -26,7 +26,7 @@ pub(crate) fn bytes(n: u64) -> String {
         return format!("{n} B");
     };
     // In tenths, rounded down, so that nothing is shown as more than it is.
-    let tenths = u128::from(n) * 10 >> (10 * unit);
+    let tenths = (u128::from(n) * 10) >> (10 * unit);
     match tenths {
         0..1000 => format!("{}.{} {name}", tenths / 10, tenths % 10),
         _ => format!("{} {name}", tenths / 10),

@@ -95,7 +95,7 @@ fn a_reboot_ends_the_run_with_proof() {
     test.until_log(&id, "ready");
     let agent = test.agent(&id);
     test.kill_server();
-    test.kill(agent);
+    Test::kill(agent);
     // What the agent noted of the boot it started in is now of another one.
     let file = test.data().join(format!("runs/{id}/1/events"));
     let events = std::fs::read_to_string(&file).unwrap();

@@ -104,7 +104,15 @@ fn listening_port(pid: u32) -> Option<u16> {
 
 #[test]
 fn a_private_image_is_pulled_with_a_credential_and_run() {
-    let test = Test::new();
+    pull_and_run(&Test::new());
+}
+
+#[test]
+fn an_ordinary_user_pulls_and_runs_it_as_well() {
+    pull_and_run(&Test::ordinary());
+}
+
+fn pull_and_run(test: &Test) {
     let dir = test.path("registry");
     let Some(registry) = Registry::start(&dir) else { return };
     registry.fill(&dir);

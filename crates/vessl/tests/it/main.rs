@@ -10,6 +10,7 @@ mod data;
 mod ends;
 mod images;
 mod logs;
+mod ordinary;
 mod refusals;
 mod runs;
 mod secrets;

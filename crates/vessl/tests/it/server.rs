@@ -74,7 +74,7 @@ fn killed_while_a_run_runs_and_the_run_ends_meanwhile() {
     test.until_log(&id, "ready");
     let agent = test.agent(&id);
     test.kill_server();
-    test.until_gone(agent);
+    Test::until_gone(agent);
     let run = test.read(&id);
     assert_eq!((run["status"].as_str(), run["exit_code"].as_i64()), (Some("failed"), Some(7)), "{run}");
 }
@@ -146,7 +146,7 @@ fn a_killed_agent_ends_the_run_with_proof() {
     let test = Test::new();
     let id = test.create(&endless());
     test.until_log(&id, "ready");
-    test.kill(test.agent(&id));
+    Test::kill(test.agent(&id));
     let run = test.until_end(&id);
     assert_eq!(run["status"], "failed", "{run}");
     assert!(!run["reason"].as_str().unwrap().is_empty());
@@ -159,7 +159,7 @@ fn server_and_agent_killed_together() {
     test.until_log(&id, "ready");
     let agent = test.agent(&id);
     test.kill_server();
-    test.kill(agent);
+    Test::kill(agent);
     let run = test.until_end(&id);
     assert_eq!(run["status"], "failed", "{run}");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -25,6 +25,8 @@ pub(crate) struct Test {
     dir: tempfile::TempDir,
     data: PathBuf,
     env: Vec<(String, String)>,
+    program: PathBuf,
+    user: Option<u32>,
 }
 
 /// A command that has ended.
@@ -63,13 +65,31 @@ impl Test {
             std::fs::create_dir(dir.path().join(name)).expect("a directory can be made");
         }
         let data = dir.path().join("data");
-        Self { dir, data, env: Vec::new() }
+        Self { dir, data, env: Vec::new(), program: PROGRAM.into(), user: None }
     }
 
     /// An empty world with its data elsewhere.
     pub(crate) fn at(data: &Path) -> Self {
         let mut test = Self::new();
         data.clone_into(&mut test.data);
+        test
+    }
+
+    /// The world of an ordinary user; of whoever runs the test, if that is not root.
+    pub(crate) fn ordinary() -> Self {
+        let mut test = Self::new();
+        if nix::unistd::geteuid().is_root() {
+            // A number that no user of the machine has. The program must be where that user may run it.
+            let user = 1_900_000_000 + std::process::id() % 100_000;
+            test.program = test.dir.path().join("vessl");
+            std::fs::copy(PROGRAM, &test.program).expect("the program can be copied");
+            for name in ["", "home", "config", "work"] {
+                let path = test.dir.path().join(name);
+                std::os::unix::fs::chown(path, Some(user), Some(user))
+                    .expect("root can give a directory away");
+            }
+            test.user = Some(user);
+        }
         test
     }
 
@@ -123,7 +143,10 @@ impl Test {
     }
 
     fn start_with<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, stdin: Stdio) -> Live {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(&self.program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command.args(args).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.world(&mut command).spawn().expect("the program starts");
         let (tell, lines) = channel();
@@ -188,7 +211,7 @@ impl Test {
 
     /// Kills the server and waits until it is gone.
     pub(crate) fn kill_server(&self) {
-        self.kill(self.server());
+        Self::kill(self.server());
     }
 
     /// The process of the agent of a run's first attempt.
@@ -201,8 +224,7 @@ impl Test {
     }
 
     /// Waits until a process is gone on its own.
-    pub(crate) fn until_gone(&self, process: Pid) {
-        let _ = self;
+    pub(crate) fn until_gone(process: Pid) {
         assert!(gone(process, DEADLINE), "process {process} does not go");
     }
 
@@ -219,7 +241,7 @@ impl Test {
     }
 
     /// Kills a process of this world and waits until it is gone.
-    pub(crate) fn kill(&self, process: Pid) {
+    pub(crate) fn kill(process: Pid) {
         kill(process, Signal::SIGKILL).expect("the process is there");
         assert!(gone(process, DEADLINE), "process {process} does not go");
     }
