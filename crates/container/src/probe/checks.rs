@@ -2,6 +2,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -173,7 +174,7 @@ fn try_overlay(dir: &Path) -> io::Result<()> {
         options.push_str(",userxattr");
     }
     let (options, place) = (CString::new(options)?, CString::new(scratch.path().as_os_str().as_bytes())?);
-    trial::run(who(), move || {
+    let tried = trial::run(who(), move || {
         nix::unistd::chdir(place.as_c_str())?;
         nix::mount::mount(
             Some(c"overlay"),
@@ -182,7 +183,10 @@ fn try_overlay(dir: &Path) -> io::Result<()> {
             MsFlags::empty(),
             Some(options.as_c_str()),
         )
-    })
+    });
+    // overlayfs leaves this directory without any permission; an ordinary user could not remove it.
+    let _ = std::fs::set_permissions(scratch.path().join("work/work"), PermissionsExt::from_mode(0o700));
+    tried
 }
 
 fn cgroup() -> Probe {

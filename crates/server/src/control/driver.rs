@@ -17,11 +17,14 @@ use crate::watch::Changes;
 /// Longest pause after a turn that failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Drives a run until it is settled, deleted, or the server stops.
-pub(super) async fn drive(control: Arc<Inner>, id: RunId, desk: Arc<Desk>) {
+/// Drives a run until it is settled, deleted, or the server stops. `first` is dropped after the first turn.
+pub(super) async fn drive(control: Arc<Inner>, id: RunId, desk: Arc<Desk>, first: Option<FirstTurn>) {
     let driver = Driver { control, id, desk, applied: Applied::default(), changes: None, refused: None };
-    driver.run().await;
+    driver.run(first).await;
 }
+
+/// Held by a driver until it has looked at its run once.
+pub(super) type FirstTurn = tokio::sync::mpsc::Sender<()>;
 
 struct Driver {
     control: Arc<Inner>,
@@ -41,7 +44,8 @@ enum Next {
 }
 
 impl Driver {
-    async fn run(mut self) {
+    async fn run(mut self, first: Option<FirstTurn>) {
+        let mut first = first;
         let stopping = self.control.stopping.clone();
         let mut failures = 0_u32;
         while !stopping.is_cancelled() {
@@ -55,6 +59,7 @@ impl Driver {
                     Next::Wait(Some(self.after_failure(&error, failures)))
                 }
             };
+            drop(first.take());
             match next {
                 Next::Again => {}
                 Next::Done => return self.leave(),
@@ -106,12 +111,12 @@ impl Driver {
         let now = self.control.now();
         let seen = self.seen(&stored, &sight);
         let turn = decide(&stored.doc.run, &seen, now);
-        self.desk.say(Said { why: turn.why.clone(), next: turn.next.clone(), at: now });
         match self.save(stored, &sight, &turn, now).await {
             Ok(()) => {}
             Err(ControlError::Store(StoreError::Stale(_))) => return Ok(Next::Again),
             Err(error) => return Err(error),
         }
+        self.desk.say(Said { why: turn.why.clone(), next: turn.next.clone(), at: now });
         if turn.run.is_settled() {
             return Ok(Next::Done);
         }

@@ -49,6 +49,8 @@ pub use clock::Clock;
 pub(crate) use error::ControlError;
 pub(crate) use site::{Site, SiteError};
 
+/// Longest wait of a start for the first look at the runs.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// Largest progress file that is read, in bytes.
 const LARGEST_PROGRESS: u64 = 64 << 10;
 
@@ -120,7 +122,9 @@ impl Control {
             drivers: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }));
-        control.0.resume(&unfinished);
+        let mut first = control.0.resume(&unfinished);
+        // Whoever asks first sees what happened while no server was there. A run that cannot be looked at holds nobody up.
+        let _ = tokio::time::timeout(FIRST_LOOK, first.recv()).await;
         Ok(control)
     }
 
@@ -237,18 +241,20 @@ impl Inner {
     }
 
     /// Goes on with all unfinished runs. Everybody has his seat or his place in the queue before anybody moves.
-    fn resume(self: &Arc<Self>, unfinished: &[StoredRun]) {
+    fn resume(self: &Arc<Self>, unfinished: &[StoredRun]) -> mpsc::Receiver<()> {
+        let (first, looked) = mpsc::channel(1);
         let desks: Vec<(RunId, Arc<Desk>)> =
             unfinished.iter().map(|stored| (stored.id(), self.new_desk(stored))).collect();
         for (id, desk) in desks {
-            self.drivers.spawn(driver::drive(Arc::clone(self), id, desk));
+            self.drivers.spawn(driver::drive(Arc::clone(self), id, desk, Some(first.clone())));
         }
+        looked
     }
 
     /// Starts the one driver of a new run.
     fn start_driver(self: &Arc<Self>, stored: &StoredRun) {
         let desk = self.new_desk(stored);
-        self.drivers.spawn(driver::drive(Arc::clone(self), stored.id(), desk));
+        self.drivers.spawn(driver::drive(Arc::clone(self), stored.id(), desk, None));
     }
 
     /// A desk for the driver of a run, which has its seat or its place in the queue from now on.

@@ -33,7 +33,9 @@ pub(super) fn list<T>(items: &[T], columns: &Columns<T>, paint: Paint) -> String
 fn row<T>(item: &T, columns: &Columns<T>) -> Vec<String> {
     let mut cells: Vec<String> = columns.iter().map(|(_, cell)| clean(&cell(item))).collect();
     if let Some((_, others)) = cells.split_last_mut() {
-        others.iter_mut().for_each(|cell| *cell = cut(cell));
+        for cell in others {
+            *cell = cut(cell);
+        }
     }
     cells
 }
