@@ -9,7 +9,9 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -18,6 +20,9 @@ use tokio::sync::watch;
 const NOISE: [&str; 3] = ["agent.log", "progress.new", "spare"];
 /// The file that says how far something is; only who asks for it hears of it.
 const PROGRESS: &str = "progress";
+
+/// How long a wait lasts when the kernel gives no more watches (`fs.inotify.max_user_watches`).
+const WITHOUT_SIGNALS: Duration = Duration::from_secs(1);
 
 /// A signal that something may have changed since the last wait.
 #[derive(Clone, Debug)]
@@ -38,7 +43,11 @@ impl Changes {
     /// Waits for the next change; for ever if there can be none.
     pub async fn changed(&mut self) {
         // A directory that was not there before may be there now.
-        self.0.iter().filter_map(|source| source.dir.as_ref()).for_each(Dir::attach);
+        let refused = self.0.iter().filter_map(|source| source.dir.as_ref()).any(|dir| !dir.attach());
+        if refused {
+            tokio::time::sleep(WITHOUT_SIGNALS).await;
+            return;
+        }
         let any = self.0.iter_mut().map(|source| {
             Box::pin(async {
                 if source.seen.changed().await.is_err() {
@@ -190,12 +199,12 @@ impl Dir {
         sender.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Begins to watch, if the directory is there and is not watched yet.
-    fn attach(self: &Arc<Self>) {
-        let Some(shared) = self.shared.upgrade() else { return };
+    /// Begins to watch, if the directory is there and is not watched yet. False if the kernel refuses.
+    fn attach(self: &Arc<Self>) -> bool {
+        let Some(shared) = self.shared.upgrade() else { return true };
         let mut mine = self.descriptor.lock().unwrap_or_else(PoisonError::into_inner);
         if mine.is_some() {
-            return;
+            return true;
         }
         // A record is renamed into place, events and log are appended to, and the agent's lock file is closed (for
         // writing) when the agent is gone.
@@ -204,9 +213,17 @@ impl Dir {
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_ONLYDIR;
-        if let Ok(descriptor) = shared.inotify.get_ref().0.add_watch(&self.path, what) {
-            *mine = Some(descriptor);
-            shared.lock().by_descriptor.insert(descriptor, Arc::downgrade(self));
+        match shared.inotify.get_ref().0.add_watch(&self.path, what) {
+            Ok(descriptor) => {
+                *mine = Some(descriptor);
+                shared.lock().by_descriptor.insert(descriptor, Arc::downgrade(self));
+                true
+            }
+            Err(Errno::ENOENT | Errno::ENOTDIR) => true,
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "cannot be watched; looked at every second");
+                false
+            }
         }
     }
 }
@@ -252,5 +269,84 @@ fn change(name: Option<&OsStr>) -> Option<Change> {
         Some(name) if NOISE.contains(&name) => None,
         Some(PROGRESS) => Some(Change::Progress),
         _ => Some(Change::State),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    async fn signals(changes: &mut Changes) {
+        tokio::time::timeout(DEADLINE, changes.changed()).await.expect("a signal");
+    }
+
+    #[tokio::test]
+    async fn what_agents_do_is_heard_and_what_we_do_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let watches = Watches::start().unwrap();
+        let (state, mut progress) = (watches.dirs(&[dir.path()]), watches.progress(dir.path()));
+        let mut heard = async || {
+            // Signals come in order: what was before this one has been heard.
+            std::fs::write(path("progress.new"), "{}").unwrap();
+            std::fs::rename(path("progress.new"), path("progress")).unwrap();
+            signals(&mut progress).await;
+            *state.0[0].seen.borrow()
+        };
+        std::fs::write(path("lock"), "").unwrap();
+        let quiet = heard().await;
+        let lock = std::fs::File::open(path("lock")).unwrap();
+        lock.lock_shared().unwrap();
+        drop(lock);
+        std::fs::write(path("agent.log"), "noise").unwrap();
+        std::fs::read(path("agent.log")).unwrap();
+        assert_eq!(heard().await, quiet, "looking and noise are no changes");
+        let mut last = quiet;
+        let lock = std::fs::OpenOptions::new().write(true).open(path("lock")).unwrap();
+        drop(lock);
+        let changes: [&dyn Fn(); 2] = [&|| std::fs::write(path("events"), "{}\n").unwrap(), &|| {
+            std::fs::rename(path("events"), path("exit.json")).unwrap();
+        }];
+        for change in changes {
+            let before = heard().await;
+            assert!(before > last, "an agent that lets its lock go, writes, or ends is heard");
+            change();
+            last = before;
+        }
+        assert!(heard().await > last);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_comes_later_is_watched_from_then_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, log) = (dir.path().join("1"), dir.path().join("1/log"));
+        let watches = Watches::start().unwrap();
+        let mut changes = watches.dirs(&[&run, &log]);
+        std::fs::create_dir(&run).unwrap();
+        watches.signal(&run);
+        signals(&mut changes).await;
+        std::fs::create_dir(&log).unwrap();
+        signals(&mut changes).await;
+        // The wait itself begins to watch what is new.
+        let write = async {
+            tokio::task::yield_now().await;
+            std::fs::write(log.join("000000.seg"), "x").unwrap();
+        };
+        tokio::join!(signals(&mut changes), write);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let watches = Watches::start().unwrap();
+        let first = watches.dirs(&[dir.path()]);
+        let second = first.clone();
+        drop(first);
+        assert_eq!(watches.0.shared.lock().by_descriptor.len(), 1);
+        drop(second);
+        let dirs = watches.0.shared.lock();
+        assert_eq!((dirs.by_descriptor.len(), dirs.by_path.len()), (0, 0));
     }
 }

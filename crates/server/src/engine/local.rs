@@ -148,6 +148,9 @@ impl Local {
     /// in the directory.
     async fn prove(&self, at: Attempt, told: &Told) -> Look {
         let dir = self.dir(at);
+        if let (Look::Refused { why }, true) = (self.nothing(at), told.events.is_empty()) {
+            return Look::Refused { why };
+        }
         if let Some((asked, why)) = self.memory().unproven.get(&at)
             && asked.elapsed() < ASK_AGAIN
         {
@@ -310,3 +313,6 @@ async fn blocking<T: Send + 'static>(
 ) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ pub(crate) mod runs;
 pub(crate) mod sealed;
 mod writer;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +31,14 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: rusqlite::Error,
+    },
+    /// The file cannot be made.
+    #[error("cannot make the database `{path}`: {source}")]
+    Make {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// Written by a newer program.
     #[error(
@@ -88,6 +98,9 @@ impl Store {
     /// Opens or makes the database at `path` and brings its schema up to date. Blocks on the disk.
     pub fn open(path: &Path) -> Result<Self> {
         let opened = |source| StoreError::Open { path: path.to_owned(), source };
+        // Made by us, so that nobody else may read it; what SQLite puts beside it takes its mode.
+        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        made.map_err(|source| StoreError::Make { path: path.to_owned(), source })?;
         let mut conn = Connection::open(path).map_err(opened)?;
         configure(&conn).map_err(opened)?;
         migrate::bring_up_to_date(&mut conn, path)?;

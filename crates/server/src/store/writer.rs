@@ -95,3 +95,91 @@ fn in_savepoint<T>(tx: &mut Transaction<'_>, work: impl FnOnce(&Connection) -> R
     point.commit()?;
     Ok(done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::params;
+
+    fn opened(dir: &tempfile::TempDir) -> (Arc<Writer>, Connection) {
+        let open = || Connection::open(dir.path().join("x.db")).unwrap();
+        let conn = open();
+        conn.pragma_update(None, "journal_mode", "WAL").unwrap();
+        conn.execute_batch(
+            "CREATE TABLE t (n INTEGER PRIMARY KEY);
+             CREATE TABLE u (n INTEGER REFERENCES t (n) DEFERRABLE INITIALLY DEFERRED);",
+        )
+        .unwrap();
+        conn.pragma_update(None, "foreign_keys", "ON").unwrap();
+        (Arc::new(Writer::start(conn)), open())
+    }
+
+    fn rows(conn: &Connection) -> u32 {
+        conn.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+    }
+
+    /// Holds the writer in a group of its own until the sender is dropped, so that what follows becomes one group.
+    async fn hold(writer: &Arc<Writer>) -> mpsc::Sender<()> {
+        let (free, held) = mpsc::channel::<()>();
+        let (begin, begun) = oneshot::channel();
+        let writer = Arc::clone(writer);
+        tokio::spawn(async move {
+            let holding = writer.write(move |_| {
+                begin.send(()).unwrap();
+                let _ = held.recv();
+                Ok(())
+            });
+            holding.await.unwrap();
+        });
+        begun.await.unwrap();
+        free
+    }
+
+    fn insert(n: u32) -> impl FnOnce(&Connection) -> Result<()> + Send + 'static {
+        move |db| {
+            db.execute("INSERT INTO t VALUES (?1)", params![n])?;
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_committed_together_and_a_failure_hurts_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, outside) = opened(&dir);
+        let free = hold(&writer).await;
+        let seen_outside = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut waiting: Vec<std::pin::Pin<Box<dyn Future<Output = Result<()>>>>> = Vec::new();
+        for n in 0..100 {
+            // Number 50 is inserted twice; the second one fails, alone.
+            waiting.push(Box::pin(writer.write(insert(if n == 51 { 50 } else { n }))));
+        }
+        let (outside, seen) = (std::sync::Mutex::new(outside), Arc::clone(&seen_outside));
+        waiting.push(Box::pin(writer.write(move |_| {
+            seen.lock().unwrap().push(rows(&outside.lock().unwrap()));
+            Ok(())
+        })));
+        let all = futures::future::join_all(waiting);
+        let (answers, ()) = tokio::join!(all, async { drop(free) });
+        let failed: Vec<usize> =
+            answers.iter().enumerate().filter(|(_, answer)| answer.is_err()).map(|(n, _)| n).collect();
+        assert_eq!(failed, [51]);
+        assert_eq!(*seen_outside.lock().unwrap(), [0], "nobody sees a part of a group");
+        drop(writer);
+        assert_eq!(rows(&Connection::open(dir.path().join("x.db")).unwrap()), 99);
+    }
+
+    #[tokio::test]
+    async fn a_group_that_cannot_be_committed_is_stored_for_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, outside) = opened(&dir);
+        let free = hold(&writer).await;
+        let good = writer.write(insert(1));
+        let bad = writer.write(|db| Ok(db.execute("INSERT INTO u VALUES (99)", [])?));
+        let (good, bad, ()) = tokio::join!(good, bad, async { drop(free) });
+        assert!(matches!(good, Err(StoreError::Commit(_))), "{good:?}");
+        assert!(matches!(bad, Err(StoreError::Commit(_))), "{bad:?}");
+        assert_eq!(rows(&outside), 0);
+        writer.write(insert(2)).await.unwrap();
+        assert_eq!(rows(&outside), 1, "the writer goes on");
+    }
+}

@@ -41,7 +41,8 @@ async fn what_only_the_owner_may_read_only_the_owner_can() {
     let data = place.dir.path().join("data");
     let mode = |name: &str| std::fs::metadata(data.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(""), 0o700);
-    for name in ["token", "secret.key", "instance", "server.lock"] {
+    for name in ["token", "secret.key", "instance", "server.lock", "vessl.db", "vessl.db-wal", "vessl.db-shm"]
+    {
         assert_eq!(mode(name), 0o600, "{name}");
     }
     assert_eq!(server.token.len(), 64);
