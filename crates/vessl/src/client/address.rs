@@ -32,7 +32,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Address {
-    /// Reads `http://host[:port]`, `https://host[:port]` or `unix:///path`.
+    /// Reads `http://host[:port]`, `https://host[:port]`, `unix:/path` or `unix:///path`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let wrong = |reason: &str| {
             Error::Usage {
@@ -41,13 +41,10 @@ impl Address {
                 .to_owned(),
         }
         };
-        if let Some(path) = text.strip_prefix("unix://") {
-            let absolute = path.starts_with('/');
-            return if absolute {
-                Ok(Self::Unix(path.into()))
-            } else {
-                Err(wrong("the path is not absolute"))
-            };
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let address = Some(path).filter(|path| path.starts_with('/')).map(|path| Self::Unix(path.into()));
+            return address.ok_or_else(|| wrong("the path is not absolute"));
         }
         let uri: http::Uri = text.parse().map_err(|_| wrong("it is not a URL"))?;
         let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
@@ -145,6 +142,7 @@ mod tests {
         check("http://[::1]:7300/", Ok("http://[::1]:7300"));
         check("https://vessl.example.org", Ok("https://vessl.example.org:443"));
         check("unix:///run/v.sock", Ok("unix:///run/v.sock"));
+        check("unix:/run/v.sock", Ok("unix:///run/v.sock"));
         check("unix://run/v.sock", Err("not absolute"));
         check("127.0.0.1:7300", Err("begins with neither"));
         check("ftp://x", Err("begins with neither"));

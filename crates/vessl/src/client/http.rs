@@ -157,13 +157,13 @@ impl Connection {
             Ok(body) => body,
             Err(e) => return e,
         };
+        if status == StatusCode::UNAUTHORIZED {
+            return self.wrong_token();
+        }
         match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(body) if body.code == "stopping" => self.unreachable("it is stopping"),
-            Ok(body) if status != StatusCode::UNAUTHORIZED || body.hint.is_some() => {
-                Error::Refused { status: status.as_u16(), body: Box::new(body) }
-            }
-            _ if status == StatusCode::UNAUTHORIZED => self.wrong_token(),
-            _ => self.protocol(format_args!("status {status} without a reason")),
+            Ok(body) => Error::Refused { status: status.as_u16(), body: Box::new(body) },
+            Err(_) => self.protocol(format_args!("status {status} without a reason")),
         }
     }
 

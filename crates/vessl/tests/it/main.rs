@@ -17,6 +17,7 @@ mod secrets;
 mod server;
 mod settings;
 mod specs;
+mod terminal;
 mod test;
 mod usage;
 mod validate;

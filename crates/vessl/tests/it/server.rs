@@ -163,3 +163,53 @@ fn server_and_agent_killed_together() {
     let run = test.until_end(&id);
     assert_eq!(run["status"], "failed", "{run}");
 }
+
+#[test]
+fn a_server_on_a_unix_socket_works_the_same() {
+    let test = Test::new();
+    let socket = test.path("s.sock").display().to_string();
+    let test = test.env("VESSL_SERVER_LISTEN", &format!("unix:{socket}"));
+    test.vessl(["whoami"]).ok().says(&["started a server"]);
+    assert_eq!(test.wait(&host("exit 3")).code, 3);
+    let token = std::fs::read_to_string(test.data().join("token")).unwrap();
+    let test = test.env("VESSL_TOKEN", token.trim());
+    test.vessl(["--server", &format!("unix://{socket}"), "run", "list"]).ok().prints(&["failed"]);
+}
+
+#[test]
+fn a_named_server_wants_its_token() {
+    let test = Test::new();
+    test.vessl(["whoami"]).ok();
+    let url =
+        test.vessl(["server", "status", "--output", "json"]).ok().json()["url"].as_str().unwrap().to_owned();
+    test.vessl(["--server", &url, "whoami"]).code(5).says(&["token", "vessl configure"]);
+    let token = std::fs::read(test.data().join("token")).unwrap();
+    test.vessl_with(["configure", "server", &url], &token).ok();
+    test.vessl(["whoami"]).ok();
+    let wrong = test.env("VESSL_TOKEN", "wrong");
+    wrong.vessl(["whoami"]).code(5).says(&["token"]);
+    // The token of the settings is for the server of the settings.
+    let other = wrong.env("VESSL_TOKEN", "");
+    other.vessl(["--server", &url.replace("127.0.0.1", "localhost"), "whoami"]).code(5).says(&["token"]);
+}
+
+#[test]
+fn another_version_of_the_server_is_mentioned() {
+    let test = Test::new();
+    test.vessl(["whoami"]).ok();
+    let file = test.data().join("server.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(env!("CARGO_PKG_VERSION"), "0.0.7")).unwrap();
+    test.vessl(["whoami"]).ok().says(&["0.0.7", "vessl server stop"]);
+}
+
+#[test]
+fn the_log_of_a_run_that_does_not_exist() {
+    let test = Test::new();
+    for args in
+        [["run", "logs", "7"], ["run", "files", "7"], ["run", "explain", "7"], ["run", "download", "7"]]
+    {
+        test.vessl(args).code(5).says(&["`7`"]);
+    }
+    test.vessl(["run", "logs", "-f", "7"]).code(5).says(&["`7`"]);
+}

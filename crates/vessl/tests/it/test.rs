@@ -159,7 +159,7 @@ impl Test {
     }
 
     /// Gives a command this world.
-    fn world<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+    pub(crate) fn world<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         let keep = ["PATH", "LLVM_PROFILE_FILE"];
         let kept = std::env::vars_os().filter(|(name, _)| keep.iter().any(|keep| name == keep));
         command
