@@ -15,6 +15,7 @@ mod environ;
 mod events;
 mod export;
 mod finish;
+mod follow;
 mod ground;
 mod halt;
 mod image;
@@ -34,6 +35,8 @@ mod stage;
 mod supervise;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod testing_ground;
 mod user;
 mod verbs;
 mod verdict;
@@ -43,3 +46,5 @@ mod words;
 pub use verbs::main;
 /// What this machine can do, for `vessl doctor`.
 pub use vessl_container::probe;
+/// For who starts a program that outlives him.
+pub use vessl_container::close_on_exec_from;

@@ -2,6 +2,7 @@
 //!
 //! It knows no runs, no run files, no HTTP API of ours and no SQL. All `unsafe` of the product is here (and the smallest
 //! necessary system calls of `agent` and `init`).
+mod crew;
 pub mod image;
 mod layout;
 pub mod limits;
@@ -17,3 +18,5 @@ pub mod store;
 mod sys;
 pub mod unpack;
 pub mod userns;
+
+pub use sys::close_on_exec_from;

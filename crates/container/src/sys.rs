@@ -189,8 +189,9 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
 
-/// Marks every descriptor from `first` on to be closed by exec.
-pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+/// Marks every descriptor from `first` on to be closed by exec, so that no program started from now on gets what this
+/// process inherited.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: takes numbers; nothing is closed before exec.
     result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
         .map(drop)

@@ -228,6 +228,8 @@ impl Local {
     }
 
     fn spawn(&self, log: File) -> Result<tokio::process::Child> {
+        // What this process inherited, a pipe of the calling shell perhaps, must not stay open for the server's life.
+        vessl_agent::close_on_exec_from(3).map_err(Error::os("prepare the start of the server"))?;
         let program = std::env::current_exe().map_err(Error::os("find the vessl program"))?;
         let err = log.try_clone().map_err(Error::os("open the server's log"))?;
         tokio::process::Command::new(program)

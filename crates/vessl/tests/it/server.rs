@@ -213,3 +213,13 @@ fn the_log_of_a_run_that_does_not_exist() {
     }
     test.vessl(["run", "logs", "-f", "7"]).code(5).says(&["`7`"]);
 }
+
+#[test]
+fn the_server_keeps_nothing_of_its_caller_open() {
+    let test = Test::new();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &format!("{} whoami 9>&1 >/dev/null 2>/dev/null", env!("CARGO_BIN_EXE_vessl"))]);
+    // The output ends with the client, though the server goes on.
+    test.start_command(shell).finish().ok();
+    test.vessl(["server", "status"]).ok();
+}

@@ -147,7 +147,13 @@ impl Test {
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
-        command.args(args).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args).stdin(stdin);
+        self.start_command(command)
+    }
+
+    /// Starts any command in this world.
+    pub(crate) fn start_command(&self, mut command: Command) -> Live {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.world(&mut command).spawn().expect("the program starts");
         let (tell, lines) = channel();
         let out = child.stdout.take().expect("the standard output is a pipe");
