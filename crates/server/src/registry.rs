@@ -64,13 +64,14 @@ pub struct Registry {
     store: Arc<Store>,
     blobs: Arc<blob::Store>,
     collecting: Arc<tokio::sync::Mutex<()>>,
+    next: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Registry {
     /// Opens the content-addressed store of `data`. Blocks on the disk.
     pub fn open(data: &DataDir, store: Arc<Store>) -> Result<Self> {
         let blobs = Arc::new(blob::Store::open(&data.root().join("blobs"))?);
-        Ok(Self { store, blobs, collecting: Arc::default() })
+        Ok(Self { store, blobs, collecting: Arc::default(), next: Arc::default() })
     }
 
     /// Every file that a run exported.
@@ -138,7 +139,10 @@ impl Registry {
     /// Removes bytes that no run and no artifact needs any more. Safe beside running exports; while one writes, nothing
     /// is removed.
     pub async fn collect(&self) -> Result<()> {
+        // One that waits already will see everything that there is to collect.
+        let Ok(next) = self.next.try_lock() else { return Ok(()) };
         let _one = self.collecting.lock().await;
+        drop(next);
         let unfinished = self.store.unfinished().await?;
         let mut keep = self.store.manifests().await?;
         let mut before = SystemTime::now();

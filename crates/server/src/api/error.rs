@@ -94,7 +94,8 @@ impl From<StoreError> for Failure {
             StoreError::Stale(_) => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
             StoreError::Missing { .. } => Self::not_found(error.to_string()),
             StoreError::Closed => stopping(),
-            StoreError::Commit(cause) if is_full(cause) => Self::new(
+            StoreError::Lost => Self::new(StatusCode::SERVICE_UNAVAILABLE, "try_again", error.to_string()),
+            full if full.is_disk_full() => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "disk_full",
                 "the disk is full: nothing was stored",
@@ -134,8 +135,4 @@ fn in_words(problems: usize) -> String {
         1 => "the run file has a problem".to_owned(),
         n => format!("the run file has {n} problems"),
     }
-}
-
-fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }

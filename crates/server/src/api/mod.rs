@@ -24,7 +24,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::registry::Registry;
 
 pub use guard::Guard;
@@ -85,6 +85,18 @@ pub fn openapi() -> String {
     document.components.get_or_insert_default().add_security_scheme("token", bearer);
     let text = document.to_pretty_json().unwrap_or_default();
     format!("{text}\n")
+}
+
+/// Carries a request out to its end, also when the client hangs up in between: nothing is left half done.
+async fn to_the_end<T, F>(work: F) -> error::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ControlError>> + Send + 'static,
+{
+    match tokio::spawn(work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(ControlError::Stopping.into()),
+    }
 }
 
 fn routes_of_v1() -> OpenApiRouter<Api> {

@@ -4,9 +4,9 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use vessl_core::wire::{ErrorBody, Explain, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView};
 
-use super::Api;
 use super::error::Result;
 use super::take::{Asked, Body, OfRun};
+use super::{Api, to_the_end};
 use crate::store::runs::Page;
 
 /// Runs on a page when nobody says how many.
@@ -29,7 +29,9 @@ pub(super) async fn create(
     Path((organization, project)): Path<(String, String)>,
     Body(create): Body<RunCreate>,
 ) -> Result<(StatusCode, Json<RunView>)> {
-    let submitted = api.control.submit([&organization, &project], create).await?;
+    let control = api.control.clone();
+    let submitted =
+        to_the_end(async move { control.submit([&organization, &project], create).await }).await?;
     let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(submitted.view)))
 }
@@ -84,7 +86,7 @@ pub(super) async fn update(
     of: OfRun,
     Body(update): Body<RunUpdate>,
 ) -> Result<Json<RunView>> {
-    Ok(Json(api.control.update(of.place(), of.id, update).await?))
+    Ok(Json(to_the_end(async move { api.control.update(of.place(), of.id, update).await }).await?))
 }
 
 /// Delete a run that has ended, with its log and its output files.
@@ -98,14 +100,16 @@ pub(super) async fn update(
     )
 )]
 pub(super) async fn delete(State(api): State<Api>, of: OfRun) -> Result<StatusCode> {
-    api.control.delete(of.place(), of.id).await?;
-    let registry = api.registry.clone();
-    tokio::spawn(async move {
-        if let Err(error) = registry.collect().await {
-            tracing::warn!(error = %crate::chain(&error), "bytes of a deleted run stay until the next delete");
-        }
-    });
-    Ok(StatusCode::NO_CONTENT)
+    to_the_end(async move {
+        api.control.delete(of.place(), of.id).await?;
+        tokio::spawn(async move {
+            if let Err(error) = api.registry.collect().await {
+                tracing::warn!(error = %crate::chain(&error), "bytes of a deleted run stay until the next delete");
+            }
+        });
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
 }
 
 /// Ask for the end of a run. Asking again is fine.
@@ -121,7 +125,7 @@ pub(super) async fn terminate(
     of: OfRun,
     Body(ask): Body<RunTerminate>,
 ) -> Result<Json<RunView>> {
-    Ok(Json(api.control.terminate(of.place(), of.id, ask).await?))
+    Ok(Json(to_the_end(async move { api.control.terminate(of.place(), of.id, ask).await }).await?))
 }
 
 /// Why a run is where it is, and what would let it go on.

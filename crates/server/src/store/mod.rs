@@ -55,6 +55,9 @@ pub enum StoreError {
     /// The group could not be committed, so nothing of it happened.
     #[error("nothing was stored: {0}")]
     Commit(Arc<rusqlite::Error>),
+    /// Another job of the same group met an error that ended the transaction of all, such as a full disk.
+    #[error("nothing was stored, because another request at the same time met an error of the database")]
+    Lost,
     /// One statement failed.
     #[error("the database refused a statement")]
     Sql(#[from] rusqlite::Error),
@@ -80,6 +83,18 @@ pub enum StoreError {
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Whether there was no room on the disk.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        let code = match self {
+            Self::Commit(error) => error.sqlite_error_code(),
+            Self::Sql(error) => error.sqlite_error_code(),
+            _ => None,
+        };
+        code == Some(rusqlite::ErrorCode::DiskFull)
+    }
 }
 
 /// A result of the store.

@@ -15,10 +15,28 @@ const LARGEST_GROUP: usize = 256;
 /// Most jobs that wait before submitters are held back.
 const LONGEST_QUEUE: usize = 1024;
 
-type Committed = std::result::Result<(), Arc<rusqlite::Error>>;
+type Committed = std::result::Result<(), Uncommitted>;
 type Answer = Box<dyn FnOnce(Committed) + Send>;
 /// Does its work in the transaction, if one could be begun, and returns how to answer once the commit is known.
 type Job = Box<dyn FnOnce(Option<&mut Transaction<'_>>) -> Answer + Send>;
+
+/// Why nothing of a group was stored.
+#[derive(Clone)]
+enum Uncommitted {
+    /// The commit failed.
+    Sql(Arc<rusqlite::Error>),
+    /// One job met an error that ended the transaction of all.
+    Lost,
+}
+
+impl From<Uncommitted> for StoreError {
+    fn from(why: Uncommitted) -> Self {
+        match why {
+            Uncommitted::Sql(error) => Self::Commit(error),
+            Uncommitted::Lost => Self::Lost,
+        }
+    }
+}
 
 /// Sends jobs to the writer thread. Dropping it ends the thread after what was sent.
 #[derive(Debug)]
@@ -47,11 +65,11 @@ impl Writer {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |tx| {
-            let done = tx.map_or(Err(StoreError::Closed), |tx| in_savepoint(tx, work));
+            let done = tx.map_or(Err(StoreError::Lost), |tx| in_savepoint(tx, work));
             Box::new(move |committed| {
                 drop(room);
                 // The one who asked may be gone; what was committed stays committed.
-                let _ = answer.send(committed.map_err(StoreError::Commit).and(done));
+                let _ = answer.send(done.and_then(|done| Ok(committed.map(|()| done)?)));
             })
         });
         let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
@@ -78,18 +96,30 @@ fn write_groups(mut conn: Connection, waiting: &mpsc::Receiver<Job>) {
 }
 
 fn write_group(conn: &mut Connection, group: Vec<Job>) {
-    let (answers, committed): (Vec<_>, _) =
+    let sql = |error| {
+        tracing::error!(%error, "a group was not stored");
+        Uncommitted::Sql(Arc::new(error))
+    };
+    let (answers, committed): (Vec<_>, Committed) =
         match conn.transaction_with_behavior(TransactionBehavior::Immediate) {
-            Ok(mut tx) => (group.into_iter().map(|job| job(Some(&mut tx))).collect(), tx.commit()),
-            Err(error) => (group.into_iter().map(|job| job(None)).collect(), Err(error)),
+            Ok(mut tx) => {
+                let answers = group.into_iter().map(|job| job(Some(&mut tx))).collect();
+                // A full disk ends the whole transaction at once.
+                let lost = tx.is_autocommit();
+                (answers, if lost { Err(Uncommitted::Lost) } else { tx.commit().map_err(sql) })
+            }
+            Err(error) => (group.into_iter().map(|job| job(None)).collect(), Err(sql(error))),
         };
-    let committed = committed.map_err(Arc::new);
     for answer in answers {
         answer(committed.clone());
     }
 }
 
 fn in_savepoint<T>(tx: &mut Transaction<'_>, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    // What comes after the end of the transaction would be on its own.
+    if tx.is_autocommit() {
+        return Err(StoreError::Lost);
+    }
     let point = tx.savepoint()?;
     let done = work(&point)?;
     point.commit()?;
@@ -166,6 +196,33 @@ mod tests {
         assert_eq!(*seen_outside.lock().unwrap(), [0], "nobody sees a part of a group");
         drop(writer);
         assert_eq!(rows(&Connection::open(dir.path().join("x.db")).unwrap()), 99);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_full_in_the_middle_of_a_group_stores_none_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, outside) = opened(&dir);
+        let limit = writer.write(|db| {
+            let pages: u32 = db.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            db.pragma_update(None, "max_page_count", pages + 1)?;
+            Ok(())
+        });
+        limit.await.unwrap();
+        let free = hold(&writer).await;
+        let large = |n: u32| {
+            move |db: &Connection| {
+                db.execute("CREATE TABLE IF NOT EXISTS large (text)", [])?;
+                db.execute("INSERT INTO large VALUES (zeroblob(100000))", [])?;
+                insert(n)(db)
+            }
+        };
+        let (first, full, last) = (writer.write(insert(1)), writer.write(large(2)), writer.write(insert(3)));
+        let (first, full, last, ()) = tokio::join!(first, full, last, async { drop(free) });
+        for answer in [&first, &full, &last] {
+            assert_eq!(answer.is_ok(), rows(&outside) > 0, "{first:?} {full:?} {last:?}");
+        }
+        assert!(full.unwrap_err().is_disk_full());
+        assert!(matches!((first, last), (Err(StoreError::Lost), Err(StoreError::Lost))));
     }
 
     #[tokio::test]

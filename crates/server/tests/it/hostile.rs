@@ -79,6 +79,32 @@ async fn paths_that_lead_nowhere() {
 }
 
 #[tokio::test]
+async fn clients_that_hang_up_in_the_middle_leave_nothing_half_done() {
+    let place = Place::new();
+    let server = place.open().await;
+    let body = json!({ "yaml": crate::world::run_file("x", "", "true") }).to_string();
+    for patience in 0..60 {
+        let asked = raw(&server, "POST", RUNS, body.clone().into_bytes());
+        let bored = async {
+            for _ in 0..patience {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = asked => {}
+            () = bored => {}
+        }
+    }
+    // What was stored in the end is carried out; a last run behind them shows that all of them are known by now.
+    let last = server.submit("true").await;
+    server.settled(last).await;
+    for run in server.get(RUNS).await.as_array().unwrap() {
+        let id = vessl_core::plan::RunId(run["id"].as_u64().unwrap());
+        assert_eq!(server.settled(id).await["status"], "completed");
+    }
+}
+
+#[tokio::test]
 async fn names_that_are_none() {
     let place = Place::new();
     let server = place.open().await;

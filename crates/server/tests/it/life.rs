@@ -57,6 +57,31 @@ async fn a_run_that_cannot_be_reached_goes_on() {
 }
 
 #[tokio::test]
+async fn progress_is_told_and_not_kept() {
+    let place = Place::new();
+    let server = place.open().await;
+    let id = server.submit("fake say pulling\nfake hold\nfake exit 0").await;
+    server.until(id, "initializing").await;
+    let dir = place.run_dir(id).join("1");
+    std::fs::create_dir_all(&dir).unwrap();
+    let mut events = server.stream(&format!("{RUNS}/{}/events", id.0)).await;
+    let mut said = events.next().await;
+    let progress = json!({ "kind": "image", "label": "alpine:3", "done": 3, "total": 9 });
+    std::fs::write(dir.join("progress.new"), progress.to_string()).unwrap();
+    std::fs::rename(dir.join("progress.new"), dir.join("progress")).unwrap();
+    while !said.contains("event: progress") {
+        said.push_str(&events.next().await);
+    }
+    assert!(
+        said.contains("\"progress\":{\"kind\":\"image\",\"label\":\"alpine:3\",\"done\":3,\"total\":9}"),
+        "{said}"
+    );
+    place.world.release(first_attempt(id));
+    server.settled(id).await;
+    assert!(!server.events_to_end(id).await.contains("event: progress"));
+}
+
+#[tokio::test]
 async fn silence_for_ever_is_no_end() {
     let place = Place::new();
     let server = place.open().await;

@@ -137,6 +137,19 @@ impl Server {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
+    /// Opens an answer that goes on.
+    pub(crate) async fn stream(&self, path: &str) -> Parts {
+        let request = Request::builder()
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(Body::empty())
+            .unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        Parts(answer.into_body().into_data_stream())
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, value) = self.ask("GET", path, None).await;
         assert_eq!(status, StatusCode::OK, "{path}: {value}");
@@ -198,6 +211,17 @@ impl Server {
         };
         tokio::time::timeout(DEADLINE, waiting).await.expect("the run settles");
         self.run(id).await
+    }
+}
+
+/// An answer that goes on.
+pub(crate) struct Parts(axum::body::BodyDataStream);
+
+impl Parts {
+    /// The next part, as text.
+    pub(crate) async fn next(&mut self) -> String {
+        let part = tokio::time::timeout(DEADLINE, futures::StreamExt::next(&mut self.0)).await;
+        String::from_utf8(part.expect("there is more").expect("it goes on").unwrap().to_vec()).unwrap()
     }
 }
 
