@@ -420,3 +420,46 @@ pub(super) fn nanos(at: Timestamp) -> i64 {
 pub(super) fn moment(nanos: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan_of(sql: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        drop(Store::open(&path).unwrap());
+        let db = Connection::open(&path).unwrap();
+        let mut rows = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let lines = rows.query_map([], |row| row.get::<_, String>(3)).unwrap();
+        lines.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ")
+    }
+
+    #[test]
+    fn a_first_page_costs_the_same_however_many_runs_there_are() {
+        let tail = "AND id < 9 ORDER BY id DESC LIMIT 100";
+        for (sql, index) in [
+            (
+                format!("{SELECT} WHERE organization = 'o' AND project = 'p' AND NULL IS NULL {tail}"),
+                "runs_by_project",
+            ),
+            (
+                format!("{SELECT} WHERE organization = 'o' AND project = 'p' AND status = 's' {tail}"),
+                "runs_by_status",
+            ),
+            (format!("{SELECT} WHERE unfinished = 1 ORDER BY id"), "runs_unfinished"),
+        ] {
+            let said = plan_of(&sql);
+            assert!(said.contains(&format!("USING INDEX {index}")), "{said}");
+            assert!(!said.contains("TEMP B-TREE"), "{said}");
+        }
+    }
+
+    #[test]
+    fn times_survive_their_column() {
+        for text in ["1970-01-01T00:00:00Z", "2024-05-01T12:00:00.123456789Z", "2262-04-11T00:00:00Z"] {
+            let at: Timestamp = text.parse().unwrap();
+            assert_eq!(moment(nanos(at)), at);
+        }
+    }
+}
