@@ -44,7 +44,7 @@ mod watch;
 mod words;
 
 pub use verbs::main;
-/// What this machine can do, for `vessl doctor`.
-pub use vessl_container::probe;
 /// For who starts a program that outlives him.
 pub use vessl_container::close_on_exec_from;
+/// What this machine can do, for `vessl doctor`.
+pub use vessl_container::probe;

@@ -1,0 +1,150 @@
+//! After the commands: exports, the verdict, the exit record, and only then the removal of what was made.
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use vessl_container::rootfs::Merged;
+use vessl_container::runtime;
+use vessl_core::plan::{ExportPlan, ExportTarget};
+use vessl_core::record::{EventKind, ExitRecord, Phase, RECORD_VERSION, Transfer};
+use vessl_core::run::Status;
+
+use crate::desk::Desk;
+use crate::events::eprint_line;
+use crate::export;
+use crate::halt::chain;
+use crate::job::Job;
+use crate::rundir::RunDir;
+use crate::setup::Attempt;
+use crate::verdict::{Cut, End, Facts, judge};
+use crate::watch::Watched;
+
+/// Between two tries to write the exit record on a full disk.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+impl Watched {
+    /// An attempt whose commands never started.
+    pub(crate) fn never(end: End) -> Self {
+        Self { end, started_at: None, cut: None, killed: false, oom: false }
+    }
+}
+
+/// Writes the exports, all within the limit once somebody asked to stop.
+pub(crate) fn export(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merged>, watched: &mut Watched) {
+    let plan = &attempt.plan;
+    if plan.exports.is_empty() || watched.started_at.is_none() {
+        return;
+    }
+    if desk.stop.is_some_and(|stop| !stop.export) {
+        desk.log.say("exports are skipped, as asked");
+        return;
+    }
+    desk.events.add(EventKind::Phase { phase: Phase::Exporting });
+    let (shared, merged) = (attempt.clone(), merged.clone());
+    let job = Job::start(move |teller, cancel| {
+        export::run(&shared.ground(&merged, teller, cancel));
+    });
+    let mut deadline = None;
+    let limit = |desk: &Desk| {
+        let stop = desk.stop?;
+        let allowed = if stop.export { Duration::from_millis(plan.export_limit.0) } else { Duration::ZERO };
+        let asked = Instant::now();
+        let known: &mut Instant = deadline.get_or_insert(asked + allowed);
+        *known = (*known).min(asked + allowed);
+        deadline
+    };
+    let result = job.and_then(|job| job.attend(desk, limit));
+    if desk.stop.is_some_and(|stop| !stop.export) {
+        desk.log.say("the rest of the exports is skipped, as asked");
+        watched.cut = Some(Cut::Asked);
+        return;
+    }
+    let why = match result {
+        Err(error) => error.to_string(),
+        Ok(()) if deadline.is_some() => {
+            format!("the time limit of {} for exports was over", plan.export_limit)
+        }
+        Ok(()) => "it ended without a result".to_owned(),
+    };
+    for export in &plan.exports {
+        complete(desk, export, &why);
+    }
+}
+
+/// Every export of the plan has a result.
+fn complete(desk: &mut Desk, export: &ExportPlan, why: &str) {
+    if desk.exports.iter().any(|known| known.path == export.path) {
+        return;
+    }
+    let label = match &export.target {
+        ExportTarget::Output => "vessl-artifact://".to_owned(),
+        ExportTarget::Artifact { organization, project, name } => {
+            format!("vessl-artifact://{organization}/{project}/{name}")
+        }
+    };
+    let error = Some(why.to_owned());
+    let transfer = Transfer { path: export.path.clone(), label, error, ..Transfer::default() };
+    desk.note(crate::job::Note::Event(EventKind::Exported(transfer)));
+}
+
+/// Writes the last words: log, events, exit record, in this order; the record is on disk when this returns.
+pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched: &Watched) -> ExitRecord {
+    let plan = &attempt.plan;
+    let facts = Facts {
+        plan,
+        end: watched.end.clone(),
+        cut: watched.cut,
+        killed: watched.killed,
+        oom: watched.oom,
+        exports: &desk.exports,
+    };
+    let judged = judge(&facts);
+    let record = ExitRecord {
+        v: RECORD_VERSION,
+        run: plan.run,
+        attempt: plan.attempt,
+        status: judged.status,
+        reason: desk.log.masked(&judged.reason),
+        exit_code: judged.exit_code,
+        oom: watched.oom,
+        started_at: watched.started_at,
+        ended_at: Timestamp::now(),
+        imports: desk.imports.clone(),
+        exports: desk.exports.clone(),
+        cleanup: None,
+    };
+    // From here on the space that was kept for this may be used.
+    dir.release();
+    desk.log.say(&format!("{}: {}", word(record.status), record.reason));
+    desk.log.finish();
+    if let Err(error) = desk.events.flush() {
+        eprint_line(&format!("the last events are lost: {error}"));
+    }
+    while let Err(error) = dir.write_exit(&record) {
+        eprint_line(&format!("the exit record waits: {}", chain(&error)));
+        std::thread::sleep(TRY_AGAIN);
+    }
+    record
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Completed => "completed",
+        Status::Terminated => "terminated",
+        _ => "failed",
+    }
+}
+
+/// Removes container, mounts, cgroup and scratch. A failure is added to the record and never changes the verdict.
+pub(crate) fn remove(dir: &RunDir, attempt: &Attempt, mut record: ExitRecord) {
+    let removed = runtime::remove(&attempt.plan.unit(), &attempt.scratch);
+    if let Err(error) = removed {
+        let words = attempt.mask.text(&chain(&error));
+        eprint_line(&format!("cannot clean up: {words}"));
+        record.cleanup = Some(words);
+        if let Err(error) = dir.write_exit(&record) {
+            eprint_line(&format!("cannot add it to the exit record: {}", chain(&error)));
+        }
+    }
+    dir.tidy();
+}

@@ -1,0 +1,91 @@
+//! The image verbs: what the layer store has, a pull that somebody watches, the removal of what no run needs.
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use vessl_container::store::{Auth, Image, PullWatch, Store, StoreError};
+use vessl_core::record::Login;
+use vessl_core::wire::{ImageView, Progress, Pruned};
+
+use crate::image::auth_of;
+
+/// Most that a login may take, in bytes.
+const LOGIN: u64 = 1 << 20;
+
+/// Why an image verb failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ImagesError {
+    /// The store or the registry.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What came in is no login.
+    #[error("standard input is not a login")]
+    Login,
+    /// What goes out cannot be written.
+    #[error("cannot write the answer: {0}")]
+    Answer(#[from] io::Error),
+}
+
+/// Every image that is completely here.
+pub(crate) fn list(data: &Path) -> Result<Vec<ImageView>, ImagesError> {
+    Ok(open(data)?.list()?.iter().map(view).collect())
+}
+
+/// Removes what no run needs.
+pub(crate) fn prune(data: &Path) -> Result<Pruned, ImagesError> {
+    let freed = open(data)?.prune()?;
+    Ok(Pruned { images: freed.images, layers: freed.layers, bytes: freed.bytes })
+}
+
+/// Pulls one image; `out` gets its progress.
+pub(crate) fn pull(
+    data: &Path,
+    reference: &str,
+    out: &(dyn Fn(&Progress) + Sync),
+) -> Result<ImageView, ImagesError> {
+    let auth = read_login()?;
+    // Held while a line is written: the store calls from several threads.
+    let told = Mutex::new(());
+    let progress = |done, total| {
+        let _one = told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kind, label) = ("image".to_owned(), reference.to_owned());
+        out(&Progress { kind, label, done, total: Some(total) });
+    };
+    let watch = PullWatch { progress: &progress, cancel: &AtomicBool::new(false) };
+    Ok(view(&open(data)?.pull(reference, &auth, &watch)?))
+}
+
+fn open(data: &Path) -> Result<Store, StoreError> {
+    Store::open(&data.join("images"))
+}
+
+/// A login on standard input, if there is one.
+fn read_login() -> Result<Auth, ImagesError> {
+    let mut input = io::stdin().lock();
+    if input.is_terminal() {
+        return Ok(Auth::Anonymous);
+    }
+    let mut text = Vec::new();
+    input.by_ref().take(LOGIN).read_to_end(&mut text)?;
+    if text.is_empty() {
+        return Ok(Auth::Anonymous);
+    }
+    // The parser's own words could show a part of the password.
+    let login: Login = serde_json::from_slice(&text).map_err(|_| ImagesError::Login)?;
+    Ok(auth_of(&login))
+}
+
+fn view(image: &Image) -> ImageView {
+    let hex = image.digest.split_once(':').map_or(image.digest.as_str(), |(_, hex)| hex);
+    ImageView {
+        id: hex.chars().take(12).collect(),
+        reference: image.reference.clone(),
+        digest: image.digest.clone(),
+        size: image.size,
+        pulled_at: Timestamp::from_second(image.pulled_at).ok(),
+        layers: u32::try_from(image.layers.len()).unwrap_or(u32::MAX),
+    }
+}

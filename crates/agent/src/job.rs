@@ -1,0 +1,180 @@
+//! Blocking work beside the desk: one thread that reports by notes and can be cancelled, while the desk keeps
+//! answering. It does not know what the work is.
+use std::io;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use vessl_core::record::EventKind;
+use vessl_core::wire::Progress;
+
+use crate::desk::{Desk, Source};
+
+/// How long a cancelled job may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Shortest time between two tellings of progress, in milliseconds.
+const PROGRESS_EVERY_MS: u64 = 100;
+
+/// What a job tells while it works.
+#[derive(Clone, Debug)]
+pub(crate) enum Note {
+    /// A line for the log.
+    Line(String),
+    /// How far it is.
+    Progress(Progress),
+    /// Something for the record.
+    Event(EventKind),
+}
+
+/// Why a job has no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum JobError {
+    /// It was cancelled and did not end.
+    #[error("it could not be stopped within {} s", PATIENCE.as_secs())]
+    Stuck,
+    /// A bug in it.
+    #[error("it ended by a bug of this program, see `agent.log`")]
+    Panicked,
+    /// The machine refused a thread or a descriptor.
+    #[error("the machine refuses: {0}")]
+    Os(#[from] io::Error),
+}
+
+enum Told<T> {
+    Note(Note),
+    Done(std::thread::Result<T>),
+}
+
+/// A job's way to tell.
+#[derive(Clone)]
+pub(crate) struct Teller {
+    tell: Arc<dyn Fn(Note) + Send + Sync>,
+    began: Instant,
+    /// Milliseconds after `began` at which the next progress is worth telling.
+    due: Arc<AtomicU64>,
+}
+
+impl Teller {
+    /// Tells the desk. A desk that has given the job up does not hear it.
+    pub(crate) fn tell(&self, note: Note) {
+        (self.tell)(note);
+    }
+
+    /// Tells how far something is; calls that come too soon are dropped.
+    pub(crate) fn progress(&self, progress: Progress) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if self.due.fetch_max(now.saturating_add(PROGRESS_EVERY_MS), Ordering::Relaxed) <= now {
+            self.tell(Note::Progress(progress));
+        }
+    }
+}
+
+/// A running job.
+pub(crate) struct Job<T> {
+    thread: JoinHandle<()>,
+    told: Receiver<Told<T>>,
+    bell: Arc<EventFd>,
+    cancel: Arc<AtomicBool>,
+}
+
+impl<T: Send + 'static> Job<T> {
+    /// Starts `work`. It should look at the flag often and end soon once it is true.
+    pub(crate) fn start(
+        work: impl FnOnce(&Teller, &AtomicBool) -> T + Send + 'static,
+    ) -> Result<Self, JobError> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let bell = Arc::new(EventFd::from_flags(flags).map_err(io::Error::from)?);
+        let cancel = Arc::new(AtomicBool::new(false));
+        let (sender, told) = channel();
+        let (ring, flag) = (bell.clone(), cancel.clone());
+        let thread = std::thread::Builder::new().name("job".to_owned()).spawn(move || {
+            let tell = note_sender(sender.clone(), ring.clone());
+            let teller = Teller { tell, began: Instant::now(), due: Arc::default() };
+            let result = catch_unwind(AssertUnwindSafe(|| work(&teller, &flag)));
+            send(&sender, &ring, Told::Done(result));
+        })?;
+        Ok(Self { thread, told, bell, cancel })
+    }
+
+    /// Waits for the job at the desk. `limit` is asked after everything that happens: from that moment on the job is
+    /// cancelled.
+    pub(crate) fn attend(
+        self,
+        desk: &mut Desk,
+        mut limit: impl FnMut(&Desk) -> Option<Instant>,
+    ) -> Result<T, JobError> {
+        desk.watch(Source::Job, &self.bell)?;
+        let result = self.watch(desk, &mut limit);
+        desk.leave(self.bell.as_fd());
+        desk.progress_over();
+        let result = result?;
+        // It has sent its result, so it ends now; a caller that needs to be alone in its process relies on it.
+        let _ = self.thread.join();
+        result.map_err(|_| JobError::Panicked)
+    }
+
+    fn watch(
+        &self,
+        desk: &mut Desk,
+        limit: &mut impl FnMut(&Desk) -> Option<Instant>,
+    ) -> Result<std::thread::Result<T>, JobError> {
+        let mut give_up = None;
+        loop {
+            if let Some(result) = self.hear(desk) {
+                return Ok(result);
+            }
+            let now = Instant::now();
+            if give_up.is_some_and(|at| at <= now) {
+                return Err(JobError::Stuck);
+            }
+            let limit = limit(desk);
+            if give_up.is_none() && limit.is_some_and(|at| at <= now) {
+                self.cancel.store(true, Ordering::SeqCst);
+                give_up = Some(now + PATIENCE);
+            }
+            desk.wait(give_up.or(limit))?;
+        }
+    }
+
+    /// Passes on what was told; the result, if it is there.
+    fn hear(&self, desk: &mut Desk) -> Option<std::thread::Result<T>> {
+        // An empty bell is no news.
+        let _ = self.bell.read();
+        while let Ok(told) = self.told.try_recv() {
+            match told {
+                Told::Note(note) => desk.note(note),
+                Told::Done(result) => return Some(result),
+            }
+        }
+        None
+    }
+}
+
+fn note_sender<T: Send + 'static>(
+    sender: Sender<Told<T>>,
+    bell: Arc<EventFd>,
+) -> Arc<dyn Fn(Note) + Send + Sync> {
+    Arc::new(move |note| send(&sender, &bell, Told::Note(note)))
+}
+
+fn send<T>(sender: &Sender<Told<T>>, bell: &EventFd, told: Told<T>) {
+    if sender.send(told).is_ok() {
+        // Its counter cannot be full: the desk empties it at every look.
+        let _ = bell.write(1);
+    }
+}
+
+#[cfg(test)]
+impl Teller {
+    /// One that hands every note to `tell`.
+    pub(crate) fn to(tell: impl Fn(Note) + Send + Sync + 'static) -> Self {
+        Self { tell: Arc::new(tell), began: Instant::now(), due: Arc::default() }
+    }
+}

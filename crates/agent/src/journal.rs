@@ -1,0 +1,87 @@
+//! The run's log as the agent writes it: the commands' output as it came, the agent's own lines between. A full disk
+//! costs output, never the run, and what it cost is said in the log when there is room again.
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use vessl_data::log::{LogError, Stream, Writer};
+
+use crate::events::eprint_line;
+use crate::mask::Mask;
+use crate::rundir::RunDir;
+
+/// The log of one attempt.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    writer: Writer,
+    mask: Mask,
+    lost: u64,
+}
+
+impl Journal {
+    /// Opens the log of an attempt; `mask` applies to the agent's own lines.
+    pub(crate) fn open(dir: &RunDir, mask: Mask) -> Result<Self, LogError> {
+        Ok(Self { writer: Writer::open(&dir.file("log"))?, mask, lost: 0 })
+    }
+
+    /// Adds one line of the agent's own; secret values in it are hidden.
+    pub(crate) fn say(&mut self, line: &str) {
+        let text = self.mask.text(line) + "\n";
+        self.output(Stream::System, text.as_bytes());
+        self.flush();
+    }
+
+    /// `text` with the secret values hidden.
+    pub(crate) fn masked(&self, text: &str) -> String {
+        self.mask.text(text)
+    }
+
+    /// Adds bytes as they came; they are seen by readers after [`Journal::flush`].
+    pub(crate) fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.confess().and_then(|()| self.writer.append(now_ns(), stream, bytes)) {
+            self.lose(bytes.len(), &error);
+        }
+    }
+
+    /// Lets readers see everything so far.
+    pub(crate) fn flush(&mut self) {
+        // What cannot be written now stays in memory, and the next write tries again.
+        if let Err(error) = self.writer.flush() {
+            eprint_line(&format!("the log waits: {error}"));
+        }
+    }
+
+    /// Writes the end of the log and waits for the disk. The log of a run that filled the disk may stay without its end.
+    pub(crate) fn finish(&mut self) {
+        let end = self.confess().and_then(|()| self.writer.finish());
+        if let Err(error) = end {
+            eprint_line(&format!("the log has no end: {error}"));
+        }
+    }
+
+    /// Says what was lost, now that there may be room.
+    fn confess(&mut self) -> Result<(), LogError> {
+        if self.lost == 0 {
+            return Ok(());
+        }
+        self.writer.flush()?;
+        let line = format!("{} bytes of output are lost: the log could not be written\n", self.lost);
+        self.writer.append(now_ns(), Stream::System, line.as_bytes())?;
+        self.lost = 0;
+        Ok(())
+    }
+
+    fn lose(&mut self, bytes: usize, error: &LogError) {
+        if self.lost == 0 {
+            eprint_line(&format!("output is being lost: {error}"));
+        }
+        self.lost += bytes as u64;
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,220 @@
+//! Secret values in text: found and replaced, also when a value is cut by the end of a read. It never prints or keeps a
+//! value anywhere but in its own pattern.
+use std::fmt;
+use std::sync::Arc;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use vessl_core::record::{Login, Secrets};
+
+/// What stands in the log instead of a value.
+const SHOWN: &str = "***";
+/// Shorter values would mask ordinary text, in bytes.
+pub(crate) const SHORTEST: usize = 4;
+/// Lines of a value of many lines are values themselves from this length on, in bytes.
+const SHORTEST_LINE: usize = 8;
+
+/// The values to hide. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Mask {
+    patterns: Arc<Patterns>,
+}
+
+struct Patterns {
+    values: Vec<Vec<u8>>,
+    finder: Option<AhoCorasick>,
+}
+
+impl fmt::Debug for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mask(..)")
+    }
+}
+
+impl Mask {
+    /// Hides every value of `secrets`. The second part names the variables whose values are too short to be hidden.
+    pub(crate) fn new(secrets: &Secrets) -> (Self, Vec<String>) {
+        let mut short = Vec::new();
+        let mut values = Vec::new();
+        for (key, value) in &secrets.env {
+            if value.trim().len() < SHORTEST {
+                short.push(key.clone());
+            } else {
+                add(&mut values, value);
+            }
+        }
+        let logins = secrets.registry.values().chain(secrets.git.values());
+        for Login { password, .. } in logins.filter(|login| login.password.trim().len() >= SHORTEST) {
+            add(&mut values, password);
+        }
+        (Self::of(values), short)
+    }
+
+    fn of(mut values: Vec<Vec<u8>>) -> Self {
+        values.sort_unstable();
+        values.dedup();
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values);
+        // The builder refuses only more states than a run's secrets can make; nothing unmasked may pass then either.
+        let finder =
+            (!values.is_empty()).then(|| finder.expect("secrets are far below the automaton's limits"));
+        Self { patterns: Arc::new(Patterns { values, finder }) }
+    }
+
+    /// `text` with every value replaced.
+    pub(crate) fn text(&self, text: &str) -> String {
+        match &self.patterns.finder {
+            None => text.to_owned(),
+            Some(finder) => finder.replace_all(text, &vec![SHOWN; self.patterns.values.len()]),
+        }
+    }
+
+    /// A stream of bytes to be masked piece by piece.
+    pub(crate) fn stream(&self) -> MaskStream {
+        MaskStream { mask: self.clone(), held: Vec::new() }
+    }
+}
+
+/// One stream being masked. Bytes that may be the beginning of a value wait for what follows.
+pub(crate) struct MaskStream {
+    mask: Mask,
+    held: Vec<u8>,
+}
+
+impl fmt::Debug for MaskStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MaskStream(..)")
+    }
+}
+
+impl MaskStream {
+    /// Takes bytes in and hands out what is certain: `bytes` themselves where nothing has to be hidden.
+    pub(crate) fn feed<'a>(&mut self, bytes: &'a [u8], out: &'a mut Vec<u8>) -> &'a [u8] {
+        let Some(finder) = &self.mask.patterns.finder else {
+            return bytes;
+        };
+        let joined;
+        let text = if self.held.is_empty() {
+            bytes
+        } else {
+            joined = [&std::mem::take(&mut self.held), bytes].concat();
+            &joined
+        };
+        let mut certain = text.len() - self.mask.patterns.open_end(text);
+        out.clear();
+        let mut done = 0;
+        for found in finder.find_iter(text).take_while(|found| found.start() < certain) {
+            out.extend_from_slice(&text[done..found.start()]);
+            out.extend_from_slice(SHOWN.as_bytes());
+            done = found.end();
+        }
+        certain = certain.max(done);
+        out.extend_from_slice(&text[done..certain]);
+        self.held = text[certain..].to_vec();
+        out
+    }
+
+    /// What still waits, now that nothing follows: a value may stand in it that could have been a longer one.
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        let held = std::mem::take(&mut self.held);
+        match &self.mask.patterns.finder {
+            None => held,
+            Some(finder) => finder.replace_all_bytes(&held, &vec![SHOWN; self.mask.patterns.values.len()]),
+        }
+    }
+}
+
+impl Patterns {
+    /// Length of the longest end of `text` that is the beginning (not the whole) of a value.
+    fn open_end(&self, text: &[u8]) -> usize {
+        let open = |value: &Vec<u8>| {
+            let longest = (value.len() - 1).min(text.len());
+            (1..=longest).rev().find(|&n| text.ends_with(&value[..n]))
+        };
+        self.values.iter().filter_map(open).max().unwrap_or(0)
+    }
+}
+
+/// A value counts as it is, without the newlines around it, and line by line if it has several.
+fn add(values: &mut Vec<Vec<u8>>, value: &str) {
+    let value = value.trim_matches(['\r', '\n']);
+    values.push(value.as_bytes().to_vec());
+    if value.contains('\n') {
+        let lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE);
+        values.extend(lines.map(|line| line.as_bytes().to_vec()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mask(values: &[&str]) -> Mask {
+        let env =
+            values.iter().enumerate().map(|(i, value)| (format!("S{i}"), (*value).to_owned())).collect();
+        Mask::new(&Secrets { env, ..Secrets::default() }).0
+    }
+
+    /// Every cut of the text gives the same masked text.
+    fn check(values: &[&str], text: &str, expected: &str) {
+        let mask = mask(values);
+        assert_eq!(mask.text(text), expected);
+        for size in 1..=text.len() {
+            let mut stream = mask.stream();
+            let (mut got, mut out) = (Vec::new(), Vec::new());
+            for piece in text.as_bytes().chunks(size) {
+                got.extend_from_slice(stream.feed(piece, &mut out));
+            }
+            got.extend(stream.finish());
+            assert_eq!(String::from_utf8_lossy(&got), expected, "pieces of {size} bytes");
+        }
+    }
+
+    #[test]
+    fn values_are_hidden_wherever_they_are_cut() {
+        check(
+            &["hunter2"],
+            "the word is hunter2, hunter, hunter2hunter2.",
+            "the word is ***, hunter, ******.",
+        );
+        check(&["abab"], "abababab ab", "****** ab");
+        check(&["abcd", "abcdef"], "abcdef abcdeg abcd", "*** ***eg ***");
+        check(&["xyabc", "abcq1"], "xyabcq1 xyab abcq1", "***q1 xyab ***");
+        check(&["wxyz"], "wxy", "wxy");
+        check(&[], "anything", "anything");
+    }
+
+    #[test]
+    fn a_value_of_many_lines_is_hidden_line_by_line() {
+        let key = "-----BEGIN-----\nMIIEpAIBAAKC\nab\n-----END-----\n";
+        check(&[key], "x -----BEGIN-----\r\nMIIEpAIBAAKC\r\nab\r\n", "x ***\r\n***\r\nab\r\n");
+        check(&[key], &format!("{key}."), "***\n.");
+    }
+
+    #[test]
+    fn a_newline_around_a_value_does_not_matter() {
+        check(&["token-1\n"], "token-1;", "***;");
+    }
+
+    #[test]
+    fn short_values_are_named_and_not_hidden() {
+        let env = [("A", "abc"), ("B", "abcd"), ("C", ""), ("D", " x \n")];
+        let env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let (mask, short) = Mask::new(&Secrets { env, ..Secrets::default() });
+        assert_eq!(short, ["A", "C", "D"]);
+        assert_eq!(mask.text("abc abcd"), "abc ***");
+    }
+
+    #[test]
+    fn passwords_are_hidden_too() {
+        let login = Login { username: "me".to_owned(), password: "s3cret".to_owned() };
+        let secrets = Secrets { git: [("g".to_owned(), login)].into(), ..Secrets::default() };
+        assert_eq!(Mask::new(&secrets).0.text("https://me:s3cret@host"), "https://me:***@host");
+    }
+
+    #[test]
+    fn nothing_of_a_value_is_in_debug_output() {
+        let mut stream = mask(&["hunter2"]).stream();
+        let mut out = Vec::new();
+        assert_eq!(stream.feed(b"hunt", &mut out), b"");
+        assert_eq!(format!("{stream:?} {:?}", mask(&["hunter2"])), "MaskStream(..) Mask(..)");
+    }
+}

@@ -1,0 +1,118 @@
+//! Removal of what a dead attempt left on the machine. Its record and its log stay. Safe to repeat.
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use vessl_container::runtime::{self, StartError};
+use vessl_core::record::EventKind;
+
+use crate::boot::{self, Process};
+use crate::rundir::{DirError, Lock, RunDir};
+
+/// An agent that has written its exit record is about to end by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A killed agent is gone after this time at the latest.
+const DEATH: Duration = Duration::from_secs(10);
+
+/// Why something was not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum RemoveError {
+    /// The run directory cannot be used, or its agent still works.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// The container's remains resist.
+    #[error(transparent)]
+    Container(#[from] StartError),
+}
+
+/// Removes container, cgroup, mounts and scratch of the attempt in `path`. Its agent is first given time to end by itself
+/// and then killed; the container goes with it.
+pub(crate) fn run(path: &Path) -> Result<(), RemoveError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let dir = RunDir::open(path)?;
+    let _lock = lock(&dir, PATIENCE)?;
+    if let Some(unit) = unit(&dir)? {
+        let scratch = dir.scratch();
+        runtime::remove(&unit, &scratch)?;
+    }
+    dir.tidy();
+    Ok(())
+}
+
+fn lock(dir: &RunDir, patience: Duration) -> Result<Lock, RemoveError> {
+    match dir.lock_within(patience) {
+        Err(DirError::Busy { .. }) => {
+            kill(dir)?;
+            Ok(dir.lock_within(DEATH)?)
+        }
+        lock => Ok(lock?),
+    }
+}
+
+/// Kills the agent that the attempt recorded, if it still is that process.
+fn kill(dir: &RunDir) -> Result<(), DirError> {
+    let boot_id = boot::id().unwrap_or_default();
+    for event in dir.events()? {
+        let EventKind::Started { boot_id: then, pid, start_time, .. } = event.what else { continue };
+        if then == boot_id && (Process { pid, start_time }).lives().unwrap_or(false) {
+            // One that ended in this moment needs no kill.
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    Ok(())
+}
+
+/// As the attempt itself recorded it. One that recorded nothing made nothing.
+fn unit(dir: &RunDir) -> Result<Option<String>, DirError> {
+    let events = dir.events()?;
+    Ok(events.into_iter().find_map(|event| match event.what {
+        EventKind::Started { unit, .. } => Some(unit),
+        _ => None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_nothing_and_a_second_time_is_as_good() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("control.sock"), "").unwrap();
+        run(dir.path()).unwrap();
+        run(dir.path()).unwrap();
+        run(&dir.path().join("missing")).unwrap();
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["lock"]);
+    }
+
+    #[test]
+    fn an_agent_that_does_not_end_is_killed() {
+        use std::io::{BufRead, BufReader};
+        let dir = tempfile::tempdir().unwrap();
+        let mut agent = std::process::Command::new("sh")
+            .args(["-c", "exec 9>lock; flock 9; echo held; exec sleep 1000"])
+            .current_dir(dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        BufReader::new(agent.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        let Process { pid, start_time } = Process::of(agent.id().cast_signed()).unwrap();
+        let what = EventKind::Started {
+            boot_id: boot::id().unwrap(),
+            pid,
+            start_time,
+            unit: "vessl-none".to_owned(),
+        };
+        let event = vessl_core::record::Event { v: 1, seq: 1, at: jiff::Timestamp::UNIX_EPOCH, what };
+        let line = serde_json::to_string(&event).unwrap() + "\n";
+        std::fs::write(dir.path().join("events"), line).unwrap();
+        let dir = RunDir::open(dir.path()).unwrap();
+        drop(lock(&dir, Duration::ZERO).unwrap());
+        assert!(!agent.wait().unwrap().success());
+    }
+}

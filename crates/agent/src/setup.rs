@@ -1,0 +1,291 @@
+//! From a plan to a container that waits for its order: image, root file system, imports, mounts, user, environment.
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vessl_container::image::ImageConfig;
+use vessl_container::limits::Limits;
+use vessl_container::rootfs::{Merged, Rootfs};
+use vessl_container::runtime::{self, Bundle, Container};
+use vessl_container::store::{Hold, Store};
+use vessl_container::{probe, seccomp, userns};
+use vessl_core::plan::{ImagePlan, MountPlan, Plan};
+use vessl_core::record::{EventKind, InitOrder, Phase, RECORD_VERSION};
+use vessl_core::script;
+
+use crate::desk::{Desk, Source};
+use crate::ground::Ground;
+use crate::halt::Halt;
+use crate::job::Job;
+use crate::link::Link;
+use crate::mask::Mask;
+use crate::pump::Pump;
+use crate::stage::Staged;
+use crate::user::User;
+use crate::{binds, embed, environ, image, stage, user};
+
+/// Processes and threads of one run: far above what training needs, far below what a machine has.
+const PIDS: u64 = 32 * 1024;
+/// Largest `/etc/passwd` or `/etc/group` that is read, in bytes.
+const ACCOUNTS: u64 = 4 << 20;
+
+/// What an attempt works with; shared with its jobs.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// The plan.
+    pub(crate) plan: Plan,
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    /// Scratch of this attempt.
+    pub(crate) scratch: PathBuf,
+    /// Secret values.
+    pub(crate) secrets: vessl_core::record::Secrets,
+    /// What the log must not show.
+    pub(crate) mask: Mask,
+}
+
+/// A root file system that is ready for its commands.
+#[derive(Debug)]
+pub(crate) struct Root {
+    /// The mounted tree.
+    pub(crate) merged: Arc<Merged>,
+    config: ImageConfig,
+    user: User,
+    /// Keeps the layers.
+    _hold: Option<Hold>,
+    /// Keeps the imported versions.
+    _staged: Staged,
+}
+
+/// A container whose init has its order.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// The container.
+    pub(crate) container: Container,
+    /// The socket to init.
+    pub(crate) link: Link,
+    /// The commands' output.
+    pub(crate) pump: Pump,
+}
+
+impl Attempt {
+    /// The product's own directories.
+    fn hidden(&self) -> Vec<PathBuf> {
+        let home = |name: &str, below: &str| {
+            let set = std::env::var_os(name).map(PathBuf::from);
+            let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(below));
+            set.or_else(home).map(|dir| dir.join("vessl"))
+        };
+        let of_user = [
+            home("XDG_CONFIG_HOME", ".config"),
+            home("XDG_DATA_HOME", ".local/share"),
+            home("XDG_STATE_HOME", ".local/state"),
+            home("XDG_CACHE_HOME", ".cache"),
+        ];
+        let mut hidden = vec![self.data.clone(), PathBuf::from("/etc/vessl")];
+        hidden.extend(of_user.into_iter().flatten());
+        hidden
+    }
+}
+
+/// Makes everything that the commands find when they start.
+pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, Halt> {
+    let plan = &attempt.plan;
+    userns::isolate().map_err(|error| Halt::of("cannot isolate the run", error))?;
+    let store = Store::open(&attempt.data.join("images")).map_err(Halt::because)?;
+    let found = image::get(desk, &store, plan, &attempt.secrets)?;
+    std::fs::create_dir_all(&attempt.scratch)
+        .map_err(|error| Halt::of("cannot make the run's scratch directory", error))?;
+    let host = plan.image == ImagePlan::Host;
+    let hidden = attempt.hidden();
+    let rootfs =
+        Rootfs { layers: found.layers, scratch: attempt.scratch.clone(), hidden: hidden.clone(), host };
+    let merged = Arc::new(rootfs.mount().map_err(Halt::because)?);
+    let user = user(&merged, &found.config)?;
+    // Parents before children: an import may lie below a mount.
+    let (above, others): (Vec<_>, Vec<_>) = plan.mounts.iter().partition(|mount| is_above(mount, plan));
+    binds::mount_all(&merged, &above, &hidden)?;
+    let staged = import(desk, attempt, &merged)?;
+    binds::mount_all(&merged, &others, &hidden)?;
+    make_dirs(&merged, plan, &found.config, &user)?;
+    Ok(Root { merged, config: found.config, user, _hold: found.hold, _staged: staged })
+}
+
+fn is_above(mount: &MountPlan, plan: &Plan) -> bool {
+    plan.imports.iter().any(|import| Path::new(&import.path).starts_with(&mount.path))
+}
+
+fn import(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merged>) -> Result<Staged, Halt> {
+    if attempt.plan.imports.is_empty() {
+        return Ok(Staged::default());
+    }
+    desk.events.add(EventKind::Phase { phase: Phase::Importing });
+    let (attempt, merged) = (attempt.clone(), merged.clone());
+    let job = Job::start(move |teller, cancel| stage::run(&attempt.ground(&merged, teller, cancel)))?;
+    let imported = job.attend(desk, |desk| desk.stop.map(|_| Instant::now()))?;
+    if desk.stop.is_some() {
+        return Err(Halt::Stopped);
+    }
+    imported.map_err(Halt::because)
+}
+
+impl Attempt {
+    /// What imports and exports work on.
+    pub(crate) fn ground<'a>(
+        &'a self,
+        merged: &'a Merged,
+        teller: &'a crate::job::Teller,
+        cancel: &'a std::sync::atomic::AtomicBool,
+    ) -> Ground<'a> {
+        let Self { plan, data, secrets, .. } = self;
+        Ground { plan, merged, data, secrets, teller, cancel }
+    }
+}
+
+/// The image's user, resolved by the image's own files.
+fn user(merged: &Merged, config: &ImageConfig) -> Result<User, Halt> {
+    let (passwd, group) = (account_file(merged, "/etc/passwd")?, account_file(merged, "/etc/group")?);
+    user::resolve(&config.user, &passwd, &group).map_err(Halt::because)
+}
+
+fn account_file(merged: &Merged, path: &str) -> Result<String, Halt> {
+    let failed = |error| Halt::of(&format!("cannot read `{path}` of the image"), error);
+    let Some(found) = merged.open(Path::new(path)).map_err(Halt::because)? else {
+        return Ok(String::new());
+    };
+    let mut bytes = Vec::new();
+    let file = reopen(&found).map_err(failed)?;
+    file.take(ACCOUNTS).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Opens for reading what an `O_PATH` descriptor names, if it is a plain file.
+fn reopen(found: &OwnedFd) -> io::Result<File> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    if !std::fs::metadata(&path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    File::open(path)
+}
+
+/// The image's working directory and the directories to be exported: there before the commands, the user's own.
+fn make_dirs(merged: &Merged, plan: &Plan, config: &ImageConfig, user: &User) -> Result<(), Halt> {
+    let exports = plan.exports.iter().map(|export| export.path.as_str());
+    for path in exports.chain([workdir(config)]) {
+        if merged.open(Path::new(path)).map_err(Halt::because)?.is_some() {
+            continue;
+        }
+        let dir = merged.make_dir(Path::new(path)).map_err(Halt::because)?;
+        if user.uid != 0 {
+            own(&dir, user).map_err(|error| Halt::of(&format!("cannot give `{path}` to the user"), error))?;
+        }
+    }
+    Ok(())
+}
+
+fn own(dir: &OwnedFd, user: &User) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    std::os::unix::fs::chown(format!("/proc/self/fd/{}", dir.as_raw_fd()), Some(user.uid), Some(user.gid))
+}
+
+fn workdir(config: &ImageConfig) -> &str {
+    if config.workdir.is_empty() { "/" } else { &config.workdir }
+}
+
+/// Starts the container and gives its init the order. This process has one thread here.
+pub(crate) fn start(desk: &mut Desk, attempt: &Attempt, root: &Root) -> Result<Running, Halt> {
+    desk.events.add(EventKind::Phase { phase: Phase::Starting });
+    let failed = |error: io::Error| Halt::of("cannot start the container", error);
+    let order = order(attempt, root)?;
+    let init = embed::place(&attempt.data).map_err(failed)?;
+    let (mut link, init_link) = Link::pair().map_err(failed)?;
+    let (pump, stdout, stderr) = Pump::open(desk, &attempt.mask).map_err(failed)?;
+    let stdin = File::open("/dev/null").map_err(failed)?;
+    let bundle = Bundle {
+        unit: attempt.plan.unit(),
+        merged: root.merged.path.clone(),
+        hostname: environ::hostname(&attempt.plan),
+        limits: limits(&attempt.plan),
+        devices: devices(&attempt.plan)?,
+        init,
+        init_args: Vec::new(),
+        fds: [stdin.into(), stdout, stderr, init_link],
+    };
+    be_alone().map_err(failed)?;
+    let container = runtime::start(bundle).map_err(Halt::because)?;
+    for sentence in &container.unenforced {
+        desk.log.say(sentence);
+    }
+    link.order(&order).map_err(failed)?;
+    desk.watch(Source::Link, &link).map_err(failed)?;
+    desk.watch(Source::Child, &container.pidfd).map_err(failed)?;
+    Ok(Running { container, link, pump })
+}
+
+/// A thread that was joined may stay in the kernel's list for a moment.
+fn be_alone() -> io::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while std::fs::read_dir("/proc/self/task")?.count() > 1 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+fn order(attempt: &Attempt, root: &Root) -> Result<InitOrder, Halt> {
+    let plan = &attempt.plan;
+    let stay = plan.interactive.is_some() || plan.termination_protection;
+    let argv: Vec<String> = match plan.items.is_empty() && plan.interactive.is_none() {
+        true => root.config.entrypoint.iter().chain(&root.config.cmd).cloned().collect(),
+        false => Vec::new(),
+    };
+    if plan.items.is_empty() && argv.is_empty() && !stay {
+        return Err(Halt::Failed(
+            "there is nothing to run: the file has no `run`, and the image no program of its own".to_owned(),
+        ));
+    }
+    let env = environ::build(plan, &root.config.env, &root.user.home, &attempt.secrets);
+    let workdir = workdir(&root.config);
+    Ok(InitOrder {
+        v: RECORD_VERSION,
+        script: (!plan.items.is_empty()).then(|| script::build(&plan.items, workdir)),
+        argv,
+        env: env.map_err(Halt::because)?,
+        workdir: workdir.to_owned(),
+        uid: root.user.uid,
+        gid: root.user.gid,
+        groups: root.user.groups.clone(),
+        seccomp: seccomp::default_filter(),
+        stay,
+    })
+}
+
+fn limits(plan: &Plan) -> Limits {
+    let some = |amount: u64| (amount > 0).then_some(amount);
+    Limits {
+        cpu_milli: some(plan.resources.cpu_milli),
+        memory: some(plan.resources.memory),
+        pids: Some(PIDS),
+    }
+}
+
+/// Device nodes of the GPUs that this run holds.
+fn devices(plan: &Plan) -> Result<Vec<PathBuf>, Halt> {
+    let held = plan.place.as_ref().map(|place| place.gpus.as_slice()).unwrap_or_default();
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    let machine = probe::machine();
+    let mut nodes = Vec::new();
+    for index in held {
+        let gpu = machine.gpus.iter().find(|gpu| gpu.index == *index);
+        let gpu = gpu.ok_or_else(|| Halt::Failed(format!("the machine has no GPU {index} any more")))?;
+        nodes.extend(gpu.nodes.iter().cloned());
+    }
+    nodes.sort_unstable();
+    nodes.dedup();
+    Ok(nodes)
+}

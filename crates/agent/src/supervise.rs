@@ -1,0 +1,168 @@
+//! One attempt from its plan to its exit record. Nothing here needs the server, and nothing is started twice.
+//!
+//! ```text
+//! lock → secrets → Started (on disk) → image, imports, mounts → container → exports → exit.json (on disk) → removal
+//! ```
+//! Killed at any moment, the container goes with it (parent-death signal, end of init's socket), and what is on disk
+//! says how far it came.
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vessl_core::record::{EventKind, Secrets};
+
+use crate::boot;
+use crate::desk::Desk;
+use crate::events::{Events, eprint_line};
+use crate::finish;
+use crate::halt::Halt;
+use crate::journal::Journal;
+use crate::mask::{Mask, SHORTEST};
+use crate::rundir::{DirError, RunDir};
+use crate::setup::{self, Attempt};
+use crate::verdict::End;
+use crate::watch::{self, Watched};
+
+/// Most that may come through the pipe of secrets, in bytes.
+const SECRETS: u64 = 16 << 20;
+
+/// Why an attempt was not taken. Nothing was started, so it may be tried again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum NotTaken {
+    /// The run directory cannot be used.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// It was started before, or has ended.
+    #[error("the attempt was started before; it is never started again")]
+    Before,
+    /// The pipe of secrets ended early.
+    #[error("the secrets did not arrive whole: {0}")]
+    Secrets(String),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Log(#[from] vessl_data::log::LogError),
+    /// The machine refuses something.
+    #[error("cannot {what}: {source}")]
+    Os {
+        /// The step.
+        what: &'static str,
+        /// The system's word.
+        source: io::Error,
+    },
+}
+
+fn os(what: &'static str) -> impl FnOnce(io::Error) -> NotTaken {
+    move |source| NotTaken::Os { what, source }
+}
+
+/// Carries out the plan in `dir`; returns when everything is over. The calling process has one thread.
+pub(crate) fn run(data: &Path, dir: &Path) -> Result<(), NotTaken> {
+    let dir = RunDir::open(dir)?;
+    let lock = dir.lock()?;
+    if dir.has_ended() {
+        return Err(NotTaken::Before);
+    }
+    detach().map_err(os("leave the session of the caller"))?;
+    let plan = dir.plan()?;
+    let secrets = read_secrets()?;
+    let (mask, short) = Mask::new(&secrets);
+    let data = data.canonicalize().map_err(os("find the data directory"))?;
+    let scratch = dir.scratch();
+    let attempt = Arc::new(Attempt { plan, data, scratch, secrets, mask });
+    let mut desk = open_desk(&dir, &attempt)?;
+    started(&mut desk, &attempt)?;
+    take_output(&dir).map_err(os("open `agent.log`"))?;
+    for key in short {
+        desk.log.say(&format!(
+            "the secret `{key}` has fewer than {SHORTEST} characters and is not hidden in this log"
+        ));
+    }
+    carry_out(&mut desk, &dir, &attempt);
+    drop(lock);
+    Ok(())
+}
+
+fn open_desk(dir: &RunDir, attempt: &Attempt) -> Result<Desk, NotTaken> {
+    let events = Events::begin(dir).map_err(os("write the events"))?.ok_or(NotTaken::Before)?;
+    let log = Journal::open(dir, attempt.mask.clone())?;
+    let grace = Duration::from_millis(attempt.plan.grace.0);
+    let desk = Desk::open(dir, events, log, grace).map_err(os("listen on `control.sock`"))?;
+    if let Err(error) = dir.reserve() {
+        eprint_line(&format!("no space is reserved for the exit record: {error}"));
+    }
+    Ok(desk)
+}
+
+/// From here on this attempt is never started again.
+fn started(desk: &mut Desk, attempt: &Attempt) -> Result<(), NotTaken> {
+    let me = boot::Process::me().map_err(os("find the own start time"))?;
+    let boot_id = boot::id().map_err(os("read the boot id"))?;
+    desk.events.add(EventKind::Started {
+        boot_id,
+        pid: me.pid,
+        start_time: me.start_time,
+        unit: attempt.plan.unit(),
+    });
+    desk.events.flush().map_err(os("write the events"))
+}
+
+fn carry_out(desk: &mut Desk, dir: &RunDir, attempt: &Arc<Attempt>) {
+    let watched = match commands(desk, attempt) {
+        Ok(watched) => watched,
+        Err(Halt::Failed(why)) => Watched::never(End::Failed(why)),
+        Err(Halt::Stopped) => Watched::never(End::Stopped),
+    };
+    let record = finish::conclude(desk, dir, attempt, &watched);
+    finish::remove(dir, attempt, record);
+}
+
+fn commands(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Watched, Halt> {
+    let root = setup::prepare(desk, attempt)?;
+    // A request that came between two jobs.
+    if desk.stop.is_some() {
+        return Err(Halt::Stopped);
+    }
+    let running = setup::start(desk, attempt, &root)?;
+    let cgroup = running.container.cgroup.clone();
+    let mut watched = watch::watch(desk, &attempt.plan, running);
+    if let Err(error) = cgroup.kill() {
+        eprint_line(&format!("something of the container is left: {error}"));
+    }
+    finish::export(desk, attempt, &root.merged, &mut watched);
+    Ok(watched)
+}
+
+/// The server's terminal and its end are not ours.
+fn detach() -> io::Result<()> {
+    let me = nix::unistd::getpid();
+    if nix::unistd::getsid(None)? != me {
+        nix::unistd::setsid()?;
+    }
+    std::env::set_current_dir("/")?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    // Its memory holds secrets; no core file shall.
+    Ok(nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?)
+}
+
+fn read_secrets() -> Result<Secrets, NotTaken> {
+    let mut text = Vec::new();
+    io::stdin().lock().take(SECRETS).read_to_end(&mut text).map_err(os("read the secrets"))?;
+    // The error's own words could show a part of a value.
+    serde_json::from_slice(&text)
+        .map_err(|error| NotTaken::Secrets(format!("{} bytes, {:?}", text.len(), error.classify())))
+}
+
+/// Nothing is read from the caller any more, and what is said goes to `agent.log`.
+fn take_output(dir: &RunDir) -> io::Result<()> {
+    let null = OpenOptions::new().read(true).open("/dev/null")?;
+    let log =
+        OpenOptions::new().append(true).create(true).mode(0o600).open::<PathBuf>(dir.file("agent.log"))?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&log)?;
+    nix::unistd::dup2_stderr(&log)?;
+    Ok(())
+}

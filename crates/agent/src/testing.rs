@@ -1,0 +1,33 @@
+//! Plans for tests.
+use vessl_core::plan::{Amounts, ImagePlan, ItemPlan, PLAN_VERSION, Plan, RunId};
+use vessl_core::units::Span;
+
+/// A plan that runs `commands` on the machine's own root.
+pub(crate) fn plan(commands: &[&str]) -> Plan {
+    let item = |command: &&str| ItemPlan { command: Some((*command).to_owned()), workdir: None, wait: None };
+    Plan {
+        v: PLAN_VERSION,
+        run: RunId(369_367_189_168),
+        attempt: 1,
+        instance: "0badcafe".to_owned(),
+        name: "test".to_owned(),
+        organization: "org".to_owned(),
+        project: "project".to_owned(),
+        cluster: "local".to_owned(),
+        nodes: Vec::new(),
+        preset: None,
+        resources: Amounts { cpu_milli: 1000, memory: 1_000_000_000, gpus: 0, gpu_type: None },
+        image: ImagePlan::Host,
+        imports: Vec::new(),
+        mounts: Vec::new(),
+        exports: Vec::new(),
+        items: commands.iter().map(item).collect(),
+        env: Vec::new(),
+        ports: Vec::new(),
+        interactive: None,
+        termination_protection: false,
+        grace: Span(30_000),
+        export_limit: Span(60_000),
+        place: None,
+    }
+}

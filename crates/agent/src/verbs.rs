@@ -1,0 +1,142 @@
+//! The agent's command line. The server types it, so it is strict and has no help: a verb, its options, its words.
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::halt::chain;
+use crate::rundir::RunDir;
+use crate::{images, machine, proof, remove, supervise};
+
+const USAGE: &str = "usage: agent supervise --data DATA DIR | proof DIR | remove --data DATA DIR | machine | \
+                     images --data DATA list|prune|pull REF";
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verb {
+    Supervise { data: PathBuf, dir: PathBuf },
+    Proof { dir: PathBuf },
+    Remove { dir: PathBuf },
+    Machine,
+    Images { data: PathBuf, what: Images },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Images {
+    List,
+    Prune,
+    Pull(String),
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Runs `vessl agent ARGS…`: JSON on standard output, a sentence on standard error and exit code 1 for a failure, 2 for
+/// words that are no verb. `supervise` must be called before the process has a second thread.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let Some(verb) = parse(&args) else {
+        say(USAGE);
+        return ExitCode::from(2);
+    };
+    match run(verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(args: &[OsString]) -> Option<Verb> {
+    let path = |arg: &OsString| PathBuf::from(arg);
+    let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
+    Some(match words.as_slice() {
+        ["supervise", "--data", _, _] => Verb::Supervise { data: path(&args[2]), dir: path(&args[3]) },
+        ["remove", "--data", _, _] => Verb::Remove { dir: path(&args[3]) },
+        ["proof", _] => Verb::Proof { dir: path(&args[1]) },
+        ["machine"] => Verb::Machine,
+        ["images", "--data", _, what @ ..] => Verb::Images { data: path(&args[2]), what: images_verb(what)? },
+        _ => return None,
+    })
+}
+
+fn images_verb(words: &[&str]) -> Option<Images> {
+    match words {
+        ["list"] => Some(Images::List),
+        ["prune"] => Some(Images::Prune),
+        ["pull", reference] if !reference.is_empty() => Some(Images::Pull((*reference).to_owned())),
+        _ => None,
+    }
+}
+
+fn run(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Supervise { data, dir } => supervise::run(&data, &dir)?,
+        Verb::Proof { dir } => answer(&proof::of(&RunDir::open(&dir)?)?)?,
+        Verb::Remove { dir } => {
+            remove::run(&dir)?;
+            answer(&serde_json::json!({ "removed": true }))?;
+        }
+        Verb::Machine => answer(&machine::report())?,
+        Verb::Images { data, what: Images::List } => answer(&images::list(&data)?)?,
+        Verb::Images { data, what: Images::Prune } => answer(&images::prune(&data)?)?,
+        Verb::Images { data, what: Images::Pull(reference) } => {
+            // A watcher that went away does not stop the pull: the image is wanted all the same.
+            let image = images::pull(&data, &reference, &|progress| drop(answer(progress)))?;
+            answer(&image)?;
+        }
+    }
+    Ok(())
+}
+
+/// One JSON line.
+fn answer(document: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(document)?;
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&line)?;
+    out.flush()
+}
+
+fn say(text: &str) {
+    // A caller that does not listen still has the exit code.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(words: &[&str], expected: Option<Verb>) {
+        let args: Vec<OsString> = words.iter().map(OsString::from).collect();
+        assert_eq!(parse(&args), expected, "{words:?}");
+    }
+
+    #[test]
+    fn verbs_are_strict() {
+        let (data, dir) = (PathBuf::from("/d"), PathBuf::from("/d/runs/1/1"));
+        check(
+            &["supervise", "--data", "/d", "/d/runs/1/1"],
+            Some(Verb::Supervise { data: data.clone(), dir: dir.clone() }),
+        );
+        check(&["remove", "--data", "/d", "/d/runs/1/1"], Some(Verb::Remove { dir: dir.clone() }));
+        check(&["proof", "/d/runs/1/1"], Some(Verb::Proof { dir }));
+        check(&["machine"], Some(Verb::Machine));
+        let images = |what| Some(Verb::Images { data: data.clone(), what });
+        check(&["images", "--data", "/d", "list"], images(Images::List));
+        check(&["images", "--data", "/d", "prune"], images(Images::Prune));
+        check(&["images", "--data", "/d", "pull", "busybox"], images(Images::Pull("busybox".to_owned())));
+        for wrong in [
+            &[][..],
+            &["supervise"],
+            &["supervise", "/d"],
+            &["machine", "x"],
+            &["images", "--data", "/d", "pull", ""],
+            &["images", "list"],
+            &["proof"],
+        ] {
+            check(wrong, None);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The time between the start of a container and its end: output, reports, requests, time limits.
+//!
+//! ```text
+//! Running ── Item… ── Ended ─┬─ (batch) init exits
+//!    │                       └─ (kept)  Idle, until stopped or out of time
+//!    └─ stop or time limit: SIGTERM … grace … kill of the cgroup
+//! ```
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use vessl_container::limits::Cgroup;
+use vessl_core::plan::Plan;
+use vessl_core::record::{EventKind, InitAsk, InitReport, Phase};
+
+use crate::desk::{Desk, Source};
+use crate::events::eprint_line;
+use crate::link::Link;
+use crate::pump::Pump;
+use crate::setup::Running;
+use crate::verdict::{Cut, End};
+
+/// How often a kill that did not work is tried again.
+const KILL_AGAIN: Duration = Duration::from_secs(5);
+
+/// What the time in the container was like.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// How the commands ended.
+    pub(crate) end: End,
+    /// When they started.
+    pub(crate) started_at: Option<Timestamp>,
+    /// Why they were ended before their time.
+    pub(crate) cut: Option<Cut>,
+    /// Whether everything had to be killed.
+    pub(crate) killed: bool,
+    /// Whether the kernel killed for memory.
+    pub(crate) oom: bool,
+}
+
+struct Watch<'a> {
+    desk: &'a mut Desk,
+    plan: &'a Plan,
+    link: Link,
+    pump: Pump,
+    pid: Pid,
+    cgroup: Cgroup,
+    started_at: Option<Timestamp>,
+    end: Option<End>,
+    /// When the session's time is over.
+    time_limit: Option<Instant>,
+    cut: Option<Cut>,
+    /// When everything is killed, once init was told to stop.
+    kill_at: Option<Instant>,
+    killed: bool,
+}
+
+/// Stays with the container to its end; after this nothing of it runs.
+pub(crate) fn watch(desk: &mut Desk, plan: &Plan, running: Running) -> Watched {
+    let Running { container, link, pump } = running;
+    let watch = Watch {
+        desk,
+        plan,
+        link,
+        pump,
+        pid: Pid::from_raw(container.pid),
+        cgroup: container.cgroup.clone(),
+        started_at: None,
+        end: None,
+        time_limit: None,
+        cut: None,
+        kill_at: None,
+        killed: false,
+    };
+    watch.to_the_end()
+}
+
+impl Watch<'_> {
+    fn to_the_end(mut self) -> Watched {
+        while !self.has_ended() {
+            self.heed_limits();
+            match self.desk.wait(self.kill_at.or(self.time_limit)) {
+                Ok(ready) => ready.into_iter().for_each(|source| self.serve(source)),
+                Err(error) => self.give_up(&error),
+            }
+            self.desk.log.flush();
+        }
+        self.close()
+    }
+
+    fn serve(&mut self, source: Source) {
+        match source {
+            Source::Stdout | Source::Stderr => self.pump.read(source, self.desk),
+            Source::Link => self.hear(),
+            Source::Child | Source::Job => {}
+        }
+    }
+
+    /// Whether init is gone, and with it everything in its namespace.
+    fn has_ended(&self) -> bool {
+        use nix::sys::wait::WaitStatus::StillAlive;
+        !matches!(waitpid(self.pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD)), Ok(StillAlive))
+    }
+
+    fn hear(&mut self) {
+        let (reports, closed) = self.link.reports();
+        for report in reports {
+            self.take(report);
+        }
+        if closed {
+            self.desk.leave(&self.link);
+        }
+    }
+
+    fn take(&mut self, report: InitReport) {
+        match report {
+            InitReport::Running => self.running(),
+            InitReport::Item { n } => self.item(n),
+            InitReport::Refused { why, exit_code } => self.end = Some(End::Refused { why, exit_code }),
+            InitReport::Ended { exit_code, item, how } => self.ended(End::Ended { exit_code, item, how }),
+        }
+    }
+
+    fn running(&mut self) {
+        self.started_at = Some(self.desk.events.add(EventKind::Phase { phase: Phase::Running }));
+        let limit = self.plan.interactive.as_ref().and_then(|interactive| interactive.max_runtime);
+        let far = Duration::from_secs(100 * 365 * 24 * 3600);
+        self.time_limit = limit
+            .filter(|limit| limit.0 > 0)
+            .map(|limit| Instant::now() + Duration::from_millis(limit.0).min(far));
+    }
+
+    /// The script waits for leave to go on, so what is in the pipes now is older than the item.
+    fn item(&mut self, n: u32) {
+        self.pump.drain(self.desk);
+        let of = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
+        if of > 1 {
+            self.desk.log.say(&format!("item {n} of {of}"));
+        }
+        self.link.ask(&InitAsk::Go);
+        self.desk.events.add(EventKind::Item { n, of });
+    }
+
+    fn ended(&mut self, end: End) {
+        self.end = Some(end);
+        if self.plan.termination_protection && self.kill_at.is_none() {
+            self.pump.drain(self.desk);
+            self.desk.log.say("the commands ended; the container is kept until the run is terminated");
+            self.desk.events.add(EventKind::Phase { phase: Phase::Idle });
+        }
+    }
+
+    /// Carries out what was asked and what the time says.
+    fn heed_limits(&mut self) {
+        let now = Instant::now();
+        if let Some(stop) = self.desk.stop {
+            self.stop(Cut::Asked, stop.kill_at);
+        } else if self.time_limit.is_some_and(|at| at <= now) {
+            self.time_limit = None;
+            self.stop(Cut::TimeOver, now + Duration::from_millis(self.plan.grace.0));
+        }
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill();
+        }
+    }
+
+    fn stop(&mut self, cut: Cut, kill_at: Instant) {
+        match &mut self.kill_at {
+            // A later wish can only shorten the grace, and never undoes a kill.
+            Some(_) if self.killed => {}
+            Some(known) => *known = kill_at.min(*known),
+            None => {
+                self.kill_at = Some(kill_at);
+                self.cut = Some(cut);
+                let why = match cut {
+                    Cut::Asked => "asked to stop",
+                    Cut::TimeOver => "the session's time is over",
+                };
+                let grace = kill_at.saturating_duration_since(Instant::now()).as_secs_f64().round();
+                self.desk.log.say(&format!("{why}: the commands get SIGTERM and {grace} s to end"));
+                self.desk.events.add(EventKind::Phase { phase: Phase::Terminating });
+                self.link.ask(&InitAsk::Stop);
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        if !self.killed {
+            self.desk.log.say("the grace is over: everything is killed");
+        }
+        self.killed = true;
+        self.kill_at = Some(Instant::now() + KILL_AGAIN);
+        if let Err(error) = self.cgroup.kill() {
+            eprint_line(&format!("cannot kill the container: {error}"));
+        }
+    }
+
+    /// Without its desk an agent can do one thing more.
+    fn give_up(&mut self, error: &std::io::Error) {
+        eprint_line(&format!("cannot wait for events: {error}"));
+        self.kill();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+
+    fn close(mut self) -> Watched {
+        self.hear();
+        self.pump.finish(self.desk);
+        let idle = self.plan.items.is_empty() && self.plan.interactive.is_some() && self.started_at.is_some();
+        Watched {
+            end: self.end.unwrap_or(if idle { End::Idle } else { End::Vanished }),
+            started_at: self.started_at,
+            cut: self.cut,
+            killed: self.killed,
+            oom: self.cgroup.oom_kills() > 0,
+        }
+    }
+}
