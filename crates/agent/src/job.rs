@@ -130,11 +130,11 @@ impl<T: Send + 'static> Job<T> {
             if let Some(result) = self.hear(desk) {
                 return Ok(result);
             }
+            let limit = limit(desk);
             let now = Instant::now();
             if give_up.is_some_and(|at| at <= now) {
                 return Err(JobError::Stuck);
             }
-            let limit = limit(desk);
             if give_up.is_none() && limit.is_some_and(|at| at <= now) {
                 self.cancel.store(true, Ordering::SeqCst);
                 give_up = Some(now + PATIENCE);

@@ -81,11 +81,6 @@ impl RunDir {
         Ok(Self { path, dir })
     }
 
-    /// Its absolute path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Path of one of its files.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)

@@ -24,7 +24,7 @@ exec chroot "$1/merged" "$2"
 "#;
 
 /// Init, and the agent's end of its socket.
-pub struct Rig {
+pub(crate) struct Rig {
     child: Child,
     link: UnixStream,
     frames: Frames,
@@ -32,7 +32,7 @@ pub struct Rig {
 }
 
 /// Whether the tests can run here.
-pub fn able() -> bool {
+pub(crate) fn able() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         println!("skipped: init can only be made PID 1 by root");
@@ -41,7 +41,7 @@ pub fn able() -> bool {
 }
 
 /// An order for `script` as root in `/`.
-pub fn order(script: &str) -> InitOrder {
+pub(crate) fn order(script: &str) -> InitOrder {
     InitOrder {
         v: RECORD_VERSION,
         script: Some(script.to_owned()),
@@ -58,7 +58,7 @@ pub fn order(script: &str) -> InitOrder {
 
 impl Rig {
     /// Starts init and sends it `order`.
-    pub fn start(order: &InitOrder) -> Self {
+    pub(crate) fn start(order: &InitOrder) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let (link, theirs) = UnixStream::pair().unwrap();
         let number = theirs.as_raw_fd();
@@ -82,7 +82,7 @@ impl Rig {
         rig
     }
 
-    pub fn ask(&mut self, ask: &InitAsk) {
+    pub(crate) fn ask(&mut self, ask: &InitAsk) {
         self.send(&frame::encode(ask).unwrap());
     }
 
@@ -91,7 +91,7 @@ impl Rig {
     }
 
     /// The next report; `None` when init has closed the socket.
-    pub fn report(&mut self) -> Option<InitReport> {
+    pub(crate) fn report(&mut self) -> Option<InitReport> {
         let mut bytes = [0; 4096];
         loop {
             if let Some(report) = self.frames.pop().unwrap() {
@@ -105,7 +105,7 @@ impl Rig {
     }
 
     /// The exit code that init reports, marks and `Running` skipped; every item is waved through.
-    pub fn exit_code(&mut self) -> i32 {
+    pub(crate) fn exit_code(&mut self) -> i32 {
         loop {
             match self.report().expect("init reports the end before it goes") {
                 InitReport::Ended { exit_code, .. } => return exit_code,
@@ -117,7 +117,7 @@ impl Rig {
     }
 
     /// Reads standard output until `text` has come.
-    pub fn read_until(&mut self, text: &str) -> String {
+    pub(crate) fn read_until(&mut self, text: &str) -> String {
         let out = self.child.stdout.as_mut().unwrap();
         let mut got = Vec::new();
         let deadline = Instant::now() + PATIENCE;
@@ -131,12 +131,12 @@ impl Rig {
     }
 
     /// Closes the socket, as an agent that dies does.
-    pub fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&mut self) {
         self.link.shutdown(std::net::Shutdown::Both).unwrap();
     }
 
     /// Waits for the end of everything in the namespace, and returns what was printed.
-    pub fn finish(mut self) -> String {
+    pub(crate) fn finish(mut self) -> String {
         let mut text = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
         self.child.wait().unwrap();
@@ -153,7 +153,7 @@ impl Drop for Rig {
 }
 
 /// Runs `script` to its end: exit code and output.
-pub fn run(order: &InitOrder) -> (i32, String) {
+pub(crate) fn run(order: &InitOrder) -> (i32, String) {
     let mut rig = Rig::start(order);
     let code = rig.exit_code();
     (code, rig.finish())
