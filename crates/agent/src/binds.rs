@@ -129,7 +129,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("own");
         std::fs::create_dir(&own).unwrap();
-        let error = bind(&mount(&own, &[dir.path()]), &[own.clone()]).unwrap_err();
+        let error = bind(&mount(&own, &[dir.path()]), std::slice::from_ref(&own)).unwrap_err();
         assert!(error.to_string().contains("the product's own data"), "{error}");
     }
 }

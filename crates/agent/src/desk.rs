@@ -63,7 +63,7 @@ pub(crate) struct Desk {
 }
 
 /// A clock cannot count further than this without care, and nobody waits longer.
-const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
+const LONGEST_GRACE: Duration = Duration::from_hours(365 * 24);
 
 const SIGNALS: u64 = 0;
 const FIRST_SOURCE: u64 = 1;

@@ -11,7 +11,7 @@ use crate::boot::{self, Process};
 use crate::rundir::{DirError, Lock, RunDir};
 
 /// An agent that has written its exit record is about to end by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// A killed agent is gone after this time at the latest.
 const DEATH: Duration = Duration::from_secs(10);
 

@@ -135,7 +135,7 @@ impl RunDir {
         let text = durable::read_lines(&path, 0).map_err(DirError::os("read", &path))?;
         text.split(|&byte| byte == b'\n')
             .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line))
+            .map(serde_json::from_slice)
             .collect::<Result<_, _>>()
             .map_err(|source| DirError::Format { path, source })
     }

@@ -238,9 +238,10 @@ fn be_alone() -> io::Result<()> {
 fn order(attempt: &Attempt, root: &Root) -> Result<InitOrder, Halt> {
     let plan = &attempt.plan;
     let stay = plan.interactive.is_some() || plan.termination_protection;
-    let argv: Vec<String> = match plan.items.is_empty() && plan.interactive.is_none() {
-        true => root.config.entrypoint.iter().chain(&root.config.cmd).cloned().collect(),
-        false => Vec::new(),
+    let argv: Vec<String> = if plan.items.is_empty() && plan.interactive.is_none() {
+        root.config.entrypoint.iter().chain(&root.config.cmd).cloned().collect()
+    } else {
+        Vec::new()
     };
     if plan.items.is_empty() && argv.is_empty() && !stay {
         return Err(Halt::Failed(

@@ -108,9 +108,9 @@ fn say(text: &str) {
 mod tests {
     use super::*;
 
-    fn check(words: &[&str], expected: Option<Verb>) {
+    fn check(words: &[&str], expected: Option<&Verb>) {
         let args: Vec<OsString> = words.iter().map(OsString::from).collect();
-        assert_eq!(parse(&args), expected, "{words:?}");
+        assert_eq!(parse(&args).as_ref(), expected, "{words:?}");
     }
 
     #[test]
@@ -118,15 +118,18 @@ mod tests {
         let (data, dir) = (PathBuf::from("/d"), PathBuf::from("/d/runs/1/1"));
         check(
             &["supervise", "--data", "/d", "/d/runs/1/1"],
-            Some(Verb::Supervise { data: data.clone(), dir: dir.clone() }),
+            Some(&Verb::Supervise { data: data.clone(), dir: dir.clone() }),
         );
-        check(&["remove", "--data", "/d", "/d/runs/1/1"], Some(Verb::Remove { dir: dir.clone() }));
-        check(&["proof", "/d/runs/1/1"], Some(Verb::Proof { dir }));
-        check(&["machine"], Some(Verb::Machine));
-        let images = |what| Some(Verb::Images { data: data.clone(), what });
-        check(&["images", "--data", "/d", "list"], images(Images::List));
-        check(&["images", "--data", "/d", "prune"], images(Images::Prune));
-        check(&["images", "--data", "/d", "pull", "busybox"], images(Images::Pull("busybox".to_owned())));
+        check(&["remove", "--data", "/d", "/d/runs/1/1"], Some(&Verb::Remove { dir: dir.clone() }));
+        check(&["proof", "/d/runs/1/1"], Some(&Verb::Proof { dir }));
+        check(&["machine"], Some(&Verb::Machine));
+        let images = |what| Verb::Images { data: data.clone(), what };
+        check(&["images", "--data", "/d", "list"], Some(&images(Images::List)));
+        check(&["images", "--data", "/d", "prune"], Some(&images(Images::Prune)));
+        check(
+            &["images", "--data", "/d", "pull", "busybox"],
+            Some(&images(Images::Pull("busybox".to_owned()))),
+        );
         for wrong in [
             &[][..],
             &["supervise"],

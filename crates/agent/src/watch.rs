@@ -73,11 +73,11 @@ pub(crate) fn watch(desk: &mut Desk, plan: &Plan, running: Running) -> Watched {
         kill_at: None,
         killed: false,
     };
-    watch.to_the_end()
+    watch.until_it_ends()
 }
 
 impl Watch<'_> {
-    fn to_the_end(mut self) -> Watched {
+    fn until_it_ends(mut self) -> Watched {
         while !self.has_ended() {
             self.heed_limits();
             match self.desk.wait(self.kill_at.or(self.time_limit)) {
@@ -125,7 +125,7 @@ impl Watch<'_> {
     fn running(&mut self) {
         self.started_at = Some(self.desk.events.add(EventKind::Phase { phase: Phase::Running }));
         let limit = self.plan.interactive.as_ref().and_then(|interactive| interactive.max_runtime);
-        let far = Duration::from_secs(100 * 365 * 24 * 3600);
+        let far = Duration::from_hours(100 * 365 * 24);
         self.time_limit = limit
             .filter(|limit| limit.0 > 0)
             .map(|limit| Instant::now() + Duration::from_millis(limit.0).min(far));

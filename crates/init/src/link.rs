@@ -44,7 +44,7 @@ impl Link {
 
     /// Reads what has arrived (waits if nothing has).
     pub(crate) fn fill(&mut self) -> Result<(), Gone> {
-        let mut bytes = [0; 64 * 1024];
+        let mut bytes = [0; 8192];
         loop {
             match self.socket.read(&mut bytes) {
                 Ok(0) => return Err(Gone),

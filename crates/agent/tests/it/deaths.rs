@@ -113,7 +113,7 @@ fn forged(rig: &Rig, from: &str, to: &str) -> Proof {
     assert!(events.contains(from), "{events}");
     let mut file = std::fs::File::create(copy.path().join("events")).unwrap();
     file.write_all(events.replace(from, to).as_bytes()).unwrap();
-    rig.proof_of(copy.path())
+    Rig::proof_of(copy.path())
 }
 
 fn another_boot_is_proof() {

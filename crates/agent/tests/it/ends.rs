@@ -66,8 +66,10 @@ fn the_log_tells_of_an_item_before_its_output() {
     let commands: Vec<String> = (1..=20).map(|n| format!("echo output {n}")).collect();
     let mut rig = Rig::new(host(&commands.iter().map(String::as_str).collect::<Vec<_>>()));
     rig.run();
-    let expected: String = (1..=20).map(|n| format!("item {n} of 20\noutput {n}\n")).collect();
-    assert_eq!(look::log(&rig.dir), expected + "completed: all 20 items ended with exit code 0\n");
+    let mut expected: Vec<String> =
+        (1..=20).flat_map(|n| [format!("item {n} of 20"), format!("output {n}")]).collect();
+    expected.push("completed: all 20 items ended with exit code 0\n".to_owned());
+    assert_eq!(look::log(&rig.dir), expected.join("\n"));
 }
 
 fn output_is_kept_byte_by_byte() {

@@ -40,7 +40,9 @@ impl Image<'_> {
         for (path, mode, content) in &self.files {
             let mut header = tar::Header::new_gnu();
             header.set_mode(*mode);
-            (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
             if let Some(target) = content.strip_prefix(b"->") {
                 header.set_entry_type(tar::EntryType::Symlink);
                 header.set_size(0);
@@ -84,8 +86,7 @@ pub(crate) fn lone_program() -> Image<'static> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{:x}", Sha256::digest(bytes))
 }
 
 fn blob(dir: &Path, bytes: &[u8], kind: &str) -> Value {

@@ -1,6 +1,11 @@
 //! The real agent in a process of its own, carrying out plans written by hand. The agent forks, so it must be alone in its
 //! process from the first line of `main` on: this program is the agent when its first argument says so, and the test
 //! program otherwise. Needs root; says so and passes without.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics, one that is skipped says so"
+)]
 mod bad;
 mod deaths;
 mod ends;

@@ -11,7 +11,7 @@ use crate::AGENT;
 use crate::look;
 
 /// Longest wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether the tests can run here.
 pub(crate) fn able() -> bool {
@@ -172,11 +172,11 @@ impl Rig {
     }
 
     pub(crate) fn proof(&self) -> Proof {
-        self.proof_of(&self.dir)
+        Self::proof_of(&self.dir)
     }
 
     /// The proof for another directory.
-    pub(crate) fn proof_of(&self, dir: &Path) -> Proof {
+    pub(crate) fn proof_of(dir: &Path) -> Proof {
         let mut command = Command::new(std::env::current_exe().unwrap());
         let output = command.args([AGENT, "proof"]).arg(dir).output().unwrap();
         assert!(output.status.success(), "{output:?}");

@@ -45,7 +45,7 @@ fn orphans_are_reaped() {
     if !able() {
         return;
     }
-    let script = r#"
+    let script = r"
 for i in 1 2 3 4 5 6 7 8; do (sh -c 'exit 0' &); done
 i=0
 while [ $i -lt 500 ]; do
@@ -54,7 +54,7 @@ while [ $i -lt 500 ]; do
     sleep 0.02
 done
 exit 1
-"#;
+";
     check(script, 0);
 }
 
@@ -84,7 +84,7 @@ fn a_signal_is_only_a_signal() {
     let mut rig =
         Rig::start(&order("trap 'echo got; exit 6' USR1; echo ready; while :; do sleep 0.01; done\n"));
     rig.read_until("ready\n");
-    rig.ask(&InitAsk::Signal { signal: nix::libc::SIGUSR1 });
+    rig.ask(&InitAsk::Signal { signal: libc::SIGUSR1 });
     assert_eq!(rig.exit_code(), 6);
 }
 

@@ -69,7 +69,7 @@ impl Rig {
         // SAFETY: `dup2` may be called between fork and exec, and `number` stays open until the child has started.
         #[allow(unsafe_code)]
         unsafe {
-            command.pre_exec(move || match nix::libc::dup2(number, 3) {
+            command.pre_exec(move || match libc::dup2(number, 3) {
                 3 => Ok(()),
                 _ => Err(std::io::Error::last_os_error()),
             });

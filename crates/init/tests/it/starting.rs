@@ -1,5 +1,4 @@
 //! From the order to the first instruction of the script.
-use nix::libc;
 use vessl_core::record::{InitAsk, InitOrder, InitReport};
 
 use crate::rig::{Rig, able, order, run};
