@@ -120,11 +120,19 @@ pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched
     if let Err(error) = desk.events.flush() {
         eprint_line(&format!("the last events are lost: {error}"));
     }
-    while let Err(error) = dir.write_exit(&record) {
-        eprint_line(&format!("the exit record waits: {}", chain(&error)));
+    write_exit(dir, &record);
+    record
+}
+
+/// However long the disk takes: without its record the run would be lost.
+fn write_exit(dir: &RunDir, record: &ExitRecord) {
+    let mut told = false;
+    while let Err(error) = dir.write_exit(record) {
+        if !std::mem::replace(&mut told, true) {
+            eprint_line(&format!("the exit record waits: {}", chain(&error)));
+        }
         std::thread::sleep(TRY_AGAIN);
     }
-    record
 }
 
 fn word(status: Status) -> &'static str {

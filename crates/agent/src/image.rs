@@ -77,11 +77,11 @@ fn pull(desk: &mut Desk, store: &Store, reference: &str, auth: Auth) -> Result<I
     let began = Instant::now();
     let (store, name) = (store.clone(), Arc::<str>::from(reference));
     let job = Job::start(move |teller, cancel| pull_job(&store, &name, &auth, (teller, cancel)))?;
-    let pulled = job.attend(desk, |desk| desk.stop.map(|_| Instant::now()))?;
+    let pulled = job.attend(desk, |desk| desk.stop.map(|_| Instant::now()));
     if desk.stop.is_some() {
         return Err(Halt::Stopped);
     }
-    let image = pulled.map_err(Halt::because)?;
+    let image = pulled?.map_err(Halt::because)?;
     let (bytes, time) = (words::size(image.fetched), words::time(began.elapsed()));
     desk.log.say(&format!("pulled `{reference}`: {bytes} in {time}"));
     Ok(image)

@@ -69,10 +69,15 @@ impl Teller {
 
     /// Tells how far something is; calls that come too soon are dropped.
     pub(crate) fn progress(&self, progress: Progress) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if self.due.fetch_max(now.saturating_add(PROGRESS_EVERY_MS), Ordering::Relaxed) <= now {
+        if self.is_due(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)) {
             self.tell(Note::Progress(progress));
         }
+    }
+
+    /// Whether the time for another progress has come, `now` milliseconds after the beginning; then it is taken.
+    fn is_due(&self, now: u64) -> bool {
+        let next = |due: u64| (due <= now).then(|| now.saturating_add(PROGRESS_EVERY_MS));
+        self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
 }
 
@@ -176,5 +181,17 @@ impl Teller {
     /// One that hands every note to `tell`.
     pub(crate) fn to(tell: impl Fn(Note) + Send + Sync + 'static) -> Self {
         Self { tell: Arc::new(tell), began: Instant::now(), due: Arc::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_at_intervals_however_often_it_comes() {
+        let teller = Teller::to(drop);
+        let told: Vec<u64> = (0..=250).filter(|now| teller.is_due(*now)).collect();
+        assert_eq!(told, [0, 100, 200]);
     }
 }

@@ -14,12 +14,14 @@ pub(crate) struct Journal {
     writer: Writer,
     mask: Mask,
     lost: u64,
+    /// Whether the last write had to wait, so that it is told once.
+    waits: bool,
 }
 
 impl Journal {
     /// Opens the log of an attempt; `mask` applies to the agent's own lines.
     pub(crate) fn open(dir: &RunDir, mask: Mask) -> Result<Self, LogError> {
-        Ok(Self { writer: Writer::open(&dir.file("log"))?, mask, lost: 0 })
+        Ok(Self { writer: Writer::open(&dir.file("log"))?, mask, lost: 0, waits: false })
     }
 
     /// Adds one line of the agent's own; secret values in it are hidden.
@@ -47,9 +49,12 @@ impl Journal {
     /// Lets readers see everything so far.
     pub(crate) fn flush(&mut self) {
         // What cannot be written now stays in memory, and the next write tries again.
-        if let Err(error) = self.writer.flush() {
+        let flushed = self.writer.flush();
+        let waits = flushed.is_err();
+        if let (Err(error), false) = (flushed, self.waits) {
             eprint_line(&format!("the log waits: {error}"));
         }
+        self.waits = waits;
     }
 
     /// Writes the end of the log and waits for the disk. The log of a run that filled the disk may stay without its end.

@@ -173,7 +173,7 @@ impl RunDir {
     /// Removes what only a living agent needs.
     pub(crate) fn tidy(&self) {
         self.release();
-        for name in ["control.sock", "progress"] {
+        for name in ["control.sock", "progress", "progress.new"] {
             // The same: what is not there needs no removal, and what stays is harmless.
             let _ = std::fs::remove_file(self.file(name));
         }

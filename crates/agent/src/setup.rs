@@ -125,11 +125,11 @@ fn import(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merged>) -> Resu
     desk.events.add(EventKind::Phase { phase: Phase::Importing });
     let (attempt, merged) = (attempt.clone(), merged.clone());
     let job = Job::start(move |teller, cancel| stage::run(&attempt.ground(&merged, teller, cancel)))?;
-    let imported = job.attend(desk, |desk| desk.stop.map(|_| Instant::now()))?;
+    let imported = job.attend(desk, |desk| desk.stop.map(|_| Instant::now()));
     if desk.stop.is_some() {
         return Err(Halt::Stopped);
     }
-    imported.map_err(Halt::because)
+    imported?.map_err(Halt::because)
 }
 
 impl Attempt {

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use vessl_container::limits::Cgroup;
 use vessl_core::record::{EventKind, Secrets};
 
 use crate::boot;
@@ -75,7 +77,9 @@ pub(crate) fn run(data: &Path, dir: &Path) -> Result<(), NotTaken> {
     let attempt = Arc::new(Attempt { plan, data, scratch, secrets, mask });
     let mut desk = open_desk(&dir, &attempt)?;
     started(&mut desk, &attempt)?;
-    take_output(&dir).map_err(os("open `agent.log`"))?;
+    if let Err(error) = take_output(&dir) {
+        eprint_line(&format!("there is no `agent.log`: {error}"));
+    }
     for key in short {
         desk.log.say(&format!(
             "the secret `{key}` has fewer than {SHORTEST} characters and is not hidden in this log"
@@ -113,8 +117,7 @@ fn started(desk: &mut Desk, attempt: &Attempt) -> Result<(), NotTaken> {
 fn carry_out(desk: &mut Desk, dir: &RunDir, attempt: &Arc<Attempt>) {
     let watched = match commands(desk, attempt) {
         Ok(watched) => watched,
-        Err(Halt::Failed(why)) => Watched::never(End::Failed(why)),
-        Err(Halt::Stopped) => Watched::never(End::Stopped),
+        Err(halt) => nothing_runs(attempt, halt),
     };
     let record = finish::conclude(desk, dir, attempt, &watched);
     finish::remove(dir, attempt, record);
@@ -127,13 +130,20 @@ fn commands(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Watched, Halt> {
         return Err(Halt::Stopped);
     }
     let running = setup::start(desk, attempt, &root)?;
-    let cgroup = running.container.cgroup.clone();
     let mut watched = watch::watch(desk, &attempt.plan, running);
-    if let Err(error) = cgroup.kill() {
-        eprint_line(&format!("something of the container is left: {error}"));
-    }
     finish::export(desk, attempt, &root.merged, &mut watched);
     Ok(watched)
+}
+
+/// The commands did not start; what may have been started for them is ended before anybody hears of it.
+fn nothing_runs(attempt: &Attempt, halt: Halt) -> Watched {
+    if let Err(error) = Cgroup::named(&attempt.plan.unit()).kill() {
+        eprint_line(&format!("something of the container is left: {error}"));
+    }
+    Watched::never(match halt {
+        Halt::Failed(why) => End::Failed(why),
+        Halt::Stopped => End::Stopped,
+    })
 }
 
 /// The server's terminal and its end are not ours.
@@ -144,8 +154,9 @@ fn detach() -> io::Result<()> {
     }
     std::env::set_current_dir("/")?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    // Its memory holds secrets; no core file shall.
-    Ok(nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?)
+    // Its memory holds secrets; no core file shall. The commands may raise the limit again.
+    let (_, most) = getrlimit(Resource::RLIMIT_CORE)?;
+    Ok(setrlimit(Resource::RLIMIT_CORE, 0, most)?)
 }
 
 fn read_secrets() -> Result<Secrets, NotTaken> {

@@ -144,10 +144,16 @@ impl Watch<'_> {
 
     fn ended(&mut self, end: End) {
         self.end = Some(end);
-        if self.plan.termination_protection && self.kill_at.is_none() {
+        if self.kill_at.is_some() {
+            return;
+        }
+        if self.plan.termination_protection {
             self.pump.drain(self.desk);
             self.desk.log.say("the commands ended; the container is kept until the run is terminated");
             self.desk.events.add(EventKind::Phase { phase: Phase::Idle });
+        } else if self.plan.interactive.is_some() {
+            self.pump.drain(self.desk);
+            self.desk.log.say("the commands ended; the session goes on");
         }
     }
 

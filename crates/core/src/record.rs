@@ -1,7 +1,16 @@
 //! What an agent writes into a run directory and what crosses its pipes. Every format carries a version.
 //!
 //! ```text
-//! runs/<id>/<attempt>/plan.json  events  log/  exit.json  control.sock  lock  agent.log
+//! runs/<id>/<attempt>/plan.json     one Plan, written by the server
+//!                     events        Event lines, each on disk before its consequences
+//!                     log/          segments of the log, see the data room
+//!                     exit.json     one ExitRecord, written once; a second time only to add a failed clean-up
+//!                     control.sock  Control lines in, ControlReply lines out, while the agent lives
+//!                     lock          held (flock) by the living agent
+//!                     progress      one wire::Progress, replaced as a whole, there only while something moves
+//!                     agent.log     what the agent itself has to say, for whoever looks for a fault
+//!                     spare         space kept for the last words, given back before them
+//!                     box/          scratch
 //! ```
 use std::collections::BTreeMap;
 use std::fmt;
