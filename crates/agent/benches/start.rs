@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use vessl_core::record::{Event, EventKind, ExitRecord, Phase};
+use vessl_data::log::Reader;
 
 const AGENT: &str = "agent-under-test";
 const STARTS: u32 = 60;
@@ -85,6 +86,8 @@ fn output(what: &str, secrets: &Value) {
             let record: ExitRecord =
                 serde_json::from_slice(&std::fs::read(dir.join("exit.json")).unwrap()).unwrap();
             let time = record.ended_at.duration_since(record.started_at.expect("it ran"));
+            let log = Reader::open(&dir.join("log")).unwrap().extent().unwrap();
+            assert!(log.finished && log.lines >= u64::from(LINES), "{log:?}");
             std::fs::remove_dir_all(dir.join("log")).unwrap();
             f64::from(LINE * LINES) / 1e6 / time.as_secs_f64()
         })

@@ -1,6 +1,7 @@
 //! Agents that die, and what is proven, kept and removed afterwards. Nothing is ever started twice.
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,6 +20,7 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("deaths::in_its_grace", in_its_grace),
     ("deaths::while_kept", while_kept),
     ("deaths::in_an_export", in_an_export),
+    ("deaths::at_any_moment", at_any_moment),
     ("deaths::before_it_took_the_run", before_it_took_the_run),
     ("deaths::secrets_cut_short_take_nothing", secrets_cut_short_take_nothing),
     ("deaths::another_boot_is_proof", another_boot_is_proof),
@@ -80,6 +82,39 @@ fn while_kept() {
 
 fn in_an_export() {
     dies(exporting(), Phase::Exporting);
+}
+
+/// From the first instruction to after the end, a millisecond apart: what is on disk always tells what to do.
+fn at_any_moment() {
+    let mut seen = [0; 3];
+    for millis in 0..50 {
+        let mut rig = Rig::new(host(&["true"]));
+        rig.start();
+        let moment = Instant::now() + Duration::from_millis(millis);
+        while Instant::now() < moment {
+            std::hint::spin_loop();
+        }
+        rig.kill();
+        let proof = until("a decision", || match rig.proof() {
+            Proof::Alive { .. } => None,
+            proof => Some(proof),
+        });
+        match (proof, rig.record()) {
+            (Proof::NeverStarted, None) => {
+                seen[0] += 1;
+                assert_eq!(rig.run().status, Status::Completed);
+            }
+            (Proof::Dead { .. }, None) => seen[1] += 1,
+            (Proof::Dead { .. }, Some(record)) => {
+                seen[2] += 1;
+                assert_eq!((record.status, record.exit_code), (Status::Completed, Some(0)));
+            }
+            (proof, record) => panic!("after {millis} ms: {proof:?} {record:?}"),
+        }
+        rig.remove();
+        rig.assert_clean();
+    }
+    println!("killed before the start, on the way, after the end: {seen:?}");
 }
 
 fn before_it_took_the_run() {
