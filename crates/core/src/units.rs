@@ -4,23 +4,47 @@
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Thousandths of a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(transform = written_cpu)]
 pub struct Cpu(pub u64);
 
 /// Bytes. A bare number in a run file is GB (10^9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(transform = written_memory)]
 pub struct Memory(pub u64);
 
 /// A length of time in milliseconds, written like `24h`, `1h30m`, `10s` or `0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(transform = written_span)]
 pub struct Span(pub u64);
+
+/// In a run file, an amount is text or a number.
+fn written(schema: &mut Schema, kinds: [&str; 2], examples: serde_json::Value) {
+    schema.remove("format");
+    schema.remove("minimum");
+    schema.insert("type".to_owned(), kinds.as_slice().into());
+    schema.insert("examples".to_owned(), examples);
+}
+
+fn written_cpu(schema: &mut Schema) {
+    written(schema, ["string", "number"], json!([4, "0.5", "500m"]));
+}
+
+fn written_memory(schema: &mut Schema) {
+    written(schema, ["string", "number"], json!(["12Gi", "512M", 16]));
+}
+
+fn written_span(schema: &mut Schema) {
+    written(schema, ["string", "integer"], json!(["24h", "1h30m", "10s", 0]));
+}
 
 /// Why a text is not an amount. The message says what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

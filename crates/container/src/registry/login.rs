@@ -95,3 +95,52 @@ fn secret(text: &str) -> Option<HeaderValue> {
     value.set_sensitive(true);
     Some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::reference::{Named, Reference};
+    use crate::registry::Registry;
+    use crate::store::{Auth, Options};
+
+    fn named(text: &str) -> Named {
+        match Reference::parse(text) {
+            Ok(Reference::Registry(named)) => named,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_login_goes_to_encrypted_or_local_services_only() {
+        for (registry, realm, expected) in [
+            (
+                "quay.io/a/b",
+                "https://auth.example/token",
+                Ok("https://auth.example/token?scope=repository%3Aa%2Fb%3Apull"),
+            ),
+            (
+                "quay.io/a/b",
+                "http://127.0.0.1:1/t?x=1",
+                Ok("http://127.0.0.1:1/t?x=1&scope=repository%3Aa%2Fb%3Apull"),
+            ),
+            (
+                "quay.io/a/b",
+                "http://auth.example/token",
+                Err("login service `auth.example` is not encrypted"),
+            ),
+            ("quay.io/a/b", "ftp://auth.example/token", Err("not encrypted")),
+            ("quay.io/a/b", "token", Err("is no address")),
+            (
+                "localhost:5000/a/b",
+                "http://auth.example/t",
+                Ok("http://auth.example/t?scope=repository%3Aa%2Fb%3Apull"),
+            ),
+        ] {
+            let client = Registry::new(&named(registry), &Auth::Anonymous, &Options::default()).unwrap();
+            match (client.token_url(realm, None, None), expected) {
+                (Ok(url), Ok(expected)) => assert_eq!(url.as_str(), expected),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (got, _) => panic!("{registry} {realm}: {got:?}"),
+            }
+        }
+    }
+}

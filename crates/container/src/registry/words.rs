@@ -31,7 +31,7 @@ pub(super) fn failure(error: &reqwest::Error, options: &Options) -> String {
     if error.is_timeout() {
         return format!("it stalled: nothing came for {} s", options.stall.as_secs_f32());
     }
-    if cause.contains("InvalidContentType") {
+    if cause.contains("InvalidContentType") || cause.contains("tls handshake eof") {
         return format!(
             "it does not speak https; if plain http is meant, list it in `{}`",
             Options::INSECURE

@@ -8,7 +8,7 @@
 //! The first failure stops everything. No thread outlives the call.
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -22,6 +22,7 @@ use super::part::Writer;
 use super::record::{self, Complete, Record};
 use super::unpacker::Unpacker;
 use super::{Auth, Fetched, Hold, Image, PullWatch, Store, StoreError, prune};
+use crate::crew::Crew;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
 use crate::source::{Blob, Resolved, Source};
@@ -79,8 +80,8 @@ pub(super) fn pull(
     let reference = Reference::parse(text)?;
     prune::sweep_dead(store)?;
     let source = Source::open(&reference, auth, &store.options)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| StoreError::io("start to pull into", &store.root, e))?;
+    let crew = Arc::new(Crew::default());
+    let runtime = runtime(&crew).map_err(|e| StoreError::io("start to pull into", &store.root, e))?;
     let resolved = runtime.block_on(unless_cancelled(watch, source.resolve(&reference)))?;
     let (locks, layers, fetched) = fetch(store, &source, &resolved, (watch, &runtime))?;
     let complete = Complete {
@@ -92,6 +93,16 @@ pub(super) fn pull(
     };
     let (record, hold) = publish(store, Record::new(&reference, complete), locks)?;
     Ok(Image { fetched, ..record.image(store, text, Some(hold)) })
+}
+
+/// Connections are served by the calling thread; only names are looked up in threads of their own.
+fn runtime(crew: &Arc<Crew>) -> std::io::Result<Runtime> {
+    let crew = Arc::clone(crew);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("pull-names")
+        .on_thread_start(move || crew.enter())
+        .build()
 }
 
 async fn unless_cancelled<T>(
@@ -129,13 +140,19 @@ fn fetch(
         stop: AtomicBool::new(false),
         fetched: Fetched::new(&store.root),
     };
+    let crew = Crew::default();
     std::thread::scope(|scope| {
         let (orders, inbox) = unbounded_channel();
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         for _ in 0..guard(&desk.jobs).len().min((cores + 2).min(MAX_WORKERS)) {
-            let (desk, orders) = (&desk, orders.clone());
-            let work = move || worker(store, desk, &orders);
-            if let Err(error) = std::thread::Builder::new().name("layer".into()).spawn_scoped(scope, work) {
+            let (desk, crew, orders) = (&desk, &crew, orders.clone());
+            let work = move || {
+                crew.enter();
+                worker(store, desk, &orders);
+            };
+            if let Err(error) =
+                std::thread::Builder::new().name("pull-layer".into()).spawn_scoped(scope, work)
+            {
                 desk.fail(StoreError::io("start a thread to pull into", &store.root, error));
             }
         }
@@ -195,7 +212,7 @@ fn publish(store: &Store, record: Record, mut locks: Vec<Lock>) -> Result<(Recor
     let lock = store.wait_shared(&name, &|| true)?;
     record.write(store)?;
     locks.extend(lock);
-    Ok((record, Hold { _locks: std::sync::Arc::new(locks) }))
+    Ok((record, Hold { _locks: Arc::new(locks) }))
 }
 
 /// Serves the downloads that workers order until all workers are gone or something failed.

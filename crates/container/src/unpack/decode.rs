@@ -7,6 +7,7 @@ use std::thread::Scope;
 use sha2::{Digest as _, Sha256};
 
 use super::{InputFailed, UnpackError};
+use crate::crew::Crew;
 use crate::reference::Digest;
 
 const BLOCK: usize = 256 << 10;
@@ -28,14 +29,18 @@ impl Stream {
     /// Starts to decompress `input`; more than `allowed` bytes are an error.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
+        crew: &'scope Crew,
         input: impl Read + Send + 'scope,
         allowed: u64,
     ) -> Result<Self, UnpackError> {
         let (send, blocks) = sync_channel(AHEAD);
         let (used, reuse) = channel();
         std::thread::Builder::new()
-            .name("decompress".into())
-            .spawn_scoped(scope, move || decompress(input, &send, &reuse))
+            .name("pull-decompress".into())
+            .spawn_scoped(scope, move || {
+                crew.enter();
+                decompress(input, &send, &reuse);
+            })
             .map_err(|e| UnpackError::os("start a thread for", b"the layer", e))?;
         Ok(Self { blocks, used, block: Vec::new(), at: 0, hash: Sha256::new(), left: allowed, allowed })
     }

@@ -16,6 +16,7 @@ mod tree;
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::crew::Crew;
 use crate::reference::Digest;
 
 pub use path::Place;
@@ -125,8 +126,9 @@ pub fn layer(
     dir: &Path,
     limits: &Limits,
 ) -> Result<Unpacked, UnpackError> {
+    let crew = Crew::default();
     std::thread::scope(|scope| {
-        let mut stream = decode::Stream::start(scope, input, limits.allowed(compressed))?;
+        let mut stream = decode::Stream::start(scope, &crew, input, limits.allowed(compressed))?;
         let mut tree = tree::Tree::open(dir)?;
         let size = entries(&mut stream, &mut tree, limits.entries)?;
         let diff = stream.finish()?;

@@ -17,6 +17,7 @@ mod path;
 mod print;
 mod problem;
 mod run;
+mod schema;
 mod session;
 mod source;
 mod syntax;
@@ -29,6 +30,7 @@ pub use locate::locate;
 pub use path::{ContainerPath, PathError};
 pub use print::{hide, print};
 pub use problem::{CodeInfo, codes};
+pub use schema::schema;
 pub use types::*;
 
 use crate::wire::{Level, Problem};

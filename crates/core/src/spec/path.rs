@@ -11,6 +11,7 @@ const LONGEST: usize = 4095;
 /// An absolute, normalised path inside the container; never `/`, `/proc`, `/sys` or `/dev`, nor below the last three.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(transform = super::schema::path)]
 pub struct ContainerPath(String);
 
 /// Why a text is not a [`ContainerPath`].

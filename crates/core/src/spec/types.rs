@@ -5,59 +5,75 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::ContainerPath;
+use super::{ContainerPath, schema};
 use crate::units::{Cpu, Memory, Span};
 
 /// One run file, after every old spelling was rewritten to the modern one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::spec)]
 pub struct Spec {
     /// Name of the run, 1–253 characters of any text. Not unique.
     pub name: String,
     /// Free text shown in lists.
     pub description: Option<String>,
     /// Free words to find runs by.
+    #[schemars(default)]
     pub tags: Vec<String>,
     /// Where the run may be placed and what it needs.
+    #[schemars(default)]
     pub resources: Resources,
     /// The container image.
     pub image: Image,
     /// Container path → source copied in before the first command. Sorted, so parents come before children.
+    #[schemars(default)]
     pub import: BTreeMap<ContainerPath, Import>,
     /// Container path → source attached live.
+    #[schemars(default)]
     pub mount: BTreeMap<ContainerPath, Mount>,
     /// Container path → target written after the commands.
+    #[schemars(default)]
     pub export: BTreeMap<ContainerPath, Export>,
     /// Commands, run in order in one shell.
+    #[schemars(default, transform = schema::items)]
     pub run: Vec<Item>,
     /// Presence makes the run interactive.
     pub interactive: Option<Interactive>,
     /// Ports that are reachable while the run is running.
+    #[schemars(default)]
     pub ports: Vec<Port>,
     /// Environment variables in file order.
+    #[schemars(default)]
     pub env: IndexMap<String, EnvValue>,
     /// Kubernetes service account; `""` means none.
     pub service_account_name: Option<String>,
     /// After the commands the container stays (status `idle`) until it is terminated.
+    #[schemars(default)]
     pub termination_protection: bool,
 }
 
 /// `resources`: placement and size.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::resources)]
 pub struct Resources {
     /// Cluster name; absent means the default cluster.
     pub cluster: Option<String>,
     /// Candidate nodes, any of them; empty means every node.
+    #[schemars(default)]
     pub node_names: Vec<String>,
     /// Name of a resource preset of the cluster.
     pub preset: Option<String>,
     /// Amounts asked for.
     pub requests: Option<Requests>,
     /// May run on capacity that can be taken away.
+    #[schemars(default)]
     pub spot: bool,
 }
 
 /// `resources.requests`: amounts asked for. A missing amount is not constrained by the author.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Requests {
     /// Cores.
     pub cpu: Option<Cpu>,
@@ -75,6 +91,8 @@ pub struct Requests {
 
 /// GPUs of one product.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::gpu)]
 pub struct GpuRequest {
     /// Matched by token against the product name, case-insensitively; `None` (also written `""` or `any`) means any.
     pub device_type: Option<String>,
@@ -86,6 +104,8 @@ pub struct GpuRequest {
 
 /// `image`: what the container is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::image)]
 pub struct Image {
     /// `registry/repo:tag@digest`, a Docker Hub short name, `oci:///path[:tag]` or `host://`.
     pub url: String,
@@ -96,6 +116,7 @@ pub struct Image {
 /// What an `import` path is filled from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(transform = schema::import)]
 pub enum Import {
     /// A git repository.
     Git(Git),
@@ -119,16 +140,20 @@ pub enum Import {
 
 /// What a `mount` path shows, and whether it may be written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::mount)]
 pub struct Mount {
     /// The thing mounted.
     pub source: MountSource,
     /// Default true.
+    #[schemars(default = "yes")]
     pub readonly: bool,
 }
 
 /// Sources that can be mounted live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
 pub enum MountSource {
     /// A stored dataset, always read-only.
     Dataset(Dataset),
@@ -143,6 +168,7 @@ pub enum MountSource {
 /// Where an `export` path goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(transform = schema::export)]
 pub enum Export {
     /// The run's own output files (bare `vessl-artifact://`).
     Output,
@@ -162,6 +188,7 @@ pub enum Export {
 
 /// A git source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Git {
     /// Normalised clone URL: `https://…`, `ssh://…`, `user@host:path` or `file:///…`. No scheme and `git://` are https.
     pub url: String,
@@ -174,6 +201,8 @@ pub struct Git {
 
 /// A dataset by organization and name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::inner_readonly)]
 pub struct Dataset {
     /// Organization.
     pub organization_name: String,
@@ -183,6 +212,8 @@ pub struct Dataset {
 
 /// A model repository, on import with its number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::model)]
 pub struct Model {
     /// Organization.
     pub organization_name: String,
@@ -194,6 +225,8 @@ pub struct Model {
 
 /// A named artifact; absent organization and project are the run's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::artifact)]
 pub struct ArtifactRef {
     /// Organization.
     pub organization_name: Option<String>,
@@ -205,6 +238,8 @@ pub struct ArtifactRef {
 
 /// An S3 prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::bucket)]
 pub struct S3 {
     /// Bucket.
     pub bucket: String,
@@ -220,6 +255,8 @@ pub struct S3 {
 
 /// A Google Cloud Storage prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::bucket)]
 pub struct Gs {
     /// Bucket.
     pub bucket: String,
@@ -233,6 +270,7 @@ pub struct Gs {
 
 /// A Hugging Face repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Hf {
     /// `huggingface.co/[datasets/]org/name`.
     pub url: String,
@@ -245,6 +283,8 @@ pub struct Hf {
 
 /// A file or directory of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::inner_readonly)]
 pub struct Hostpath {
     /// Absolute path on the node.
     pub path: String,
@@ -252,6 +292,8 @@ pub struct Hostpath {
 
 /// An NFS export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::inner_readonly)]
 pub struct Nfs {
     /// Host name or address.
     pub server: String,
@@ -261,6 +303,8 @@ pub struct Nfs {
 
 /// A named storage and one volume on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::inner_readonly)]
 pub struct Volume {
     /// Storage.
     pub storage_name: String,
@@ -270,6 +314,8 @@ pub struct Volume {
 
 /// One entry of `run`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::item)]
 pub struct Item {
     /// Shell text; absent for a pause between neighbours.
     pub command: Option<String>,
@@ -281,6 +327,8 @@ pub struct Item {
 
 /// `interactive`: limits of a session. `None` is unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::interactive)]
 pub struct Interactive {
     /// Longest time in `running`; `0` is unlimited.
     pub max_runtime: Option<Span>,
@@ -290,6 +338,8 @@ pub struct Interactive {
 
 /// One exposed port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(transform = schema::port)]
 pub struct Port {
     /// Name; default `port-N`.
     pub name: String,
@@ -315,6 +365,7 @@ pub enum PortKind {
 /// Where the value of an environment variable comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = schema::env)]
 pub enum EnvValue {
     /// The scalar's source text.
     Text(String),
@@ -326,4 +377,9 @@ pub enum EnvValue {
     Inject,
     /// Must be given at submit and is a secret. This is what [`hide`](crate::spec::hide) leaves of a literal secret.
     InjectSecret,
+}
+
+/// The default of [`Mount::readonly`].
+fn yes() -> bool {
+    true
 }

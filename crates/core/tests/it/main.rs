@@ -1,6 +1,16 @@
-//! Tests of the rules from outside: through the public doors alone.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+//! Tests of the rules through their public doors: run files, plans, the life of a run, the script.
+mod canonical;
+mod corpus;
+mod fields;
+mod hostile;
 mod plan_cases;
+mod plan_corpus;
+mod problems;
+mod redump;
+mod reference;
 mod run_cases;
 mod run_laws;
 mod run_script;
+mod schema;
+mod strategy;
+mod support;

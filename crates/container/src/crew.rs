@@ -1,0 +1,31 @@
+//! Threads that are gone when their work is. A joined thread stays listed in `/proc` for a moment; who counts threads
+//! right after (no container starts from a process that has several) must not see it.
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Longest wait for threads that were joined; the kernel needs microseconds.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Threads that are waited for when this is dropped, after they were joined.
+#[derive(Debug, Default)]
+pub(crate) struct Crew(Mutex<Vec<PathBuf>>);
+
+impl Crew {
+    /// Called by each thread when it begins.
+    pub(crate) fn enter(&self) {
+        let task = PathBuf::from(format!("/proc/self/task/{}", nix::unistd::gettid()));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        let begun = Instant::now();
+        for task in self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            while task.exists() && begun.elapsed() < LONGEST {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
