@@ -63,6 +63,9 @@ pub struct RunCreate {
     /// Unknown keys are warnings.
     #[serde(default)]
     pub lenient: bool,
+    /// Absolute directory of the run file, on the server's machine: git addresses like `./code` are relative to it.
+    #[serde(default)]
+    pub base: Option<String>,
     /// Makes a repeated submit return the first run.
     #[serde(default)]
     pub idempotency_key: Option<String>,

@@ -69,12 +69,22 @@ pub(super) struct Reader<'a, 't> {
     source: &'a Source<'t>,
     problems: &'a mut Problems,
     unknown: Level,
+    base: Option<&'a str>,
 }
 
 impl<'a, 't> Reader<'a, 't> {
-    /// A reader that reports unknown keys at the level `unknown`.
-    pub(super) fn new(source: &'a Source<'t>, problems: &'a mut Problems, unknown: Level) -> Self {
-        Self { source, problems, unknown }
+    /// A reader that reports unknown keys at the level `unknown`, of a file in the directory `base`.
+    pub(super) fn new(
+        source: &'a Source<'t>,
+        problems: &'a mut Problems,
+        (unknown, base): (Level, Option<&'a str>),
+    ) -> Self {
+        Self { source, problems, unknown, base }
+    }
+
+    /// The directory of the file, where it is known.
+    pub(super) fn base(&self) -> Option<&'a str> {
+        self.base
     }
 
     /// Reports an error at a value.

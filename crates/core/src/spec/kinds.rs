@@ -174,7 +174,7 @@ fn bad(kind: &Kind, message: &str) -> Report {
 fn from_text(kind: &Kind, rest: &str) -> Result<Thing, Report> {
     match kind.key {
         "git" => Ok(Thing::Git(Git {
-            url: url::git(&format!("git://{rest}"))?,
+            url: url::git(&format!("git://{rest}"), None)?,
             reference: None,
             credential_name: None,
         })),
@@ -312,7 +312,7 @@ fn read_short(reader: &mut Reader<'_, '_>, at: &At<'_>, kind: &Kind) -> Option<T
         Report::new(Code::ShortForm, format!("`{}` has text instead of a map, read as its `url`", kind.key));
     reader.warn(at, report.hint(format!("write `{}: {{url: {}}}`", kind.key, clip(&text))));
     let outcome = if kind.key == "git" {
-        url::git(&text).map(|url| Thing::Git(Git { url, reference: None, credential_name: None }))
+        url::git(&text, reader.base()).map(|url| Thing::Git(Git { url, reference: None, credential_name: None }))
     } else {
         url::hugging_face(&text).map(|url| Thing::Hf(Hf { url, reference: None, credential_name: None }))
     };
@@ -323,7 +323,7 @@ fn read_git(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Thing> {
     let (reference, credential_name) = read_reference(reader, fields);
     let at = reader.required(fields, "url", "`url: github.com/owner/repository`")?;
     let text = reader.word(&at, "`url: github.com/owner/repository`")?;
-    let url = reader.take(&at, url::git(&text))?;
+    let url = reader.take(&at, url::git(&text, reader.base()))?;
     Some(Thing::Git(Git { url, reference, credential_name }))
 }
 

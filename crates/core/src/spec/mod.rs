@@ -40,9 +40,11 @@ use source::{Place, Source};
 
 /// How a file is read.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ReadOptions {
+pub struct ReadOptions<'a> {
     /// Unknown keys are warnings instead of errors.
     pub lenient: bool,
+    /// Absolute directory that git addresses like `./code` are relative to; without one they are errors.
+    pub base: Option<&'a str>,
 }
 
 /// What a file says.
@@ -55,13 +57,13 @@ pub struct Read {
 }
 
 /// Reads a run file of at most 1 MiB. The work is bounded by its size, whatever it says.
-pub fn read(text: &[u8], options: ReadOptions) -> Read {
+pub fn read(text: &[u8], options: ReadOptions<'_>) -> Read {
     let mut problems = Problems::default();
     let spec = read_spec(text, options, &mut problems).filter(|_| !problems.has_errors());
     Read { spec, problems: problems.finish() }
 }
 
-fn read_spec(text: &[u8], options: ReadOptions, problems: &mut Problems) -> Option<Spec> {
+fn read_spec(text: &[u8], options: ReadOptions<'_>, problems: &mut Problems) -> Option<Spec> {
     let (source, stop) = Source::read(text);
     if let Some((place, report)) = stop {
         problems.add(&source, (place, ""), Level::Error, report);
@@ -87,5 +89,5 @@ fn read_spec(text: &[u8], options: ReadOptions, problems: &mut Problems) -> Opti
         return None;
     };
     let unknown = if options.lenient { Level::Warning } else { Level::Error };
-    run::read(&mut Reader::new(&source, problems, unknown), &root)
+    run::read(&mut Reader::new(&source, problems, (unknown, options.base)), &root)
 }

@@ -3,16 +3,20 @@ use super::path::normalise;
 use super::problem::{Code, Report};
 use super::syntax::clip;
 
-const GIT_FORMS: &str = "write `github.com/owner/repository`, `https://…`, `ssh://…`, `git@host:owner/repository` or `file:///path`";
+const GIT_FORMS: &str = "write `github.com/owner/repository`, `https://…`, `ssh://…`, `git@host:owner/repository`, `file:///path` or `./path`";
 const HF_FORMS: &str = "write `huggingface.co/owner/name` or `huggingface.co/datasets/owner/name`";
 
 fn bad(text: &str, what: &str, hint: &str) -> Report {
     Report::new(Code::BadSource, format!("`{}` {what}", clip(text))).hint(hint)
 }
 
-/// The clone URL that `text` means: no scheme and `git://` are https; a slash at the end does not matter.
-pub(super) fn git(text: &str) -> Result<String, Report> {
+/// The clone URL that `text` means: no scheme and `git://` are https; `.`, `./path` and `../path` are below the directory
+/// `base` of the run file; a slash at the end does not matter.
+pub(super) fn git(text: &str, base: Option<&str>) -> Result<String, Report> {
     let trimmed = text.trim().trim_end_matches('/');
+    if matches!(trimmed.split('/').next(), Some("." | "..")) {
+        return relative(text, trimmed, base);
+    }
     if trimmed.starts_with('-') || trimmed.contains(char::is_whitespace) {
         return Err(bad(text, "is not the address of a git repository", GIT_FORMS));
     }
@@ -36,6 +40,23 @@ pub(super) fn git(text: &str) -> Result<String, Report> {
         },
         _ => Err(bad(text, "is not the address of a git repository", GIT_FORMS)),
     }
+}
+
+/// The repository at a path that is relative to the run file.
+fn relative(text: &str, path: &str, base: Option<&str>) -> Result<String, Report> {
+    let Some(base) = base else {
+        let hint = "submit the file with `vessl run create -f FILE`, or write `file:///path/to/repository`";
+        return Err(bad(text, "is relative, and the directory of this file is not known", hint));
+    };
+    let mut parts: Vec<&str> = base.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    git(&format!("file:///{}", parts.join("/")), None)
 }
 
 /// Whether an address without a scheme begins with something that looks like a host: `owner/name` alone does not.
@@ -154,7 +175,7 @@ mod tests {
             ("file:///srv/repo/", "file:///srv/repo"),
         ];
         for (text, expected) in ok {
-            check(git, text, Some(expected));
+            check(|text| git(text, None), text, Some(expected));
         }
         let refused = [
             "",
@@ -179,9 +200,29 @@ mod tests {
             "user:pass@github.com/x",
             "https://github.com/x y",
             "git@host:-x",
+            ".",
+            "../x",
         ];
         for text in refused {
-            check(git, text, None);
+            check(|text| git(text, None), text, None);
+        }
+    }
+
+    #[test]
+    fn git_addresses_relative_to_the_file() {
+        for (text, expected) in [
+            (".", Some("file:///home/me/code")),
+            ("./", Some("file:///home/me/code")),
+            ("..", Some("file:///home/me")),
+            ("./x//y/", Some("file:///home/me/code/x/y")),
+            ("../../you/x", Some("file:///home/you/x")),
+            ("../../..", None),
+            ("./a b", None),
+            (".git/x", None),
+            (".../x", None),
+            ("github.com/x/y", Some("https://github.com/x/y")),
+        ] {
+            check(|text| git(text, Some("/home/me/code")), text, expected);
         }
     }
 

@@ -72,7 +72,7 @@ impl Control {
             let words = format!("an idempotency key must have 1 to {LONGEST_KEY} bytes");
             return Err(ControlError::Malformed(words));
         }
-        let rest = (&create.yaml, &create.env, create.lenient);
+        let rest = (&create.yaml, &create.env, create.lenient, &create.base);
         let bytes = serde_json::to_vec(&rest).map_err(|error| ControlError::Malformed(error.to_string()))?;
         Ok(Some((key.clone(), self.0.parts.vault.digest(&bytes))))
     }
@@ -155,17 +155,21 @@ async fn read_spec(create: &RunCreate) -> Result<Read> {
     if create.yaml.len() > LARGEST_FILE {
         return Err(ControlError::Malformed("a run file may have at most 1 MiB".to_owned()));
     }
-    let (text, lenient) = (create.yaml.clone(), create.lenient);
-    if text.len() < LARGE_FILE {
-        return read_text(&text, lenient);
+    if create.base.as_deref().is_some_and(|base| !base.starts_with('/')) {
+        return Err(ControlError::Malformed("`base` must be an absolute path".to_owned()));
     }
-    tokio::task::spawn_blocking(move || read_text(&text, lenient))
+    if create.yaml.len() < LARGE_FILE {
+        return read_text(create);
+    }
+    let create = create.clone();
+    tokio::task::spawn_blocking(move || read_text(&create))
         .await
         .map_err(|_| ControlError::Stopping)?
 }
 
-fn read_text(text: &str, lenient: bool) -> Result<Read> {
-    let read = spec::read(text.as_bytes(), ReadOptions { lenient });
+fn read_text(create: &RunCreate) -> Result<Read> {
+    let options = ReadOptions { lenient: create.lenient, base: create.base.as_deref() };
+    let read = spec::read(create.yaml.as_bytes(), options);
     match read.spec {
         Some(spec) => Ok(Read { spec, warnings: read.problems }),
         None => Err(ControlError::Invalid(read.problems)),

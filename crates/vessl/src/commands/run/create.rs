@@ -46,7 +46,8 @@ pub(crate) struct Create {
 pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
     let (yaml, warnings) = checked(&args, session)?;
     let key = idempotency_key()?;
-    let ask = RunCreate { yaml, env: args.env, lenient: args.lenient, idempotency_key: Some(key) };
+    let base = text::base(&args.file);
+    let ask = RunCreate { yaml, env: args.env, lenient: args.lenient, base, idempotency_key: Some(key) };
     let mut client = session.client().await?;
     let run = submit(&mut client, &ask, session).await.map_err(|e| named(e, &args.file))?;
     let more: Vec<Problem> =
@@ -73,7 +74,8 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
 fn checked(args: &Create, session: &Session) -> Result<(String, Vec<Problem>)> {
     let bytes = text::read(&args.file)?;
     let name = args.file.to_string();
-    let read = spec::read(&bytes, ReadOptions { lenient: args.lenient });
+    let base = text::base(&args.file);
+    let read = spec::read(&bytes, ReadOptions { lenient: args.lenient, base: base.as_deref() });
     if read.spec.is_none() {
         return Err(Error::File { problems: read.problems, name });
     }

@@ -1,5 +1,6 @@
 //! Reads the text of a run file: bounded, from a file or the standard input.
 use std::io::Read;
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::session::Source;
@@ -20,4 +21,13 @@ pub(super) fn read(source: &Source) -> Result<Vec<u8>> {
         Ok(_) => Ok(bytes),
         Err(e) => Err(Error::Unreadable { path: source.to_string().into(), source: e }),
     }
+}
+
+/// The directory of the file, for paths in it that are relative to it; of standard input, the current directory.
+pub(super) fn base(source: &Source) -> Option<String> {
+    let dir = match source {
+        Source::Stdin => Path::new("."),
+        Source::File(path) => path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+    };
+    dir.canonicalize().ok()?.into_os_string().into_string().ok()
 }

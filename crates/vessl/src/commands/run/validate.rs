@@ -79,7 +79,8 @@ fn check(file: &Source, args: &Validate, out: &Out) -> Result<Checked> {
         }
         Err(e) => return Err(e),
     };
-    let read = spec::read(&bytes, ReadOptions { lenient: args.lenient });
+    let base = text::base(file);
+    let read = spec::read(&bytes, ReadOptions { lenient: args.lenient, base: base.as_deref() });
     let canonical = read.spec.as_ref().filter(|_| args.canonical).map(spec::print);
     Ok(Checked { file: name, valid: read.spec.is_some(), problems: read.problems, canonical })
 }
