@@ -48,8 +48,10 @@ pub struct Problem {
 pub enum Level {
     /// The file is refused.
     Error,
-    /// The file is accepted.
+    /// The file is accepted, but perhaps not as its author meant it.
     Warning,
+    /// The file is accepted, and something was settled that it left open.
+    Note,
 }
 
 /// Body of `POST …/runs`.

@@ -85,7 +85,7 @@ impl Reader<'_> {
     fn without_credential(&mut self, credential: Option<&str>, what: &str) {
         if credential.is_some() {
             let message = format!("the credential is not used: {what} needs none");
-            self.report.note(Code::NoEffect, "image.credential_name", message);
+            self.report.warn(Code::NoEffect, "image.credential_name", message);
         }
     }
 

@@ -121,7 +121,7 @@ impl Builder<'_, '_> {
     fn masked(&mut self, key: &str, text: &str) -> EnvFrom {
         let at = format!("env.{key}");
         if self.given.catalogue.secrets.iter().any(|known| known == text) {
-            self.report.note(
+            self.report.warn(
                 Code::SecretUse,
                 at,
                 format!("`{key}` gets the value of the stored secret `{text}`"),
@@ -131,7 +131,7 @@ impl Builder<'_, '_> {
         }
         let message =
             format!("no stored secret is called like the value of `{key}`: the value itself is the secret");
-        self.report.note(Code::SecretUse, at, message).hint(format!(
+        self.report.warn(Code::SecretUse, at, message).hint(format!(
             "a value in the file is as public as the file; store it with `vessl secret create NAME` and write `{key}: {{secret: NAME}}`"
         ));
         self.literal(key, text)
@@ -148,7 +148,7 @@ impl Builder<'_, '_> {
 
     fn reserved(&mut self, key: &str) {
         let message = format!("`{key}` is set by vessl; the given value is not used");
-        self.report.note(Code::NoEffect, format!("env.{key}"), message);
+        self.report.warn(Code::NoEffect, format!("env.{key}"), message);
     }
 }
 

@@ -19,14 +19,14 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
             .hint("add `run: [{command: …}]`");
     }
     if !spec.ports.is_empty() {
-        report.note(
+        report.warn(
             Code::HostPorts,
             "ports",
             "in this version the ports of a run are ports of the machine: two runs cannot use the same number at the same time",
         );
     }
     if spec.service_account_name.as_deref().is_some_and(|name| !name.is_empty()) {
-        report.note(
+        report.warn(
             Code::NoEffect,
             "service_account_name",
             "`service_account_name` means something on Kubernetes alone",

@@ -73,7 +73,7 @@ fn unsupported(resources: &Resources, report: &mut Report) {
             .hint("ask for whole GPUs: `nvidia.com/gpu: {quantity: 1}`");
     }
     if requests.disk.is_some() {
-        report.note(
+        report.warn(
             Code::NoEffect,
             "resources.requests.disk",
             "disk is neither reserved nor limited: the run may use what is free on the node",

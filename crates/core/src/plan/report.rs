@@ -104,8 +104,13 @@ impl Report {
         self.add(Level::Error, code, path.into(), message.into())
     }
 
-    /// Adds something that the submitter should know.
-    pub(super) fn note(
+    /// Adds something that the file left open and the plan settled.
+    pub(super) fn note(&mut self, code: Code, path: impl Into<String>, message: impl Into<String>) {
+        self.add(Level::Note, code, path.into(), message.into());
+    }
+
+    /// Adds something that the submitter should look at.
+    pub(super) fn warn(
         &mut self,
         code: Code,
         path: impl Into<String>,

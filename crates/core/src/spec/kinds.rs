@@ -312,7 +312,8 @@ fn read_short(reader: &mut Reader<'_, '_>, at: &At<'_>, kind: &Kind) -> Option<T
         Report::new(Code::ShortForm, format!("`{}` has text instead of a map, read as its `url`", kind.key));
     reader.warn(at, report.hint(format!("write `{}: {{url: {}}}`", kind.key, clip(&text))));
     let outcome = if kind.key == "git" {
-        url::git(&text, reader.base()).map(|url| Thing::Git(Git { url, reference: None, credential_name: None }))
+        url::git(&text, reader.base())
+            .map(|url| Thing::Git(Git { url, reference: None, credential_name: None }))
     } else {
         url::hugging_face(&text).map(|url| Thing::Hf(Hf { url, reference: None, credential_name: None }))
     };

@@ -100,7 +100,8 @@ fn check_size(resources: &str, expected: (Option<&str>, u64, u32), notes: &[&str
     let got = planned(&format!("resources: {resources}"));
     let amounts = &got.plan.resources;
     assert_eq!((got.plan.preset.as_deref(), amounts.cpu_milli, amounts.gpus), expected, "{resources}");
-    assert_eq!(lines(&got.notes, Level::Warning), notes, "{resources}");
+    let told = [lines(&got.notes, Level::Note), lines(&got.notes, Level::Warning)].concat();
+    assert_eq!(told, notes, "{resources}");
 }
 
 #[test]

@@ -132,11 +132,18 @@ impl Table {
         if let Some(said) = self.said.get(&id) {
             return said.clone();
         }
-        let before = self.place_in_queue(id);
-        Seat::Waits(Wait {
-            why: format!("waits for its turn: {before} runs were submitted before it"),
-            next: vec!["the runs before it are placed or end".to_owned()],
-        })
+        let (why, next) = match self.place_in_queue(id) {
+            0 => ("is next to be placed".to_owned(), "a moment"),
+            1 => (
+                "waits for its turn: one run was submitted before it".to_owned(),
+                "the run before it is placed",
+            ),
+            n => (
+                format!("waits for its turn: {n} runs were submitted before it"),
+                "the runs before it are placed",
+            ),
+        };
+        Seat::Waits(Wait { why, next: vec![next.to_owned()] })
     }
 
     fn place_in_queue(&self, id: RunId) -> usize {

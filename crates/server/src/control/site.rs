@@ -105,9 +105,11 @@ fn default_preset(config: &Config, presets: &[Preset]) -> Result<Option<String>,
 /// Presets for a machine whose administrator wrote none: a quarter, all of it, and its GPUs by powers of two, each with
 /// its share of cores and memory.
 fn presets_of(node: &Node) -> Vec<Preset> {
+    // Round amounts, which read the same wherever they are shown.
+    let step = if node.memory < 8 << 30 { 64 << 20 } else { 512 << 20 };
     let share = |part: u64, of: u64, gpus: u32| Amounts {
         cpu_milli: share_of(node.cpu_milli, part, of),
-        memory: share_of(node.memory, part, of) / MEGABYTE * MEGABYTE,
+        memory: share_of(node.memory, part, of) / step * step,
         gpus,
         gpu_type: None,
     };
@@ -120,8 +122,6 @@ fn presets_of(node: &Node) -> Vec<Preset> {
     presets.extend(gpus.iter().map(|&n| (format!("gpu-{n}"), share(u64::from(n), u64::from(all), n))));
     presets.into_iter().map(|(name, amounts)| Preset { name, amounts }).collect()
 }
-
-const MEGABYTE: u64 = 1_000_000;
 
 fn share_of(all: u64, part: u64, of: u64) -> u64 {
     u64::try_from(u128::from(all) * u128::from(part) / u128::from(of.max(1))).unwrap_or(all)
@@ -143,7 +143,7 @@ mod tests {
         let node = Node {
             name: "n".to_owned(),
             cpu_milli: cores * 1000,
-            memory: 16_512_000_000,
+            memory: (16 << 30) + 12_345,
             gpus: (0..gpus).map(|index| Gpu { index, ..Gpu::default() }).collect(),
         };
         let site = Site::new(&Config::default(), "0".repeat(8), node).unwrap();
@@ -154,7 +154,7 @@ mod tests {
             .iter()
             .map(|preset| {
                 let amounts = &preset.amounts;
-                (preset.name.as_str(), amounts.cpu_milli, amounts.memory / 1_000_000_000, amounts.gpus)
+                (preset.name.as_str(), amounts.cpu_milli, amounts.memory >> 30, amounts.gpus)
             })
             .collect();
         assert_eq!(made, expected);

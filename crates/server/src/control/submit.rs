@@ -162,9 +162,7 @@ async fn read_spec(create: &RunCreate) -> Result<Read> {
         return read_text(create);
     }
     let create = create.clone();
-    tokio::task::spawn_blocking(move || read_text(&create))
-        .await
-        .map_err(|_| ControlError::Stopping)?
+    tokio::task::spawn_blocking(move || read_text(&create)).await.map_err(|_| ControlError::Stopping)?
 }
 
 fn read_text(create: &RunCreate) -> Result<Read> {

@@ -31,6 +31,10 @@ fn one(text: &mut String, name: &str, problem: &Problem, paint: Paint) {
     let label = match problem.level {
         Level::Error => paint.red(&format!("error[{}]", problem.code)),
         Level::Warning => paint.yellow(&format!("warning[{}]", problem.code)),
+        Level::Note => {
+            let _ = writeln!(text, "{}: {}", paint.cyan("note"), clean(&problem.message));
+            return;
+        }
     };
     let number = problem.line.to_string();
     let pad = " ".repeat(number.len());

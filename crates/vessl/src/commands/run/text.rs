@@ -27,7 +27,9 @@ pub(super) fn read(source: &Source) -> Result<Vec<u8>> {
 pub(super) fn base(source: &Source) -> Option<String> {
     let dir = match source {
         Source::Stdin => Path::new("."),
-        Source::File(path) => path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+        Source::File(path) => {
+            path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        }
     };
     dir.canonicalize().ok()?.into_os_string().into_string().ok()
 }
