@@ -143,7 +143,7 @@ mod tests {
         let node = Node {
             name: "n".to_owned(),
             cpu_milli: cores * 1000,
-            memory: (16 << 30) + 12_345,
+            memory: (16 << 30) + 536_000_000,
             gpus: (0..gpus).map(|index| Gpu { index, ..Gpu::default() }).collect(),
         };
         let site = Site::new(&Config::default(), "0".repeat(8), node).unwrap();

@@ -1,6 +1,6 @@
 //! How stored runs read to people: store rows and what the drivers said last, put into the API's types.
 use vessl_core::plan::RunId;
-use vessl_core::run::{Applied, Look, Seat, Seen, State, decide};
+use vessl_core::run::{Applied, Look, Seat, Seen, State, Status, decide};
 use vessl_core::wire::{Explain, RunEvent, RunView};
 
 use super::{Control, ControlError, Inner, Result, Said};
@@ -127,6 +127,7 @@ impl Inner {
                 view.reason.clone_from(&event.message);
                 view.exit_code = None;
                 view.ended_at = None;
+                view.started_at = view.started_at.filter(|_| status >= Status::Running);
                 let past = view.history.iter().position(|change| change.status == status);
                 view.history.truncate(past.map_or(view.history.len(), |at| at + 1));
             }
