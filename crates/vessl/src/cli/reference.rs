@@ -43,7 +43,7 @@ fn every_command_has_examples() {
 fn reference() -> String {
     let mut text = HEAD.to_owned();
     each(&definition(), &mut |command| {
-        let name = command.get_bin_name().unwrap_or_default();
+        let name = command.get_bin_name().unwrap_or(command.get_name());
         let shown = if name == "vessl" { command.clone() } else { command.clone().mut_args(hide_global) };
         let help = shown.term_width(100).render_long_help().to_string();
         let help: Vec<&str> = help.lines().map(str::trim_end).collect();

@@ -8,6 +8,7 @@
 mod bad_days;
 mod data;
 mod ends;
+mod examples;
 mod images;
 mod logs;
 mod ordinary;

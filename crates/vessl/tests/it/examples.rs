@@ -1,0 +1,48 @@
+//! The examples do what they say, on real input: code and data from a repository, a model and its metrics back.
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::test::{Done, Test};
+
+/// The examples as a repository of their own in the working directory of a test.
+fn checkout(test: &Test) {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let script = "cp -r \"$EXAMPLES\" examples && git init -q -b main . && git add examples && \
+                  git -c user.name=a -c user.email=a@example.org commit -q -m examples";
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", script]).current_dir(test.path("")).env("EXAMPLES", examples);
+    assert!(shell.status().unwrap().success());
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Brings the results of a run back and looks at them.
+fn check_results(test: &Test, run: &Done) {
+    let run = run.json();
+    let id = run["id"].to_string();
+    assert!(run["imports"][0]["bytes"].as_u64().unwrap() > 100_000, "{run}");
+    assert_eq!(run["exports"][0]["files"], 2, "{run}");
+    test.vessl(["run", "logs", &id]).ok().prints(&["455 tumours to learn from", "area under the curve"]);
+    test.vessl(["run", "download", &id, "/output", "results"]).ok();
+    let metrics = json(&test.path("results/metrics.json"));
+    assert!(metrics["test"]["accuracy"].as_f64().unwrap() > 0.9, "{metrics}");
+    assert!(metrics["test"]["auc"].as_f64().unwrap() > 0.95, "{metrics}");
+    let model = json(&test.path("results/model.json"));
+    assert_eq!(
+        (model["features"].as_array().unwrap().len(), model["weights"].as_array().unwrap().len()),
+        (30, 30)
+    );
+}
+
+#[test]
+fn the_quickstart_needs_no_registry() {
+    let test = Test::new();
+    checkout(&test);
+    let run =
+        test.vessl(["run", "create", "-f", "examples/quickstart.yaml", "--wait", "--output", "json"]).ok();
+    check_results(&test, &run);
+}
