@@ -1,10 +1,9 @@
 //! Sizes and times as people read them.
 use std::time::Duration;
 
-/// `1.5 GB`, by thousands.
+/// `1.5 GiB`, by 1024.
 pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] =
-        [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+    const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match UNITS.iter().find(|(_, unit)| bytes >= *unit) {
         None => format!("{bytes} B"),
         Some((name, unit)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
@@ -25,8 +24,8 @@ mod tests {
 
     #[test]
     fn sizes_and_times() {
-        let sizes = [0, 999, 1_000, 1_549_000, 2_000_000_000, 7_250_000_000_000];
-        assert_eq!(sizes.map(size), ["0 B", "999 B", "1.0 kB", "1.5 MB", "2.0 GB", "7.2 TB"]);
+        let sizes = [0, 1_023, 1_024, 1_626_000, 2 << 30, 29 << 38];
+        assert_eq!(sizes.map(size), ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "2.0 GiB", "7.2 TiB"]);
         let times = [12, 1_250, 119_000, 125_000].map(Duration::from_millis);
         assert_eq!(times.map(time), ["0.0 s", "1.2 s", "119.0 s", "2 min 5 s"]);
     }
