@@ -93,7 +93,7 @@ mod tests {
         let mut file = ProgressFile::new(&RunDir::open(dir.path()).unwrap());
         assert_eq!((0..100).filter_map(|n| file.tell(&progress(n))).count(), 0);
         file.said = Instant::now().checked_sub(LINE_EVERY);
-        assert!(file.tell(&progress(5_000_000)).unwrap().starts_with("image `busybox`: 5.0 MB of 10.0 MB"));
+        assert!(file.tell(&progress(5_000_000)).unwrap().starts_with("image `busybox`: 4.7 MiB of 9.5 MiB"));
         assert_eq!(file.tell(&progress(6)), None);
     }
 }

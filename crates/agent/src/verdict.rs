@@ -206,7 +206,7 @@ mod tests {
             plain(exited(137), &["oom"]),
             Failed,
             Some(137),
-            "out of memory: the kernel killed a process at the limit of 1.0 GB; the command ended with exit code 137 (SIGKILL)",
+            "out of memory: the kernel killed a process at the limit of 953.6 MiB; the command ended with exit code 137 (SIGKILL)",
         );
         check(
             plain(exited(0), &["oom"]),
@@ -235,7 +235,7 @@ mod tests {
             plain(End::Vanished, &["oom"]),
             Failed,
             Some(137),
-            "out of memory: the kernel killed a process at the limit of 1.0 GB",
+            "out of memory: the kernel killed a process at the limit of 953.6 MiB",
         );
         check(
             plain(End::Vanished, &[]),

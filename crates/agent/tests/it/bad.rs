@@ -31,7 +31,7 @@ fn memory_without_end() {
         (Status::Failed, Some(137), true),
         "{record:?}"
     );
-    let words = "out of memory: the kernel killed a process at the limit of 67.1 MB; ";
+    let words = "out of memory: the kernel killed a process at the limit of 64.0 MiB; ";
     assert!(record.reason.starts_with(words), "{}", record.reason);
 }
 
