@@ -217,13 +217,11 @@ impl fmt::Display for Memory {
             return f.write_str("0");
         }
         let whole = MEMORY_UNITS.iter().filter(|(_, size)| self.0.is_multiple_of(*size));
-        match whole.min_by_key(|(_, size)| (self.0 / size).to_string().len()) {
-            Some((name, size)) => write!(f, "{}{name}", self.0 / size),
-            None => {
-                let fraction = format!("{:09}", self.0 % 1_000_000_000);
-                write!(f, "{}.{}G", self.0 / 1_000_000_000, fraction.trim_end_matches('0'))
-            }
+        if let Some((name, size)) = whole.min_by_key(|(_, size)| (self.0 / size).to_string().len()) {
+            return write!(f, "{}{name}", self.0 / size);
         }
+        let fraction = format!("{:09}", self.0 % 1_000_000_000);
+        write!(f, "{}.{}G", self.0 / 1_000_000_000, fraction.trim_end_matches('0'))
     }
 }
 

@@ -40,6 +40,21 @@ pub(super) fn without_places<T>(section: Section<'_, T>) -> BTreeMap<ContainerPa
     section.into_iter().map(|(path, (value, _))| (path, value)).collect()
 }
 
+/// Most paths of one section.
+const MOST_PATHS: usize = 10_000;
+
+/// The entries of a section, unless there are too many.
+pub(super) fn entries<'n>(reader: &mut Reader<'_, '_>, at: &At<'n>, form: &str) -> Vec<(At<'n>, At<'n>)> {
+    let entries = reader.map(at, form).unwrap_or_default();
+    if entries.len() > MOST_PATHS {
+        let message = format!("`{}` has {} paths; at most {MOST_PATHS} are read", at.name(), entries.len());
+        let report = Report::new(Code::TooManyNodes, message);
+        reader.error(at, report.hint("use one directory instead of its files"));
+        return Vec::new();
+    }
+    at.entries(entries)
+}
+
 type ReadEntry<T> = fn(&mut Reader<'_, '_>, At<'_>) -> Option<T>;
 
 fn section<'n, T>(
@@ -52,8 +67,7 @@ fn section<'n, T>(
     let Some(at) = fields.get(name) else { return section };
     let example = KINDS.iter().find(|kind| kind.sections.contains(&name)).map_or("", |kind| kind.form);
     let form = format!("a map of container path to source, such as `/path: {example}`");
-    let Some(entries) = reader.map(&at, &form) else { return section };
-    for (key, value) in reader.values(&at, entries) {
+    for (key, value) in entries(reader, &at, &form) {
         let path = read_path(reader, &key);
         let value = read(reader, value);
         if let (Some(path), Some(value)) = (path, value) {
@@ -104,8 +118,7 @@ fn thing<'n>(
     if at.node.text().is_some() && !at.node.is_null() {
         return kinds::read_text(reader, &at, name).map(|thing| (thing, None));
     }
-    let form = format!("one of {}, or a map", kinds::prefixes(name));
-    let fields = reader.fields(at, keys, &form)?;
+    let fields = reader.fields(at, keys, kinds::prefixes(name))?;
     let mut found = KINDS.iter().filter_map(|kind| fields.raw(kind.key).map(|at| (kind, at)));
     match (found.next(), found.next()) {
         (Some((kind, at)), None) => Some((kinds::read_map(reader, at, kind, name)?, Some(fields))),
@@ -127,7 +140,7 @@ fn thing<'n>(
 
 /// `readonly` has a meaning for mounts only.
 fn refuse_readonly(reader: &mut Reader<'_, '_>, fields: Option<&Fields<'_>>, section: &str) {
-    let inside = fields.and_then(|fields| inner_readonly(reader, fields));
+    let inside = fields.and_then(inner_readonly);
     if let Some((key, _)) = inside {
         let report = Report::new(Code::UnknownKey, format!("`readonly` has no meaning under `{section}`"));
         reader.error(&key, report.hint("remove it"));
@@ -135,10 +148,10 @@ fn refuse_readonly(reader: &mut Reader<'_, '_>, fields: Option<&Fields<'_>>, sec
 }
 
 /// `readonly` inside the kind's own map: its key and its value.
-fn inner_readonly<'n>(reader: &Reader<'_, '_>, fields: &Fields<'n>) -> Option<(At<'n>, At<'n>)> {
+fn inner_readonly<'n>(fields: &Fields<'n>) -> Option<(At<'n>, At<'n>)> {
     let at = KINDS.iter().find_map(|kind| fields.get(kind.key))?;
     let NodeKind::Map(entries) = &at.node.kind else { return None };
-    reader.values(&at, entries).into_iter().find(|(key, _)| key.name() == "readonly")
+    at.entries(entries).into_iter().find(|(key, _)| key.name() == "readonly")
 }
 
 /// Reads one import.
@@ -202,7 +215,7 @@ pub(super) fn read_mount(reader: &mut Reader<'_, '_>, at: At<'_>) -> Option<Moun
 
 /// `readonly` beside the kind, inside it or under `options`.
 fn read_readonly<'n>(reader: &mut Reader<'_, '_>, fields: &Fields<'n>) -> Option<(bool, At<'n>)> {
-    let inside = inner_readonly(reader, fields).map(|(_, value)| value);
+    let inside = inner_readonly(fields).map(|(_, value)| value);
     let options =
         fields.get("options").and_then(|at| reader.fields(at, &keys::OPTIONS, "`options: {readonly: true}`"));
     let all = [fields.get("readonly"), inside, options.and_then(|fields| fields.get("readonly"))];

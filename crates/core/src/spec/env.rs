@@ -14,7 +14,7 @@ const FORM: &str = "`NAME: text`, `NAME: {secret: stored-name}` or `NAME: {value
 pub(super) fn read(reader: &mut Reader<'_, '_>, at: &At<'_>) -> IndexMap<String, EnvValue> {
     let mut env = IndexMap::new();
     let Some(entries) = reader.map(at, "a map such as `NAME: value`, not a list") else { return env };
-    for (key, value) in reader.values(at, entries) {
+    for (key, value) in at.entries(entries) {
         let name = key.node.text().unwrap_or_default();
         if name.is_empty() || name.contains(['=', '\0']) {
             let report =
@@ -53,10 +53,10 @@ fn read_text(reader: &mut Reader<'_, '_>, at: &At<'_>) -> Option<String> {
         return Some(String::new());
     }
     let text = reader.prose(at, FORM)?;
-    if syntax::template_in(&text).is_none() {
-        if let Some(found) = syntax::whole_placeholder(&text) {
-            reader.warn(at, syntax::placeholder(found));
-        }
+    if syntax::template_in(&text).is_none()
+        && let Some(found) = syntax::whole_placeholder(&text)
+    {
+        reader.warn(at, syntax::placeholder(found));
     }
     Some(text)
 }

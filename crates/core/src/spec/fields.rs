@@ -30,6 +30,12 @@ impl<'n> At<'n> {
         At { node, path: format!("{}.{key}", self.path), last: self.path.len() + 1 }
     }
 
+    /// The keys and values of the map at this place, whose keys are the author's own.
+    pub(super) fn entries(&self, entries: &'n [Entry]) -> Vec<(Self, Self)> {
+        let named = entries.iter().filter(|entry| entry.has_name());
+        named.map(|e| (self.child(e.name(), &e.key), self.child(e.name(), &e.value))).collect()
+    }
+
     /// The item `index` of the list at this place.
     fn item(&self, index: usize, node: &'n Node) -> Self {
         At { node, path: format!("{}[{index}]", self.path), last: self.last }
@@ -109,22 +115,12 @@ impl<'a, 't> Reader<'a, 't> {
         for entry in entries.iter().filter(|entry| entry.has_name()) {
             let name = entry.name();
             if !keys.has(name) && self.problems.has_room(self.unknown) {
-                let report = self.unknown_key(entry, keys);
+                let report = unknown_key(entry.name(), keys);
                 let at = at.child(name, &entry.key);
                 self.problems.add(self.source, (at.node.place, &at.path), self.unknown, report);
             }
         }
         Some(Fields { at, entries })
-    }
-
-    fn unknown_key(&self, entry: &Entry, keys: &Keys) -> Report {
-        match syntax::any_placeholder_in(entry.name()) {
-            Some(found) => syntax::placeholder(found),
-            None => {
-                let message = format!("{} has no key `{}`", keys.what, syntax::clip(entry.name()));
-                Report::new(Code::UnknownKey, message).hint(keys.advice(entry.name()))
-            }
-        }
     }
 
     /// The entries of a map whose keys are the author's own; `None`, with a report, if it is no map.
@@ -137,12 +133,6 @@ impl<'a, 't> Reader<'a, 't> {
                 None
             }
         }
-    }
-
-    /// The values of a map whose keys are the author's own.
-    pub(super) fn values<'n>(&self, at: &At<'n>, entries: &'n [Entry]) -> Vec<(At<'n>, At<'n>)> {
-        let named = entries.iter().filter(|entry| entry.has_name());
-        named.map(|e| (at.child(e.name(), &e.key), at.child(e.name(), &e.value))).collect()
     }
 
     /// The items of a list; none, with a report, if it is no list.
@@ -247,17 +237,12 @@ impl<'a, 't> Reader<'a, 't> {
 
     /// `true` or `false` in the spellings of YAML 1.1 and 1.2.
     pub(super) fn flag(&mut self, at: &At<'_>) -> Option<bool> {
-        match at.node.text().and_then(boolean) {
-            Some(flag) => Some(flag),
-            None => {
-                self.wrong_type(
-                    at,
-                    "`true` or `false`",
-                    &format!("`{}: true` or `{}: false`", at.name(), at.name()),
-                );
-                None
-            }
+        let flag = at.node.text().and_then(boolean);
+        if flag.is_none() {
+            let form = format!("`{0}: true` or `{0}: false`", at.name());
+            self.wrong_type(at, "`true` or `false`", &form);
         }
+        flag
     }
 
     /// A value of a type that reads itself from text, such as an amount.
@@ -315,6 +300,14 @@ impl<'a, 't> Reader<'a, 't> {
         let items = self.list(&at, form);
         items.iter().filter_map(|item| self.word(item, form)).collect()
     }
+}
+
+fn unknown_key(name: &str, keys: &Keys) -> Report {
+    if let Some(found) = syntax::any_placeholder_in(name) {
+        return syntax::placeholder(found);
+    }
+    let message = format!("{} has no key `{}`", keys.what, syntax::clip(name));
+    Report::new(Code::UnknownKey, message).hint(keys.advice(name))
 }
 
 /// `true` or `false` in the spellings of YAML 1.1 and 1.2.

@@ -1,4 +1,6 @@
 //! The kinds of sources and targets, and the forms they are written in. It opens nothing and resolves no name.
+use std::sync::LazyLock;
+
 use super::fields::{At, Fields, Reader};
 use super::keys::{self, Keys};
 use super::path::normalise;
@@ -103,11 +105,17 @@ pub(super) static KINDS: [Kind; 10] = [
     Kind { key: "nfs", scheme: "nfs", form: "nfs://server/path", sections: &["mount"], keys: &keys::NFS },
 ];
 
-/// The kinds that `section` takes, for messages.
-pub(super) fn prefixes(section: &str) -> String {
-    let prefixes: Vec<_> =
-        KINDS.iter().filter(|k| k.sections.contains(&section)).map(|k| format!("{}://", k.scheme)).collect();
-    keys::list(&prefixes.iter().map(String::as_str).collect::<Vec<_>>())
+/// Says which kinds `section` takes, for messages.
+pub(super) fn prefixes(section: &str) -> &'static str {
+    static SECTIONS: LazyLock<[(&str, String); 3]> =
+        LazyLock::new(|| ["import", "mount", "export"].map(|section| (section, one_of(section))));
+    SECTIONS.iter().find(|(name, _)| *name == section).map_or("", |(_, text)| text)
+}
+
+fn one_of(section: &str) -> String {
+    let kinds = KINDS.iter().filter(|kind| kind.sections.contains(&section));
+    let prefixes: Vec<_> = kinds.map(|kind| format!("{}://", kind.scheme)).collect();
+    format!("one of {}", keys::list(&prefixes.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
 /// Whether `section` takes `kind`; if not, a report that says which sections do.
@@ -122,7 +130,7 @@ fn allowed(kind: &Kind, section: &str) -> Result<(), Report> {
 
 /// Reads the text form.
 pub(super) fn read_text(reader: &mut Reader<'_, '_>, at: &At<'_>, section: &str) -> Option<Thing> {
-    let text = reader.word(at, &format!("one of {}", prefixes(section)))?;
+    let text = reader.word(at, prefixes(section))?;
     let (kind, rest) = reader.take(at, kind_of(&text, section))?;
     reader.take(at, allowed(kind, section))?;
     if rest.starts_with(char::is_whitespace) {
@@ -149,8 +157,9 @@ pub(super) fn read_text(reader: &mut Reader<'_, '_>, at: &At<'_>, section: &str)
 fn kind_of<'t>(text: &'t str, section: &str) -> Result<(&'static Kind, &'t str), Report> {
     let Some((scheme, rest)) = text.split_once("://") else {
         let message = format!("`{}` has no prefix that says what it is", clip(text));
-        return Err(Report::new(Code::UnknownScheme, message)
-            .hint(format!("begin with one of {}", prefixes(section))));
+        return Err(
+            Report::new(Code::UnknownScheme, message).hint(format!("begin with {}", prefixes(section)))
+        );
     };
     if let Some(kind) = KINDS.iter().find(|kind| kind.scheme == scheme) {
         return Ok((kind, rest));

@@ -10,8 +10,7 @@ use crate::units::{Cpu, Memory};
 
 /// Reads `volumes` into `import`, `mount` and `export`.
 pub(super) fn read_volumes<'n>(reader: &mut Reader<'_, '_>, at: &At<'n>, data: &mut Data<'n>) {
-    let Some(entries) = reader.map(at, "`import` and `export` instead of `volumes`") else { return };
-    for (key, value) in reader.values(at, entries) {
+    for (key, value) in data::entries(reader, at, "`import` and `export` instead of `volumes`") {
         if value.node.text().is_some() && !value.node.is_null() {
             read_text(reader, key, value, data);
         } else {

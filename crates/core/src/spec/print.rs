@@ -2,7 +2,10 @@
 //!
 //! The canonical form has one spelling for everything: map forms for data, names and types for ports, one order of keys.
 //! What has its default is left out.
-use super::types::*;
+use super::types::{
+    ArtifactRef, Dataset, EnvValue, Export, Gs, Image, Import, Interactive, Item, Model, Mount, MountSource,
+    Port, PortKind, Requests, Resources, S3, Spec, Volume,
+};
 use super::yaml::Yaml;
 
 /// The canonical text of a run. [`read`](super::read) gives the same run back.
@@ -42,10 +45,9 @@ pub fn print(spec: &Spec) -> String {
 pub fn hide(spec: &mut Spec) -> Vec<(String, String)> {
     let mut taken = Vec::new();
     for (key, value) in &mut spec.env {
-        if matches!(value, EnvValue::Masked(_)) {
-            if let EnvValue::Masked(text) = std::mem::replace(value, EnvValue::InjectSecret) {
-                taken.push((key.clone(), text));
-            }
+        if let EnvValue::Masked(text) = value {
+            taken.push((key.clone(), std::mem::take(text)));
+            *value = EnvValue::InjectSecret;
         }
     }
     taken

@@ -46,7 +46,7 @@ define_codes! {
     Syntax, "syntax", "The text is not YAML.", "Repair the place that is shown; the mistake may be on the line before.";
     Placeholder, "placeholder", "A template's placeholder was not filled in: `{NAME}`, `<<NAME>>`, `{{ name }}`.", "Put the real value there, or quote the text if it is meant as it stands.";
     TooDeep, "too-deep", "Lists and maps are nested more than 64 deep, aliases followed.", "Flatten them.";
-    TooManyNodes, "too-many-nodes", "The file has more than 100 000 values, aliases and merge keys followed.", "Use fewer aliases, or move the data out of the file.";
+    TooManyNodes, "too-many-nodes", "The file has more than 100 000 values (aliases and merge keys followed), 10 000 anchors, or 10 000 paths in one section.", "Use fewer aliases, or move the data out of the file.";
     UnknownAlias, "unknown-alias", "`*name` refers to an anchor that is not defined above.", "Define it with `&name` first, or quote the text if it is meant as it stands.";
     RecursiveAlias, "recursive-alias", "An alias stands inside the value that it refers to.", "Write the value out.";
     BadMerge, "bad-merge", "The value of the merge key `<<` is not a map or a list of maps.", "Write `<<: *name`, where `name` is a map.";

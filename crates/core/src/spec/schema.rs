@@ -25,7 +25,7 @@ fn any_scalar(schema: &mut Schema) {
     if !bounded {
         match schema.get_mut("type") {
             Some(kind @ Value::String(_)) if kind == "string" => {
-                *kind = json!(["string", "number", "boolean"])
+                *kind = json!(["string", "number", "boolean"]);
             }
             Some(Value::Array(kinds)) if kinds.contains(&json!("string")) => {
                 for more in ["number", "boolean"] {

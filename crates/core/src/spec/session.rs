@@ -41,7 +41,7 @@ fn read_interactive<'n>(
     let Some(fields) = reader.fields(at, &keys::INTERACTIVE, form) else { return Interactive::default() };
     let old = fields.get("runtime").map(|at| read_old_runtime(reader, &fields, &at));
     let max = fields.get("max_runtime").map(|at| limit(reader, &at));
-    let idle = read_idle(reader, &fields);
+    let idle = idle_limit(reader, &fields).map(|at| limit(reader, &at));
     if let Some(at) = fields.get("ports") {
         let report =
             Report::new(Code::OldInteractive, "`interactive.ports` is an old spelling, read as `ports`");
@@ -69,8 +69,8 @@ fn read_old_runtime(reader: &mut Reader<'_, '_>, fields: &Fields<'_>, at: &At<'_
     limit(reader, at)
 }
 
-/// The idle limit: outer `None` if nothing is said, inner `None` if it is unlimited.
-fn read_idle(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Option<Span>> {
+/// Where the idle limit stands, if it is said.
+fn idle_limit<'n>(reader: &mut Reader<'_, '_>, fields: &Fields<'n>) -> Option<At<'n>> {
     let jupyter = fields
         .get("jupyter")
         .and_then(|at| reader.fields(at, &keys::JUPYTER, "`jupyter: {idle_timeout: 120m}`"));
@@ -90,9 +90,9 @@ fn read_idle(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Option<
             );
             let text = clip(at.node.text().unwrap_or_default());
             reader.warn(&name, report.hint(format!("write `jupyter: {{idle_timeout: {text}}}`")));
-            Some(limit(reader, &at))
+            Some(at)
         }
-        (inner, None) => inner.map(|at| limit(reader, &at)),
+        (inner, None) => inner,
     }
 }
 

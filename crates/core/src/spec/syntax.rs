@@ -7,6 +7,9 @@ use crate::wire::Level;
 /// Most placeholders reported for a text that cannot be parsed.
 const MOST_PLACEHOLDERS: usize = 50;
 
+/// Longest piece of a line that is searched for a placeholder at a place, in characters before and bytes behind it.
+const LONGEST_SEARCHED: usize = 1000;
+
 /// At most 60 characters of `text`, on one line, for messages.
 pub(super) fn clip(text: &str) -> String {
     let mut short: String = text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -62,13 +65,17 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '))
 }
 
-/// The placeholder that begins at `place`, with the brackets around it and where they begin.
+/// The placeholder that begins at `place`, with the brackets around it and where they begin. Lines are searched as far
+/// as people write them, which keeps the search of many places in one line short.
 pub(super) fn placeholder_at(source: &Source<'_>, place: Place) -> Option<(Place, String)> {
     let line = source.line(place.line);
     let column = (place.column as usize).saturating_sub(1);
+    if column > LONGEST_SEARCHED {
+        return None;
+    }
     let start = line.char_indices().nth(column).map(|(at, _)| at)?;
     let outer = line[..start].trim_end_matches('{').len();
-    let text = &line[outer..];
+    let text = &line[outer..line.floor_char_boundary(start + LONGEST_SEARCHED)];
     let found = any_placeholder_in(text).filter(|found| text.starts_with(found))?;
     let before = line[..outer].chars().count();
     Some((Place { line: place.line, column: number(before + 1) }, found.to_owned()))

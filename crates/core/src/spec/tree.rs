@@ -13,6 +13,9 @@ use crate::wire::Level;
 /// Most nodes, aliases and merge keys followed.
 pub(super) const MOST_NODES: usize = 100_000;
 
+/// Most anchors (`&name`): they cost the parser more than other values.
+const MOST_ANCHORS: usize = 10_000;
+
 /// Deepest nesting of lists and maps, aliases followed.
 pub(super) const DEEPEST: usize = 64;
 
@@ -147,6 +150,12 @@ impl Halt {
         )
     }
 
+    fn anchors(place: Place) -> Self {
+        let report =
+            Report::new(Code::TooManyNodes, format!("the file has more than {MOST_ANCHORS} anchors"));
+        Self::new(place, report.hint("write values out where they are needed"))
+    }
+
     fn depth(place: Place) -> Self {
         let message = format!("lists and maps are nested more than {DEEPEST} deep");
         Self::new(place, Report::new(Code::TooDeep, message).hint("flatten them"))
@@ -173,8 +182,7 @@ impl Tree<'_, '_> {
                 let plain = self.plain(style, tag.as_deref(), place);
                 self.count(1, place)?;
                 let kind = Kind::Scalar { text: text.into_owned().into_boxed_str(), plain };
-                self.close(Node { place, kind, size: 1, height: 0 }, anchor);
-                Ok(())
+                self.close(Node { place, kind, size: 1, height: 0 }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 self.tag(tag.as_deref(), "seq", place);
@@ -235,16 +243,19 @@ impl Tree<'_, '_> {
             Kind::Map(entries) => entries.iter().for_each(|e| (tally(&e.key), tally(&e.value)).1),
             Kind::Scalar { .. } => {}
         }
-        self.close(Node { place, kind, size, height: height + 1 }, anchor);
-        Ok(())
+        self.close(Node { place, kind, size, height: height + 1 }, anchor)
     }
 
-    fn close(&mut self, node: Node, anchor: usize) {
+    fn close(&mut self, node: Node, anchor: usize) -> Result<(), Halt> {
         let node = Rc::new(node);
         if anchor > 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
+            if self.anchors.len() > MOST_ANCHORS {
+                return Err(Halt::anchors(node.place));
+            }
         }
         self.attach(node);
+        Ok(())
     }
 
     /// Puts a finished node into the list or map around it.

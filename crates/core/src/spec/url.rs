@@ -134,9 +134,8 @@ pub(super) fn hugging_face(text: &str) -> Result<String, Report> {
     let bare = bare.trim_end_matches('/');
     no_secret("https", bare)?;
     let parts: Vec<_> = bare.split('/').collect();
-    let (host, repository) = match parts.as_slice() {
-        [host, "datasets", rest @ ..] | [host, rest @ ..] => (host, rest),
-        [] => return Err(bad(text, "is not a Hugging Face repository", HF_FORMS)),
+    let ([host, "datasets", repository @ ..] | [host, repository @ ..]) = parts.as_slice() else {
+        return Err(bad(text, "is not a Hugging Face repository", HF_FORMS));
     };
     let named = (1..=2).contains(&repository.len())
         && repository.iter().all(|part| is_word(part) && !matches!(*part, "." | ".."));
@@ -172,6 +171,7 @@ mod tests {
             ("ssh://git@github.com/x/y", "ssh://git@github.com/x/y"),
             ("ssh://git@[::1]:22/x/y", "ssh://git@[::1]:22/x/y"),
             ("git@github.com:x/y.git", "git@github.com:x/y.git"),
+            ("git@host:/srv/y", "git@host:/srv/y"),
             ("file:///srv/repo/", "file:///srv/repo"),
         ];
         for (text, expected) in ok {
@@ -202,6 +202,8 @@ mod tests {
             "git@host:-x",
             ".",
             "../x",
+            // Neither a URL nor `user@host:path`: one of the two was meant.
+            "git@host://x/y",
         ];
         for text in refused {
             check(|text| git(text, None), text, None);

@@ -156,12 +156,16 @@ pub(super) fn scalar(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
             c if is_printable(c) => out.push(c),
-            c if u32::from(c) <= 0xffff => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+            c => out.push_str(&escape(c)),
         }
     }
     out.push('"');
     out
+}
+
+fn escape(c: char) -> String {
+    let code = u32::from(c);
+    if code <= 0xffff { format!("\\u{code:04x}") } else { format!("\\U{code:08x}") }
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 mod canonical;
 mod corpus;
 mod fields;
-mod hostile;
 mod plan_cases;
 mod plan_corpus;
 mod problems;

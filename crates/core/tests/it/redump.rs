@@ -26,7 +26,7 @@ fn a_redumped_canonical_text_is_the_same_run() {
     }
 }
 
-/// What a dump by PyYAML may contain that people hardly write.
+/// What a dump by `PyYAML` may contain that people hardly write.
 #[test]
 fn forms_of_the_dump() {
     let text = "name: &id001 x\nimage: i\nenv:\n  A: *id001\n  B: 1e-4\n  C: \"a\\\n    \\ b\\nc\"\n  D: 'it''s\n\n    two'\n  E: 0o17\n  F: '012'\n  G: 2024-01-01\nrun:\n- command: \"x\\ty\\n\\\n    \\ z\\xE9\\u2028\\U0001F600\"\n";

@@ -118,10 +118,9 @@ fn git() -> impl Strategy<Value = Git> {
     let url = prop_oneof![
         "https://[a-z]{1,8}\\.[a-z]{2,3}(:[0-9]{1,4})?/[a-z]{1,8}/[a-z]{1,8}(\\.git)?",
         "ssh://git@[a-z]{1,8}/[a-z]{1,8}",
-        "[a-z]{1,8}@[a-z.]{1,8}:[a-z/]{1,8}[a-z]",
+        "[a-z]{1,8}@[a-z][a-z.]{0,7}:/?[a-z][a-z/]{0,7}[a-z]",
         "file:///[a-z]{1,8}/[a-z]{1,8}",
     ];
-    let url = url.prop_filter("a host does not begin with a dot", |url| !url.contains("@."));
     (url, option::of(reference()), option::of(word())).prop_map(|(url, reference, credential_name)| Git {
         url,
         reference,

@@ -1,6 +1,7 @@
 //! What the tests share: reading, the folder of real files, Python.
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use vessl_core::spec::{self, Read, ReadOptions, Spec};
@@ -33,7 +34,9 @@ pub(crate) struct Real {
 pub(crate) fn corpus(folder: &str) -> Option<Vec<Real>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     if !root.is_dir() {
-        eprintln!("skipped: there is no corpus of real files at {}", root.display());
+        // Not captured by the test runner, so that it is seen.
+        let message = format!("skipped: there is no corpus of real files at {}\n", root.display());
+        std::io::stderr().write_all(message.as_bytes()).expect("standard error takes text");
         return None;
     }
     let entries = std::fs::read_dir(root.join(folder)).expect("the corpus has this folder");
@@ -41,12 +44,18 @@ pub(crate) fn corpus(folder: &str) -> Option<Vec<Real>> {
         .map(|entry| {
             let path = entry.expect("the folder can be listed").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Real { name, text: std::fs::read_to_string(&path).expect("a corpus file is text") }
+            Real { name, text: file(&path) }
         })
         .collect();
     files.sort_by(|a, b| a.name.cmp(&b.name));
     assert!(!files.is_empty(), "the folder {folder} of the corpus is empty");
     Some(files)
+}
+
+/// A text file that must be there.
+pub(crate) fn file(path: &Path) -> String {
+    let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    std::io::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Runs a Python program over a list of texts and returns its list of texts. It has `yaml` and `json` and defines
