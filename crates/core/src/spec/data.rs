@@ -65,9 +65,7 @@ fn section<'n, T>(
 ) -> Section<'n, T> {
     let mut section = Section::new();
     let Some(at) = fields.get(name) else { return section };
-    let example = KINDS.iter().find(|kind| kind.sections.contains(&name)).map_or("", |kind| kind.form);
-    let form = format!("a map of container path to source, such as `/path: {example}`");
-    for (key, value) in entries(reader, &at, &form) {
+    for (key, value) in entries(reader, &at, form(name)) {
         let path = read_path(reader, &key);
         let value = read(reader, value);
         if let (Some(path), Some(value)) = (path, value) {
@@ -75,6 +73,15 @@ fn section<'n, T>(
         }
     }
     section
+}
+
+/// The form of a section, for messages.
+fn form(section: &str) -> &'static str {
+    match section {
+        "import" => "a map of container path to source, such as `/code: git://github.com/owner/repository`",
+        "mount" => "a map of container path to source, such as `/data: hostpath:///data`",
+        _ => "a map of container path to target, such as `/output: vessl-artifact://`",
+    }
 }
 
 /// Adds an entry, or refuses its path because it is there already.

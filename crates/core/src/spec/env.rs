@@ -56,7 +56,7 @@ fn read_text(reader: &mut Reader<'_, '_>, at: &At<'_>) -> Option<String> {
     if syntax::template_in(&text).is_none()
         && let Some(found) = syntax::whole_placeholder(&text)
     {
-        reader.warn(at, syntax::placeholder(found));
+        reader.warn(at, syntax::quoted_placeholder(found));
     }
     Some(text)
 }

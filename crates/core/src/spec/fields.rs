@@ -180,11 +180,10 @@ impl<'a, 't> Reader<'a, 't> {
     pub(super) fn prose(&mut self, at: &At<'_>, form: &str) -> Option<String> {
         let text = self.raw_text(at, form)?;
         if let Some(found) = syntax::template_in(&text) {
-            let report = syntax::placeholder(found);
             if at.node.is_plain() {
-                self.error(at, report);
+                self.error(at, syntax::placeholder(found));
             } else {
-                self.warn(at, report);
+                self.warn(at, syntax::quoted_placeholder(found));
             }
         }
         Some(text)
@@ -204,12 +203,16 @@ impl<'a, 't> Reader<'a, 't> {
         Some(text.to_owned())
     }
 
-    /// Text that names something: not empty, one line, without any placeholder.
+    /// Text that names something: not empty, one line; a placeholder in it is an error if it is plain and a warning if
+    /// it is quoted.
     pub(super) fn word(&mut self, at: &At<'_>, form: &str) -> Option<String> {
         let text = self.raw_text(at, form)?;
         if let Some(found) = syntax::any_placeholder_in(&text) {
-            self.error(at, syntax::placeholder(found).hint("put the real value there"));
-            return None;
+            if at.node.is_plain() {
+                self.error(at, syntax::placeholder(found));
+                return None;
+            }
+            self.warn(at, syntax::quoted_placeholder(found));
         }
         if text.trim().is_empty() {
             let report = Report::new(Code::MissingKey, format!("`{}` is empty", at.name()));

@@ -134,7 +134,12 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         return None;
     }
     let word = word.to_lowercase().replace(['-', ' '], "_");
-    let scored = known.iter().map(|key| (strsim::jaro_winkler(&word, key), *key));
+    let score = |key: &str| {
+        // `gpu` is meant for `nvidia.com/gpu`, `dataset` for `vessl-dataset`.
+        let tail = key.rsplit(['/', '-']).next().unwrap_or_default();
+        strsim::jaro_winkler(&word, key).max(strsim::jaro_winkler(&word, tail))
+    };
+    let scored = known.iter().map(|key| (score(key), *key));
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score >= 0.78).map(|(_, key)| key)
 }
 

@@ -230,7 +230,8 @@ fn from_names(kind: &Kind, names: &[String]) -> Result<Thing, Report> {
         ("volume", [storage, rest @ ..]) if rest.len() <= 1 => {
             Ok(Thing::Volume(Volume { storage_name: storage.clone(), volume_name: rest.first().cloned() }))
         }
-        _ => Err(bad(kind, &format!("`{}` has {} parts behind its prefix", kind.key, names.len()))),
+        (_, [one]) => Err(bad(kind, &format!("`{}` is not all that a {} needs", clip(one), kind.key))),
+        (_, names) => Err(bad(kind, &format!("a {} does not have {} names", kind.key, names.len()))),
     }
 }
 
@@ -265,7 +266,7 @@ fn server_name(kind: &Kind, text: &str) -> Result<String, Report> {
 
 /// A path on a node or server, with or without its first slash.
 fn rooted(kind: &Kind, text: &str) -> Result<String, Report> {
-    absolute(kind, &format!("/{text}"))
+    absolute(kind, &format!("/{}", text.trim_start_matches('/')))
 }
 
 fn absolute(kind: &Kind, text: &str) -> Result<String, Report> {

@@ -70,7 +70,8 @@ fn read_spec(text: &[u8], options: ReadOptions<'_>, problems: &mut Problems) -> 
         return None;
     }
     if let Some((place, lines)) = source.tabs() {
-        let message = format!("{lines} lines are indented with tabs; each tab was read as two spaces");
+        let what = if lines == 1 { "a line is".to_owned() } else { format!("{lines} lines are") };
+        let message = format!("{what} indented with tabs; each tab was read as two spaces");
         problems.add(
             &source,
             (place, ""),

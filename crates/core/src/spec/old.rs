@@ -4,9 +4,9 @@ use super::fields::{At, Fields, Reader};
 use super::keys;
 use super::kinds::KINDS;
 use super::problem::{Code, Report};
+use super::run;
 use super::syntax::clip;
 use super::types::{Export, GpuRequest, Import, Requests};
-use crate::units::{Cpu, Memory};
 
 /// Reads `volumes` into `import`, `mount` and `export`.
 pub(super) fn read_volumes<'n>(reader: &mut Reader<'_, '_>, at: &At<'n>, data: &mut Data<'n>) {
@@ -121,26 +121,37 @@ pub(super) fn read_resources(
             reader.error(&name, report.hint("keep the one under `requests`"));
             continue;
         }
-        let written = at.node.text().unwrap_or("…");
-        let mut modern = format!("requests: {{{key}: {}}}", clip(written));
-        match key {
-            "cpu" => request.cpu = reader.amount::<Cpu>(&at, "`cpu: 4`"),
-            "memory" => request.memory = reader.amount::<Memory>(&at, "`memory: 16Gi`"),
-            "disk" => request.disk = reader.amount::<Memory>(&at, "`disk: 10Gi`"),
-            _ => {
-                request.gpu = read_accelerators(reader, &at);
-                modern = request.gpu.as_ref().map_or_else(String::new, modern_gpu);
-            }
-        }
+        let Some(modern) = read_request(reader, &at, key, request) else { continue };
         let report =
             Report::new(Code::OldResources, format!("`{key}` is an old spelling, read as `requests`"));
-        reader.warn(&name, report.hint(format!("write `resources: {{{modern}}}`")));
+        reader.warn(&name, report.hint(format!("write `resources: {{requests: {{{modern}}}}}`")));
     }
+}
+
+/// Reads one flat key into `request`; its modern spelling, unless it could not be read.
+fn read_request(
+    reader: &mut Reader<'_, '_>,
+    at: &At<'_>,
+    key: &str,
+    request: &mut Requests,
+) -> Option<String> {
+    match key {
+        "cpu" => request.cpu = Some(run::cores(reader, at)?),
+        "memory" => request.memory = Some(run::bytes(reader, at)?),
+        "disk" => request.disk = Some(run::bytes(reader, at)?),
+        _ => {
+            let gpu = read_accelerators(reader, at)?;
+            let modern = modern_gpu(&gpu);
+            request.gpu = Some(gpu);
+            return Some(modern);
+        }
+    }
+    Some(format!("{key}: {}", clip(at.node.text().unwrap_or_default())))
 }
 
 fn modern_gpu(gpu: &GpuRequest) -> String {
     let product = gpu.device_type.as_deref().unwrap_or("any");
-    format!("requests: {{nvidia.com/gpu: {{device_type: {product}, quantity: {}}}}}", gpu.quantity)
+    format!("nvidia.com/gpu: {{device_type: {product}, quantity: {}}}", gpu.quantity)
 }
 
 /// `T4:1`, or `T4` for one.

@@ -24,7 +24,7 @@ pub enum PathError {
     #[error("must not contain `..`")]
     Parent,
     /// Belongs to the container itself.
-    #[error("`{0}` belongs to the container")]
+    #[error("is in `{0}`, which belongs to the container")]
     Reserved(&'static str),
     /// Has a control character.
     #[error("contains a control character")]

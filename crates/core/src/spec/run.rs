@@ -71,12 +71,15 @@ fn read_name(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<String>
     let at = reader.required(fields, "name", "`name: my-run`")?;
     let name = reader.prose(&at, "`name: my-run`")?;
     let length = name.chars().count();
-    if name.trim().is_empty() || length > LONGEST_NAME {
-        let message = format!("`name` has {length} characters; it needs 1 to {LONGEST_NAME}");
-        reader.error(&at, Report::new(Code::BadValue, message).hint("write `name: my-run`"));
-        return None;
-    }
-    Some(name)
+    let message = match name.trim() {
+        "" => "`name` is blank".to_owned(),
+        _ if length > LONGEST_NAME => {
+            format!("`name` has {length} characters; at most {LONGEST_NAME} are read")
+        }
+        _ => return Some(name),
+    };
+    reader.error(&at, Report::new(Code::BadValue, message).hint("write `name: my-run`"));
+    None
 }
 
 fn read_tags(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Vec<String> {
@@ -113,8 +116,8 @@ fn read_image(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Image>
 fn image_url(text: &str) -> Result<String, Report> {
     let text = text.trim();
     let problem = match text.split_once("://") {
-        _ if text.contains(char::is_whitespace) => {
-            Some(("contains white space", "write `registry/repository:tag`"))
+        _ if text.contains(|c: char| c.is_whitespace() || "{}<>\"'`$".contains(c)) => {
+            Some(("has a character that no image has", "write `registry/repository:tag`"))
         }
         Some(("host", rest)) if rest.trim_matches('/').is_empty() => return Ok("host://".to_owned()),
         Some(("host", _)) => Some(("has something behind `host://`", "write `host://`")),
@@ -153,25 +156,29 @@ fn read_requests(reader: &mut Reader<'_, '_>, at: At<'_>) -> Requests {
     let Some(fields) = reader.fields(at, &keys::REQUESTS, "`requests: {cpu: 4, memory: 16Gi}`") else {
         return Requests::default();
     };
-    let amount = |reader: &mut Reader<'_, '_>, key: &str| {
-        let at = fields.get(key)?;
-        let amount = reader.amount::<Memory>(&at, &format!("`{key}: 16Gi`"))?;
-        positive(reader, &at, amount.0).map(Memory)
-    };
     Requests {
-        memory: amount(reader, "memory"),
-        disk: amount(reader, "disk"),
-        cpu: fields.get("cpu").and_then(|at| {
-            let cpu = reader.amount::<Cpu>(&at, "`cpu: 4`")?;
-            positive(reader, &at, cpu.0).map(Cpu)
-        }),
+        memory: fields.get("memory").and_then(|at| bytes(reader, &at)),
+        disk: fields.get("disk").and_then(|at| bytes(reader, &at)),
+        cpu: fields.get("cpu").and_then(|at| cores(reader, &at)),
         gpu: fields.get("nvidia.com/gpu").and_then(|at| read_gpu(reader, at)),
         mig: fields.get("nvidia.com/mig").and_then(|at| read_gpu(reader, at)),
     }
 }
 
+/// Reads cores, more than 0.
+pub(super) fn cores(reader: &mut Reader<'_, '_>, at: &At<'_>) -> Option<Cpu> {
+    let cpu = reader.amount::<Cpu>(at, "`cpu: 4`")?;
+    positive(reader, at, cpu.0).map(Cpu)
+}
+
+/// Reads bytes, more than 0.
+pub(super) fn bytes(reader: &mut Reader<'_, '_>, at: &At<'_>) -> Option<Memory> {
+    let memory = reader.amount::<Memory>(at, &format!("`{}: 16Gi`", at.name()))?;
+    positive(reader, at, memory.0).map(Memory)
+}
+
 /// Refuses a request for nothing.
-pub(super) fn positive(reader: &mut Reader<'_, '_>, at: &At<'_>, amount: u64) -> Option<u64> {
+fn positive(reader: &mut Reader<'_, '_>, at: &At<'_>, amount: u64) -> Option<u64> {
     if amount == 0 {
         let report = Report::new(Code::BadAmount, format!("`{}` asks for nothing", at.name()));
         reader.error(at, report.hint("leave it out, or ask for more than 0"));

@@ -26,6 +26,11 @@ pub(super) fn placeholder(found: &str) -> Report {
         .hint("put the real value there, or quote the text if it is meant as it stands")
 }
 
+/// The report of a placeholder in quotes, which is kept.
+pub(super) fn quoted_placeholder(found: &str) -> Report {
+    placeholder(found).hint("put the real value there; if it is meant as it stands, all is well")
+}
+
 /// The first `{{ name }}`, `{% … %}` or `<<NAME>>` in `text`.
 pub(super) fn template_in(text: &str) -> Option<&str> {
     enclosed(text, "{{", "}}")
@@ -140,7 +145,7 @@ fn without_quotes(line: &str) -> String {
 }
 
 /// What the parser's own words mean to the author of a run file: a piece of them, a message, a hint.
-const EXPLAINED: [(&str, &str, &str); 17] = [
+const EXPLAINED: [(&str, &str, &str); 18] = [
     (
         "mapping values are not allowed",
         "a `:` stands where no key can be",
@@ -166,6 +171,11 @@ const EXPLAINED: [(&str, &str, &str); 17] = [
         "expected ',' or ']'",
         "a `[` is not closed before this",
         "close it with `]`, or quote the value that begins with `[`",
+    ),
+    (
+        "illegal placement of ':'",
+        "a `:` stands in a list or map that is not closed",
+        "close the `[` or `{` before it, or quote the value that begins with it",
     ),
     ("unexpected end of stream", "this quote is not closed", "close it"),
     ("document indicator", "this quote is not closed", "close it"),

@@ -11,6 +11,9 @@ pub(crate) struct Input {
     pub(crate) code: Option<&'static str>,
 }
 
+/// A name for several files, and what makes them.
+pub(crate) type Group = (&'static str, fn() -> Vec<Input>);
+
 /// A good run up to the place where it turns bad.
 const HEAD: &str = "name: x\nimage: i\n";
 
@@ -65,7 +68,7 @@ fn bomb(width: usize, value: impl Fn(String) -> String) -> String {
 }
 
 /// Every hostile file, in groups that are made when they are needed.
-pub(crate) const GROUPS: [(&str, fn() -> Vec<Input>); 9] = [
+pub(crate) const GROUPS: [Group; 9] = [
     ("aliases", || aliases().into_iter().map(input).collect()),
     ("nesting", || nesting().into_iter().map(input).collect()),
     ("flow", || flow().into_iter().map(input).collect()),
