@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::AhoCorasick;
 use vessl_core::record::{Login, Secrets};
 
 /// What stands in the log instead of a value.
@@ -21,8 +21,10 @@ pub(crate) struct Mask {
 
 struct Patterns {
     values: Vec<Vec<u8>>,
-    finder: Option<AhoCorasick>,
+    finder: Option<Finder>,
 }
+
+struct Finder(AhoCorasick);
 
 impl fmt::Debug for Mask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,24 +54,26 @@ impl Mask {
     fn of(mut values: Vec<Vec<u8>>) -> Self {
         values.sort_unstable();
         values.dedup();
-        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values);
+        let finder = AhoCorasick::new(&values);
         // The builder refuses only more states than a run's secrets can make; nothing unmasked may pass then either.
-        let finder =
-            (!values.is_empty()).then(|| finder.expect("secrets are far below the automaton's limits"));
+        let finder = (!values.is_empty())
+            .then(|| Finder(finder.expect("secrets are far below the automaton's limits")));
         Self { patterns: Arc::new(Patterns { values, finder }) }
     }
 
     /// `text` with every value replaced.
     pub(crate) fn text(&self, text: &str) -> String {
-        match &self.patterns.finder {
-            None => text.to_owned(),
-            Some(finder) => finder.replace_all(text, &vec![SHOWN; self.patterns.values.len()]),
-        }
+        let mut stream = self.stream();
+        let mut out = Vec::new();
+        let mut shown = stream.feed(text.as_bytes(), &mut out).to_vec();
+        shown.extend(stream.finish());
+        // A value is whole characters, so what is left is.
+        String::from_utf8_lossy(&shown).into_owned()
     }
 
     /// A stream of bytes to be masked piece by piece.
     pub(crate) fn stream(&self) -> MaskStream {
-        MaskStream { mask: self.clone(), held: Vec::new() }
+        MaskStream { mask: self.clone(), held: Vec::new(), hidden: 0 }
     }
 }
 
@@ -77,6 +81,8 @@ impl Mask {
 pub(crate) struct MaskStream {
     mask: Mask,
     held: Vec<u8>,
+    /// The first bytes of `held` that a value covers which was replaced already.
+    hidden: usize,
 }
 
 impl fmt::Debug for MaskStream {
@@ -98,16 +104,10 @@ impl MaskStream {
             joined = [&std::mem::take(&mut self.held), bytes].concat();
             &joined
         };
-        let mut certain = text.len() - self.mask.patterns.open_end(text);
+        let certain = text.len() - self.mask.patterns.open_end(text);
         out.clear();
-        let mut done = 0;
-        for found in finder.find_iter(text).take_while(|found| found.start() < certain) {
-            out.extend_from_slice(&text[done..found.start()]);
-            out.extend_from_slice(SHOWN.as_bytes());
-            done = found.end();
-        }
-        certain = certain.max(done);
-        out.extend_from_slice(&text[done..certain]);
+        let hidden = finder.hide(text, (self.hidden, certain), out);
+        self.hidden = hidden - certain;
         self.held = text[certain..].to_vec();
         out
     }
@@ -115,10 +115,42 @@ impl MaskStream {
     /// What still waits, now that nothing follows: a value may stand in it that could have been a longer one.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
-        match &self.mask.patterns.finder {
-            None => held,
-            Some(finder) => finder.replace_all_bytes(&held, &vec![SHOWN; self.mask.patterns.values.len()]),
+        let hidden = std::mem::take(&mut self.hidden);
+        let Some(finder) = &self.mask.patterns.finder else { return held };
+        let mut out = Vec::new();
+        finder.hide(&held, (hidden, held.len()), &mut out);
+        out
+    }
+}
+
+impl Finder {
+    /// Appends `text` up to `certain` with one replacement for each stretch that values cover; its first `hidden` bytes
+    /// were replaced already. How far what was replaced reaches, at least `certain`.
+    fn hide(&self, text: &[u8], (mut hidden, certain): (usize, usize), out: &mut Vec<u8>) -> usize {
+        let mut done = hidden;
+        for (start, end) in self.places(text).into_iter().filter(|place| place.0 < certain) {
+            if start >= hidden {
+                out.extend_from_slice(&text[done..start]);
+                out.extend_from_slice(SHOWN.as_bytes());
+            }
+            hidden = hidden.max(end);
+            done = hidden;
         }
+        if let Some(rest) = text.get(done..certain) {
+            out.extend_from_slice(rest);
+        }
+        hidden.max(certain)
+    }
+
+    /// Where values stand, also where they overlap, by their beginning.
+    fn places(&self, text: &[u8]) -> Vec<(usize, usize)> {
+        // The search for one is much faster than the one for all.
+        if !self.0.is_match(text) {
+            return Vec::new();
+        }
+        let mut places: Vec<_> = self.0.find_overlapping_iter(text).map(|m| (m.start(), m.end())).collect();
+        places.sort_unstable();
+        places
     }
 }
 
@@ -175,11 +207,36 @@ mod tests {
             "the word is hunter2, hunter, hunter2hunter2.",
             "the word is ***, hunter, ******.",
         );
-        check(&["abab"], "abababab ab", "****** ab");
+        check(&["abab"], "abababab ab", "*** ab");
         check(&["abcd", "abcdef"], "abcdef abcdeg abcd", "*** ***eg ***");
-        check(&["xyabc", "abcq1"], "xyabcq1 xyab abcq1", "***q1 xyab ***");
+        check(&["xyabc", "abcq1"], "xyabcq1 xyab abcq1", "*** xyab ***");
         check(&["wxyz"], "wxy", "wxy");
         check(&[], "anything", "anything");
+    }
+
+    #[test]
+    fn no_byte_of_any_value_is_shown() {
+        let values = ["abab", "babb", "aabba"];
+        for number in 0..1 << 12 {
+            let text: Vec<u8> = (0..12).map(|bit| if number >> bit & 1 == 1 { b'a' } else { b'b' }).collect();
+            let mut places: Vec<(usize, usize)> = Vec::new();
+            for start in 0..text.len() {
+                let found = values.iter().filter(|value| text[start..].starts_with(value.as_bytes()));
+                let Some(end) = found.map(|value| start + value.len()).max() else { continue };
+                match places.last_mut() {
+                    Some(last) if start < last.1 => last.1 = last.1.max(end),
+                    _ => places.push((start, end)),
+                }
+            }
+            let (mut expected, mut done) = (String::new(), 0);
+            for (start, end) in places {
+                expected += std::str::from_utf8(&text[done..start]).unwrap();
+                expected += SHOWN;
+                done = end;
+            }
+            expected += std::str::from_utf8(&text[done..]).unwrap();
+            check(&values, std::str::from_utf8(&text).unwrap(), &expected);
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn content(world: &World, version: &str, path: &str) -> String {
 
 #[test]
 fn directories_and_files_become_versions() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     fs::create_dir_all(world.inside("/output/sub")).unwrap();
     fs::write(world.inside("/output/model"), "weights").unwrap();
     fs::write(world.inside("/output/sub/metrics.json"), "{}").unwrap();
@@ -60,7 +60,7 @@ fn directories_and_files_become_versions() {
 
 #[test]
 fn links_are_resolved_inside_the_root_and_kept_inside_a_tree() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     // `/out` of the image points to a directory that is there outside, and not inside.
     fs::create_dir_all(world.inside("/linked")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", world.inside("/linked/passwd")).unwrap();
@@ -76,7 +76,7 @@ fn links_are_resolved_inside_the_root_and_kept_inside_a_tree() {
 
 #[test]
 fn nothing_to_export_is_a_warning() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     world.plan.exports = vec![export("/missing"), export("/hollow")];
     world.on(run);
     assert!(world.transfers().iter().all(|t| t.version.is_none() && t.error.is_none()));
@@ -88,7 +88,7 @@ fn nothing_to_export_is_a_warning() {
 
 #[test]
 fn one_failure_does_not_stop_the_others() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     nix::unistd::mkfifo(&world.inside("/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     world.plan.exports = vec![export("/pipe"), export("/full")];
     world.on(run);
@@ -103,7 +103,7 @@ fn one_failure_does_not_stop_the_others() {
 #[test]
 fn a_full_disk_fails_the_export_and_leaves_no_version() {
     use nix::mount::{MsFlags, mount};
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     mount(Some("tmpfs"), &world.path("data"), Some("tmpfs"), MsFlags::empty(), Some("size=1m")).unwrap();
     fs::create_dir(world.inside("/output")).unwrap();
     fs::write(world.inside("/output/small"), "small").unwrap();
@@ -123,7 +123,7 @@ fn a_full_disk_fails_the_export_and_leaves_no_version() {
 
 #[test]
 fn what_is_cancelled_is_not_recorded() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     world.plan.exports = vec![export("/full"), export("/etc")];
     world.cancel();
     world.on(run);

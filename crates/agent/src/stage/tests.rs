@@ -48,7 +48,7 @@ fn read(world: &World, path: &str) -> String {
 
 #[test]
 fn code_and_a_version_inside_it() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     let commit = git_repository(&world.path("repo"));
     let version = world.tree(&[("weights.bin", "weights"), ("sub/x", "x")]);
     world.plan.imports = vec![from_git(&world, "/code"), from_tree("/code/model", version.clone())];
@@ -72,7 +72,7 @@ fn code_and_a_version_inside_it() {
 
 #[test]
 fn a_version_is_not_copied_twice() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     let version = world.tree(&[("a", "a")]);
     world.plan.imports = vec![from_tree("/one", version.clone()), from_tree("/hollow", version)];
     let _staged = world.on(run).unwrap();
@@ -86,7 +86,7 @@ fn a_version_is_not_copied_twice() {
 
 #[test]
 fn a_place_with_files_is_filled_up_and_links_stay_inside() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     let version = world.tree(&[("new", "new"), ("kept", "replaced")]);
     world.plan.imports = vec![from_tree("/full", version.clone()), from_tree("/out/deep", version)];
     let _staged = world.on(run).unwrap();
@@ -104,7 +104,7 @@ fn a_place_with_files_is_filled_up_and_links_stay_inside() {
 
 #[test]
 fn failures_name_path_source_and_reason_and_are_recorded() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     git_repository(&world.path("repo"));
     git_repository(&world.path("data/runs/other"));
     fs::write(world.path("image/file"), "").unwrap();
@@ -176,7 +176,7 @@ fn failures_name_path_source_and_reason_and_are_recorded() {
 
 #[test]
 fn a_cancelled_import_ends() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     git_repository(&world.path("repo"));
     let version = world.tree(&[("a", "a")]);
     world.cancel();
@@ -188,7 +188,7 @@ fn a_cancelled_import_ends() {
 
 #[test]
 fn a_login_is_found_by_the_credentials_name() {
-    let Some(mut world) = World::new() else { return };
+    let mut world = World::new();
     git_repository(&world.path("repo"));
     let login = Login { username: "me".to_owned(), password: "secret".to_owned() };
     world.secrets.git.insert("mine".to_owned(), login);

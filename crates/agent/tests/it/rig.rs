@@ -13,15 +13,6 @@ use crate::look;
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Whether the tests can run here.
-pub(crate) fn able() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: these tests make containers as root");
-    }
-    root
-}
-
 /// An attempt; whatever happens, nothing of it is left when this is dropped.
 pub(crate) struct Rig {
     pub(crate) data: tempfile::TempDir,

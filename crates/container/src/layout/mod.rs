@@ -80,6 +80,9 @@ impl Layout {
         let meta = path.metadata().map_err(|e| unknown(format!("`{}`: {e}", path.display())))?;
         let archive = if meta.is_dir() {
             None
+        } else if !meta.is_file() {
+            // To open a pipe would wait for its writer for ever.
+            return Err(unknown(format!("`{}` is neither a directory nor a file", path.display())));
         } else {
             let index = Archive::index(path);
             Some(index.map_err(|e| unknown(format!("`{}` is not an image archive: {e}", path.display())))?)
@@ -178,6 +181,7 @@ impl Layout {
         }
         let file = self.path.join(name);
         match file.metadata() {
+            Ok(meta) if !meta.is_file() => Err(self.damaged(name, "it is no file".into())),
             Ok(meta) => Ok(Some(Piece { file, extent: Extent { offset: 0, size: meta.len() } })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::io("read", &file, error)),

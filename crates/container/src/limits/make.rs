@@ -249,3 +249,131 @@ fn evacuate(own: &Path, needed: &[&str]) -> io::Result<()> {
     let _ = std::fs::remove_dir(&leaf);
     Err(io::Error::from(io::ErrorKind::ResourceBusy))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const WANTED: Limits = Limits { cpu_milli: Some(1500), memory: Some(64 << 20), pids: Some(20) };
+
+    /// A version 2 tree of plain files: groups by path with what `cgroup.controllers` and `cgroup.subtree_control` say;
+    /// where the latter is `-`, a group holds processes and hands nothing on.
+    fn tree(groups: &[(&str, &str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, offered, handed) in groups {
+            let group = dir.path().join(path);
+            fs::create_dir_all(&group).unwrap();
+            fs::write(group.join("cgroup.controllers"), offered).unwrap();
+            fs::write(group.join("cgroup.procs"), "").unwrap();
+            match *handed {
+                // What cannot be written to.
+                "-" => {
+                    std::os::unix::fs::symlink("/proc/self/status", group.join("cgroup.subtree_control"))
+                        .unwrap();
+                }
+                text => fs::write(group.join("cgroup.subtree_control"), text).unwrap(),
+            }
+            for file in ["memory.max", "memory.swap.max", "cpu.max", "pids.max"] {
+                fs::write(group.join(file), "max").unwrap();
+            }
+        }
+        dir
+    }
+
+    /// The group's place below the tree, and the limits that were not enforced.
+    fn made(tree: &Path, own: &str) -> (Option<String>, Vec<String>) {
+        let own = tree.join(own);
+        let hierarchy = Hierarchy { version: Version::Two, mount: tree.to_owned(), own };
+        let rules = rules(&WANTED);
+        let group = make_unified(&hierarchy, "unit", &rules);
+        let mut made = Made {
+            cgroup: Cgroup::named("unit"),
+            unified: None,
+            joins: Vec::new(),
+            unenforced: Vec::new(),
+            legacy: Vec::new(),
+            unified_controls: false,
+        };
+        rules.iter().for_each(|rule| made.apply(rule, &[hierarchy.clone()], group.as_ref(), "unit"));
+        let place = group.map(|g| g.dir.strip_prefix(tree).unwrap().display().to_string());
+        (place, made.unenforced)
+    }
+
+    const ALL: &str = "cpu memory pids";
+
+    #[test]
+    fn the_nearest_group_that_hands_controllers_on_is_used() {
+        let dir = tree(&[
+            ("", ALL, "memory"),
+            ("vessl", ALL, "memory"),
+            ("vessl/unit", ALL, ""),
+            ("user", ALL, ""),
+            ("user/vessl", ALL, ""),
+            ("user/vessl/unit", ALL, ""),
+            ("user/session", ALL, "-"),
+        ]);
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(made(dir.path(), "user/session"), (Some("user/vessl/unit".to_owned()), Vec::new()));
+        for group in ["user", "user/vessl"] {
+            assert_eq!(read(&format!("{group}/cgroup.subtree_control")), "+memory +cpu +pids");
+        }
+        let limits = ["memory.max", "memory.swap.max", "cpu.max", "pids.max"]
+            .map(|file| read(&format!("user/vessl/unit/{file}")));
+        // A shorter text leaves the end of the longer one in a plain file.
+        assert_eq!(limits, ["67108864", "0ax", "150000 100000", "20x"]);
+        assert_eq!(made(dir.path(), ""), (Some("vessl/unit".to_owned()), Vec::new()));
+        assert!(read("cgroup.subtree_control").starts_with("+cpu +pids"));
+    }
+
+    #[test]
+    fn a_limit_whose_controller_is_not_handed_on_is_said() {
+        let dir = tree(&[
+            ("", "memory pids", "-"),
+            ("own", "memory", ""),
+            ("own/vessl", "memory", ""),
+            ("own/vessl/unit", "memory", ""),
+        ]);
+        for file in ["cpu.max", "pids.max"] {
+            fs::remove_file(dir.path().join("own/vessl/unit").join(file)).unwrap();
+        }
+        let (place, unenforced) = made(dir.path(), "own");
+        assert_eq!(place.as_deref(), Some("own/vessl/unit"));
+        let said = unenforced.join("\n");
+        for (what, controller) in
+            [("CPU limit of 1500 thousandths of a core", "cpu"), ("limit of 20 processes", "pids")]
+        {
+            let words = format!(
+                "the {what} is not enforced: no cgroup with the `{controller}` controller can be made here"
+            );
+            assert!(said.contains(&words), "{said}");
+        }
+        assert_eq!(unenforced.len(), 2);
+    }
+
+    #[test]
+    fn the_kernel_hands_controllers_on_and_takes_groups_away() {
+        let real = tree::hierarchies().into_iter().find(|h| h.version == Version::Two);
+        let root = real.expect("needs a mounted cgroup2 file system").mount;
+        // With whatever controller it has; where version 1 has them all, with none.
+        let offered = controllers(&root);
+        let needed: Vec<_> = offered.iter().map(String::as_str).take(1).collect();
+        let before = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap();
+        let dir = root.join(format!("vessl-test-{}", std::process::id()));
+        fs::create_dir(&dir).expect("needs root: run the tests as root");
+        enable(&root, &needed).unwrap();
+        hand_on(&dir, &needed).unwrap();
+        let unit = dir.join(PARENT).join("unit");
+        create(&unit).unwrap();
+        assert!(needed.iter().all(|name| controllers(&unit).iter().any(|c| c == name)));
+        let group = Group { version: Version::Two, dir: unit };
+        assert!(group.is_empty());
+        group.remove().unwrap();
+        assert!(!dir.join(PARENT).exists(), "the last group takes the common parent along");
+        fs::remove_dir(&dir).unwrap();
+        for name in needed.iter().filter(|name| !before.split_whitespace().any(|b| b == **name)) {
+            write_file(&root.join("cgroup.subtree_control"), &format!("-{name}")).unwrap();
+        }
+    }
+}

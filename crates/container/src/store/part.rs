@@ -74,10 +74,15 @@ impl Writer {
         self.0.state().written
     }
 
-    /// Adds bytes at the end.
+    /// Adds bytes at the end. Where that fails, a full disk as a rule, the room of what came before is given back.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let at = self.len();
-        self.0.file.write_all_at(bytes, at)?;
+        if let Err(error) = self.0.file.write_all_at(bytes, at) {
+            self.0.change(|state| *state = State { written: 0, end: End::Failed });
+            // What cannot be cut is swept by a later pull.
+            let _ = self.0.file.set_len(0);
+            return Err(error);
+        }
         self.0.change(|state| state.written += bytes.len() as u64);
         Ok(())
     }
@@ -120,6 +125,10 @@ impl Read for Reader {
         let Some(until) = self.wait()? else { return Ok(0) };
         let most = usize::try_from(until - self.at).unwrap_or(usize::MAX).min(to.len());
         let n = self.shared.file.read_at(&mut to[..most], self.at)?;
+        if n == 0 && most > 0 {
+            // It was cut in the meantime.
+            return Err(io::Error::other(InputFailed));
+        }
         self.at += n as u64;
         Ok(n)
     }

@@ -75,3 +75,47 @@ fn directory(dir: &OwnedFd) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     Ok(File::from(openat(dir, ".", flags, Mode::empty())?))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    /// What an overlay shows whose upper layer hides `gone` and everything in `full`.
+    fn shown(mut marks: Marks, options: &str) -> Vec<PathBuf> {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["low/full/below", "low/gone", "low/stays", "high/full/above", "merged"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let open = |name: &str| OwnedFd::from(File::open(dir.path().join(name)).unwrap());
+        marks.hide(&open("high"), Path::new("gone")).unwrap();
+        marks.cover(&open("high/full")).unwrap();
+        let (high, low, merged) =
+            (dir.path().join("high"), dir.path().join("low"), dir.path().join("merged"));
+        let data = format!("lowerdir={}:{}{options}", high.display(), low.display());
+        let overlay = Some("overlay");
+        mount(overlay, &merged, overlay, MsFlags::empty(), Some(data.as_str())).unwrap();
+        let list = |dir: &Path| fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+        let all = list(&merged).into_iter().chain(list(&merged.join("full")));
+        let mut names: Vec<_> = all.map(|path| path.strip_prefix(&merged).unwrap().to_owned()).collect();
+        names.sort();
+        umount2(&merged, MntFlags::MNT_DETACH).unwrap();
+        names
+    }
+
+    #[test]
+    fn both_forms_hide_the_same() {
+        // The mounts are seen by this test alone.
+        unshare(CloneFlags::CLONE_NEWNS).expect("needs root: run the tests as root");
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let expected = ["full", "full/above", "stays"].map(PathBuf::from);
+        assert_eq!(shown(Marks::new(), ""), expected);
+        assert_eq!(shown(Marks::attributes_only(), ",userxattr"), expected);
+    }
+}

@@ -1,7 +1,10 @@
 //! Tests of the room as its users see it: real mounts, real processes, real cgroups.
 mod image_build;
+mod image_layers;
+mod image_layout;
 mod image_registry;
 mod image_server;
+mod image_store;
 mod image_support;
 mod image_trouble;
 mod rt_bind;

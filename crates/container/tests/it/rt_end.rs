@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use vessl_container::limits::{Cgroup, Limits};
 use vessl_container::runtime;
 
-use crate::rt_support::{As, EVERYBODY, Place, can_run, eventually, reap};
+use crate::rt_support::{As, EVERYBODY, Place, eventually, reap};
 
 /// Starts a script that says when it is ready, in a supervisor that then waits for ever.
 fn supervisor_of(place: &Place, script: &str) -> crate::rt_support::Supervisor {
@@ -33,9 +33,6 @@ const RESISTS: &str =
 
 #[test]
 fn a_container_dies_with_its_supervisor() {
-    if !can_run() {
-        return;
-    }
     for who in EVERYBODY {
         let place = Place::new(who);
         let supervisor = supervisor_of(&place, RESISTS);
@@ -53,9 +50,6 @@ fn a_container_dies_with_its_supervisor() {
 
 #[test]
 fn a_supervisor_killed_during_the_start_leaves_no_process() {
-    if !can_run() {
-        return;
-    }
     // Killed at different moments of the start; whatever had begun must end.
     for moment in 0..40u64 {
         let place = Place::new(As::Root);
@@ -84,9 +78,6 @@ fn a_supervisor_killed_during_the_start_leaves_no_process() {
 
 #[test]
 fn kill_ends_a_container_that_resists() {
-    if !can_run() {
-        return;
-    }
     for who in EVERYBODY {
         let place = Place::new(who);
         place.supervise(|| {
@@ -106,9 +97,6 @@ fn kill_ends_a_container_that_resists() {
 
 #[test]
 fn kill_ends_a_container_that_forks_without_end() {
-    if !can_run() {
-        return;
-    }
     for who in [As::Root, As::User] {
         let place = Place::new(who);
         place.supervise(|| {

@@ -5,15 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::ensure;
 use vessl_container::limits::Limits;
 
-use crate::rt_support::{As, Place, Started, can_run};
+use crate::rt_support::{As, Place, Started};
 
 const LIMITS: Limits = Limits { cpu_milli: Some(500), memory: Some(32 << 20), pids: Some(20) };
 
 #[test]
 fn memory_is_limited_and_the_kill_is_counted() {
-    if !can_run() {
-        return;
-    }
     let place = Place::new(As::Root);
     place.supervise(|| {
         let merged = place.rootfs().mount()?;
@@ -33,9 +30,6 @@ fn memory_is_limited_and_the_kill_is_counted() {
 
 #[test]
 fn processes_are_limited() {
-    if !can_run() {
-        return;
-    }
     let place = Place::new(As::Root);
     place.supervise(|| {
         let merged = place.rootfs().mount()?;
@@ -49,9 +43,6 @@ fn processes_are_limited() {
 
 #[test]
 fn the_limits_can_be_read_inside() {
-    if !can_run() {
-        return;
-    }
     let place = Place::new(As::Root);
     place.supervise(|| {
         let merged = place.rootfs().mount()?;
@@ -67,9 +58,6 @@ fn the_limits_can_be_read_inside() {
 
 #[test]
 fn a_limit_that_cannot_be_enforced_is_said() {
-    if !can_run() {
-        return;
-    }
     // An ordinary user to whom no group was delegated.
     let place = Place::new(As::User);
     place.supervise(|| {
@@ -135,9 +123,6 @@ impl Drop for Nest {
 
 #[test]
 fn groups_are_made_below_the_own_position_and_delegation_is_used() {
-    if !can_run() {
-        return;
-    }
     for who in [As::Root, As::User] {
         let place = Place::new(who);
         let nest = Nest::new(&format!("{}-nest", place.unit));

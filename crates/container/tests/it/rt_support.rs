@@ -28,10 +28,19 @@ pub(crate) enum As {
     User,
     /// An ordinary user without any.
     LoneUser,
+    /// An ordinary user with subordinate ids on a machine where `newuidmap` and `newgidmap` cannot be run.
+    UserWithoutTools,
+}
+
+impl As {
+    /// Whether a container of this user knows one user only.
+    pub(crate) fn has_one_id(self) -> bool {
+        matches!(self, Self::LoneUser | Self::UserWithoutTools)
+    }
 }
 
 /// Every kind of supervisor.
-pub(crate) const EVERYBODY: [As; 3] = [As::Root, As::User, As::LoneUser];
+pub(crate) const EVERYBODY: [As; 4] = [As::Root, As::User, As::LoneUser, As::UserWithoutTools];
 
 /// The ordinary user; it exists only in the tests' own view of `/etc`.
 const USER: u32 = 58_371;
@@ -54,15 +63,6 @@ int main(int argc, char **argv) {
 }
 "#;
 
-/// Whether the tests that mount run here; says why not.
-pub(crate) fn can_run() -> bool {
-    let root = Uid::effective().is_root();
-    if !root {
-        println!("skipped: needs root to make namespaces for several users");
-    }
-    root
-}
-
 /// A directory for one test that every user may enter; removed with everything in it.
 pub(crate) struct Place {
     dir: TempDir,
@@ -72,6 +72,10 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(who: As) -> Self {
+        assert!(
+            Uid::effective().is_root(),
+            "needs root: to make namespaces as several users, run the tests as root"
+        );
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::Builder::new().prefix("vessl-rt-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -216,7 +220,7 @@ impl Place {
             MsFlags::MS_REC | MsFlags::MS_PRIVATE,
             None::<&str>,
         )?;
-        let range = if self.who == As::User { "vessltest:700000:65536\n" } else { "" };
+        let range = if self.who != As::LoneUser { "vessltest:700000:65536\n" } else { "" };
         for (name, text) in [
             ("passwd", format!("root:x:0:0::/:/bin/sh\nvessltest:x:{USER}:{USER}::/:/bin/sh\n")),
             ("subuid", range.to_owned()),
@@ -226,6 +230,17 @@ impl Place {
             fs::write(&copy, text)?;
             let target = Path::new("/etc").join(name);
             nix::mount::mount(Some(&copy), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        }
+        if self.who == As::UserWithoutTools {
+            for tool in ["newuidmap", "newgidmap"] {
+                let tool = Path::new("/usr/bin").join(tool);
+                anyhow::ensure!(
+                    tool.exists(),
+                    "`{}` is missing: install the package `uidmap`",
+                    tool.display()
+                );
+                nix::mount::mount(Some("/dev/null"), &tool, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            }
         }
         setgroups(&[])?;
         setresgid(Gid::from_raw(USER), Gid::from_raw(USER), Gid::from_raw(USER))?;

@@ -1,7 +1,7 @@
 //! From the end of the script, or the wish for it, to the end of everything.
 use vessl_core::record::{Ending, InitAsk, InitReport};
 
-use crate::rig::{Rig, able, order, run};
+use crate::rig::{Rig, order, run};
 
 fn check(script: &str, code: i32) {
     assert_eq!(run(&order(script)).0, code, "{script}");
@@ -9,9 +9,6 @@ fn check(script: &str, code: i32) {
 
 #[test]
 fn exit_codes_are_the_shells() {
-    if !able() {
-        return;
-    }
     check("exit 7\n", 7);
     check("kill -9 $$\n", 137);
     check("no-such-program 2>/dev/null\n", 127);
@@ -19,9 +16,6 @@ fn exit_codes_are_the_shells() {
 
 #[test]
 fn marks_become_reports_and_wait_for_leave() {
-    if !able() {
-        return;
-    }
     let mut rig = Rig::start(&order("echo 'item 1' >&7; read -r go <&7; echo went; exit 4\n"));
     assert_eq!(rig.report(), Some(InitReport::Running));
     assert_eq!(rig.report(), Some(InitReport::Item { n: 1 }));
@@ -33,18 +27,12 @@ fn marks_become_reports_and_wait_for_leave() {
 
 #[test]
 fn what_the_script_leaves_behind_ends_with_it() {
-    if !able() {
-        return;
-    }
     // Both hold the output open; the end must not wait for them.
     check("sleep 1000 & setsid sleep 1000 & exit 5\n", 5);
 }
 
 #[test]
 fn orphans_are_reaped() {
-    if !able() {
-        return;
-    }
     let script = r"
 for i in 1 2 3 4 5 6 7 8; do (sh -c 'exit 0' &); done
 i=0
@@ -60,9 +48,6 @@ exit 1
 
 #[test]
 fn a_stop_reaches_the_session_and_waits_for_it() {
-    if !able() {
-        return;
-    }
     // The shell dies of the signal at once; the program below `timeout`, which leaves the process group, takes its time.
     let script = r#"
 timeout 1000 sh -c 'trap "sleep 0.3; echo saved; exit 0" TERM; echo ready; while :; do sleep 0.01; done' &
@@ -78,9 +63,6 @@ wait
 
 #[test]
 fn a_signal_is_only_a_signal() {
-    if !able() {
-        return;
-    }
     let mut rig =
         Rig::start(&order("trap 'echo got; exit 6' USR1; echo ready; while :; do sleep 0.01; done\n"));
     rig.read_until("ready\n");
@@ -90,9 +72,6 @@ fn a_signal_is_only_a_signal() {
 
 #[test]
 fn the_container_goes_with_the_agent() {
-    if !able() {
-        return;
-    }
     let mut rig = Rig::start(&order("trap '' TERM HUP; echo ready; sleep 1000\n"));
     rig.read_until("ready\n");
     rig.hang_up();
@@ -101,9 +80,6 @@ fn the_container_goes_with_the_agent() {
 
 #[test]
 fn a_session_outlives_its_script() {
-    if !able() {
-        return;
-    }
     let mut order =
         order("sh -c 'trap \"echo bye; exit 0\" TERM; echo ready; while :; do sleep 0.01; done' & exit 3\n");
     order.stay = true;

@@ -31,15 +31,6 @@ pub(crate) struct Rig {
     _scratch: tempfile::TempDir,
 }
 
-/// Whether the tests can run here.
-pub(crate) fn able() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: init can only be made PID 1 by root");
-    }
-    root
-}
-
 /// An order for `script` as root in `/`.
 pub(crate) fn order(script: &str) -> InitOrder {
     InitOrder {
@@ -59,6 +50,7 @@ pub(crate) fn order(script: &str) -> InitOrder {
 impl Rig {
     /// Starts init and sends it `order`.
     pub(crate) fn start(order: &InitOrder) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "needs root: to make init PID 1, run the tests as root");
         let scratch = tempfile::tempdir().unwrap();
         let (link, theirs) = UnixStream::pair().unwrap();
         let number = theirs.as_raw_fd();

@@ -1,7 +1,7 @@
 //! From the order to the first instruction of the script.
 use vessl_core::record::{InitAsk, InitOrder, InitReport};
 
-use crate::rig::{Rig, able, order, run};
+use crate::rig::{Rig, order, run};
 
 fn refused(order: &InitOrder) -> (String, i32) {
     match Rig::start(order).report() {
@@ -12,9 +12,6 @@ fn refused(order: &InitOrder) -> (String, i32) {
 
 #[test]
 fn a_script_runs_in_a_shell_with_its_environment() {
-    if !able() {
-        return;
-    }
     let mut order = order("echo \"$GREETING $0\"; pwd; echo $$ >/dev/null; umask\n");
     order.env.push("GREETING=it's me".to_owned());
     order.workdir = "/tmp".to_owned();
@@ -23,9 +20,6 @@ fn a_script_runs_in_a_shell_with_its_environment() {
 
 #[test]
 fn the_script_is_its_users_and_has_no_privileges_left() {
-    if !able() {
-        return;
-    }
     let mut order = order("id -u; id -g; id -G; grep NoNewPrivs /proc/self/status; echo >/dev/stdout\n");
     (order.uid, order.gid, order.groups) = (65534, 12, vec![12, 13]);
     assert_eq!(run(&order), (0, "65534\n12\n12 13\nNoNewPrivs:\t1\n\n".to_owned()));
@@ -33,9 +27,6 @@ fn the_script_is_its_users_and_has_no_privileges_left() {
 
 #[test]
 fn no_signal_is_ignored_or_blocked() {
-    if !able() {
-        return;
-    }
     let (code, text) = run(&order("grep -E 'SigIgn|SigBlk' /proc/self/status\n"));
     assert_eq!((code, text.lines().count()), (0, 2));
     for line in text.lines() {
@@ -47,9 +38,6 @@ fn no_signal_is_ignored_or_blocked() {
 
 #[test]
 fn nothing_but_the_three_standard_descriptors_and_the_marks_is_open() {
-    if !able() {
-        return;
-    }
     // The `ls` holds 3 on the directory.
     let (code, text) = run(&order("exec ls /proc/self/fd\n"));
     assert_eq!((code, text.as_str()), (0, "0\n1\n2\n3\n7\n"));
@@ -57,9 +45,6 @@ fn nothing_but_the_three_standard_descriptors_and_the_marks_is_open() {
 
 #[test]
 fn the_filter_is_loaded() {
-    if !able() {
-        return;
-    }
     let call = u32::try_from(libc::SYS_chdir).unwrap();
     let refuse = libc::SECCOMP_RET_ERRNO | libc::EACCES.unsigned_abs();
     let program: [(u16, u8, u8, u32); 4] =
@@ -75,9 +60,6 @@ fn the_filter_is_loaded() {
 
 #[test]
 fn programs_of_the_image_run_without_a_shell() {
-    if !able() {
-        return;
-    }
     let mut order = order("");
     order.script = None;
     order.argv = ["echo", "a  b", "$HOME"].map(str::to_owned).to_vec();
@@ -86,9 +68,6 @@ fn programs_of_the_image_run_without_a_shell() {
 
 #[test]
 fn what_cannot_be_started_is_told_in_words() {
-    if !able() {
-        return;
-    }
     let mut missing = order("true\n");
     missing.workdir = "/nowhere/at/all".to_owned();
     let words = "cannot enter the working directory `/nowhere/at/all`: No such file or directory";
@@ -109,9 +88,6 @@ fn what_cannot_be_started_is_told_in_words() {
 
 #[test]
 fn a_session_without_commands_stays_until_it_is_told() {
-    if !able() {
-        return;
-    }
     let mut order = order("");
     (order.script, order.stay) = (None, true);
     let mut rig = Rig::start(&order);

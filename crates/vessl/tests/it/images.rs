@@ -13,18 +13,19 @@ struct Registry {
 }
 
 impl Registry {
-    /// Starts on a free port; `None`, with a word, where the programs are missing.
-    fn start(dir: &Path) -> Option<Self> {
-        for program in ["docker-registry", "skopeo", "htpasswd", "busybox"] {
-            if Command::new("which")
-                .arg(program)
-                .stdout(Stdio::null())
-                .status()
-                .is_ok_and(|found| !found.success())
-            {
-                println!("skipped: `{program}` is not installed");
-                return None;
-            }
+    /// Starts on a free port.
+    fn start(dir: &Path) -> Self {
+        for (program, package) in [
+            ("docker-registry", "docker-registry"),
+            ("skopeo", "skopeo"),
+            ("htpasswd", "apache2-utils"),
+            ("busybox", "busybox-static"),
+        ] {
+            let found = Command::new("which").arg(program).stdout(Stdio::null()).status();
+            assert!(
+                found.is_ok_and(|found| found.success()),
+                "the test needs `{program}`: install the Debian package `{package}`"
+            );
         }
         std::fs::create_dir_all(dir).unwrap();
         let password = Command::new("htpasswd").args(["-nbB", "robot", "pass-90ab"]).output().unwrap().stdout;
@@ -49,7 +50,7 @@ impl Registry {
         std::thread::spawn(move || lines.for_each(drop));
         let port =
             listening_port(process.id()).unwrap_or_else(|| panic!("the registry does not listen: {said:?}"));
-        Some(Self { process, address: format!("127.0.0.1:{port}") })
+        Self { process, address: format!("127.0.0.1:{port}") }
     }
 
     /// Puts a busybox image there.
@@ -114,7 +115,7 @@ fn an_ordinary_user_pulls_and_runs_it_as_well() {
 
 fn pull_and_run(test: &Test) {
     let dir = test.path("registry");
-    let Some(registry) = Registry::start(&dir) else { return };
+    let registry = Registry::start(&dir);
     registry.fill(&dir);
     let image = format!("{}/team/box:1", registry.address);
     test.vessl(["image", "pull", &image]).code(5).says(&["team/box"]);

@@ -1,0 +1,191 @@
+//! Images of this machine: OCI layouts and archives of `docker save`, as directories and as files.
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+use vessl_container::store::Auth;
+
+use crate::image_build::{Built, Tar, digest, gzip, here, image, image_for, plain};
+use crate::image_support::{Fixture, pull, read};
+
+fn built(text: &str) -> Built {
+    image(&[gzip(&Tar::new().file("f", text.as_bytes()))])
+}
+
+fn reference(path: &Path) -> String {
+    format!("oci://{}", path.display())
+}
+
+/// A tar of everything in `dir`, in the order of names.
+fn archive(dir: &Path, to: &Path) {
+    let mut tar = tar::Builder::new(fs::File::create(to).unwrap());
+    tar.append_dir_all(".", dir).unwrap();
+    tar.finish().unwrap();
+}
+
+/// What old versions of `docker save` write: plain layers in directories of their own, no index.
+fn save(dir: &Path, tags: &[&str], text: &str) {
+    let layer = plain(&Tar::new().file("f", text.as_bytes()));
+    let config = json!({
+        "architecture": here(), "os": "linux", "config": {"Env": ["SAVED=yes"]},
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff, layer.diff]},
+    });
+    fs::create_dir_all(dir.join("one")).unwrap();
+    fs::create_dir_all(dir.join("two")).unwrap();
+    fs::write(dir.join("one/layer.tar"), &layer.blob).unwrap();
+    // A layer that the image has twice is a link.
+    std::os::unix::fs::symlink("../one/layer.tar", dir.join("two/layer.tar")).unwrap();
+    fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    let manifest =
+        json!([{"Config": "config.json", "RepoTags": tags, "Layers": ["one/layer.tar", "two/layer.tar"]}]);
+    fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+}
+
+#[test]
+fn a_layout_is_a_directory_or_an_archive() {
+    let fixture = Fixture::new();
+    let (dir, file) = (fixture.dir.path().join("dir"), fixture.dir.path().join("file.tar"));
+    let built = built("text");
+    built.write_layout(&dir, "v1");
+    archive(&dir, &file);
+    for path in [&dir, &file] {
+        for reference in [reference(path), format!("{}:v1", reference(path))] {
+            let image = fixture.pull(&reference).unwrap();
+            assert_eq!((read(&image, "f"), image.digest.clone()), ("text".into(), digest(&built.manifest)));
+            assert!(fixture.store.find(&reference).unwrap().is_some());
+        }
+        let other = fixture.refused(&format!("{}:v2", reference(path)));
+        assert!(other.contains("has no single image `v2`; it has `v1`"), "{other}");
+    }
+}
+
+#[test]
+fn an_old_saved_image_is_read_in_place() {
+    let fixture = Fixture::new();
+    let (dir, file) = (fixture.dir.path().join("dir"), fixture.dir.path().join("file.tar"));
+    save(&dir, &["team/app:v1", "team/app:latest"], "saved");
+    archive(&dir, &file);
+    for path in [&dir, &file] {
+        for tag in ["", ":v1", ":latest"] {
+            let image = fixture.pull(&format!("{}{tag}", reference(path))).unwrap();
+            assert_eq!((read(&image, "f"), image.layers.len()), ("saved".into(), 1), "{path:?}{tag}");
+            assert!(image.config.env.contains(&"SAVED=yes".to_owned()));
+        }
+        let other = fixture.refused(&format!("{}:v2", reference(path)));
+        assert!(other.contains("it has `team/app:v1`, `team/app:latest`"), "{other}");
+    }
+}
+
+#[test]
+fn what_changed_on_disk_is_seen() {
+    let fixture = Fixture::new();
+    let dir = fixture.dir.path().join("dir");
+    built("old").write_layout(&dir, "v1");
+    fixture.pull(&reference(&dir)).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(
+        fixture.store.find(&reference(&dir)).unwrap().is_some(),
+        "what was pulled needs its source no more"
+    );
+    built("newer").write_layout(&dir, "v1");
+    assert!(fixture.store.find(&reference(&dir)).unwrap().is_none());
+    assert_eq!(read(&fixture.pull(&reference(&dir)).unwrap(), "f"), "newer");
+}
+
+#[test]
+fn what_is_no_image_is_refused_in_words() {
+    let fixture = Fixture::new();
+    let check = |name: &str, make: &dyn Fn(&Path), words: &[&str]| {
+        let path = fixture.dir.path().join(name);
+        make(&path);
+        let error = fixture.refused(&reference(&path));
+        for word in words {
+            assert!(error.contains(&word.replace("NAME", name)), "{name}: no `{word}` in {error}");
+        }
+        fixture.assert_no_half_work();
+    };
+    let damaged = |path: &Path, change: &dyn Fn(&Path)| {
+        built("text").write_layout(path, "v1");
+        let blobs = fs::read_dir(path.join("blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
+        let layer = blobs.max_by_key(|blob| fs::read(blob).unwrap().starts_with(&[0x1f, 0x8b])).unwrap();
+        change(&layer);
+    };
+    check("nothing", &|_| {}, &["NAME`: No such file"]);
+    check("empty", &|path| fs::create_dir(path).unwrap(), &["neither an OCI layout nor a saved image"]);
+    check(
+        "text",
+        &|path| fs::write(path, "text".repeat(500)).unwrap(),
+        &["not an image archive", "not a tar"],
+    );
+    check(
+        "packed",
+        &|path| fs::write(path, [0x1f, 0x8b, 8, 0, 0]).unwrap(),
+        &["compressed; decompress it first"],
+    );
+    check(
+        "pipe",
+        &|path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        &["NAME` is neither a directory nor a file"],
+    );
+    check(
+        "device",
+        &|path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+        &["NAME` is neither a directory nor a file"],
+    );
+    check("lost", &|path| damaged(path, &|layer| fs::remove_file(layer).unwrap()), &["lacks `blobs/sha256/"]);
+    check(
+        "short",
+        &|path| damaged(path, &|layer| fs::write(layer, "x").unwrap()),
+        &["it has 1 bytes, the manifest says"],
+    );
+    check(
+        "flipped",
+        &|path| {
+            damaged(path, &|layer| {
+                let mut bytes = fs::read(layer).unwrap();
+                let last = bytes.len() - 1;
+                bytes[last] ^= 1;
+                fs::write(layer, bytes).unwrap();
+            })
+        },
+        &["layer `sha256:", "its digest should be"],
+    );
+    check(
+        "index",
+        &|path| {
+            built("text").write_layout(path, "v1");
+            fs::write(path.join("index.json"), "{").unwrap();
+        },
+        &["NAME", "EOF"],
+    );
+    check(
+        "outside",
+        &|path| {
+            save(path, &["a:b"], "x");
+            let text = fs::read_to_string(path.join("manifest.json")).unwrap();
+            fs::write(path.join("manifest.json"), text.replace("one/layer.tar", "../../etc/passwd")).unwrap();
+        },
+        &["leads out of the layout"],
+    );
+    let other = if here() == "amd64" { "arm64" } else { "amd64" };
+    check("foreign", &|path| image_for(other, &[]).write_layout(path, "v1"), &["is not built for", other]);
+}
+
+#[test]
+fn several_images_need_a_tag() {
+    let fixture = Fixture::new();
+    let dir = fixture.dir.path().join("dir");
+    built("one").write_layout(&dir, "one");
+    let first = fs::read_to_string(dir.join("index.json")).unwrap();
+    built("two").write_layout(&dir, "two");
+    let merge = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["manifests"][0].clone();
+    let second = fs::read_to_string(dir.join("index.json")).unwrap();
+    let both = json!({"schemaVersion": 2, "manifests": [merge(&first), merge(&second)]});
+    fs::write(dir.join("index.json"), both.to_string()).unwrap();
+    let error = fixture.refused(&reference(&dir));
+    assert!(error.contains("has several images, name one with `:tag`; it has `one`, `two`"), "{error}");
+    for tag in ["one", "two"] {
+        let image = pull(&fixture.store, &format!("{}:{tag}", reference(&dir)), &Auth::Anonymous).unwrap();
+        assert_eq!(read(&image, "f"), tag);
+    }
+}
