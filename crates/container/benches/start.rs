@@ -131,7 +131,7 @@ fn supervise(dir: &Path, scratch: &Path, number: usize) -> Outcome<[Duration; 3]
     let started = begun.elapsed();
     waitpid(Pid::from_raw(container.pid), None)?;
     container.cgroup.remove()?;
-    Ok([isolated, mounted - isolated, started - mounted])
+    Ok([isolated, mounted.saturating_sub(isolated), started.saturating_sub(mounted)])
 }
 
 fn time_of(mut command: Command) -> Outcome<f64> {

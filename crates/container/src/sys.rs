@@ -163,7 +163,7 @@ pub(crate) unsafe fn clone_process(namespaces: i32, cgroup: Option<BorrowedFd<'_
     let mut pidfd: RawFd = -1;
     // SAFETY: all-zero is the documented "nothing asked for" of every field.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = u64::from(namespaces.cast_unsigned()) | libc::CLONE_PIDFD.cast_unsigned() as u64;
+    args.flags = u64::from(namespaces.cast_unsigned()) | u64::from(libc::CLONE_PIDFD.cast_unsigned());
     args.pidfd = (&raw mut pidfd) as u64;
     args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
     if let Some(cgroup) = cgroup {

@@ -30,12 +30,13 @@ pub fn isolate() -> io::Result<()> {
         return Err(io::Error::other("a process with several threads cannot be isolated"));
     }
     if may_mount()? {
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(|e| step("make a mount namespace", e.into()))?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS)
+            .map_err(|e| step("make a mount namespace", &e.into()))?;
     } else {
         enter_user_namespace()?;
     }
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
-        .map_err(|e| step("keep mounts private", e.into()))
+        .map_err(|e| step("keep mounts private", &e.into()))
 }
 
 /// Runs `work` in a child process that has isolated itself, and gives its outcome. The caller must have one thread.
@@ -91,7 +92,7 @@ fn may_mount() -> io::Result<bool> {
     Ok(Uid::effective().is_root() && sys::permitted()? & (1 << sys::CAP_SYS_ADMIN) != 0)
 }
 
-fn step(what: &str, source: io::Error) -> io::Error {
+fn step(what: &str, source: &io::Error) -> io::Error {
     io::Error::new(source.kind(), format!("cannot {what}: {source}"))
 }
 
@@ -102,12 +103,12 @@ fn enter_user_namespace() -> io::Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(|e| {
         step(
             "make a user namespace (`sysctl user.max_user_namespaces` or a security module may forbid it)",
-            e.into(),
+            &e.into(),
         )
     })?;
     let mapped = mapper.is_some_and(|mapper| mapper.finish().is_ok());
     if !mapped {
-        map_own_id(uid, gid).map_err(|e| step("map the own id into the user namespace", e))?;
+        map_own_id(uid, gid).map_err(|e| step("map the own id into the user namespace", &e))?;
     }
     nix::unistd::setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
     nix::unistd::setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))?;
@@ -143,7 +144,7 @@ impl Ranges {
         let read = |path: &str| match std::fs::read_to_string(path) {
             Ok(text) => Ok(parse_ranges(&text, uid, name.as_deref())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(e) => Err(step(&format!("read `{path}`"), e)),
+            Err(e) => Err(step(&format!("read `{path}`"), &e)),
         };
         let found = Self { uids: read("/etc/subuid")?, gids: read("/etc/subgid")? };
         Ok((!found.uids.is_empty() && !found.gids.is_empty()).then_some(found))

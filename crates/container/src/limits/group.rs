@@ -24,7 +24,7 @@ pub(crate) fn find(unit: &str) -> Vec<Group> {
     if !is_unit(unit) {
         return Vec::new();
     }
-    tree::hierarchies().iter().flat_map(|hierarchy| find_in(hierarchy, unit)).collect()
+    tree::hierarchies().iter().filter_map(|hierarchy| find_in(hierarchy, unit)).collect()
 }
 
 /// Whether `unit` can be the name of a directory.

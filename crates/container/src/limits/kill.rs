@@ -76,7 +76,9 @@ fn kill_by_list(group: &Group, deadline: Instant) -> io::Result<()> {
             let _ = write(&group.dir, "freezer.state", "FROZEN");
         }
         let left = group.processes();
-        left.iter().for_each(|pid| signal(*pid));
+        for pid in &left {
+            signal(*pid);
+        }
         if freezes {
             let _ = write(&group.dir, "freezer.state", "THAWED");
         }

@@ -296,7 +296,9 @@ mod tests {
             legacy: Vec::new(),
             unified_controls: false,
         };
-        rules.iter().for_each(|rule| made.apply(rule, &[hierarchy.clone()], group.as_ref(), "unit"));
+        for rule in &rules {
+            made.apply(rule, std::slice::from_ref(&hierarchy), group.as_ref(), "unit");
+        }
         let place = group.map(|g| g.dir.strip_prefix(tree).unwrap().display().to_string());
         (place, made.unenforced)
     }

@@ -29,7 +29,7 @@ pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
             overlay::mount(&lower, &private, Some(from.as_fd()), to.as_fd()).map_err(os(what()))?;
         }
         (Access::Private, Make::File) => {
-            attach(&copy(&from, &merged.scratch).map_err(os(what()))?, &to, PLAIN).map_err(os(what()))?
+            attach(&copy(&from, &merged.scratch).map_err(os(what()))?, &to, PLAIN).map_err(os(what()))?;
         }
         (Access::ReadOnly, _) => attach(&from, &to, PLAIN.and(Attr::READ_ONLY)).map_err(os(what()))?,
         (Access::Shared, _) => attach(&from, &to, PLAIN).map_err(os(what()))?,

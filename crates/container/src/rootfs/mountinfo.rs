@@ -1,4 +1,4 @@
-//! `/proc/self/mountinfo` as data. Source: proc_pid_mountinfo(5). It reads and never mounts.
+//! `/proc/self/mountinfo` as data. Source: `proc_pid_mountinfo(5)`. It reads and never mounts.
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;

@@ -97,6 +97,7 @@ pub(crate) fn init_name(unit: &str) -> String {
 
 /// Starts a container. The calling process must have one thread (checked), which must live as long as the container is to
 /// live, and becomes the parent (and so the reaper) of its PID 1. When this returns, init is running.
+#[expect(clippy::needless_pass_by_value, reason = "the descriptors are the container's and are closed here")]
 pub fn start(bundle: Bundle) -> Result<Container, StartError> {
     let threads = sys::threads().map_err(os("count the threads of this process"))?;
     if threads != 1 {

@@ -146,7 +146,7 @@ fn what_is_no_image_is_refused_in_words() {
                 let last = bytes.len() - 1;
                 bytes[last] ^= 1;
                 fs::write(layer, bytes).unwrap();
-            })
+            });
         },
         &["layer `sha256:", "its digest should be"],
     );

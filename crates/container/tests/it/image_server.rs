@@ -219,7 +219,7 @@ fn answer(inner: &Inner, mut stream: TcpStream) -> std::io::Result<()> {
         reply.body.len()
     );
     for (name, value) in &reply.headers {
-        head += &format!("{name}: {value}\r\n");
+        head.extend([name, ": ", value, "\r\n"]);
     }
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     let Some((after, stop)) = reply.stop else { return stream.write_all(&reply.body) };

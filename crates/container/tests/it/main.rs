@@ -1,4 +1,5 @@
 //! Tests of the room as its users see it: real mounts, real processes, real cgroups.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 mod image_build;
 mod image_layers;
 mod image_layout;

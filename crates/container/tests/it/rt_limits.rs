@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::ensure;
 use vessl_container::limits::Limits;
 
-use crate::rt_support::{As, Place, Started};
+use crate::rt_support::{As, Place, Started, finish};
 
 const LIMITS: Limits = Limits { cpu_milli: Some(500), memory: Some(32 << 20), pids: Some(20) };
 
@@ -35,7 +35,7 @@ fn processes_are_limited() {
         let merged = place.rootfs().mount()?;
         let script = "for i in $(seq 40); do sleep 1000 & done; true";
         let (container, output) = place.start(&merged, LIMITS, &["/bin/sh", "-c", script])?;
-        let finished = place.finish(&container, output)?;
+        let finished = finish(&container, output)?;
         ensure!(finished.1.contains("can't fork"), "{finished:?}");
         Ok(())
     });
@@ -49,7 +49,7 @@ fn the_limits_can_be_read_inside() {
         let script = "cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes 2>/dev/null; \
                       cat cpu.max cpu*/cpu.cfs_quota_us 2>/dev/null | head -n 1; cat pids.max pids/pids.max 2>/dev/null";
         let (container, output) = place.start(&merged, LIMITS, &["/bin/sh", "-c", script])?;
-        let (_, output) = place.finish(&container, output)?;
+        let (_, output) = finish(&container, output)?;
         let numbers: Vec<_> = output.split_whitespace().filter(|word| *word != "100000").collect();
         ensure!(numbers == ["33554432", "50000", "20"], "{output}");
         Ok(())
@@ -74,7 +74,7 @@ fn a_limit_that_cannot_be_enforced_is_said() {
             );
             ensure!(said.contains(&sentence), "{said}");
         }
-        place.finish(&container, output)?;
+        finish(&container, output)?;
         Ok(())
     });
 }
@@ -140,7 +140,7 @@ fn groups_are_made_below_the_own_position_and_delegation_is_used() {
                     !groups.is_empty() && groups.iter().all(|dir| nest.0.iter().any(|n| dir.starts_with(n))),
                     "{groups:?}"
                 );
-                place.finish(&container, output)?;
+                finish(&container, output)?;
                 Ok(())
             },
         );

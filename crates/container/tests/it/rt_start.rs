@@ -8,7 +8,7 @@ use vessl_container::limits::Limits;
 use vessl_container::rootfs::{Access, Bind};
 use vessl_container::seccomp;
 
-use crate::rt_support::{As, EVERYBODY, Place};
+use crate::rt_support::{As, EVERYBODY, Place, finish};
 
 /// Runs a script in a busybox container as each kind of user: status and output must be as expected.
 fn check(script: &str, expected: (i32, &str)) {
@@ -261,7 +261,7 @@ fn a_device_of_the_host_can_be_given() {
             let (container, output) = place.start_with(&merged, &script, |bundle| {
                 bundle.devices = vec!["/dev/cpu_dma_latency".into()];
             })?;
-            let (status, output) = place.finish(&container, output)?;
+            let (status, output) = finish(&container, output)?;
             ensure!(status == 0 && output == "/dev/cpu_dma_latency\n", "{who:?} {status} {output}");
             let not_one =
                 place.start_with(&merged, &script, |bundle| bundle.devices = vec!["/etc/passwd".into()]);

@@ -46,7 +46,7 @@ pub(crate) const EVERYBODY: [As; 4] = [As::Root, As::User, As::LoneUser, As::Use
 const USER: u32 = 58_371;
 
 /// The program that stands for init: starts its arguments, passes SIGTERM on, reaps, and ends as the first child ended.
-const INIT: &str = r#"
+const INIT: &str = r"
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -61,7 +61,7 @@ int main(int argc, char **argv) {
         if (done == first) _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
     }
 }
-"#;
+";
 
 /// A directory for one test that every user may enter; removed with everything in it.
 pub(crate) struct Place {
@@ -70,13 +70,15 @@ pub(crate) struct Place {
     pub(crate) who: As,
 }
 
+/// Places made by this process.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
 impl Place {
     pub(crate) fn new(who: As) -> Self {
         assert!(
             Uid::effective().is_root(),
             "needs root: to make namespaces as several users, run the tests as root"
         );
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::Builder::new().prefix("vessl-rt-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let unit = format!("vessl-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -159,7 +161,7 @@ impl Place {
 
     /// Runs `test` as the user, outside of any namespace of its own.
     pub(crate) fn as_user(&self, test: impl FnOnce() -> Result<(), anyhow::Error>) {
-        let run = self.spawn(|| {
+        let run = Supervisor::spawn(|| {
             own_mounts()?;
             self.become_user()?;
             test()
@@ -173,38 +175,13 @@ impl Place {
         before: impl FnOnce() -> Result<(), anyhow::Error>,
         test: impl FnOnce() -> Result<(), anyhow::Error>,
     ) -> Supervisor {
-        self.spawn(|| {
+        Supervisor::spawn(|| {
             own_mounts()?;
             before()?;
             self.become_user()?;
             userns::isolate()?;
             test()
         })
-    }
-
-    /// Runs `test` in a process of its own.
-    fn spawn(&self, test: impl FnOnce() -> Result<(), anyhow::Error>) -> Supervisor {
-        let (reader, mut writer) = io::pipe().unwrap();
-        // SAFETY: the other threads of the test process only wait; the child goes on alone.
-        #[allow(unsafe_code)]
-        match unsafe { fork() }.unwrap() {
-            ForkResult::Parent { child } => Supervisor { pid: child, reader },
-            ForkResult::Child => {
-                drop(reader);
-                let outcome = catch_unwind(AssertUnwindSafe(test));
-                let text = match outcome {
-                    Ok(Ok(())) => String::new(),
-                    Ok(Err(error)) => format!("{error:#}"),
-                    Err(panic) => panic_text(panic.as_ref()),
-                };
-                let _ = writer.write_all(text.as_bytes());
-                // SAFETY: ends this process without running the test harness's exit code.
-                #[allow(unsafe_code)]
-                unsafe {
-                    libc::_exit(i32::from(!text.is_empty()))
-                }
-            }
-        }
     }
 
     /// Gives the process its own `/etc/passwd`, `/etc/subuid` and `/etc/subgid` and makes it the ordinary user.
@@ -220,7 +197,7 @@ impl Place {
             MsFlags::MS_REC | MsFlags::MS_PRIVATE,
             None::<&str>,
         )?;
-        let range = if self.who != As::LoneUser { "vessltest:700000:65536\n" } else { "" };
+        let range = if self.who == As::LoneUser { "" } else { "vessltest:700000:65536\n" };
         for (name, text) in [
             ("passwd", format!("root:x:0:0::/:/bin/sh\nvessltest:x:{USER}:{USER}::/:/bin/sh\n")),
             ("subuid", range.to_owned()),
@@ -286,21 +263,7 @@ impl Place {
     /// Runs a shell script to its end: exit status and output.
     pub(crate) fn run(&self, merged: &Merged, script: &str) -> Result<(i32, String), anyhow::Error> {
         let (container, output) = self.start(merged, Limits::default(), &["/bin/sh", "-c", script])?;
-        self.finish(&container, output)
-    }
-
-    /// Waits for the end of a container and removes its group: exit status and output.
-    pub(crate) fn finish(
-        &self,
-        container: &Container,
-        mut output: io::PipeReader,
-    ) -> Result<(i32, String), anyhow::Error> {
-        let mut text = String::new();
-        output.read_to_string(&mut text)?;
-        let status = reap(container.pid)?;
-        container.cgroup.kill()?;
-        container.cgroup.remove()?;
-        Ok((status, text))
+        finish(&container, output)
     }
 
     /// What is left of the container's group on this machine.
@@ -318,10 +281,25 @@ impl Place {
     }
 }
 
+/// Waits for the end of a container and removes its group: exit status and output.
+pub(crate) fn finish(
+    container: &Container,
+    mut output: io::PipeReader,
+) -> Result<(i32, String), anyhow::Error> {
+    let mut text = String::new();
+    output.read_to_string(&mut text)?;
+    let status = reap(container.pid)?;
+    container.cgroup.kill()?;
+    container.cgroup.remove()?;
+    Ok((status, text))
+}
+
 fn own(path: &Path, user: u32) {
     lchown(path, Some(user), Some(user)).unwrap();
     if fs::symlink_metadata(path).unwrap().is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| own(&entry.unwrap().path(), user));
+        for entry in fs::read_dir(path).unwrap() {
+            own(&entry.unwrap().path(), user);
+        }
     }
 }
 
@@ -354,6 +332,31 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
+    /// Runs `test` in a process of its own.
+    fn spawn(test: impl FnOnce() -> Result<(), anyhow::Error>) -> Self {
+        let (reader, mut writer) = io::pipe().unwrap();
+        // SAFETY: the other threads of the test process only wait; the child goes on alone.
+        #[allow(unsafe_code)]
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => Self { pid: child, reader },
+            ForkResult::Child => {
+                drop(reader);
+                let outcome = catch_unwind(AssertUnwindSafe(test));
+                let text = match outcome {
+                    Ok(Ok(())) => String::new(),
+                    Ok(Err(error)) => format!("{error:#}"),
+                    Err(panic) => panic_text(panic.as_ref()),
+                };
+                let _ = writer.write_all(text.as_bytes());
+                // SAFETY: ends this process without running the test harness's exit code.
+                #[allow(unsafe_code)]
+                unsafe {
+                    libc::_exit(i32::from(!text.is_empty()))
+                }
+            }
+        }
+    }
+
     /// Waits for the end, whatever it is.
     pub(crate) fn reap(self) {
         waitpid(self.pid, None).unwrap();
