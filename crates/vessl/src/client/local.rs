@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{major, minor};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use tokio::net::unix::pipe::Receiver;
@@ -119,7 +120,7 @@ impl Local {
                 hint: "use that version, or another directory in `VESSL_DATA`".to_owned(),
             });
         }
-        Ok(self.holder().filter(|&pid| pid == lead.pid).map(|_| lead))
+        Ok(self.holder().filter(|&pid| pid == lead.pid && lives(pid)).map(|_| lead))
     }
 
     /// How the last server went away, if none is running: a stopped one takes its `server.json` along.
@@ -187,11 +188,11 @@ impl Local {
 
     /// The process that holds `server.lock`.
     fn holder(&self) -> Option<i32> {
-        let inode = std::fs::metadata(self.data.join("server.lock")).ok()?.ino();
+        let meta = std::fs::metadata(self.data.join("server.lock")).ok()?;
         // In one piece where it fits: between two reads a lock may move and be missed.
         let mut locks = String::with_capacity(1 << 16);
         File::open("/proc/locks").ok()?.read_to_string(&mut locks).ok()?;
-        holder_of(&locks, inode)
+        holder_of(&locks, (meta.dev(), meta.ino()))
     }
 
     /// Waits for this client's turn to start or stop a server; given back on drop.
@@ -199,8 +200,17 @@ impl Local {
         locked(self.data.clone(), FlockArg::LockExclusive).await
     }
 
+    /// A child that a killed server was just starting has its lock for a moment longer.
+    async fn until_free(&self) -> Result<()> {
+        if self.holder().is_some_and(|pid| !lives(pid)) {
+            locked(self.data.join("server.lock"), FlockArg::LockShared).await?;
+        }
+        Ok(())
+    }
+
     /// Starts a server and waits until it, or another one that was faster, listens.
     async fn start(&self) -> Result<Lead> {
+        self.until_free().await?;
         let changes = self.changes()?;
         let log = self.open_log()?;
         let begin = log.metadata().map_or(0, |meta| meta.len());
@@ -274,16 +284,26 @@ impl Local {
     }
 }
 
-/// The process that holds a `flock` on the file with this inode, from the text of `/proc/locks`.
-fn holder_of(locks: &str, inode: u64) -> Option<i32> {
-    locks.lines().find_map(|line| {
+/// The process that holds a `flock` on the file with this device and inode, from the text of `/proc/locks`. Some file
+/// systems (btrfs) show files another device than the kernel's list does: where no row has the device, the inode decides.
+fn holder_of(locks: &str, (device, inode): (u64, u64)) -> Option<i32> {
+    let device = format!("{:02x}:{:02x}", major(device), minor(device));
+    let rows = locks.lines().filter_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [_, "FLOCK", _, "WRITE", pid, file, ..] = words[..] else {
             return None;
         };
-        let same = file.rsplit(':').next()?.parse() == Ok(inode);
-        pid.parse().ok().filter(|_| same)
-    })
+        let (of, number) = file.rsplit_once(':')?;
+        (number.parse() == Ok(inode)).then_some((of == device, pid.parse().ok()?))
+    });
+    rows.max_by_key(|(same, _)| *same).map(|(_, pid)| pid)
+}
+
+/// Whether a process is there and has not ended.
+fn lives(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name stands in brackets and may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// Locks a file or directory in a thread of its own; the thread ends with the process if nobody waits any longer.
@@ -312,9 +332,15 @@ mod tests {
         let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:77 0 EOF\n\
                      2: FLOCK  ADVISORY  READ  12 08:01:77 0 EOF\n\
                      2: -> FLOCK  ADVISORY  WRITE 13 08:01:77 0 EOF\n\
-                     3: FLOCK  ADVISORY  WRITE 14 00:2f:77 0 EOF\n";
-        assert_eq!(holder_of(locks, 77), Some(14));
-        assert_eq!(holder_of(locks, 7), None);
+                     3: FLOCK  ADVISORY  WRITE 14 00:2f:77 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 15 08:01:77 0 EOF\n";
+        let check = |(major, minor), inode, expected| {
+            assert_eq!(holder_of(locks, (nix::sys::stat::makedev(major, minor), inode)), expected);
+        };
+        check((0, 0x2f), 77, Some(14));
+        check((8, 1), 77, Some(15));
+        check((9, 9), 77, Some(15));
+        check((8, 1), 7, None);
     }
 
     #[test]

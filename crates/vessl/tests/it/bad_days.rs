@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::specs::{endless, head, host, item};
+use crate::specs::{head, host, item};
 use crate::test::Test;
 
 /// A server with one small preset.
@@ -41,13 +41,24 @@ fn a_run_that_forks_without_end_hurts_only_itself() {
 }
 
 #[test]
-fn hundreds_of_megabytes_without_a_newline_arrive() {
+fn a_gigabyte_without_a_newline_arrives_and_takes_no_memory() {
+    const SIZE: u64 = 1_000_000_000;
     let test = Test::new();
-    let id = test.wait(&host("head -c 200000000 /dev/zero | tr '\\0' x")).ok().json()["id"].to_string();
-    let log = test.vessl(["run", "logs", &id]).ok();
-    assert_eq!(log.bytes.len(), 200_000_000);
-    let tail = test.vessl(["run", "logs", &id, "--tail", "1", "--only", "stdout"]).ok();
-    assert!(tail.bytes.len() <= 200_000_000);
+    let id =
+        test.wait(&host(&format!("head -c {SIZE} /dev/zero | tr '\\0' x"))).ok().json()["id"].to_string();
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        &format!("{} run logs {id} | tr -d x | wc -c; {0} run logs {id} | wc -c", test.program().display()),
+    ]);
+    let counted = test.start_command(shell).finish().ok().stdout;
+    assert_eq!(counted.split_whitespace().collect::<Vec<_>>(), ["0", &SIZE.to_string()]);
+    let tail = test.vessl(["run", "logs", &id, "--tail", "1", "--only", "system"]).ok();
+    assert!(tail.bytes.len() < 10_000, "{}", tail.stdout);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", test.server())).unwrap();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    assert!(peak.parse::<u64>().unwrap() < 150_000, "the server's memory grew to {peak} kB");
 }
 
 #[test]
@@ -70,55 +81,29 @@ fn a_daemon_that_keeps_the_output_open_does_not_hold_the_run() {
     test.wait(&host("setsid sleep 1000 &\necho started")).ok();
 }
 
+/// Makes a `docker save` archive `image.tar` in `dir` of the tree `root` that the script makes there.
+fn save(dir: &Path, root: &str, script: &str) {
+    std::fs::create_dir_all(dir).unwrap();
+    let script = format!(
+        "{script} && mkdir image && tar -C {root} -cf image/layer.tar . && \
+         sum=$(sha256sum image/layer.tar | cut -c1-64) && arch={} && \
+         printf '{{\"architecture\":\"%s\",\"os\":\"linux\",\"config\":{{}},\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"sha256:%s\"]}}}}' $arch $sum > image/config.json && \
+         printf '[{{\"Config\":\"config.json\",\"RepoTags\":[\"t:1\"],\"Layers\":[\"layer.tar\"]}}]' > image/manifest.json && \
+         tar -C image -cf image.tar manifest.json config.json layer.tar",
+        if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
+    );
+    assert!(Command::new("sh").args(["-ec", &script]).current_dir(dir).status().unwrap().success());
+}
+
 #[test]
 fn an_image_without_a_shell_says_so() {
     let test = Test::new();
     let dir = test.path("layout");
-    std::fs::create_dir_all(&dir).unwrap();
-    // One file that is no shell, as a docker-save archive.
-    let script = "mkdir -p root/bin image && cp $(command -v busybox || command -v true) root/bin/only && \
-                  tar -C root -cf image/layer.tar . && sum=$(sha256sum image/layer.tar | cut -c1-64) && \
-                  printf '{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:%s\"]}}' $sum > image/config.json && \
-                  printf '[{\"Config\":\"config.json\",\"RepoTags\":[\"t:1\"],\"Layers\":[\"layer.tar\"]}]' > image/manifest.json && \
-                  tar -C image -cf image.tar manifest.json config.json layer.tar";
-    assert!(Command::new("sh").args(["-ec", script]).current_dir(&dir).status().unwrap().success());
+    save(&dir, "root", "mkdir -p root/bin && cp $(command -v busybox || command -v true) root/bin/only");
     let yaml = format!("{}{}", head(&format!("oci://{}/image.tar", dir.display())), item("echo no"));
     let run = test.wait(&yaml);
     assert_ne!(run.code, 0);
     has(&run.json(), "failed", &["shell"]);
-}
-
-#[test]
-fn a_reboot_ends_the_run_with_proof() {
-    let test = Test::new();
-    let id = test.create(&endless());
-    test.until_log(&id, "ready");
-    let agent = test.agent(&id);
-    test.kill_server();
-    Test::kill(agent);
-    // What the agent noted of the boot it started in is now of another one.
-    let file = test.data().join(format!("runs/{id}/1/events"));
-    let events = std::fs::read_to_string(&file).unwrap();
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    assert!(events.contains(boot.trim()));
-    std::fs::write(&file, events.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
-    has(&test.until_end(&id), "failed", &["started again"]);
-}
-
-#[test]
-fn an_agent_killed_before_it_takes_the_run_changes_nothing() {
-    let test = Test::new();
-    // Many runs at once and a server that dies again and again: each runs exactly once.
-    let ids: Vec<String> = (0..6).map(|_| test.create(&host("echo once"))).collect();
-    for _ in 0..3 {
-        test.kill_server();
-        test.vessl(["run", "list"]).ok();
-    }
-    for id in ids {
-        let run = test.until_end(&id);
-        assert_eq!((run["status"].as_str(), run["attempt"].as_u64()), (Some("completed"), Some(1)), "{run}");
-        assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "once\n");
-    }
 }
 
 /// A small file system that is gone with the test.
@@ -140,18 +125,84 @@ impl Drop for Disk<'_> {
     }
 }
 
-#[test]
-fn a_full_disk_is_named_and_the_run_ends() {
+/// A world whose data is on a disk of `size`, which goes with it.
+fn on_disk(size: &str, work: impl FnOnce(&Test)) {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Disk::mount(dir.path(), "24m");
-    {
-        let test = Test::at(&disk.0.join("data"));
+    let disk = Disk::mount(dir.path(), size);
+    let test = Test::at(&disk.0.join("data"));
+    work(&test);
+    // The server goes before its disk.
+    drop(test);
+}
+
+#[test]
+fn a_disk_filled_by_an_export() {
+    on_disk("24m", |test| {
         let export = format!("{}export: {{/o: vessl-artifact://}}\n", head("host://"));
-        let yaml = format!("{export}{}", item("mkdir /o; head -c 16000000 /dev/urandom > /o/x"));
-        let run = test.wait(&yaml);
-        assert_ne!(run.code, 0);
-        has(&run.json(), "failed", &["/o"]);
-        let log = test.wait(&host("head -c 60000000 /dev/urandom; echo survived >&2"));
-        assert!(log.json()["status"].as_str().is_some_and(|status| status != "running"));
-    }
+        let run =
+            test.wait(&format!("{export}{}", item("head -c 16000000 /dev/urandom > /o/x"))).code(1).json();
+        has(&run, "failed", &["the export of `/o` failed", "disk is full"]);
+        assert_eq!(run["exit_code"], 0, "the commands' own code is kept");
+        assert_eq!(
+            test.vessl(["run", "files", &run["id"].to_string(), "--output", "json"]).ok().json(),
+            serde_json::json!([])
+        );
+        // The room that it took is free again.
+        test.wait(&format!("{export}{}", item("head -c 4000000 /dev/urandom > /o/x"))).ok();
+    });
+}
+
+#[test]
+fn a_disk_filled_by_the_log() {
+    on_disk("24m", |test| {
+        let run = test.wait(&host("head -c 60000000 /dev/urandom\nexit 3")).code(3).json();
+        has(&run, "failed", &["exit code 3"]);
+        let id = run["id"].to_string();
+        let said = test.vessl(["run", "logs", &id, "--only", "system"]).ok().stdout;
+        assert!(said.contains("bytes of output are lost: the log could not be written"), "{said}");
+        test.vessl(["run", "delete", &id]).ok();
+        test.wait(&host("true")).ok();
+    });
+}
+
+#[test]
+fn a_disk_filled_by_the_commands() {
+    on_disk("24m", |test| {
+        let run = test.wait(&host("head -c 60000000 /dev/zero > /x || exit 9")).code(9).json();
+        let said = test.vessl(["run", "logs", &run["id"].to_string()]).ok().stdout;
+        assert!(said.contains("No space left on device"), "{said}");
+        test.wait(&host("true")).ok();
+    });
+}
+
+#[test]
+fn a_disk_filled_by_an_import() {
+    on_disk("24m", |test| {
+        let dir = test.path("repository");
+        crate::data::repository(&dir);
+        let script = "head -c 20000000 /dev/urandom > big && git add big && git commit -q -m big";
+        assert!(Command::new("sh").args(["-ec", script]).current_dir(&dir).status().unwrap().success());
+        let import = format!(
+            "{}import: {{/in/code: {{git: {{url: 'file://{}'}}}}}}\n",
+            head("host://"),
+            dir.display()
+        );
+        let run = test.wait(&format!("{import}{}", item("echo never"))).code(1).json();
+        has(&run, "failed", &["/in/code", "disk is full"]);
+        assert!(run["started_at"].is_null(), "{run}");
+        test.wait(&host("true")).ok();
+    });
+}
+
+#[test]
+fn a_disk_filled_by_a_pull() {
+    on_disk("24m", |test| {
+        let dir = test.path("image");
+        save(&dir, "root", "mkdir root && head -c 30000000 /dev/urandom > root/big");
+        let reference = format!("oci://{}/image.tar", dir.display());
+        let run = test.wait(&format!("{}{}", head(&reference), item("echo never"))).code(1).json();
+        has(&run, "failed", &["no space left", "vessl image prune"]);
+        test.vessl(["image", "pull", &reference]).code(5).says(&["no space left", "vessl image prune"]);
+        test.wait(&host("true")).ok();
+    });
 }

@@ -6,7 +6,7 @@ use crate::specs::{head, item};
 use crate::test::Test;
 
 /// A repository with one commit on `main` and one on `dev`.
-fn repository(dir: &Path) {
+pub(crate) fn repository(dir: &Path) {
     let script = "git init -q -b main . && git config user.email a@example.org && git config user.name a && \
                   echo main > where && git add . && git commit -q -m one && git checkout -q -b dev && \
                   echo dev > where && git commit -q -am two && git checkout -q main";

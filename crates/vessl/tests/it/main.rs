@@ -7,6 +7,7 @@
 )]
 mod bad_days;
 mod data;
+mod deaths;
 mod ends;
 mod examples;
 mod images;
@@ -17,8 +18,10 @@ mod runs;
 mod secrets;
 mod server;
 mod settings;
+mod sources;
 mod specs;
 mod terminal;
 mod test;
 mod usage;
 mod validate;
+mod web;

@@ -104,6 +104,11 @@ impl Test {
         self.data.clone()
     }
 
+    /// The program under test.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// A path in its working directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join("work").join(name)
@@ -199,6 +204,19 @@ impl Test {
         let mut follower = self.start(["run", "logs", "-f", id]);
         follower.until(text);
         follower.signal(Signal::SIGKILL);
+    }
+
+    /// Waits until a run has this status.
+    pub(crate) fn until_status(&self, id: &str, status: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let run = self.read(id);
+            if run["status"] == status {
+                return;
+            }
+            let ended = !run["ended_at"].is_null();
+            assert!(!ended && Instant::now() < deadline, "it does not become {status}: {run}");
+        }
     }
 
     /// Waits until a run has ended, and gives it as JSON.

@@ -1,0 +1,171 @@
+//! Server, agent and machine die in each state of a run: nothing is lost, nothing happens twice, nothing is left.
+use serde_json::Value;
+
+use crate::specs::{head, host, item};
+use crate::test::Test;
+use crate::web::Web;
+
+/// A run that stays in a state until it is ended.
+struct Stay {
+    status: &'static str,
+    yaml: String,
+    _registry: Option<Web>,
+}
+
+impl Stay {
+    fn all() -> [Self; 4] {
+        let stay = |status, yaml| Self { status, yaml, _registry: None };
+        let registry = Web::silent();
+        let pulling =
+            format!("{}{}", head(&format!("{}/team/app:v1", registry.address())), item("echo once"));
+        let exporting = format!(
+            "{}export: {{/out-d: vessl-artifact://}}\n{}",
+            head("host://"),
+            item("echo once\ntruncate -s 1G /out-d/large")
+        );
+        [
+            Self { _registry: Some(registry), ..stay("initializing", pulling) },
+            stay("running", host("echo once\nsleep 1000")),
+            stay("idle", format!("termination_protection: true\n{}", host("echo once\nexit 4"))),
+            stay("stopping", exporting),
+        ]
+    }
+
+    fn log(&self) -> &'static str {
+        if self.status == "initializing" { "" } else { "once\n" }
+    }
+
+    fn begin(&self, test: &Test) -> String {
+        let id = test.create(&self.yaml);
+        test.until_status(&id, self.status);
+        if !self.log().is_empty() {
+            test.until_log(&id, self.log());
+        }
+        id
+    }
+
+    /// The run's end, with its log and its one attempt.
+    fn end(&self, test: &Test, id: &str) -> Value {
+        let run = test.until_end(id);
+        assert_eq!(test.vessl(["run", "logs", id]).ok().stdout, self.log(), "{run}");
+        assert_eq!(run["attempt"], 1, "{run}");
+        let history = run["history"].as_array().unwrap();
+        let last = history.iter().filter(|change| change["status"] == run["status"]).count();
+        assert_eq!(last, 1, "{run}");
+        assert_eq!(test.read(id), run, "a finished run never changes");
+        run
+    }
+}
+
+#[test]
+fn of_the_server_changes_nothing() {
+    for stay in Stay::all() {
+        let test = Test::new();
+        let id = stay.begin(&test);
+        let agent = test.agent(&id);
+        test.kill_server();
+        let run = test.read(&id);
+        if stay.status == "stopping" {
+            // The export goes on without a server, and may be over.
+            let run = stay.end(&test, &id);
+            assert_eq!(
+                (run["status"].as_str(), run["exit_code"].as_i64()),
+                (Some("completed"), Some(0)),
+                "{run}"
+            );
+            let files = test.vessl(["run", "files", &id, "--output", "json"]).ok().json();
+            assert_eq!(
+                (files[0]["path"].as_str(), files[0]["size"].as_u64()),
+                (Some("large"), Some(1 << 30))
+            );
+            continue;
+        }
+        assert_eq!(run["status"], stay.status, "{run}");
+        assert_eq!(test.agent(&id), agent);
+        test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
+        let run = stay.end(&test, &id);
+        assert_eq!(run["status"], "terminated", "{run}");
+        let code = if stay.status == "idle" { Some(4) } else { None };
+        assert!(code.is_none() || run["exit_code"].as_i64() == code, "{run}");
+    }
+}
+
+#[test]
+fn of_the_agent_is_the_end_and_said() {
+    for both in [false, true] {
+        for stay in Stay::all() {
+            let test = Test::new();
+            let id = stay.begin(&test);
+            let agent = test.agent(&id);
+            if both {
+                test.kill_server();
+            }
+            Test::kill(agent);
+            let run = stay.end(&test, &id);
+            assert_eq!(run["status"], "failed", "{}: {run}", stay.status);
+            let reason = run["reason"].as_str().unwrap();
+            assert!(reason.contains("is gone") && reason.contains("agent"), "{}: {run}", stay.status);
+            assert_eq!(
+                test.vessl(["run", "files", &id, "--output", "json"]).ok().json(),
+                serde_json::json!([])
+            );
+        }
+    }
+}
+
+#[test]
+fn of_the_machine_is_the_end_and_said() {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for stay in Stay::all() {
+        let test = Test::new();
+        let id = stay.begin(&test);
+        let agent = test.agent(&id);
+        test.kill_server();
+        Test::kill(agent);
+        // What the agent noted of its boot is now of an earlier one.
+        let file = test.data().join(format!("runs/{id}/1/events"));
+        let events = std::fs::read_to_string(&file).unwrap();
+        let earlier = events.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
+        assert_ne!(events, earlier);
+        std::fs::write(&file, earlier).unwrap();
+        let run = stay.end(&test, &id);
+        assert_eq!(run["status"], "failed", "{run}");
+        assert!(run["reason"].as_str().unwrap().contains("the machine was started again"), "{run}");
+    }
+}
+
+#[test]
+fn of_the_machine_after_the_end_keeps_the_result() {
+    let test = Test::new();
+    let id = test.create(&host("echo ready\nsleep 0.3\nexit 7"));
+    test.until_log(&id, "ready");
+    let agent = test.agent(&id);
+    test.kill_server();
+    Test::until_gone(agent);
+    let file = test.data().join(format!("runs/{id}/1/events"));
+    let events = std::fs::read_to_string(&file).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    std::fs::write(&file, events.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+    let run = test.until_end(&id);
+    assert_eq!((run["status"].as_str(), run["exit_code"].as_i64()), (Some("failed"), Some(7)), "{run}");
+}
+
+/// At any moment after the submit, from before the start to after the end.
+#[test]
+fn of_the_server_at_any_moment_runs_everything_once() {
+    let test = Test::new();
+    let mut ids = Vec::new();
+    for moment in 0..12 {
+        ids.push(test.create(&host("echo once")));
+        let until = std::time::Instant::now() + std::time::Duration::from_millis(moment * 7);
+        while std::time::Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        test.kill_server();
+    }
+    for id in ids {
+        let run = test.until_end(&id);
+        assert_eq!((run["status"].as_str(), run["attempt"].as_u64()), (Some("completed"), Some(1)), "{run}");
+        assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "once\n");
+    }
+}

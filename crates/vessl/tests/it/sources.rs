@@ -1,0 +1,151 @@
+//! Images and imports that cannot be had: the run fails before its first command and names path, source and reason.
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::data::repository;
+use crate::specs::{head, item};
+use crate::test::Test;
+use crate::web::Web;
+
+/// The run fails before its first command with these words.
+fn refused(test: &Test, yaml: &str, words: &[&str]) -> Value {
+    let run = test.wait(yaml).code(1).json();
+    assert_eq!(run["status"], "failed", "{run}");
+    assert!(run["started_at"].is_null() && run["exit_code"].is_null(), "{run}");
+    for word in words {
+        assert!(run["reason"].as_str().unwrap().contains(word), "no `{word}` in {run}");
+    }
+    let log = test.vessl(["run", "logs", &run["id"].to_string()]).ok();
+    assert_eq!(log.stdout, "", "{run}");
+    run
+}
+
+fn image(reference: &str) -> String {
+    format!("{}{}", head(reference), item("echo never"))
+}
+
+#[test]
+fn a_registry_on_a_bad_day_is_named_with_its_reason() {
+    let test = Test::new();
+    let check = |status: &'static str, body: &'static str, words: &[&str]| {
+        let web = Web::start(move |_| Some((status.to_owned(), body.into())));
+        let reference = format!("{}/team/app:v9", web.address());
+        refused(&test, &image(&reference), &[&[web.address().as_str(), "team/app"], words].concat());
+    };
+    check("401 X\r\nWWW-Authenticate: Basic realm=x", "", &["needs a login (401", "credential"]);
+    check("401 X", "", &["offers no way to log in"]);
+    check(
+        "403 X",
+        r#"{"errors":[{"code":"DENIED","message":"not yours"}]}"#,
+        &["needs a login (403: not yours"],
+    );
+    check("404 X", r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#, &["has no tag `v9`"]);
+    check("404 X", r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#, &["has no repository `team/app`"]);
+    check("429 X\r\nRetry-After: 3600", "", &["too many requests (429)", "try again in 3600 s"]);
+    check("200 OK", "<html>welcome to the hotel</html>", &["manifest"]);
+    check("200 OK", r#"{"schemaVersion":1}"#, &["manifest"]);
+}
+
+#[test]
+fn content_with_another_digest_is_refused() {
+    let test = Test::new();
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    let kind = "application/vnd.oci.image";
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{kind}.manifest.v1+json","config":{{"mediaType":"{kind}.config.v1+json","digest":"{zeros}","size":2}},"layers":[]}}"#
+    );
+    let web = Web::start(move |path| {
+        let body = if path.contains("/manifests/") { manifest.clone() } else { "{}".to_owned() };
+        Some(("200 OK".to_owned(), body.into_bytes()))
+    });
+    let reference = format!("{}/team/app:v1", web.address());
+    refused(&test, &image(&reference), &["team/app:v1", "the configuration", "its digest should be", &zeros]);
+    assert_eq!(test.vessl(["image", "list", "--output", "json"]).ok().json(), serde_json::json!([]));
+}
+
+#[test]
+fn a_registry_that_does_not_answer_can_be_given_up() {
+    let test = Test::new();
+    let web = Web::silent();
+    let id = test.create(&image(&format!("{}/team/app:v1", web.address())));
+    test.until_status(&id, "initializing");
+    test.vessl(["run", "terminate", &id]).ok();
+    let run = test.until_end(&id);
+    assert_eq!((run["status"].as_str(), run["started_at"].is_null()), (Some("terminated"), true), "{run}");
+}
+
+fn git(url: &str, more: &str) -> String {
+    format!("{}import:\n  /in/code: {{git: {{url: '{url}'{more}}}}}\n{}", head("host://"), item("echo never"))
+}
+
+#[test]
+fn a_repository_that_cannot_be_had_is_named_with_its_reason() {
+    let test = Test::new();
+    let dir = test.path("repository");
+    repository(&dir);
+    let url = format!("file://{}", dir.display());
+    refused(
+        &test,
+        &git(&url, ", ref: v9"),
+        &["/in/code", &url, "no branch, tag or commit `v9`", "`dev`, `main`"],
+    );
+    let hostile = [
+        "--upload-pack=touch pwned",
+        "-h",
+        "main:../../etc",
+        "a..b",
+        "refs/heads/*",
+        "main~1",
+        "@{u}",
+        "x y",
+    ];
+    for hostile in hostile.into_iter().map(str::to_owned).chain(["0".repeat(40), "r".repeat(5000)]) {
+        let yaml = git(&url, &format!(", ref: '{hostile}'"));
+        let done = test.wait(&yaml);
+        assert!(done.code == 1 || done.code == 3, "{hostile}: {done:?}");
+        let words = if done.code == 1 { done.json()["reason"].to_string() } else { done.stderr };
+        assert!(words.contains("/in/code") || words.contains("ref"), "{hostile}: {words}");
+    }
+    assert!(!Path::new("pwned").exists() && !test.path("pwned").exists());
+    let web = Web::start(|_| Some(("401 X\r\nWWW-Authenticate: Basic realm=x".to_owned(), Vec::new())));
+    let url = format!("http://{}/team/code.git", web.address());
+    refused(&test, &git(&url, ""), &["/in/code", &url, "credential"]);
+    test.vessl_with(["credential", "create", "wrong", "--kind", "git", "--username", "me"], b"pass-77aa")
+        .ok();
+    let run = refused(&test, &git(&url, ", credential_name: wrong"), &["/in/code", &url]);
+    assert!(!run.to_string().contains("pass-77aa"), "{run}");
+    let web = Web::start(|_| Some(("404 X".to_owned(), Vec::new())));
+    let url = format!("http://{}/team/code.git", web.address());
+    refused(&test, &git(&url, ""), &["/in/code", &url]);
+    refused(&test, &git("http://127.77.77.77:9/x.git", ""), &["/in/code", "127.77.77.77"]);
+}
+
+#[test]
+fn a_path_of_the_machine_is_looked_at_when_the_run_starts() {
+    let test = Test::new();
+    let root = test.path("shared");
+    std::fs::create_dir_all(root.join("inside")).unwrap();
+    std::os::unix::fs::symlink("/etc", root.join("way-out")).unwrap();
+    std::os::unix::fs::symlink(root.join("inside"), root.join("way-in")).unwrap();
+    let root = root.display().to_string();
+    let test = test.env("VESSL_SERVER_HOSTPATH_ROOTS", &root);
+    let mount = |path: &str| {
+        format!("{}mount: {{/m: 'hostpath://{root}{path}'}}\n{}", head("host://"), item("echo never"))
+    };
+    let refused = |path: &str, words: &[&str]| {
+        // Refused when it is submitted or when it starts, in any case before the commands.
+        let done = test.wait(&mount(path));
+        let said = if done.code == 3 { done.stderr } else { done.code(1).stdout };
+        for word in words {
+            assert!(said.contains(word), "{path}: no `{word}` in {said}");
+        }
+        assert!(!said.contains("never"), "{said}");
+    };
+    refused("/nothing", &["/nothing"]);
+    refused("/way-out", &["/way-out", "administrator allowed"]);
+    refused("/way-out/passwd", &["/way-out/passwd", "administrator allowed"]);
+    refused("/../elsewhere", &["elsewhere"]);
+    refused("x", &["x"]);
+    test.wait(&mount("/way-in")).ok();
+}
