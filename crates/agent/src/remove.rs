@@ -6,6 +6,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use vessl_container::runtime::{self, StartError};
 use vessl_core::record::EventKind;
+use vessl_data::DataError;
+use vessl_data::blob::Store;
 
 use crate::boot::{self, Process};
 use crate::rundir::{DirError, Lock, RunDir};
@@ -22,14 +24,17 @@ pub(crate) enum RemoveError {
     /// The run directory cannot be used, or its agent still works.
     #[error(transparent)]
     Dir(#[from] DirError),
+    /// The store's half-written files resist.
+    #[error(transparent)]
+    Store(#[from] DataError),
     /// The container's remains resist.
     #[error(transparent)]
     Container(#[from] StartError),
 }
 
-/// Removes container, cgroup, mounts and scratch of the attempt in `path`. Its agent is first given time to end by itself
-/// and then killed; the container goes with it.
-pub(crate) fn run(path: &Path) -> Result<(), RemoveError> {
+/// Removes container, cgroup, mounts and scratch of the attempt in `path`, and what it had half written to the store below
+/// `data`. Its agent is first given time to end by itself and then killed; the container goes with it.
+pub(crate) fn run(data: &Path, path: &Path) -> Result<(), RemoveError> {
     if !path.exists() {
         return Ok(());
     }
@@ -40,6 +45,11 @@ pub(crate) fn run(path: &Path) -> Result<(), RemoveError> {
         runtime::remove(&unit, &scratch)?;
     }
     dir.tidy();
+    let blobs = data.join("blobs");
+    if blobs.is_dir() {
+        // Opening it sweeps.
+        Store::open(&blobs)?;
+    }
     Ok(())
 }
 
@@ -83,9 +93,9 @@ mod tests {
     fn nothing_is_left_of_nothing_and_a_second_time_is_as_good() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("control.sock"), "").unwrap();
-        run(dir.path()).unwrap();
-        run(dir.path()).unwrap();
-        run(&dir.path().join("missing")).unwrap();
+        for path in [dir.path(), dir.path(), &dir.path().join("missing")] {
+            run(Path::new("/nowhere"), path).unwrap();
+        }
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["lock"]);
     }

@@ -17,7 +17,7 @@ const USAGE: &str = "usage: agent supervise --data DATA DIR | proof DIR | remove
 enum Verb {
     Supervise { data: PathBuf, dir: PathBuf },
     Proof { dir: PathBuf },
-    Remove { dir: PathBuf },
+    Remove { data: PathBuf, dir: PathBuf },
     Machine,
     Images { data: PathBuf, what: Images },
 }
@@ -53,7 +53,7 @@ fn parse(args: &[OsString]) -> Option<Verb> {
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
     Some(match words.as_slice() {
         ["supervise", "--data", _, _] => Verb::Supervise { data: path(&args[2]), dir: path(&args[3]) },
-        ["remove", "--data", _, _] => Verb::Remove { dir: path(&args[3]) },
+        ["remove", "--data", _, _] => Verb::Remove { data: path(&args[2]), dir: path(&args[3]) },
         ["proof", _] => Verb::Proof { dir: path(&args[1]) },
         ["machine"] => Verb::Machine,
         ["images", "--data", _, what @ ..] => Verb::Images { data: path(&args[2]), what: images_verb(what)? },
@@ -74,8 +74,8 @@ fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Supervise { data, dir } => supervise::run(&data, &dir)?,
         Verb::Proof { dir } => answer(&proof::of(&RunDir::open(&dir)?)?)?,
-        Verb::Remove { dir } => {
-            remove::run(&dir)?;
+        Verb::Remove { data, dir } => {
+            remove::run(&data, &dir)?;
             answer(&serde_json::json!({ "removed": true }))?;
         }
         Verb::Machine => answer(&machine::report())?,
@@ -120,7 +120,10 @@ mod tests {
             &["supervise", "--data", "/d", "/d/runs/1/1"],
             Some(&Verb::Supervise { data: data.clone(), dir: dir.clone() }),
         );
-        check(&["remove", "--data", "/d", "/d/runs/1/1"], Some(&Verb::Remove { dir: dir.clone() }));
+        check(
+            &["remove", "--data", "/d", "/d/runs/1/1"],
+            Some(&Verb::Remove { data: data.clone(), dir: dir.clone() }),
+        );
         check(&["proof", "/d/runs/1/1"], Some(&Verb::Proof { dir }));
         check(&["machine"], Some(&Verb::Machine));
         let images = |what| Verb::Images { data: data.clone(), what };

@@ -12,7 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +22,6 @@ use crate::{DataError, Watch, durable};
 pub const MODE: u32 = 0o644;
 /// Bytes read and hashed at once.
 const CHUNK: usize = 1 << 20;
-/// A file in `tmp/` that nobody holds is given this long to be locked by the writer that just made it.
-const TMP_AGE: Duration = Duration::from_mins(1);
 
 /// BLAKE3 of some bytes; 64 hex digits as text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -168,10 +166,8 @@ impl Store {
         fill: impl FnOnce(&File) -> Result<(Digest, u64), Stop>,
     ) -> Result<Put, DataError> {
         let _shared = self.lock_shared()?;
-        let tmp_dir = self.root.join("tmp");
-        let tmp = tempfile::NamedTempFile::new_in(&tmp_dir).map_err(DataError::os("write", &self.root))?;
+        let tmp = self.tmp_file().map_err(DataError::os("write", &self.root))?;
         let file = tmp.as_file();
-        file.lock().map_err(DataError::os("lock", tmp.path()))?;
         let (digest, size) = fill(file).map_err(|stop| stop.at(name, &self.root))?;
         let path = self.path(digest);
         if is_here(&path, size)? {
@@ -183,6 +179,18 @@ impl Store {
         durable::create_dir_all(shard, 0o700).map_err(DataError::os("make", shard))?;
         tmp.persist(&path).map_err(|e| DataError::os("write", &path)(e.error))?;
         Ok(Put { digest, size, new: true })
+    }
+
+    /// A new locked file in `tmp/`. A sweep may take one that has no lock yet for a dead writer's.
+    fn tmp_file(&self) -> io::Result<tempfile::NamedTempFile> {
+        loop {
+            let tmp = tempfile::NamedTempFile::new_in(self.root.join("tmp"))?;
+            match tmp.as_file().try_lock() {
+                Ok(()) if tmp.as_file().metadata()?.nlink() > 0 => return Ok(tmp),
+                Err(TryLockError::Error(e)) => return Err(e),
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+            }
+        }
     }
 
     /// Makes the names of all blobs in the shard of `digest` durable.
@@ -244,8 +252,7 @@ impl Store {
             let (Ok(file), Ok(meta)) = (File::open(&path), std::fs::symlink_metadata(&path)) else {
                 continue;
             };
-            let old = meta.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > TMP_AGE);
-            if old && file.try_lock().is_ok() && std::fs::remove_file(&path).is_ok() {
+            if file.try_lock().is_ok() && std::fs::remove_file(&path).is_ok() {
                 freed.count += 1;
                 freed.bytes += meta.len();
             }

@@ -301,19 +301,37 @@ fn collection_keeps_what_is_named_held_or_new() {
 }
 
 #[test]
-fn only_old_and_free_scratch_is_swept() {
+fn scratch_is_swept_when_its_writer_is_gone() {
     let bed = Bed::new();
-    let make = |name: &str, age: u64| {
-        let file = File::create(bed.path("blobs/tmp").join(name)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
-        file
-    };
-    make("dead", 3600);
-    make("young", 1);
-    let writing = make("long writer", 3600);
+    let make = |name: &str| File::create(bed.path("blobs/tmp").join(name)).unwrap();
+    make("dead");
+    let writing = make("writing");
     writing.lock().unwrap();
     assert_eq!(bed.store.sweep().unwrap().count, 1);
-    assert!(!bed.path("blobs/tmp/dead").exists());
+    assert!(!bed.path("blobs/tmp/dead").exists() && bed.path("blobs/tmp/writing").exists());
+}
+
+#[test]
+fn writers_and_sweeps_at_once_lose_nothing() {
+    let bed = Bed::new();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4_u32)
+            .map(|writer| {
+                let store = &bed.store;
+                scope.spawn(move || {
+                    for n in 0..100_u32 {
+                        let bytes = [writer.to_le_bytes(), n.to_le_bytes()].concat();
+                        let digest = store.put_bytes(&bytes).unwrap().digest;
+                        assert_eq!(store.read(digest, 8).unwrap(), bytes);
+                    }
+                })
+            })
+            .collect();
+        while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            bed.store.sweep().unwrap();
+        }
+    });
+    assert_eq!(fs::read_dir(bed.path("blobs/tmp")).unwrap().count(), 0);
 }
 
 #[test]

@@ -169,3 +169,45 @@ fn of_the_server_at_any_moment_runs_everything_once() {
         assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "once\n");
     }
 }
+
+/// A reader of an artifact's name finds the old version or the new one, whenever the writer dies.
+#[test]
+fn of_an_export_at_any_moment_leaves_the_old_version_or_the_new_one() {
+    const SIZE: usize = 20_000_000;
+    let test = Test::new();
+    let name = "vessl-artifact://default/default/weights";
+    let write = |text: &str| {
+        let command =
+            format!("mkdir -p /out-d/deep\nyes {text} | head -c {SIZE} | tee /out-d/one > /out-d/deep/two");
+        format!("{}export: {{/out-d: '{name}'}}\n{}", head("host://"), item(&command))
+    };
+    let read = format!(
+        "{}import: {{/in-d: '{name}'}}\n{}",
+        head("host://"),
+        item("cmp /in-d/one /in-d/deep/two || exit 9\nwc -c < /in-d/one\nhead -n 1 /in-d/one")
+    );
+    test.wait(&write("old")).ok();
+    let mut expected = "old".to_owned();
+    for moment in 0..6 {
+        let text = format!("new{moment}");
+        let id = test.create(&write(&text));
+        test.until_status(&id, "stopping");
+        let agent = test.agent(&id);
+        let until = std::time::Instant::now() + std::time::Duration::from_millis(moment * 60);
+        while std::time::Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        let live = std::path::Path::new(&format!("/proc/{agent}")).exists();
+        if live {
+            // It may end at this very moment.
+            let _ = nix::sys::signal::kill(agent, nix::sys::signal::Signal::SIGKILL);
+            Test::until_gone(agent);
+        }
+        let run = test.until_end(&id);
+        if run["status"] == "completed" {
+            expected = text;
+        }
+        let id = test.wait(&read).ok().json()["id"].to_string();
+        assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, format!("{SIZE}\n{expected}\n"), "{run}");
+    }
+}

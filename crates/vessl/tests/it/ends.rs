@@ -11,6 +11,8 @@ fn the_commands_get_their_grace() {
     let run = test.until_end(&id);
     assert_eq!(run["status"], "terminated", "{run}");
     assert!(test.vessl(["run", "logs", &id]).ok().stdout.contains("saving"));
+    let said = test.vessl(["run", "logs", &id, "--only", "system"]).ok().stdout;
+    assert!(said.contains("SIGTERM and 30 s to end"), "{said}");
 }
 
 #[test]

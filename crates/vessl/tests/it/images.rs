@@ -111,6 +111,7 @@ fn a_private_image_is_pulled_with_a_credential_and_run() {
 #[test]
 fn an_ordinary_user_pulls_and_runs_it_as_well() {
     pull_and_run(&Test::ordinary());
+    pull_and_run(&Test::with_ids());
 }
 
 fn pull_and_run(test: &Test) {

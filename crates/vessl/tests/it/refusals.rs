@@ -64,17 +64,11 @@ fn sources_that_cannot_be_had_fail_before_the_first_command() {
 fn a_missing_workdir_is_named() {
     let test = Test::new();
     let yaml = format!("{}run:\n  - command: echo no\n    workdir: /not/here\n", head("host://"));
-    let run = test.vessl_with(["run", "create", "-f", "-", "--wait", "--output", "json"], yaml.as_bytes());
-    assert_ne!(run.code, 0);
-    let run = run.json();
-    let id = run["id"].to_string();
-    let log = test.vessl(["run", "logs", &id, "--streams"]).ok();
-    assert!(
-        run["reason"].as_str().unwrap().contains("/not/here") || log.stdout.contains("/not/here"),
-        "{run}\n{}",
-        log.stdout
-    );
-    assert!(!log.stdout.contains("| no"), "{}", log.stdout);
+    let run = test.wait(&yaml).code(127).json();
+    assert_eq!(run["status"], "failed", "{run}");
+    assert!(run["reason"].as_str().unwrap().contains("`/not/here`"), "{run}");
+    let log = test.vessl(["run", "logs", &run["id"].to_string(), "--only", "stdout"]).ok();
+    assert_eq!(log.stdout, "");
 }
 
 #[test]

@@ -36,10 +36,12 @@ fn a_race_of_clients_ends_with_one_server() {
 fn a_second_server_on_the_same_data_is_refused() {
     let test = Test::new();
     test.vessl(["whoami"]).ok();
+    let first = test.server();
     let second = test.vessl(["server", "run"]);
     assert_ne!(second.code, 0);
-    second.says(&[&test.data().display().to_string()]);
-    test.vessl(["whoami"]).ok();
+    second.says(&[&test.data().display().to_string(), &format!("another server (process {first})")]);
+    assert_eq!(test.server(), first);
+    test.wait(&host("exit 3")).code(3);
 }
 
 #[test]

@@ -27,7 +27,18 @@ pub(crate) struct Test {
     env: Vec<(String, String)>,
     program: PathBuf,
     user: Option<u32>,
+    /// Gives the user subordinate ids.
+    etc: Option<PathBuf>,
 }
+
+/// Starts `$3 …` as user `$2`, whose name and ids are in the directory `$1`; nobody else sees them.
+const WITH_IDS: &str = r#"
+set -e
+for name in passwd subuid subgid; do mount --bind "$1/$name" /etc/$name; done
+user=$2
+shift 2
+exec setpriv --reuid "$user" --regid "$user" --clear-groups "$@"
+"#;
 
 /// A command that has ended.
 #[derive(Clone, Debug)]
@@ -65,7 +76,7 @@ impl Test {
             std::fs::create_dir(dir.path().join(name)).expect("a directory can be made");
         }
         let data = dir.path().join("data");
-        Self { dir, data, env: Vec::new(), program: PROGRAM.into(), user: None }
+        Self { dir, data, env: Vec::new(), program: PROGRAM.into(), user: None, etc: None }
     }
 
     /// An empty world with its data elsewhere.
@@ -90,6 +101,24 @@ impl Test {
             }
             test.user = Some(user);
         }
+        test
+    }
+
+    /// The world of an ordinary user with subordinate ids.
+    pub(crate) fn with_ids() -> Self {
+        let mut test = Self::ordinary();
+        let user = test.user.expect("needs root: to give a user subordinate ids, run the tests as root");
+        let etc = test.dir.path().join("etc");
+        std::fs::create_dir(&etc).expect("a directory can be made");
+        let passwd = format!("root:x:0:0::/root:/bin/sh\nvesslit:x:{user}:{user}::/:/bin/sh\n");
+        for (name, text) in [
+            ("passwd", passwd.as_str()),
+            ("subuid", "vesslit:700000:65536\n"),
+            ("subgid", "vesslit:700000:65536\n"),
+        ] {
+            std::fs::write(etc.join(name), text).expect("a file can be written");
+        }
+        test.etc = Some(etc);
         test
     }
 
@@ -148,8 +177,16 @@ impl Test {
     }
 
     fn start_with<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, stdin: Stdio) -> Live {
-        let mut command = Command::new(&self.program);
-        if let Some(user) = self.user {
+        let mut command = match (&self.etc, self.user) {
+            (Some(etc), Some(user)) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", WITH_IDS, "sh"]).arg(etc).arg(user.to_string());
+                command.arg(&self.program);
+                command
+            }
+            _ => Command::new(&self.program),
+        };
+        if let (None, Some(user)) = (&self.etc, self.user) {
             command.uid(user).gid(user);
         }
         command.args(args).stdin(stdin);
@@ -374,9 +411,11 @@ impl Test {
                 );
             }
         }
-        stray.extend(
-            names(&self.data().join("images/tmp")).into_iter().map(|name| format!("half layer {name}")),
-        );
+        for half in ["images/tmp", "blobs/tmp"] {
+            stray.extend(
+                names(&self.data().join(half)).into_iter().map(|name| format!("half of {half}: {name}")),
+            );
+        }
         stray
     }
 }
