@@ -30,16 +30,16 @@ pub(crate) fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, Use
     let (name, group_name) = text.split_once(':').unwrap_or((text, ""));
     let name = if name.is_empty() { "0" } else { name };
     let entry = passwd.lines().filter_map(Entry::parse).find(|entry| entry.is(name));
-    let mut user = match (entry, name.parse()) {
+    let mut user = match (entry, id(name)) {
         (Some(entry), _) => User {
             uid: entry.uid,
             gid: entry.gid,
             groups: groups_of(entry.name, group),
             home: entry.home.to_owned(),
         },
-        (None, Ok(uid)) => User { uid, gid: 0, groups: Vec::new(), home: String::new() },
-        (None, Err(_)) if name == "root" => User { uid: 0, gid: 0, groups: Vec::new(), home: String::new() },
-        (None, Err(_)) => return Err(UserError::User(name.to_owned())),
+        (None, Some(uid)) => User { uid, gid: 0, groups: Vec::new(), home: String::new() },
+        (None, None) if name == "root" => User { uid: 0, gid: 0, groups: Vec::new(), home: String::new() },
+        (None, None) => return Err(UserError::User(name.to_owned())),
     };
     if !group_name.is_empty() {
         user.gid = gid_of(group_name, group).ok_or_else(|| UserError::Group(group_name.to_owned()))?;
@@ -49,6 +49,11 @@ pub(crate) fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, Use
         "/".clone_into(&mut user.home);
     }
     Ok(user)
+}
+
+/// A user or group id. The highest number is none: system calls read it as "leave as it is".
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 struct Entry<'a> {
@@ -64,14 +69,14 @@ impl<'a> Entry<'a> {
         let fields: Vec<&str> = line.split(':').collect();
         Some(Self {
             name: fields.first()?,
-            uid: fields.get(2)?.parse().ok()?,
-            gid: fields.get(3)?.parse().ok()?,
+            uid: id(fields.get(2)?)?,
+            gid: id(fields.get(3)?)?,
             home: fields.get(5).copied().unwrap_or_default(),
         })
     }
 
     fn is(&self, name: &str) -> bool {
-        self.name == name || name.parse() == Ok(self.uid)
+        self.name == name || id(name) == Some(self.uid)
     }
 }
 
@@ -80,7 +85,7 @@ fn group_lines(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     group.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        let gid = fields.nth(1)?.parse().ok()?;
+        let gid = id(fields.nth(1)?)?;
         Some((name, gid, fields.next().unwrap_or_default()))
     })
 }
@@ -91,8 +96,8 @@ fn groups_of(user: &str, group: &str) -> Vec<u32> {
 }
 
 fn gid_of(name: &str, group: &str) -> Option<u32> {
-    let found = group_lines(group).find(|(known, gid, _)| *known == name || name.parse() == Ok(*gid));
-    found.map(|(_, gid, _)| gid).or_else(|| name.parse().ok())
+    let found = group_lines(group).find(|(known, gid, _)| *known == name || id(name) == Some(*gid));
+    found.map(|(_, gid, _)| gid).or_else(|| id(name))
 }
 
 #[cfg(test)]

@@ -384,4 +384,22 @@ mod tests {
         let fewer = parse(&fine.replace(&format!("\"{A}\""), "")).unwrap_err().to_string();
         assert!(fewer.contains("0 layers"), "{fewer}");
     }
+
+    proptest::proptest! {
+        /// Whatever a registry sends is read, or refused in words.
+        #[test]
+        fn any_document_is_read_or_refused(
+            key in "(schemaVersion|mediaType|config|layers|manifests|digest|size|platform|rootfs|[a-z]{1,4})",
+            value in "(-?[0-9]{1,25}|null|true|\\[\\]|\\{\\}|\"[ -~]{0,20}\"|\\[null\\]|[ -~]{0,9})",
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+        ) {
+            let whole = image("application/vnd.oci.image.layer.v1.tar");
+            let cut = &whole[..at.index(whole.len())];
+            let changed = whole.replacen(&format!("\"{key}\":"), &format!("\"{key}\":{value},\"x\":"), 1);
+            for text in [cut, &changed, &format!("{{\"{key}\":{value}}}")] {
+                let _ = Manifest::parse(text.as_bytes(), "x");
+                let _ = Config::parse(text.as_bytes(), 1, &amd64(), "x");
+            }
+        }
+    }
 }

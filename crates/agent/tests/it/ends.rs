@@ -24,6 +24,7 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("ends::the_images_user_and_directory_count", the_images_user_and_directory_count),
     ("ends::an_image_may_hold_one_program", an_image_may_hold_one_program),
     ("ends::what_an_image_lacks_is_named", what_an_image_lacks_is_named),
+    ("ends::hostile_images_end_in_words", hostile_images_end_in_words),
     ("ends::a_missing_directory_is_named", a_missing_directory_is_named),
     ("ends::commands_are_confined", commands_are_confined),
     ("ends::secrets_are_seen_by_the_commands_alone", secrets_are_seen_by_the_commands_alone),
@@ -153,6 +154,45 @@ fn what_an_image_lacks_is_named() {
     check(busybox(json!({ "User": "nobody" })), &["true"], "as user `nobody`, which its `/etc/passwd`", None);
     check(busybox(json!({})), &[], "there is nothing to run", None);
     check(busybox(json!({ "Cmd": ["train"] })), &[], "no program `train` in the image", Some(127));
+}
+
+fn hostile_images_end_in_words() {
+    let check = |files: &[(&'static str, u32, &str)], config: serde_json::Value, words: &str| {
+        let layout = tempfile::tempdir().unwrap();
+        let mut hostile = busybox(config);
+        hostile.files.retain(|(path, ..)| !files.iter().any(|(other, ..)| other == path));
+        hostile.files.extend(files.iter().map(|(path, mode, text)| (*path, *mode, text.as_bytes().to_vec())));
+        hostile.write(layout.path());
+        let mut rig = Rig::new(image(layout.path(), &["echo ran"]));
+        let record = rig.run();
+        if words.is_empty() {
+            assert_eq!(record.status, Status::Completed, "{files:?}: {record:?}");
+            assert_eq!(look::stream(&rig.dir, Stream::Stdout), "ran\n");
+        } else {
+            assert_eq!((record.status, record.started_at), (Status::Failed, None), "{files:?}: {record:?}");
+            assert!(record.reason.contains(words), "{files:?} {words}: {}", record.reason);
+        }
+    };
+    let ml = || json!({ "User": "ml" });
+    check(&[("etc/passwd", 0o644, "->/dev/zero")], ml(), "`ml`");
+    check(&[("etc/passwd", 0o644, "|")], ml(), "cannot read `/etc/passwd` of the image: it is not a file");
+    check(&[("etc/passwd", 0o644, "->passwd")], ml(), "/etc/passwd");
+    check(&[("etc/passwd", 0o644, "ml:x:4294967295:4294967295::/:/bin/sh\n")], ml(), "`ml`");
+    check(&[("etc/passwd", 0o644, "ml:x:-1\nml::::::::\n\0\n:::\n")], ml(), "`ml`");
+    check(&[], json!({ "User": "4294967295" }), "`4294967295`");
+    check(&[], json!({ "User": "0:4294967295" }), "`4294967295`");
+    check(&[("bin/sh", 0o755, "")], json!({}), "cannot run `/bin/sh`: Exec format error");
+    check(&[("bin/sh", 0o755, "->/bin/sh")], json!({}), "cannot run `/bin/sh`: Too many symbolic links");
+    check(&[("bin/sh", 0o644, "->/etc/passwd")], json!({}), "cannot run `/bin/sh`: Permission denied");
+    check(&[("bin/sh/", 0o755, "")], json!({}), "`/bin/sh`");
+    check(&[], json!({ "WorkingDir": "../../outside" }), "absolute and without `..`");
+    check(&[("srv", 0o644, "->../../../../../tmp")], json!({ "WorkingDir": "/srv/deep" }), "");
+    check(&[], json!({ "WorkingDir": "/bin/busybox" }), "/bin/busybox");
+    check(&[("etc/resolv.conf", 0o644, "->../../../../../../etc/shadow")], json!({}), "");
+    check(&[("etc/hosts/", 0o755, "")], json!({}), "/etc/hosts");
+    check(&[("dev", 0o644, "->/proc"), ("proc", 0o644, "->/sys")], json!({}), "");
+    check(&[], json!({ "Env": ["=x", "NOVALUE", "LD_PRELOAD=/nothing"] }), "");
+    check(&[], json!({ "Env": ["A=\u{0}"] }), "a NUL character, which no program can be given");
 }
 
 fn a_missing_directory_is_named() {

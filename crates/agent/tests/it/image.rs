@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// What an image holds and says.
 pub(crate) struct Image<'a> {
-    /// Path, mode and content; a content that starts with `->` is a link.
+    /// Path, mode and content; a content that starts with `->` is a link, `|` is a pipe.
     pub(crate) files: Vec<(&'a str, u32, Vec<u8>)>,
     /// The `config` object of the image.
     pub(crate) config: Value,
@@ -47,6 +47,10 @@ impl Image<'_> {
                 header.set_entry_type(tar::EntryType::Symlink);
                 header.set_size(0);
                 tar.append_link(&mut header, path, std::str::from_utf8(target).unwrap()).unwrap();
+            } else if content == b"|" {
+                header.set_entry_type(tar::EntryType::Fifo);
+                header.set_size(0);
+                tar.append_data(&mut header, path, &[][..]).unwrap();
             } else if path.ends_with('/') {
                 header.set_entry_type(tar::EntryType::Directory);
                 header.set_size(0);

@@ -2,6 +2,7 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
 use serde_json::json;
 use vessl_container::store::Auth;
 
@@ -187,5 +188,32 @@ fn several_images_need_a_tag() {
     for tag in ["one", "two"] {
         let image = pull(&fixture.store, &format!("{}:{tag}", reference(&dir)), &Auth::Anonymous).unwrap();
         assert_eq!(read(&image, "f"), tag);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Whatever happened to an archive, it is read, or refused in words, and no half image stays.
+    #[test]
+    fn damaged_archives_are_read_or_refused(
+        damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+        cut in proptest::option::of(any::<proptest::sample::Index>()),
+    ) {
+        let fixture = Fixture::new();
+        let (dir, file) = (fixture.dir.path().join("dir"), fixture.dir.path().join("file.tar"));
+        save(&dir, &["a:b"], "text");
+        archive(&dir, &file);
+        let mut bytes = fs::read(&file).unwrap();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
+        fs::write(&file, bytes).unwrap();
+        match fixture.pull(&reference(&file)) {
+            Ok(image) => prop_assert_eq!(read(&image, "f"), "text"),
+            Err(_) => fixture.assert_no_half_work(),
+        }
     }
 }
