@@ -1,6 +1,6 @@
 //! Registries on bad days: wrong, slow, broken, strict.
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use vessl_container::store::{Auth, Options, PullWatch, StoreError};
@@ -104,6 +104,27 @@ fn a_cut_download_continues_where_it_stopped() {
         .collect();
     assert!(ranges.len() >= 2 && ranges[0].starts_with("bytes=10"), "{ranges:?}");
     assert_eq!(pulled.fetched, built.compressed());
+}
+
+#[test]
+fn layers_are_fetched_side_by_side() {
+    let layers: Vec<_> = (0..3).map(|n| plain(&Tar::new().file("f", &noise(1000, n)))).collect();
+    let built = image(&layers);
+    let names: Vec<_> = layers.iter().map(|layer| layer.diff.clone()).collect();
+    // Each layer is only sent when all have been asked for.
+    let (asked, all) = (Mutex::new(0), Condvar::new());
+    let server = Scripted::start(move |request| {
+        if names.iter().any(|name| request.path.ends_with(name)) {
+            *asked.lock().unwrap() += 1;
+            all.notify_all();
+            let missing = |asked: &mut usize| *asked < names.len();
+            drop(all.wait_timeout_while(asked.lock().unwrap(), Duration::from_secs(20), missing));
+        }
+        serve(&built, request)
+    });
+    let options = Options { stall: Duration::from_secs(5), retries: 0, ..quick() };
+    let store = Fixture::new();
+    assert!(pull(&store.store.clone().with(options), &reference(&server), &Auth::Anonymous).is_ok());
 }
 
 #[test]

@@ -144,6 +144,12 @@ fn pull_and_run(test: &Test) {
         run["reason"].as_str().unwrap().contains("box:2") || run["reason"].as_str().unwrap().contains('2'),
         "{run}"
     );
+    let using = test.create(&yaml.replace("echo $FROM_IMAGE", "echo ready; sleep 1000; echo $FROM_IMAGE"));
+    test.until_log(&using, "ready");
+    let freed = test.vessl(["image", "prune", "--output", "json"]).ok().json();
+    assert_eq!((freed["images"].as_u64(), freed["layers"].as_u64()), (Some(0), Some(0)), "{freed}");
+    test.vessl(["run", "terminate", &using, "--grace", "0"]).ok();
+    test.until_end(&using);
     let freed = test.vessl(["image", "prune", "--output", "json"]).ok().json();
     assert_eq!((freed["images"].as_u64(), freed["layers"].as_u64()), (Some(1), Some(1)), "{freed}");
     assert_eq!(test.vessl(["image", "list", "--output", "json"]).ok().json(), serde_json::json!([]));

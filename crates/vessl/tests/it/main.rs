@@ -1,10 +1,5 @@
 //! The product's acceptance tests: the real binary, a real server, real runs.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "what tests share lives outside of `#[test]`"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "what tests share lives outside of `#[test]`")]
 mod bad_days;
 mod data;
 mod deaths;

@@ -2,8 +2,10 @@
 use crate::specs::{head, host, item};
 use crate::test::Test;
 
-/// Whether other users exist in a container, or one only.
-const WORLDS: [(fn() -> Test, &str); 2] = [(Test::ordinary, "one"), (Test::with_ids, "many")];
+type World = fn() -> Test;
+
+/// An ordinary user's worlds, and how many users exist in a container there.
+const WORLDS: [(World, &str); 2] = [(Test::ordinary, "one"), (Test::with_ids, "many")];
 
 #[test]
 fn runs_have_exit_codes_logs_and_files() {
