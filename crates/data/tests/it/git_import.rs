@@ -133,6 +133,8 @@ fn repositories_without_a_commit_or_a_default() {
     assert!(e.to_string().ends_with("has no default branch; it has `feature/x`, `main`, `v1`"), "{e}");
     bed.git(&["update-ref", "--no-deref", "HEAD", &bed.id("main")]);
     assert_eq!(bed.ask(None).run(&dest).unwrap().commit, bed.id("main"));
+    bed.git(&["symbolic-ref", "HEAD", "refs/heads/feature/x"]);
+    assert_eq!(bed.ask(None).run(&bed.dest("other")).unwrap().commit, bed.id("feature/x"));
 }
 
 #[test]
