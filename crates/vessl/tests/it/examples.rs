@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::registry::Registry;
 use crate::test::{Done, Test};
 
 /// The examples as a repository of their own in the working directory of a test.
@@ -45,4 +46,50 @@ fn the_quickstart_needs_no_registry() {
     let run =
         test.vessl(["run", "create", "-f", "examples/quickstart.yaml", "--wait", "--output", "json"]).ok();
     check_results(&test, &run);
+}
+
+/// Debian with Python, made once by debootstrap from the machine's own package source, as the tree `root` of `dir`.
+fn debian(dir: &Path) {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-python.tar");
+    let script = r#"mkdir root
+        if [ ! -f "$KEPT" ]; then
+            site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
+            debootstrap --variant=minbase --include=python3 bookworm made $site
+            rm -rf made/var/cache/apt made/var/lib/apt/lists
+            tar -C made -cf "$KEPT.new" . && mv "$KEPT.new" "$KEPT"
+        fi
+        tar -C root -xf "$KEPT""#;
+    let mut shell = Command::new("sh");
+    let done = shell.args(["-ec", script]).current_dir(dir).env("KEPT", kept).output();
+    let done = done.unwrap();
+    assert!(
+        done.status.success(),
+        "cannot make Debian (packages `debootstrap`, `tar`): {}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+#[test]
+fn the_same_in_a_private_image_from_a_registry() {
+    let test = Test::new();
+    checkout(&test);
+    let dir = test.path("registry");
+    let registry = Registry::start(&dir);
+    debian(&dir);
+    registry.push(&dir);
+    test.vessl_with(
+        ["credential", "create", "my-registry", "--kind", "registry", "--username", "robot"],
+        b"pass-90ab\n",
+    )
+    .ok();
+    let example = std::fs::read_to_string(test.path("examples/container.yaml")).unwrap();
+    let image = "image: python:3.12-slim";
+    assert!(example.contains(image), "{example}");
+    let private = format!("image: {{url: '{}/team/box:1', credential_name: my-registry}}", registry.address);
+    test.file("examples/container.yaml", example.replace(image, &private));
+    let run =
+        test.vessl(["run", "create", "-f", "examples/container.yaml", "--wait", "--output", "json"]).ok();
+    check_results(&test, &run);
+    assert_eq!(test.leaks("pass-90ab"), Vec::<String>::new());
 }

@@ -9,6 +9,7 @@ mod images;
 mod logs;
 mod ordinary;
 mod refusals;
+mod registry;
 mod runs;
 mod secrets;
 mod server;
