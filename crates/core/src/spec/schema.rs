@@ -13,11 +13,26 @@ use super::types::Spec;
 /// The JSON Schema (draft 2020-12) of a run file.
 pub fn schema() -> Value {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Spec>();
+    flags(&mut schema);
     any_scalar(&mut schema);
     optional_may_be_null(&mut schema);
     schema.insert("title".to_owned(), "vessl run file".into());
     schema.to_value()
 }
+
+/// A flag may be written in the words of YAML 1.1, which are text to an editor.
+fn flags(schema: &mut Schema) {
+    if let Some(kind @ Value::String(_)) = schema.get_mut("type")
+        && kind == "boolean"
+    {
+        *kind = json!(["boolean", "string"]);
+        schema.insert("pattern".to_owned(), FLAG.into());
+    }
+    transform_subschemas(&mut flags, schema);
+}
+
+/// `true`, `yes`, `on`, `y` and their opposites, in any case.
+const FLAG: &str = "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[Yy]([Ee][Ss])?|[Nn][Oo]?|[Oo]([Nn]|[Ff][Ff]))$";
 
 /// A number or a boolean where text is needed is read as its text.
 fn any_scalar(schema: &mut Schema) {
@@ -166,8 +181,12 @@ fn kinds(schema: &Schema) -> Map<String, Value> {
                 object.insert("description".to_owned(), described.clone());
             }
             match key.as_str() {
-                "git" | "hf" | "volume" => property = json!({"anyOf": [property, {"type": "string"}]}),
-                "artifact" => property = json!({"anyOf": [property, {"type": "null"}]}),
+                "git" | "hf" | "volume" => {
+                    property = json!({"description": described, "anyOf": [property, {"type": "string"}]});
+                }
+                "artifact" => {
+                    property = json!({"description": described, "anyOf": [property, {"type": "null"}]});
+                }
                 _ => {}
             }
             all.insert(key.clone(), property);
@@ -215,7 +234,7 @@ pub(super) fn mount(schema: &mut Schema) {
 
 /// `readonly` inside the kind.
 pub(super) fn inner_readonly(schema: &mut Schema) {
-    add(schema, "readonly", old("Belongs beside the kind.", json!({"type": ["boolean", "string"]})));
+    add(schema, "readonly", old("Belongs beside the kind.", json!({"type": "boolean"})));
 }
 
 /// `artifact_name` is the same key as `name`.
@@ -237,8 +256,9 @@ pub(super) fn bucket(schema: &mut Schema) {
     schema.insert("required".to_owned(), json!(["bucket"]));
 }
 
-/// An item is a map, or text for its command.
+/// An item is a map that has a command or a wait, or text for its command.
 pub(super) fn item(schema: &mut Schema) {
+    schema.insert("anyOf".to_owned(), json!([{"required": ["command"]}, {"required": ["wait"]}]));
     or(schema, &json!({"type": "string"}));
 }
 
@@ -260,9 +280,17 @@ pub(super) fn interactive(schema: &mut Schema) {
     );
 }
 
+/// The type of a port may be written in capitals.
+pub(super) fn port_kind(schema: &mut Schema) {
+    let description = schema.get("description").cloned();
+    let kinds = ["http", "tcp", "udp", "HTTP", "TCP", "UDP"];
+    *schema = json_schema!({"description": description, "enum": kinds});
+}
+
 /// A port is a map, or its number.
 pub(super) fn port(schema: &mut Schema) {
-    let number = json!({"type": ["integer", "string"], "minimum": 1, "maximum": 65535});
+    let number =
+        json!({"description": "1–65535.", "type": ["integer", "string"], "minimum": 1, "maximum": 65535});
     add(schema, "port", number.clone());
     schema.insert("required".to_owned(), json!(["port"]));
     or(schema, &number);

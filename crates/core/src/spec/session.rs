@@ -133,10 +133,10 @@ fn default_name(port: u16) -> String {
 
 fn read_kind(reader: &mut Reader<'_, '_>, at: &At<'_>) -> Option<PortKind> {
     let text = reader.word(at, "`type: http`")?;
-    let outcome = match text.to_ascii_lowercase().as_str() {
-        "http" => Ok(PortKind::Http),
-        "tcp" => Ok(PortKind::Tcp),
-        "udp" => Ok(PortKind::Udp),
+    let outcome = match text.as_str() {
+        "http" | "HTTP" => Ok(PortKind::Http),
+        "tcp" | "TCP" => Ok(PortKind::Tcp),
+        "udp" | "UDP" => Ok(PortKind::Udp),
         _ => Err(Report::new(Code::BadValue, format!("a port cannot have the type `{}`", clip(&text)))
             .hint("write `http`, `tcp` or `udp`")),
     };

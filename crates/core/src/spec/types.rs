@@ -353,6 +353,7 @@ pub struct Port {
 /// Protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = schema::port_kind)]
 pub enum PortKind {
     /// HTTP with web sockets and streaming.
     Http,

@@ -2,6 +2,7 @@
 use serde_json::{Value, json};
 use vessl_core::wire::Level;
 
+use crate::schema::complaints;
 use crate::support::read;
 
 /// A file with this `body` beside its name and image means `expected` at `pointer` of the run. Its warnings are
@@ -20,6 +21,8 @@ fn check_warned(body: &str, pointer: &str, expected: &Value, warnings: &[&str]) 
         .map(|problem| format!("{}: {}", problem.code, problem.hint.as_deref().unwrap_or_default()))
         .collect();
     assert_eq!(found, warnings, "warnings of\n{text}");
+    // An editor that knows the schema has nothing to say against it.
+    assert_eq!(complaints(&text), [""; 0], "{text}");
 }
 
 /// The same for a file without warnings.

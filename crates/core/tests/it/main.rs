@@ -13,3 +13,4 @@ mod run_script;
 mod schema;
 mod strategy;
 mod support;
+mod yaml;

@@ -8,7 +8,7 @@ use vessl_core::wire::Level;
 use crate::support::{brief, read};
 
 /// Bodies beside a name and an image, by the code that they show.
-const BODIES: &[(&str, &str)] = &[
+pub(crate) const BODIES: &[(&str, &str)] = &[
     ("tab", "resources:\n\tpreset: a\n\tspot: true"),
     ("syntax", "run:\n  - command: echo a: b"),
     ("syntax", "tags: [a, b\nrun: c"),

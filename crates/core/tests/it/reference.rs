@@ -1,1 +1,83 @@
-//! x
+//! The reference of the run file, `docs/run-file.md`, is true: its examples are read, its lists are complete.
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+use vessl_core::spec::{codes, schema};
+use vessl_core::{plan, wire::Level};
+
+use crate::schema::complaints;
+use crate::support::{file, read};
+
+fn page() -> String {
+    file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/run-file.md"))
+}
+
+/// The YAML examples, each with what it leaves out above it.
+fn examples(page: &str) -> Vec<String> {
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    let whole = |block: &str| {
+        if block.starts_with("name:") { String::new() } else { "name: x\nimage: host://\n".to_owned() }
+    };
+    blocks.map(|block| whole(block) + block).collect()
+}
+
+#[test]
+fn every_example_is_a_run() {
+    let page = page();
+    let examples = examples(&page);
+    assert!(examples.len() > 15, "only {} examples were found", examples.len());
+    for text in examples {
+        let read = read(&text);
+        let old = text.contains("volumes:");
+        let unexpected =
+            read.problems.iter().find(|p| p.level == Level::Error || !(old && p.code.starts_with("old-")));
+        assert!(unexpected.is_none(), "{unexpected:#?} in\n{text}");
+        assert_eq!(complaints(&text), [""; 0], "{text}");
+    }
+}
+
+/// The page has `table` as it stands. The table is printed if it is not there, to be put in.
+fn check_table(page: &str, table: &str) {
+    assert!(page.contains(table), "docs/run-file.md needs this table:\n\n{table}");
+}
+
+#[test]
+fn every_code_is_in_the_tables() {
+    let page = page();
+    let rows =
+        codes().iter().map(|info| format!("| `{}` | {} | {} |\n", info.code, info.meaning, info.remedy));
+    check_table(
+        &page,
+        &format!("| code | what it means | what to do |\n|---|---|---|\n{}", rows.collect::<String>()),
+    );
+    let rows = plan::codes().iter().map(|info| format!("| `{}` | {} |\n", info.code, info.meaning));
+    check_table(&page, &format!("| code | what it means |\n|---|---|\n{}", rows.collect::<String>()));
+}
+
+/// Every key that some map of the file may have.
+fn keys(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(map) => {
+            found.extend(
+                map.get("properties")
+                    .and_then(Value::as_object)
+                    .into_iter()
+                    .flat_map(|it| it.keys().cloned()),
+            );
+            map.values().for_each(|value| keys(value, found));
+        }
+        Value::Array(list) => list.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_key_is_mentioned() {
+    let page = page();
+    let mut known = BTreeSet::new();
+    keys(&schema(), &mut known);
+    assert!(known.len() > 50, "only {} keys are known", known.len());
+    let missing: Vec<_> = known.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/run-file.md says nothing of {missing:?}");
+}
