@@ -64,7 +64,7 @@ pub(super) static OLD_VOLUME: Keys = keys(
     "an entry of `volumes`",
     &[
         "artifact", "import", "export", "ref", "git", "dataset", "model", "s3", "gs", "hf", "volume",
-        "hostpath", "nfs",
+        "hostpath", "nfs", "readonly",
     ],
 );
 pub(super) static GIT: Keys = keys("`git`", &["url", "ref", "credential_name"]);

@@ -213,9 +213,7 @@ fn from_names(kind: &Kind, names: &[String]) -> Result<Thing, Report> {
         ("model", [organization, repository, number]) => Ok(Thing::Model(Model {
             organization_name: organization.clone(),
             model_repository_name: repository.clone(),
-            model_number: Some(
-                number.parse().map_err(|_| bad(kind, "the number of a model is a whole number"))?,
-            ),
+            model_number: Some(model_number(kind, number)?),
         })),
         ("artifact", [organization, project, name]) => Ok(Thing::Artifact(ArtifactRef {
             organization_name: Some(organization.clone()),
@@ -233,6 +231,13 @@ fn from_names(kind: &Kind, names: &[String]) -> Result<Thing, Report> {
         (_, [one]) => Err(bad(kind, &format!("`{}` is not all that a {} needs", clip(one), kind.key))),
         (_, names) => Err(bad(kind, &format!("a {} does not have {} names", kind.key, names.len()))),
     }
+}
+
+fn model_number(kind: &Kind, text: &str) -> Result<u64, Report> {
+    let number = text.parse().ok().filter(|n| *n >= 1 && text.bytes().all(|b| b.is_ascii_digit()));
+    number.ok_or_else(|| {
+        bad(kind, &format!("`{}` is not the number of a model, which is 1 or more", clip(text)))
+    })
 }
 
 fn bucket_text(kind: &Kind, rest: &str) -> Result<Thing, Report> {

@@ -42,7 +42,7 @@ fn read_text<'n>(reader: &mut Reader<'_, '_>, key: At<'n>, value: At<'n>, data: 
     }
 }
 
-/// `{artifact: true}`, `{import: …, ref: …}`, `{export: …}` or a kind as in `import`.
+/// `{artifact: true}`, `{import: …, ref: …}`, `{export: …}` or a kind as in `import` or `mount`.
 fn read_map<'n>(reader: &mut Reader<'_, '_>, key: At<'n>, value: At<'n>, data: &mut Data<'n>) {
     let Some(fields) = reader.fields(value, &keys::OLD_VOLUME, "`import` and `export` instead of `volumes`")
     else {
@@ -65,6 +65,11 @@ fn read_map<'n>(reader: &mut Reader<'_, '_>, key: At<'n>, value: At<'n>, data: &
         if let Some(import) = data::read_import(reader, at) {
             let import = with_reference(reader, import, &fields);
             data::insert(reader, &mut data.import, path, (import, key));
+        }
+    } else if fields.get("hostpath").or(fields.get("nfs")).is_some() {
+        reader.warn(&key, renamed(&key, "mount", "{…}"));
+        if let Some(mount) = data::read_mount(reader, fields.at) {
+            data::insert(reader, &mut data.mount, path, (mount, key));
         }
     } else {
         reader.warn(&key, renamed(&key, "import", "{…}"));

@@ -400,7 +400,7 @@ fn old_volumes() {
         ("vessl-model://o/r/3", "import", model(Some(3)), "vessl-model://o/r/3"),
         ("vessl-artifact://o/p/a", "import", artifact(Some("o"), Some("p")), "vessl-artifact://o/p/a"),
         ("volume://s/v", "import", volume(Some("v")), "volume://s/v"),
-        ("hostpath:///d", "mount", hostpath, "hostpath:///d"),
+        ("hostpath:///d", "mount", hostpath.clone(), "hostpath:///d"),
         ("nfs://s/d", "mount", nfs, "nfs://s/d"),
         ("{artifact: true}", "export", json!("output"), "vessl-artifact://"),
         ("{import: 'git://github.com/x/y'}", "import", git.clone(), "git://github.com/x/y"),
@@ -412,6 +412,7 @@ fn old_volumes() {
         ),
         ("{export: 's3://b/p'}", "export", s3("p"), "s3://b/p"),
         ("{git: {url: github.com/x/y}}", "import", git, "{…}"),
+        ("{hostpath: {path: /d}, readonly: true}", "mount", hostpath.clone(), "{…}"),
     ] {
         let warning = format!("old-volumes: write `{section}: {{/p/: {modern}}}`");
         let pointer = format!("/{section}/~1p");

@@ -91,6 +91,7 @@ pub(crate) const BODIES: &[(&str, &str)] = &[
     ("bad-source", "import: {/a: git://github.com}"),
     ("bad-source", "import: {/a: hf://name}"),
     ("bad-source", "import: {/a: vessl-model://o/r/latest}"),
+    ("bad-source", "import: {/a: vessl-model://o/r/0}"),
     ("bad-source", "export: {/a: vessl-model://o/r/3}"),
     ("bad-source", "import: {/a: s3://}"),
     ("secret-in-url", "import: {/a: {git: {url: 'https://user:pass@github.com/x/y'}}}"),
