@@ -1,8 +1,8 @@
 //! The server of this machine: is one running, start one in the background, stop it.
 //!
 //! A server holds `server.lock` (flock) for its life, and says in `server.json` where it listens once it does. Who asks
-//! must not try the lock itself: a server that starts at that moment would find it taken. The kernel's list of locks
-//! tells the same without a touch. Clients that start or stop a server take turns by a lock on the data directory, so a
+//! must not try the lock itself: a server that starts at that moment would find it taken. What the kernel says of the
+//! server's open files tells the same without a touch. Clients that start or stop a server take turns by a lock on the data directory, so a
 //! race of clients ends with one server.
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -120,7 +120,7 @@ impl Local {
                 hint: "use that version, or another directory in `VESSL_DATA`".to_owned(),
             });
         }
-        Ok(self.holder().filter(|&pid| pid == lead.pid && lives(pid)).map(|_| lead))
+        Ok((self.is_held_by(lead.pid) && lives(lead.pid)).then_some(lead))
     }
 
     /// How the last server went away, if none is running: a stopped one takes its `server.json` along.
@@ -186,7 +186,15 @@ impl Local {
         serde_json::from_slice(&std::fs::read(self.data.join("server.json")).ok()?).ok()
     }
 
-    /// The process that holds `server.lock`.
+    /// Whether this process holds `server.lock`. A process that is just being killed shows no descriptors any more while
+    /// its lock is still there, so only the list of all locks can say no.
+    fn is_held_by(&self, pid: i32) -> bool {
+        let lock = std::fs::metadata(self.data.join("server.lock"));
+        lock.is_ok_and(|lock| holds(pid, &lock).unwrap_or(false)) || self.holder() == Some(pid)
+    }
+
+    /// The process that holds `server.lock`, whichever it is. The list of all locks takes the kernel some 10 ms, so it
+    /// is read only where nothing else helps.
     fn holder(&self) -> Option<i32> {
         let meta = std::fs::metadata(self.data.join("server.lock")).ok()?;
         // In one piece where it fits: between two reads a lock may move and be missed.
@@ -284,6 +292,24 @@ impl Local {
     }
 }
 
+/// Whether a process holds a `flock` on this file; an error if there is no such process, or it may not be looked at.
+fn holds(pid: i32, file: &std::fs::Metadata) -> std::io::Result<bool> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    for entry in std::fs::read_dir(process.join("fd"))? {
+        let entry = entry?;
+        let same = |open: std::fs::Metadata| (open.dev(), open.ino()) == (file.dev(), file.ino());
+        // One that was closed meanwhile is not the one that is kept for a life.
+        if std::fs::metadata(entry.path()).is_ok_and(same) {
+            let about = std::fs::read_to_string(process.join("fdinfo").join(entry.file_name()))?;
+            let mut locks = about.lines().filter_map(|line| line.strip_prefix("lock:"));
+            if locks.any(|lock| lock.contains(" FLOCK ") && lock.contains(" WRITE ")) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// The process that holds a `flock` on the file with this device and inode, from the text of `/proc/locks`. Some file
 /// systems (btrfs) show files another device than the kernel's list does: where no row has the device, the inode decides.
 fn holder_of(locks: &str, (device, inode): (u64, u64)) -> Option<i32> {
@@ -358,6 +384,7 @@ mod tests {
         let file = File::create(dir.path().join("server.lock")).unwrap();
         let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).unwrap();
         assert!(local.running().unwrap().is_some());
+        assert_eq!(local.holder(), Some(std::process::id().cast_signed()));
         drop(held);
         assert!(local.running().unwrap().is_none());
     }
