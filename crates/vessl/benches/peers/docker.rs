@@ -12,7 +12,7 @@ use crate::Outcome;
 use crate::timing::output;
 
 /// Longest time until it answers.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Where it puts things whatever it is told; removed at the end if they are empty.
 const STRAY: [&str; 4] = ["/run/docker/plugins", "/run/docker", "/run/containerd/s", "/run/containerd"];

@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use crate::http::{Connection, RUNS, runtime};
 use crate::small::memory;
 use crate::table::{Limit, Row};
-use crate::timing::{drained, in_turn, median, ms, output, wall};
+use crate::timing::{drained, in_turn, median, ms, number, output, wall};
 use crate::world::World;
 use crate::{Bench, Outcome};
 
@@ -47,7 +47,7 @@ pub(crate) fn rows(bench: &Bench<'_>) -> Outcome<Vec<Row>> {
 }
 
 fn rate(bytes: usize, ms: f64) -> f64 {
-    bytes as f64 / 1e3 / ms
+    number(bytes) / 1e3 / ms
 }
 
 fn row(what: &'static str, ours: f64, peer: Option<(&'static str, f64)>) -> Row {
@@ -193,9 +193,11 @@ impl Logs<'_> {
         let mut ours = Follower::start(self.world.command(["run", "logs", "-f", &id]), ours)?;
         let mut docker = Follower::start(self.bench.docker.command(["logs", "-f", &container]), docker)?;
         // The first line also waits for the start of the container.
-        (ours.hear()?, docker.hear()?);
+        ours.hear()?;
+        docker.hear()?;
         let (late, peer) = in_turn(self.bench.rounds.max(FOLLOWED), || ours.hear(), || docker.hear())?;
-        (ours.end()?, docker.end()?);
+        ours.end()?;
+        docker.end()?;
         self.remove(&container)?;
         let peer = Some(("docker logs -f", peer));
         let limit = Limit::AtMost(50.0);

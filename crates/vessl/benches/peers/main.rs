@@ -75,6 +75,9 @@ enum Output {
     Json,
 }
 
+/// Measures one group.
+type Measure = fn(&Bench<'_>) -> Outcome<Vec<Row>>;
+
 /// What every measurement works with.
 struct Bench<'a> {
     /// An empty directory on a real disk.
@@ -114,7 +117,7 @@ fn measure(args: &Args) -> Outcome<Table> {
     let images = Images::make(&dir.path().join("images"), &docker, &registry, wants(Group::Pull))?;
     let bench = Bench { dir: dir.path(), docker: &docker, images: &images, rounds: args.rounds as usize };
     let mut table = Table::new();
-    let groups: [(Group, fn(&Bench<'_>) -> Outcome<Vec<Row>>); 5] = [
+    let groups: [(Group, Measure); 5] = [
         (Group::Small, small::rows),
         (Group::Start, start::rows),
         (Group::Submit, submit::rows),

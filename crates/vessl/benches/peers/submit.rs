@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::http::{Connection, RUNS, runtime};
 use crate::table::{Limit, Row};
-use crate::timing::{in_turn, median, ms, wall};
+use crate::timing::{in_turn, median, ms, number, wall};
 use crate::world::World;
 use crate::{Bench, Outcome};
 
@@ -30,7 +30,7 @@ pub(crate) fn rows(bench: &Bench<'_>) -> Outcome<Vec<Row>> {
     let (alone, mut ids) = clients.block_on(one(&world, &body))?;
     let began = Instant::now();
     ids.extend(clients.block_on(together(&world, &body))?);
-    let rate = (CLIENTS * EACH) as f64 / began.elapsed().as_secs_f64();
+    let rate = number(CLIENTS * EACH) / began.elapsed().as_secs_f64();
     clients.block_on(end(&world, &ids))?;
     world.terminate(&holder)?;
     let list = || wall(world.command(["run", "list"]));
@@ -63,7 +63,7 @@ pub(crate) fn rows(bench: &Bench<'_>) -> Outcome<Vec<Row>> {
 /// Writes 4 KiB over what is there and syncs, many times: what the disk can do.
 fn fdatasyncs(bench: &Bench<'_>) -> Outcome<Vec<f64>> {
     let mut file = std::fs::File::create(bench.dir.join("bare"))?;
-    file.write_all(&[3; 4096 * ALONE])?;
+    file.write_all(&vec![3; 4096 * ALONE])?;
     file.sync_all()?;
     file.rewind()?;
     let mut times = Vec::with_capacity(ALONE);

@@ -10,6 +10,12 @@ pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+/// A count as a number with a fraction; counts here are far below 2⁵³.
+#[expect(clippy::cast_precision_loss, reason = "it is exact below 2⁵³")]
+pub(crate) fn number(count: usize) -> f64 {
+    count as f64
+}
+
 /// The middle of the numbers.
 pub(crate) fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_unstable_by(f64::total_cmp);

@@ -14,7 +14,7 @@ use crate::timing::{output, wall};
 /// The program as it is released.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_vessl");
 /// Longest time until the server listens, or a run is where it is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A data directory with its server.
