@@ -38,7 +38,8 @@ unit: ## Every test
 
 bench: build ## Measure beside docker, podman and crun, and compare with the limits
 	@.ci/tools bench
-	cargo bench --workspace --locked
+	cargo bench --locked -p vessl-core --bench hostile
+	cargo bench --locked -p vessl --bench peers
 
 fuzz: ## Fuzz every parser for FUZZ_SECONDS seconds each (needs cargo-fuzz and a nightly toolchain)
 	@for target in $$(cargo +nightly fuzz list); do \

@@ -227,6 +227,9 @@ fn named(text: &str) -> Result<Named, ReferenceError> {
     check_repository(text, path)?;
     let short = registry == HUB && !path.contains('/');
     let repository = if short { format!("library/{path}") } else { path.to_owned() };
+    if repository.len() > MAX_REPOSITORY {
+        return Err(ReferenceError::new(text, "the repository is longer than 255 bytes"));
+    }
     let tag = tag.or(if digest.is_none() { Some("latest") } else { None });
     Ok(Named { registry, repository, tag: tag.map(str::to_owned), digest })
 }
@@ -284,9 +287,6 @@ fn check_repository(text: &str, path: &str) -> Result<(), ReferenceError> {
     let bad = |reason: String| Err(ReferenceError::new(text, reason));
     if path.is_empty() {
         return bad("the repository is missing".to_owned());
-    }
-    if path.len() > MAX_REPOSITORY {
-        return bad("the repository is longer than 255 bytes".to_owned());
     }
     if path.bytes().any(|b| b.is_ascii_uppercase()) {
         return bad(format!("repository names are lower case: `{}`", path.to_ascii_lowercase()));
@@ -373,6 +373,7 @@ mod tests {
         refused("a b", "space");
         refused("a\nb", "control");
         refused(&"a".repeat(5000), "4096");
+        refused(&"a".repeat(250), "255"); // `library/` goes before it
         refused("Ubuntu", "lower case: `ubuntu`");
         refused("Foo/bar", "lower case: `foo/bar`");
         refused("quay.io/", "repository is missing");

@@ -64,6 +64,11 @@ impl<'n> Fields<'n> {
         self.raw(key).filter(|at| !at.node.is_null())
     }
 
+    /// Whether every key is one of `keys`. If not, that was reported, and what is missing may only be misspelled.
+    pub(super) fn all_known(&self, keys: &Keys) -> bool {
+        self.entries.iter().all(|entry| keys.has(entry.name()))
+    }
+
     /// The key itself, for problems that are about it.
     pub(super) fn key(&self, key: &str) -> Option<At<'n>> {
         self.entries.iter().find(|e| e.has_name() && e.name() == key).map(|e| self.at.child(key, &e.key))

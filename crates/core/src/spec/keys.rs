@@ -104,6 +104,17 @@ static PLACES: [(&str, &Keys); 6] = [
     ("under `resources.requests`", &REQUESTS),
 ];
 
+/// What other programs call our keys.
+static SYNONYMS: [(&str, &str); 7] = [
+    ("branch", "ref"),
+    ("tag", "ref"),
+    ("commit", "ref"),
+    ("revision", "ref"),
+    ("cmd", "command"),
+    ("cwd", "workdir"),
+    ("working_dir", "workdir"),
+];
+
 impl Keys {
     /// Whether `key` has a meaning here, old spellings included.
     pub(super) fn has(&self, key: &str) -> bool {
@@ -115,8 +126,10 @@ impl Keys {
         if let Some((place, _)) = PLACES.iter().find(|(_, keys)| keys.known.contains(&key)) {
             return format!("`{key}` belongs {place}");
         }
-        match nearest(key, self.known) {
+        let meant = SYNONYMS.iter().find(|(word, own)| *word == key && self.known.contains(own));
+        match meant.map(|(_, own)| *own).or_else(|| nearest(key, self.known)) {
             Some(near) => format!("did you mean `{near}`?"),
+            None if key.contains(' ') => "quote the whole text if the `:` belongs to it".to_owned(),
             None => format!("{} can have {}", self.what, list(self.known)),
         }
     }
@@ -173,6 +186,13 @@ mod tests {
         check(&RUN, "cluster", "`cluster` belongs under `resources`");
         check(&RUN, "idle_timeout", "`idle_timeout` belongs under `interactive.jupyter`");
         check(&ITEM, "comand", "did you mean `command`?");
+        check(&GIT, "branch", "did you mean `ref`?");
+        check(
+            &RUN,
+            "commit",
+            "a run can have `name`, `description`, `tags`, `resources`, `image`, `import`, `mount`, `export`, `run`, `interactive`, `ports`, `env`, `service_account_name` and `termination_protection`",
+        );
+        check(&ITEM, "echo a", "quote the whole text if the `:` belongs to it");
         check(&JUPYTER, "zzz", "`jupyter` can have `idle_timeout`");
         check(&IMAGE, "zzz", "`image` can have `url` and `credential_name`");
     }

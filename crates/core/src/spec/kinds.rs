@@ -1,4 +1,5 @@
 //! The kinds of sources and targets, and the forms they are written in. It opens nothing and resolves no name.
+use std::net::Ipv6Addr;
 use std::sync::LazyLock;
 
 use super::fields::{At, Fields, Reader};
@@ -153,13 +154,17 @@ pub(super) fn read_text(reader: &mut Reader<'_, '_>, at: &At<'_>, section: &str)
     Some(thing)
 }
 
+const GIT_MAP: &str = "for a git repository write `git: {url: …}` with this address";
+
 /// Splits the text form into its kind and what follows the prefix.
 fn kind_of<'t>(text: &'t str, section: &str) -> Result<(&'static Kind, &'t str), Report> {
     let Some((scheme, rest)) = text.split_once("://") else {
         let message = format!("`{}` has no prefix that says what it is", clip(text));
-        return Err(
-            Report::new(Code::UnknownScheme, message).hint(format!("begin with {}", prefixes(section)))
-        );
+        let hint = match section {
+            "import" if url::git(text).is_ok() => GIT_MAP.to_owned(),
+            _ => format!("begin with {}", prefixes(section)),
+        };
+        return Err(Report::new(Code::UnknownScheme, message).hint(hint));
     };
     if let Some(kind) = KINDS.iter().find(|kind| kind.scheme == scheme) {
         return Ok((kind, rest));
@@ -167,9 +172,7 @@ fn kind_of<'t>(text: &'t str, section: &str) -> Result<(&'static Kind, &'t str),
     let message = format!("the prefix `{}://` is unknown", clip(scheme));
     let schemes: Vec<_> = KINDS.iter().map(|kind| kind.scheme).collect();
     let hint = match (scheme, keys::nearest(scheme, &schemes)) {
-        ("https" | "http" | "ssh", _) if section == "import" => {
-            "for a git repository write `git: {url: …}` with this address".to_owned()
-        }
+        ("https" | "http" | "ssh", _) if section == "import" => GIT_MAP.to_owned(),
         (_, Some(near)) => format!("did you mean `{near}://`? `{section}` takes {}", prefixes(section)),
         (_, None) => format!("`{section}` takes {}", prefixes(section)),
     };
@@ -264,9 +267,14 @@ fn name(kind: &Kind, text: &str) -> Result<String, Report> {
 }
 
 fn server_name(kind: &Kind, text: &str) -> Result<String, Report> {
-    let ok =
-        !text.starts_with('-') && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:[]".contains(c));
-    if ok { name(kind, text) } else { Err(bad(kind, &format!("`{}` is not a server", clip(text)))) }
+    let is_name =
+        !text.starts_with('-') && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
+    let address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if is_name || address.parse::<Ipv6Addr>().is_ok() {
+        name(kind, text)
+    } else {
+        Err(bad(kind, &format!("`{}` is not a server", clip(text))))
+    }
 }
 
 /// A path on a node or server, with or without its first slash.

@@ -226,8 +226,10 @@ fn read_item(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Item> {
     let wait = fields.get("wait").and_then(|at| reader.amount::<Span>(&at, "a duration such as `10s`"));
     let nothing = command.as_deref().is_none_or(|text| text.trim().is_empty());
     if nothing && wait.is_none() && fields.get("wait").is_none() {
-        let report = Report::new(Code::MissingKey, "this item of `run` has neither a command nor a wait");
-        reader.error(&fields.at, report.hint("add `command: …` or `wait: 10s`"));
+        if fields.all_known(&keys::ITEM) {
+            let report = Report::new(Code::MissingKey, "this item of `run` has neither a command nor a wait");
+            reader.error(&fields.at, report.hint("add `command: …` or `wait: 10s`"));
+        }
         return None;
     }
     Some(Item { command: command.filter(|_| !nothing), workdir, wait })

@@ -336,6 +336,7 @@ fn mounts() {
         ("{hostpath: {path: /abs}}", hostpath("/abs")),
         ("nfs://10.0.0.1/export/path", nfs("/export/path")),
         ("nfs://10.0.0.1", nfs("/")),
+        ("nfs://[fd00::1]/e", json!({"nfs": {"server": "[fd00::1]", "path": "/e"}})),
         ("{nfs: {server: 10.0.0.1, path: /export}}", nfs("/export")),
         ("vessl-dataset://o/d", dataset()),
         ("{dataset: {organization_name: o, dataset_name: d}}", dataset()),
