@@ -161,7 +161,7 @@ fn kind_of<'t>(text: &'t str, section: &str) -> Result<(&'static Kind, &'t str),
     let Some((scheme, rest)) = text.split_once("://") else {
         let message = format!("`{}` has no prefix that says what it is", clip(text));
         let hint = match section {
-            "import" if url::git(text).is_ok() => GIT_MAP.to_owned(),
+            "import" if url::git(text, None).is_ok() => GIT_MAP.to_owned(),
             _ => format!("begin with {}", prefixes(section)),
         };
         return Err(Report::new(Code::UnknownScheme, message).hint(hint));

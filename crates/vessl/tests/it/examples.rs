@@ -80,7 +80,7 @@ fn the_same_in_a_private_image_from_a_registry() {
     registry.push(&dir);
     test.vessl_with(
         ["credential", "create", "my-registry", "--kind", "registry", "--username", "robot"],
-        b"pass-90ab\n",
+        registry.password.as_bytes(),
     )
     .ok();
     let example = std::fs::read_to_string(test.path("examples/container.yaml")).unwrap();
@@ -91,5 +91,5 @@ fn the_same_in_a_private_image_from_a_registry() {
     let run =
         test.vessl(["run", "create", "-f", "examples/container.yaml", "--wait", "--output", "json"]).ok();
     check_results(&test, &run);
-    assert_eq!(test.leaks("pass-90ab"), Vec::<String>::new());
+    assert_eq!(test.leaks(&registry.password), Vec::<String>::new());
 }

@@ -3,11 +3,13 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A registry that wants the login `robot`, `pass-90ab`.
+/// A registry that wants the login `robot` with a password of its own.
 pub(crate) struct Registry {
     process: Child,
     /// `host:port`.
     pub(crate) address: String,
+    /// No other test has it, so that finding it anywhere says something.
+    pub(crate) password: String,
 }
 
 impl Registry {
@@ -26,8 +28,9 @@ impl Registry {
             );
         }
         std::fs::create_dir_all(dir).unwrap();
-        let password = Command::new("htpasswd").args(["-nbB", "robot", "pass-90ab"]).output().unwrap().stdout;
-        std::fs::write(dir.join("htpasswd"), password).unwrap();
+        let password = format!("pass-{}", std::process::id());
+        let entry = Command::new("htpasswd").args(["-nbB", "robot", &password]).output().unwrap().stdout;
+        std::fs::write(dir.join("htpasswd"), entry).unwrap();
         let config = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: '{0}/store'}}}}\n\
              http: {{addr: '127.0.0.1:0'}}\nauth: {{htpasswd: {{realm: x, path: '{0}/htpasswd'}}}}\n",
@@ -48,7 +51,7 @@ impl Registry {
         std::thread::spawn(move || lines.for_each(drop));
         let port =
             listening_port(process.id()).unwrap_or_else(|| panic!("the registry does not listen: {said:?}"));
-        Self { process, address: format!("127.0.0.1:{port}") }
+        Self { process, address: format!("127.0.0.1:{port}"), password }
     }
 
     /// Makes `team/box:1` from the tree `root` of `dir`, as one layer.
@@ -58,23 +61,24 @@ impl Registry {
             printf '{"architecture":"%s","os":"linux","config":{"Env":["FROM_IMAGE=yes","PATH=/usr/bin:/bin"],"WorkingDir":"/bin"},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$(dpkg --print-architecture)" $sum > image/config.json
             printf '[{"Config":"config.json","RepoTags":["t:1"],"Layers":["layer.tar"]}]' > image/manifest.json
             tar -C image -cf image.tar .
-            skopeo copy --quiet --insecure-policy --dest-tls-verify=false --dest-creds robot:pass-90ab docker-archive:image.tar docker://$ADDRESS/team/box:1"#;
-        shell(script, dir, &self.address);
+            skopeo copy --quiet --insecure-policy --dest-tls-verify=false --dest-creds robot:$PASSWORD docker-archive:image.tar docker://$ADDRESS/team/box:1"#;
+        self.shell(script, dir);
     }
 
     /// Makes `team/box:1` from busybox.
     pub(crate) fn fill(&self, dir: &Path) {
         let script = "mkdir -p root/bin && cp $(command -v busybox) root/bin/busybox
             for n in sh echo cat true sleep; do ln -sf busybox root/bin/$n; done";
-        shell(script, dir, &self.address);
+        self.shell(script, dir);
         self.push(dir);
     }
-}
 
-fn shell(script: &str, dir: &Path, address: &str) {
-    let mut shell = Command::new("sh");
-    let done = shell.args(["-ec", script]).current_dir(dir).env("ADDRESS", address).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    fn shell(&self, script: &str, dir: &Path) {
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", script]).current_dir(dir);
+        let done = shell.env("ADDRESS", &self.address).env("PASSWORD", &self.password).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
 }
 
 impl Drop for Registry {
