@@ -1,16 +1,21 @@
-//! The reference of the run file, `docs/run-file.md`, is true: its examples are read, its lists are complete.
+//! The reference of the run file, `docs/run-file.md`, is true: its examples are read, its lists are complete. So are the
+//! run files in the other pages, and the example files.
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
-use vessl_core::spec::{codes, schema};
+use vessl_core::spec::{ReadOptions, codes, schema};
 use vessl_core::{plan, wire::Level};
 
 use crate::schema::complaints;
 use crate::support::{file, read};
 
+fn of_project(path: &str) -> String {
+    file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path))
+}
+
 fn page() -> String {
-    file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/run-file.md"))
+    of_project("docs/run-file.md")
 }
 
 /// The YAML examples, each with what it leaves out above it.
@@ -33,6 +38,20 @@ fn every_example_is_a_run() {
         let unexpected =
             read.problems.iter().find(|p| p.level == Level::Error || !(old && p.code.starts_with("old-")));
         assert!(unexpected.is_none(), "{unexpected:#?} in\n{text}");
+        assert_eq!(complaints(&text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn the_other_pages_show_runs() {
+    let pages = ["README.md", "docs/guide.md"].map(|path| examples(&of_project(path)));
+    let files = ["examples/quickstart.yaml", "examples/container.yaml"].map(of_project);
+    let all: Vec<String> = pages.into_iter().flatten().chain(files).collect();
+    assert!(all.len() >= 8, "only {} run files were found", all.len());
+    for text in all {
+        let options = ReadOptions { base: Some("/home/you/code"), ..ReadOptions::default() };
+        let read = vessl_core::spec::read(text.as_bytes(), options);
+        assert!(read.problems.is_empty(), "{:#?} in\n{text}", read.problems);
         assert_eq!(complaints(&text), [""; 0], "{text}");
     }
 }
