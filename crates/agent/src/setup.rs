@@ -27,7 +27,7 @@ use crate::stage::Staged;
 use crate::user::User;
 use crate::{binds, embed, environ, image, stage, user};
 
-/// Processes and threads of one run: far above what training needs, far below what a machine has.
+/// Most processes and threads of one run: far above what training needs. A machine with few numbers gives fewer.
 const PIDS: u64 = 32 * 1024;
 /// Largest `/etc/passwd` or `/etc/group` that is read, in bytes.
 const ACCOUNTS: u64 = 4 << 20;
@@ -269,8 +269,14 @@ fn limits(plan: &Plan) -> Limits {
     Limits {
         cpu_milli: some(plan.resources.cpu_milli),
         memory: some(plan.resources.memory),
-        pids: Some(PIDS),
+        pids: Some(pids(&std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default())),
     }
+}
+
+/// No run takes more than a quarter of the machine's process numbers, so that one that forks without end leaves room for
+/// others. `pid_max` is the text of `/proc/sys/kernel/pid_max`.
+fn pids(pid_max: &str) -> u64 {
+    pid_max.trim().parse().map_or(PIDS, |all: u64| (all / 4).min(PIDS))
 }
 
 /// Device nodes of the GPUs that this run holds.
@@ -289,4 +295,16 @@ fn devices(plan: &Plan) -> Result<Vec<PathBuf>, Halt> {
     nodes.sort_unstable();
     nodes.dedup();
     Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_gets_a_share_of_the_process_numbers() {
+        for (text, expected) in [("32768\n", 8_192), ("4194304\n", 32_768), ("", 32_768)] {
+            assert_eq!(pids(text), expected);
+        }
+    }
 }
