@@ -35,7 +35,7 @@ fn items_run_in_one_shell_until_one_fails() {
     let log = test.vessl(["run", "logs", &id]).ok();
     assert!(log.stdout.contains("A=1 in /usr") && !log.stdout.contains("never"), "{}", log.stdout);
     assert!(
-        test.read(&id)["reason"].as_str().unwrap().contains('3'),
+        test.read(&id)["reason"].as_str().unwrap().contains("item 3"),
         "the reason names the item: {}",
         test.read(&id)
     );
