@@ -1,7 +1,7 @@
 //! The image verbs: what the layer store has, a pull that somebody watches, the removal of what no run needs.
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -40,21 +40,25 @@ pub(crate) fn prune(data: &Path) -> Result<Pruned, ImagesError> {
     Ok(Pruned { images: freed.images, layers: freed.layers, bytes: freed.bytes })
 }
 
-/// Pulls one image; `out` gets its progress.
+/// Pulls one image; `out` gets its progress. When it cannot take it, whoever wanted the image is gone, and the pull ends; what
+/// was fetched stays for the next one.
 pub(crate) fn pull(
     data: &Path,
     reference: &str,
-    out: &(dyn Fn(&Progress) + Sync),
+    out: &(dyn Fn(&Progress) -> io::Result<()> + Sync),
 ) -> Result<ImageView, ImagesError> {
     let auth = read_login()?;
     // Held while a line is written: the store calls from several threads.
     let told = Mutex::new(());
+    let cancel = AtomicBool::new(false);
     let progress = |done, total| {
         let _one = told.lock().unwrap_or_else(PoisonError::into_inner);
         let (kind, label) = ("image".to_owned(), reference.to_owned());
-        out(&Progress { kind, label, done, total: Some(total) });
+        if out(&Progress { kind, label, done, total: Some(total) }).is_err() {
+            cancel.store(true, Ordering::Relaxed);
+        }
     };
-    let watch = PullWatch { progress: &progress, cancel: &AtomicBool::new(false) };
+    let watch = PullWatch { progress: &progress, cancel: &cancel };
     Ok(view(&open(data)?.pull(reference, &auth, &watch)?))
 }
 

@@ -82,8 +82,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Images { data, what: Images::List } => answer(&images::list(&data)?)?,
         Verb::Images { data, what: Images::Prune } => answer(&images::prune(&data)?)?,
         Verb::Images { data, what: Images::Pull(reference) } => {
-            // A watcher that went away does not stop the pull: the image is wanted all the same.
-            let image = images::pull(&data, &reference, &|progress| drop(answer(progress)))?;
+            let image = images::pull(&data, &reference, &|progress| answer(progress))?;
             answer(&image)?;
         }
     }

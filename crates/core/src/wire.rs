@@ -158,6 +158,7 @@ pub struct StatusChange {
 
 /// Query of `GET …/runs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct RunQuery {
     /// Only this status.
     pub status: Option<Status>,

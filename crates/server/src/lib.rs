@@ -137,10 +137,26 @@ fn start_log(filter: &str) -> Result<(), ServerError> {
     // Somebody who embeds the server may have set up a log of his own.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Unfailing(std::io::stderr()))
         .with_ansi(colours)
         .try_init();
     Ok(())
+}
+
+/// A place for log lines that takes each of them, also when the disk below is full: a line that is lost must not end the
+/// thread that had something to say.
+struct Unfailing<W>(W);
+
+impl<W: std::io::Write> std::io::Write for Unfailing<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
 }
 
 /// Bytes as lower-case hex digits.
@@ -176,4 +192,18 @@ pub mod testing {
     pub use crate::engine::fake::{Tally, World};
     pub use crate::open::{Machine, Opened, Setup, open};
     pub use crate::serve::{Running, start};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_no_failure() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut log = Unfailing(full);
+        log.write_all(b"a line\n").unwrap();
+        log.flush().unwrap();
+    }
 }

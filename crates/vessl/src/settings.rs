@@ -1,10 +1,12 @@
 //! What the person at this machine has settled: which server, which token, default organization and project.
 //! Precedence: flags, then the environment, then `config.toml`. It prints nothing and asks nothing.
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use vessl_server::config::{Config, load};
 
 use crate::error::{Error, Result};
 
@@ -82,12 +84,41 @@ pub(crate) fn config_dir() -> Result<PathBuf> {
     Ok(base("XDG_CONFIG_HOME", ".config")?.join("vessl"))
 }
 
-/// `$VESSL_DATA`, else `$XDG_DATA_HOME/vessl`, else `~/.local/share/vessl`.
+/// Where the server of this machine keeps its data: `$VESSL_DATA`, else `data_dir` of its settings, else
+/// `$XDG_DATA_HOME/vessl`, else `~/.local/share/vessl`.
 pub(crate) fn data_dir() -> Result<PathBuf> {
     match variable("VESSL_DATA") {
         Some(dir) => std::path::absolute(dir).map_err(Error::os("find the data directory `$VESSL_DATA`")),
-        None => Ok(base("XDG_DATA_HOME", ".local/share")?.join("vessl")),
+        None => data_dir_of(&server(None)?),
     }
+}
+
+/// The data directory that these settings of a server mean.
+pub(crate) fn data_dir_of(config: &Config) -> Result<PathBuf> {
+    if !config.data_dir.as_os_str().is_empty() && config.data_dir.is_relative() {
+        return Err(Error::Usage {
+            message: format!(
+                "the server's `data_dir` is not an absolute path: `{}`",
+                config.data_dir.display()
+            ),
+            hint: "write it like `/var/lib/vessl`".to_owned(),
+        });
+    }
+    let dir = config.data_path(|name| std::env::var_os(name));
+    let dir = dir.map_or_else(|| Ok(base("XDG_DATA_HOME", ".local/share")?.join("vessl")), Ok)?;
+    std::path::absolute(dir).map_err(Error::os("find the data directory"))
+}
+
+/// Settings of the server of this machine, from `file` or from where they are by default, and from the environment.
+pub(crate) fn server(file: Option<PathBuf>) -> Result<Config> {
+    let default = config_dir()?.join("server.toml");
+    let file = file.or_else(|| default.exists().then_some(default));
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    load(file.as_deref(), std::env::vars_os().filter_map(text)).map_err(|e| Error::Usage {
+        message: e.to_string(),
+        hint: "`vessl server run --print-config` shows every setting".to_owned(),
+    })
 }
 
 /// A variable of the environment that is set and not empty.

@@ -53,6 +53,11 @@ fn remove_layer(store: &Store, diff: &str) -> Result<Option<u64>, StoreError> {
         return Ok(None);
     }
     let dir = store.layer_dir(diff);
+    if !dir.exists() {
+        // Another prune was faster.
+        lock.remove().map_err(|e| StoreError::io("remove the lock of", &dir, e))?;
+        return Ok(None);
+    }
     let bytes = store.layer(diff).ok().flatten().map_or(0, |layer| layer.size);
     let work = store.work_dir(diff);
     let remove = || {

@@ -19,6 +19,7 @@ const CHUNK: usize = 256 << 10;
 
 /// Which file.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// Container path of the export.
     export: String,

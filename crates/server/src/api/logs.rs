@@ -1,9 +1,9 @@
 //! The log of a run, straight from its segment files: framed bytes for programs, server-sent events for people.
 //!
 //! ```text
-//! blocking thread: Reader ─► chunks of 256 KiB ─► channel of two ─► response        at the end: wait for the files
+//! a moment on a blocking thread: Reader ─► chunk of 256 KiB ─► channel ─► response     at the end: wait for the files
 //! ```
-//! Memory does not grow with the log: a slow client holds the reader back.
+//! Memory does not grow with the log: a slow client holds its reader back, and no thread waits for it.
 mod encode;
 
 use std::path::PathBuf;
@@ -34,6 +34,7 @@ const CHUNK: usize = 256 << 10;
 
 /// Which part of the log.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LogQuery {
     /// Position to begin at: a resume token. The header `Last-Event-ID` says the same.
     from: Option<u64>,
@@ -72,7 +73,7 @@ pub(super) async fn read(
     let reader = open(dir, query).await?;
     let framed = wants_frames(&headers);
     let encoder = if framed { Encoder::frames() } else { Encoder::events() };
-    let (chunks, sent) = mpsc::channel(2);
+    let (chunks, sent) = mpsc::channel(1);
     tokio::spawn(pump(Pump { api, of, changes, chunks }, reader, encoder));
     let body = Body::from_stream(stream::unfold(sent, |mut sent| async {
         let chunk = sent.recv().await?;
@@ -118,17 +119,23 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
         // Both before the files are read: what a run that has ended wrote is then all there, and no end is missed.
         let run = pump.api.control.follow(pump.of.id);
         let over = run.is_none() || pump.is_over().await;
-        let chunks = pump.chunks.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let went = send_what_is_there(&mut reader, &mut encoder, &chunks);
-            (went, reader, encoder)
-        });
-        let Ok((went, back, kept)) = read.await else { return };
-        (reader, encoder) = (back, kept);
+        let went = loop {
+            let read = tokio::task::spawn_blocking(move || {
+                let went = read_on(&mut reader, &mut encoder);
+                (went, reader, encoder)
+            });
+            let Ok((went, back, kept)) = read.await else { return };
+            (reader, encoder) = (back, kept);
+            if encoder.len() > 0 && !pump.send(encoder.take()).await {
+                return;
+            }
+            if !matches!(went, Went::Full) {
+                break went;
+            }
+        };
         match went {
-            Went::Gone | Went::Finished => return,
-            Went::Dry if over => return,
-            Went::Dry => pump.wait(run).await,
+            Went::Dry if !over => pump.wait(run).await,
+            _ => return,
         }
         if pump.chunks.is_closed() || pump.api.control.stopping().is_cancelled() {
             return;
@@ -137,6 +144,15 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
 }
 
 impl Pump {
+    /// Waits for the client to take what was sent before; false if there is nobody to send to.
+    async fn send(&self, chunk: Bytes) -> bool {
+        let stopping = self.api.control.stopping();
+        tokio::select! {
+            sent = self.chunks.send(chunk) => sent.is_ok(),
+            () = stopping.cancelled() => false,
+        }
+    }
+
     /// Whether nothing can follow what is in the files: the client does not stay, or nobody writes any more.
     async fn is_over(&self) -> bool {
         let ended = self.api.control.attempt(self.of.place(), self.of.id).await;
@@ -169,41 +185,41 @@ impl Pump {
 
 /// How far a reading came.
 enum Went {
+    /// As far as one chunk has room.
+    Full,
     /// To the end of what is there.
     Dry,
     /// To the end of the log.
     Finished,
-    /// The client is gone, or the files cannot be read.
-    Gone,
+    /// To where the files cannot be read on.
+    Failed,
 }
 
-fn send_what_is_there(reader: &mut Reader, encoder: &mut Encoder, chunks: &mpsc::Sender<Bytes>) -> Went {
+/// Encodes what comes next, up to one chunk.
+fn read_on(reader: &mut Reader, encoder: &mut Encoder) -> Went {
     loop {
         let before = reader.position();
         match reader.batch() {
             Ok(batch) => {
                 for record in batch {
                     encoder.record(&record);
-                    if encoder.len() >= CHUNK && chunks.blocking_send(encoder.take()).is_err() {
-                        return Went::Gone;
+                    if encoder.len() >= CHUNK {
+                        return Went::Full;
                     }
                 }
             }
             Err(LogError::Damaged { from, to, .. }) => encoder.lost(from, to),
             Err(error) => {
                 tracing::warn!(error = %crate::chain(&error), "a log cannot be read on");
-                return Went::Gone;
+                return Went::Failed;
             }
         }
         if reader.is_finished() {
             encoder.end(reader.position());
+            return Went::Finished;
         }
-        let stands = reader.position() == before;
-        if stands || reader.is_finished() {
-            if encoder.len() > 0 && chunks.blocking_send(encoder.take()).is_err() {
-                return Went::Gone;
-            }
-            return if reader.is_finished() { Went::Finished } else { Went::Dry };
+        if reader.position() == before {
+            return Went::Dry;
         }
     }
 }

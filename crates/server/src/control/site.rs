@@ -32,21 +32,29 @@ pub struct SiteError {
     why: String,
 }
 
+impl SiteError {
+    fn of(key: &str, why: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), why: why.into() }
+    }
+}
+
 impl Site {
     /// The site of `config` on a machine that has `node`.
     pub fn new(config: &Config, instance: String, mut node: Node) -> Result<Self, SiteError> {
         let reserve: Cpu = parse("reserve_cpu", &config.reserve_cpu)?;
         let reserve_memory: Memory = parse("reserve_memory", &config.reserve_memory)?;
         let grace: Span = parse("grace", &config.grace)?;
-        node.cpu_milli = node.cpu_milli.saturating_sub(reserve.0);
-        node.memory = node.memory.saturating_sub(reserve_memory.0);
+        node.cpu_milli = rest("reserve_cpu", node.cpu_milli, reserve.0)?;
+        node.memory = rest("reserve_memory", node.memory, reserve_memory.0)?;
         if !config.node.is_empty() {
             node.name.clone_from(&config.node);
         }
         let presets = match config.presets.as_slice() {
             [] => presets_of(&node),
-            written => written.iter().map(preset).collect::<Result<_, _>>()?,
+            written => written.iter().map(preset).collect::<Result<Vec<_>, _>>()?,
         };
+        check_presets(&presets, &node)?;
+        check_roots(&config.hostpath_roots)?;
         let default_preset = default_preset(config, &presets)?;
         let cluster = Cluster {
             nodes: vec![node],
@@ -72,6 +80,38 @@ impl Site {
     }
 }
 
+/// What runs may use; a machine that knows its size leaves them something.
+fn rest(key: &str, all: u64, kept: u64) -> Result<u64, SiteError> {
+    if all > 0 && kept >= all {
+        return Err(SiteError::of(key, "it keeps back everything that this machine has"));
+    }
+    Ok(all.saturating_sub(kept))
+}
+
+fn check_presets(presets: &[Preset], node: &Node) -> Result<(), SiteError> {
+    for (index, Preset { name, amounts }) in presets.iter().enumerate() {
+        if presets[..index].iter().any(|earlier| earlier.name == *name) {
+            return Err(SiteError::of("presets", format!("there are two presets `{name}`")));
+        }
+        let gpus = u32::try_from(node.gpus.len()).unwrap_or(u32::MAX);
+        if amounts.cpu_milli > node.cpu_milli || amounts.memory > node.memory || amounts.gpus > gpus {
+            // Perhaps a GPU is missing today; the other presets work all the same.
+            tracing::warn!(
+                preset = name,
+                "a preset is larger than this machine: runs that ask for it are refused"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_roots(roots: &[String]) -> Result<(), SiteError> {
+    match roots.iter().find(|root| !root.starts_with('/')) {
+        Some(root) => Err(SiteError::of("hostpath_roots", format!("`{root}` is not an absolute path"))),
+        None => Ok(()),
+    }
+}
+
 fn preset(written: &PresetConfig) -> Result<Preset, SiteError> {
     let key = format!("preset {}", written.name);
     if written.name.is_empty() {
@@ -79,6 +119,9 @@ fn preset(written: &PresetConfig) -> Result<Preset, SiteError> {
     }
     let cpu: Cpu = parse(&key, &written.cpu)?;
     let memory: Memory = parse(&key, &written.memory)?;
+    if cpu.0 == 0 || memory.0 == 0 {
+        return Err(SiteError::of(&key, "a run needs more than no CPU and no memory"));
+    }
     Ok(Preset {
         name: written.name.clone(),
         amounts: Amounts {
@@ -182,6 +225,28 @@ mod tests {
         };
         check(|c| c.grace = "soon".to_owned(), "the configuration's `grace` is wrong: ");
         check(|c| c.reserve_memory = "1X".to_owned(), "the configuration's `reserve_memory` is wrong: ");
+        check(
+            |c| c.hostpath_roots = vec!["/srv".to_owned(), "etc".to_owned()],
+            "the configuration's `hostpath_roots` is wrong: `etc` is not an absolute path",
+        );
+        let one = |cpu: &str| PresetConfig {
+            name: "one".to_owned(),
+            cpu: cpu.to_owned(),
+            memory: "1G".to_owned(),
+            gpus: 0,
+            gpu_type: None,
+        };
+        let set = |presets: Vec<PresetConfig>, expected: &str| {
+            let config = Config { presets, ..Config::default() };
+            let said = Site::new(&config, String::new(), Node::default()).unwrap_err().to_string();
+            assert!(said.starts_with(expected), "{said}");
+        };
+        set(vec![one("1"), one("2")], "the configuration's `presets` is wrong: there are two presets `one`");
+        set(vec![one("0")], "the configuration's `preset one` is wrong: a run needs more");
+        let config = Config { reserve_memory: "999999Gi".to_owned(), ..Config::default() };
+        let node = Node { memory: 1 << 30, ..Node::default() };
+        let said = Site::new(&config, String::new(), node).unwrap_err().to_string();
+        assert!(said.starts_with("the configuration's `reserve_memory` is wrong: it keeps back"), "{said}");
         check(
             |c| c.default_preset = "x".to_owned(),
             "the configuration's `default_preset` is wrong: there is no preset `x`; there are cpu-small, cpu-large",

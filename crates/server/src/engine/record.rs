@@ -87,9 +87,11 @@ impl RunDir {
         }
     }
 
-    /// What the attempt still has here when no agent holds the lock. The scratch directory is removed last.
+    /// What the attempt still has here when no agent holds the lock: scratch, or what only a living agent needs.
     pub(super) fn left(&self) -> Left {
-        if self.0.join("box").exists() { Left::Scratch } else { Left::Nothing }
+        let stays = |name| std::fs::symlink_metadata(self.0.join(name)).is_ok();
+        let any = ["box", "control.sock", "spare", "progress"].into_iter().any(stays);
+        if any { Left::Scratch } else { Left::Nothing }
     }
 
     /// Whether an agent ever took the run.

@@ -168,3 +168,25 @@ async fn a_run_that_never_started_has_an_empty_log() {
     server.settled(id).await;
     assert_eq!(Frames::of(&server, id, "follow=1").await.rest().await, (Vec::new(), false));
 }
+
+/// More clients than the server has threads, each of which asks for a log and then reads nothing of it.
+#[tokio::test]
+async fn clients_that_do_not_read_hold_nobody_up() {
+    let place = Place::new();
+    let (server, id) = running(&place).await;
+    let mut log = writer(&place, id);
+    let line = [b'x'; 64 << 10];
+    for n in 0..64 {
+        log.append(n + 1, Stream::Stdout, &line).unwrap();
+    }
+    log.finish().unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..600 {
+        idle.push(open(&server, id, "", logwire::MEDIA_TYPE).await);
+    }
+    let (all, ended) = Frames::of(&server, id, "").await.rest().await;
+    assert_eq!((all.len(), ended), (64 * line.len(), true));
+    drop(idle);
+    place.world.release(first_attempt(id));
+    server.settled(id).await;
+}

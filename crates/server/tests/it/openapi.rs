@@ -17,3 +17,21 @@ fn the_committed_document_is_the_one_of_the_routes() {
          commit the file, and write a line into CHANGELOG.md"
     );
 }
+
+/// What stands in a path is a part of it, and nothing else is.
+#[test]
+fn parameters_are_where_they_are_said_to_be() {
+    let document: serde_json::Value = serde_json::from_str(&vessl_server::openapi()).unwrap();
+    let mut queries = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for operation in operations.as_object().unwrap().values() {
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let in_path = path.contains(&format!("{{{}}}", parameter["name"].as_str().unwrap()));
+                let expected = if in_path { "path" } else { "query" };
+                assert_eq!(parameter["in"], expected, "{path} {parameter}");
+                queries += usize::from(!in_path);
+            }
+        }
+    }
+    assert!(queries > 10, "only {queries} query parameters were found");
+}

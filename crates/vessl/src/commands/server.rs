@@ -1,12 +1,10 @@
 //! `vessl server …`: the server of this machine.
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 use vessl_server::ServerOptions;
-use vessl_server::config::{Config, load};
 
 use crate::client::{Lead, Local};
 use crate::error::{Error, Result};
@@ -67,7 +65,7 @@ struct Standing {
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(args: &Run, session: &Session) -> Result<Exit> {
-    let config = config(args.config.clone())?;
+    let config = settings::server(args.config.clone())?;
     if args.print_config {
         session.out.text(&config.documented())?;
         return Ok(exit::OK);
@@ -75,21 +73,9 @@ pub(crate) fn run(args: &Run, session: &Session) -> Result<Exit> {
     if args.background {
         nix::unistd::setsid().map_err(|e| Error::os("leave the terminal")(e.into()))?;
     }
-    let data = config.data_path(|name| std::env::var_os(name)).map_or_else(settings::data_dir, Ok)?;
-    let data = std::path::absolute(data).map_err(Error::os("find the data directory"))?;
+    let data = settings::data_dir_of(&config)?;
     vessl_server::run(ServerOptions { config, data }).map_err(|e| Error::Server(e.to_string()))?;
     Ok(exit::OK)
-}
-
-fn config(file: Option<PathBuf>) -> Result<Config> {
-    let default = settings::config_dir()?.join("server.toml");
-    let file = file.or_else(|| default.exists().then_some(default));
-    let text =
-        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    load(file.as_deref(), std::env::vars_os().filter_map(text)).map_err(|e| Error::Usage {
-        message: e.to_string(),
-        hint: "`vessl server run --print-config` shows every setting".to_owned(),
-    })
 }
 
 /// Asks for it or stops it.

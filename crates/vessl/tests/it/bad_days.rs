@@ -166,6 +166,26 @@ fn a_disk_filled_by_the_log() {
 }
 
 #[test]
+fn a_disk_that_was_full_for_long_is_used_again() {
+    on_disk("24m", |test| {
+        test.vessl(["whoami"]).ok();
+        let fill = test.data().join("fill");
+        let script = "dd if=/dev/zero of=\"$FILL\" bs=4k 2>/dev/null || true";
+        let mut shell = Command::new("sh");
+        assert!(shell.args(["-c", script]).env("FILL", &fill).status().unwrap().success());
+        let mut refused = 0;
+        // Enough words of the server about it that its own log does not fit any more either.
+        for _ in 0..60 {
+            let done = test.vessl_with(["run", "create", "-f", "-"], host("true").as_bytes());
+            refused += usize::from(done.code == 5 && done.stderr.contains("disk is full"));
+        }
+        assert!(refused > 20, "only {refused} were refused because the disk is full");
+        std::fs::remove_file(fill).unwrap();
+        test.wait(&host("true")).ok();
+    });
+}
+
+#[test]
 fn a_disk_filled_by_the_commands() {
     on_disk("24m", |test| {
         let run = test.wait(&host("head -c 60000000 /dev/zero > /x || exit 9")).code(9).json();

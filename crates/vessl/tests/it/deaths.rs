@@ -191,7 +191,7 @@ fn of_an_export_at_any_moment_leaves_the_old_version_or_the_new_one() {
     for moment in 0..6 {
         let text = format!("new{moment}");
         let id = test.create(&write(&text));
-        test.until_status(&id, "stopping");
+        test.until_passed(&id, "stopping");
         let agent = test.agent(&id);
         let until = std::time::Instant::now() + std::time::Duration::from_millis(moment * 60);
         while std::time::Instant::now() < until {

@@ -43,3 +43,21 @@ fn others_who_can_read_the_token_are_mentioned() {
     std::fs::set_permissions(file, PermissionsExt::from_mode(0o644)).unwrap();
     test.vessl(["whoami"]).code(4).says(&["chmod 600"]);
 }
+
+#[test]
+fn the_servers_own_settings_say_where_its_data_is() {
+    let test = Test::new();
+    let data = test.data();
+    test.file("../config/vessl/server.toml", format!("data_dir = \"{}\"\n", data.display()));
+    // Without the variable, as most people are.
+    let bare = |args: &[&str]| {
+        let mut command = std::process::Command::new("env");
+        command.args(["-u", "VESSL_DATA"]).arg(test.program()).args(args);
+        test.start_command(command).finish()
+    };
+    bare(&["whoami"]).ok().says(&["started a server", &data.display().to_string()]);
+    assert!(data.join("token").exists());
+    test.file("../config/vessl/server.toml", "data_dir = \"here\"\n");
+    bare(&["whoami"]).code(2).says(&["data_dir", "absolute"]);
+    test.file("../config/vessl/server.toml", "");
+}

@@ -256,6 +256,17 @@ impl Test {
         }
     }
 
+    /// Waits until a run has come to this status, which it may have left again.
+    pub(crate) fn until_passed(&self, id: &str, status: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        let passed = |run: &Value| {
+            run["history"].as_array().is_some_and(|all| all.iter().any(|change| change["status"] == status))
+        };
+        while !passed(&self.read(id)) {
+            assert!(Instant::now() < deadline, "it does not come to {status}");
+        }
+    }
+
     /// Waits until a run has ended, and gives it as JSON.
     pub(crate) fn until_end(&self, id: &str) -> Value {
         // The log is followed until the run has ended.
@@ -406,8 +417,8 @@ impl Test {
                 stray.extend(
                     names(&dir)
                         .into_iter()
-                        .filter(|name| name == "box")
-                        .map(|_| format!("scratch of run {run}")),
+                        .filter(|name| ["box", "control.sock", "spare", "progress"].contains(&name.as_str()))
+                        .map(|name| format!("`{name}` of run {run}")),
                 );
             }
         }

@@ -220,13 +220,18 @@ async fn follow_pull(mut child: Child, steps: mpsc::Sender<Result<PullStep, Engi
     });
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::new(stdout).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
+        loop {
+            let line = tokio::select! {
+                line = lines.next_line() => line,
+                () = steps.closed() => return, // nobody listens: the child is killed with its handle
+            };
+            let Ok(Some(line)) = line else { break };
             let step = step(&line).map_err(|error| EngineError::Verb {
                 verb,
                 why: format!("it printed something unknown: {error}"),
             });
             if steps.send(step).await.is_err() {
-                return; // nobody listens: the child is killed with its handle
+                return;
             }
         }
     }
