@@ -62,7 +62,7 @@ fn build(root: &Path) -> PathBuf {
     let status = cargo.status().unwrap_or_else(|error| panic!("cannot start cargo: {error}"));
     assert!(
         status.success(),
-        "cannot build `vessl-init` as a static program (is the C library's libc.a installed?)"
+        "cannot build `vessl-init` as a static program: see the words of cargo above; if the linker misses libc.a, install the C library's development files (Debian: libc6-dev)"
     );
     target_dir.join(target).join("release/vessl-init")
 }

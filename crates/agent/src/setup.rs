@@ -104,7 +104,10 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
     let rootfs =
         Rootfs { layers: found.layers, scratch: attempt.scratch.clone(), hidden: hidden.clone(), host };
     let merged = Arc::new(rootfs.mount().map_err(Halt::because)?);
-    let user = user(&merged, &found.config)?;
+    let mut user = user(&merged, &found.config)?;
+    if host {
+        own_home(&mut user, &merged);
+    }
     // Parents before children: an import may lie below a mount.
     let (above, others): (Vec<_>, Vec<_>) = plan.mounts.iter().partition(|mount| is_above(mount, plan));
     binds::mount_all(&merged, &above, &hidden)?;
@@ -149,6 +152,15 @@ impl Attempt {
 fn user(merged: &Merged, config: &ImageConfig) -> Result<User, Halt> {
     let (passwd, group) = (account_file(merged, "/etc/passwd")?, account_file(merged, "/etc/group")?);
     user::resolve(&config.user, &passwd, &group).map_err(Halt::because)
+}
+
+/// On the machine's own root file system an ordinary user is shown as root, whose home is closed to them: it is their own.
+fn own_home(user: &mut User, merged: &Merged) {
+    let own = std::env::var("HOME").ok().filter(|home| home.starts_with('/'));
+    let there = |home: &String| merged.open(Path::new(home)).is_ok_and(|found| found.is_some());
+    if let Some(home) = own.filter(there) {
+        user.home = home;
+    }
 }
 
 fn account_file(merged: &Merged, path: &str) -> Result<String, Halt> {

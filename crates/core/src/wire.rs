@@ -162,7 +162,7 @@ pub struct StatusChange {
 pub struct RunQuery {
     /// Only this status.
     pub status: Option<Status>,
-    /// Words that name or description contain.
+    /// Words that name, description or a tag contain.
     pub keyword: Option<String>,
     /// Runs with an id below this one (newest first).
     pub before: Option<u64>,

@@ -38,8 +38,8 @@ pub struct ServerOptions {
 pub enum ServerError {
     /// Another server has the data directory.
     #[error(
-        "another server{} has the data directory `{}`: stop it with `vessl server stop`, or set VESSL_DATA to another directory",
-        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), .data.display()
+        "another server{} has the data directory `{}`: stop it with `VESSL_DATA={} vessl server stop`, or set VESSL_DATA to another directory",
+        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), .data.display(), .data.display()
     )]
     Taken {
         /// The directory.

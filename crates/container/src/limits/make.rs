@@ -43,7 +43,7 @@ const CPU_PERIOD: u64 = 100_000;
 fn rules(limits: &Limits) -> Vec<Rule> {
     let memory = limits.memory.map(|bytes| Rule {
         controller: "memory",
-        what: format!("memory limit of {bytes} bytes"),
+        what: format!("memory limit of {} MiB", bytes >> 20),
         one: vec![
             ("memory.limit_in_bytes", bytes.to_string()),
             ("memory.memsw.limit_in_bytes", bytes.to_string()),
@@ -55,7 +55,7 @@ fn rules(limits: &Limits) -> Vec<Rule> {
         let quota = (milli * CPU_PERIOD / 1000).max(1000);
         Rule {
             controller: "cpu",
-            what: format!("CPU limit of {milli} thousandths of a core"),
+            what: format!("CPU limit of {}.{:03} cores", milli / 1000, milli % 1000),
             one: vec![("cpu.cfs_period_us", CPU_PERIOD.to_string()), ("cpu.cfs_quota_us", quota.to_string())],
             two: vec![("cpu.max", format!("{quota} {CPU_PERIOD}"))],
         }
@@ -343,9 +343,7 @@ mod tests {
         let (place, unenforced) = made(dir.path(), "own");
         assert_eq!(place.as_deref(), Some("own/vessl/unit"));
         let said = unenforced.join("\n");
-        for (what, controller) in
-            [("CPU limit of 1500 thousandths of a core", "cpu"), ("limit of 20 processes", "pids")]
-        {
+        for (what, controller) in [("CPU limit of 1.500 cores", "cpu"), ("limit of 20 processes", "pids")] {
             let words = format!(
                 "the {what} is not enforced: no cgroup with the `{controller}` controller can be made here"
             );

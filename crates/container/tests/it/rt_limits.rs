@@ -65,8 +65,8 @@ fn a_limit_that_cannot_be_enforced_is_said() {
         let (container, output) = place.start(&merged, LIMITS, &["/bin/true"])?;
         let said = container.unenforced.join("\n");
         for (limit, controller) in [
-            ("memory limit of 33554432 bytes", "memory"),
-            ("CPU limit of 500 thousandths of a core", "cpu"),
+            ("memory limit of 32 MiB", "memory"),
+            ("CPU limit of 0.500 cores", "cpu"),
             ("limit of 20 processes", "pids"),
         ] {
             let sentence = format!(

@@ -175,7 +175,7 @@ pub struct Page {
     pub project: String,
     /// Only this status.
     pub status: Option<Status>,
-    /// Only if name or description contain it, in any case.
+    /// Only if name, description or a tag contain it, in any case.
     pub keyword: Option<String>,
     /// Only ids below this one.
     pub before: Option<u64>,
@@ -319,7 +319,8 @@ fn list(db: &Connection, page: &Page) -> Result<Vec<StoredRun>> {
     let by_status = if page.status.is_some() { "AND status = ?3" } else { "AND ?3 IS NULL" };
     let sql = format!(
         "{SELECT} WHERE organization = ?1 AND project = ?2 {by_status} AND id < ?4
-         AND (?5 IS NULL OR instr(lower(name), ?5) > 0 OR instr(lower(coalesce(description, '')), ?5) > 0)
+         AND (?5 IS NULL OR instr(lower(name), ?5) > 0 OR instr(lower(coalesce(description, '')), ?5) > 0
+              OR EXISTS (SELECT 1 FROM json_each(doc, '$.tags') WHERE instr(lower(value), ?5) > 0))
          ORDER BY id DESC LIMIT ?6"
     );
     let before = page.before.and_then(|id| i64::try_from(id).ok()).unwrap_or(i64::MAX);

@@ -77,7 +77,7 @@ impl Drop for Bars {
 }
 
 fn bar(label: String) -> ProgressBar {
-    let form = "{msg:40!} [{bar:30}] {bytes} of {total_bytes}  {bytes_per_sec}";
+    let form = "{msg:32!} [{wide_bar}] {bytes} of {total_bytes} {bytes_per_sec:>14}";
     let style = ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::no_length().with_style(style.progress_chars("=> ")).with_message(label)
 }

@@ -50,3 +50,14 @@ fn nothing_is_left_when_server_and_agent_are_killed() {
         assert_eq!(test.until_end(&id)["status"], "failed");
     }
 }
+
+#[test]
+fn the_home_of_an_ordinary_user_on_the_machines_root_is_their_own() {
+    let test = Test::ordinary();
+    let run = test
+        .wait(&host("mkdir -p ~/.cache/x && echo yes > ~/.cache/x/y && cat ~/.cache/x/y && echo $HOME"))
+        .ok();
+    let log = test.vessl(["run", "logs", &run.json()["id"].to_string(), "--only", "stdout"]).ok().stdout;
+    assert!(log.starts_with("yes\n") && !log.contains("/root\n"), "{log}");
+    assert!(!test.path("../home/.cache/x").exists(), "it was written to the machine");
+}

@@ -97,6 +97,8 @@ fn runs_are_listed_changed_and_removed() {
     assert_eq!((run["name"].as_str(), run["description"].as_str()), (Some("renamed"), Some("a description")));
     assert_eq!(run["tags"], serde_json::json!(["keep"]));
     test.vessl(["run", "list", "--keyword", "renam"]).ok().prints(&[&first, "renamed", "completed"]);
+    test.vessl(["run", "list", "--keyword", "KEEP"]).ok().prints(&[&first]);
+    test.vessl(["run", "list", "--keyword", "other"]).ok().says(&["no run is like that"]);
     test.vessl(["run", "delete", &first]).ok();
     test.vessl(["run", "read", &first]).code(5).says(&[&first]);
     assert!(!test.data().join("runs").join(&first).exists());

@@ -23,7 +23,7 @@ pub(crate) struct List {
     /// Only runs with this status
     #[arg(long, value_parser = status, value_name = "STATUS")]
     status: Option<Status>,
-    /// Only runs with this text in their name or description
+    /// Only runs with this text in their name, description or tags
     #[arg(long, value_name = "TEXT")]
     keyword: Option<String>,
     /// At most this many
@@ -45,7 +45,12 @@ pub(crate) async fn perform(args: &List, session: &Session) -> Result<Exit> {
     let limit = if args.all { u32::MAX } else { args.limit };
     let query = RunQuery { status: args.status, keyword: args.keyword.clone(), ..RunQuery::default() };
     let runs = pages(&mut session.client().await?, query, limit).await?;
-    session.out.list(&runs, views::RUNS, "there are no runs; `vessl run create -f FILE` makes one")?;
+    let none = if args.status.is_some() || args.keyword.is_some() {
+        "no run is like that; `vessl run list --all` shows every run"
+    } else {
+        "there are no runs; `vessl run create -f FILE` makes one"
+    };
+    session.out.list(&runs, views::RUNS, none)?;
     Ok(exit::OK)
 }
 

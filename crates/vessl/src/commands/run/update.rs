@@ -13,6 +13,7 @@ use crate::session::Session;
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
     .args(["text", "description", "name", "tag", "no_tags"]))]
+#[command(override_usage = "vessl run update [OPTIONS] <ID> [DESCRIPTION]")]
 #[command(after_help = "Examples:
   vessl run update 100000000001 \"baseline, do not delete\"
   vessl run update 100000000001 --name baseline --tag keep --tag vision
