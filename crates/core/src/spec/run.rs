@@ -221,9 +221,13 @@ fn command(reader: &mut Reader<'_, '_>, at: &At<'_>) -> Option<Item> {
 }
 
 fn read_item(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Item> {
-    let command = fields.get("command").and_then(|at| reader.raw_text(&at, "`command: python train.py`"));
+    let written = fields.get("command");
+    let command = written.as_ref().and_then(|at| reader.raw_text(at, "`command: python train.py`"));
     let workdir = reader.optional_word(fields, "workdir", "`workdir: /code`");
     let wait = fields.get("wait").and_then(|at| reader.amount::<Span>(&at, "a duration such as `10s`"));
+    if written.is_some() && command.is_none() {
+        return None; // reported where it was read
+    }
     let nothing = command.as_deref().is_none_or(|text| text.trim().is_empty());
     if nothing && wait.is_none() && fields.get("wait").is_none() {
         if fields.all_known(&keys::ITEM) {

@@ -35,7 +35,7 @@ pub(super) fn quoted_placeholder(found: &str) -> Report {
 pub(super) fn template_in(text: &str) -> Option<&str> {
     enclosed(text, "{{", "}}")
         .or_else(|| enclosed(text, "<<", ">>"))
-        .or_else(|| text.find("{%").and_then(|at| text[at..].find("%}").map(|end| &text[at..at + end + 2])))
+        .or_else(|| text.find("{%").and_then(|at| statement(&text[at..])))
 }
 
 /// The first placeholder of any form, `{NAME}` and `<NAME>` included.
@@ -48,20 +48,38 @@ pub(super) fn whole_placeholder(text: &str) -> Option<&str> {
     any_placeholder_in(text).filter(|found| found.len() == text.trim().len())
 }
 
+/// The placeholder of any form that `text` begins with.
+fn leading_placeholder(text: &str) -> Option<&str> {
+    const BRACKETS: [(&str, &str); 4] = [("{{", "}}"), ("<<", ">>"), ("{", "}"), ("<", ">")];
+    BRACKETS.iter().find_map(|(open, close)| leading(text, open, close)).or_else(|| statement(text))
+}
+
+/// The `{% … %}` that `text` begins with.
+fn statement(text: &str) -> Option<&str> {
+    let end = text.strip_prefix("{%")?.find("%}")?;
+    Some(&text[..end + 4])
+}
+
 /// The first piece of `text` that is a name between `open` and `close`, with them.
 fn enclosed<'t>(text: &'t str, open: &str, close: &str) -> Option<&'t str> {
     let mut from = 0;
     while let Some(at) = text.get(from..)?.find(open) {
         let begin = from + at;
-        // A name is short: looking no further keeps the search linear.
-        let inner = &text[begin + open.len()..];
-        let inner = &inner[..inner.floor_char_boundary(80)];
-        if let Some(end) = inner.find(close).filter(|end| is_name(inner[..*end].trim())) {
-            return Some(&text[begin..begin + open.len() + end + close.len()]);
+        if let Some(found) = leading(&text[begin..], open, close) {
+            return Some(found);
         }
         from = begin + open.len();
     }
     None
+}
+
+/// The name between `open` and `close` that `text` begins with, with them.
+fn leading<'t>(text: &'t str, open: &str, close: &str) -> Option<&'t str> {
+    let inner = text.strip_prefix(open)?;
+    // A name is short: looking no further keeps the search linear.
+    let inner = &inner[..inner.floor_char_boundary(80)];
+    let end = inner.find(close).filter(|end| is_name(inner[..*end].trim()))?;
+    Some(&text[..open.len() + end + close.len()])
 }
 
 fn is_name(text: &str) -> bool {
@@ -81,7 +99,7 @@ pub(super) fn placeholder_at(source: &Source<'_>, place: Place) -> Option<(Place
     let start = line.char_indices().nth(column).map(|(at, _)| at)?;
     let outer = line[..start].trim_end_matches('{').len();
     let text = &line[outer..line.floor_char_boundary(start + LONGEST_SEARCHED)];
-    let found = any_placeholder_in(text).filter(|found| text.starts_with(found))?;
+    let found = leading_placeholder(text)?;
     let before = line[..outer].chars().count();
     Some((Place { line: place.line, column: number(before + 1) }, found.to_owned()))
 }

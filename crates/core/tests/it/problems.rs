@@ -226,6 +226,24 @@ fn all_problems_of_a_file_at_once() {
     assert_eq!(brief(&read(text)), expected);
 }
 
+/// A body of which nothing but these unfilled placeholders is said.
+fn check_placeholders(body: &str, columns: &[u32]) {
+    let expected: Vec<_> = columns.iter().map(|column| format!("error 3:{column} placeholder")).collect();
+    assert_eq!(brief(&read(&format!("name: x\nimage: i\n{body}\n"))), expected, "{body}");
+}
+
+#[test]
+fn placeholders_are_known_beside_each_other_and_said_once() {
+    check_placeholders("resources: {cluster: {CLUSTER}, preset: {{preset}}}", &[22, 41]);
+    check_placeholders("import: {/a: {PATH}, /b: {{ x }}}", &[14, 26]);
+    check_placeholders("import: {/a: {{ x }}, /b: {PATH}}", &[14, 27]);
+    check_placeholders("env: {A: {B}, G: {{ h }}}", &[10, 18]);
+    check_placeholders("run: [{command: {CMD}}]", &[17]);
+    check_placeholders("run: [{command: {CMD}, wait: {WAIT}}]", &[17, 30]);
+    let quoted = read("name: x\nimage: i\nenv: {A: {B}, G: '{{ h }}'}\n");
+    assert_eq!(brief(&quoted), ["error 3:10 placeholder", "warning 3:18 placeholder"]);
+}
+
 /// An unknown key of a file that is otherwise good: where it stands and what it should be.
 fn check_nearest(body: &str, place: (u32, u32), hint: &str) {
     let read = read(&format!("name: x\nimage: i\n{body}\n"));
