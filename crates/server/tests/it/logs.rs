@@ -175,7 +175,7 @@ async fn clients_that_do_not_read_hold_nobody_up() {
     let place = Place::new();
     let (server, id) = running(&place).await;
     let mut log = writer(&place, id);
-    let line = [b'x'; 64 << 10];
+    let line = vec![b'x'; 64 << 10];
     for n in 0..64 {
         log.append(n + 1, Stream::Stdout, &line).unwrap();
     }
