@@ -14,5 +14,6 @@ pub mod record;
 pub mod run;
 pub mod script;
 pub mod spec;
+pub mod spelling;
 pub mod units;
 pub mod wire;

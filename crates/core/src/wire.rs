@@ -227,19 +227,39 @@ pub struct RunEvent {
     pub progress: Option<Progress>,
 }
 
-/// One file of a run's exports.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// One file, symbolic link or empty directory of a run's exports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileView {
-    /// Path, relative to the export's root, with `/`.
+    /// Path, relative to the export's root, with `/`. Bytes that are not UTF-8 are written as `%` and two upper-case hex
+    /// digits, and so is a `%` before `25` or `80` to `FF`.
     pub path: String,
     /// Which export: container path.
     pub export: String,
-    /// Bytes.
+    /// What it is.
+    #[serde(default)]
+    pub kind: FileKind,
+    /// Where a link points, written like a path (links only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Bytes; 0 for what is not a file.
     pub size: u64,
-    /// BLAKE3, hex.
+    /// BLAKE3, hex; empty for what is not a file.
     pub digest: String,
-    /// Whether it may be executed.
+    /// Whether it is a file that may be executed.
     pub executable: bool,
+}
+
+/// What an entry of a run's exports is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    /// A regular file.
+    #[default]
+    File,
+    /// A symbolic link; it has no content.
+    Link,
+    /// A directory with nothing in it.
+    Directory,
 }
 
 /// One cluster.

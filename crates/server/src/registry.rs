@@ -1,14 +1,18 @@
 //! What runs left: names of artifacts with their versions, output files, and their bytes in the content-addressed store.
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use vessl_core::plan::{ImportSource, RunId};
-use vessl_core::wire::{ArtifactView, FileView, VersionView};
+use vessl_core::spelling;
+use vessl_core::wire::{ArtifactView, FileKind, FileView, VersionView};
 use vessl_data::blob::{self, Digest};
-use vessl_data::tree::{self, Kind, Manifest};
+use vessl_data::tree::{self, Entry, Kind, Manifest};
 use vessl_data::{DataError, blob::NotADigest};
 
 use crate::paths::DataDir;
@@ -74,20 +78,13 @@ impl Registry {
         Ok(Self { store, blobs, collecting: Arc::default(), next: Arc::default() })
     }
 
-    /// Every file that a run exported.
+    /// Every file, link and empty directory that a run exported.
     pub async fn files(&self, run: RunId) -> Result<Vec<FileView>> {
         let outputs = self.store.outputs(run).await?;
         self.blocking(move |blobs| {
             let mut files = Vec::new();
             for output in outputs {
-                let manifest = manifest(blobs, &output.manifest)?;
-                files.extend(manifest.files().map(|(entry, size, digest)| FileView {
-                    path: entry.path.to_string_lossy().into_owned(),
-                    export: output.path.clone(),
-                    size,
-                    digest: digest.to_string(),
-                    executable: matches!(entry.kind, Kind::File { mode, .. } if mode & 0o111 != 0),
-                }));
+                files.extend(views(&manifest(blobs, &output.manifest)?, &output.path));
             }
             Ok(files)
         })
@@ -182,11 +179,32 @@ fn manifest(blobs: &blob::Store, version: &str) -> Result<Manifest> {
     Ok(tree::read(blobs, digest(version)?)?)
 }
 
-/// The file at `path`. A path that is not UTF-8 is found by how it was listed.
+/// What an export holds; a directory that something is in goes without saying.
+fn views(manifest: &Manifest, export: &str) -> Vec<FileView> {
+    let full: HashSet<_> = manifest.entries().iter().filter_map(|entry| entry.path.parent()).collect();
+    let text = |path: &Path| spelling::spell(path.as_os_str().as_bytes());
+    let view = |entry: &Entry| {
+        let named = FileView { path: text(&entry.path), export: export.to_owned(), ..FileView::default() };
+        match &entry.kind {
+            Kind::File { mode, size, digest } => Some(FileView {
+                size: *size,
+                digest: digest.to_string(),
+                executable: mode & 0o111 != 0,
+                ..named
+            }),
+            Kind::Symlink { target } => {
+                Some(FileView { kind: FileKind::Link, target: Some(text(target)), ..named })
+            }
+            Kind::Dir { .. } if full.contains(entry.path.as_path()) => None,
+            Kind::Dir { .. } => Some(FileView { kind: FileKind::Directory, ..named }),
+        }
+    };
+    manifest.entries().iter().filter_map(view).collect()
+}
+
+/// The file at `path`, spelled as it was listed.
 fn find(manifest: &Manifest, path: &str) -> Option<(u64, Digest)> {
-    let exact = manifest.get(Path::new(path));
-    let entry =
-        exact.or_else(|| manifest.entries().iter().find(|entry| entry.path.to_string_lossy() == path))?;
+    let entry = manifest.get(Path::new(OsStr::from_bytes(&spelling::read(path))))?;
     match entry.kind {
         Kind::File { size, digest, .. } => Some((size, digest)),
         Kind::Dir { .. } | Kind::Symlink { .. } => None,

@@ -23,11 +23,11 @@ const CHUNK: usize = 256 << 10;
 pub(super) struct Which {
     /// Container path of the export.
     export: String,
-    /// Path below it.
+    /// Path below it, as `listFiles` writes it.
     path: String,
 }
 
-/// Files that the run exported.
+/// Files, symbolic links and empty directories that the run exported.
 #[utoipa::path(
     get, path = "/organizations/{organization}/projects/{project}/runs/{id}/files", tag = "files",
     operation_id = "listFiles",

@@ -4,7 +4,8 @@ use vessl_core::plan::Amounts;
 use vessl_core::record::Transfer;
 use vessl_core::run::Status;
 use vessl_core::wire::{
-    ClusterView, Explain, FileView, ImageView, NodeView, PresetView, Pruned, RunView, SecretView, WhoAmI,
+    ClusterView, Explain, FileKind, FileView, ImageView, NodeView, PresetView, Pruned, RunView, SecretView,
+    WhoAmI,
 };
 
 use super::table::{Columns, Rows};
@@ -24,10 +25,18 @@ pub(crate) const RUNS: &Columns<RunView> = &[
 /// Columns of `vessl run files`.
 pub(crate) const FILES: &Columns<FileView> = &[
     ("EXPORT", |f| f.export.clone()),
-    ("PATH", |f| f.path.clone()),
-    ("SIZE", |f| bytes(f.size)),
+    ("PATH", path),
+    ("SIZE", |f| if f.kind == FileKind::File { bytes(f.size) } else { String::new() }),
     ("BLAKE3", |f| f.digest.chars().take(16).collect()),
 ];
+
+fn path(file: &FileView) -> String {
+    match file.kind {
+        FileKind::File => file.path.clone(),
+        FileKind::Link => format!("{} -> {}", file.path, file.target.as_deref().unwrap_or_default()),
+        FileKind::Directory => format!("{}/", file.path),
+    }
+}
 
 /// Columns of `vessl cluster list`.
 pub(crate) const CLUSTERS: &Columns<ClusterView> = &[

@@ -1,4 +1,6 @@
 //! Bytes in and out: git, artifacts, host paths, download.
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -39,6 +41,41 @@ fn a_repository_comes_in_and_files_go_out() {
     test.vessl(["run", "download", &id, "/work-out/sub", "elsewhere"]).ok();
     assert_eq!(std::fs::read_to_string(test.path("elsewhere/w")).unwrap(), "dev\n");
     test.vessl(["run", "download", &id, "/work-out/none"]).code(5).says(&["/work-out/none"]);
+}
+
+#[test]
+fn names_links_and_empty_directories_arrive_as_they_were() {
+    let test = Test::new();
+    let script = "mkdir -p /out-n/sub/empty\ncd /out-n\nexport LC_ALL=C\n\
+                  echo first > \"$(printf 'a\\377')\"\necho second > \"$(printf 'a\\376')\"\necho third > a%FF\n\
+                  ln -s ../a%FF sub/near\nln -s /etc/passwd far\nln -s sub/../../x climbs\nln -s ../../x sub/above";
+    let yaml = format!("{}export: {{/out-n: vessl-artifact://}}\n{}", head("host://"), item(script));
+    let id = test.wait(&yaml).ok().json()["id"].to_string();
+    test.vessl(["run", "files", &id]).ok().prints(&[
+        "a%FE",
+        "a%FF",
+        "a%25FF",
+        "sub/empty/",
+        "sub/near -> ../a%25FF",
+    ]);
+    for _ in 0..2 {
+        let done = test.vessl(["run", "download", &id, "/out-n", "d"]).ok();
+        done.says(&["`far`", "`/etc/passwd`", "`climbs`", "`sub/above`"])
+            .prints(&["d/a%FE", "d/a%FF", "d/a%25FF"]);
+        let read =
+            |name: &[u8]| std::fs::read_to_string(test.path("d").join(OsStr::from_bytes(name))).unwrap();
+        assert_eq!([read(b"a\xff"), read(b"a\xfe"), read(b"a%FF")], ["first\n", "second\n", "third\n"]);
+        assert_eq!(std::fs::read_link(test.path("d/sub/near")).unwrap(), Path::new("../a%FF"));
+        assert_eq!(std::fs::read_dir(test.path("d/sub/empty")).unwrap().count(), 0);
+        assert_eq!(
+            std::fs::read_dir(test.path("d")).unwrap().count(),
+            4,
+            "the links that lead out are not here"
+        );
+    }
+    test.vessl(["run", "download", &id, "/out-n/a%FE", "one"]).ok();
+    assert!(test.path("one").join(OsStr::from_bytes(b"a\xfe")).exists());
+    test.vessl(["run", "download", &id, "/out-n/sub", "part"]).ok().says(&["`near`"]);
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! `vessl run download`.
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use http_body_util::BodyExt;
 use serde::Serialize;
 use vessl_core::plan::RunId;
-use vessl_core::wire::{FileView, Progress};
+use vessl_core::spelling;
+use vessl_core::wire::{FileKind, FileView, Progress};
 
-use super::landing::Landing;
+use super::landing::{Landing, stays};
 use super::run_id;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -23,6 +26,7 @@ use crate::session::Session;
 becomes `DEST/output/model.json`. With the PATH of a directory its content lands in DEST, with the
 PATH of a file that file does. Every file is verified. A download that was interrupted goes on
 where it stopped when the same command is run again, and files that are here are left alone.
+Symbolic links that lead out of what is downloaded are named and left out.
 
 Examples:
   vessl run download 100000000001
@@ -62,13 +66,36 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
     let mut bars = Bars::or_lines(&session.out);
     let mut landed = Vec::new();
     for (file, relative) in &chosen {
-        fetch(&mut client, args.id, file, (&landing, relative), &mut bars).await?;
-        let shown = landing.shown(relative).display().to_string();
-        landed.push(Landed { file: shown, size: file.size, digest: file.digest.clone() });
+        match file.kind {
+            FileKind::File => fetch(&mut client, args.id, file, (&landing, relative), &mut bars).await?,
+            FileKind::Directory => landing.make_dir(relative)?,
+            FileKind::Link => continue,
+        }
+        landed.push(here(&landing, file, relative));
     }
     bars.clear();
-    session.out.list(&landed, LANDED, "")?;
+    // Links come last, so that nothing is written through one.
+    for (file, relative) in chosen.iter().filter(|(file, _)| file.kind == FileKind::Link) {
+        let target = file.target.as_deref().unwrap_or_default();
+        let to = OsString::from_vec(spelling::read(target));
+        let depth = Path::new(&file.path).components().count().min(relative.components().count());
+        if stays(Path::new(&to), depth.saturating_sub(1)) {
+            landing.link(relative, &to)?;
+            landed.push(here(&landing, file, relative));
+        } else {
+            let path = spelling::spell(relative.as_os_str().as_bytes());
+            session.out.warn(&format!(
+                "the link `{path}` is left out: it points to `{target}`, out of what is downloaded"
+            ));
+        }
+    }
+    session.out.list(&landed, LANDED, "nothing was downloaded")?;
     Ok(exit::OK)
+}
+
+fn here(landing: &Landing, file: &FileView, relative: &Path) -> Landed {
+    let shown = spelling::spell(landing.shown(relative).as_os_str().as_bytes());
+    Landed { file: shown, size: file.size, digest: file.digest.clone() }
 }
 
 async fn fetch(
@@ -109,16 +136,15 @@ fn choose<'a>(files: &'a [FileView], path: Option<&str>) -> Vec<(&'a FileView, P
 }
 
 fn place(file: &FileView, path: Option<&str>) -> Option<PathBuf> {
-    let whole = format!("{}/{}", file.export.trim_end_matches('/'), file.path);
-    let Some(path) = path else {
-        return Some(whole.trim_start_matches('/').into());
-    };
-    let wanted = format!("/{}", path.trim_matches('/'));
-    if whole == wanted {
-        return whole.rsplit('/').next().map(PathBuf::from);
+    let listed = Path::new("/").join(&file.export).join(file.path.trim_start_matches('/'));
+    let wanted = Path::new("/").join(path.unwrap_or_default().trim_start_matches('/'));
+    if !listed.starts_with(&wanted) {
+        return None;
     }
-    let below = if wanted == "/" { "/".to_owned() } else { wanted + "/" };
-    whole.strip_prefix(&below).map(PathBuf::from)
+    let above = wanted.components().count() - usize::from(listed == wanted);
+    let name = OsString::from_vec(spelling::read(file.path.trim_start_matches('/')));
+    let whole = Path::new("/").join(&file.export).join(name);
+    Some(whole.components().skip(above).collect())
 }
 
 fn nothing(args: &Download, files: &[FileView]) -> Error {
@@ -143,9 +169,7 @@ mod tests {
         let file = |export: &str, path: &str| FileView {
             path: path.to_owned(),
             export: export.to_owned(),
-            size: 0,
-            digest: String::new(),
-            executable: false,
+            ..FileView::default()
         };
         let check = |export: &str, path: &str, asked: Option<&str>, expected: Option<&str>| {
             assert_eq!(
@@ -160,6 +184,9 @@ mod tests {
         check("/output", "a/m.json", Some("/output/a"), Some("m.json"));
         check("/output", "a/m.json", Some("/output/a/m.json"), Some("m.json"));
         check("/output", "a/m.json", Some("/"), Some("output/a/m.json"));
+        check("/output", "a%2580", Some("/output/a%2580"), Some("a%80"));
+        check("/%80", "a%2580", None, Some("%80/a%80"));
+        check("/output", "../../x", None, Some("output/../../x"));
         check("/output", "a/m.json", Some("/out"), None);
         check("/output", "a/m.json", Some("/output/b"), None);
     }

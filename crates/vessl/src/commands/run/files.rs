@@ -12,7 +12,9 @@ use crate::session::Session;
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   vessl run files 100000000001
-  vessl run files 100000000001 --output json")]
+  vessl run files 100000000001 --output json
+
+Links and empty directories are listed too. What is not UTF-8 in a name is written as `%FF`.")]
 pub(crate) struct Files {
     /// Id of the run
     #[arg(value_parser = run_id)]

@@ -2,6 +2,10 @@
 //!
 //! A file grows under a hidden name made from its digest, so that an interrupted download goes on where it stopped, and
 //! gets its own name once every byte was verified.
+//!
+//! A symbolic link lands only where following it stays inside the tree: it climbs first, no further than its export and
+//! the landing reach, and then only descends, from a directory that no link led to.
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
@@ -9,9 +13,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use vessl_core::wire::FileView;
 
 use crate::error::{Error, Result};
@@ -28,7 +32,7 @@ pub(super) struct Landing {
 pub(super) struct Arriving {
     dir: OwnedFd,
     part: String,
-    name: String,
+    name: OsString,
     shown: PathBuf,
     file: File,
     hash: blake3::Hasher,
@@ -70,14 +74,8 @@ impl Landing {
     pub(super) fn begin(&self, relative: &Path, view: &FileView) -> Result<Arriving> {
         let shown = self.shown(relative);
         let name = checked(relative)?;
-        let failed = |e: Errno| match e {
-            Errno::EXDEV | Errno::ELOOP => Error::Damaged {
-                message: format!("`{}` leads out of `{}`", shown.display(), self.path.display()),
-                hint: "remove the symbolic link, or download to another directory".to_owned(),
-            },
-            e => Error::Os { what: format!("write `{}`", shown.display()), source: e.into() },
-        };
-        let dir = self.parent(relative).map_err(failed)?;
+        let failed = |e| self.failed(relative, e);
+        let dir = self.dir(parent(relative), ResolveFlag::empty()).map_err(failed)?;
         let part = format!(".vessl-{}.part", view.digest.get(..32).unwrap_or(&view.digest));
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW;
         let file =
@@ -95,16 +93,51 @@ impl Landing {
         Ok(arriving)
     }
 
-    /// Opens the directory of a file.
-    fn parent(&self, relative: &Path) -> Result<OwnedFd, Errno> {
+    /// Makes a directory.
+    pub(super) fn make_dir(&self, relative: &Path) -> Result<()> {
+        checked(relative)?;
+        self.dir(relative, ResolveFlag::empty()).map(drop).map_err(|e| self.failed(relative, e))
+    }
+
+    /// Makes a symbolic link that [`stays`].
+    pub(super) fn link(&self, relative: &Path, target: &OsStr) -> Result<()> {
+        let name = checked(relative)?;
+        let failed = |e| self.failed(relative, e);
+        let dir = self.dir(parent(relative), ResolveFlag::RESOLVE_NO_SYMLINKS).map_err(failed)?;
+        if readlinkat(&dir, name.as_os_str()).is_ok_and(|here| here == target) {
+            return Ok(());
+        }
+        let part = format!(".vessl-{}.part", blake3::hash(target.as_encoded_bytes()).to_hex().as_str());
+        let _ = unlinkat(&dir, part.as_str(), UnlinkatFlags::NoRemoveDir);
+        symlinkat(target, &dir, part.as_str()).map_err(failed)?;
+        renameat(&dir, part.as_str(), &dir, name.as_os_str()).map_err(|e| {
+            let _ = unlinkat(&dir, part.as_str(), UnlinkatFlags::NoRemoveDir);
+            failed(e)
+        })
+    }
+
+    fn failed(&self, relative: &Path, error: Errno) -> Error {
+        let shown = self.shown(relative);
+        match error {
+            Errno::EXDEV | Errno::ELOOP => Error::Damaged {
+                message: format!("`{}` leads out of `{}`", shown.display(), self.path.display()),
+                hint: "remove the symbolic link, or download to another directory".to_owned(),
+            },
+            e => Error::Os { what: format!("write `{}`", shown.display()), source: e.into() },
+        }
+    }
+
+    /// Opens a directory below, made if it is missing.
+    fn dir(&self, relative: &Path, also: ResolveFlag) -> Result<OwnedFd, Errno> {
         let mut dir = self.root.try_clone().map_err(|_| Errno::EMFILE)?;
-        for part in relative.parent().into_iter().flat_map(Path::components) {
+        for part in relative.components() {
             let name = Path::new(part.as_os_str());
             match mkdirat(&dir, name, Mode::from_bits_truncate(0o777)) {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(e) => return Err(e),
             }
-            dir = openat2(&dir, name, how(OFlag::O_RDONLY | OFlag::O_DIRECTORY))?;
+            let how = how(OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+            dir = openat2(&dir, name, how.resolve(BENEATH | also))?;
         }
         Ok(dir)
     }
@@ -148,7 +181,7 @@ impl Arriving {
         }
         let mode = if view.executable { 0o777 } else { 0o666 } & !umask();
         let named = self.file.set_permissions(std::fs::Permissions::from_mode(mode)).and_then(|()| {
-            renameat(&self.dir, self.part.as_str(), &self.dir, self.name.as_str()).map_err(Into::into)
+            renameat(&self.dir, self.part.as_str(), &self.dir, self.name.as_os_str()).map_err(Into::into)
         });
         named.map_err(Error::os(format!("write `{}`", self.shown.display())))
     }
@@ -162,12 +195,23 @@ impl Arriving {
     }
 }
 
+/// Whether following a link to `target` never leaves the tree whose root is `depth` directories above the link: `..` may
+/// only come first, because behind another link it would lead anywhere.
+pub(super) fn stays(target: &Path, depth: usize) -> bool {
+    let up = target.components().take_while(|part| *part == Component::ParentDir).count();
+    up <= depth && target.components().skip(up).all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn parent(relative: &Path) -> &Path {
+    relative.parent().unwrap_or(Path::new(""))
+}
+
 /// The file name of a path that stays below where it begins.
-fn checked(relative: &Path) -> Result<String> {
+fn checked(relative: &Path) -> Result<OsString> {
     let normal = relative.components().all(|part| matches!(part, Component::Normal(_)));
-    let name = relative.file_name().and_then(|name| name.to_str());
+    let name = relative.file_name();
     name.filter(|_| normal && !relative.as_os_str().as_encoded_bytes().contains(&0))
-        .map(str::to_owned)
+        .map(OsStr::to_owned)
         .ok_or_else(|| Error::Damaged {
             message: format!(
                 "the server names a file `{}`, which would not stay in the directory",
@@ -177,11 +221,11 @@ fn checked(relative: &Path) -> Result<String> {
         })
 }
 
+const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+
 /// Opens below a directory only: no link leads out of it.
 fn how(flags: OFlag) -> OpenHow {
-    OpenHow::new()
-        .flags(flags | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(BENEATH)
 }
 
 /// The permissions that new files of this process do not get, read without changing them.
@@ -201,7 +245,7 @@ mod tests {
             export: "/output".to_owned(),
             size: u64::try_from(content.len()).unwrap(),
             digest: blake3::hash(content).to_hex().to_string(),
-            executable: false,
+            ..FileView::default()
         }
     }
 
@@ -236,6 +280,32 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_could_lead_out_does_not_stay() {
+        let check = |target: &str, depth, expected| {
+            assert_eq!(stays(Path::new(target), depth), expected, "{target} {depth}");
+        };
+        check("x", 0, true);
+        check("a/b", 0, true);
+        check("../x", 1, true);
+        check("../..", 2, true);
+        check("../x", 0, false);
+        check("../../x", 1, false);
+        check("/etc/passwd", 9, false);
+        check("a/../x", 9, false);
+    }
+
+    #[test]
+    fn a_link_lands_again_and_in_place_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let landing = Landing::open(dir.path()).unwrap();
+        for target in ["x", "x", "y"] {
+            landing.link(Path::new("a/l"), OsStr::new(target)).unwrap();
+            assert_eq!(std::fs::read_link(dir.path().join("a/l")).unwrap(), Path::new(target));
+        }
+        assert_eq!(std::fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
+    }
+
+    #[test]
     fn nothing_lands_outside() {
         let dir = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
@@ -243,7 +313,11 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), dir.path().join("link")).unwrap();
         for path in ["../x", "/etc/x", "a/../../x", "", ".", "link/x"] {
             assert!(landing.begin(Path::new(path), &view(b"x")).is_err(), "{path}");
+            assert!(landing.link(Path::new(path), OsStr::new("x")).is_err(), "{path}");
+            assert!(landing.make_dir(Path::new(path)).is_err(), "{path}");
         }
+        std::os::unix::fs::symlink(".", dir.path().join("here")).unwrap();
+        assert!(landing.link(Path::new("here/x"), OsStr::new("x")).is_err(), "a link led to it");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 }
