@@ -25,6 +25,7 @@ mod journal;
 mod link;
 mod machine;
 mod mask;
+mod own;
 mod progress;
 mod proof;
 mod pump;

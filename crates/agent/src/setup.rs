@@ -25,7 +25,7 @@ use crate::mask::Mask;
 use crate::pump::Pump;
 use crate::stage::Staged;
 use crate::user::User;
-use crate::{binds, embed, environ, image, stage, user};
+use crate::{binds, embed, environ, image, own, stage, user};
 
 /// Most processes and threads of one run: far above what training needs. A machine with few numbers gives fewer.
 const PIDS: u64 = 32 * 1024;
@@ -71,36 +71,16 @@ pub(crate) struct Running {
     pub(crate) pump: Pump,
 }
 
-impl Attempt {
-    /// The product's own directories.
-    fn hidden(&self) -> Vec<PathBuf> {
-        let home = |name: &str, below: &str| {
-            let set = std::env::var_os(name).map(PathBuf::from);
-            let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(below));
-            set.or_else(home).map(|dir| dir.join("vessl"))
-        };
-        let of_user = [
-            home("XDG_CONFIG_HOME", ".config"),
-            home("XDG_DATA_HOME", ".local/share"),
-            home("XDG_STATE_HOME", ".local/state"),
-            home("XDG_CACHE_HOME", ".cache"),
-        ];
-        let mut hidden = vec![self.data.clone(), PathBuf::from("/etc/vessl")];
-        hidden.extend(of_user.into_iter().flatten());
-        hidden
-    }
-}
-
 /// Makes everything that the commands find when they start.
 pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, Halt> {
     let plan = &attempt.plan;
+    let hidden = own::dirs(&attempt.data);
     userns::isolate().map_err(|error| Halt::of("cannot isolate the run", error))?;
     let store = Store::open(&attempt.data.join("images")).map_err(Halt::because)?;
     let found = image::get(desk, &store, plan, &attempt.secrets)?;
     std::fs::create_dir_all(&attempt.scratch)
         .map_err(|error| Halt::of("cannot make the run's scratch directory", error))?;
     let host = plan.image == ImagePlan::Host;
-    let hidden = attempt.hidden();
     let rootfs =
         Rootfs { layers: found.layers, scratch: attempt.scratch.clone(), hidden: hidden.clone(), host };
     let merged = Arc::new(rootfs.mount().map_err(Halt::because)?);

@@ -51,6 +51,11 @@ pub(crate) fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, Use
     Ok(user)
 }
 
+/// Every user's number and home.
+pub(crate) fn homes(passwd: &str) -> impl Iterator<Item = (u32, &str)> {
+    passwd.lines().filter_map(Entry::parse).map(|entry| (entry.uid, entry.home))
+}
+
 /// A user or group id. The highest number is none: system calls read it as "leave as it is".
 fn id(text: &str) -> Option<u32> {
     text.parse().ok().filter(|id| *id != u32::MAX)
