@@ -56,6 +56,7 @@ pub enum Level {
 
 /// Body of `POST …/runs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RunCreate {
     /// The run file's text.
     pub yaml: String,
@@ -75,6 +76,7 @@ pub struct RunCreate {
 
 /// One `KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct EnvPair {
     /// Variable name.
     pub key: String,
@@ -172,6 +174,7 @@ pub struct RunQuery {
 
 /// Body of `PATCH …/runs/{id}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RunUpdate {
     /// New name.
     pub name: Option<String>,
@@ -183,6 +186,7 @@ pub struct RunUpdate {
 
 /// Body of `POST …/runs/{id}/terminate`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RunTerminate {
     /// Seconds between SIGTERM and the kill; default 30.
     pub grace_s: Option<u64>,
@@ -329,6 +333,7 @@ pub struct ImageView {
 
 /// Body of `POST …/images/pull`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ImagePull {
     /// Reference.
     pub reference: String,
@@ -376,6 +381,7 @@ pub struct SecretView {
 
 /// Body of `POST …/secrets` and `POST …/credentials`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SecretCreate {
     /// Name.
     pub name: String,
@@ -424,6 +430,7 @@ pub struct WhoAmI {
 
 /// Body of `POST /organizations` and `POST …/projects`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NameCreate {
     /// Name: letters, digits, `-`, `_`, `.`.
     pub name: String,

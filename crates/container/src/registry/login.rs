@@ -56,7 +56,7 @@ impl Registry {
         };
         let response = self.ask(request).await?;
         if !response.status().is_success() {
-            return Err(self.refusal("token", response).await);
+            return Err(self.login_refusal(response).await);
         }
         let body = self.body(response, MAX_TOKEN, "the token").await?;
         let token: Option<Token> = serde_json::from_slice(&body).ok();
@@ -84,7 +84,7 @@ impl Registry {
         Ok(url)
     }
 
-    fn login_error(&self, reason: String) -> StoreError {
+    pub(super) fn login_error(&self, reason: String) -> StoreError {
         let (registry, repository) = self.place();
         StoreError::Login { registry, repository, reason }
     }

@@ -62,19 +62,36 @@ struct Said {
     message: String,
 }
 
+impl Said {
+    /// What was said, short and without control characters, to stand behind a status.
+    fn quoted(&self) -> String {
+        let text: String = self.message.chars().filter(|c| !c.is_control()).take(200).collect();
+        if text.is_empty() { text } else { format!(": {text}") }
+    }
+}
+
 impl Registry {
     /// What an answer that is not a success means.
     pub(super) async fn refusal(&self, path: &str, response: Response) -> StoreError {
         let status = response.status();
         let said = self.said(response).await;
-        let text =
-            if said.message.is_empty() { String::new() } else { format!(": {}", shown(&said.message)) };
+        let text = said.quoted();
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.no_login(status, &text),
             StatusCode::NOT_FOUND => {
                 StoreError::Unknown { image: self.named.to_string(), reason: self.missing(path, &said) }
             }
             _ => self.unreachable(format!("it answers {status}{text}")),
+        }
+    }
+
+    /// What an answer of the login service that is not a success means.
+    pub(super) async fn login_refusal(&self, response: Response) -> StoreError {
+        let status = response.status();
+        let text = self.said(response).await.quoted();
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.no_login(status, &text),
+            _ => self.login_error(format!("its login service answers {status}{text}")),
         }
     }
 
@@ -115,9 +132,4 @@ impl Registry {
         let details = Said { code: String::new(), message: answer.details.unwrap_or_default() };
         answer.errors.into_iter().next().unwrap_or(details)
     }
-}
-
-/// Words of a stranger, short and without control characters.
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }

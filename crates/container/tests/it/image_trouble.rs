@@ -325,6 +325,14 @@ fn a_token_is_fetched_with_the_login_and_used() {
 }
 
 #[test]
+fn a_login_service_that_is_not_there_is_named_as_what_it_is() {
+    let tokens = Scripted::start(|_| Reply::status(404));
+    let server = token_registry(&one_layer(), format!("http://{}/token", tokens.address()));
+    let error = Fixture::new().refused(&reference(&server));
+    assert!(error.contains("its login service answers 404") && !error.contains("manifest"), "{error}");
+}
+
+#[test]
 fn a_token_that_ran_out_is_fetched_anew() {
     let built = one_layer();
     let valid = Arc::new(AtomicUsize::new(0));

@@ -37,7 +37,9 @@ impl Guard {
 
     fn knows_token(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        let given = given.and_then(|value| value.split_once(' '));
+        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let given = given.map(|(_, token)| token).unwrap_or_default();
         !self.token.is_empty() && bool::from(given.trim().as_bytes().ct_eq(self.token.as_bytes()))
     }
 }
@@ -86,6 +88,9 @@ mod tests {
     fn hosts_and_tokens() {
         check(None, None, (false, false));
         check(Some("127.0.0.1:7300"), Some("Bearer s3cret"), (true, true));
+        check(Some("localhost"), Some("bearer s3cret"), (true, true));
+        check(Some("localhost"), Some("BEARER s3cret"), (true, true));
+        check(Some("localhost"), Some("Bearers3cret"), (true, false));
         check(Some("localhost"), Some("Bearer s3cre"), (true, false));
         check(Some("[::1]:80"), Some("Bearer s3crets"), (true, false));
         check(Some("[::1]"), Some("Bearer "), (true, false));

@@ -68,10 +68,12 @@ impl Api {
     /// All routes.
     pub fn router(self) -> Router {
         let (v1, _) = routes_of_v1().split_for_parts();
+        let v1 = v1.method_not_allowed_fallback(server::wrong_method);
         let v1 = v1.layer(middleware::from_fn_with_state(self.clone(), guard::check_token));
         Router::new()
             .nest("/v1", v1)
             .route("/healthz", axum::routing::get(server::healthz))
+            .method_not_allowed_fallback(server::wrong_method)
             .fallback(server::nowhere)
             .layer(middleware::from_fn_with_state(self.clone(), guard::check_host))
             .with_state(self)

@@ -2,7 +2,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 use vessl_core::wire::{ServerView, WhoAmI};
 
 use super::Api;
@@ -69,4 +69,11 @@ pub(super) async fn healthz() -> &'static str {
 /// Nothing is at this path.
 pub(super) async fn nowhere() -> Failure {
     Failure::not_found("there is nothing at this path").hint(Some("the API is below `/v1`".to_owned()))
+}
+
+/// Something is at this path, but not for this method; which ones there are stands in the header `Allow`.
+pub(super) async fn wrong_method(method: Method) -> Failure {
+    let message = format!("this path does not take `{method}`");
+    let hint = "the methods that it takes are in the header `Allow` of this answer".to_owned();
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).hint(Some(hint))
 }

@@ -24,7 +24,7 @@ impl Control {
     /// One page of runs, newest first.
     pub async fn runs(&self, mut page: Page) -> Result<Vec<RunView>> {
         self.0.known_project(&page.organization, &page.project).await?;
-        page.limit = page.limit.clamp(1, LARGEST_PAGE);
+        page.limit = page.limit.min(LARGEST_PAGE);
         let runs = self.0.parts.store.page(page).await?;
         Ok(runs.into_iter().map(|stored| self.0.view(stored)).collect())
     }

@@ -84,7 +84,7 @@ async fn pages_go_backwards_and_filter() {
     assert_eq!(page("status=failed").await, [ids[3]]);
     assert_eq!(page("keyword=EVEN").await, [ids[0], ids[2], ids[4], ids[6]]);
     assert_eq!(page("keyword=run%205").await, [ids[1]]);
-    assert_eq!(page("limit=0").await, ids[..1], "at least one");
+    assert_eq!(page("limit=0").await, [0; 0]);
     assert_eq!(page("before=1").await, [0; 0]);
     let (status, _) = server.ask("GET", &format!("{RUNS}?status=nonsense"), None).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);

@@ -45,6 +45,47 @@ async fn bodies_that_are_none() {
 }
 
 #[tokio::test]
+async fn a_field_that_does_not_exist_is_refused_and_nothing_is_done() {
+    let place = Place::new();
+    let server = place.open().await;
+    let yaml = "name: x\nimage: alpine\nrun: echo\n";
+    let (status, answer) = server.ask("POST", RUNS, Some(json!({ "yaml": yaml, "leniant": true }))).await;
+    assert_eq!((status, &answer["code"]), (StatusCode::BAD_REQUEST, &json!("malformed")), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("`leniant`"), "{answer}");
+    assert_eq!(server.get(RUNS).await, json!([]));
+    let run = format!("{RUNS}/{}", server.submit("true").await.0);
+    let end = format!("{run}/terminate");
+    for (method, path, body) in [
+        ("PATCH", run.as_str(), json!({ "status": "running", "name": "new" })),
+        ("POST", &end, json!({ "grace": 1 })),
+        ("POST", "/v1/images/pull", json!({ "reference": "a", "platform": "b" })),
+        ("POST", "/v1/secrets", json!({ "name": "a", "kind": "secret", "value": "b", "user": "c" })),
+        ("POST", "/v1/organizations", json!({ "name": "a", "owner": "b" })),
+    ] {
+        let (status, answer) = server.ask(method, path, Some(body)).await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::BAD_REQUEST, &json!("malformed")),
+            "{path} {answer}"
+        );
+        assert!(answer["message"].as_str().unwrap().contains("unknown field"), "{path} {answer}");
+    }
+    assert_eq!(server.get(&run).await["name"], "a run");
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_take_is_answered_in_words() {
+    let place = Place::new();
+    let server = place.open().await;
+    for (method, path) in [("PUT", RUNS), ("POST", "/v1/whoami"), ("DELETE", "/healthz")] {
+        let (status, answer) = raw(&server, method, path, Vec::new()).await;
+        assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}: {answer}");
+        assert_eq!(answer["code"], "method_not_allowed", "{path}: {answer}");
+        assert!(answer["message"].as_str().unwrap().contains(method), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn paths_that_lead_nowhere() {
     let place = Place::new();
     let server = place.open().await;

@@ -3,14 +3,19 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr;
 
-/// Text without control characters, so that a name cannot steer the reader's terminal.
+/// Text without characters that steer, so that a name cannot change how the reader's terminal shows it and others.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
 }
 
 /// The same, but lines stay lines.
 pub(crate) fn clean_lines(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+    text.chars().map(|c| if steers(c) && c != '\n' { ' ' } else { c }).collect()
+}
+
+/// Whether a character is no text: controls, ends of lines, and what turns the direction of the text around it.
+pub(super) fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Columns that text takes on a terminal.
@@ -108,8 +113,11 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_never_reach_the_terminal() {
+    fn characters_that_steer_never_reach_the_terminal() {
         assert_eq!(clean("a\x1b[31mb\nc"), "a [31mb c");
         assert_eq!(clean_lines("a\nb\rc"), "a\nb c");
+        assert_eq!(clean("a\u{202e}b\u{2066}c\u{2028}d"), "a b c d");
+        assert_eq!(clean_lines("a\u{202e}b\n\u{2069}c"), "a b\n c");
+        assert_eq!(clean("שלום\u{200f}, 한글"), "שלום\u{200f}, 한글");
     }
 }

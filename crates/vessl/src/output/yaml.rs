@@ -3,6 +3,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::words::steers;
+
 /// A document.
 pub(super) fn print(value: &Value) -> String {
     let mut text = String::new();
@@ -70,7 +72,7 @@ fn indent(text: &mut String, depth: usize) {
 fn scalar(value: &Value) -> String {
     match value {
         Value::String(s) if is_plain(s) => s.clone(),
-        // A JSON string is a YAML double-quoted scalar once DEL and the C1 controls are escaped too.
+        // A JSON string is a YAML double-quoted scalar once all else that steers is escaped too.
         Value::String(s) => Value::String(s.clone()).to_string().chars().map(escaped).collect(),
         other => other.to_string(),
     }
@@ -78,7 +80,7 @@ fn scalar(value: &Value) -> String {
 
 fn escaped(c: char) -> String {
     match c {
-        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => format!("\\u{:04x}", u32::from(c)),
+        c if steers(c) || c == '\u{feff}' => format!("\\u{:04x}", u32::from(c)),
         c => c.to_string(),
     }
 }
@@ -99,7 +101,7 @@ fn is_block(s: &str) -> bool {
         && !s.ends_with("\n\n")
         && !s.starts_with([' ', '\n'])
         && s.lines().count() > 1
-        && s.chars().all(|c| c == '\n' || (!c.is_control() && !"\u{2028}\u{2029}\u{feff}\u{85}".contains(c)))
+        && s.chars().all(|c| c == '\n' || (!steers(c) && c != '\u{feff}'))
 }
 
 fn block(text: &mut String, lines: &str, depth: usize) {
@@ -147,6 +149,15 @@ mod tests {
         map:
           k:
             v: "1e3"
+        "#);
+    }
+
+    #[test]
+    fn characters_that_steer_are_escaped() {
+        let value = json!({ "name": "a\u{202e}b\u{7f}", "text": "one\ntwo\u{2066}\n" });
+        insta::assert_snapshot!(print(&value), @r#"
+        name: "a\u202eb\u007f"
+        text: "one\ntwo\u2066\n"
         "#);
     }
 }
