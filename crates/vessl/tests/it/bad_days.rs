@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::specs::{head, host, item};
+use crate::specs::{endless, head, host, item};
 use crate::test::Test;
 
 /// A server with one small preset.
@@ -33,11 +33,25 @@ fn a_run_that_fills_its_memory_is_told_so() {
 #[test]
 fn a_run_that_forks_without_end_hurts_only_itself() {
     let test = small();
-    let id = test.create(&host("echo ready\nf() { f | f & }; f; wait; sleep 1000").replace("64Mi", "90M"));
-    test.until_log(&id, "ready");
+    let other = test.create(&endless());
+    test.until_log(&other, "ready");
+    let bomb = test.wait(&host("f() { f | f & }; f; wait; sleep 1000").replace("64Mi", "90M"));
+    assert_ne!(bomb.code, 0);
+    // It had no bound but its memory.
+    has(&bomb.json(), "failed", &["out of memory"]);
+    has(&test.read(&other), "running", &[]);
+    test.vessl(["run", "terminate", &other, "--grace", "0"]).ok();
+    has(&test.until_end(&other), "terminated", &[]);
+}
+
+#[test]
+fn a_run_whose_processes_never_stay_is_terminated() {
+    let test = Test::new();
+    // Each process lives only until the next one does: whoever kills one by one comes too late.
+    let id = test.create(&host("trap '' TERM\nf() { echo again; f & }; f; sleep 1000"));
+    test.until_log(&id, "again\nagain\nagain\n");
     test.vessl(["run", "terminate", &id, "--grace", "0"]).ok();
-    let run = test.until_end(&id);
-    assert!(matches!(run["status"].as_str(), Some("terminated" | "failed")), "{run}");
+    has(&test.until_end(&id), "terminated", &[]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use serde_json::Value;
 
 use crate::specs::{head, host, item};
-use crate::test::Test;
+use crate::test::{Test, files_below, until};
 use crate::web::Web;
 
 /// A run that stays in a state until it is ended.
@@ -150,18 +150,18 @@ fn of_the_machine_after_the_end_keeps_the_result() {
     assert_eq!((run["status"].as_str(), run["exit_code"].as_i64()), (Some("failed"), Some(7)), "{run}");
 }
 
-/// At any moment after the submit, from before the start to after the end.
+/// At every step after the submit, from before the start to after the end: as soon as the step's file is there.
 #[test]
 fn of_the_server_at_any_moment_runs_everything_once() {
     let test = Test::new();
     let mut ids = Vec::new();
-    for moment in 0..12 {
-        ids.push(test.create(&host("echo once")));
-        let until = std::time::Instant::now() + std::time::Duration::from_millis(moment * 7);
-        while std::time::Instant::now() < until {
-            std::hint::spin_loop();
-        }
+    for step in ["", "lock", "plan.json", "events", "box", "control.sock", "log", "exit.json"] {
+        let id = test.create(&host("echo once"));
+        let attempt = test.data().join(format!("runs/{id}/1"));
+        // Some files go again: then the end has come.
+        until(step, || step.is_empty() || attempt.join(step).exists() || attempt.join("exit.json").exists());
         test.kill_server();
+        ids.push(id);
     }
     for id in ids {
         let run = test.until_end(&id);
@@ -186,28 +186,36 @@ fn of_an_export_at_any_moment_leaves_the_old_version_or_the_new_one() {
         head("host://"),
         item("cmp /in-d/one /in-d/deep/two || exit 9\nwc -c < /in-d/one\nhead -n 1 /in-d/one")
     );
+    let stored = || {
+        let files = files_below(&test.data().join("blobs")).into_iter();
+        files.map(|file| std::fs::metadata(file).map_or(0, |file| file.len())).sum::<u64>()
+    };
     test.wait(&write("old")).ok();
     let mut expected = "old".to_owned();
-    for moment in 0..6 {
-        let text = format!("new{moment}");
+    let mut cut_off = 0;
+    // As soon as so many tenths of the files are stored.
+    for tenths in [0, 2, 5, 9, 10] {
+        let text = format!("new{tenths}");
+        let before = stored();
         let id = test.create(&write(&text));
-        test.until_passed(&id, "stopping");
+        let attempt = test.data().join(format!("runs/{id}/1"));
+        let began = || std::fs::read_to_string(attempt.join("events")).is_ok_and(|text| text.contains('\n'));
+        until("no agent starts", began);
         let agent = test.agent(&id);
-        let until = std::time::Instant::now() + std::time::Duration::from_millis(moment * 60);
-        while std::time::Instant::now() < until {
-            std::hint::spin_loop();
-        }
-        let live = std::path::Path::new(&format!("/proc/{agent}")).exists();
-        if live {
-            // It may end at this very moment.
-            let _ = nix::sys::signal::kill(agent, nix::sys::signal::Signal::SIGKILL);
-            Test::until_gone(agent);
-        }
+        let ended = attempt.join("exit.json");
+        let enough = before + SIZE as u64 * tenths / 10;
+        until("the export does not go on", || stored() >= enough.max(before + 1) || ended.exists());
+        // It may end at this very moment.
+        let _ = nix::sys::signal::kill(agent, nix::sys::signal::Signal::SIGKILL);
+        Test::until_gone(agent);
         let run = test.until_end(&id);
         if run["status"] == "completed" {
             expected = text;
+        } else {
+            cut_off += 1;
         }
         let id = test.wait(&read).ok().json()["id"].to_string();
         assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, format!("{SIZE}\n{expected}\n"), "{run}");
     }
+    assert!(cut_off > 0, "no export was cut off");
 }

@@ -21,7 +21,7 @@ fn a_secret_reaches_the_run_and_nothing_else() {
     );
     let id = test.wait(&yaml).ok().json()["id"].to_string();
     let log = test.vessl(["run", "logs", &id]).ok();
-    assert!(log.stdout.contains(&VALUE.len().to_string()), "{}", log.stdout);
+    assert_eq!(log.stdout.lines().next(), Some(VALUE.len().to_string().as_str()), "{}", log.stdout);
     assert!(!log.stdout.contains("cb7d1e55") && log.stdout.contains("whole: "), "{}", log.stdout);
     let shown = test.vessl(["run", "read", &id, "--output", "yaml"]).ok();
     assert!(!shown.stdout.contains(VALUE) && shown.stdout.contains("hf"), "{}", shown.stdout);

@@ -1,5 +1,5 @@
 //! Images and imports that cannot be had: the run fails before its first command and names path, source and reason.
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
@@ -90,16 +90,12 @@ fn a_repository_that_cannot_be_had_is_named_with_its_reason() {
         &git(&url, ", ref: v9"),
         &["/in/code", &url, "no branch, tag or commit `v9`", "`dev`, `main`"],
     );
-    let hostile = [
-        "--upload-pack=touch pwned",
-        "-h",
-        "main:../../etc",
-        "a..b",
-        "refs/heads/*",
-        "main~1",
-        "@{u}",
-        "x y",
-    ];
+    // Wherever git runs, it would find this program and leave this file.
+    let pwned = test.path("pwned");
+    let program = test.file("program", format!("#!/bin/sh\ntouch {}\n", pwned.display()));
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let option = format!("--upload-pack={}", program.display());
+    let hostile = [option.as_str(), "-h", "main:../../etc", "a..b", "refs/heads/*", "main~1", "@{u}", "x y"];
     for hostile in hostile.into_iter().map(str::to_owned).chain(["0".repeat(40), "r".repeat(5000)]) {
         let yaml = git(&url, &format!(", ref: '{hostile}'"));
         let done = test.wait(&yaml);
@@ -107,7 +103,7 @@ fn a_repository_that_cannot_be_had_is_named_with_its_reason() {
         let words = if done.code == 1 { done.json()["reason"].to_string() } else { done.stderr };
         assert!(words.contains("/in/code") || words.contains("ref"), "{hostile}: {words}");
     }
-    assert!(!Path::new("pwned").exists() && !test.path("pwned").exists());
+    assert!(!pwned.exists());
     let web = Web::start(|_| Some(("401 X\r\nWWW-Authenticate: Basic realm=x".to_owned(), Vec::new())));
     let url = format!("http://{}/team/code.git", web.address());
     refused(&test, &git(&url, ""), &["/in/code", &url, "credential"]);

@@ -1,39 +1,61 @@
 //! What a person at a terminal sees: colours, hidden prompts, bars. `script` gives the program a terminal.
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::termios::{LocalFlags, tcgetattr};
 
 use crate::specs::host;
-use crate::test::Test;
+use crate::test::{Test, until};
 
-/// What the program shows on a terminal on which `typed` is typed.
-fn on_terminal(test: &Test, args: &str, typed: &str) -> String {
+/// Starts the program on a terminal, whose name it writes into the file `terminal` before.
+fn start(test: &Test, args: &str) -> Child {
     let mut script = Command::new("script");
-    script.args(["-qec", &format!("{} {args}", env!("CARGO_BIN_EXE_vessl")), "/dev/null"]);
+    let command = format!("tty > terminal; exec {} {args}", env!("CARGO_BIN_EXE_vessl"));
+    script.args(["-qec", &command, "/dev/null"]);
     let script = test.world(&mut script).env("TERM", "xterm").env("SHELL", "/bin/sh");
-    let mut shown = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    shown.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
-    String::from_utf8_lossy(&shown.wait_with_output().unwrap().stdout).into_owned()
+    script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn shown(program: Child) -> String {
+    String::from_utf8_lossy(&program.wait_with_output().unwrap().stdout).into_owned()
+}
+
+/// What the program shows on a terminal on which nothing is typed.
+fn on_terminal(test: &Test, args: &str) -> String {
+    shown(start(test, args))
+}
+
+/// Whether the terminal whose name is in this file shows what is typed; not known before it is there.
+fn echoes(terminal: &Path) -> Option<bool> {
+    let name = std::fs::read_to_string(terminal).ok()?;
+    let terminal = std::fs::File::open(name.strip_suffix('\n')?).ok()?;
+    Some(tcgetattr(terminal).ok()?.local_flags.contains(LocalFlags::ECHO))
 }
 
 #[test]
 fn problems_have_colours_there_and_not_in_a_pipe() {
     let test = Test::new();
     test.file("wrong.yaml", "name: x\n");
-    assert!(
-        on_terminal(&test, "run validate wrong.yaml", "").contains("\x1b[1;31merror[missing-key]\x1b[0m")
-    );
+    assert!(on_terminal(&test, "run validate wrong.yaml").contains("\x1b[1;31merror[missing-key]\x1b[0m"));
     assert!(!test.vessl(["run", "validate", "wrong.yaml"]).code(3).stderr.contains('\x1b'));
     let plain = test.env("NO_COLOR", "1");
-    assert!(!on_terminal(&plain, "run validate wrong.yaml", "").contains("\x1b["));
+    assert!(!on_terminal(&plain, "run validate wrong.yaml").contains("\x1b["));
 }
 
 #[test]
 fn a_secret_is_typed_without_being_shown() {
     let test = Test::new();
     test.vessl(["whoami"]).ok();
-    let shown = on_terminal(&test, "secret create typed", "hush-71aa\n");
+    let mut program = start(&test, "secret create typed");
+    let mut keys = program.stdin.take().unwrap();
+    // Typed only now: what is typed before the program asks, the terminal shows by itself.
+    until("the terminal shows what is typed", || echoes(&test.path("terminal")) == Some(false));
+    keys.write_all(b"hush-71aa\n").unwrap();
+    drop(keys);
+    let shown = shown(program);
     assert!(shown.contains("value of the secret `typed`"), "{shown}");
-    assert!(shown.matches("hush-71aa").count() <= 1, "{shown}");
+    assert!(!shown.contains("hush-71aa"), "{shown}");
     test.vessl(["secret", "list"]).ok().prints(&["typed"]);
     assert_eq!(test.leaks("hush-71aa"), Vec::<String>::new());
 }
@@ -42,6 +64,6 @@ fn a_secret_is_typed_without_being_shown() {
 fn a_watched_run_reads_well() {
     let test = Test::new();
     test.file("run.yaml", host("echo hello"));
-    let shown = on_terminal(&test, "run create -f run.yaml --watch", "");
+    let shown = on_terminal(&test, "run create -f run.yaml --watch");
     assert!(shown.contains("hello") && shown.contains("completed"), "{shown}");
 }

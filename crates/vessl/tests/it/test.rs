@@ -256,17 +256,6 @@ impl Test {
         }
     }
 
-    /// Waits until a run has come to this status, which it may have left again.
-    pub(crate) fn until_passed(&self, id: &str, status: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        let passed = |run: &Value| {
-            run["history"].as_array().is_some_and(|all| all.iter().any(|change| change["status"] == status))
-        };
-        while !passed(&self.read(id)) {
-            assert!(Instant::now() < deadline, "it does not come to {status}");
-        }
-    }
-
     /// Waits until a run has ended, and gives it as JSON.
     pub(crate) fn until_end(&self, id: &str) -> Value {
         // The log is followed until the run has ended.
@@ -557,6 +546,29 @@ impl Drop for Live {
     }
 }
 
+/// Waits until something is so, or says that `otherwise`.
+#[track_caller]
+pub(crate) fn until(otherwise: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{otherwise}");
+        std::thread::yield_now();
+    }
+}
+
+/// Every file below a directory.
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files.extend(files_below(&entry.path())),
+            Ok(kind) if kind.is_file() => files.push(entry.path()),
+            _ => {}
+        }
+    }
+    files
+}
+
 fn pump(pipe: impl Read, name: Pipe, tell: &std::sync::mpsc::Sender<(Pipe, Vec<u8>)>) {
     let mut pipe = BufReader::new(pipe);
     loop {
@@ -594,18 +606,6 @@ fn processes() -> Vec<i32> {
 fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => files.extend(files_below(&entry.path())),
-            Ok(kind) if kind.is_file() => files.push(entry.path()),
-            _ => {}
-        }
-    }
-    files
 }
 
 fn cgroups(dir: &Path, unit: &str) -> Vec<String> {
