@@ -36,7 +36,7 @@ lint: ## Format, house rules, clippy, documentation, dependencies
 unit: ## Every test
 	cargo nextest run --workspace --locked
 
-bench: build ## Measure beside docker, podman and crun, and compare with the limits
+bench: build ## Measure beside docker and runc, and compare with the limits
 	@.ci/tools bench
 	cargo bench --locked -p vessl-core --bench hostile
 	cargo bench --locked -p vessl --bench peers

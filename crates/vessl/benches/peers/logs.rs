@@ -13,7 +13,7 @@ use crate::small::memory;
 use crate::table::{Limit, Row};
 use crate::timing::{drained, in_turn, median, ms, number, output, wall};
 use crate::world::World;
-use crate::{Bench, Outcome};
+use crate::{Bench, Outcome, stop};
 
 const LINE: &[u8; 65] = b"epoch 0001 step 000123 loss 0.123456 lr 0.000100 tokens/s 123456\n";
 /// Lines of 100 MB, and of what Docker is asked to print: it takes its time.
@@ -94,6 +94,7 @@ impl Logs<'_> {
     }
 
     fn one_in(&self, file: &str) -> Outcome<f64> {
+        stop::check()?;
         let run = self.world.carry_out(file)?;
         let at = |key: &str| -> Outcome<Timestamp> { Ok(run[key].as_str().ok_or("no time")?.parse()?) };
         let time = at("ended_at")?.duration_since(at("started_at")?);

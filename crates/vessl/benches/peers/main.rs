@@ -12,6 +12,7 @@
     missing_docs,
     reason = "a benchmark is a program that prints"
 )]
+mod disk;
 mod docker;
 mod http;
 mod images;
@@ -20,6 +21,7 @@ mod pull;
 mod registry;
 mod small;
 mod start;
+mod stop;
 mod submit;
 mod table;
 mod timing;
@@ -104,12 +106,15 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &Args) -> Outcome<Table> {
-    for program in ["dockerd", "docker", "docker-registry", "runc", "busybox", "tar", "dpkg-query"] {
+    for program in
+        ["dockerd", "docker", "docker-registry", "runc", "busybox", "tar", "dpkg-query", "mkfs.ext4"]
+    {
         docker::require(program)?;
     }
     if !nix::unistd::geteuid().is_root() {
         return Err("the peers need root: run it as root, or with `sudo`".into());
     }
+    stop::watch()?;
     let dir = tempfile::Builder::new().prefix("peers-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let wants = |group| args.only.is_empty() || args.only.contains(&group);
     let docker = Docker::start(&dir.path().join("docker"))?;

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use nix::unistd::sync;
 
+use crate::disk::Disk;
 use crate::docker::Docker;
 use crate::table::{Limit, Row};
 use crate::timing::{in_turn, wall};
@@ -12,12 +13,12 @@ use crate::{Bench, Outcome};
 /// Most rounds: each of them fills two new directories.
 const ROUNDS: usize = 5;
 
-/// Every round has new places: ext4 does not use the numbers of deleted files again for some minutes, and the search for
-/// others would be most of the time of whoever makes many files after a removal.
+/// Nothing is removed between the rounds: that would slow down the next one, see [`Disk`].
 pub(crate) fn rows(bench: &Bench<'_>) -> Outcome<Vec<Row>> {
     let image = &bench.images.large;
-    let mut places = (0..).map(|n| bench.dir.join(format!("pull-{n}")));
-    let mut docker_places = (0..).map(|n| bench.dir.join(format!("docker-pull-{n}")));
+    let disk = Disk::make(&bench.dir.join("disk"))?;
+    let mut places = (0..).map(|n| disk.0.join(format!("ours-{n}")));
+    let mut docker_places = (0..).map(|n| disk.0.join(format!("docker-{n}")));
     let next = |places: &mut dyn Iterator<Item = PathBuf>| places.next().ok_or("no place is left");
     let ours = || {
         let world = World::start(&next(&mut places)?, bench.dir)?;

@@ -3,7 +3,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
+use crate::{Outcome, stop};
 
 /// Milliseconds.
 pub(crate) fn ms(time: Duration) -> f64 {
@@ -30,6 +30,7 @@ pub(crate) fn in_turn(
 ) -> Outcome<(f64, f64)> {
     let (mut all_ours, mut all_peer) = (Vec::new(), Vec::new());
     for round in 0..rounds {
+        stop::check()?;
         if round % 2 == 0 {
             all_ours.push(ours()?);
             all_peer.push(peer()?);

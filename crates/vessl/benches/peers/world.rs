@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::Outcome;
 use crate::timing::{output, wall};
+use crate::{Outcome, stop};
 
 /// The program as it is released.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_vessl");
@@ -92,6 +92,7 @@ impl World {
             if let Some(there) = there() {
                 return Ok(there);
             }
+            stop::check()?;
             if began.elapsed() > PATIENCE {
                 let said = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
                 return Err(format!("{otherwise}: {}", said.lines().last().unwrap_or_default()).into());
