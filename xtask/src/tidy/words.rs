@@ -72,7 +72,7 @@ mod tests {
         check_line("dbg!(x); todo!()", &["dbg!(", "todo!("]);
         check_line("my_todo!()", &[]);
         check_line("#[ignore = \"slow\"]", &["#[ignore"]);
-        check_line("open(\"/work/main\")", &["/work/"]);
+        check_line("open(\"/work/tree\")", &["/work/"]);
         check_line("cp /root/.cargo/bin/x .", &["/root/.cargo"]);
         check_line("lower/work/upper and https://host/work/x and {base}/work/x", &[]);
         check_line("a hackathon of XXXL", &[]);
