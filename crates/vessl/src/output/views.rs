@@ -140,8 +140,9 @@ pub(crate) fn ending(run: &RunView) -> String {
     if run.status != Status::Completed && !run.reason.is_empty() {
         text = format!("{text}: {}", run.reason);
     }
-    match run.exit_code {
-        Some(code) if code != 0 => format!("{text} (exit code {code})"),
+    let said = run.exit_code.map(|code| format!("exit code {code}")).filter(|_| run.exit_code != Some(0));
+    match said {
+        Some(said) if !text.contains(&said) => format!("{text} ({said})"),
         _ => text,
     }
 }
@@ -226,7 +227,8 @@ fn transfer_line(t: &Transfer) -> String {
         (None, None) => "nothing there".to_owned(),
         (None, Some(version)) => {
             let short: String = version.chars().take(12).collect();
-            format!("{} files, {}, {}, version {short}", t.files, bytes(t.bytes), span(t.millis))
+            let files = if t.files == 1 { "file" } else { "files" };
+            format!("{} {files}, {}, {}, version {short}", t.files, bytes(t.bytes), span(t.millis))
         }
     };
     format!("{}  {}  {result}", t.path, t.label)
