@@ -1,5 +1,5 @@
-//! One blob into a part file, continued where it stopped: after a cut connection at once, after a killed process by the
-//! next pull.
+//! One blob into its part, continued where it stopped: after a cut connection at once, after a killed process by the next
+//! pull if it was kept.
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 
@@ -72,7 +72,8 @@ impl Registry {
                 let reason = format!("it is longer than the {} bytes that the manifest says", blob.size);
                 return Err(StoreError::Corrupt { what: self.blob_name(blob), reason });
             }
-            part.append(&chunk).map_err(|e| StoreError::io("write a download in", fetched.store(), e))?;
+            let done = part.append(&chunk).await;
+            done.map_err(|e| StoreError::io("write a download in", fetched.store(), e))?;
             fetched.add(chunk.len() as u64);
         }
     }

@@ -53,6 +53,9 @@ pub struct Options {
     pub pause: Duration,
     /// Longest `Retry-After` that is waited for.
     pub longest_wait: Duration,
+    /// A download that would take longer than this to repeat is kept on disk, so that a pull after a killed one goes on
+    /// with it. Zero keeps all.
+    pub again: Duration,
     /// Bounds of one layer.
     pub limits: Limits,
 }
@@ -72,6 +75,7 @@ impl Default for Options {
             retries: 5,
             pause: Duration::from_millis(250),
             longest_wait: Duration::from_mins(1),
+            again: Duration::from_secs(10),
             limits: Limits::default(),
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! this thread: async, all connections, progress, cancel      worker threads: one layer each at a time
-//!        <------------- orders (blob, part file) -------------
-//!        ------- part file grows --------------------------->  verify + unpack + sync + rename
+//!        <------------- orders (blob, part) -------------
+//!        ------- part grows -------------------------------->  verify + unpack + sync + rename
 //! ```
 //! The first failure stops everything. No thread outlives the call.
 use std::collections::{HashSet, VecDeque};

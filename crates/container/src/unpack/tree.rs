@@ -9,7 +9,7 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, futimens, makedev, mkdirat,
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens, makedev, mkdirat,
     mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
@@ -291,14 +291,21 @@ impl Tree {
         tar: &mut Tar<R>,
     ) -> Result<(), UnpackError> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let make = || openat(spot.dir, spot.name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        // What the mode and the owner are already, as for most files, need not be set; a write would clear set-id bits.
+        let plain = mode(spot.entry) & (Mode::S_IRWXU | Mode::S_IRWXG | Mode::S_IRWXO);
+        let make = || openat(spot.dir, spot.name, flags, plain);
         let mut file = File::from(self.place(spot, path, make)?.map_err(spot.error("make"))?);
         tar.copy(&mut file).map_err(|error| match error {
             CopyError::From(error) => error,
             CopyError::To(error) => UnpackError::os("write", &spot.entry.path, error),
         })?;
-        self.own(fchown(&file, Some(uid(spot.entry)), Some(gid(spot.entry))), spot)?;
-        fchmod(&file, mode(spot.entry)).map_err(spot.error("set mode of"))?;
+        let is = fstat(&file).map_err(spot.error("look at"))?;
+        if (is.st_uid, is.st_gid) != (spot.entry.uid, spot.entry.gid) {
+            self.own(fchown(&file, Some(uid(spot.entry)), Some(gid(spot.entry))), spot)?;
+        }
+        if Mode::from_bits_truncate(is.st_mode) != mode(spot.entry) {
+            fchmod(&file, mode(spot.entry)).map_err(spot.error("set mode of"))?;
+        }
         self.attributes(&file, spot.entry)?;
         let time = time(spot.entry);
         futimens(&file, &time, &time).map_err(spot.error("set time of"))
