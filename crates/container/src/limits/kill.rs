@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! version 2:             cgroup.kill, then cgroup.events says "populated 0"
+//! version 1, pids:       forbid forks, signal all, again until empty
 //! version 1, freezer:    freeze, signal all, thaw, again until empty
 //! no group:              kill PID 1 of the container; its PID namespace goes with it
 //! ```
@@ -17,6 +18,9 @@ use nix::unistd::Pid;
 use super::group::Group;
 use super::tree::Version;
 use crate::runtime::init_name;
+
+/// Longest pause between two looks at what is left.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Kills all and waits until nothing is left or `limit` is over.
 pub(crate) fn everything(unit: &str, groups: &[Group], limit: Duration) -> io::Result<()> {
@@ -62,26 +66,24 @@ fn await_events(group: &Group, deadline: Instant) -> io::Result<()> {
     Ok(())
 }
 
-/// Version 1: with the freezer the list is complete when it is read; without it, the list is killed again and again
-/// while no new process is allowed.
+/// Version 1. Where no new process may be made any more, the list is killed until it is empty. Else the freezer keeps it
+/// complete while it is read; what is frozen cannot die, so the pauses between grow until all had their turn.
 fn kill_by_list(group: &Group, deadline: Instant) -> io::Result<()> {
-    let freezes = matches!(&group.version, Version::One(list) if list.iter().any(|c| c == "freezer"));
-    let counts = matches!(&group.version, Version::One(list) if list.iter().any(|c| c == "pids"));
-    if counts {
-        // From here on a fork fails.
-        let _ = write(&group.dir, "pids.max", "0");
-    }
-    until(deadline, || {
-        if freezes {
-            let _ = write(&group.dir, "freezer.state", "FROZEN");
+    let has = |name| matches!(&group.version, Version::One(list) if list.iter().any(|c| c == name));
+    // From here on a fork fails.
+    let is_closed = has("pids") && write(&group.dir, "pids.max", "0").is_ok();
+    let freeze = |state| {
+        if !is_closed && has("freezer") {
+            let _ = write(&group.dir, "freezer.state", state);
         }
+    };
+    until(deadline, || {
+        freeze("FROZEN");
         let left = group.processes();
         for pid in &left {
             signal(*pid);
         }
-        if freezes {
-            let _ = write(&group.dir, "freezer.state", "THAWED");
-        }
+        freeze("THAWED");
         left.is_empty()
     })
 }
@@ -93,7 +95,7 @@ fn until(deadline: Instant, done: impl Fn() -> bool) -> io::Result<()> {
             return Err(timed_out());
         }
         std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     Ok(())
 }

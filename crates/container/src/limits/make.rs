@@ -10,6 +10,7 @@ use nix::sys::stat::Mode;
 use super::group::{Group, PARENT, is_unit};
 use super::tree::{self, Hierarchy, Version};
 use super::{Cgroup, Limits, devices};
+use crate::userns;
 
 /// Groups that a new process can be put into.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Made {
     /// `tasks` of each version 1 group; a process with one thread joins by writing `0`. (Through `cgroup.procs` the kernel
     /// would first wait for an RCU grace period, some milliseconds, to hold off threads that are being made.)
     joins: Vec<File>,
+    /// Whether the limit of processes is left to the kernel's count for each user of a user namespace.
+    pub(crate) counts_users: bool,
     /// One sentence for each limit that is not enforced.
     pub(crate) unenforced: Vec<String>,
     /// Controllers of version 1 that the container is in.
@@ -81,6 +84,7 @@ pub(crate) fn make(unit: &str, limits: &Limits, nodes: &[PathBuf]) -> io::Result
         cgroup: Cgroup::named(unit),
         unified: None,
         joins: Vec::new(),
+        counts_users: false,
         unenforced: Vec::new(),
         legacy: Vec::new(),
         unified_controls: false,
@@ -136,6 +140,11 @@ impl Made {
             (None, None) => Err(io::Error::from(io::ErrorKind::NotFound)),
         };
         if let Err(e) = written {
+            // The kernel does not count the processes of the machine's own root.
+            if rule.controller == "pids" && userns::is_inside() {
+                self.counts_users = true;
+                return;
+            }
             let why = match e.kind() {
                 io::ErrorKind::NotFound => {
                     format!("no cgroup with the `{}` controller can be made here", rule.controller)
@@ -292,6 +301,7 @@ mod tests {
             cgroup: Cgroup::named("unit"),
             unified: None,
             joins: Vec::new(),
+            counts_users: false,
             unenforced: Vec::new(),
             legacy: Vec::new(),
             unified_controls: false,

@@ -10,6 +10,7 @@ use nix::mount::MsFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
 use super::{Bundle, INIT_PATH, StartError, init_name, mounts, os};
@@ -87,6 +88,9 @@ fn become_init(
     sys::default_signals().map_err(os("reset the signals"))?;
     // Kernels without keyrings have nothing to leak.
     let _ = sys::new_keyring();
+    if let (true, Some(most)) = (groups.counts_users, bundle.limits.pids) {
+        step("limit the processes", setrlimit(Resource::RLIMIT_NPROC, most, most))?;
+    }
     step("forbid new privileges", prctl::set_no_new_privs())?;
     let keep = CAPABILITIES.iter().fold(0, |bits, number| bits | 1u64 << number);
     sys::keep_capabilities(keep).map_err(os("drop capabilities"))?;
