@@ -45,7 +45,7 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if dir.as_os_str() != OsStr::new("") => dir,
         Some(_) => Path::new("."),
@@ -62,10 +62,13 @@ pub struct Appender {
     file: File,
     /// Length of the complete lines; everything past it is a torn write.
     len: u64,
+    /// Whether the file's own entry in its directory is on disk.
+    is_placed: bool,
 }
 
 impl Appender {
-    /// Opens or makes `path` with `mode`; a last line without its newline (a write torn by a crash) is cut off.
+    /// Opens or makes `path` with `mode`; a last line without its newline (a write torn by a crash) is cut off. What is
+    /// there, be it only the empty file, is on disk for certain after the first append.
     pub fn open(path: &Path, mode: u32) -> io::Result<Self> {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(mode).open(path)?;
@@ -74,9 +77,7 @@ impl Appender {
         if len < size {
             file.set_len(len)?;
         }
-        file.sync_all()?;
-        sync_dir(parent(path))?;
-        Ok(Self { path: path.to_owned(), file, len })
+        Ok(Self { path: path.to_owned(), file, len, is_placed: false })
     }
 
     /// Appends one line and waits until it is on disk. After an error the file is as it was before.
@@ -92,12 +93,22 @@ impl Appender {
         let mut bytes = Vec::with_capacity(line.len() + 1);
         bytes.extend_from_slice(line);
         bytes.push(b'\n');
-        if let Err(e) = self.file.write_all_at(&bytes, self.len).and_then(|()| self.file.sync_data()) {
+        if let Err(e) = self.write(&bytes) {
             // What was written of the line must not stay; if even this fails, the next `open` cuts it.
             let _ = self.file.set_len(self.len);
             return Err(e);
         }
         self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.len)?;
+        self.file.sync_data()?;
+        if !self.is_placed {
+            sync_dir(parent(&self.path))?;
+            self.is_placed = true;
+        }
         Ok(())
     }
 

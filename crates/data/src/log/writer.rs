@@ -1,6 +1,6 @@
 //! The one writer of a log: encodes chunks into blocks, writes them in large pieces, survives a full disk.
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::frame::{self, BLOCK, BLOCK_HEADER, BlockHeader, RECORD_HEADER};
@@ -22,6 +22,8 @@ pub struct Writer {
     dir: PathBuf,
     /// Holds the lock; dropped last.
     lock: File,
+    /// Whether the directory's own entry is on disk.
+    is_placed: bool,
     segment: Segment,
     /// The segment before, not yet known to be on disk.
     unsynced: Option<File>,
@@ -66,7 +68,8 @@ impl Writer {
     }
 
     pub(super) fn open_with(dir: &Path, limit: u64) -> Result<Self, LogError> {
-        durable::create_dir_all(dir, 0o700).map_err(LogError::os("make the log directory", dir))?;
+        let make = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        make.map_err(LogError::os("make the log directory", dir))?;
         let lock = File::open(dir).map_err(LogError::os("open the log directory", dir))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -77,6 +80,7 @@ impl Writer {
         Ok(Self {
             dir: dir.to_owned(),
             lock,
+            is_placed: false,
             segment,
             unsynced: None,
             buffer: Vec::with_capacity(BUFFER + 2 * BLOCK),
@@ -129,7 +133,13 @@ impl Writer {
             file.sync_data().map_err(LogError::os("sync the log segment", &self.segment.path))?;
         }
         self.unsynced = None;
-        self.lock.sync_all().map_err(LogError::os("sync the log directory", &self.dir))
+        self.lock.sync_all().map_err(LogError::os("sync the log directory", &self.dir))?;
+        if !self.is_placed {
+            let above = durable::parent(&self.dir);
+            durable::sync_dir(above).map_err(LogError::os("sync the directory of the log", above))?;
+            self.is_placed = true;
+        }
+        Ok(())
     }
 
     /// Writes the end record and waits until everything is on disk. May be repeated after an error; appending after it
