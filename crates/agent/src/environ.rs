@@ -57,6 +57,17 @@ fn own(plan: &Plan) -> [(&'static str, String); 7] {
     ]
 }
 
+/// Adds `dir` at the end of the list of directories in `KEY=…`, if it is not in it.
+pub(crate) fn add_dir(env: &mut Vec<String>, key: &str, dir: &str) {
+    let value = env.iter_mut().find(|pair| pair.split_once('=').is_some_and(|(known, _)| known == key));
+    match value {
+        None => env.push(format!("{key}={dir}")),
+        Some(pair) if pair.ends_with('=') => pair.push_str(dir),
+        Some(pair) if pair[key.len() + 1..].split(':').any(|known| known.trim_end_matches('/') == dir) => {}
+        Some(pair) => *pair = format!("{pair}:{dir}"),
+    }
+}
+
 fn set(env: &mut Vec<(String, String)>, key: &str, value: &str) {
     match env.iter_mut().find(|(known, _)| known == key) {
         Some((_, known)) => value.clone_into(known),

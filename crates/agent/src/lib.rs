@@ -16,6 +16,7 @@ mod events;
 mod export;
 mod finish;
 mod follow;
+mod gpu;
 mod ground;
 mod halt;
 mod image;

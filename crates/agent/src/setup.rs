@@ -25,7 +25,7 @@ use crate::mask::Mask;
 use crate::pump::Pump;
 use crate::stage::Staged;
 use crate::user::User;
-use crate::{binds, embed, environ, image, own, stage, user};
+use crate::{binds, embed, environ, gpu, image, own, stage, user};
 
 /// Most processes and threads of one run: far above what training needs. A machine with few numbers gives fewer.
 const PIDS: u64 = 32 * 1024;
@@ -93,6 +93,13 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
     binds::mount_all(&merged, &above, &hidden)?;
     let staged = import(desk, attempt, &merged)?;
     binds::mount_all(&merged, &others, &hidden)?;
+    if gpu::needs_driver(plan) {
+        let files = probe::driver_files();
+        if files.is_empty() {
+            desk.log.say("this machine has no libraries of a GPU driver: the image must bring its own");
+        }
+        gpu::show_driver(&merged, files)?;
+    }
     make_dirs(&merged, plan, &found.config, &user)?;
     Ok(Root { merged, config: found.config, user, _hold: found.hold, _staged: staged })
 }
@@ -202,7 +209,7 @@ pub(crate) fn start(desk: &mut Desk, attempt: &Attempt, root: &Root) -> Result<R
         merged: root.merged.path.clone(),
         hostname: environ::hostname(&attempt.plan),
         limits: limits(&attempt.plan),
-        devices: devices(&attempt.plan)?,
+        devices: gpu::devices(&attempt.plan)?,
         init,
         init_args: Vec::new(),
         fds: [stdin.into(), stdout, stderr, init_link],
@@ -241,12 +248,16 @@ fn order(attempt: &Attempt, root: &Root) -> Result<InitOrder, Halt> {
         ));
     }
     let env = environ::build(plan, &root.config.env, &root.user.home, &attempt.secrets);
+    let mut env = env.map_err(Halt::because)?;
+    if gpu::needs_driver(plan) {
+        gpu::name_driver(&mut env);
+    }
     let workdir = workdir(&root.config);
     Ok(InitOrder {
         v: RECORD_VERSION,
         script: (!plan.items.is_empty()).then(|| script::build(&plan.items, workdir)),
         argv,
-        env: env.map_err(Halt::because)?,
+        env,
         workdir: workdir.to_owned(),
         uid: root.user.uid,
         gid: root.user.gid,
@@ -269,24 +280,6 @@ fn limits(plan: &Plan) -> Limits {
 /// others. `pid_max` is the text of `/proc/sys/kernel/pid_max`.
 fn pids(pid_max: &str) -> u64 {
     pid_max.trim().parse().map_or(PIDS, |all: u64| (all / 4).min(PIDS))
-}
-
-/// Device nodes of the GPUs that this run holds.
-fn devices(plan: &Plan) -> Result<Vec<PathBuf>, Halt> {
-    let held = plan.place.as_ref().map(|place| place.gpus.as_slice()).unwrap_or_default();
-    if held.is_empty() {
-        return Ok(Vec::new());
-    }
-    let machine = probe::machine();
-    let mut nodes = Vec::new();
-    for index in held {
-        let gpu = machine.gpus.iter().find(|gpu| gpu.index == *index);
-        let gpu = gpu.ok_or_else(|| Halt::Failed(format!("the machine has no GPU {index} any more")))?;
-        nodes.extend(gpu.nodes.iter().cloned());
-    }
-    nodes.sort_unstable();
-    nodes.dedup();
-    Ok(nodes)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What this host can do: one probe, one sentence each, for `vessl doctor` and for errors before a start; and what it
 //! has: cores, memory, GPUs.
 mod checks;
+mod driver;
 mod gpu;
 mod machine;
 mod trial;
@@ -56,4 +57,30 @@ pub struct GpuDevice {
 /// Reads what this machine has.
 pub fn machine() -> Machine {
     machine::read()
+}
+
+/// A file of the GPU driver that containers need from the host.
+#[derive(Clone, Debug)]
+pub struct DriverFile {
+    /// Path on the host, without links.
+    pub source: std::path::PathBuf,
+    /// Path in the container.
+    pub target: std::path::PathBuf,
+}
+
+impl DriverFile {
+    /// Where the libraries are in a container: images made for GPUs have it in `LD_LIBRARY_PATH`.
+    pub const LIBRARIES: &str = "/usr/local/nvidia/lib64";
+    /// Where the programs are in a container.
+    pub const PROGRAMS: &str = "/usr/local/nvidia/bin";
+}
+
+/// The GPU driver's libraries and programs on this machine; none without a driver.
+pub fn driver_files() -> Vec<DriverFile> {
+    driver::files(std::path::Path::new("/"))
+}
+
+/// Makes the device nodes of the GPU driver that may be missing after a boot, as far as its own tool is there.
+pub fn wake_gpus() {
+    driver::wake();
 }

@@ -65,6 +65,12 @@ impl Connection {
         Self::new(self.address.clone(), self.token.clone())
     }
 
+    /// Opens the connection before it is needed.
+    pub(super) async fn open(&mut self) -> Result<()> {
+        self.open = Some(self.connect().await?);
+        Ok(())
+    }
+
     /// Sends a request and gives back the answer if its status is a good one.
     pub(super) async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>> {
         let answer = tokio::time::timeout(ANSWER, self.exchange(ask)).await;

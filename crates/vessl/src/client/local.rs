@@ -30,6 +30,8 @@ use crate::settings;
 const START: Duration = Duration::from_secs(30);
 /// Longest time a server may take to stop.
 const STOP: Duration = Duration::from_mins(1);
+/// Longest time that a killed server takes to be gone.
+const DYING: Duration = Duration::from_secs(5);
 /// The only version of `server.json` there is.
 const VERSION: u32 = 1;
 
@@ -144,6 +146,18 @@ impl Local {
             self.data.display()
         ));
         Ok(lead)
+    }
+
+    /// Whether that server goes away within a moment, as one does that was killed.
+    pub(crate) async fn outlives(&self, lead: &Lead) -> Result<bool> {
+        let deadline = tokio::time::Instant::now() + DYING;
+        while self.running()?.is_some_and(|now| now.pid == lead.pid) {
+            if tokio::time::Instant::now() > deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(true)
     }
 
     /// Waits until a server is running, started by whomever.

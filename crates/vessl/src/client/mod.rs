@@ -67,11 +67,7 @@ impl Client {
     pub(crate) async fn connect(origin: Origin, scope: Scope, out: &Out) -> Result<Self> {
         let connection = match &origin {
             Origin::Given { address, token } => Connection::new(address.clone(), token.clone()),
-            Origin::Local(local) => {
-                let lead = local.ensure(out).await?;
-                compare_versions(&lead, out);
-                lead_connection(local, &lead)?
-            }
+            Origin::Local(local) => to_local(local, out).await?,
         };
         Ok(Self { origin, connection, scope })
     }
@@ -164,6 +160,23 @@ impl Client {
         let headers = vec![(header::ACCEPT, accept.to_owned())];
         let ask = Ask { method: Method::GET, path, body: None, headers };
         Ok(self.connection.send(&ask).await?.into_body())
+    }
+}
+
+/// Connects to the server of this machine. One that is just being killed still looks alive and does not listen any more;
+/// the next one is started when it is gone.
+async fn to_local(local: &Local, out: &Out) -> Result<Connection> {
+    let mut lead = local.ensure(out).await?;
+    loop {
+        let mut connection = lead_connection(local, &lead)?;
+        match connection.open().await {
+            Err(error) if !local.outlives(&lead).await? => return Err(error),
+            Err(_) => lead = local.ensure(out).await?,
+            Ok(()) => {
+                compare_versions(&lead, out);
+                return Ok(connection);
+            }
+        }
     }
 }
 
