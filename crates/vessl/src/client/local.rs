@@ -402,4 +402,21 @@ mod tests {
         drop(held);
         assert!(local.running().unwrap().is_none());
     }
+
+    #[tokio::test]
+    async fn a_server_that_is_being_killed_is_seen_to_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = Local::at(dir.path().to_owned());
+        let text = format!(
+            r#"{{"v":1,"pid":{},"url":"http://x","started_at":"2024-01-01T00:00:00Z"}}"#,
+            std::process::id()
+        );
+        std::fs::write(dir.path().join("server.json"), text).unwrap();
+        let file = File::create(dir.path().join("server.lock")).unwrap();
+        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).unwrap();
+        let lead = local.running().unwrap().unwrap();
+        let (outlives, ()) = tokio::join!(local.outlives(&lead), async { drop(held) });
+        assert!(outlives.unwrap());
+        assert!(local.running().unwrap().is_none());
+    }
 }
