@@ -160,6 +160,7 @@ pub struct StatusChange {
 
 /// Query of `GET …/runs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RunQuery {
     /// Only this status.

@@ -19,6 +19,7 @@ use crate::control::Changes;
 
 /// Where to begin.
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct After {
     /// Only events after this number; the header `Last-Event-ID` says the same.

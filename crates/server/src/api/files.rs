@@ -19,6 +19,7 @@ const CHUNK: usize = 256 << 10;
 
 /// Which file.
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// Container path of the export.

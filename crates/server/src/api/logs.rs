@@ -34,6 +34,7 @@ const CHUNK: usize = 256 << 10;
 
 /// Which part of the log.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LogQuery {
     /// Position to begin at: a resume token. The header `Last-Event-ID` says the same.

@@ -13,6 +13,7 @@ use crate::store::sealed::Class;
 
 /// Whose they are.
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Owner {
     /// Organization; absent is the default one.

@@ -54,6 +54,14 @@ async fn a_field_that_does_not_exist_is_refused_and_nothing_is_done() {
     assert!(answer["message"].as_str().unwrap().contains("`leniant`"), "{answer}");
     assert_eq!(server.get(RUNS).await, json!([]));
     let run = format!("{RUNS}/{}", server.submit("true").await.0);
+    for query in [format!("{RUNS}?limitt=1"), format!("{run}/logs?tial=1"), format!("{run}/events?afte=1")] {
+        let (status, answer) = server.ask("GET", &query, None).await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::BAD_REQUEST, &json!("malformed")),
+            "{query}: {answer}"
+        );
+    }
     let end = format!("{run}/terminate");
     for (method, path, body) in [
         ("PATCH", run.as_str(), json!({ "status": "running", "name": "new" })),
