@@ -143,6 +143,12 @@ impl Watch<'_> {
     }
 
     fn ended(&mut self, end: End) {
+        let goes_on = self.plan.termination_protection
+            || self.plan.interactive.is_some()
+            || !self.plan.exports.is_empty();
+        if let (true, End::Ended { exit_code, .. }) = (goes_on, &end) {
+            self.desk.events.add(EventKind::CommandsEnded { exit_code: *exit_code });
+        }
         self.end = Some(end);
         if self.kill_at.is_some() {
             return;

@@ -112,6 +112,11 @@ pub enum EventKind {
         /// Number of items.
         of: u32,
     },
+    /// The commands ended, and the agent goes on: exports or a kept container follow.
+    CommandsEnded {
+        /// Exit status, 128+n for a signal.
+        exit_code: i32,
+    },
 }
 
 /// Result of one import or export.

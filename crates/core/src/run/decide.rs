@@ -27,6 +27,7 @@ struct End {
     status: Status,
     reason: String,
     started_at: Option<Timestamp>,
+    exit_code: Option<i32>,
 }
 
 /// The arguments of one decision.
@@ -42,7 +43,9 @@ impl Case<'_> {
             // The store is older than the machine (it was restored from a copy): what the machine shows counts.
             Look::Alive { phase, started_at } => self.alive(&self.unknown_place(), *phase, *started_at),
             Look::Exited { record, left } => self.exited(None, record, *left),
-            Look::Dead { proof, started_at, left } => self.dead(None, proof, *started_at, *left),
+            Look::Dead { proof, started_at, exit_code, left } => {
+                self.dead(None, proof, (*started_at, *exit_code), *left)
+            }
             Look::Refused { why } => self.refused(None, why),
             Look::Nothing | Look::Unreachable { .. } if self.terminating() => {
                 self.over(None, End::terminated("before it was placed"), true)
@@ -81,7 +84,9 @@ impl Case<'_> {
             Look::Nothing => self.start(place),
             Look::Alive { phase, started_at } => self.alive(place, *phase, *started_at),
             Look::Exited { record, left } => self.exited(Some(place), record, *left),
-            Look::Dead { proof, started_at, left } => self.dead(Some(place), proof, *started_at, *left),
+            Look::Dead { proof, started_at, exit_code, left } => {
+                self.dead(Some(place), proof, (*started_at, *exit_code), *left)
+            }
             Look::Unreachable { why } => self.unreachable(why),
             Look::Refused { why } => self.refused(Some(place), why),
         }
@@ -120,8 +125,8 @@ impl Case<'_> {
                 self.alive(place, Some(said.unwrap_or(phase)), said_at.or(started_at))
             }
             Look::Exited { record, left } => self.exited(Some(place), record, *left),
-            Look::Dead { proof, started_at: said_at, left } => {
-                self.dead(Some(place), proof, said_at.or(started_at), *left)
+            Look::Dead { proof, started_at: said_at, exit_code, left } => {
+                self.dead(Some(place), proof, (said_at.or(started_at), *exit_code), *left)
             }
             Look::Unreachable { why } => self.unreachable(why),
             // A start that is refused says nothing about the agent that took the run before.
@@ -169,10 +174,21 @@ impl Case<'_> {
         self.clean(self.go(state, record.reason.clone()), left, record.ended_at)
     }
 
-    fn dead(&self, place: Option<&Place>, proof: &str, started_at: Option<Timestamp>, left: Left) -> Turn {
+    /// `commands` is when they started and how they ended, as far as they did.
+    fn dead(
+        &self,
+        place: Option<&Place>,
+        proof: &str,
+        commands: (Option<Timestamp>, Option<i32>),
+        left: Left,
+    ) -> Turn {
+        let (started_at, exit_code) = commands;
         let asked = if self.terminating() { " while it was being terminated" } else { "" };
-        let reason = format!("the run was lost{asked}: {proof}");
-        let turn = self.over(place, End::failed(reason, started_at), left == Left::Nothing);
+        let after = exit_code
+            .map_or(String::new(), |code| format!(" after its commands had ended with exit status {code}"));
+        let reason = format!("the run was lost{asked}{after}: {proof}");
+        let end = End { exit_code, ..End::failed(reason, started_at) };
+        let turn = self.over(place, end, left == Left::Nothing);
         if left == Left::Nothing { turn } else { self.want(turn, Action::Remove) }
     }
 
@@ -247,7 +263,8 @@ impl Case<'_> {
 
     fn over(&self, place: Option<&Place>, end: End, removed: bool) -> Turn {
         let reason = end.reason.clone();
-        let verdict = Verdict { status: end.status, reason: end.reason, exit_code: None, cleanup: None };
+        let verdict =
+            Verdict { status: end.status, reason: end.reason, exit_code: end.exit_code, cleanup: None };
         let started_at = end.started_at;
         self.go(
             State::Ended { verdict, place: place.cloned(), started_at, ended_at: self.now, removed },
@@ -284,11 +301,12 @@ impl Case<'_> {
 
 impl End {
     fn failed(reason: String, started_at: Option<Timestamp>) -> Self {
-        Self { status: Status::Failed, reason, started_at }
+        Self { status: Status::Failed, reason, started_at, exit_code: None }
     }
 
     fn terminated(when: &str) -> Self {
-        Self { status: Status::Terminated, reason: format!("terminated {when}"), started_at: None }
+        let reason = format!("terminated {when}");
+        Self { status: Status::Terminated, reason, started_at: None, exit_code: None }
     }
 }
 

@@ -206,6 +206,8 @@ pub enum Look {
         proof: String,
         /// When the commands had started.
         started_at: Option<Timestamp>,
+        /// Exit status of the commands, if they had ended.
+        exit_code: Option<i32>,
         /// What the attempt still has on the machine.
         left: Left,
     },

@@ -59,7 +59,7 @@ pub(crate) fn seen(look: Look) -> Seen {
 }
 
 pub(crate) fn dead(left: Left) -> Look {
-    Look::Dead { proof: "the machine was started anew".to_owned(), started_at: None, left }
+    Look::Dead { proof: "the machine was started anew".to_owned(), started_at: None, exit_code: None, left }
 }
 
 pub(crate) fn unreachable() -> Look {
@@ -222,6 +222,12 @@ fn death_needs_proof() {
     let lost = "the run was lost: the machine was started anew";
     check(active(Phase::Running), &seen(dead(Left::Scratch)), &format!("failed [remove] {lost}"));
     check(active(Phase::Running), &seen(dead(Left::Nothing)), &format!("failed+removed [] {lost}"));
+    let ended =
+        Look::Dead { proof: "p".to_owned(), started_at: None, exit_code: Some(3), left: Left::Nothing };
+    let turn = decide(&run_in(active(Phase::Exporting)), &seen(ended), at(0));
+    let State::Ended { verdict, .. } = turn.run.state else { panic!("{turn:?}") };
+    assert_eq!(verdict.exit_code, Some(3));
+    assert_eq!(verdict.reason, "the run was lost after its commands had ended with exit status 3: p");
     check(active(Phase::Running), &seen(unreachable()), "running [] no contact: no route");
     let gone = "failed [remove] the record of attempt 1 is gone from `n1`: nothing shows that it runs or how it ended";
     check(active(Phase::Running), &seen(Look::Nothing), gone);

@@ -56,6 +56,9 @@ impl Story {
                 self.event("exported", at, moved("exported", transfer));
                 self.stored.doc.exports.push(transfer.clone());
             }
+            EventKind::CommandsEnded { exit_code } => {
+                self.event("commands_ended", at, format!("the commands ended with exit status {exit_code}"));
+            }
             EventKind::Item { n, of } => self.event("item", at, format!("item {n} of {of} starts")),
         }
     }

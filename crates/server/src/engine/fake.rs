@@ -340,7 +340,9 @@ impl Actor {
         let left = if self.removed { Left::Nothing } else { Left::Scratch };
         let look = match &self.end {
             Some(Ending::Record(record)) => Look::Exited { record: record.clone(), left },
-            Some(Ending::Proof(why)) => Look::Dead { proof: why.clone(), started_at: self.started_at, left },
+            Some(Ending::Proof(why)) => {
+                Look::Dead { proof: why.clone(), started_at: self.started_at, exit_code: None, left }
+            }
             None => Look::Alive { phase: self.phase, started_at: self.started_at },
         };
         (look, self.has_more())

@@ -169,7 +169,8 @@ impl Local {
             _ if matches!(dir.exit(), Ok(Some(_))) => return exited(&dir, false).unwrap_or_else(unreachable),
             Ok(Proof::NeverStarted) => return self.nothing(at),
             Ok(Proof::Dead { why }) => {
-                return Look::Dead { proof: why, started_at: told.started_at, left: dir.left() };
+                let (started_at, exit_code) = (told.started_at, told.exit_code);
+                return Look::Dead { proof: why, started_at, exit_code, left: dir.left() };
             }
             Ok(Proof::Alive { why }) => why,
             Err(error) => chain(&error),

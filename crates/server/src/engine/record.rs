@@ -24,6 +24,8 @@ pub(super) struct Told {
     pub(super) phase: Option<Phase>,
     /// When the commands started.
     pub(super) started_at: Option<Timestamp>,
+    /// Exit status of the commands, if they ended and the agent went on.
+    pub(super) exit_code: Option<i32>,
 }
 
 impl RunDir {
@@ -40,11 +42,15 @@ impl RunDir {
         for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             let event: Event = serde_json::from_slice(line)
                 .map_err(|error| format!("its `events` hold something unknown: {error}"))?;
-            if let EventKind::Phase { phase } = event.what {
-                told.phase = Some(phase);
-                if phase == Phase::Running && told.started_at.is_none() {
-                    told.started_at = Some(event.at);
+            match event.what {
+                EventKind::Phase { phase } => {
+                    told.phase = Some(phase);
+                    if phase == Phase::Running && told.started_at.is_none() {
+                        told.started_at = Some(event.at);
+                    }
                 }
+                EventKind::CommandsEnded { exit_code } => told.exit_code = Some(exit_code),
+                _ => {}
             }
             told.events.push(event);
         }

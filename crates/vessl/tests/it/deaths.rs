@@ -31,6 +31,15 @@ impl Stay {
         ]
     }
 
+    /// Exit status of the commands, if they have ended.
+    fn exit_code(&self) -> Option<i64> {
+        match self.status {
+            "idle" => Some(4),
+            "stopping" => Some(0),
+            _ => None,
+        }
+    }
+
     fn log(&self) -> &'static str {
         if self.status == "initializing" { "" } else { "once\n" }
     }
@@ -103,6 +112,7 @@ fn of_the_agent_is_the_end_and_said() {
             Test::kill(agent);
             let run = stay.end(&test, &id);
             assert_eq!(run["status"], "failed", "{}: {run}", stay.status);
+            assert_eq!(run["exit_code"].as_i64(), stay.exit_code(), "{}: {run}", stay.status);
             let reason = run["reason"].as_str().unwrap();
             assert!(reason.contains("is gone") && reason.contains("agent"), "{}: {run}", stay.status);
             assert_eq!(

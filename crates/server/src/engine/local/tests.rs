@@ -206,7 +206,8 @@ async fn death_needs_a_proof() {
     );
     bench.start().await.unwrap();
     let dead = bench.until(|look| matches!(look, Look::Dead { .. })).await;
-    assert_eq!(dead, Look::Dead { proof: "it is gone".to_owned(), started_at: None, left: Left::Scratch });
+    let (started_at, exit_code, left) = (None, None, Left::Scratch);
+    assert_eq!(dead, Look::Dead { proof: "it is gone".to_owned(), started_at, exit_code, left });
     let bench =
         Bench::new("started; echo '{\"proof\":\"alive\",\"why\":\"a process is left\"}' > \"$DIR/proof\"");
     bench.start().await.unwrap();
