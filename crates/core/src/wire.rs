@@ -220,7 +220,7 @@ pub struct RunEvent {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// `status`, `phase`, `image`, `imported`, `item`, `commands_ended`, `exported`, `progress`.
+    /// `status`, `phase`, `image`, `imported`, `item`, `commands_ended`, `exported`, `contact`, `progress`.
     pub kind: String,
     /// In words.
     pub message: String,
