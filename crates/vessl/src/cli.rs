@@ -3,14 +3,16 @@
 #[cfg(test)]
 mod reference;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     cluster, completion, configure, credential, doctor, image, resource, run, secret, server, whoami,
 };
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
-use crate::output::Format;
+use crate::output::{Format, Out};
 use crate::session::Session;
 
 /// Runs machine-learning runs described in one YAML file.
@@ -52,7 +54,7 @@ Files:
 /// Flags that every command has.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Globals {
-    /// How the result is printed
+    /// How the result, or the error, is printed
     #[arg(
         long,
         global = true,
@@ -156,12 +158,37 @@ pub(crate) fn definition() -> clap::Command {
 
 /// Prints what the parser of the command line has to say: help and versions too come as its errors.
 fn told(said: &clap::Error) -> Exit {
+    let format = asked_format(std::env::args_os());
+    if said.use_stderr() && format != Format::Table {
+        let error = wrong_usage(said);
+        Out::new(format).error(&error);
+        return exit::of_error(&error);
+    }
     let broken = said.print().is_err();
     match (said.use_stderr(), broken) {
         (true, _) => Exit(2),
         (false, true) => exit::of_error(&Error::BrokenPipe),
         (false, false) => exit::OK,
     }
+}
+
+/// The format that a command line asks for which as a whole cannot be read.
+fn asked_format(args: impl Iterator<Item = OsString>) -> Format {
+    let words: Vec<String> =
+        args.take_while(|arg| arg != "--").map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let behind = words.iter().zip(words.iter().skip(1)).filter(|(flag, _)| *flag == "--output");
+    let glued = words.iter().filter_map(|word| word.strip_prefix("--output="));
+    let mut asked = behind.map(|(_, value)| value.as_str()).chain(glued);
+    asked.find_map(|value| Format::from_str(value, false).ok()).unwrap_or_default()
+}
+
+/// What the parser says, without its layout: a message, and the rest as the hint.
+fn wrong_usage(said: &clap::Error) -> Error {
+    let text = said.to_string();
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (message, hint) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let message = one_line(message.strip_prefix("error: ").unwrap_or(message));
+    Error::Usage { message, hint: one_line(hint) }
 }
 
 /// One thread is enough for a client.
@@ -196,5 +223,18 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         definition().debug_assert();
+    }
+
+    #[test]
+    fn the_format_is_found_in_a_line_that_is_wrong() {
+        let check = |line: &str, expected: Format| {
+            assert_eq!(asked_format(line.split(' ').map(OsString::from)), expected, "{line}");
+        };
+        check("vessl run craete", Format::Table);
+        check("vessl --output json run craete", Format::Json);
+        check("vessl run craete --output=yaml", Format::Yaml);
+        check("vessl run list --output xml", Format::Table);
+        check("vessl run list --output", Format::Table);
+        check("vessl run list -- --output json", Format::Table);
     }
 }

@@ -103,6 +103,25 @@ impl Error {
         }
     }
 
+    /// A word that programs can tell errors apart by; it never changes its meaning.
+    pub(crate) fn code(&self) -> &str {
+        match self {
+            Self::Usage { .. } => "usage",
+            Self::File { .. } => "spec_invalid",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Settings { .. } => "settings_invalid",
+            Self::Unreachable { .. } => "unreachable",
+            Self::NoStart { .. } => "not_started",
+            Self::Server(_) => "server_failed",
+            Self::Refused { body, .. } => &body.code,
+            Self::Protocol { .. } => "protocol",
+            Self::Os { .. } => "system",
+            Self::Damaged { .. } => "damaged",
+            Self::Bug(_) => "internal",
+            Self::BrokenPipe => "broken_pipe",
+        }
+    }
+
     /// What to do next.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
@@ -123,7 +142,12 @@ impl Error {
         .filter(|hint| !hint.is_empty())
     }
 
-    /// Problems of a run file with the name it was read from, if there are any.
+    /// The name of the run file that is wrong, if one is.
+    pub(crate) fn file(&self) -> Option<&str> {
+        if let Self::File { name, .. } = self { Some(name) } else { None }
+    }
+
+    /// Problems of a run file, if there are any.
     pub(crate) fn problems(&self) -> &[Problem] {
         match self {
             Self::File { problems, .. } => problems,

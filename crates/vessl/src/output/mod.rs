@@ -94,9 +94,13 @@ impl Out {
     pub(crate) fn data_line<T: Serialize>(&self, value: &T) -> Result<()> {
         let value =
             serde_json::to_value(value).map_err(|e| Error::Bug(format!("a result has no JSON form: {e}")))?;
+        self.text(&self.line_of(&value))
+    }
+
+    fn line_of(&self, value: &serde_json::Value) -> String {
         match self.format {
-            Format::Yaml => self.text(&format!("---\n{}", yaml::print(&value))),
-            _ => self.text(&format!("{value}\n")),
+            Format::Yaml => format!("---\n{}", yaml::print(value)),
+            _ => format!("{value}\n"),
         }
     }
 
@@ -141,13 +145,17 @@ impl Out {
         self.say(&problems::render(name, problems, paint));
     }
 
-    /// Says an error with its problems, its chain of causes and its hint.
+    /// Says an error with its problems, its chain of causes and its hint; as one object where JSON or YAML was asked for.
     pub(crate) fn error(&self, error: &Error) {
         if matches!(error, Error::BrokenPipe) {
             return;
         }
+        if self.format != Format::Table {
+            let told = serde_json::json!({ "error": Told::of(error) });
+            return self.say(&self.line_of(&told));
+        }
         let paint = Paint::new(self.is_interactive);
-        let name = if let Error::File { name, .. } = error { name } else { "run file" };
+        let name = error.file().unwrap_or("run file");
         let mut text = problems::render(name, error.problems(), paint);
         let _ = writeln!(text, "{}: {}", paint.red("error"), words::clean_lines(&error.to_string()));
         if let Some(hint) = error.hint() {
@@ -174,6 +182,32 @@ impl Out {
     /// Writes to standard error. Nobody can be told when that fails, so a failure is dropped.
     fn say(&self, text: &str) {
         self.raw_beside(text.as_bytes());
+    }
+}
+
+/// An error as programs read it.
+#[derive(Serialize)]
+struct Told<'a> {
+    code: &'a str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    /// The run file that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[Problem]>::is_empty")]
+    problems: &'a [Problem],
+}
+
+impl<'a> Told<'a> {
+    fn of(error: &'a Error) -> Self {
+        Self {
+            code: error.code(),
+            message: error.to_string(),
+            hint: error.hint(),
+            file: error.file(),
+            problems: error.problems(),
+        }
     }
 }
 

@@ -25,6 +25,35 @@ fn wrong_usage_is_2_and_says_what() {
 }
 
 #[test]
+fn errors_are_told_in_the_format_that_was_asked_for() {
+    let test = Test::new();
+    let error = |args: &[&str], input: &str, code: i32| {
+        let done = test.vessl_with(args.iter().chain(&["--output", "json"]), input.as_bytes()).code(code);
+        assert_eq!(done.stdout, "", "{args:?}");
+        let told: serde_json::Value =
+            serde_json::from_str(&done.stderr).unwrap_or_else(|e| panic!("{args:?}: {e} in {}", done.stderr));
+        assert_eq!(told.as_object().unwrap().len(), 1, "{told}");
+        told["error"].clone()
+    };
+    let told = error(&["run", "craete"], "", 2);
+    assert_eq!(told["code"], "usage");
+    assert_eq!(told["message"], "unrecognized subcommand 'craete'");
+    assert!(told["hint"].as_str().unwrap().contains("'create'"), "{told}");
+    let told = error(&["run"], "", 2);
+    assert!(told["message"].as_str().unwrap().contains("requires a subcommand"), "{told}");
+    assert_eq!(error(&["run", "create", "-f", "gone.yaml"], "", 3)["code"], "unreadable");
+    let told = error(&["run", "create", "-f", "-"], "name: x\nimage: host://\nunknwon: 1\n", 3);
+    assert_eq!((&told["code"], &told["file"]), (&"spec_invalid".into(), &"standard input".into()));
+    assert_eq!(told["problems"][0]["line"], 3, "{told}");
+    let told = error(&["--server", "http://127.77.77.77:9", "run", "list"], "", 4);
+    assert_eq!(told["code"], "unreachable");
+    assert!(told["hint"].is_string() && told.get("problems").is_none(), "{told}");
+
+    let yaml = test.vessl(["run", "validate", "gone.yaml", "--output", "yaml"]).code(3);
+    assert!(yaml.stderr.starts_with("---\nerror:\n  code: unreadable\n  message: "), "{}", yaml.stderr);
+}
+
+#[test]
 fn completion_scripts_know_the_commands() {
     let test = Test::new();
     for shell in ["bash", "zsh", "fish"] {
