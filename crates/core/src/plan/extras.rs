@@ -15,7 +15,7 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
             .hint("remove `interactive` to run the commands as a batch run");
     } else if spec.run.is_empty() && spec.image.url.starts_with("host://") {
         report
-            .error(Code::NoCommand, "run", "there is nothing to run: `host://` has no program of its own")
+            .error(Code::NoCommand, "image", "there is nothing to run: `host://` has no program of its own")
             .hint("add `run: [{command: …}]`");
     }
     if !spec.ports.is_empty() {

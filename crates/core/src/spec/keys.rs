@@ -147,11 +147,13 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         return None;
     }
     let word = word.to_lowercase().replace(['-', ' '], "_");
-    let score = |key: &str| {
-        // `gpu` is meant for `nvidia.com/gpu`, `dataset` for `vessl-dataset`.
-        let tail = key.rsplit(['/', '-']).next().unwrap_or_default();
-        strsim::jaro_winkler(&word, key).max(strsim::jaro_winkler(&word, tail))
+    let alike = |key: &str| {
+        // Similarity of beginnings says little about short words: there one slip of the keyboard decides.
+        let slip = word.len() > 2 && strsim::osa_distance(&word, key) == 1;
+        strsim::jaro_winkler(&word, key).max(if slip { 0.9 } else { 0.0 })
     };
+    // `gpu` is meant for `nvidia.com/gpu`, `dataset` for `vessl-dataset`.
+    let score = |key: &str| alike(key).max(alike(key.rsplit(['/', '-']).next().unwrap_or_default()));
     let scored = known.iter().map(|key| (score(key), *key));
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score >= 0.78).map(|(_, key)| key)
 }
@@ -179,6 +181,10 @@ mod tests {
     #[test]
     fn advice() {
         check(&RUN, "imge", "did you mean `image`?");
+        check(&RUN, "rnu", "did you mean `run`?");
+        check(&RUN, "nmae", "did you mean `name`?");
+        check(&RUN, "evn", "did you mean `env`?");
+        check(&REQUESTS, "gpu", "did you mean `nvidia.com/gpu`?");
         check(&RUN, "exports", "did you mean `export`?");
         check(&RUN, "Name", "did you mean `name`?");
         check(&RUN, "termination-protection", "did you mean `termination_protection`?");

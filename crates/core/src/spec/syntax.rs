@@ -225,12 +225,27 @@ fn syntax_error(source: &Source<'_>, place: Place, info: &str) -> Report {
         return report;
     }
     match EXPLAINED.iter().find(|(piece, ..)| info.contains(piece)) {
+        Some((_, message, _)) if let Some(key) = key_before(source, place) => {
+            let hint =
+                format!("quote the whole value, or write `{key}: |` and the value indented on the next line");
+            Report::new(Code::Syntax, format!("not valid YAML: {message}")).hint(hint)
+        }
         Some((_, message, hint)) => {
             Report::new(Code::Syntax, format!("not valid YAML: {message}")).hint(*hint)
         }
         None => Report::new(Code::Syntax, format!("not valid YAML: {}", clip(info)))
             .hint("check the indentation and the quotes of this line and the one before"),
     }
+}
+
+/// The known key of the line, if the `:` at `place` is a later one in its value.
+fn key_before<'s>(source: &'s Source<'_>, place: Place) -> Option<&'s str> {
+    let line = source.line(place.line);
+    let end = line.char_indices().nth(usize::try_from(place.column).ok()?.checked_sub(1)?)?.0;
+    let (before, rest) = line.split_at(end);
+    let (key, value) = before.trim_start_matches([' ', '-']).split_once(": ")?;
+    let plain = value.trim_start().starts_with(|c: char| !"\"'{[|>&*".contains(c));
+    (rest.starts_with(':') && plain && keys::is_known(key)).then_some(key)
 }
 
 /// A key whose colon has no space behind it, on the line that cannot be parsed or the one before.

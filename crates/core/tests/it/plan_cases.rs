@@ -413,7 +413,7 @@ fn what_this_version_cannot_do_is_said() {
     check(
         "image: 'host://'",
         &[
-            "no-command run: there is nothing to run: `host://` has no program of its own | add `run: [{command: …}]`",
+            "no-command image: there is nothing to run: `host://` has no program of its own | add `run: [{command: …}]`",
         ],
     );
 }

@@ -11,6 +11,8 @@ use crate::support::{brief, read};
 pub(crate) const BODIES: &[(&str, &str)] = &[
     ("tab", "resources:\n\tpreset: a\n\tspot: true"),
     ("syntax", "run:\n  - command: echo a: b"),
+    ("syntax", "run: echo a: b"),
+    ("syntax", "description: a\n  tags: b"),
     ("syntax", "tags: [a, b\nrun: c"),
     ("syntax", "description: \"a"),
     ("syntax", "description:a"),

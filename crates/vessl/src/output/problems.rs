@@ -40,7 +40,12 @@ fn one(text: &mut String, name: &str, problem: &Problem, paint: Paint) {
     let pad = " ".repeat(number.len());
     let bar = paint.dim("|");
     let _ = writeln!(text, "{label}: {}", clean(&problem.message));
-    let _ = writeln!(text, "{pad}{} {}:{}:{}", paint.dim("-->"), clean(name), problem.line, problem.column);
+    // What the file does not have has no place in it.
+    let place = match problem.line {
+        0 => String::new(),
+        line => format!(":{line}:{}", problem.column),
+    };
+    let _ = writeln!(text, "{pad}{} {}{place}", paint.dim("-->"), clean(name));
     if !problem.source.trim().is_empty() {
         let (line, caret) = window(&problem.source, problem.column);
         let _ = writeln!(text, "{pad} {bar}");
@@ -95,6 +100,13 @@ mod tests {
            |   ^
            = help: did you mean `preset`?
         ");
+    }
+
+    #[test]
+    fn a_problem_without_a_place_claims_none() {
+        let problem = Problem { line: 0, ..problem("", 0) };
+        let text = render("run.yaml", &[problem], Paint::off());
+        assert!(text.contains("--> run.yaml\n"), "{text}");
     }
 
     #[test]

@@ -30,6 +30,10 @@ fn names_that_only_the_server_knows() {
         &["none"],
     );
     check(format!("{}mount: {{/m: 'hostpath:///etc'}}\n{}", head("host://"), item("true")), &["/etc"]);
+    check(
+        "name: x\nimage: host://\n".to_owned(),
+        &["no-command", "standard input:2:8", "2 | image: host://"],
+    );
     test.vessl(["cluster", "read", "moon"]).code(5).says(&["`moon`"]);
     test.vessl(["resource", "read", "local", "gpu-9000"]).code(5).says(&["gpu-9000"]);
     test.vessl(["image", "read", "nothing"]).code(5).says(&["nothing"]);
