@@ -16,6 +16,7 @@ use vessl_data::tree::{self, Entry, Kind, Manifest};
 use vessl_data::{DataError, blob::NotADigest};
 
 use crate::paths::DataDir;
+use crate::store::names::{Artifact, Version};
 use crate::store::{Store, StoreError};
 
 /// Why something cannot be shown.
@@ -109,10 +110,15 @@ impl Registry {
         .await
     }
 
-    /// Artifacts of a project, without their versions.
+    /// Artifacts of a project, each with its newest version.
     pub async fn artifacts(&self, organization: String, project: String) -> Result<Vec<ArtifactView>> {
-        let names = self.store.artifacts(organization, project).await?;
-        Ok(names.into_iter().map(|name| ArtifactView { name, versions: Vec::new() }).collect())
+        let found = self.store.artifacts(organization).await?.into_iter();
+        let found = found.filter(|artifact| artifact.project == project);
+        let newest = |artifact: Artifact| ArtifactView {
+            name: artifact.name,
+            versions: vec![version_view(artifact.newest)],
+        };
+        Ok(found.map(newest).collect())
     }
 
     /// One artifact with its history.
@@ -122,15 +128,7 @@ impl Registry {
         if versions.is_empty() {
             return Err(RegistryError::Missing(format!("there is no artifact `{name}`")));
         }
-        let view = |version: crate::store::names::Version| VersionView {
-            version: version.number,
-            manifest: version.manifest,
-            bytes: version.bytes,
-            files: version.files,
-            run: version.run,
-            created_at: version.created_at,
-        };
-        Ok(ArtifactView { name, versions: versions.into_iter().map(view).collect() })
+        Ok(ArtifactView { name, versions: versions.into_iter().map(version_view).collect() })
     }
 
     /// Removes bytes that no run and no artifact needs any more. Safe beside running exports; while one writes, nothing
@@ -180,6 +178,17 @@ fn manifest(blobs: &blob::Store, version: &str) -> Result<Manifest> {
 }
 
 /// What an export holds; a directory that something is in goes without saying.
+fn version_view(version: Version) -> VersionView {
+    VersionView {
+        version: version.number,
+        manifest: version.manifest,
+        bytes: version.bytes,
+        files: version.files,
+        run: version.run,
+        created_at: version.created_at,
+    }
+}
+
 fn views(manifest: &Manifest, export: &str) -> Vec<FileView> {
     let full: HashSet<_> = manifest.entries().iter().filter_map(|entry| entry.path.parent()).collect();
     let text = |path: &Path| spelling::spell(path.as_os_str().as_bytes());

@@ -8,7 +8,8 @@ use std::ffi::OsString;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    cluster, completion, configure, credential, doctor, image, resource, run, secret, server, whoami,
+    artifact, cluster, completion, configure, credential, doctor, image, resource, run, secret, server,
+    whoami,
 };
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -100,6 +101,9 @@ enum Command {
     /// Submit runs, look at them, end them
     #[command(subcommand)]
     Run(run::Command),
+    /// Look at the named results of runs
+    #[command(subcommand)]
+    Artifact(artifact::Command),
     /// Look at clusters and their nodes
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -203,6 +207,7 @@ fn asynchronously<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 async fn perform(command: Command, session: &Session) -> Result<Exit> {
     match command {
         Command::Run(command) => run::perform(command, session).await,
+        Command::Artifact(command) => artifact::perform(command, session).await,
         Command::Cluster(command) => cluster::perform(command, session).await,
         Command::Resource(command) => resource::perform(command, session).await,
         Command::Image(command) => image::perform(command, session).await,

@@ -151,9 +151,11 @@ pub(super) fn listed(names: &[&str]) -> Option<String> {
     (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
 }
 
-/// The first of the `names` that are fewest slips of the keyboard away, if that is at most a third of the name.
+/// The first of the `names` that are fewest slips of the keyboard away, if that is at most a third of the name (of its last
+/// part, where it has several).
 fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
     let slips = names.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known));
     let (count, known) = slips.min_by_key(|(count, _)| *count)?;
-    (count <= (name.len() / 3).clamp(1, MOST_SLIPS)).then_some(known)
+    let own = name.rsplit('/').next().unwrap_or_default();
+    (count <= (own.len() / 3).clamp(1, MOST_SLIPS)).then_some(known)
 }

@@ -344,6 +344,12 @@ fn data_that_is_not_there_or_not_allowed_is_refused() {
            did you mean `acme/vision/weights`? there is `acme/vision/weights`"],
     );
     check(
+        "import: {/w: vessl-artifact://acme/vision/eights-2}",
+        &[
+            "unknown-artifact import./w: there is no artifact `acme/vision/eights-2` | there is `acme/vision/weights`",
+        ],
+    );
+    check(
         "mount: {/etc2: 'hostpath:///etc', /d: 'hostpath:///database'}",
         &[
             "not-allowed mount./d: the path `/database` of the machine may not be mounted | paths below `/data`, `/mnt/shared` may",

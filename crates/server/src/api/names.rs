@@ -58,17 +58,21 @@ pub(super) async fn create_project(
     Ok((StatusCode::CREATED, Json(api.control.create_project(&organization, &new.name).await?)))
 }
 
-/// Artifacts of a project, without their versions.
+/// Artifacts of a project, each with its newest version.
 #[utoipa::path(
     get, path = "/organizations/{organization}/projects/{project}/artifacts", tag = "names",
     operation_id = "listArtifacts",
     params(("organization" = String, Path), ("project" = String, Path)),
-    responses((status = 200, description = "artifacts", body = Vec<ArtifactView>))
+    responses(
+        (status = 200, description = "artifacts", body = Vec<ArtifactView>),
+        (status = 404, description = "there is no such project", body = ErrorBody),
+    )
 )]
 pub(super) async fn artifacts(
     State(api): State<Api>,
     Path((organization, project)): Path<(String, String)>,
 ) -> Result<Json<Vec<ArtifactView>>> {
+    api.control.check_project(&organization, &project).await?;
     Ok(Json(api.registry.artifacts(organization, project).await?))
 }
 
@@ -86,5 +90,6 @@ pub(super) async fn artifact(
     State(api): State<Api>,
     Path((organization, project, name)): Path<(String, String, String)>,
 ) -> Result<Json<ArtifactView>> {
+    api.control.check_project(&organization, &project).await?;
     Ok(Json(api.registry.artifact([&organization, &project], name).await?))
 }

@@ -1,11 +1,12 @@
 //! What is known by name when a run is submitted, kept in memory until a name changes.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vessl_core::plan::Catalogue;
 use vessl_core::spec::{ArtifactRef, Import, Spec};
 
 use super::{ControlError, Inner, Result};
+use crate::store::names::Artifact;
 use crate::store::sealed::Class;
 
 /// The names of one organization.
@@ -85,10 +86,7 @@ impl Inner {
                 _ => None,
             })
             .collect();
-        let artifacts = match wanted.as_slice() {
-            [] => BTreeMap::new(),
-            _ => self.parts.store.newest(wanted).await?,
-        };
+        let artifacts = self.artifacts(wanted).await?;
         Ok(Catalogue {
             organization: organization.to_owned(),
             project: project.to_owned(),
@@ -99,6 +97,23 @@ impl Inner {
             artifacts,
             projects: known.projects.iter().map(|name| format!("{organization}/{name}")).collect(),
         })
+    }
+
+    /// The artifacts that are wanted; if one is missing, also the others of its organization, to be named instead.
+    async fn artifacts(&self, wanted: Vec<[String; 3]>) -> Result<BTreeMap<String, String>> {
+        if wanted.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut artifacts = self.parts.store.newest(wanted.clone()).await?;
+        let missing = wanted.into_iter().filter(|name| !artifacts.contains_key(&name.join("/")));
+        let organizations: BTreeSet<String> = missing.map(|[organization, ..]| organization).collect();
+        for organization in organizations {
+            for Artifact { project, name, newest } in self.parts.store.artifacts(organization.clone()).await?
+            {
+                artifacts.insert(format!("{organization}/{project}/{name}"), newest.manifest);
+            }
+        }
+        Ok(artifacts)
     }
 }
 

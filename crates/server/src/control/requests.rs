@@ -123,6 +123,11 @@ impl Control {
         self.0.known_organization(organization).await?;
         Ok(self.0.parts.store.projects(organization.to_owned()).await?)
     }
+
+    /// Refuses a project that does not exist.
+    pub async fn check_project(&self, organization: &str, project: &str) -> Result<()> {
+        self.0.known_project(organization, project).await.map(drop)
+    }
 }
 
 impl Inner {

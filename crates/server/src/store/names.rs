@@ -39,6 +39,17 @@ pub struct Version {
     pub created_at: Timestamp,
 }
 
+/// One artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// Project.
+    pub project: String,
+    /// Name.
+    pub name: String,
+    /// Its newest version.
+    pub newest: Version,
+}
+
 impl Store {
     /// Makes organization and project if they are not there.
     pub async fn ensure_project(&self, organization: String, project: String, at: Timestamp) -> Result<()> {
@@ -109,13 +120,16 @@ impl Store {
         .await
     }
 
-    /// Names of a project's artifacts.
-    pub async fn artifacts(&self, organization: String, project: String) -> Result<Vec<String>> {
+    /// Every artifact of an organization with its newest version, by project and name.
+    pub async fn artifacts(&self, organization: String) -> Result<Vec<Artifact>> {
         self.read(move |db| {
-            let sql =
-                "SELECT DISTINCT name FROM artifacts WHERE organization = ?1 AND project = ?2 ORDER BY name";
+            // Beside a `max`, the other columns are those of its row.
+            let sql = "SELECT max(version), manifest, bytes, files, run, created_at, project, name
+                       FROM artifacts WHERE organization = ?1 GROUP BY project, name ORDER BY project, name";
             let mut rows = db.prepare_cached(sql)?;
-            let found = rows.query_map(params![organization, project], |row| row.get(0))?;
+            let found = rows.query_map([organization], |row| {
+                Ok(Artifact { project: row.get(6)?, name: row.get(7)?, newest: version(row)? })
+            })?;
             Ok(found.collect::<rusqlite::Result<_>>()?)
         })
         .await

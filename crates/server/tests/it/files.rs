@@ -74,7 +74,13 @@ async fn artifacts_have_versions_and_the_newest_is_imported() {
     for manifest in &versions {
         export(&server, manifest, "vessl-artifact://default/default/model").await;
     }
-    assert_eq!(server.get(artifacts).await, json!([{ "name": "model", "versions": [] }]));
+    let all = server.get(artifacts).await;
+    assert_eq!(all.as_array().unwrap().len(), 1, "{all}");
+    assert_eq!(all[0]["versions"].as_array().unwrap().len(), 1, "{all}");
+    assert_eq!((&all[0]["name"], &all[0]["versions"][0]["version"]), (&json!("model"), &json!(2)));
+    assert_eq!(all[0]["versions"][0]["manifest"], json!(versions[1]), "{all}");
+    let nowhere = artifacts.replace("projects/default", "projects/nowhere");
+    assert_eq!(server.ask("GET", &nowhere, None).await.0, StatusCode::NOT_FOUND);
     let model = server.get(&format!("{artifacts}/model")).await;
     let listed: Vec<_> =
         model["versions"].as_array().unwrap().iter().map(|v| (&v["version"], &v["manifest"])).collect();
@@ -89,6 +95,11 @@ async fn artifacts_have_versions_and_the_newest_is_imported() {
     let missing = run_file("x", "import:\n  /in: vessl-artifact://default/default/none", "true");
     let (status, body) = server.ask("POST", RUNS, Some(json!({ "yaml": missing }))).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+    assert_eq!(body["problems"][0]["hint"], "there is `default/default/model`", "{body}");
+    let slip = missing.replace("/none", "/modle");
+    let (_, body) = server.ask("POST", RUNS, Some(json!({ "yaml": slip }))).await;
+    let hint = "did you mean `default/default/model`? there is `default/default/model`";
+    assert_eq!(body["problems"][0]["hint"], hint, "{body}");
 }
 
 #[tokio::test]

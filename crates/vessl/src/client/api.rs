@@ -4,8 +4,9 @@ use hyper::body::Incoming;
 use vessl_core::logwire;
 use vessl_core::plan::RunId;
 use vessl_core::wire::{
-    ClusterView, Explain, FileView, ImagePull, ImageView, NodeView, PresetView, Progress, Pruned, PullLine,
-    RunCreate, RunQuery, RunTerminate, RunUpdate, RunView, SecretCreate, SecretView, WhoAmI,
+    ArtifactView, ClusterView, Explain, FileView, ImagePull, ImageView, NodeView, PresetView, Progress,
+    Pruned, PullLine, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView, SecretCreate, SecretView,
+    WhoAmI,
 };
 
 use super::http::Ask;
@@ -110,6 +111,18 @@ impl Client {
         let answer = self.connection.send(&Ask { method: Method::GET, path, body: None, headers }).await?;
         let from = if answer.status() == ::http::StatusCode::PARTIAL_CONTENT { begin } else { 0 };
         Ok((from, answer.into_body()))
+    }
+
+    /// Artifacts of the project, each with its newest version.
+    pub(crate) async fn artifacts(&mut self) -> Result<Vec<ArtifactView>> {
+        let path = self.project(&["artifacts"]).await?;
+        self.get(path.into()).await
+    }
+
+    /// One artifact with all its versions.
+    pub(crate) async fn artifact(&mut self, name: &str) -> Result<ArtifactView> {
+        let path = self.project(&["artifacts", name]).await?;
+        self.get(path.into()).await
     }
 
     /// All clusters.

@@ -4,8 +4,8 @@ use vessl_core::plan::Amounts;
 use vessl_core::record::Transfer;
 use vessl_core::run::Status;
 use vessl_core::wire::{
-    ClusterView, Explain, FileKind, FileView, ImageView, NodeView, PresetView, Pruned, RunView, SecretView,
-    WhoAmI,
+    ArtifactView, ClusterView, Explain, FileKind, FileView, ImageView, NodeView, PresetView, Pruned, RunView,
+    SecretView, VersionView, WhoAmI,
 };
 
 use super::table::{Columns, Rows};
@@ -36,6 +36,30 @@ fn path(file: &FileView) -> String {
         FileKind::Link => format!("{} -> {}", file.path, file.target.as_deref().unwrap_or_default()),
         FileKind::Directory => format!("{}/", file.path),
     }
+}
+
+/// Columns of `vessl artifact list`.
+pub(crate) const ARTIFACTS: &Columns<ArtifactView> = &[
+    ("NAME", |a| a.name.clone()),
+    ("VERSION", |a| newest(a, |v| v.version.to_string())),
+    ("FILES", |a| newest(a, |v| v.files.to_string())),
+    ("SIZE", |a| newest(a, |v| bytes(v.bytes))),
+    ("CREATED", |a| newest(a, |v| date(v.created_at))),
+    ("RUN", |a| newest(a, |v| v.run.map(|id| id.0.to_string()).unwrap_or_default())),
+];
+
+fn newest(artifact: &ArtifactView, shown: impl FnOnce(&VersionView) -> String) -> String {
+    artifact.versions.first().map(shown).unwrap_or_default()
+}
+
+/// One artifact with its versions.
+pub(crate) fn artifact(artifact: &ArtifactView) -> Rows {
+    let versions = artifact.versions.iter().map(|v| {
+        let run = v.run.map(|id| format!(", run {}", id.0)).unwrap_or_default();
+        let files = if v.files == 1 { "file" } else { "files" };
+        format!("{}  {}  {} {files}, {}{run}", v.version, date(v.created_at), v.files, bytes(v.bytes))
+    });
+    vec![("Name", artifact.name.clone()), ("Versions", versions.collect::<Vec<_>>().join("\n"))]
 }
 
 /// Columns of `vessl cluster list`.

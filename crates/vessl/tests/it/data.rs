@@ -117,7 +117,15 @@ fn an_artifact_goes_by_name_from_run_to_run() {
         head("host://"),
         item("mkdir -p /out-a/deep; echo 42 > /out-a/deep/w")
     );
+    test.vessl(["artifact", "list"]).ok().says(&["no artifacts"]);
+    let made = test.wait(&make).ok().json()["id"].clone();
     test.wait(&make).ok();
+    let listed = test.vessl(["artifact", "list"]).ok();
+    listed.prints(&["NAME", "VERSION", "weights  2", "3 B"]);
+    let read = test.vessl(["artifact", "read", "weights", "--output", "json"]).ok().json();
+    assert_eq!((&read["versions"][1]["version"], &read["versions"][1]["run"]), (&1.into(), &made), "{read}");
+    test.vessl(["artifact", "read", "weights"]).ok().prints(&["Versions", "1 file, 3 B", &made.to_string()]);
+    test.vessl(["artifact", "read", "wieghts"]).code(5).says(&["`wieghts`"]);
     let take = format!(
         "{}import: {{/in-a: '{name}'}}\n{}",
         head("host://"),
