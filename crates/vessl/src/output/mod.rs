@@ -75,9 +75,17 @@ impl Out {
                 self.note(none);
                 Ok(())
             }
-            Format::Table => self.text(&table::list(items, columns, Paint::new(self.is_terminal))),
+            Format::Table => {
+                self.text(&table::list(items, columns, self.room(), Paint::new(self.is_terminal)))
+            }
             _ => self.data(&items),
         }
+    }
+
+    /// Columns of the terminal, if results go to one.
+    fn room(&self) -> Option<usize> {
+        let size = self.is_terminal.then(|| rustix::termios::tcgetwinsize(std::io::stdout()).ok()).flatten();
+        size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
     }
 
     /// Prints a value as JSON or YAML; as JSON also where a table was asked for.

@@ -10,16 +10,21 @@ pub(crate) type Columns<T> = [(&'static str, fn(&T) -> String)];
 /// Lines of an object: name and value. A value of several lines is indented below its name.
 pub(crate) type Rows = Vec<(&'static str, String)>;
 
-/// Longest cell of a list, the last one apart, in columns of the terminal; longer text ends with `…`.
-const CELL: usize = 60;
+/// Headings of columns that are cut where the terminal is too narrow. Numbers, dates and ids stay whole.
+const FREE: [&str; 8] = ["NAME", "REASON", "REFERENCE", "EXPORT", "PATH", "FILE", "PRODUCTS", "RUNS"];
 
-/// A list with its headings.
-pub(super) fn list<T>(items: &[T], columns: &Columns<T>, paint: Paint) -> String {
+/// Narrowest a column is cut to.
+const NARROW: usize = 8;
+
+/// A list with its headings, on lines of at most `room` columns of a terminal, if that is possible.
+pub(super) fn list<T>(items: &[T], columns: &Columns<T>, room: Option<usize>, paint: Paint) -> String {
     let heads: Vec<String> = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
-    let body: Vec<Vec<String>> = items.iter().map(|item| row(item, columns)).collect();
-    let widths: Vec<usize> = (0..columns.len())
+    let row = |item: &T| -> Vec<String> { columns.iter().map(|(_, cell)| clean(&cell(item))).collect() };
+    let body: Vec<Vec<String>> = items.iter().map(row).collect();
+    let mut widths: Vec<usize> = (0..columns.len())
         .map(|n| std::iter::once(&heads).chain(&body).map(|row| width(&row[n])).max().unwrap_or(0))
         .collect();
+    shrink(&mut widths, &heads, room.unwrap_or(usize::MAX));
     let mut text = paint.bold(line(&heads, &widths).trim_end());
     text.push('\n');
     for row in &body {
@@ -29,35 +34,37 @@ pub(super) fn list<T>(items: &[T], columns: &Columns<T>, paint: Paint) -> String
     text
 }
 
-/// Cells of one line. Only the last may be long: nothing stands behind it.
-fn row<T>(item: &T, columns: &Columns<T>) -> Vec<String> {
-    let mut cells: Vec<String> = columns.iter().map(|(_, cell)| clean(&cell(item))).collect();
-    if let Some((_, others)) = cells.split_last_mut() {
-        for cell in others {
-            *cell = cut(cell);
+/// Makes the widest of the free columns narrower until the line fits.
+fn shrink(widths: &mut [usize], heads: &[String], room: usize) {
+    let gaps = 2 * widths.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > room {
+        let free = widths.iter_mut().zip(heads).filter(|(_, head)| FREE.contains(&head.as_str()));
+        match free.map(|(width, _)| width).max() {
+            Some(width) if *width > NARROW => *width -= 1,
+            _ => return,
         }
     }
-    cells
 }
 
 fn line(cells: &[String], widths: &[usize]) -> String {
-    cells.iter().zip(widths).map(|(cell, &to)| padded(cell, to) + "  ").collect()
+    cells.iter().zip(widths).map(|(cell, &to)| padded(&cut(cell, to), to) + "  ").collect()
 }
 
 fn padded(text: &str, to: usize) -> String {
     format!("{text}{}", " ".repeat(to.saturating_sub(width(text))))
 }
 
-fn cut(text: &str) -> String {
-    if width(text) <= CELL {
+fn cut(text: &str, to: usize) -> String {
+    if width(text) <= to {
         return text.to_owned();
     }
     let mut short = String::new();
     for letter in text.chars() {
-        if width(&short) + 2 >= CELL {
+        short.push(letter);
+        if width(&short) >= to {
+            short.pop();
             break;
         }
-        short.push(letter);
     }
     short + "…"
 }
@@ -85,7 +92,7 @@ mod tests {
     #[test]
     fn columns_are_aligned_also_with_wide_letters() {
         let columns: &Columns<(&str, u32)> = &[("NAME", |x| x.0.to_owned()), ("N", |x| x.1.to_string())];
-        let text = list(&[("한글", 1), ("a\nb", 22)], columns, Paint::off());
+        let text = list(&[("한글", 1), ("a\nb", 22)], columns, None, Paint::off());
         insta::assert_snapshot!(text, @r"
         NAME  N
         한글  1
@@ -94,8 +101,25 @@ mod tests {
     }
 
     #[test]
-    fn long_cells_are_cut_and_objects_keep_lines() {
-        assert_eq!(width(&cut(&"x".repeat(100))), CELL - 1);
+    fn the_widest_free_text_is_cut_where_there_is_no_room() {
+        type Row = (&'static str, &'static str, &'static str);
+        let columns: &Columns<Row> =
+            &[("ID", |x| x.0.to_owned()), ("NAME", |x| x.1.to_owned()), ("REASON", |x| x.2.to_owned())];
+        let rows: [Row; 2] = [("100000000001", "short name", "한글한글 and more words"), ("2", "a", "b")];
+        insta::assert_snapshot!(list(&rows, columns, Some(38), Paint::off()), @r"
+        ID            NAME        REASON
+        100000000001  short name  한글한글 an…
+        2             a           b
+        ");
+        let widest =
+            |room: Option<usize>| list(&rows, columns, room, Paint::off()).lines().map(width).max().unwrap();
+        assert_eq!(widest(None), 49);
+        assert_eq!((widest(Some(49)), widest(Some(48)), widest(Some(40))), (49, 48, 40));
+        assert_eq!(widest(Some(10)), 31, "ids stay whole, and no wide letter is halved");
+    }
+
+    #[test]
+    fn objects_keep_lines() {
         let rows =
             vec![("name", "x".to_owned()), ("yaml", "a: 1\nb: 2\n".to_owned()), ("empty", String::new())];
         insta::assert_snapshot!(object(&rows, Paint::off()), @r"

@@ -9,7 +9,7 @@ use vessl_core::wire::{
 };
 
 use super::table::{Columns, Rows};
-use super::words::{between, bytes, cores, date, span};
+use super::words::{between, bytes, cores, date, minute, span};
 
 /// Columns of `vessl run list`.
 pub(crate) const RUNS: &Columns<RunView> = &[
@@ -17,7 +17,7 @@ pub(crate) const RUNS: &Columns<RunView> = &[
     ("NAME", |r| r.name.clone()),
     ("TYPE", |r| r.kind.clone()),
     ("STATUS", |r| r.status.word().to_owned()),
-    ("CREATED", |r| date(r.created_at)),
+    ("CREATED", |r| minute(r.created_at)),
     ("TIME", |r| between(r.started_at, r.ended_at.unwrap_or_else(Timestamp::now))),
     ("REASON", |r| r.reason.clone()),
 ];

@@ -61,6 +61,11 @@ pub(crate) fn date(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
+/// Local date and time to the minute, where room is short.
+pub(crate) fn minute(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
 /// The time between two moments, in words; empty if it has not begun.
 pub(crate) fn between(from: Option<Timestamp>, to: Timestamp) -> String {
     from.map_or_else(String::new, |from| span(millis_between(from, to)))

@@ -44,6 +44,21 @@ fn problems_have_colours_there_and_not_in_a_pipe() {
 }
 
 #[test]
+fn a_list_is_as_wide_as_the_terminal_and_whole_in_a_pipe() {
+    let test = Test::new();
+    let name = format!("sweep {}", "with a long name ".repeat(8).trim_end());
+    test.wait(&host("true").replacen("name: test", &format!("name: {name}"), 1)).ok();
+    let listed = test.vessl(["run", "list"]).ok();
+    listed.prints(&[&name]);
+    let mut stty = Command::new("script");
+    let command = format!("stty cols 80; exec {} run list", env!("CARGO_BIN_EXE_vessl"));
+    stty.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let shown = shown(test.world(&mut stty).env("SHELL", "/bin/sh").spawn().unwrap());
+    assert!(shown.contains("sweep ") && shown.contains('…'), "{shown}");
+    assert!(shown.lines().all(|line| line.trim_end().chars().count() <= 80), "{shown}");
+}
+
+#[test]
 fn a_secret_is_typed_without_being_shown() {
     let test = Test::new();
     test.vessl(["whoami"]).ok();
