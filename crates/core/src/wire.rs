@@ -378,6 +378,9 @@ pub struct SecretView {
     /// When it was stored.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+    /// In the answer to a store: whether there was one of this name, which is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaced: bool,
 }
 
 /// Body of `POST …/secrets` and `POST …/credentials`.

@@ -30,12 +30,13 @@ impl Control {
             kind: new.kind,
             username: new.username.filter(|_| class == Class::Credential),
             created_at: self.now(),
+            replaced: false,
         };
         let bound = bound(organization, class, &view.name);
         let sealed = self.0.parts.vault.seal(&bound, new.value.as_bytes())?;
         let row = NewSealed { organization: organization.to_owned(), class, view: view.clone(), sealed };
-        self.0.parts.store.put_sealed(row).await?;
-        Ok(view)
+        let replaced = self.0.parts.store.put_sealed(row).await?;
+        Ok(SecretView { replaced, ..view })
     }
 
     /// Names of the secrets or credentials.

@@ -50,11 +50,11 @@ pub struct Sealed {
 }
 
 impl Store {
-    /// Stores a value under its name; an existing one is replaced.
-    pub async fn put_sealed(&self, new: NewSealed) -> Result<()> {
-        self.write(move |db| put(db, &new)).await?;
+    /// Stores a value under its name; answers whether it replaced one.
+    pub async fn put_sealed(&self, new: NewSealed) -> Result<bool> {
+        let replaced = self.write(move |db| put(db, &new)).await?;
         self.names_changed();
-        Ok(())
+        Ok(replaced)
     }
 
     /// Names of one list.
@@ -66,7 +66,8 @@ impl Store {
             let found = rows.query_map(params![organization, class.word()], |row| {
                 let at: i64 = row.get(3)?;
                 let created_at: Timestamp = moment(at);
-                Ok(SecretView { name: row.get(0)?, kind: row.get(1)?, username: row.get(2)?, created_at })
+                let (name, kind, username) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(SecretView { name, kind, username, created_at, replaced: false })
             })?;
             Ok(found.collect::<rusqlite::Result<_>>()?)
         })
@@ -97,8 +98,11 @@ impl Store {
     }
 }
 
-fn put(db: &Connection, new: &NewSealed) -> Result<()> {
+fn put(db: &Connection, new: &NewSealed) -> Result<bool> {
     let view = &new.view;
+    let sql = "SELECT EXISTS (SELECT 1 FROM secrets WHERE organization = ?1 AND class = ?2 AND name = ?3)";
+    let replaced =
+        db.query_row(sql, params![new.organization, new.class.word(), view.name], |row| row.get(0))?;
     db.execute(
         "INSERT OR REPLACE INTO secrets (organization, class, name, kind, username, sealed, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -112,5 +116,5 @@ fn put(db: &Connection, new: &NewSealed) -> Result<()> {
             nanos(view.created_at)
         ],
     )?;
-    Ok(())
+    Ok(replaced)
 }

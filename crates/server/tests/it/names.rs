@@ -94,9 +94,10 @@ async fn a_secret_that_is_gone_before_the_start_ends_the_run_in_words() {
 async fn stored_values_are_replaced_listed_and_forgotten() {
     let place = Place::new();
     let server = place.open().await;
-    for value in ["one", "two"] {
+    for (value, replaced) in [("one", Value::Null), ("two", json!(true))] {
         let secret = json!({ "name": "K", "kind": "secret", "value": value });
-        assert_eq!(server.ask("POST", "/v1/secrets", Some(secret)).await.0, StatusCode::CREATED);
+        let (status, body) = server.ask("POST", "/v1/secrets", Some(secret)).await;
+        assert_eq!((status, &body["replaced"]), (StatusCode::CREATED, &replaced), "{body}");
     }
     assert_eq!(server.get("/v1/secrets").await.as_array().unwrap().len(), 1);
     let (status, body) = server.ask("DELETE", "/v1/secrets/L", None).await;

@@ -14,6 +14,7 @@ pub(crate) enum Command {
     /// Store a login; its password or token is typed without showing it, or comes from the standard input
     #[command(
         after_help = "A run uses it with `credential_name` of its image or git import. Nobody can read it back.
+One of the same name is replaced.
 
 Examples:
   vessl credential create team-registry --kind registry --username robot

@@ -14,6 +14,7 @@ pub(crate) enum Command {
     /// Store a secret; its value is typed without showing it, or comes from the standard input
     #[command(
         after_help = "A run uses it with `env: {HF_TOKEN: {secret: hf-token}}`. Nobody can read it back.
+One of the same name is replaced.
 
 Examples:
   vessl secret create hf-token

@@ -210,7 +210,8 @@ pub(crate) fn pruned(pruned: &Pruned) -> Rows {
 
 /// One secret or credential.
 pub(crate) fn secret(secret: &SecretView) -> Rows {
-    CREDENTIALS.iter().map(|(name, value)| (*name, value(secret))).collect()
+    let when = |name| if name == "CREATED" && secret.replaced { "REPLACED" } else { name };
+    CREDENTIALS.iter().map(|(name, value)| (when(*name), value(secret))).collect()
 }
 
 /// Who asks, and whom.

@@ -54,7 +54,9 @@ fn values_come_from_the_standard_input_only() {
     test.vessl(["secret", "create", "a", "value"]).code(2);
     test.vessl_with(["secret", "create", "a"], b"").code(2).says(&["empty"]);
     test.vessl(["credential", "create", "c", "--kind", "registry"]).code(2).says(&["--username"]);
-    test.vessl_with(["credential", "create", "c", "--kind", "git"], b"tok").ok();
+    test.vessl_with(["credential", "create", "c", "--kind", "git"], b"tok").ok().prints(&["CREATED"]);
+    let again = test.vessl_with(["credential", "create", "c", "--kind", "git"], b"new").ok();
+    assert!(again.stdout.contains("REPLACED") && !again.stdout.contains("CREATED"), "{}", again.stdout);
     test.vessl(["credential", "list"]).ok().prints(&["c", "git"]);
     test.vessl(["credential", "delete", "c"]).ok();
     test.vessl(["credential", "delete", "c"]).code(5).says(&["`c`"]);
