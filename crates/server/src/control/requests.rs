@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use vessl_core::plan::RunId;
-use vessl_core::run::{Answer, Ask, Run, request};
+use vessl_core::run::{Answer, Ask, Run, Status, request};
 use vessl_core::wire::{NameView, RunTerminate, RunUpdate, RunView};
 
 use super::story::Story;
@@ -13,6 +13,8 @@ use crate::store::runs::{Save, StoredRun};
 
 /// How often a save that somebody was faster with is tried again; each time somebody else got on.
 const TRIES: u32 = 50;
+/// Longest wait of a terminate for the end of a run that has not been started; it takes an instant, or the run is starting.
+const ENDING: Duration = Duration::from_millis(500);
 /// Longest wait of a delete for the end of the cleaning up.
 const CLEANING: Duration = Duration::from_secs(10);
 const LONGEST_NAME: usize = 253;
@@ -40,7 +42,17 @@ impl Control {
             })
             .await?;
         self.0.wake(id);
+        if matches!(stored.status(), Status::Queued | Status::Pending) {
+            let _ = tokio::time::timeout(ENDING, self.next_event(id, stored.doc.seq)).await;
+            return Ok(self.0.view(self.0.stored(place, id).await?));
+        }
         Ok(self.0.view(stored))
+    }
+
+    /// Waits until the driver of a run has said something after event `seq`, or has left.
+    async fn next_event(&self, id: RunId, seq: u64) {
+        let Some(mut events) = self.follow(id) else { return };
+        let _ = events.wait_for(|known| *known > seq).await;
     }
 
     /// Changes name, description or tags.

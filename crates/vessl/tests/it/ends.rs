@@ -7,7 +7,7 @@ fn the_commands_get_their_grace() {
     let test = Test::new();
     let id = test.create(&host("trap 'echo saving; exit 0' TERM\necho ready\nwhile :; do sleep 0.1; done"));
     test.until_log(&id, "ready");
-    test.vessl(["run", "terminate", &id]).ok();
+    test.vessl(["run", "terminate", &id]).ok().prints(&["stopping"]).says(&["will end"]);
     let run = test.until_end(&id);
     assert_eq!(run["status"], "terminated", "{run}");
     assert!(test.vessl(["run", "logs", &id]).ok().stdout.contains("saving"));
@@ -32,7 +32,8 @@ fn asking_again_and_asking_late_are_no_errors() {
     test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
     test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
     let ended = test.until_end(&id);
-    test.vessl(["run", "terminate", &id]).ok();
+    let late = test.vessl(["run", "terminate", &id]).ok();
+    assert_eq!(late.stderr, "");
     assert_eq!(test.read(&id)["ended_at"], ended["ended_at"]);
     test.vessl(["run", "terminate", "999999999999"]).code(5).says(&["999999999999"]);
 }

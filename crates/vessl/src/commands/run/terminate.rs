@@ -6,7 +6,7 @@ use vessl_core::wire::RunTerminate;
 use super::run_id;
 use crate::error::Result;
 use crate::exit::{self, Exit};
-use crate::output::views;
+use crate::output::{Format, views};
 use crate::session::Session;
 
 /// Arguments.
@@ -32,10 +32,13 @@ pub(crate) struct Terminate {
     no_export: bool,
 }
 
-/// Asks for the end and shows the run as it is then; it ends on its own.
+/// Asks for the end and shows the run as it is then; what has not ended does on its own.
 pub(crate) async fn perform(args: &Terminate, session: &Session) -> Result<Exit> {
     let ask = RunTerminate { grace_s: args.grace, no_export: args.no_export };
     let run = session.client().await?.terminate(args.id, &ask).await?;
     session.out.object(&run, views::run_head)?;
+    if !run.status.is_final() && session.out.format() == Format::Table {
+        session.out.note(&format!("run {0} will end; `vessl run read {0}` shows when it has", run.id.0));
+    }
     Ok(exit::OK)
 }
