@@ -50,6 +50,10 @@ fn watch_prints_the_log_and_ends_with_the_run() {
     assert!(!done.stdout.contains("vessl:"), "{}", done.stdout);
     let json = test.vessl(["run", "create", "-f", "run.yaml", "--wait", "--output", "json"]).code(3);
     assert_eq!(json.json()["status"], "failed");
+    test.file("items.yaml", format!("{}  - command: echo two\n", host("echo one")));
+    let said = test.vessl(["run", "create", "-f", "items.yaml", "--watch"]).ok().stderr;
+    let at = |line: &str| said.find(line).unwrap_or_else(|| panic!("no `{line}` in {said}"));
+    assert!(at("vessl: running") < at("vessl: item 1 of 2"), "{said}");
 }
 
 #[test]

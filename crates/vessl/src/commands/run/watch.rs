@@ -1,11 +1,14 @@
 //! Staying with a run until it has ended: its events, its log, and what happens when the server or the person leaves.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use tokio::sync::watch;
 use vessl_core::plan::RunId;
+use vessl_core::run::Status;
 use vessl_core::wire::{RunEvent, RunView};
 
-use crate::client::{Client, LogQuery, Next};
+use crate::client::{Client, LogQuery, Next, Record, Stream};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::log::{LogForm, LogPrinter, Sink};
@@ -16,6 +19,9 @@ use crate::output::{Format, Out, views};
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait for the rest of the log of a run that has ended.
 const REST: Duration = Duration::from_secs(10);
+
+/// Longest wait of a line of the log for the event that belongs before it: both come at once, on two ways.
+const BEHIND: Duration = Duration::from_millis(250);
 
 /// How watching ended.
 #[derive(Debug)]
@@ -41,8 +47,15 @@ pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<W
     let mut log_client = client.another();
     let sink = if out.format() == Format::Table { Sink::Result } else { Sink::Beside };
     let form = LogForm { sink, ..LogForm::default() };
-    let log = follow(&mut log_client, id, LogQuery::default(), Follow::Beside(&bars, out, form));
-    let mut tell = |event: &RunEvent| told(event, &bars, out);
+    let (known, behind) = Behind::new();
+    let beside = Follow::Beside(Beside { bars: &bars, out, form, behind });
+    let log = follow(&mut log_client, id, LogQuery::default(), beside);
+    let mut tell = |event: &RunEvent| {
+        told(event, &bars, out);
+        if event.progress.is_none() {
+            known.send_modify(|known| known.take(event.at, event.run.as_ref().map(|run| run.status)));
+        }
+    };
     let events = ended(client, id, out, &mut tell);
     tokio::pin!(log, events);
     let mut log_is_done = false;
@@ -56,6 +69,7 @@ pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<W
             left = left() => return left.map(|()| Watched::Left),
         }
     };
+    known.send_modify(|known| known.take(Timestamp::now(), Some(run.status)));
     if !log_is_done && let Ok(done) = tokio::time::timeout(REST, log).await {
         done?;
     }
@@ -90,13 +104,66 @@ pub(super) enum Follow<'a> {
     /// Alone: what is said about a lost server is said here.
     Alone(&'a Out, LogForm),
     /// Beside the events of the run, which look after the server.
-    Beside(&'a RefCell<Bars>, &'a Out, LogForm),
+    Beside(Beside<'a>),
+}
+
+/// The place of a log beside the events of its run.
+pub(super) struct Beside<'a> {
+    bars: &'a RefCell<Bars>,
+    out: &'a Out,
+    form: LogForm,
+    behind: Behind,
+}
+
+/// What the events have told so far.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    status: Status,
+    at_ns: i128,
+}
+
+impl Known {
+    fn take(&mut self, at: Timestamp, status: Option<Status>) {
+        self.status = status.map_or(self.status, |status| status.max(self.status));
+        // Behind the end nothing comes any more.
+        let at_ns = if self.status.is_final() { i128::MAX } else { at.as_nanosecond() };
+        self.at_ns = self.at_ns.max(at_ns);
+    }
+}
+
+/// Keeps a log behind the events that belong before it.
+struct Behind {
+    known: watch::Receiver<Known>,
+    /// Whether the commands have said anything.
+    begun: Cell<bool>,
+}
+
+impl Behind {
+    fn new() -> (watch::Sender<Known>, Self) {
+        let (sender, known) = watch::channel(Known { status: Status::Queued, at_ns: 0 });
+        (sender, Self { known, begun: Cell::new(false) })
+    }
+
+    /// Waits until a record may be shown: a line of the product after the events up to its time, the first output of the
+    /// commands after the event that they run.
+    async fn turn_of(&self, record: &Record) {
+        let output = record.stream != Stream::System;
+        if output && self.begun.replace(true) {
+            return;
+        }
+        let may = |known: &Known| {
+            if output { known.status >= Status::Running } else { known.at_ns >= record.at_ns.into() }
+        };
+        let mut known = self.known.clone();
+        // An event that does not come in time does not hold the log up.
+        let _ = tokio::time::timeout(BEHIND, known.wait_for(may)).await;
+    }
 }
 
 /// Prints a log; one that is followed until it is finished, whatever happens to the server.
 pub(super) async fn follow(client: &mut Client, id: RunId, query: LogQuery, who: Follow<'_>) -> Result<()> {
     let (out, form) = match &who {
-        Follow::Alone(out, form) | Follow::Beside(_, out, form) => (*out, *form),
+        Follow::Alone(out, form) | Follow::Beside(Beside { out, form, .. }) => (*out, *form),
     };
     let follow = query.follow || matches!(who, Follow::Beside(..));
     let mut query = LogQuery { follow, ..query };
@@ -134,7 +201,8 @@ async fn pump(
     loop {
         match logs.next().await {
             Ok(Next::Record(record)) => {
-                if let Follow::Beside(bars, ..) = who {
+                if let Follow::Beside(Beside { bars, behind, .. }) = who {
+                    behind.turn_of(&record).await;
                     bars.borrow_mut().clear();
                 }
                 printer.record(&record)?;
@@ -208,4 +276,42 @@ fn told(event: &RunEvent, bars: &RefCell<Bars>, out: &Out) {
 /// Ends when a person presses Ctrl-C or the terminal goes away.
 async fn left() -> Result<()> {
     tokio::signal::ctrl_c().await.map_err(Error::os("wait for Ctrl-C"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    fn record(at_ns: u64, stream: Stream) -> Record {
+        Record { next: 0, at_ns, stream, bytes: bytes::Bytes::new() }
+    }
+
+    type Told = (i64, Option<Status>);
+
+    /// A record is held back until an event has been told, and no longer.
+    async fn is_held_until(behind: &Behind, known: &watch::Sender<Known>, record: Record, told: Told) {
+        let (at, status) = told;
+        let mut turn = pin!(behind.turn_of(&record));
+        assert!(futures::poll!(turn.as_mut()).is_pending(), "{record:?}");
+        known.send_modify(|known| known.take(Timestamp::UNIX_EPOCH + SignedDuration::from_nanos(at), status));
+        assert!(futures::poll!(turn.as_mut()).is_ready(), "{record:?}");
+    }
+
+    #[test]
+    fn a_log_stays_behind_the_events_that_belong_before_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (known, behind) = Behind::new();
+            is_held_until(&behind, &known, record(5, Stream::System), (5, None)).await;
+            is_held_until(&behind, &known, record(6, Stream::Stdout), (7, Some(Status::Running))).await;
+            for free in [record(7, Stream::System), record(9, Stream::Stdout), record(9, Stream::Stderr)] {
+                assert!(futures::poll!(pin!(behind.turn_of(&free))).is_ready(), "{free:?}");
+            }
+            is_held_until(&behind, &known, record(9, Stream::System), (8, Some(Status::Completed))).await;
+        });
+    }
 }
