@@ -21,7 +21,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const REST: Duration = Duration::from_secs(10);
 
 /// Longest wait of a line of the log for the event that belongs before it: both come at once, on two ways.
-const BEHIND: Duration = Duration::from_millis(250);
+const BEHIND: Duration = Duration::from_millis(BEHIND_NS / 1_000_000);
+const BEHIND_NS: u64 = 250_000_000;
 
 /// How watching ended.
 #[derive(Debug)]
@@ -136,27 +137,31 @@ struct Behind {
     known: watch::Receiver<Known>,
     /// Whether the commands have said anything.
     begun: Cell<bool>,
+    /// Records up to this time (nanoseconds since 1970) are not held: one just before them waited in vain.
+    free_until: Cell<u64>,
 }
 
 impl Behind {
     fn new() -> (watch::Sender<Known>, Self) {
         let (sender, known) = watch::channel(Known { status: Status::Queued, at_ns: 0 });
-        (sender, Self { known, begun: Cell::new(false) })
+        (sender, Self { known, begun: Cell::new(false), free_until: Cell::new(0) })
     }
 
     /// Waits until a record may be shown: a line of the product after the events up to its time, the first output of the
     /// commands after the event that they run.
     async fn turn_of(&self, record: &Record) {
         let output = record.stream != Stream::System;
-        if output && self.begun.replace(true) {
+        if (output && self.begun.replace(true)) || record.at_ns < self.free_until.get() {
             return;
         }
         let may = |known: &Known| {
             if output { known.status >= Status::Running } else { known.at_ns >= record.at_ns.into() }
         };
         let mut known = self.known.clone();
-        // An event that does not come in time does not hold the log up.
-        let _ = tokio::time::timeout(BEHIND, known.wait_for(may)).await;
+        // An event that does not come in time does not hold the log up, nor each of the lines of one moment.
+        if tokio::time::timeout(BEHIND, known.wait_for(may)).await.is_err() {
+            self.free_until.set(record.at_ns.saturating_add(BEHIND_NS));
+        }
     }
 }
 
@@ -311,7 +316,10 @@ mod tests {
             for free in [record(7, Stream::System), record(9, Stream::Stdout), record(9, Stream::Stderr)] {
                 assert!(futures::poll!(pin!(behind.turn_of(&free))).is_ready(), "{free:?}");
             }
-            is_held_until(&behind, &known, record(9, Stream::System), (8, Some(Status::Completed))).await;
+            behind.turn_of(&record(8, Stream::System)).await;
+            assert!(futures::poll!(pin!(behind.turn_of(&record(9, Stream::System)))).is_ready());
+            let later = record(1_000_000_000, Stream::System);
+            is_held_until(&behind, &known, later, (8, Some(Status::Completed))).await;
         });
     }
 }
