@@ -1,4 +1,6 @@
 //! Types of the HTTP API `/v1`: what the server encodes and the client decodes. Data only.
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -138,6 +140,9 @@ pub struct RunView {
     pub imports: Vec<Transfer>,
     /// Results of the exports.
     pub exports: Vec<Transfer>,
+    /// The run's own variables with the values they got (`-e` counts), `null` for secret ones; only in a read of one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, Option<String>>>,
     /// Canonical YAML without secret values; only in a read of one run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub yaml: Option<String>,

@@ -9,6 +9,9 @@ use crate::spec::{EnvValue, Spec};
 /// Longest `KEY=VALUE` that Linux passes to a program, in bytes (`MAX_ARG_STRLEN` with its final NUL).
 const LONGEST: usize = 131_071;
 
+/// The variables that every run has; nobody else sets them.
+pub const RESERVED: [&str; 3] = ["VESSL_RUN_ID", "VESSL_RUN_NAME", "VESSL_CLUSTER"];
+
 /// What the environment is made from beside the file.
 pub(super) struct Given<'a> {
     pub(super) catalogue: &'a Catalogue,
@@ -18,24 +21,21 @@ pub(super) struct Given<'a> {
 
 /// Builds the environment in order: the run's own variables, the file's, then what only the submit brought.
 pub(super) fn build(spec: &Spec, given: &Given<'_>, needs: &mut Needs, report: &mut Report) -> Vec<EnvPlan> {
-    let own = [
-        ("VESSL_RUN_ID", given.stamp.run.0.to_string()),
-        ("VESSL_RUN_NAME", spec.name.clone()),
-        ("VESSL_CLUSTER", given.cluster.to_owned()),
-    ];
+    let values = [given.stamp.run.0.to_string(), spec.name.clone(), given.cluster.to_owned()];
+    let own = RESERVED.into_iter().zip(values);
     let inject = injected(given.stamp, report);
     let mut env: IndexMap<String, EnvFrom> =
-        own.iter().map(|(key, value)| ((*key).to_owned(), EnvFrom::Text(value.clone()))).collect();
+        own.map(|(key, value)| (key.to_owned(), EnvFrom::Text(value))).collect();
     let mut builder = Builder { given, needs, report };
     for (key, value) in &spec.env {
-        if own.iter().any(|(own, _)| own == key) {
+        if RESERVED.contains(&key.as_str()) {
             builder.reserved(key);
         } else if let Some(from) = builder.value(key, value, inject.get(key.as_str()).copied()) {
             env.insert(key.clone(), from);
         }
     }
     for (key, value) in &inject {
-        if own.iter().any(|(own, _)| own == key) {
+        if RESERVED.contains(key) {
             builder.reserved(key);
         } else if !spec.env.contains_key(*key) {
             env.insert((*key).to_owned(), EnvFrom::Text((*value).to_owned()));

@@ -16,6 +16,7 @@ pub mod fit;
 mod place;
 mod report;
 
+pub use env::RESERVED;
 pub use report::{CodeInfo, codes};
 
 use report::Report;

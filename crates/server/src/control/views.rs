@@ -1,5 +1,7 @@
 //! How stored runs read to people: store rows and what the drivers said last, put into the API's types.
-use vessl_core::plan::RunId;
+use std::collections::BTreeMap;
+
+use vessl_core::plan::{EnvFrom, EnvPlan, Plan, RESERVED, RunId};
 use vessl_core::run::{Applied, Look, Seat, Seen, State, Status, decide};
 use vessl_core::wire::{Explain, RunEvent, RunView};
 
@@ -17,7 +19,10 @@ impl Control {
         let stored = self.0.stored(place, id).await?;
         let texts = self.0.parts.store.run_texts(id).await?;
         let mut view = self.0.view(stored);
-        view.yaml = texts.map(|texts| texts.yaml);
+        if let Some(texts) = texts {
+            view.env = Some(env(texts.plan));
+            view.yaml = Some(texts.yaml);
+        }
         Ok(view)
     }
 
@@ -98,6 +103,7 @@ impl Inner {
             history: doc.history,
             imports: doc.imports,
             exports: doc.exports,
+            env: None,
             yaml: None,
             warnings: Vec::new(),
         }
@@ -149,4 +155,14 @@ fn exit_code(state: &State) -> Option<i32> {
         State::Ended { verdict, .. } => verdict.exit_code,
         _ => None,
     }
+}
+
+/// What the file and the submit made of the environment; what every run has is left out.
+fn env(plan: Plan) -> BTreeMap<String, Option<String>> {
+    let own = plan.env.into_iter().filter(|variable| !RESERVED.contains(&variable.key.as_str()));
+    let pair = |EnvPlan { key, value }| match value {
+        EnvFrom::Text(text) => (key, Some(text)),
+        EnvFrom::Secret(_) => (key, None),
+    };
+    own.map(pair).collect()
 }

@@ -43,7 +43,7 @@ async fn a_secret_reaches_the_agent_and_nobody_else() {
     );
     let id = server.submit_yaml(&yaml).await;
     let run = server.settled(id).await;
-    assert_eq!(run["status"], "completed");
+    assert_eq!((&run["status"], &run["env"]), (&json!("completed"), &json!({ "A": null, "B": null })));
     let tally = place.world.tally(first_attempt(id));
     assert_eq!(tally.secrets, ["A", "B", "hub"]);
     assert_eq!(place.world.values(first_attempt(id)), [VALUES[0], VALUES[1], VALUES[2]]);

@@ -126,9 +126,18 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("Imports", transfers(&run.imports)),
         ("Exports", transfers(&run.exports)),
         ("History", history(run)),
+        ("Environment", environment(run)),
         ("File", run.yaml.clone().unwrap_or_default()),
     ]);
     rows
+}
+
+fn environment(run: &RunView) -> String {
+    let pair = |(key, value): (&String, &Option<String>)| match value {
+        Some(value) => format!("{key}={value}"),
+        None => format!("{key} (secret)"),
+    };
+    run.env.iter().flatten().map(pair).collect::<Vec<_>>().join("\n")
 }
 
 /// The lines about a run that matter right after it was made or ended.

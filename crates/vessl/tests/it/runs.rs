@@ -81,6 +81,10 @@ fn variables_come_from_the_command_line() {
     );
     let args = ["run", "create", "-f", "-", "-w", "-e", "A=new", "-e", "B=1e-4", "-e", "FROM_HERE"];
     test.vessl_with(args, yaml.as_bytes()).ok().prints(&["[new][1e-4][two words]"]);
+    let id = test.vessl(["run", "list", "--output", "json"]).ok().json()[0]["id"].to_string();
+    let env = serde_json::json!({ "A": "new", "B": "1e-4", "FROM_HERE": "two words" });
+    assert_eq!(test.read(&id)["env"], env);
+    test.vessl(["run", "read", &id]).ok().prints(&["A=new", "FROM_HERE=two words"]);
     test.vessl_with(["run", "create", "-f", "-"], yaml.as_bytes()).code(3).says(&["`B`"]);
 }
 
