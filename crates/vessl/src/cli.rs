@@ -80,6 +80,7 @@ pub(crate) struct Globals {
         long,
         global = true,
         env = "VESSL_ORGANIZATION",
+        hide_env_values = true,
         value_name = "NAME",
         help_heading = "Global options"
     )]
