@@ -120,16 +120,21 @@ pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched
     if let Err(error) = desk.events.flush() {
         eprint_line(&format!("the last events are lost: {error}"));
     }
-    write_exit(dir, &record);
+    write_exit(dir, &record, attempt);
     record
 }
 
-/// However long the disk takes: without its record the run would be lost.
-fn write_exit(dir: &RunDir, record: &ExitRecord) {
+/// However long the disk takes: without its record the run would be lost. What the run wrote into its own root goes first
+/// if it takes the room: exports are done.
+fn write_exit(dir: &RunDir, record: &ExitRecord, attempt: &Attempt) {
     let mut told = false;
     while let Err(error) = dir.write_exit(record) {
         if !std::mem::replace(&mut told, true) {
             eprint_line(&format!("the exit record waits: {}", chain(&error)));
+            if let Err(error) = runtime::remove(&attempt.plan.unit(), &attempt.scratch) {
+                eprint_line(&format!("cannot make room for it: {}", attempt.mask.text(&chain(&error))));
+            }
+            continue;
         }
         std::thread::sleep(TRY_AGAIN);
     }

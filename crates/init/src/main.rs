@@ -15,9 +15,22 @@ mod session;
 
 use std::process::ExitCode;
 
+/// Bytes that the kernel keeps of a process's own name.
+const LONGEST_NAME: usize = 15;
+
 fn main() -> ExitCode {
+    take_name();
     match serve::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(serve::Gone) => ExitCode::FAILURE,
     }
+}
+
+/// Takes the end of the given name as this process's own name: by it the container is known while the kernel ends it, when
+/// the arguments are gone already.
+fn take_name() {
+    let given = std::env::args_os().next().unwrap_or_default().into_encoded_bytes();
+    let own = &given[given.len().saturating_sub(LONGEST_NAME)..];
+    // Without it only that moment is not seen.
+    let _ = std::ffi::CString::new(own).map(|own| nix::sys::prctl::set_name(&own));
 }

@@ -13,6 +13,7 @@ mod engine;
 mod open;
 mod paths;
 mod registry;
+mod reserve;
 mod secrets;
 mod serve;
 mod store;

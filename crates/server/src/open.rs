@@ -18,6 +18,7 @@ use crate::engine::fake::{Fake, World};
 use crate::engine::local::{Local, Program};
 use crate::paths::DataDir;
 use crate::registry::Registry;
+use crate::reserve::Reserve;
 use crate::secrets::{Vault, read_private};
 use crate::store::Store;
 use crate::watch::Watches;
@@ -66,7 +67,8 @@ pub struct Opened {
 pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     let data = DataDir::new(setup.data);
     make_private(data.root())?;
-    let lock = take_lock(&data)?;
+    let reserve = Reserve::at(data.reserve());
+    let lock = take_lock(&data, &reserve)?;
     let instance = instance(&data)?;
     let token = token(&data)?;
     let vault = Vault::open(&data.secret_key())?;
@@ -79,7 +81,9 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     let node = engine.machine().await?.node;
     let site = Site::new(&setup.config, instance, node)?;
     let registry = Registry::open(&data, Arc::clone(&store))?;
-    let parts = Parts { store, engine, vault, clock: setup.clock, site, data: data.clone(), watches };
+    let parts =
+        Parts { store, engine, vault, clock: setup.clock, site, data: data.clone(), watches, reserve };
+    parts.reserve.fill();
     let control = Control::open(parts).await?;
     Ok(Opened { control, registry, token, data, lock })
 }
@@ -111,7 +115,7 @@ fn make_private(root: &Path) -> Result<(), ServerError> {
 }
 
 /// Takes the lock of the data directory and writes our process id into it.
-fn take_lock(data: &DataDir) -> Result<File, ServerError> {
+fn take_lock(data: &DataDir, reserve: &Reserve) -> Result<File, ServerError> {
     let path = data.lock();
     let failed = |source| ServerError::file("lock", path.display(), source);
     let mut file = OpenOptions::new()
@@ -132,6 +136,7 @@ fn take_lock(data: &DataDir) -> Result<File, ServerError> {
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
     }
+    reserve.spend_if_full();
     file.set_len(0).map_err(failed)?;
     file.rewind().map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;

@@ -24,6 +24,11 @@ impl DataDir {
     pub fn lock(&self) -> PathBuf {
         self.0.join("server.lock")
     }
+    /// Space that is set aside for a full disk.
+    pub fn reserve(&self) -> PathBuf {
+        self.0.join("reserve")
+    }
+
     /// How clients find the server.
     pub fn server_json(&self) -> PathBuf {
         self.0.join("server.json")

@@ -27,9 +27,9 @@ use crate::config::Config;
 use crate::open::{Opened, Setup, open};
 
 /// Most connections at the same time.
-const CONNECTIONS: usize = 512;
+const CONNECTIONS: usize = 4096;
 /// Longest time for the head of a request, and for a kept connection without one.
-const HEAD: Duration = Duration::from_mins(1);
+const HEAD: Duration = Duration::from_secs(10);
 /// Longest time for requests, and after that for drivers, to finish when the server stops.
 const FINISH: Duration = Duration::from_secs(5);
 /// Pause after the system gave no connection (no descriptors left).

@@ -109,18 +109,33 @@ pub(crate) fn inits(unit: &str) -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let numbers = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
     let name = init_name(unit);
-    numbers.filter(|pid| is_init(*pid, name.as_bytes())).collect()
+    numbers.filter(|pid| is_init(*pid, &name)).collect()
 }
 
-fn is_init(pid: i32, name: &[u8]) -> bool {
+/// One that is being killed has no command line any more while the kernel ends its namespace, process by process; it is
+/// known by the short name that init gives itself.
+fn is_init(pid: i32, name: &str) -> bool {
     let dir = Path::new("/proc").join(pid.to_string());
     let Ok(command) = std::fs::read(dir.join("cmdline")) else { return false };
-    let named = command.split(|byte| *byte == 0).next() == Some(name);
-    named && std::fs::read_to_string(dir.join("status")).is_ok_and(|status| is_first(&status))
+    let is_named = match command.split(|byte| *byte == 0).next() {
+        None | Some([]) => std::fs::read_to_string(dir.join("comm"))
+            .is_ok_and(|comm| comm.trim_end_matches('\n') == short_name(name)),
+        Some(first) => first == name.as_bytes(),
+    };
+    is_named && std::fs::read_to_string(dir.join("status")).is_ok_and(|status| is_first(&status))
 }
 
-/// Whether the `NSpid` row of a status file has several numbers, the innermost being 1.
+/// The end of a name, as much as the kernel keeps of a process's own name.
+fn short_name(name: &str) -> &str {
+    let from = (name.len().saturating_sub(15)..=name.len()).find(|at| name.is_char_boundary(*at));
+    &name[from.unwrap_or_default()..]
+}
+
+/// Whether the `NSpid` row of a status file has several numbers, the innermost being 1. A zombie's namespace is empty.
 fn is_first(status: &str) -> bool {
+    if status.lines().any(|line| line.starts_with("State:\tZ")) {
+        return false;
+    }
     let row = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
     let numbers: Vec<_> = row.split_whitespace().collect();
     numbers.len() > 1 && numbers.last() == Some(&"1")
@@ -131,10 +146,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_short_name_is_the_end_of_the_unit() {
+        assert_eq!(short_name("vessl-init:vessl-bbcb0cc4-100000000002-1"), "-100000000002-1");
+        assert_eq!(short_name("short"), "short");
+    }
+
+    #[test]
     fn only_the_first_process_of_an_inner_namespace_is_an_init() {
         let check = |status, expected| assert_eq!(is_first(status), expected, "{status:?}");
         check("Name:\tx\nNSpid:\t77\t1\n", true);
         check("NSpid:\t77\t12\t1\n", true);
+        check("Name:\tx\nState:\tS (sleeping)\nNSpid:\t77\t1\n", true);
+        check("Name:\tx\nState:\tZ (zombie)\nNSpid:\t77\t1\n", false);
         check("NSpid:\t1\n", false);
         check("NSpid:\t77\t2\n", false);
         check("", false);

@@ -62,6 +62,11 @@ impl ControlError {
         Self::NotFound { message: format!("there is no {what} `{name}`"), hint }
     }
 
+    /// Whether there was no room on the disk.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_disk_full())
+    }
+
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::Refused { message: message.into(), hint: None }
     }

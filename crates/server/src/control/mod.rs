@@ -39,6 +39,7 @@ use crate::engine::Engine;
 /// What an engine says that the API passes on.
 pub(crate) use crate::engine::{EngineError, PullStep};
 use crate::paths::DataDir;
+use crate::reserve::Reserve;
 use crate::secrets::Vault;
 use crate::store::Store;
 use crate::store::runs::StoredRun;
@@ -74,6 +75,8 @@ pub struct Parts {
     pub data: DataDir,
     /// Signals of their files.
     pub(crate) watches: Watches,
+    /// Space for what must be possible on a full disk.
+    pub(crate) reserve: Reserve,
 }
 
 /// Handle of the control loop; cheap to clone.

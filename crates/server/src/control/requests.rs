@@ -7,6 +7,7 @@ use vessl_core::wire::{NameView, RunTerminate, RunUpdate, RunView};
 
 use super::story::Story;
 use super::{Control, ControlError, Inner, Result};
+use crate::engine::Attempt;
 use crate::store::StoreError;
 use crate::store::names::check_name;
 use crate::store::runs::{Save, StoredRun};
@@ -26,6 +27,25 @@ impl Control {
     pub async fn terminate(&self, place: [&str; 2], id: RunId, ask: RunTerminate) -> Result<RunView> {
         let grace_s = Some(ask.grace_s.unwrap_or(self.0.parts.site.grace_s));
         let ask = Ask::Terminate { grace_s, export: !ask.no_export };
+        match self.0.with_reserve(|| self.wish(place, id, ask)).await {
+            Err(full) if full.is_disk_full() => self.pass_on(place, id, ask).await.map_err(|_| full),
+            done => done,
+        }
+    }
+
+    /// A wish that cannot be stored goes to the agent alone: it may be the run that filled the disk.
+    async fn pass_on(&self, place: [&str; 2], id: RunId, ask: Ask) -> Result<RunView> {
+        let stored = self.0.stored(place, id).await?;
+        let Answer::Accepted(run) = request(&stored.doc.run, ask, self.now()) else {
+            return Ok(self.0.view(stored));
+        };
+        let asked = run.asked.terminate.ok_or(ControlError::Stopping)?;
+        let at = Attempt { run: id, attempt: run.attempt };
+        self.0.parts.engine.stop(at, &asked).await?;
+        Ok(self.0.view(stored))
+    }
+
+    async fn wish(&self, place: [&str; 2], id: RunId, ask: Ask) -> Result<RunView> {
         let stored = self
             .0
             .change(place, id, |stored| {
@@ -87,9 +107,13 @@ impl Control {
             // The directory goes first: a crash in between leaves a run that can be deleted again, and never a
             // directory that nobody knows.
             self.0.remove_dir(id).await?;
-            match self.0.parts.store.delete_run(id, stored.revision).await {
-                Err(StoreError::Stale(_)) => {}
-                done => return Ok(done?),
+            let delete = || async { Ok(self.0.parts.store.delete_run(id, stored.revision).await?) };
+            match self.0.with_reserve(delete).await {
+                Err(ControlError::Store(StoreError::Stale(_))) => {}
+                done => {
+                    self.0.parts.reserve.fill();
+                    return done;
+                }
             }
         }
         Err(ControlError::Store(StoreError::Stale(id)))
@@ -165,6 +189,14 @@ impl Inner {
             }
         }
         Err(ControlError::Store(StoreError::Stale(id)))
+    }
+
+    /// Does something that a full disk must not forbid: once more with the space that is set aside for it.
+    async fn with_reserve<T, F: Future<Output = Result<T>>>(&self, work: impl Fn() -> F) -> Result<T> {
+        match work().await {
+            Err(full) if full.is_disk_full() && self.parts.reserve.spend() => work().await,
+            done => done,
+        }
     }
 
     async fn remove_dir(&self, id: RunId) -> Result<()> {

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::specs::{endless, head, host, item};
-use crate::test::Test;
+use crate::test::{Test, until};
 
 /// A server with one small preset.
 fn small() -> Test {
@@ -206,6 +206,32 @@ fn a_disk_filled_by_the_commands() {
         let said = test.vessl(["run", "logs", &run["id"].to_string()]).ok().stdout;
         assert!(said.contains("No space left on device"), "{said}");
         test.wait(&host("true")).ok();
+    });
+}
+
+#[test]
+fn a_run_that_filled_the_disk_can_be_ended_also_after_the_server_was_killed() {
+    on_disk("24m", |test| {
+        let fill = "dd if=/dev/zero of=/x bs=4k 2>/dev/null";
+        for killed in [false, true] {
+            let id = test.create(&host(&format!("{fill}\nsleep 1000")));
+            test.until_status(&id, "running");
+            let free = || nix::sys::statvfs::statvfs(&test.data()).unwrap().blocks_available();
+            until("the disk is full", || free() == 0);
+            if killed {
+                // The next one begins with the space that was set aside.
+                test.kill_server();
+            } else {
+                let more = test.vessl_with(["run", "create", "-f", "-"], host("true").as_bytes());
+                more.code(5).says(&["disk is full"]);
+            }
+            assert_eq!(test.read(&id)["status"], "running");
+            test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
+            let run = test.until_end(&id);
+            has(&run, "terminated", &["terminated"]);
+            test.vessl(["run", "delete", &id]).ok();
+            test.wait(&host("true")).ok();
+        }
     });
 }
 

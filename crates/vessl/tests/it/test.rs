@@ -379,6 +379,7 @@ impl Test {
     fn stray_files(&self) -> Vec<String> {
         let known: BTreeSet<&str> = [
             "instance",
+            "reserve",
             "server.lock",
             "server.log",
             "token",
