@@ -14,7 +14,7 @@ use vessl_core::plan::{ImportPlan, ImportSource};
 use vessl_core::record::{EventKind, Transfer};
 use vessl_data::DataError;
 use vessl_data::blob::{Digest, Store};
-use vessl_data::git::{Address, Files, GitError, Request, STALL, import};
+use vessl_data::git::{Address, Files, GitError, Request, STALL, find_local, import};
 use vessl_data::tree::{self, Checkout, Trees};
 
 use crate::follow::{amount, follow, millis, through};
@@ -122,8 +122,7 @@ struct Commit<'a> {
 }
 
 fn git(ground: &Ground<'_>, path: &str, want: &Commit<'_>, transfer: &mut Transfer) -> Result<(), Reason> {
-    let address = Address::parse(want.url, Files::Allowed)?;
-    not_our_own(ground, want.url)?;
+    let address = address(ground, want.url)?;
     let login =
         match want.credential {
             None => None,
@@ -151,16 +150,15 @@ fn git(ground: &Ground<'_>, path: &str, want: &Commit<'_>, transfer: &mut Transf
     Ok(())
 }
 
-/// A repository inside the data directory is another run's, or nobody's.
-fn not_our_own(ground: &Ground<'_>, url: &str) -> Result<(), Reason> {
-    let real = |path: &Path| path.canonicalize().ok();
-    let source = url.strip_prefix("file://").and_then(|path| real(Path::new(path)));
-    match (source, real(ground.data)) {
-        (Some(source), Some(own)) if source.starts_with(&own) => {
-            Err(Reason::Plan("it holds the product's own data, which no run may see".to_owned()))
-        }
-        _ => Ok(()),
+/// Where git shall go: a path of this machine is settled once, links and all. A repository inside the data directory is
+/// another run's, or nobody's.
+fn address(ground: &Ground<'_>, url: &str) -> Result<Address, Reason> {
+    let address = Address::parse(url, Files::Allowed)?;
+    let Some(local) = find_local(&address)? else { return Ok(address) };
+    if ground.data.canonicalize().is_ok_and(|own| local.path.starts_with(own)) {
+        return Err(Reason::Plan("it holds the product's own data, which no run may see".to_owned()));
     }
+    Ok(local.address)
 }
 
 /// Binds the life of a child to the thread that starts it: an agent that is killed leaves no git behind.

@@ -71,6 +71,39 @@ fn code_and_a_version_inside_it() {
 }
 
 #[test]
+fn a_directory_inside_a_repository_brings_the_repository() {
+    let mut world = World::new();
+    let commit = git_repository(&world.path("repo"));
+    fs::create_dir_all(world.path("repo/sub/deep")).unwrap();
+    let url = format!("file://{}", world.path("repo/sub/deep").display());
+    let source = ImportSource::Git { url, reference: None, credential: None };
+    world.plan.imports = vec![ImportPlan { path: "/code".to_owned(), source }];
+    world.on(run).unwrap();
+    assert_eq!(read(&world, "/code/train.py"), "print()\n");
+    assert_eq!(world.transfers()[0].version, Some(commit));
+}
+
+#[test]
+fn a_path_without_a_commit_says_what_it_lacks() {
+    let mut world = World::new();
+    git_repository(&world.path("no-commit"));
+    fs::remove_dir_all(world.path("no-commit/.git/refs/heads")).unwrap();
+    let cases = [
+        ("none", "there is no directory at `URL`; "),
+        ("image/hollow", "`URL` is not in a git repository; "),
+        ("no-commit", "`URL` has no commit yet, "),
+    ];
+    for (name, words) in cases {
+        let url = format!("file://{}", world.path(name).display());
+        let expected = format!("cannot import `/code`: {}", words.replace("URL", &url));
+        let source = ImportSource::Git { url, reference: None, credential: None };
+        world.plan.imports = vec![ImportPlan { path: "/code".to_owned(), source }];
+        let said = world.on(run).unwrap_err().to_string();
+        assert!(said.starts_with(&expected) && !said.contains("credential"), "{said}");
+    }
+}
+
+#[test]
 fn a_version_is_not_copied_twice() {
     let mut world = World::new();
     let version = world.tree(&[("a", "a")]);
@@ -127,11 +160,6 @@ fn failures_name_path_source_and_reason_and_are_recorded() {
         ),
         (
             "/code",
-            git(url("none"), None, None),
-            format!("cannot import `/code`: there is no repository at `{}`", url("none")),
-        ),
-        (
-            "/code",
             git(url("repo"), None, Some("me")),
             format!(
                 "cannot import `{}` to `/code`: the credential `me` did not reach the agent",
@@ -142,6 +170,11 @@ fn failures_name_path_source_and_reason_and_are_recorded() {
             "/code",
             git(url("data/runs/other"), None, None),
             format!("cannot import `{}` to `/code`: it holds the product's own data", url("data/runs/other")),
+        ),
+        (
+            "/code",
+            git(url("d%61ta/runs/other"), None, None),
+            format!("cannot import `{}` to `/code`: it holds the product's own", url("d%61ta/runs/other")),
         ),
         (
             "/code",

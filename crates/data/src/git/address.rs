@@ -61,8 +61,13 @@ impl Address {
         match files {
             Files::Refused => Err("repositories of the machine can only be used on the local cluster"),
             Files::Allowed if !path.starts_with('/') => Err("it is not an absolute path"),
-            Files::Allowed => Ok(Self { url: url.to_owned(), scheme: Scheme::File, host: String::new() }),
+            Files::Allowed => Ok(Self::of_file(url.to_owned())),
         }
+    }
+
+    /// The `file://` address that git gets for a path of this machine.
+    pub(super) fn of_file(url: String) -> Self {
+        Self { url, scheme: Scheme::File, host: String::new() }
     }
 
     /// As git gets it.

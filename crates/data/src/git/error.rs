@@ -3,7 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::address::Address;
+use super::address::{Address, Scheme};
 
 /// Why a git import failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,15 @@ pub enum GitError {
         /// What was asked for.
         reference: String,
     },
-    /// No commit at all, or no default branch.
+    /// No commit at all.
+    #[error(
+        "`{url}` has no commit yet, and what is not committed is not imported; run `git add` and `git commit` there first"
+    )]
+    NoCommit {
+        /// The address.
+        url: String,
+    },
+    /// No default branch.
     #[error("`{url}` has no default branch{}", candidates(near))]
     NoDefault {
         /// The address.
@@ -76,6 +84,30 @@ pub enum GitError {
         url: String,
         /// In git's words.
         said: String,
+    },
+    /// This machine has nothing at the path.
+    #[error(
+        "there is no directory at `{url}`; correct the path, which begins at the run file if it is relative"
+    )]
+    NoDirectory {
+        /// The address.
+        url: String,
+    },
+    /// A directory of this machine without a repository in or around it.
+    #[error(
+        "`{url}` is not in a git repository; make it one with `git init` and commit its files, or correct the path"
+    )]
+    NoRepository {
+        /// The address.
+        url: String,
+    },
+    /// The repository around a directory is not of its owner.
+    #[error("the repository around `{url}` belongs to another user; if it is meant, write `file://{}`", path.display())]
+    OfAnother {
+        /// The address.
+        url: String,
+        /// The working tree of the repository.
+        path: PathBuf,
     },
     /// The host cannot be reached.
     #[error("cannot reach `{url}`: {said}")]
@@ -151,7 +183,8 @@ impl GitError {
         if has(FULL) {
             return Self::DiskFull { url };
         }
-        if has(REFUSED) {
+        let is_here = address.scheme() == Scheme::File;
+        if has(REFUSED) && !is_here {
             let hint = match with_login {
                 WithLogin::Yes => "check user, password and rights of the credential",
                 WithLogin::No => "name a credential that may read it",
@@ -161,7 +194,7 @@ impl GitError {
         if has(UNREACHABLE) {
             return Self::Unreachable { url, said };
         }
-        if has(NOT_FOUND) {
+        if has(NOT_FOUND) && !is_here {
             return Self::NotFound { url, said };
         }
         Self::Other { url, said }
@@ -211,7 +244,8 @@ const NOT_FOUND: &[&str] =
 
 /// The line that says most: the last `fatal:` or `error:`, else the last line that is no progress.
 fn sentence(text: &str) -> String {
-    let lines = || text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+    let says_nothing = |line: &str| line.is_empty() || line.starts_with("fatal: Could not read from remote");
+    let lines = || text.split(['\n', '\r']).map(str::trim).filter(|line| !says_nothing(line));
     let marked = |mark: &str| lines().filter_map(|l| l.strip_prefix(mark)).next_back().map(str::trim);
     let ssh = || lines().rfind(|l| l.contains("Permission denied") || l.starts_with("ssh:"));
     let line = ssh()
@@ -260,6 +294,12 @@ mod tests {
         check(
             "git@host: Permission denied (publickey).\nfatal: Could not read from remote repository.\n",
             "`https://host/a` refused the login (git@host: Permission denied (publickey).); name a credential that may read it",
+        );
+        let here = Address::parse("file:///srv/a", Files::Allowed).unwrap();
+        let broken = "fatal: '/srv/a' does not appear to be a git repository\nfatal: Could not read from remote repository.\n";
+        assert_eq!(
+            GitError::from_words(&here, WithLogin::No, broken).to_string(),
+            "`file:///srv/a` cannot be imported: '/srv/a' does not appear to be a git repository"
         );
         check("strange\n\n", "`https://host/a` cannot be imported: strange");
         check("", "`https://host/a` cannot be imported: git failed without a word");

@@ -16,11 +16,13 @@
 mod address;
 mod command;
 mod error;
+mod local;
 mod login;
 mod refs;
 
 pub use address::{Address, Files};
 pub use error::GitError;
+pub use local::{Local, find as find_local};
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};

@@ -173,9 +173,10 @@ fn default_branch(git: &Git<'_>) -> Result<Fetch, GitError> {
         Some(name) if there => Ok(Fetch::Branch(name.to_owned())),
         None if there => Ok(Fetch::Other("HEAD".to_owned())),
         _ => {
+            let url = git.request().address.to_string();
             let mut near = names(git);
             near.truncate(NEAR);
-            Err(GitError::NoDefault { url: git.request().address.to_string(), near })
+            Err(if near.is_empty() { GitError::NoCommit { url } } else { GitError::NoDefault { url, near } })
         }
     }
 }

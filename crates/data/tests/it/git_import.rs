@@ -126,7 +126,7 @@ fn repositories_without_a_commit_or_a_default() {
     bed.git(&["init", "-q", "-b", "main", "."]);
     let dest = bed.dest("dest");
     let e = bed.ask(None).run(&dest).unwrap_err();
-    assert_eq!(e.to_string(), format!("`{}` has no default branch", bed.url()));
+    assert!(matches!(&e, GitError::NoCommit { url } if *url == bed.url()), "{e}");
     let bed = Bed::new();
     bed.git(&["symbolic-ref", "HEAD", "refs/heads/gone"]);
     let e = bed.ask(None).run(&dest).unwrap_err();
@@ -142,7 +142,7 @@ fn a_repository_that_is_not_there() {
     let bed = Bed::new();
     let dest = bed.dest("dest");
     let e = Ask::of(format!("{}-none", bed.url())).run(&dest).unwrap_err();
-    assert!(matches!(e, GitError::NotFound { .. }), "{e}");
+    assert!(matches!(e, GitError::Other { .. }) && !e.to_string().contains("credential"), "{e}");
     assert_eq!(names(&dest), [""; 0]);
 }
 
