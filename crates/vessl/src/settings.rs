@@ -112,13 +112,15 @@ pub(crate) fn data_dir_of(config: &Config) -> Result<PathBuf> {
 /// Settings of the server of this machine, from `file` or from where they are by default, and from the environment.
 pub(crate) fn server(file: Option<PathBuf>) -> Result<Config> {
     let default = config_dir()?.join("server.toml");
-    let file = file.or_else(|| default.exists().then_some(default));
+    let there = file.or_else(|| default.exists().then(|| default.clone()));
     let text =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    load(file.as_deref(), std::env::vars_os().filter_map(text)).map_err(|e| Error::Usage {
+    let config = load(there.as_deref(), std::env::vars_os().filter_map(text)).map_err(|e| Error::Usage {
         message: e.to_string(),
         hint: "`vessl server run --print-config` shows every setting".to_owned(),
-    })
+    })?;
+    let file = std::path::absolute(there.unwrap_or(default)).map_err(Error::os("find the settings file"))?;
+    Ok(Config { file: Some(file), ..config })
 }
 
 /// A variable of the environment that is set and not empty.

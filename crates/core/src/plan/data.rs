@@ -153,10 +153,8 @@ impl Reader<'_> {
         let roots = self.cluster.map(|cluster| cluster.hostpath_roots.clone()).unwrap_or_default();
         if self.cluster.is_some() && !roots.iter().any(|root| below(&host.path, root)) {
             let message = format!("the path `{}` of the machine may not be mounted", host.path);
-            let hint = match roots.as_slice() {
-                [] => "no path may: the administrator allows some with `hostpath_roots` in the server's configuration".to_owned(),
-                roots => format!("paths below `{}` may", roots.join("`, `")),
-            };
+            let settings = self.cluster.and_then(|cluster| cluster.settings.as_deref());
+            let hint = hostpath_hint(&host.path, &roots, settings);
             self.report.error(Code::NotAllowed, at, message).hint(hint);
             return None;
         }
@@ -265,6 +263,22 @@ impl Reader<'_> {
 
 fn create_hint(login: Login) -> String {
     format!("store one: `vessl credential create NAME --kind {}`", login.word())
+}
+
+/// What there is to mount, and what the administrator must write so that `path` may be mounted too.
+fn hostpath_hint(path: &str, roots: &[String], settings: Option<&str>) -> String {
+    let list = |roots: &[&str]| roots.iter().map(|root| format!("{root:?}")).collect::<Vec<_>>().join(", ");
+    let mut all: Vec<&str> = roots.iter().map(String::as_str).collect();
+    let now = match all.as_slice() {
+        [] => "nothing of the machine may be mounted yet".to_owned(),
+        roots => format!("only what is below `{}` may", roots.join("`, `")),
+    };
+    all.push(path);
+    let file = settings.map_or_else(|| "the server's settings file".to_owned(), |file| format!("`{file}`"));
+    format!(
+        "{now}; to allow this one, write `hostpath_roots = [{}]` into {file}: it counts from the next start of the server (`vessl server stop`)",
+        list(&all)
+    )
 }
 
 /// Whether `path` is `root` or below it, by their text; a path with `..` never is.

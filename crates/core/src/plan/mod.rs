@@ -320,6 +320,8 @@ pub struct Cluster {
     pub local: bool,
     /// Roots that `hostpath` mounts may be below.
     pub hostpath_roots: Vec<String>,
+    /// The settings file of the server, where it has one.
+    pub settings: Option<String>,
 }
 
 /// A node and its total capacity.

@@ -41,6 +41,7 @@ pub(crate) fn local() -> Cluster {
         allow_host_image: true,
         local: true,
         hostpath_roots: vec!["/data".to_owned(), "/mnt/shared".to_owned()],
+        settings: None,
     }
 }
 
@@ -352,17 +353,24 @@ fn data_that_is_not_there_or_not_allowed_is_refused() {
     check(
         "mount: {/etc2: 'hostpath:///etc', /d: 'hostpath:///database'}",
         &[
-            "not-allowed mount./d: the path `/database` of the machine may not be mounted | paths below `/data`, `/mnt/shared` may",
-            "not-allowed mount./etc2: the path `/etc` of the machine may not be mounted | paths below `/data`, `/mnt/shared` may",
+            "not-allowed mount./d: the path `/database` of the machine may not be mounted | only what is below `/data`, \
+             `/mnt/shared` may; to allow this one, write `hostpath_roots = [\"/data\", \"/mnt/shared\", \"/database\"]` into \
+             the server's settings file: it counts from the next start of the server (`vessl server stop`)",
+            "not-allowed mount./etc2: the path `/etc` of the machine may not be mounted | only what is below `/data`, \
+             `/mnt/shared` may; to allow this one, write `hostpath_roots = [\"/data\", \"/mnt/shared\", \"/etc\"]` into \
+             the server's settings file: it counts from the next start of the server (`vessl server stop`)",
         ],
     );
     let mut none = catalogue();
-    none.clusters.get_mut("local").unwrap().hostpath_roots.clear();
+    let local = none.clusters.get_mut("local").unwrap();
+    local.hostpath_roots.clear();
+    local.settings = Some("/etc/vessl.toml".to_owned());
     check_on(
         &none,
         "mount: {/d: 'hostpath:///data'}",
         &["not-allowed mount./d: the path `/data` of the machine may not be mounted | \
-           no path may: the administrator allows some with `hostpath_roots` in the server's configuration"],
+           nothing of the machine may be mounted yet; to allow this one, write `hostpath_roots = [\"/data\"]` into \
+           `/etc/vessl.toml`: it counts from the next start of the server (`vessl server stop`)"],
     );
     check(
         "export: {/a: vessl-artifact://acme/vision/m, /b: {artifact: {name: m}}, /c: vessl-artifact://other/p/m}",

@@ -52,6 +52,9 @@ pub struct Config {
     pub default_preset: String,
     /// Presets; empty makes them from the machine.
     pub presets: Vec<PresetConfig>,
+    /// The settings file, whether it exists yet or not; not a setting itself.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// One preset as written in the file.
@@ -92,6 +95,7 @@ impl Default for Config {
             agent: PathBuf::new(),
             default_preset: String::new(),
             presets: Vec::new(),
+            file: None,
         }
     }
 }

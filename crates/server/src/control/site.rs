@@ -63,6 +63,7 @@ impl Site {
             allow_host_image: config.allow_host_image,
             local: true,
             hostpath_roots: config.hostpath_roots.clone(),
+            settings: config.file.as_ref().map(|file| file.display().to_string()),
         };
         Ok(Self {
             instance,

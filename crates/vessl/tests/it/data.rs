@@ -170,3 +170,22 @@ fn a_host_path_is_shown_only_below_the_roots() {
     let outside = yaml.replace(&root.display().to_string(), "/etc");
     test.vessl_with(["run", "create", "-f", "-"], outside.as_bytes()).code(3).says(&["/etc"]);
 }
+
+#[test]
+fn a_refused_host_path_says_what_to_write_where() {
+    let test = Test::new();
+    let shared = test.file("shared/inside", "seen\n").parent().unwrap().display().to_string();
+    let yaml = format!("{}mount: {{/m: 'hostpath://{shared}'}}\n{}", head("host://"), item("cat /m/inside"));
+    let done = test.vessl_with(["run", "create", "-f", "-", "--output", "json"], yaml.as_bytes()).code(3);
+    let told: serde_json::Value = serde_json::from_str(done.stderr.lines().last().unwrap()).unwrap();
+    let problems = told["error"]["problems"].as_array().unwrap();
+    let refusal = problems.iter().find(|problem| problem["code"] == "not-allowed").unwrap();
+    let hint = refusal["hint"].as_str().unwrap();
+    // What it says, done to the letter.
+    let quoted: Vec<&str> = hint.split('`').skip(1).step_by(2).collect();
+    let [line, file, next] = quoted.as_slice() else { panic!("{hint}") };
+    std::fs::create_dir_all(Path::new(file).parent().unwrap()).unwrap();
+    std::fs::write(file, line).unwrap();
+    test.vessl(next.split(' ').skip(1)).ok();
+    test.wait(&yaml).ok();
+}
