@@ -20,7 +20,7 @@ use crate::units::Span;
 
 /// Exit code of the script when a directory does not exist.
 const NO_SUCH: i32 = 127;
-/// Exit code of the script when a directory cannot be entered.
+/// Exit code of the script when something is there that cannot be entered.
 const NOT_ALLOWED: i32 = 126;
 
 /// The script that runs `items` in order in one shell. An item without a directory starts in `default_workdir` (an absolute
@@ -47,15 +47,9 @@ __vessl_item() {{
     {{ command read -r __vessl_go <&{MARK_FD}; }} 2>/dev/null
 }}
 __vessl_enter() {{
-    {{ command cd "$3"; }} 2>/dev/null && return 0
-    if [ -d "$3" ]; then
-        __vessl_code={NOT_ALLOWED} __vessl_why='cannot be entered: permission denied'
-    elif [ -e "$3" ]; then
-        __vessl_code={NO_SUCH} __vessl_why='is not a directory'
-    else
-        __vessl_code={NO_SUCH} __vessl_why='does not exist in the container'
-    fi
-    printf 'vessl: item %s of %s: the working directory `%s` %s\n' "$1" "$2" "$3" "$__vessl_why" >&2
+    {{ command cd "$2"; }} 2>/dev/null && return 0
+    __vessl_code={NO_SUCH}
+    [ -e "$2" ] && __vessl_code={NOT_ALLOWED}
     __vessl_mark "workdir $1"
     exit "$__vessl_code"
 }}
@@ -78,7 +72,7 @@ fn push_item(script: &mut String, n: usize, of: usize, item: &ItemPlan, default_
     let _ = write!(script, "\n__vessl_item {n}\n");
     if item.command.is_some() || item.workdir.is_some() {
         let dir = absolute(item.workdir.as_deref(), default_workdir);
-        let _ = writeln!(script, "__vessl_enter {n} {of} {}", quoted(&dir));
+        let _ = writeln!(script, "__vessl_enter {n} {}", quoted(&dir));
     }
     if let Some(command) = &item.command {
         // The space keeps a text that begins with `-` from being read as an option of `eval`. The first line break ends a
@@ -144,11 +138,15 @@ fn not_started(n: usize, of: usize) -> String {
 
 fn workdir_words(item: &ItemPlan, exit_code: i32) -> String {
     let dir = match &item.workdir {
-        Some(dir) => format!("the working directory `{dir}`"),
+        Some(dir) if dir.starts_with('/') => format!("the working directory `{dir}`"),
+        Some(dir) => format!("the working directory `{dir}`, which begins at the image's,"),
         None => "the image's working directory".to_owned(),
     };
-    let why =
-        if exit_code == NOT_ALLOWED { "cannot be entered" } else { "is not a directory of the container" };
+    let why = if exit_code == NOT_ALLOWED {
+        "is no directory that may be entered"
+    } else {
+        "does not exist in the container"
+    };
     format!("{dir} {why}")
 }
 
@@ -215,7 +213,7 @@ mod tests {
             127,
             Some(2),
             Workdir,
-            "item 2 of 2: the image's working directory is not a directory of the container",
+            "item 2 of 2: the image's working directory does not exist in the container",
         );
     }
 
@@ -223,9 +221,9 @@ mod tests {
     fn a_missing_directory_is_named() {
         let items = [ItemPlan { command: None, workdir: Some("/nope".to_owned()), wait: None }];
         let words = ending(&items, NO_SUCH, Some(1), Ending::Workdir);
-        assert_eq!(words, "the command: the working directory `/nope` is not a directory of the container");
+        assert_eq!(words, "the command: the working directory `/nope` does not exist in the container");
         let words = ending(&items, NOT_ALLOWED, Some(1), Ending::Workdir);
-        assert_eq!(words, "the command: the working directory `/nope` cannot be entered");
+        assert_eq!(words, "the command: the working directory `/nope` is no directory that may be entered");
     }
 
     #[test]

@@ -166,16 +166,16 @@ pub(crate) fn standing(run: &RunView) -> String {
     }
 }
 
-/// How a run ended, in one line.
-pub(crate) fn ending(run: &RunView) -> String {
+/// How a run ended, in one line; the reason is left out if it was just `said`.
+pub(crate) fn ending(run: &RunView, said: &str) -> String {
     let time = between(Some(run.created_at), run.ended_at.unwrap_or(run.created_at));
     let mut text = format!("run {} {} after {time}", run.id.0, run.status.word());
-    if run.status != Status::Completed && !run.reason.is_empty() {
+    if run.status != Status::Completed && !said.ends_with(&run.reason) {
         text = format!("{text}: {}", run.reason);
     }
-    let said = run.exit_code.map(|code| format!("exit code {code}")).filter(|_| run.exit_code != Some(0));
-    match said {
-        Some(said) if !text.contains(&said) => format!("{text} ({said})"),
+    let code = run.exit_code.map(|code| format!("exit code {code}")).filter(|_| run.exit_code != Some(0));
+    match code {
+        Some(code) if !text.contains(&code) => format!("{text} ({code})"),
         _ => text,
     }
 }

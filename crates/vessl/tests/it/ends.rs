@@ -68,3 +68,18 @@ fn waiting_for_a_terminated_run_is_not_success() {
     test.vessl(["run", "terminate", &id]).ok();
     live.finish().code(143);
 }
+
+#[test]
+fn why_a_watched_run_failed_is_said_once() {
+    let test = Test::new();
+    let check = |yaml: &str, reason: &str| {
+        let done = test.vessl_with(["run", "create", "-f", "-", "--watch"], yaml.as_bytes());
+        assert_eq!(done.stderr.matches(reason).count(), 1, "{}", done.stderr);
+        let last = done.stderr.lines().last().unwrap();
+        assert!(last.starts_with("run ") && last.contains(" failed after "), "{last}");
+        assert_eq!(done.stdout, "");
+    };
+    check(&host("exit 3"), "the command ended with exit code 3");
+    let nowhere = format!("{}    workdir: /kode\n", host("true"));
+    check(&nowhere, "the working directory `/kode` does not exist in the container");
+}

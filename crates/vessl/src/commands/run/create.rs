@@ -66,7 +66,14 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
     };
     match watched {
         watch::Watched::Left => Ok(watch::goodbye(run.id, &session.out)),
-        watch::Watched::Ended(run) => told(&run, args.watch, session),
+        watch::Watched::Ended(run, said) => {
+            if args.watch && session.out.format() == Format::Table {
+                session.out.note(&views::ending(&run, &said));
+            } else {
+                session.out.object(&run, |run| views::run_head(run))?;
+            }
+            Ok(exit::of_run(&run))
+        }
     }
 }
 
@@ -94,15 +101,6 @@ async fn submit(client: &mut Client, ask: &RunCreate, session: &Session) -> Resu
         }
         done => done,
     }
-}
-
-fn told(run: &RunView, loud: bool, session: &Session) -> Result<Exit> {
-    if loud && session.out.format() == Format::Table {
-        session.out.note(&views::ending(run));
-    } else {
-        session.out.object(run, views::run_head)?;
-    }
-    Ok(exit::of_run(run))
 }
 
 /// A refusal that shows problems shows them under the name of the file.

@@ -27,8 +27,8 @@ const BEHIND_NS: u64 = 250_000_000;
 /// How watching ended.
 #[derive(Debug)]
 pub(super) enum Watched {
-    /// The run has ended.
-    Ended(Box<RunView>),
+    /// The run has ended; the last that the log said of it, as far as it was shown.
+    Ended(Box<RunView>, String),
     /// A person left; the run goes on.
     Left,
 }
@@ -37,19 +37,19 @@ pub(super) enum Watched {
 pub(super) async fn wait(client: &mut Client, id: RunId, out: &Out) -> Result<Watched> {
     let mut silent = |_: &RunEvent| {};
     tokio::select! {
-        run = ended(client, id, out, &mut silent) => Ok(Watched::Ended(Box::new(run?))),
+        run = ended(client, id, out, &mut silent) => Ok(Watched::Ended(Box::new(run?), String::new())),
         left = left() => left.map(|()| Watched::Left),
     }
 }
 
 /// Prints the log of a run and tells its events until it has ended.
 pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<Watched> {
-    let bars = RefCell::new(Bars::new(out));
+    let (bars, said) = (RefCell::new(Bars::new(out)), RefCell::default());
     let mut log_client = client.another();
     let sink = if out.format() == Format::Table { Sink::Result } else { Sink::Beside };
     let form = LogForm { sink, ..LogForm::default() };
     let (known, behind) = Behind::new();
-    let beside = Follow::Beside(Beside { bars: &bars, out, form, behind });
+    let beside = Follow::Beside(Beside { bars: &bars, said: &said, out, form, behind });
     let log = follow(&mut log_client, id, LogQuery::default(), beside);
     let mut tell = |event: &RunEvent| {
         told(event, &bars, out);
@@ -75,7 +75,7 @@ pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<W
         done?;
     }
     bars.borrow_mut().clear();
-    Ok(Watched::Ended(Box::new(run)))
+    Ok(Watched::Ended(Box::new(run), said.take()))
 }
 
 /// What a person who leaves is told.
@@ -111,6 +111,8 @@ pub(super) enum Follow<'a> {
 /// The place of a log beside the events of its run.
 pub(super) struct Beside<'a> {
     bars: &'a RefCell<Bars>,
+    /// The last line of the product in the log.
+    said: &'a RefCell<String>,
     out: &'a Out,
     form: LogForm,
     behind: Behind,
@@ -206,9 +208,12 @@ async fn pump(
     loop {
         match logs.next().await {
             Ok(Next::Record(record)) => {
-                if let Follow::Beside(Beside { bars, behind, .. }) = who {
+                if let Follow::Beside(Beside { bars, behind, said, .. }) = who {
                     behind.turn_of(&record).await;
                     bars.borrow_mut().clear();
+                    if record.stream == Stream::System {
+                        said.replace(String::from_utf8_lossy(&record.bytes).trim_end().to_owned());
+                    }
                 }
                 printer.record(&record)?;
                 (query.from, query.tail) = (Some(record.next), None);
