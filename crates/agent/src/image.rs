@@ -56,6 +56,10 @@ pub(crate) fn reference(image: &ImagePlan) -> Option<String> {
     }
 }
 
+/// How a login is stored.
+pub(crate) const STORE_LOGIN: &str =
+    "store one with `vessl credential create NAME --kind registry --username USER`";
+
 /// A login in the store's words.
 pub(crate) fn auth_of(login: &Login) -> Auth {
     Auth::Basic { username: login.username.clone(), password: Password(login.password.clone()) }
@@ -81,10 +85,20 @@ fn pull(desk: &mut Desk, store: &Store, reference: &str, auth: Auth) -> Result<I
     if desk.stop.is_some() {
         return Err(Halt::Stopped);
     }
-    let image = pulled?.map_err(Halt::because)?;
+    let image = pulled?.map_err(refused)?;
     let (bytes, time) = (words::size(image.fetched), words::time(began.elapsed()));
     desk.log.say(&format!("pulled `{reference}`: {bytes} in {time}"));
     Ok(image)
+}
+
+/// Where a login is named depends on who pulls.
+fn refused(error: StoreError) -> Halt {
+    match error {
+        StoreError::LoginNeeded { .. } => Halt::Failed(format!(
+            "{error}; {STORE_LOGIN} and name it in the run file as `image: {{url: …, credential_name: NAME}}`"
+        )),
+        error => Halt::because(error),
+    }
 }
 
 fn pull_job(

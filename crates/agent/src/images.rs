@@ -9,7 +9,7 @@ use vessl_container::store::{Auth, Image, PullWatch, Store, StoreError};
 use vessl_core::record::Login;
 use vessl_core::wire::{ImageView, Progress, Pruned};
 
-use crate::image::auth_of;
+use crate::image::{STORE_LOGIN, auth_of};
 
 /// Most that a login may take, in bytes.
 const LOGIN: u64 = 1 << 20;
@@ -20,13 +20,25 @@ const LOGIN: u64 = 1 << 20;
 pub(crate) enum ImagesError {
     /// The store or the registry.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+    /// The registry shows the image to nobody without a login.
+    #[error("{0}; {STORE_LOGIN} and name it with `--credential-name NAME`")]
+    LoginNeeded(StoreError),
     /// What came in is no login.
     #[error("standard input is not a login")]
     Login,
     /// What goes out cannot be written.
     #[error("cannot write the answer: {0}")]
     Answer(#[from] io::Error),
+}
+
+impl From<StoreError> for ImagesError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::LoginNeeded { .. } => Self::LoginNeeded(error),
+            error => Self::Store(error),
+        }
+    }
 }
 
 /// Every image that is completely here.

@@ -97,16 +97,17 @@ impl Registry {
 
     pub(super) fn no_login(&self, status: StatusCode, text: &str) -> StoreError {
         let code = status.as_u16();
+        let (registry, repository) = self.place();
         let reason = match &self.auth {
-            Auth::Anonymous => format!(
-                "it does not exist or needs a login ({code}{text}); give a credential for the registry"
-            ),
+            Auth::Anonymous => {
+                let reason = format!("it does not exist or needs a login ({code}{text})");
+                return StoreError::LoginNeeded { registry, repository, reason };
+            }
             Auth::Basic { username, .. } if status == StatusCode::UNAUTHORIZED => {
                 format!("the login of `{username}` failed ({code}{text})")
             }
             Auth::Basic { username, .. } => format!("`{username}` may not pull it ({code}{text})"),
         };
-        let (registry, repository) = self.place();
         StoreError::Login { registry, repository, reason }
     }
 

@@ -11,7 +11,17 @@ pub enum StoreError {
     /// The reference is not one, or names nothing that can be pulled.
     #[error("{0}")]
     Reference(String),
-    /// The registry wants a login, or refused the one it got.
+    /// The registry shows nothing without a login, and none was given.
+    #[error("registry `{registry}`, repository `{repository}`: {reason}")]
+    LoginNeeded {
+        /// Host and port.
+        registry: String,
+        /// Repository.
+        repository: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The registry refused the login it got, or offers no way to log in.
     #[error("registry `{registry}`, repository `{repository}`: {reason}")]
     Login {
         /// Host and port.

@@ -2,7 +2,7 @@
 //! no path.
 use std::collections::BTreeMap;
 
-use super::report::{Code, Report};
+use super::report::{Code, Report, candidates};
 use super::{
     Catalogue, Cluster, ExportPlan, ExportTarget, ImagePlan, ImportPlan, ImportSource, MountFrom, MountPlan,
     Needs,
@@ -222,21 +222,26 @@ impl Reader<'_> {
             Some(kind) => {
                 let message =
                     format!("credential `{name}` is a {kind} credential; a {word} credential is needed here");
-                self.report.error(Code::WrongCredential, at, message).hint(create_hint(login));
+                self.report
+                    .error(Code::WrongCredential, at, message)
+                    .hint(format!("store one under another name: `{}`", create(login, "NAME")));
             }
             None => {
                 let of_kind = self.catalogue.credentials.iter().filter(|(_, kind)| *kind == word);
                 let names: Vec<&str> = of_kind.map(|(name, _)| name.as_str()).collect();
+                let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+                let wanted = if name.starts_with('-') || !name.chars().all(plain) { "NAME" } else { name };
+                let store = create(login, wanted);
                 let added = self.report.error(
                     Code::UnknownCredential,
                     at,
                     format!("there is no credential `{name}`"),
                 );
-                if names.is_empty() {
-                    added.hint(create_hint(login));
+                added.hint(if names.is_empty() {
+                    format!("store it: `{store}`")
                 } else {
-                    added.candidates(name, "credential", names);
-                }
+                    format!("{}; or store it: `{store}`", candidates(name, "credential", &names))
+                });
             }
         }
         None
@@ -261,8 +266,10 @@ impl Reader<'_> {
     }
 }
 
-fn create_hint(login: Login) -> String {
-    format!("store one: `vessl credential create NAME --kind {}`", login.word())
+/// The command that stores a credential.
+fn create(login: Login, name: &str) -> String {
+    let user = if login == Login::Registry { " --username USER" } else { "" };
+    format!("vessl credential create {name} --kind {}{user}", login.word())
 }
 
 /// What there is to mount, and what the administrator must write so that `path` may be mounted too.

@@ -84,12 +84,16 @@ impl Added<'_> {
     /// Says which names there are, and which of them is nearest to `name`.
     pub(super) fn candidates<'n>(self, name: &str, what: &str, names: impl IntoIterator<Item = &'n str>) {
         let names: Vec<&str> = names.into_iter().collect();
-        let list = listed(&names)
-            .map_or_else(|| format!("there is no {what} yet"), |list| format!("there is {list}"));
-        let nearest =
-            nearest(name, &names).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-        self.hint(format!("{nearest}{list}"));
+        self.hint(candidates(name, what, &names));
     }
+}
+
+/// Which names there are, and which of them is nearest to `name`, in words.
+pub(super) fn candidates(name: &str, what: &str, names: &[&str]) -> String {
+    let list =
+        listed(names).map_or_else(|| format!("there is no {what} yet"), |list| format!("there is {list}"));
+    let nearest = nearest(name, names).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+    format!("{nearest}{list}")
 }
 
 impl Report {

@@ -261,14 +261,15 @@ fn credentials_must_exist_and_be_of_the_kind() {
     check(
         "image: {url: x, credential_name: hbu}",
         &[
-            "unknown-credential image.credential_name: there is no credential `hbu` | did you mean `hub`? there is `hub`",
+            "unknown-credential image.credential_name: there is no credential `hbu` | did you mean `hub`? there is `hub`; \
+             or store it: `vessl credential create hbu --kind registry --username USER`",
         ],
     );
     check(
         "image: {url: x, credential_name: gh}",
         &[
             "wrong-credential image.credential_name: credential `gh` is a git credential; a registry credential is needed here | \
-           store one: `vessl credential create NAME --kind registry`",
+           store one under another name: `vessl credential create NAME --kind registry --username USER`",
         ],
     );
     let none = Catalogue { credentials: [].into(), ..catalogue() };
@@ -276,7 +277,13 @@ fn credentials_must_exist_and_be_of_the_kind() {
         &none,
         "import: {/code: {git: {url: h.com/x/y, credential_name: gh}}}",
         &["unknown-credential import./code.git.credential_name: there is no credential `gh` | \
-           store one: `vessl credential create NAME --kind git`"],
+           store it: `vessl credential create gh --kind git`"],
+    );
+    check_on(
+        &none,
+        "image: {url: x, credential_name: '$(id)'}",
+        &["unknown-credential image.credential_name: there is no credential `$(id)` | \
+           store it: `vessl credential create NAME --kind registry --username USER`"],
     );
 }
 

@@ -180,7 +180,11 @@ impl Connection {
             body: Box::new(ErrorBody {
                 code: "unauthorized".to_owned(),
                 message: format!("the server at {} {said}", self.address),
-                hint: Some("set it with `vessl configure`, or in `VESSL_TOKEN`".to_owned()),
+                hint: Some(format!(
+                    "on its machine it is the file `token` in the data directory that `vessl server status` shows; \
+                     keep it with `vessl configure server {} < token`, or set `VESSL_TOKEN`",
+                    self.address
+                )),
                 problems: Vec::new(),
             }),
         }

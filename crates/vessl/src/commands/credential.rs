@@ -13,6 +13,8 @@ use crate::session::Session;
 pub(crate) enum Command {
     /// Store a login; its password or token is typed without showing it, or comes from the standard input
     #[command(
+        override_usage = "vessl credential create <NAME> --kind registry --username <USER>
+       vessl credential create <NAME> --kind git [--username <USER>]",
         after_help = "A run uses it with `credential_name` of its image or git import. Nobody can read it back.
 One of the same name is replaced.
 
@@ -37,8 +39,8 @@ pub(crate) struct Create {
     /// What it logs in to
     #[arg(long, value_enum)]
     kind: Kind,
-    /// User name; may be left out for a bare git token
-    #[arg(long, value_name = "NAME", required_if_eq("kind", "registry"))]
+    /// User name; must be given for a registry, may be left out for a bare git token
+    #[arg(long, value_name = "USER", required_if_eq("kind", "registry"))]
     username: Option<String>,
 }
 

@@ -19,7 +19,8 @@ fn pull_and_run(test: &Test) {
     let registry = Registry::start(&dir);
     registry.fill(&dir);
     let image = format!("{}/team/box:1", registry.address);
-    test.vessl(["image", "pull", &image]).code(5).says(&["team/box"]);
+    let store = "`vessl credential create NAME --kind registry --username USER`";
+    test.vessl(["image", "pull", &image]).code(5).says(&["team/box", store, "`--credential-name NAME`"]);
     test.vessl_with(
         ["credential", "create", "reg", "--kind", "registry", "--username", "robot"],
         registry.password.as_bytes(),

@@ -184,7 +184,12 @@ fn a_named_server_wants_its_token() {
     test.vessl(["whoami"]).ok();
     let url =
         test.vessl(["server", "status", "--output", "json"]).ok().json()["url"].as_str().unwrap().to_owned();
-    test.vessl(["--server", &url, "whoami"]).code(5).says(&["token", "vessl configure"]);
+    let step = format!("`vessl configure server {url} < token`");
+    test.vessl(["--server", &url, "whoami"]).code(5).says(&[
+        "the file `token`",
+        "`vessl server status`",
+        &step,
+    ]);
     let token = std::fs::read(test.data().join("token")).unwrap();
     test.vessl_with(["configure", "server", &url], &token).ok();
     test.vessl(["whoami"]).ok();

@@ -33,7 +33,7 @@ fn a_registry_on_a_bad_day_is_named_with_its_reason() {
         let reference = format!("{}/team/app:v9", web.address());
         refused(&test, &image(&reference), &[&[web.address().as_str(), "team/app"], words].concat());
     };
-    check("401 X\r\nWWW-Authenticate: Basic realm=x", "", &["needs a login (401", "credential"]);
+    check("401 X\r\nWWW-Authenticate: Basic realm=x", "", &["needs a login (401", "credential_name: NAME}`"]);
     check("401 X", "", &["offers no way to log in"]);
     check(
         "403 X",

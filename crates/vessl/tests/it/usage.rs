@@ -17,6 +17,11 @@ fn wrong_usage_is_2_and_says_what() {
     test.vessl(["run", "craete"]).code(2).says(&["craete", "create"]);
     test.vessl(["run", "create"]).code(2).says(&["--file"]);
     test.vessl(["run", "create", "-f", "x", "--watch", "--wait"]).code(2).says(&["--wait"]);
+    let nobody = ["credential", "create", "x", "--kind", "registry"];
+    test.vessl(nobody).code(2).says(&[
+        "--username <USER>",
+        "Usage: vessl credential create <NAME> --kind registry --username <USER>",
+    ]);
     test.vessl(["run", "read", "first"]).code(2).says(&["a run id is a number"]);
     test.vessl(["run", "list", "--status", "sleeping"]).code(2).says(&["sleeping", "queued"]);
     test.vessl(["run", "create", "-f", "-", "-e", "NOT_SET_ANYWHERE"]).code(2).says(&["NOT_SET_ANYWHERE"]);
