@@ -5,6 +5,7 @@ mod reference;
 
 use std::ffi::OsString;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
@@ -143,7 +144,7 @@ Examples:
 pub(crate) fn main() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => return told(&e),
+        Err(e) => return told(&with_flag(e)),
     };
     let session = Session::new(cli.globals);
     let done = match cli.command {
@@ -175,6 +176,20 @@ fn told(said: &clap::Error) -> Exit {
         (false, true) => exit::of_error(&Error::BrokenPipe),
         (false, false) => exit::OK,
     }
+}
+
+/// A run file that stands where its flag is missing gets the tip to write the flag.
+fn with_flag(mut said: clap::Error) -> clap::Error {
+    if let Some(ContextValue::StyledStr(usage)) = said.get(ContextKind::Usage)
+        && let Some(ContextValue::String(file)) = said.get(ContextKind::InvalidArg)
+        && said.kind() == ErrorKind::UnknownArgument
+        && usage.to_string().contains("vessl run create")
+        && (file == "-" || !file.starts_with('-'))
+    {
+        let tip = format!("the run file comes behind its flag: `vessl run create -f {file}`");
+        said.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    said
 }
 
 /// The format that a command line asks for which as a whole cannot be read.

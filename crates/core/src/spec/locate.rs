@@ -8,11 +8,16 @@ use super::tree::{self, Entry, Kind, Node};
 use crate::wire::Problem;
 
 /// Gives problems that have no place yet (`line` is 0) the place of their `path` in `text`, or of the nearest thing around
-/// it that the file has. A problem about something that the file does not have at all stays without a place.
+/// it that the file has, and sorts all by place. A problem about something that the file does not have at all stays
+/// without a place and comes last.
 pub fn locate(text: &[u8], problems: &mut [Problem]) {
-    if problems.iter().all(|problem| problem.line != 0) {
-        return;
+    if problems.iter().any(|problem| problem.line == 0) {
+        place(text, problems);
     }
+    problems.sort_by_key(|problem| (problem.line == 0, problem.line, problem.column));
+}
+
+fn place(text: &[u8], problems: &mut [Problem]) {
     let (source, stop) = Source::read(text);
     let root = if stop.is_none() { tree::read(&source, &mut Problems::default()) } else { None };
     let Some(root) = root else { return };
@@ -100,6 +105,24 @@ mod tests {
         check("run[7].command", (11, 3));
         check("mount./x", (0, 0));
         check("", (0, 0));
+    }
+
+    #[test]
+    fn problems_come_in_the_order_of_the_file() {
+        let problem = |path: &str, line: u32| Problem {
+            code: String::new(),
+            level: Level::Error,
+            line,
+            column: 1,
+            path: path.to_owned(),
+            message: String::new(),
+            hint: None,
+            source: String::new(),
+        };
+        let mut problems =
+            [problem("mount./x", 0), problem("run", 10), problem("import./a.b.git", 0), problem("name", 0)];
+        locate(FILE.as_bytes(), &mut problems);
+        assert_eq!(problems.map(|problem| problem.line), [1, 8, 10, 0]);
     }
 
     #[test]

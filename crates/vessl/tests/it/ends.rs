@@ -60,13 +60,18 @@ fn exports_are_written_unless_they_are_not_wanted() {
 
 #[test]
 fn waiting_for_a_terminated_run_is_not_success() {
-    let test = Test::new();
-    test.file("run.yaml", host("trap 'exit 0' TERM\necho ready\nwhile :; do sleep 0.1; done"));
-    let live = test.start(["run", "create", "-f", "run.yaml", "--wait", "--output", "json"]);
-    let id = test.until_listed();
-    test.until_log(&id, "ready");
-    test.vessl(["run", "terminate", &id]).ok();
-    live.finish().code(143);
+    let check = |own: i32, expected: i32| {
+        let test = Test::new();
+        let yaml = host(&format!("trap 'exit {own}' TERM\necho ready\nwhile :; do sleep 0.1; done"));
+        test.file("run.yaml", yaml);
+        let live = test.start(["run", "create", "-f", "run.yaml", "--wait", "--output", "json"]);
+        let id = test.until_listed();
+        test.until_log(&id, "ready");
+        test.vessl(["run", "terminate", &id]).ok();
+        live.finish().code(expected);
+    };
+    check(0, 143);
+    check(7, 7);
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn wrong_usage_is_2_and_says_what() {
     let test = Test::new();
     test.vessl(["run", "craete"]).code(2).says(&["craete", "create"]);
     test.vessl(["run", "create"]).code(2).says(&["--file"]);
+    test.vessl(["run", "create", "bug.yaml", "--watch"]).code(2).says(&["`vessl run create -f bug.yaml`"]);
     test.vessl(["run", "create", "-f", "x", "--watch", "--wait"]).code(2).says(&["--wait"]);
     let nobody = ["credential", "create", "x", "--kind", "registry"];
     test.vessl(nobody).code(2).says(&[
@@ -44,6 +45,8 @@ fn errors_are_told_in_the_format_that_was_asked_for() {
     assert_eq!(told["code"], "usage");
     assert_eq!(told["message"], "unrecognized subcommand 'craete'");
     assert!(told["hint"].as_str().unwrap().contains("'create'"), "{told}");
+    let told = error(&["run", "create", "bug.yaml"], "", 2);
+    assert!(told["hint"].as_str().unwrap().contains("-f bug.yaml"), "{told}");
     let told = error(&["run"], "", 2);
     assert!(told["message"].as_str().unwrap().contains("requires a subcommand"), "{told}");
     assert_eq!(error(&["run", "create", "-f", "gone.yaml"], "", 3)["code"], "unreadable");
