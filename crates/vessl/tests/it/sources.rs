@@ -145,3 +145,55 @@ fn a_path_of_the_machine_is_looked_at_when_the_run_starts() {
     refused("x", &["x"]);
     test.wait(&mount("/way-in")).ok();
 }
+
+#[test]
+fn what_is_not_committed_is_said() {
+    let test = Test::new();
+    let proj = test.path("proj");
+    repository(&proj);
+    let yaml = git("..", "").replace("echo never", "cat /in/code/where");
+    test.file("proj/sub/run.yaml", &yaml);
+    let create = |more: &[&str]| {
+        test.vessl(["run", "create", "-f", "proj/sub/run.yaml", "--wait"].iter().chain(more)).ok().stderr
+    };
+    let commit = |args: &[&str]| {
+        let done = std::process::Command::new("git").arg("-C").arg(&proj).args(args).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    let head = commit(&["rev-parse", "--short=7", "HEAD"]);
+    let name = proj.canonicalize().unwrap().display().to_string();
+    let note =
+        format!("note: `{name}` has 1 file that is not committed; the run gets the last commit ({head})");
+    let said = create(&[]);
+    assert!(said.contains(&note), "{said}");
+    // From the directory itself, which lies inside the repository.
+    test.file("proj/sub/run.yaml", yaml.replace("'..'", "."));
+    test.file("proj/where", "changed\n");
+    let said = create(&["--output", "json"]);
+    assert!(said.contains("note: `.` has 2 files that are not committed; "), "{said}");
+    commit(&["add", "."]);
+    commit(&["commit", "-qm", "all"]);
+    assert!(!create(&[]).contains("committed"));
+    // A commit that is named is what is wanted, and another server has other directories.
+    test.file("proj/where", "changed again\n");
+    test.file("proj/sub/run.yaml", yaml.replace("'..'", "., ref: main"));
+    assert!(!create(&[]).contains("committed"));
+    test.file("proj/sub/run.yaml", yaml.replace("'..'", "."));
+    let url = test.vessl(["server", "status", "--output", "json"]).ok().json()["url"].clone();
+    let token = std::fs::read_to_string(test.data().join("token")).unwrap();
+    let test = test.env("VESSL_TOKEN", token.trim());
+    let create = ["run", "create", "-f", "proj/sub/run.yaml", "--wait"];
+    let far = test.vessl(["--server", url.as_str().unwrap()].iter().chain(&create)).ok();
+    assert!(!far.stderr.contains("committed"), "{far:?}");
+    assert!(test.vessl(create).ok().stderr.contains("1 file that is not committed"));
+    // Without git, or with one that does not end, there is nothing to say; the server, which runs already, has its own.
+    let slow = test.file("bin/git", "#!/bin/sh\nexec /bin/sleep 1000\n");
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let slow = slow.parent().unwrap().display().to_string();
+    let test = test.env("PATH", "/nowhere");
+    let without = test.vessl(create).ok();
+    assert!(!without.stderr.contains("committed"), "{without:?}");
+    let without = test.env("PATH", &slow).vessl(create).ok();
+    assert!(!without.stderr.contains("committed"), "{without:?}");
+}

@@ -1,9 +1,9 @@
 //! `vessl run create`.
 use clap::Args;
-use vessl_core::spec::{self, ReadOptions};
+use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{EnvPair, Problem, RunCreate, RunView};
 
-use super::{text, watch};
+use super::{text, uncommitted, watch};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -44,15 +44,24 @@ pub(crate) struct Create {
 
 /// Submits the run; stays with it if that was asked for.
 pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
-    let (yaml, warnings) = checked(&args, session)?;
+    let Checked { yaml, spec, warnings } = checked(&args, session)?;
     let key = idempotency_key()?;
     let base = text::base(&args.file);
     let ask = RunCreate { yaml, env: args.env, lenient: args.lenient, base, idempotency_key: Some(key) };
     let mut client = session.client().await?;
-    let run = submit(&mut client, &ask, session).await.map_err(|e| named(e, &args.file))?;
+    let is_local = client.is_local();
+    let notes = async {
+        // Another machine has directories of its own.
+        if is_local { uncommitted::notes(&spec, ask.base.as_deref()).await } else { Vec::new() }
+    };
+    let (run, notes) = tokio::join!(submit(&mut client, &ask, session), notes);
+    let run = run.map_err(|e| named(e, &args.file))?;
     let more: Vec<Problem> =
         run.warnings.iter().filter(|warning| !warnings.contains(warning)).cloned().collect();
     session.out.problems(&args.file.to_string(), &more);
+    for note in &notes {
+        session.out.note(note);
+    }
     let watched = match (args.watch, args.wait) {
         (true, _) => {
             session.out.dim(&format!("vessl: run {} `{}`; Ctrl-C leaves it running", run.id.0, run.name));
@@ -77,19 +86,27 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
     }
 }
 
-/// The text of the file and its warnings, which are said; a file with errors goes no further.
-fn checked(args: &Create, session: &Session) -> Result<(String, Vec<Problem>)> {
+/// A file without errors.
+struct Checked {
+    yaml: String,
+    spec: Spec,
+    /// They have been said.
+    warnings: Vec<Problem>,
+}
+
+/// Reads the file and says its warnings; a file with errors goes no further.
+fn checked(args: &Create, session: &Session) -> Result<Checked> {
     let bytes = text::read(&args.file)?;
     let name = args.file.to_string();
     let base = text::base(&args.file);
     let read = spec::read(&bytes, ReadOptions { lenient: args.lenient, base: base.as_deref() });
-    if read.spec.is_none() {
+    let Some(spec) = read.spec else {
         return Err(Error::File { problems: read.problems, name });
-    }
+    };
     session.out.problems(&name, &read.problems);
-    let text =
+    let yaml =
         String::from_utf8(bytes).map_err(|_| Error::Bug("a text that was read is not text".to_owned()))?;
-    Ok((text, read.problems))
+    Ok(Checked { yaml, spec, warnings: read.problems })
 }
 
 /// Submits; if the connection was lost on the way, once more with the same key, which the server takes as the same run.

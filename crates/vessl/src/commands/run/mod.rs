@@ -11,6 +11,7 @@ mod read;
 mod schema;
 mod terminate;
 mod text;
+mod uncommitted;
 mod update;
 mod validate;
 mod watch;

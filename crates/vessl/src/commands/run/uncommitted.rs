@@ -1,0 +1,122 @@
+//! Changes that a run does not get because they are not committed. It asks git, as the person and in the person's directory,
+//! and changes nothing.
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use vessl_core::spec::{Import, Spec};
+
+/// Longest time that all the questions may take; after it nothing more is said.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Digits of a commit that are shown.
+const DIGITS: usize = 7;
+
+/// A working tree with changes.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    files: usize,
+    commit: String,
+}
+
+/// One line for each repository of this machine whose last commit the file `spec` imports while its working tree has more.
+/// `base` is the directory of the file. Where git cannot say it, nothing is said.
+pub(super) async fn notes(spec: &Spec, base: Option<&str>) -> Vec<String> {
+    let mut paths: Vec<&str> = spec.import.values().filter_map(last_commit_of).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let mut notes = Vec::new();
+    let ask_all = async {
+        for path in paths {
+            notes.extend(look(Path::new(path)).await.map(|left| said(&shown(path, base), &left)));
+        }
+    };
+    // What was found in time is said.
+    let _ = tokio::time::timeout(PATIENCE, ask_all).await;
+    notes
+}
+
+/// The path of a repository of this machine from which no particular commit is wanted.
+fn last_commit_of(import: &Import) -> Option<&str> {
+    match import {
+        Import::Git(git) if git.reference.is_none() => git.url.strip_prefix("file://"),
+        _ => None,
+    }
+}
+
+async fn look(path: &Path) -> Option<Left> {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(path).args([
+        "-c",
+        "core.fsmonitor=false",
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "-z",
+        "--no-renames",
+        "--untracked-files=all",
+        "--ignore-submodules=dirty",
+    ]);
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+        git.env_remove(name);
+    }
+    // The index stays as it is; a git that takes too long ends with its question.
+    git.env("GIT_OPTIONAL_LOCKS", "0").stdin(Stdio::null()).kill_on_drop(true);
+    let output = git.output().await.ok().filter(|output| output.status.success())?;
+    left(&output.stdout)
+}
+
+/// What `git status --porcelain=v2 --branch -z` found; `None` if there is nothing, or no commit yet.
+fn left(status: &[u8]) -> Option<Left> {
+    let mut lines = status.split(|byte| *byte == 0).filter(|line| !line.is_empty());
+    let commit = lines.clone().find_map(|line| line.strip_prefix(b"# branch.oid "))?;
+    let commit = std::str::from_utf8(commit).ok().filter(|commit| *commit != "(initial)")?;
+    let files = lines.by_ref().filter(|line| !line.starts_with(b"# ")).count();
+    (files > 0).then(|| Left { files, commit: commit.chars().take(DIGITS).collect() })
+}
+
+fn said(name: &str, left: &Left) -> String {
+    let files = match left.files {
+        1 => "1 file that is not committed".to_owned(),
+        n => format!("{n} files that are not committed"),
+    };
+    format!("note: `{name}` has {files}; the run gets the last commit ({})", left.commit)
+}
+
+/// A path as the file may have named it: from `base`, where it lies below.
+fn shown(path: &str, base: Option<&str>) -> String {
+    match base.and_then(|base| Path::new(path).strip_prefix(base).ok()) {
+        Some(rest) if rest.as_os_str().is_empty() => ".".to_owned(),
+        Some(rest) => format!("./{}", rest.display()),
+        None => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_says_is_counted() {
+        let check = |status: &str, expected: Option<&str>| {
+            let found = left(status.replace('|', "\0").as_bytes()).map(|left| said(".", &left));
+            assert_eq!(found.as_deref(), expected, "{status}");
+        };
+        let head = "# branch.oid 0123456789abcdef|# branch.head main|";
+        check(head, None);
+        check("# branch.oid (initial)|# branch.head main|? new|", None);
+        check("", None);
+        let one = "note: `.` has 1 file that is not committed; the run gets the last commit (0123456)";
+        check(&format!("{head}? # odd name\nwith a break|"), Some(one));
+        let three = "note: `.` has 3 files that are not committed; the run gets the last commit (0123456)";
+        check(&format!("{head}1 .M N... 100644 100644 100644 a b x|u UU y|? z|"), Some(three));
+    }
+
+    #[test]
+    fn paths_are_shown_from_the_run_file() {
+        assert_eq!(shown("/home/me", Some("/home/me")), ".");
+        assert_eq!(shown("/home/me/lib", Some("/home/me")), "./lib");
+        assert_eq!(shown("/home", Some("/home/me")), "/home");
+        assert_eq!(shown("/home/me", None), "/home/me");
+    }
+}
