@@ -42,12 +42,19 @@ fn what_ignores_the_grace_is_killed() {
 fn nothing_is_left_when_server_and_agent_are_killed() {
     for (world, _) in WORLDS {
         let test = world();
-        let id = test.create(&host("touch /mine; chown 5 /mine; echo ready\nsleep 1000"));
+        // Where no group can be made, only init's end says that a container is empty, and that takes its time.
+        let mark = format!("MARK={}", test.data().display());
+        let script = "touch /mine; chown 5 /mine\nn=0; while [ $n -lt 1500 ]; do sleep 1000 & n=$((n+1)); done\n\
+                      echo ready\nwait";
+        let env = format!("env: {{MARK: '{}'}}\n", test.data().display());
+        let id = test.create(&format!("{env}{}", host(script)));
         test.until_log(&id, "ready");
+        assert!(Test::with_environment(&mark).len() > 1500);
         let agent = test.agent(&id);
         test.kill_server();
         Test::kill(agent);
         assert_eq!(test.until_end(&id)["status"], "failed");
+        assert!(Test::with_environment(&mark).is_empty(), "the run is over and its commands go on");
     }
 }
 

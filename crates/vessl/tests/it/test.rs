@@ -344,10 +344,16 @@ impl Test {
             };
             has("cmdline", &data)
                 || has("environ", &data)
-                || unit.as_ref().is_some_and(|unit| has("cgroup", unit))
+                || unit.as_ref().is_some_and(|unit| has("cgroup", unit) || has("cmdline", unit))
         };
         let me = i32::try_from(std::process::id()).expect("a process id is small");
         processes().into_iter().filter(|&process| process != me).filter(own).map(Pid::from_raw).collect()
+    }
+
+    /// Processes with this in their environment; commands of a run have what its file says.
+    pub(crate) fn with_environment(text: &str) -> Vec<i32> {
+        let environ = |process: &i32| std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+        processes().into_iter().filter(|process| contains(&environ(process), text.as_bytes())).collect()
     }
 
     /// What is left of this world on the machine after its server was stopped.
