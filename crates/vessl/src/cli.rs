@@ -40,7 +40,9 @@ const LONG_HELP: &str = concat!(
 With no server set, vessl starts one in the background on this machine.
 
 Environment:
-  VESSL_SERVER, VESSL_TOKEN                server to use and its token
+  VESSL_SERVER                             server to use
+  VESSL_TOKEN                              token of the server that --server, VESSL_SERVER or
+                                           `vessl configure` names; this machine's has its own
   VESSL_ORGANIZATION, VESSL_PROJECT        defaults of --organization and --project
   VESSL_DATA                               data directory of this machine's server
   NO_COLOR                                 no colours

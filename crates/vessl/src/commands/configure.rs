@@ -14,7 +14,8 @@ use crate::settings::Settings;
 #[derive(Args, Debug)]
 #[command(
     after_help = "The settings are kept in ~/.config/vessl/config.toml, readable for you alone. Flags and the
-environment (VESSL_SERVER, VESSL_TOKEN, VESSL_ORGANIZATION, VESSL_PROJECT) win over them.
+environment (VESSL_SERVER, VESSL_TOKEN, VESSL_ORGANIZATION, VESSL_PROJECT) win over them. A token counts only for a
+server that is named there: for the server of this machine, its own token is read from its data directory.
 
 Examples:
   vessl configure                                      asks for everything

@@ -195,6 +195,17 @@ fn a_named_server_wants_its_token() {
     test.vessl(["whoami"]).ok();
     let wrong = test.env("VESSL_TOKEN", "wrong");
     wrong.vessl(["whoami"]).code(5).says(&["token"]);
+    // The help says what is so: it is no token of this machine's own server.
+    wrong.vessl(["configure", "reset"]).ok();
+    wrong.vessl(["whoami"]).ok();
+    for (args, words) in [
+        (vec!["--help"], "this machine's has its own"),
+        (vec!["configure", "--help"], "A token counts only for a server that is named there"),
+    ] {
+        let help = wrong.vessl(args).ok().stdout;
+        assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{help}");
+    }
+    wrong.vessl_with(["configure", "server", &url], &token).ok();
     // The token of the settings is for the server of the settings.
     let other = wrong.env("VESSL_TOKEN", "");
     other.vessl(["--server", &url.replace("127.0.0.1", "localhost"), "whoami"]).code(5).says(&["token"]);
