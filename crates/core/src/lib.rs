@@ -6,6 +6,7 @@
 //! text --spec::read--> Spec --plan::plan(catalogue)--> Plan        (Plan is what an agent carries out)
 //! Run + Seen + now --run::decide--> Turn { state, actions, why }   (Turn is what a driver saves and applies)
 //! ```
+pub mod codes;
 pub mod frame;
 pub mod logwire;
 pub mod plan;

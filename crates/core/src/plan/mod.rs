@@ -17,7 +17,7 @@ mod place;
 mod report;
 
 pub use env::RESERVED;
-pub use report::{CodeInfo, codes};
+pub use report::codes;
 
 use report::Report;
 

@@ -1,4 +1,5 @@
 //! Problems of planning: their stable codes, and the list that one planning collects. It knows no rule.
+use crate::codes::{CodeInfo, define_codes};
 use crate::wire::{Level, Problem};
 
 /// Candidates named in one hint; more are counted.
@@ -6,58 +7,32 @@ const NAMED: usize = 20;
 /// More slips than these are another name.
 const MOST_SLIPS: usize = 4;
 
-/// A stable code of a planning problem, for looking it up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CodeInfo {
-    /// The code, kebab-case; it never changes its meaning.
-    pub code: &'static str,
-    /// What it means.
-    pub meaning: &'static str,
-}
-
-/// Defines the codes once: as an enum for the rules, and as the list of [`codes`].
-macro_rules! define_codes {
-    ($($name:ident, $code:literal, $meaning:literal;)*) => {
-        /// What kind of problem it is.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Code { $($name),* }
-
-        const CODES: &[CodeInfo] = &[$(CodeInfo { code: $code, meaning: $meaning }),*];
-
-        impl Code {
-            fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $code),* }
-            }
-        }
-    };
-}
-
 define_codes! {
-    UnknownCluster, "unknown-cluster", "The cluster does not exist, or none is named and there is no default.";
-    UnknownNode, "unknown-node", "The cluster has no node of this name.";
-    UnknownPreset, "unknown-preset", "The cluster has no preset of this name.";
-    NoDefaultPreset, "no-default-preset", "Neither preset nor requests are given, and the cluster has no default preset.";
-    RequestOverPreset, "request-over-preset", "The requests do not fit into the preset.";
-    NoPresetFits, "no-preset-fits", "No preset of the cluster is large enough for the requests.";
-    NoNodeFits, "no-node-fits", "No node could ever hold the run.";
-    NotAllowed, "not-allowed", "The administrator of the cluster does not allow this.";
-    LocalOnly, "local-only", "A path of the machine is used on a cluster that is not the server's own machine.";
-    UnknownCredential, "unknown-credential", "No credential of this name is stored.";
-    WrongCredential, "wrong-credential", "The stored credential is of another kind.";
-    UnknownArtifact, "unknown-artifact", "The artifact does not exist, or you may not read it.";
-    UnknownProject, "unknown-project", "The project does not exist, or you may not write to it.";
-    SameTarget, "same-target", "Two paths are exported to the same place.";
-    UnknownSecret, "unknown-secret", "No secret of this name is stored.";
-    MissingInject, "missing-inject", "A variable must be given at submit and was not.";
-    BadInject, "bad-inject", "A variable given at submit cannot be used.";
-    EnvTooLong, "env-too-long", "A variable is longer than a program can be given.";
-    NoCommand, "no-command", "There is nothing to run.";
-    Unsupported, "unsupported", "This version does not do that.";
+    UnknownCluster, "unknown-cluster", "The cluster does not exist, or none is named and there is no default.", "Name one of those that are shown (`vessl cluster list`), or leave `resources.cluster` out.";
+    UnknownNode, "unknown-node", "The cluster has no node of this name.", "Name nodes of the cluster (`vessl cluster list-nodes CLUSTER`), or remove `node_names`.";
+    UnknownPreset, "unknown-preset", "The cluster has no preset of this name.", "Name one of those that are shown (`vessl resource list`), or remove `preset`.";
+    NoDefaultPreset, "no-default-preset", "Neither preset nor requests are given, and the cluster has no default preset.", "Add `preset` or `requests` to `resources`.";
+    RequestOverPreset, "request-over-preset", "The requests do not fit into the preset.", "Lower the requests, or remove `preset` to let the smallest one that fits be chosen.";
+    NoPresetFits, "no-preset-fits", "No preset of the cluster is large enough for the requests.", "Lower the requests to what one of the presets gives (`vessl resource list`).";
+    NoNodeFits, "no-node-fits", "No node could ever hold the run.", "Ask for no more than the largest node has (`vessl cluster list-nodes CLUSTER`).";
+    NotAllowed, "not-allowed", "The administrator of the cluster does not allow this.", "Use something that is allowed, or have the server's settings changed (`allow_host_image`, `hostpath_roots`).";
+    LocalOnly, "local-only", "A path of the machine is used on a cluster that is not the server's own machine.", "Use the server's own cluster, or a registry or a git server that the cluster can reach.";
+    UnknownCredential, "unknown-credential", "No credential of this name is stored.", "Store it with `vessl credential create NAME --kind KIND`, or correct the name.";
+    WrongCredential, "wrong-credential", "The stored credential is of another kind.", "Name a credential of the kind that is needed: `registry` for images, `git` for git imports.";
+    UnknownArtifact, "unknown-artifact", "The artifact does not exist, or you may not read it.", "Name an artifact that exists (`vessl artifact list`); one exists once a run has exported it.";
+    UnknownProject, "unknown-project", "The project does not exist, or you may not write to it.", "Export to your own project, or to one of those that are shown.";
+    SameTarget, "same-target", "Two paths are exported to the same place.", "Give each path its own artifact.";
+    UnknownSecret, "unknown-secret", "No secret of this name is stored.", "Store it with `vessl secret create NAME`, or correct the name.";
+    MissingInject, "missing-inject", "A variable must be given at submit and was not.", "Give it at submit: `vessl run create -e KEY=VALUE`.";
+    BadInject, "bad-inject", "A variable given at submit cannot be used.", "Write `-e KEY=VALUE`, with a name that is not empty and no NUL in name or value.";
+    EnvTooLong, "env-too-long", "A variable is longer than a program can be given.", "Put the data into a file and import it.";
+    NoCommand, "no-command", "There is nothing to run.", "Add `run: [{command: …}]`.";
+    Unsupported, "unsupported", "This version does not do that.", "Remove it, or use what this version does: git, artifacts, paths of the machine, batch runs on whole GPUs.";
     // accepted, with a note
-    PresetChosen, "preset-chosen", "The smallest preset that holds the requests was chosen.";
-    SecretUse, "secret-use", "Says whether a value marked as secret is the name of a stored secret or the secret itself.";
-    NoEffect, "no-effect", "The value has no effect here.";
-    HostPorts, "host-ports", "Ports of the run are ports of the machine.";
+    PresetChosen, "preset-chosen", "The smallest preset that holds the requests was chosen.", "Nothing is needed; name a `preset` to choose another one.";
+    SecretUse, "secret-use", "Says whether a value marked as secret is the name of a stored secret or the secret itself.", "Write `KEY: {secret: NAME}` for a stored secret, so that the file holds no secret.";
+    NoEffect, "no-effect", "The value has no effect here.", "Remove it.";
+    HostPorts, "host-ports", "Ports of the run are ports of the machine.", "Give runs that run at the same time different ports.";
 }
 
 /// Every code that a problem of planning can have.

@@ -29,7 +29,7 @@ mod yaml;
 pub use locate::locate;
 pub use path::{ContainerPath, PathError};
 pub use print::{hide, print};
-pub use problem::{CodeInfo, codes};
+pub use problem::codes;
 pub use schema::schema;
 pub use types::*;
 

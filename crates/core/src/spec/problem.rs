@@ -1,39 +1,11 @@
 //! Problems of a run file: their stable codes, and the list that one reading collects. It knows no field of the file.
+use crate::codes::{CodeInfo, define_codes};
 use crate::wire::{Level, Problem};
 
 use super::source::{Place, Source};
 
 /// Most problems that one reading reports; a last one says how many were left out.
 const MOST: usize = 200;
-
-/// A stable code of a problem, for looking it up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CodeInfo {
-    /// The code, kebab-case; it never changes its meaning.
-    pub code: &'static str,
-    /// What it means.
-    pub meaning: &'static str,
-    /// What to do about it.
-    pub remedy: &'static str,
-}
-
-/// Defines the codes once: as an enum for the readers, and as the list of [`codes`].
-macro_rules! define_codes {
-    ($($name:ident, $code:literal, $meaning:literal, $remedy:literal;)*) => {
-        /// What kind of problem it is.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Code { $($name),* }
-
-        const CODES: &[CodeInfo] = &[$(CodeInfo { code: $code, meaning: $meaning, remedy: $remedy }),*];
-
-        impl Code {
-            /// The code as people see it.
-            pub(super) fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $code),* }
-            }
-        }
-    };
-}
 
 define_codes! {
     // the text

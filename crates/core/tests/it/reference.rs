@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
-use vessl_core::spec::{ReadOptions, codes, schema};
-use vessl_core::{plan, wire::Level};
+use vessl_core::spec::{self, ReadOptions, schema};
+use vessl_core::{codes, plan, wire::Level};
 
 use crate::schema::complaints;
 use crate::support::{file, read};
@@ -50,7 +50,7 @@ fn the_other_pages_show_runs() {
     assert!(all.len() >= 8, "only {} run files were found", all.len());
     for text in all {
         let options = ReadOptions { base: Some("/home/you/code"), ..ReadOptions::default() };
-        let read = vessl_core::spec::read(text.as_bytes(), options);
+        let read = spec::read(text.as_bytes(), options);
         assert!(read.problems.is_empty(), "{:#?} in\n{text}", read.problems);
         assert_eq!(complaints(&text), [""; 0], "{text}");
     }
@@ -64,14 +64,21 @@ fn check_table(page: &str, table: &str) {
 #[test]
 fn every_code_is_in_the_tables() {
     let page = page();
-    let rows =
-        codes().iter().map(|info| format!("| `{}` | {} | {} |\n", info.code, info.meaning, info.remedy));
-    check_table(
-        &page,
-        &format!("| code | what it means | what to do |\n|---|---|---|\n{}", rows.collect::<String>()),
-    );
-    let rows = plan::codes().iter().map(|info| format!("| `{}` | {} |\n", info.code, info.meaning));
-    check_table(&page, &format!("| code | what it means |\n|---|---|\n{}", rows.collect::<String>()));
+    for list in [spec::codes(), plan::codes()] {
+        let rows =
+            list.iter().map(|info| format!("| `{}` | {} | {} |\n", info.code, info.meaning, info.remedy));
+        let rows = rows.collect::<String>();
+        check_table(&page, &format!("| code | what it means | what to do |\n|---|---|---|\n{rows}"));
+    }
+}
+
+#[test]
+fn a_code_has_one_meaning() {
+    let mut seen = BTreeSet::new();
+    for info in codes::all() {
+        assert!(seen.insert(info.code), "`{}` is defined twice", info.code);
+        assert!(info.meaning.ends_with('.') && info.remedy.ends_with('.'), "{info:?}");
+    }
 }
 
 /// Every key that some map of the file may have.

@@ -64,9 +64,17 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_code_can_be_looked_up() {
+fn every_code_can_be_looked_up() {
     let test = Test::new();
     test.vessl(["run", "validate", "--explain", "unknown-key"]).ok().prints(&["unknown-key", "--lenient"]);
+    for code in vessl_core::codes::all() {
+        let said = test.vessl(["run", "validate", "--explain", code.code, "--output", "json"]).ok().json();
+        let expected = json!({"code": code.code, "meaning": code.meaning, "remedy": code.remedy});
+        assert_eq!(said, expected);
+    }
+    for planned in ["not-allowed", "no-node-fits", "host-ports"] {
+        test.vessl(["run", "validate", "--explain", planned]).ok().prints(&[planned, "Remedy"]);
+    }
     test.vessl(["run", "validate", "--explain", "no-such-code"]).code(2).says(&["no-such-code"]);
 }
 

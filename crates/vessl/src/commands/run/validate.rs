@@ -1,6 +1,7 @@
 //! `vessl run validate`.
 use clap::Args;
 use serde::Serialize;
+use vessl_core::codes;
 use vessl_core::spec::{self, ReadOptions};
 use vessl_core::wire::Problem;
 
@@ -101,7 +102,7 @@ fn explain(code: &str, out: &Out) -> Result<Exit> {
         meaning: &'static str,
         remedy: &'static str,
     }
-    let found = spec::codes().iter().find(|known| known.code == code).ok_or_else(|| Error::Usage {
+    let found = codes::all().find(|known| known.code == code).ok_or_else(|| Error::Usage {
         message: format!("there is no code `{code}`"),
         hint: "a code stands in brackets before a problem, like `error[unknown-key]`".to_owned(),
     })?;
