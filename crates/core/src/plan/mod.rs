@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::run::Place;
 use crate::spec::Spec;
 use crate::units::{Cpu, Memory, Span};
-use crate::wire::Problem;
+use crate::wire::{Level, Problem};
 
 mod data;
 mod env;
@@ -19,7 +19,7 @@ mod report;
 pub use env::RESERVED;
 pub use report::codes;
 
-use report::Report;
+use report::{Code, Report};
 
 /// Time between SIGTERM and the kill of everything: 30 s.
 const GRACE: Span = Span(30_000);
@@ -447,4 +447,15 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         place: None,
     };
     Ok(Planned { plan, needs, notes })
+}
+
+/// What this version refuses on every server, whatever that has: as warnings for a file that is looked at without one. Like
+/// those of [`plan`], they have no place in the text.
+pub fn refused_everywhere(spec: &Spec) -> Vec<Problem> {
+    let nowhere = Stamp { run: RunId::default(), attempt: 1, instance: "", inject: &[] };
+    // Nearly everything is missing from an empty catalogue; that is not held against the file.
+    let found = plan(spec, &Catalogue::default(), &nowhere).err().unwrap_or_default();
+    let always = [Code::Unsupported, Code::NoCommand].map(Code::as_str);
+    let refused = found.into_iter().filter(|problem| always.contains(&problem.code.as_str()));
+    refused.map(|problem| Problem { level: Level::Warning, ..problem }).collect()
 }

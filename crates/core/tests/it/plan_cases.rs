@@ -1,9 +1,9 @@
 //! Planning, case by case: what a file comes to on a given site, and every reason why it cannot be carried out.
 use vessl_core::plan::{
     Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, Gpu, ImagePlan, ImportSource, MountFrom, Node,
-    Planned, Preset, RunId, Stamp, plan,
+    Planned, Preset, RunId, Stamp, plan, refused_everywhere,
 };
-use vessl_core::spec::{self, ReadOptions};
+use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{Level, Problem};
 
 pub(crate) const GIB: u64 = 1 << 30;
@@ -62,11 +62,15 @@ pub(crate) fn catalogue() -> Catalogue {
     }
 }
 
-fn try_plan(body: &str, inject: &[(&str, &str)], catalogue: &Catalogue) -> Result<Planned, Vec<Problem>> {
+fn spec_of(body: &str) -> Spec {
     let image = if body.contains("image:") { "" } else { "image: busybox\n" };
     let text = format!("name: test\n{image}{body}\n");
     let read = spec::read(text.as_bytes(), ReadOptions::default());
-    let spec = read.spec.unwrap_or_else(|| panic!("{text}\n{:?}", read.problems));
+    read.spec.unwrap_or_else(|| panic!("{text}\n{:?}", read.problems))
+}
+
+fn try_plan(body: &str, inject: &[(&str, &str)], catalogue: &Catalogue) -> Result<Planned, Vec<Problem>> {
+    let spec = spec_of(body);
     let inject: Vec<_> = inject.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     plan(&spec, catalogue, &Stamp { run: RunId(123), attempt: 1, instance: "0a1b2c3d", inject: &inject })
 }
@@ -94,6 +98,12 @@ fn check_on(catalogue: &Catalogue, body: &str, expected: &[&str]) {
 
 fn check(body: &str, expected: &[&str]) {
     check_on(&catalogue(), body, expected);
+}
+
+/// The same, of a file that this version refuses on every server: a warning says so without one.
+fn check_everywhere(body: &str, expected: &[&str]) {
+    check(body, expected);
+    assert_eq!(lines(&refused_everywhere(&spec_of(body)), Level::Warning), expected, "{body}");
 }
 
 /// Preset and amounts that `resources` come to, and the notes.
@@ -408,30 +418,33 @@ fn what_this_version_cannot_do_is_said() {
     ];
     let hint = "this version imports git repositories and artifacts, mounts paths of the machine and exports artifacts";
     for (body, path, what) in cases {
-        check(body, &[&format!("unsupported {path}: {what} is not possible in this version | {hint}")]);
+        check_everywhere(
+            body,
+            &[&format!("unsupported {path}: {what} is not possible in this version | {hint}")],
+        );
     }
-    check(
+    check_everywhere(
         "resources: {spot: true}",
         &[
             "unsupported resources.spot: capacity that can be taken away (`spot`) is not offered in this version | \
            remove `spot` to run on ordinary capacity",
         ],
     );
-    check(
+    check_everywhere(
         "resources: {requests: {nvidia.com/mig: {mig_resource_type: 1g.10gb, quantity: 1}}}",
         &[
             "unsupported resources.requests.nvidia.com/mig: slices of a GPU (MIG) are not offered in this version | \
            ask for whole GPUs: `nvidia.com/gpu: {quantity: 1}`",
         ],
     );
-    check(
+    check_everywhere(
         "interactive: {max_runtime: 1h}",
         &[
             "unsupported interactive: interactive runs are not possible in this version: there is no way into the container | \
            remove `interactive` to run the commands as a batch run",
         ],
     );
-    check(
+    check_everywhere(
         "image: 'host://'",
         &[
             "no-command image: there is nothing to run: `host://` has no program of its own | add `run: [{command: …}]`",

@@ -31,6 +31,22 @@ fn lenient_makes_warnings_of_unknown_keys() {
 }
 
 #[test]
+fn what_every_server_refuses_is_a_warning() {
+    let test = Test::new();
+    test.file("s3.yaml", format!("{GOOD}import:\n  /data: s3://bucket/prefix\ninteractive: {{}}\n"));
+    let done = test.vessl(["run", "validate", "s3.yaml"]).ok();
+    done.prints(&["s3.yaml: valid"]).says(&[
+        "warning[unsupported]: importing from S3 is not possible in this version",
+        "--> s3.yaml:5:10",
+        "warning[unsupported]: interactive runs are not possible",
+    ]);
+    // What depends on the server is none of it.
+    let named = format!("{GOOD}resources: {{preset: p}}\nenv: {{A: {{secret: S}}}}\n");
+    assert_eq!(test.vessl_with(["run", "validate", "-"], named.as_bytes()).ok().stderr, "");
+    assert!(!test.data().exists(), "a server was started for nothing");
+}
+
+#[test]
 fn json_has_every_file_and_nothing_else() {
     let test = Test::new();
     test.file("wrong.yaml", WRONG);

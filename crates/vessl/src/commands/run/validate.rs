@@ -2,6 +2,7 @@
 use clap::Args;
 use serde::Serialize;
 use vessl_core::codes;
+use vessl_core::plan::refused_everywhere;
 use vessl_core::spec::{self, ReadOptions};
 use vessl_core::wire::Problem;
 
@@ -15,7 +16,8 @@ use crate::session::{Session, Source};
 #[derive(Args, Debug)]
 #[command(
     after_help = "Every problem of a file is shown at once with its place and a code; --explain tells more about a
-code. What only the server knows (clusters, presets, credentials) is checked at submit.
+code. What this version refuses on every server is a warning; what only the server knows (clusters, presets,
+credentials) is checked at submit.
 
 Examples:
   vessl run validate run.yaml
@@ -83,7 +85,11 @@ fn check(file: &Source, args: &Validate, out: &Out) -> Result<Checked> {
     let base = text::base(file);
     let read = spec::read(&bytes, ReadOptions { lenient: args.lenient, base: base.as_deref() });
     let canonical = read.spec.as_ref().filter(|_| args.canonical).map(spec::print);
-    Ok(Checked { file: name, valid: read.spec.is_some(), problems: read.problems, canonical })
+    let valid = read.spec.is_some();
+    let mut problems = read.problems;
+    problems.extend(read.spec.iter().flat_map(refused_everywhere));
+    spec::locate(&bytes, &mut problems);
+    Ok(Checked { file: name, valid, problems, canonical })
 }
 
 fn show(file: &Checked, out: &Out) -> Result<()> {
