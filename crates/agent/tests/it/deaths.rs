@@ -121,11 +121,18 @@ fn before_it_took_the_run() {
     let mut rig = Rig::new(host(&["echo once"]));
     // The pipe of secrets stays open, so the agent waits.
     let mut waiting = rig.spawn_waiting();
-    until("the lock", || matches!(rig.proof(), Proof::Alive { .. }).then_some(()));
+    // Who asks for a proof takes the lock for a moment, and the agent must not find it taken.
+    until("the lock", || holds_a_lock(waiting.id()).then_some(()));
+    assert!(matches!(rig.proof(), Proof::Alive { .. }));
     waiting.kill().unwrap();
     waiting.wait().unwrap();
     assert_eq!(rig.proof(), Proof::NeverStarted);
     assert_eq!(rig.run().status, Status::Completed);
+}
+
+fn holds_a_lock(process: u32) -> bool {
+    let about = std::fs::read_dir(format!("/proc/{process}/fdinfo")).into_iter().flatten().flatten();
+    about.filter_map(|file| std::fs::read_to_string(file.path()).ok()).any(|text| text.contains("FLOCK"))
 }
 
 fn secrets_cut_short_take_nothing() {
