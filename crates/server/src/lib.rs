@@ -104,6 +104,16 @@ pub enum ServerError {
 }
 
 impl ServerError {
+    /// The setting that is to blame, such as `presets[0].cpu`, if one is.
+    pub fn setting(&self) -> Option<&str> {
+        match self {
+            Self::Address(_) | Self::NotLoopback(_) => Some("listen"),
+            Self::Log(_) => Some("log"),
+            Self::Site(error) => Some(error.key()),
+            _ => None,
+        }
+    }
+
     fn file(what: &'static str, path: impl Display, source: std::io::Error) -> Self {
         Self::File { what, path: path.to_string(), source }
     }

@@ -6,7 +6,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vessl_server::config::{Config, load};
+use vessl_server::ServerError;
+use vessl_server::config::{Config, ConfigError, load, load_data_dir, origin};
 
 use crate::error::{Error, Result};
 
@@ -87,10 +88,11 @@ pub(crate) fn config_dir() -> Result<PathBuf> {
 /// Where the server of this machine keeps its data: `$VESSL_DATA`, else `data_dir` of its settings, else
 /// `$XDG_DATA_HOME/vessl`, else `~/.local/share/vessl`.
 pub(crate) fn data_dir() -> Result<PathBuf> {
-    match variable("VESSL_DATA") {
-        Some(dir) => std::path::absolute(dir).map_err(Error::os("find the data directory `$VESSL_DATA`")),
-        None => data_dir_of(&server(None)?),
+    if let Some(dir) = variable("VESSL_DATA") {
+        return std::path::absolute(dir).map_err(Error::os("find the data directory `$VESSL_DATA`"));
     }
+    let config = load_data_dir(server_file()?.as_deref(), environment()).map_err(|e| wrong(&e))?;
+    data_dir_of(&config)
 }
 
 /// The data directory that these settings of a server mean.
@@ -109,18 +111,37 @@ pub(crate) fn data_dir_of(config: &Config) -> Result<PathBuf> {
     std::path::absolute(dir).map_err(Error::os("find the data directory"))
 }
 
-/// Settings of the server of this machine, from `file` or from where they are by default, and from the environment.
-pub(crate) fn server(file: Option<PathBuf>) -> Result<Config> {
-    let default = config_dir()?.join("server.toml");
-    let there = file.or_else(|| default.exists().then(|| default.clone()));
+/// The settings file of this person's server, if there is one.
+pub(crate) fn server_file() -> Result<Option<PathBuf>> {
+    let file = config_dir()?.join("server.toml");
+    Ok(file.exists().then_some(file))
+}
+
+/// Settings of a server, from `file` and from the environment.
+pub(crate) fn server(file: Option<&Path>) -> Result<Config> {
+    let config = load(file, environment()).map_err(|e| wrong(&e))?;
+    let file = file.map_or_else(|| Ok(config_dir()?.join("server.toml")), |file| Ok(file.to_owned()))?;
+    let file = std::path::absolute(file).map_err(Error::os("find the settings file"))?;
+    Ok(Config { file: Some(file), ..config })
+}
+
+/// Where the server found the setting that it cannot start with: a variable, or a line of `file`.
+pub(crate) fn origin_of(error: &ServerError, file: Option<&Path>) -> Option<String> {
+    origin(file, environment(), error.setting()?)
+}
+
+fn wrong(error: &ConfigError) -> Error {
+    Error::Usage {
+        message: error.to_string(),
+        hint: "`vessl server run --print-config` shows every setting".to_owned(),
+    }
+}
+
+/// The variables that are text.
+fn environment() -> impl Iterator<Item = (String, String)> {
     let text =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    let config = load(there.as_deref(), std::env::vars_os().filter_map(text)).map_err(|e| Error::Usage {
-        message: e.to_string(),
-        hint: "`vessl server run --print-config` shows every setting".to_owned(),
-    })?;
-    let file = std::path::absolute(there.unwrap_or(default)).map_err(Error::os("find the settings file"))?;
-    Ok(Config { file: Some(file), ..config })
+    std::env::vars_os().filter_map(text)
 }
 
 /// A variable of the environment that is set and not empty.

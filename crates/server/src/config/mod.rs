@@ -1,13 +1,14 @@
 //! What an administrator can set: a TOML file, the environment above it, defaults below it.
 //!
 //! It reads text and gives values; it opens no file but the one it is told and knows no path of its own.
+mod place;
 mod read;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use read::{ConfigError, load};
+pub use read::{ConfigError, load, load_data_dir, origin};
 
 /// The documented defaults, as `--print-config` shows them.
 pub const DEFAULT_TOML: &str = include_str!("config.default.toml");

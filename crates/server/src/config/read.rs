@@ -1,9 +1,11 @@
 //! Reading: file and environment become one table, whose keys are checked before its values.
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::{Config, DEFAULT_TOML};
+use super::{Config, DEFAULT_TOML, place};
 
 /// Prefix of the environment variables.
 const PREFIX: &str = "VESSL_SERVER_";
@@ -49,45 +51,108 @@ pub fn load(
 ) -> Result<Config, ConfigError> {
     let defaults: Table = DEFAULT_TOML.parse().map_err(|error| wrong("`config.default.toml`", &error))?;
     let mut table = match file {
-        Some(path) => read(path, &defaults)?,
+        Some(path) => File::read(path)?.checked(&defaults)?,
         None => Table::new(),
     };
-    let place = file.map_or_else(|| "environment".to_owned(), |path| format!("`{}`", path.display()));
     for (name, text) in environment {
         if let Some(key) = name.strip_prefix(PREFIX) {
             let (key, value) = variable(&name, &key.to_ascii_lowercase(), &text, &defaults)?;
             table.insert(key, value);
         }
     }
-    Value::Table(table).try_into().map_err(|error| wrong(&place, &error))
+    Value::Table(table).try_into().map_err(|error| wrong("environment", &error))
 }
 
-fn read(path: &Path, defaults: &Table) -> Result<Table, ConfigError> {
-    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-    if std::fs::metadata(path).map_err(failed)?.len() > LARGEST {
-        return Err(failed(std::io::Error::other("it is larger than 1 MiB")));
+/// The same for a client, which needs to know `data_dir` alone: what else is wrong is for the start of a server to say.
+pub fn load_data_dir(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Known {
+        data_dir: PathBuf,
     }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    let place = format!("`{}`", path.display());
-    let table: Table = text.parse().map_err(|error| wrong(&place, &error))?;
-    let known: Vec<&str> = defaults.keys().map(String::as_str).collect();
-    check_keys(&place, &table, &known)?;
-    for preset in table.get("presets").and_then(Value::as_array).into_iter().flatten() {
-        if let Some(preset) = preset.as_table() {
-            check_keys(&format!("a preset in {place}"), preset, &PRESET_KEYS)?;
+    let known = match file {
+        Some(path) => File::read(path)?.parse()?,
+        None => Known::default(),
+    };
+    let above = environment.into_iter().find(|(name, _)| name.strip_prefix(PREFIX) == Some("DATA_DIR"));
+    let data_dir = above.map_or(known.data_dir, |(_, dir)| dir.into());
+    Ok(Config { data_dir, ..Config::default() })
+}
+
+/// Where a setting comes from: the variable of `environment` that sets it, else its line and column in the file. `None`
+/// for a default.
+pub fn origin(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    key: &str,
+) -> Option<String> {
+    let root = key.split(['.', '[']).next()?;
+    let variable = format!("{PREFIX}{}", root.to_ascii_uppercase());
+    if environment.into_iter().any(|(name, _)| name == variable) {
+        return Some(format!("`{variable}`"));
+    }
+    let file = File::read(file?).ok()?;
+    let entries = place::entries(&file.text);
+    entries.iter().find(|entry| entry.path == key).map(|entry| file.place(entry.key.start))
+}
+
+/// A settings file.
+struct File {
+    path: PathBuf,
+    text: String,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(failed)?.len() > LARGEST {
+            return Err(failed(std::io::Error::other("it is larger than 1 MiB")));
         }
+        Ok(Self { path: path.to_owned(), text: std::fs::read_to_string(path).map_err(failed)? })
     }
-    Ok(table)
-}
 
-fn check_keys(place: &str, table: &Table, known: &[&str]) -> Result<(), ConfigError> {
-    match table.keys().find(|key| !known.contains(&key.as_str())) {
-        None => Ok(()),
-        Some(key) => Err(ConfigError::Unknown {
-            place: place.to_owned(),
-            key: key.clone(),
-            known: known.iter().map(|&key| key.to_owned()).collect(),
-        }),
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        toml::from_str(&self.text).map_err(|error| self.wrong(&error))
+    }
+
+    /// What it says, with keys that exist and values of their types.
+    fn checked(&self, defaults: &Table) -> Result<Table, ConfigError> {
+        let table = self.parse()?;
+        let known: Vec<&str> = defaults.keys().map(String::as_str).collect();
+        for entry in place::entries(&self.text) {
+            let (known, key) = match entry.path.rsplit_once("].") {
+                Some((_, key)) => (PRESET_KEYS.as_slice(), key),
+                None => (known.as_slice(), entry.path.as_str()),
+            };
+            // A table of a list has no name of its own.
+            if !key.ends_with(']') && !known.contains(&key) {
+                return Err(ConfigError::Unknown {
+                    place: self.place(entry.key.start),
+                    key: key.to_owned(),
+                    known: known.iter().map(|&key| key.to_owned()).collect(),
+                });
+            }
+        }
+        self.parse::<Config>()?;
+        Ok(table)
+    }
+
+    fn place(&self, offset: usize) -> String {
+        format!("`{}:{}`", self.path.display(), place::of_offset(&self.text, offset))
+    }
+
+    /// The error with its place, and its key where it has one.
+    fn wrong(&self, error: &toml::de::Error) -> ConfigError {
+        let why = error.message().lines().collect::<Vec<_>>().join(", ");
+        let Some(span) = error.span() else {
+            return wrong(&format!("`{}`", self.path.display()), &why);
+        };
+        let entries = place::entries(&self.text);
+        let key = place::around(&entries, span.start).map(|entry| format!("`{}`: ", entry.path));
+        wrong(&self.place(span.start), &format!("{}{why}", key.unwrap_or_default()))
     }
 }
 
@@ -175,10 +240,60 @@ mod tests {
         check("", ("VESSL_SERVER_THREADS", "4"), " 4");
         check("", ("VESSL_SERVER_THREADS", "many"), "VESSL_SERVER_THREADS");
         check("", ("VESSL_SERVER_LISTN", "x"), "did you mean `VESSL_SERVER_LISTEN`?");
-        check("listne = \"x\"", none, "`FILE` has the unknown key `listne`: did you mean `listen`?");
-        check("zzzzzz = 1", none, "unknown key `zzzzzz`; known are agent, ");
-        check("threads = \"two\"", none, "`FILE` is wrong");
-        check("threads = ", none, "line 1");
-        check("[[presets]]\nname=\"a\"\ncpus=\"1\"", none, "did you mean `cpu`?");
+        check("# é\nlistne = \"x\"", none, "`FILE:2:1` has the unknown key `listne`: did you mean `listen`?");
+        check("zzzzzz = 1", none, "`FILE:1:1` has the unknown key `zzzzzz`; known are agent, ");
+        check("threads = \"two\"", none, "`FILE:1:11` is wrong: `threads`: invalid type: string \"two\"");
+        check("threads = ", none, "`FILE:1:11` is wrong: ");
+        check(
+            "[[presets]]\nname=\"a\"\ncpus=\"1\"",
+            none,
+            "`FILE:3:1` has the unknown key `cpus`: did you mean `cpu`?",
+        );
+        check("[[presets]]\nname=\"a\"\ncpu=1", none, "`FILE:3:5` is wrong: `presets[0].cpu`: invalid type");
+        check(
+            "[[presets]]\nname=\"a\"\ncpu=\"1\"",
+            none,
+            "`FILE:1:1` is wrong: `presets[0]`: missing field `memory`",
+        );
+        check("[data]\nx = 1", none, "`FILE:1:2` has the unknown key `data`");
+    }
+
+    #[test]
+    fn a_client_needs_to_know_the_data_directory_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let check = |text: &str, variable: &str, expected: Result<&str, &str>| {
+            std::fs::write(&path, text).unwrap();
+            match (load_data_dir(Some(&path), [(variable.to_owned(), "/v".to_owned())]), expected) {
+                (Ok(got), Ok(expected)) => assert_eq!(got.data_dir, Path::new(expected), "{text}"),
+                (Err(got), Err(expected)) => {
+                    let said = got.to_string();
+                    assert!(said.contains(&format!("{}{expected}", path.display())), "{said}");
+                }
+                (got, _) => panic!("{text}: {got:?}"),
+            }
+        };
+        check("hostpath_root = 1\ndata_dir = \"/d\"\nthreads = \"x\"", "HOME", Ok("/d"));
+        check("data_dir = \"/d\"", "VESSL_SERVER_LISTNE", Ok("/d"));
+        check("data_dir = \"/d\"", "VESSL_SERVER_DATA_DIR", Ok("/v"));
+        check("nothing here", "HOME", Err(":1:9` is wrong: "));
+        check("data_dir = 5", "HOME", Err(":1:12` is wrong: `data_dir`: invalid type"));
+    }
+
+    #[test]
+    fn a_setting_is_found_where_it_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, "grace = \"1s\"\n[[presets]]\nname = \"a\"\n[[presets]]\n  cpu = \"1\"\n")
+            .unwrap();
+        let check = |key: &str, expected: Option<&str>| {
+            let found = origin(Some(&path), [("VESSL_SERVER_LISTEN".to_owned(), String::new())], key);
+            let found = found.map(|found| found.replace(&path.display().to_string(), "FILE"));
+            assert_eq!(found.as_deref(), expected, "{key}");
+        };
+        check("grace", Some("`FILE:1:1`"));
+        check("presets[1].cpu", Some("`FILE:5:3`"));
+        check("listen", Some("`VESSL_SERVER_LISTEN`"));
+        check("node", None);
     }
 }

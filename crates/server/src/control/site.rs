@@ -33,6 +33,11 @@ pub struct SiteError {
 }
 
 impl SiteError {
+    /// The setting, such as `presets[0].cpu`.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     fn of(key: &str, why: impl Into<String>) -> Self {
         Self { key: key.to_owned(), why: why.into() }
     }
@@ -51,7 +56,7 @@ impl Site {
         }
         let presets = match config.presets.as_slice() {
             [] => presets_of(&node),
-            written => written.iter().map(preset).collect::<Result<Vec<_>, _>>()?,
+            written => written.iter().enumerate().map(preset).collect::<Result<Vec<_>, _>>()?,
         };
         check_presets(&presets, &node)?;
         check_roots(&config.hostpath_roots)?;
@@ -113,15 +118,19 @@ fn check_roots(roots: &[String]) -> Result<(), SiteError> {
     }
 }
 
-fn preset(written: &PresetConfig) -> Result<Preset, SiteError> {
-    let key = format!("preset {}", written.name);
+fn preset((index, written): (usize, &PresetConfig)) -> Result<Preset, SiteError> {
     if written.name.is_empty() {
-        return Err(SiteError { key: "presets".to_owned(), why: "a preset has no name".to_owned() });
+        return Err(SiteError::of(&format!("presets[{index}]"), "a preset has no name"));
     }
-    let cpu: Cpu = parse(&key, &written.cpu)?;
-    let memory: Memory = parse(&key, &written.memory)?;
-    if cpu.0 == 0 || memory.0 == 0 {
-        return Err(SiteError::of(&key, "a run needs more than no CPU and no memory"));
+    let key = |name: &str| format!("presets[{index}].{name}");
+    let named =
+        |error: SiteError| SiteError { why: format!("{} (preset `{}`)", error.why, written.name), ..error };
+    let cpu: Cpu = parse(&key("cpu"), &written.cpu).map_err(named)?;
+    let memory: Memory = parse(&key("memory"), &written.memory).map_err(named)?;
+    for (name, amount) in [("cpu", cpu.0), ("memory", memory.0)] {
+        if amount == 0 {
+            return Err(named(SiteError::of(&key(name), "a run needs more than none")));
+        }
     }
     Ok(Preset {
         name: written.name.clone(),
@@ -243,7 +252,11 @@ mod tests {
             assert!(said.starts_with(expected), "{said}");
         };
         set(vec![one("1"), one("2")], "the configuration's `presets` is wrong: there are two presets `one`");
-        set(vec![one("0")], "the configuration's `preset one` is wrong: a run needs more");
+        set(
+            vec![one("0")],
+            "the configuration's `presets[0].cpu` is wrong: a run needs more than none (preset `one`)",
+        );
+        set(vec![one("1"), one("5OOm")], "the configuration's `presets[1].cpu` is wrong: ");
         let config = Config { reserve_memory: "999999Gi".to_owned(), ..Config::default() };
         let node = Node { memory: 1 << 30, ..Node::default() };
         let said = Site::new(&config, String::new(), node).unwrap_err().to_string();

@@ -301,8 +301,11 @@ impl Local {
             let _ =
                 log.seek(SeekFrom::Start(begin)).and_then(|_| log.take(1 << 16).read_to_string(&mut said));
         }
-        let last = said.lines().rev().find(|line| !line.trim().is_empty());
-        Error::NoStart { reason: last.unwrap_or(otherwise).trim().to_owned(), log: self.log() }
+        // Its error is not the last line where a hint follows.
+        let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+        let error = lines().rev().find_map(|line| line.strip_prefix("error: "));
+        let reason = error.or_else(|| lines().next_back()).unwrap_or(otherwise);
+        Error::NoStart { reason: reason.to_owned(), log: self.log() }
     }
 }
 

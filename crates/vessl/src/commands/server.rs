@@ -65,7 +65,8 @@ struct Standing {
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(args: &Run, session: &Session) -> Result<Exit> {
-    let config = settings::server(args.config.clone())?;
+    let file = args.config.clone().map_or_else(settings::server_file, |file| Ok(Some(file)))?;
+    let config = settings::server(file.as_deref())?;
     if args.print_config {
         session.out.text(&config.documented())?;
         return Ok(exit::OK);
@@ -74,7 +75,10 @@ pub(crate) fn run(args: &Run, session: &Session) -> Result<Exit> {
         nix::unistd::setsid().map_err(|e| Error::os("leave the terminal")(e.into()))?;
     }
     let data = settings::data_dir_of(&config)?;
-    vessl_server::run(ServerOptions { config, data }).map_err(|e| Error::Server(e.to_string()))?;
+    vessl_server::run(ServerOptions { config, data }).map_err(|e| {
+        let place = settings::origin_of(&e, file.as_deref()).map(|place| format!("{place}: "));
+        Error::Server(format!("{}{e}", place.unwrap_or_default()))
+    })?;
     Ok(exit::OK)
 }
 

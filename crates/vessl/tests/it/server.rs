@@ -46,8 +46,28 @@ fn a_second_server_on_the_same_data_is_refused() {
 
 #[test]
 fn a_server_that_cannot_start_says_why() {
-    let test = Test::new().env("VESSL_SERVER_LISTEN", "not an address");
-    test.vessl(["whoami"]).code(4).says(&["did not start", "server.log"]);
+    let listen = Test::new().env("VESSL_SERVER_LISTEN", "not an address");
+    listen.vessl(["whoami"]).code(4).says(&[
+        "error: the server did not start: `VESSL_SERVER_LISTEN`: the configuration's `listen` is wrong",
+        "server.log",
+    ]);
+    let test = Test::new();
+    let check = |text: &str, place: &str, why: &str| {
+        let file = test.file("../config/vessl/server.toml", text);
+        let reason = format!("config/vessl/server.toml{place}");
+        let done = test.vessl(["whoami"]).code(4);
+        let done = done.says(&["error: the server did not start: ", &reason, why, "server.log"]);
+        assert_eq!(done.stderr.matches("error: ").count(), 1, "{}", done.stderr);
+        std::fs::remove_file(file).unwrap();
+    };
+    check(
+        "[[presets]]\nname = \"tiny\"\nmemory = \"1G\"\ncpu = \"5OOm\"\n",
+        ":4:1`: ",
+        "`presets[0].cpu` is wrong: ",
+    );
+    check("grace = \"soon\"\n", ":1:1`: ", "`grace` is wrong: ");
+    check("hostpath_root = []\n", ":1:1` ", "unknown key `hostpath_root`: did you mean `hostpath_roots`?");
+    check("\nthreads = \"x\"\n", ":2:11` ", "is wrong: `threads`: invalid type");
 }
 
 #[test]

@@ -57,6 +57,15 @@ fn the_servers_own_settings_say_where_its_data_is() {
     };
     bare(&["whoami"]).ok().says(&["started a server", &data.display().to_string()]);
     assert!(data.join("token").exists());
+    // What else is wrong in it is nothing to the clients of a server that runs.
+    let wrong = format!("hostpath_root = 1\nlisten = 1\ndata_dir = \"{}\"\n", data.display());
+    test.file("../config/vessl/server.toml", wrong);
+    bare(&["run", "list"]).ok();
+    bare(&["server", "stop"]).ok().says(&["stopped the server"]);
+    bare(&["whoami"]).code(4).says(&["did not start", "server.toml:1:1", "hostpath_root"]);
+    test.file("../config/vessl/server.toml", "not TOML\n");
+    bare(&["server", "status"]).code(2).says(&["config/vessl/server.toml:1:5` is wrong"]);
+    test.vessl(["server", "status"]).code(4);
     test.file("../config/vessl/server.toml", "data_dir = \"here\"\n");
     bare(&["whoami"]).code(2).says(&["data_dir", "absolute"]);
     test.file("../config/vessl/server.toml", "");
