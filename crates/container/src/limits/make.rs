@@ -26,6 +26,8 @@ pub(crate) struct Made {
     pub(crate) counts_users: bool,
     /// One sentence for each limit that is not enforced.
     pub(crate) unenforced: Vec<String>,
+    /// The controllers of these limits.
+    pub(crate) missing: Vec<&'static str>,
     /// Controllers of version 1 that the container is in.
     pub(crate) legacy: Vec<Vec<String>>,
     /// Whether the unified group carries a controller.
@@ -86,6 +88,7 @@ pub(crate) fn make(unit: &str, limits: &Limits, nodes: &[PathBuf]) -> io::Result
         joins: Vec::new(),
         counts_users: false,
         unenforced: Vec::new(),
+        missing: Vec::new(),
         legacy: Vec::new(),
         unified_controls: false,
     };
@@ -151,6 +154,7 @@ impl Made {
                 }
                 _ => e.to_string(),
             };
+            self.missing.push(rule.controller);
             self.unenforced.push(format!("the {} is not enforced: {why}", rule.what));
         }
     }
@@ -303,6 +307,7 @@ mod tests {
             joins: Vec::new(),
             counts_users: false,
             unenforced: Vec::new(),
+            missing: Vec::new(),
             legacy: Vec::new(),
             unified_controls: false,
         };

@@ -224,18 +224,43 @@ fn join(names: &[&&str]) -> String {
 fn limits() -> Probe {
     let unit = format!("vessl-probe-{}", std::process::id());
     let wanted = Limits { cpu_milli: Some(1000), memory: Some(64 << 20), pids: Some(64) };
-    let made = make::make(&unit, &wanted, &[]);
-    let outcome = match made {
-        Ok(made) => {
-            let missing = made.unenforced.clone();
-            let removed = made.cgroup.remove().map_err(|e| e.to_string());
-            removed.and(if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) })
-        }
-        Err(e) => Err(e.to_string()),
+    let tried = make::make(&unit, &wanted, &[]).and_then(|made| made.cgroup.remove().map(|()| made.missing));
+    let outcome = tried.map_err(|e| format!("no limit can be set: {e}")).and_then(|missing| {
+        let legacy = missing.iter().any(|name| tree::hierarchies().iter().any(|h| h.is_one_with(name)));
+        limits_words(&missing, who(), if legacy { Tree::One } else { Tree::Two })
+    });
+    probe("limits", Needed::Wanted, outcome)
+}
+
+/// The kind of cgroup that a limit is missing from.
+#[derive(Clone, Copy)]
+enum Tree {
+    One,
+    Two,
+}
+
+/// What is limited where groups cannot carry the limits of the controllers `missing`.
+fn limits_words(missing: &[&str], who: As, tree: Tree) -> Result<String, String> {
+    // An ordinary user's runs are in a user namespace, where the kernel itself counts the processes of each user.
+    let limited = |name: &str| !missing.contains(&name) || (name == "pids" && who == As::User);
+    let kinds = [("memory", "memory"), ("cpu", "CPU time"), ("pids", "number of processes")];
+    let (held, free): (Vec<_>, Vec<_>) = kinds.into_iter().partition(|(name, _)| limited(name));
+    let list = |kinds: Vec<(&str, &'static str)>| {
+        kinds.into_iter().map(|(_, words)| words).collect::<Vec<_>>().join(", ")
     };
-    probe("limits", Needed::Wanted, outcome.map(|()| "memory, CPU and process limits are enforced".to_owned()).map_err(|why| {
-        format!("{why}; as an ordinary user start the server with `systemd-run --user --scope -p Delegate=yes`, or log in where cgroups are delegated")
-    }))
+    if free.is_empty() {
+        return Ok("memory, CPU time and number of processes of each run are limited".to_owned());
+    }
+    let remedy = match (who, tree) {
+        (As::User, Tree::One) => "with cgroup version 1 only root may set limits: run the server as root",
+        (As::User, Tree::Two) => {
+            "start the server where cgroups are delegated: with `systemd-run --user --scope -p Delegate=yes vessl \
+             server run`, or as a user service with `Delegate=yes`"
+        }
+        (As::Root, _) => "start the server in a cgroup that has the controllers `memory`, `cpu` and `pids`",
+    };
+    let limited = if held.is_empty() { String::new() } else { format!(" (limited: {})", list(held)) };
+    Err(format!("not limited on this host for a run: {}{limited}; {remedy}", list(free)))
 }
 
 /// Below this an image hardly fits.
@@ -293,6 +318,35 @@ mod tests {
         check("5.15-generic", Some((5, 15)));
         check("x", None);
         assert!(version("5.4.0") < Some(OLDEST) && version("5.12.1") >= Some(OLDEST));
+    }
+
+    #[test]
+    fn limits_are_said_as_they_are_with_a_remedy_that_fits() {
+        let check = |missing: &[&str], who, tree, expected: &[&str]| {
+            let said = limits_words(missing, who, tree).unwrap_or_else(|said| format!("limited: {said}"));
+            for words in expected {
+                assert!(said.contains(words), "{missing:?}: {said}");
+            }
+        };
+        let all = ["memory", "cpu", "pids"];
+        let user = "not limited on this host for a run: memory, CPU time (limited: number of processes); ";
+        check(
+            &[],
+            As::User,
+            Tree::Two,
+            &["memory, CPU time and number of processes of each run are limited"],
+        );
+        check(&all, As::User, Tree::One, &[user, "run the server as root"]);
+        check(&all, As::User, Tree::Two, &[user, "`systemd-run --user"]);
+        check(&["pids"], As::User, Tree::Two, &["of each run are limited"]);
+        check(
+            &["cpu"],
+            As::User,
+            Tree::Two,
+            &["for a run: CPU time (limited: memory, number of processes); "],
+        );
+        let root = "for a run: memory, CPU time, number of processes; start the server in a cgroup";
+        check(&all, As::Root, Tree::One, &[root]);
     }
 
     #[test]

@@ -22,6 +22,11 @@ fn runs_have_exit_codes_logs_and_files() {
         assert_eq!(std::fs::read_to_string(test.path("got/x")).unwrap(), "x\n");
         let said = test.vessl(["doctor"]).ok().prints(&["overlayfs", "subordinate-ids"]).stdout;
         assert_eq!(said.contains("a container knows one user only"), users == "one", "{said}");
+        // Whatever this host can do, the number of processes of a run is limited.
+        let limits = said.lines().find(|line| line.contains(" limits ")).expect("limits are probed");
+        let (held, free) =
+            (limits.contains("of each run are limited"), limits.contains("not limited on this"));
+        assert!(held || (free && limits.contains("number of processes)")), "{limits}");
         test.vessl(["run", "delete", &id]).ok();
     }
 }
