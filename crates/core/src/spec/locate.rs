@@ -52,6 +52,10 @@ fn step<'n>(node: &'n Node, path: &str) -> Option<(&'n Rc<Node>, usize)> {
         }
         // Keys may contain the characters that separate steps (`nvidia.com/gpu`): the longest one that fits is meant.
         Kind::Map(entries) => {
+            // As written and to the end is the longest, and most often so: many entries are then not taken apart.
+            if let Some(entry) = entries.iter().find(|entry| entry.name() == path) {
+                return Some((&entry.value, path.len()));
+            }
             let fitting = entries.iter().filter_map(|entry| fits(entry, path).map(|length| (entry, length)));
             fitting.max_by_key(|(_, length)| *length).map(|(entry, length)| (&entry.value, length))
         }
