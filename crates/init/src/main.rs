@@ -15,9 +15,6 @@ mod session;
 
 use std::process::ExitCode;
 
-/// Bytes that the kernel keeps of a process's own name.
-const LONGEST_NAME: usize = 15;
-
 fn main() -> ExitCode {
     take_name();
     match serve::run() {
@@ -26,11 +23,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Takes the end of the given name as this process's own name: by it the container is known while the kernel ends it, when
-/// the arguments are gone already.
+/// Takes the name in `NAME` as this process's own: by it the container is known while the kernel ends it, when the
+/// arguments are gone already.
 fn take_name() {
-    let given = std::env::args_os().next().unwrap_or_default().into_encoded_bytes();
-    let own = &given[given.len().saturating_sub(LONGEST_NAME)..];
+    let given = std::env::var_os("NAME").unwrap_or_default();
     // Without it only that moment is not seen.
-    let _ = std::ffi::CString::new(own).map(|own| nix::sys::prctl::set_name(&own));
+    let _ = std::ffi::CString::new(given.into_encoded_bytes()).map(|own| nix::sys::prctl::set_name(&own));
 }

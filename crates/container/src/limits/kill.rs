@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 use super::group::Group;
 use super::tree::Version;
-use crate::runtime::init_name;
+use crate::runtime::{init_name, init_short_name};
 
 /// Longest pause between two looks at what is left.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -108,27 +108,22 @@ fn timed_out() -> io::Error {
 pub(crate) fn inits(unit: &str) -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let numbers = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    let name = init_name(unit);
-    numbers.filter(|pid| is_init(*pid, &name)).collect()
+    let (name, short) = (init_name(unit), init_short_name(unit));
+    numbers.filter(|pid| is_init(*pid, &name, &short)).collect()
 }
 
 /// One that is being killed has no command line any more while the kernel ends its namespace, process by process; it is
 /// known by the short name that init gives itself.
-fn is_init(pid: i32, name: &str) -> bool {
+fn is_init(pid: i32, name: &str, short: &str) -> bool {
     let dir = Path::new("/proc").join(pid.to_string());
     let Ok(command) = std::fs::read(dir.join("cmdline")) else { return false };
     let is_named = match command.split(|byte| *byte == 0).next() {
-        None | Some([]) => std::fs::read_to_string(dir.join("comm"))
-            .is_ok_and(|comm| comm.trim_end_matches('\n') == short_name(name)),
+        None | Some([]) => {
+            std::fs::read_to_string(dir.join("comm")).is_ok_and(|comm| comm.trim_end_matches('\n') == short)
+        }
         Some(first) => first == name.as_bytes(),
     };
     is_named && std::fs::read_to_string(dir.join("status")).is_ok_and(|status| is_first(&status))
-}
-
-/// The end of a name, as much as the kernel keeps of a process's own name.
-fn short_name(name: &str) -> &str {
-    let from = (name.len().saturating_sub(15)..=name.len()).find(|at| name.is_char_boundary(*at));
-    &name[from.unwrap_or_default()..]
 }
 
 /// Whether the `NSpid` row of a status file has several numbers, the innermost being 1. A zombie's namespace is empty.
@@ -144,12 +139,6 @@ fn is_first(status: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_short_name_is_the_end_of_the_unit() {
-        assert_eq!(short_name("vessl-init:vessl-bbcb0cc4-100000000002-1"), "-100000000002-1");
-        assert_eq!(short_name("short"), "short");
-    }
 
     #[test]
     fn only_the_first_process_of_an_inner_namespace_is_an_init() {

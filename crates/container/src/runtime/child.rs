@@ -13,7 +13,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
-use super::{Bundle, INIT_PATH, StartError, init_name, mounts, os};
+use super::{Bundle, INIT_PATH, StartError, init_name, init_short_name, mounts, os};
 use crate::limits::make::Made;
 use crate::sys;
 
@@ -128,5 +128,6 @@ fn exec(bundle: &Bundle) -> Result<std::convert::Infallible, StartError> {
     let name = init_name(&bundle.unit);
     let arguments =
         std::iter::once(&name).chain(&bundle.init_args).map(|a| c(a)).collect::<Result<Vec<_>, _>>()?;
-    step("run init in the container", nix::unistd::execve(&c(INIT_PATH)?, &arguments, &[] as &[CString]))
+    let environment = [c(&format!("NAME={}", init_short_name(&bundle.unit)))?];
+    step("run init in the container", nix::unistd::execve(&c(INIT_PATH)?, &arguments, &environment))
 }

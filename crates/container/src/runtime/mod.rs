@@ -95,6 +95,13 @@ pub(crate) fn init_name(unit: &str) -> String {
     format!("vessl-init:{unit}")
 }
 
+/// Name that init gives itself, of the 15 bytes that the kernel keeps: what it is known by when its arguments are gone.
+pub(crate) fn init_short_name(unit: &str) -> String {
+    use sha2::Digest as _;
+    let hash = sha2::Sha256::digest(unit);
+    hash.iter().take(7).fold("v".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+}
+
 /// Starts a container. The calling process must have one thread (checked), which must live as long as the container is to
 /// live, and becomes the parent (and so the reaper) of its PID 1. When this returns, init is running.
 #[expect(clippy::needless_pass_by_value, reason = "the descriptors are the container's and are closed here")]
