@@ -1,19 +1,31 @@
 //! Where in a file a path such as `import./data` stands, for problems that were found after the reading. It judges nothing.
 use std::rc::Rc;
 
+use super::cover::cover;
 use super::path::ContainerPath;
-use super::problem::Problems;
-use super::source::Source;
+use super::problem::{MOST, Problems, more};
+use super::source::{Place, Source};
 use super::tree::{self, Entry, Kind, Node};
 use crate::wire::Problem;
 
 /// Gives problems that have no place yet (`line` is 0) the place of their `path` in `text`, or of the nearest thing around
 /// it that the file has, and sorts all by place. A problem about something that the file does not have at all stays
-/// without a place and comes last.
-pub fn locate(text: &[u8], problems: &mut [Problem]) {
-    if problems.iter().any(|problem| problem.line == 0) {
-        place(text, problems);
+/// without a place and comes last. Of very many without a place those are kept that weigh most.
+pub fn locate(text: &[u8], problems: &mut Vec<Problem>) {
+    let (mut placed, mut unplaced): (Vec<_>, Vec<_>) =
+        problems.drain(..).partition(|problem| problem.line > 0);
+    let left_out = unplaced.len().saturating_sub(MOST);
+    if left_out > 0 {
+        unplaced.sort_by_key(|problem| problem.level as u8);
+        let level = unplaced[MOST].level;
+        unplaced.truncate(MOST);
+        unplaced.push(more(level, Place::default(), left_out));
     }
+    if !unplaced.is_empty() {
+        placed.append(&mut unplaced);
+        place(text, &mut placed);
+    }
+    *problems = placed;
     problems.sort_by_key(|problem| (problem.line == 0, problem.line, problem.column));
 }
 
@@ -27,6 +39,7 @@ fn place(text: &[u8], problems: &mut [Problem]) {
             problem.source = source.shown(node.place);
         }
     }
+    cover(&root, problems);
 }
 
 /// The deepest node on the way along `path`.
@@ -78,14 +91,24 @@ mod tests {
 
     const FILE: &str = "name: x\nresources:\n  requests:\n    nvidia.com/gpu: {quantity: 4}\n    cpu: 2\nimport:\n  /a/: s3://b/p\n  /a.b: {git: {url: h.com/x/y,\n    credential_name: c}}\nrun:\n  - command: a\n  - {command: b, workdir: c}\n";
 
-    fn check(path: &str, expected: (u32, u32)) {
+    fn problem(path: &str, line: u32, level: Level) -> Problem {
         let (code, message) = ("c".to_owned(), "m".to_owned());
-        let (level, source) = (Level::Error, String::new());
-        let problem =
-            Problem { code, level, line: 0, column: 0, path: path.to_owned(), message, hint: None, source };
-        let mut problems = [problem];
+        Problem {
+            code,
+            level,
+            line,
+            column: line,
+            path: path.to_owned(),
+            message,
+            hint: None,
+            source: String::new(),
+        }
+    }
+
+    fn check(path: &str, expected: (u32, u32)) {
+        let mut problems = vec![problem(path, 0, Level::Error)];
         locate(FILE.as_bytes(), &mut problems);
-        let [problem] = problems;
+        let problem = &problems[0];
         assert_eq!((problem.line, problem.column), expected, "`{path}`");
         let line = FILE.lines().nth(usize::try_from(expected.0).unwrap().wrapping_sub(1)).unwrap_or_default();
         assert_eq!(problem.source, line);
@@ -113,35 +136,29 @@ mod tests {
 
     #[test]
     fn problems_come_in_the_order_of_the_file() {
-        let problem = |path: &str, line: u32| Problem {
-            code: String::new(),
-            level: Level::Error,
-            line,
-            column: 1,
-            path: path.to_owned(),
-            message: String::new(),
-            hint: None,
-            source: String::new(),
-        };
+        let of = |(path, line)| problem(path, line, Level::Error);
         let mut problems =
-            [problem("mount./x", 0), problem("run", 10), problem("import./a.b.git", 0), problem("name", 0)];
+            [("mount./x", 0), ("run", 10), ("import./a.b.git", 0), ("name", 0)].map(of).to_vec();
         locate(FILE.as_bytes(), &mut problems);
-        assert_eq!(problems.map(|problem| problem.line), [1, 8, 10, 0]);
+        assert_eq!(problems.iter().map(|problem| problem.line).collect::<Vec<_>>(), [1, 8, 10, 0]);
+    }
+
+    #[test]
+    fn of_very_many_those_that_weigh_most_are_kept() {
+        let levels =
+            [Level::Note, Level::Warning].map(|level| vec![problem("name", 0, level); MOST]).concat();
+        let mut problems = [levels, vec![problem("run", 0, Level::Error)]].concat();
+        locate(FILE.as_bytes(), &mut problems);
+        let count = |level| problems.iter().filter(|problem| problem.level == level).count();
+        assert_eq!([Level::Error, Level::Warning, Level::Note].map(count), [1, MOST, 0]);
+        let last = problems.last().unwrap();
+        assert_eq!((&*last.code, &*last.message), ("too-many-problems", "201 more problems are not shown"));
     }
 
     #[test]
     fn places_that_are_known_are_kept_and_broken_files_have_none() {
-        let known = Problem {
-            code: String::new(),
-            level: Level::Error,
-            line: 3,
-            column: 4,
-            path: "name".to_owned(),
-            message: String::new(),
-            hint: None,
-            source: "kept".to_owned(),
-        };
-        let mut problems = [known.clone(), Problem { line: 0, ..known.clone() }];
+        let known = Problem { source: "kept".to_owned(), ..problem("name", 3, Level::Error) };
+        let mut problems = vec![known.clone(), Problem { line: 0, ..known.clone() }];
         locate(b"name: [", &mut problems);
         assert_eq!(problems[0], known);
         assert_eq!(problems[1].line, 0);

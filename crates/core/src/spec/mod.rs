@@ -5,6 +5,7 @@
 //! Spec --print--> canonical text, which reads back as the same Spec
 //! ```
 mod bounded;
+mod cover;
 mod data;
 mod env;
 mod fields;
@@ -90,5 +91,7 @@ fn read_spec(text: &[u8], options: ReadOptions<'_>, problems: &mut Problems) -> 
         return None;
     };
     let unknown = if options.lenient { Level::Warning } else { Level::Error };
-    run::read(&mut Reader::new(&source, problems, (unknown, options.base)), &root)
+    let spec = run::read(&mut Reader::new(&source, problems, (unknown, options.base)), &root);
+    problems.cover(&root);
+    spec
 }

@@ -2,10 +2,12 @@
 use crate::codes::{CodeInfo, define_codes};
 use crate::wire::{Level, Problem};
 
+use super::cover::cover;
 use super::source::{Place, Source};
+use super::tree::Node;
 
 /// Most problems that one reading reports; a last one says how many were left out.
-const MOST: usize = 200;
+pub(super) const MOST: usize = 200;
 
 define_codes! {
     // the text
@@ -137,6 +139,11 @@ impl Problems {
         });
     }
 
+    /// Keeps secret values of the file out of the lines that are shown.
+    pub(super) fn cover(&mut self, root: &Node) {
+        cover(root, &mut self.found);
+    }
+
     /// All problems, sorted by place.
     pub(super) fn finish(mut self) -> Vec<Problem> {
         self.found.sort_by_key(|p| (p.line, p.column, p.level == Level::Warning));
@@ -144,17 +151,23 @@ impl Problems {
             .dedup_by(|a, b| (a.line, a.column, &a.code) == (b.line, b.column, &b.code) && a.path.is_empty());
         if let Some(last) = self.found.last().filter(|_| self.left_out > 0) {
             let level = if self.has_errors() { Level::Error } else { Level::Warning };
-            self.found.push(Problem {
-                code: Code::TooManyProblems.as_str().to_owned(),
-                level,
-                line: last.line,
-                column: last.column,
-                path: String::new(),
-                message: format!("{} more problems are not shown", self.left_out),
-                hint: Some("repair these and read the file again".to_owned()),
-                source: String::new(),
-            });
+            let place = Place { line: last.line, column: last.column };
+            self.found.push(more(level, place, self.left_out));
         }
         self.found
+    }
+}
+
+/// Says that `count` more problems were found than are shown.
+pub(super) fn more(level: Level, place: Place, count: usize) -> Problem {
+    Problem {
+        code: Code::TooManyProblems.as_str().to_owned(),
+        level,
+        line: place.line,
+        column: place.column,
+        path: String::new(),
+        message: format!("{count} more problems are not shown"),
+        hint: Some("repair these and read the file again".to_owned()),
+        source: String::new(),
     }
 }

@@ -23,6 +23,8 @@ pub(super) const DEEPEST: usize = 64;
 pub(super) struct Node {
     /// Where it begins.
     pub(super) place: Place,
+    /// Where the text of a scalar ends; where a list or map begins.
+    pub(super) end: Place,
     /// What it is.
     pub(super) kind: Kind,
     /// Nodes in it, itself and what its aliases stand for included.
@@ -114,7 +116,7 @@ pub(super) fn read(source: &Source<'_>, problems: &mut Problems) -> Option<Rc<No
                 documents += 1;
                 if documents == 2 { Err(Halt::documents(source.place(span.start))) } else { Ok(()) }
             }
-            Ok((event, span)) => tree.event(event, source.place(span.start)),
+            Ok((event, span)) => tree.event(event, source.place(span.start), source.place(span.end)),
             Err(error) => Err(tree.scan_error(&error)),
         };
         gauge.event();
@@ -175,14 +177,14 @@ struct Tree<'a, 't> {
 }
 
 impl Tree<'_, '_> {
-    fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), Halt> {
+    fn event(&mut self, event: Event<'_>, place: Place, end: Place) -> Result<(), Halt> {
         match event {
             Event::Alias(anchor) => self.alias(anchor, place),
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = self.plain(style, tag.as_deref(), place);
                 self.count(1, place)?;
                 let kind = Kind::Scalar { text: text.into_owned().into_boxed_str(), plain };
-                self.close(Node { place, kind, size: 1, height: 0 }, anchor)
+                self.close(Node { place, end, kind, size: 1, height: 0 }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 self.tag(tag.as_deref(), "seq", place);
@@ -243,7 +245,7 @@ impl Tree<'_, '_> {
             Kind::Map(entries) => entries.iter().for_each(|e| (tally(&e.key), tally(&e.value)).1),
             Kind::Scalar { .. } => {}
         }
-        self.close(Node { place, kind, size, height: height + 1 }, anchor)
+        self.close(Node { place, end: place, kind, size, height: height + 1 }, anchor)
     }
 
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), Halt> {
@@ -348,8 +350,7 @@ impl Tree<'_, '_> {
         let name = syntax::clip(name);
         let message =
             format!("the key `{name}` stands here and on line {}:{} already", first.line, first.column);
-        let report = Report::new(Code::DuplicateKey, message)
-            .hint(format!("keep one of them; the first is `{}`", self.source.shown(first).trim()));
+        let report = Report::new(Code::DuplicateKey, message).hint("keep one of them");
         self.problems.add(self.source, (second, &name), Level::Error, report);
     }
 
