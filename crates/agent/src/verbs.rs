@@ -1,9 +1,12 @@
 //! The agent's command line. The server types it, so it is strict and has no help: a verb, its options, its words.
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use crate::halt::chain;
@@ -82,11 +85,24 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Images { data, what: Images::List } => answer(&images::list(&data)?)?,
         Verb::Images { data, what: Images::Prune } => answer(&images::prune(&data)?)?,
         Verb::Images { data, what: Images::Pull(reference) } => {
+            end_with_the_reader();
             let image = images::pull(&data, &reference, &|progress| answer(progress))?;
             answer(&image)?;
         }
     }
     Ok(())
+}
+
+/// Ends this process as soon as nobody can read its output any more, also while a registry keeps it waiting: then whoever
+/// asked is gone, be it by SIGKILL. What is half done is left as after any other death.
+fn end_with_the_reader() {
+    std::thread::spawn(|| {
+        let out = io::stdout();
+        // Without events a poll returns for a reader that is gone, and else never.
+        let mut looked = [PollFd::new(out.as_fd(), PollFlags::empty())];
+        while poll(&mut looked, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        std::process::exit(1);
+    });
 }
 
 /// One JSON line.

@@ -1,5 +1,6 @@
 //! Attempts that somebody or a clock ends.
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +13,7 @@ use vessl_data::log::Stream;
 
 use crate::look;
 use crate::plans::{export, host, session};
-use crate::rig::Rig;
+use crate::rig::{Rig, until};
 
 pub(crate) const CASES: &[crate::Case] = &[
     ("stops::commands_get_a_signal_and_time", commands_get_a_signal_and_time),
@@ -20,6 +21,7 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("stops::a_second_request_shortens_the_grace", a_second_request_shortens_the_grace),
     ("stops::a_signal_to_the_agent_is_a_request", a_signal_to_the_agent_is_a_request),
     ("stops::a_pull_can_be_stopped", a_pull_can_be_stopped),
+    ("stops::a_pull_ends_with_whoever_asked_for_it", a_pull_ends_with_whoever_asked_for_it),
     ("stops::an_import_can_be_stopped", an_import_can_be_stopped),
     ("stops::exports_after_a_stop_have_a_limit", exports_after_a_stop_have_a_limit),
     ("stops::exports_can_be_skipped", exports_can_be_skipped),
@@ -116,6 +118,21 @@ fn stopped_before_the_commands(plan: Plan, phase: Phase) {
 fn a_pull_can_be_stopped() {
     let (_listener, port) = silence();
     stopped_before_the_commands(pulling(port), Phase::Pulling);
+}
+
+fn a_pull_ends_with_whoever_asked_for_it() {
+    let (listener, port) = silence();
+    let data = tempfile::tempdir().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([crate::AGENT, "images", "--data"]).arg(data.path());
+    command.args(["pull".to_owned(), format!("127.0.0.1:{port}/team/image:1")]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let connection = listener.accept().unwrap();
+    assert_eq!(child.try_wait().unwrap(), None, "it waits for the registry");
+    drop(child.stdout.take());
+    let ended = until("the end of the pull", || child.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(1));
+    drop(connection);
 }
 
 fn an_import_can_be_stopped() {
