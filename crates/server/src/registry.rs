@@ -126,7 +126,9 @@ impl Registry {
         let full = [place[0].to_owned(), place[1].to_owned(), name.clone()];
         let versions = self.store.versions(full).await?;
         if versions.is_empty() {
-            return Err(RegistryError::Missing(format!("there is no artifact `{name}`")));
+            return Err(RegistryError::Missing(format!(
+                "there is no artifact `{name}`; `vessl artifact list` shows those there are"
+            )));
         }
         Ok(ArtifactView { name, versions: versions.into_iter().map(version_view).collect() })
     }

@@ -24,6 +24,10 @@ pub(super) fn git(text: &str, base: Option<&str>) -> Result<String, Report> {
         Some((scheme, rest)) => (scheme, rest),
         None if is_scp(trimmed) => return Ok(trimmed.to_owned()),
         None if names_host(trimmed) => ("git", trimmed),
+        None if trimmed.starts_with('/') => {
+            let hint = format!("write `file://{}`", clip(trimmed));
+            return Err(bad(text, "is a path, not the address of a git repository", &hint));
+        }
         None => return Err(bad(text, "is not the address of a git repository", GIT_FORMS)),
     };
     match scheme {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use vessl_core::plan::{Plan, RunId};
 use vessl_core::record::Secrets;
-use vessl_core::run::{Action, Applied, Look, Seen, State, Turn, decide};
+use vessl_core::run::{Action, Applied, Look, Seen, State, Status, Turn, decide};
 
 use super::story::{self, Story};
 use super::{ControlError, Desk, Inner, Said};
@@ -92,8 +92,8 @@ impl Driver {
         let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
         tracing::warn!(run = self.id.0, error = %crate::chain(error), "a turn failed; tried again in {pause:?}");
         let now = self.control.now();
-        let said = Said { why: format!("the last turn failed: {error}"), next: Vec::new(), at: now };
-        self.desk.say(said);
+        let why = format!("the last turn failed: {error}");
+        self.desk.say(Said { status: None, why, next: Vec::new(), at: now });
         now.checked_add(SignedDuration::try_from(pause).unwrap_or_default()).unwrap_or(Timestamp::MAX)
     }
 
@@ -111,12 +111,12 @@ impl Driver {
         let now = self.control.now();
         let seen = self.seen(&stored, &sight);
         let turn = decide(&stored.doc.run, &seen, now);
-        match self.save(stored, &sight, &turn, now).await {
-            Ok(()) => {}
+        let status = match self.save(stored, &sight, &turn, now).await {
+            Ok(status) => status,
             Err(ControlError::Store(StoreError::Stale(_))) => return Ok(Next::Again),
             Err(error) => return Err(error),
-        }
-        self.desk.say(Said { why: turn.why.clone(), next: turn.next.clone(), at: now });
+        };
+        self.desk.say(Said { status: Some(status), why: turn.why.clone(), next: turn.next.clone(), at: now });
         if turn.run.is_settled() {
             return Ok(Next::Done);
         }
@@ -141,13 +141,15 @@ impl Driver {
         Seen { look, seat, applied: self.applied.clone() }
     }
 
+    /// Stores what has changed; the status that the run then has.
     async fn save(
         &self,
         stored: StoredRun,
         sight: &Sight,
         turn: &Turn,
         now: Timestamp,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Status, ControlError> {
+        let status = stored.status();
         let mut exports = Vec::new();
         let verdict = story::is_verdict(&stored.doc.run, &turn.run);
         let mut story = Story::of(stored);
@@ -157,15 +159,15 @@ impl Driver {
             exports = self.exports(record).await?;
         }
         story.decided(turn.run.clone(), &turn.why, now);
-        let Some(save) = story.save(exports) else { return Ok(()) };
-        let seq = save.stored.doc.seq;
+        let Some(save) = story.save(exports) else { return Ok(status) };
+        let (seq, status) = (save.stored.doc.seq, save.stored.status());
         self.control.parts.store.save_run(save).await?;
         if turn.run.is_settled() {
             // The seat is free before anybody hears of the end.
             self.control.seats.release(self.id);
         }
         self.control.publish(self.id, seq);
-        Ok(())
+        Ok(status)
     }
 
     async fn exports(&self, record: &vessl_core::record::ExitRecord) -> Result<Vec<Export>, ControlError> {

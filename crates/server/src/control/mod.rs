@@ -105,6 +105,8 @@ struct Desk {
 /// What the last turn said.
 #[derive(Clone, Debug)]
 struct Said {
+    /// The status that it is about; `None` for whatever the run has.
+    status: Option<Status>,
     why: String,
     next: Vec<String>,
     at: Timestamp,

@@ -116,13 +116,18 @@ impl Inner {
             let seen = Seen { look: Look::Nothing, seat: Some(seat), applied: Applied::default() };
             let at = self.now();
             let turn = decide(&doc.run, &seen, at);
-            return Said { why: turn.why, next: turn.next, at };
+            return Said { status: None, why: turn.why, next: turn.next, at };
         }
+        let status = stored.status();
+        // A turn since the record was read may have brought another status.
+        let fits = |said: &Said| said.at >= doc.decided_at && said.status.is_none_or(|said| said == status);
         let desk = self.desks().get(&doc.run.id).and_then(|desk| desk.said());
-        match desk {
-            Some(said) if said.at >= doc.decided_at && !stored.status().is_final() => said,
-            _ => Said { why: doc.why.clone(), next: Vec::new(), at: doc.decided_at },
-        }
+        desk.filter(|said| fits(said) && !status.is_final()).unwrap_or_else(|| Said {
+            status: None,
+            why: doc.why.clone(),
+            next: Vec::new(),
+            at: doc.decided_at,
+        })
     }
 
     fn event(&self, stored: &StoredRun, event: StoredEvent) -> RunEvent {
