@@ -210,15 +210,22 @@ fn make_unified(hierarchy: &Hierarchy, unit: &str, rules: &[Rule]) -> Option<Gro
     let handed = controllers(&hierarchy.own);
     let mut needed: Vec<_> =
         rules.iter().map(|r| r.controller).filter(|c| offered.iter().any(|o| o == c)).collect();
-    let mut able = hierarchy.ancestors().find(|dir| hand_on(dir, &needed).is_ok());
-    if able.is_none() {
+    // A group that another user made may hand everything on, but not to us.
+    let made = |dir: &Path| {
+        let dir = dir.join(PARENT).join(unit);
+        create(&dir).is_ok().then_some(dir)
+    };
+    let able = |needed: &[&str]| {
+        hierarchy.ancestors().find_map(|dir| hand_on(dir, needed).ok().and_then(|()| made(dir)))
+    };
+    let mut dir = able(&needed);
+    if dir.is_none() {
         needed.retain(|c| handed.iter().any(|h| h == c));
-        able = hierarchy.ancestors().find(|dir| hand_on(dir, &needed).is_ok());
+        dir = able(&needed);
     }
-    let able = able.or_else(|| evacuate(&hierarchy.own, &needed).ok().map(|()| hierarchy.own.as_path()));
-    let able = able.or_else(|| hierarchy.ancestors().find(|dir| create(&dir.join(PARENT)).is_ok()))?;
-    let dir = able.join(PARENT).join(unit);
-    create(&dir).ok()?;
+    let dir = dir
+        .or_else(|| evacuate(&hierarchy.own, &needed).ok().and_then(|()| made(&hierarchy.own)))
+        .or_else(|| hierarchy.ancestors().find_map(made))?;
     Some(Group { version: Version::Two, dir })
 }
 

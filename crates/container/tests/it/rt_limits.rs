@@ -81,11 +81,14 @@ fn a_limit_that_cannot_be_enforced_is_said() {
     });
 }
 
-/// A group of this test in every hierarchy; removed at the end.
-struct Nest(Vec<PathBuf>);
+/// A group of this test in every hierarchy, and where in it the test stands; removed at the end.
+struct Nest {
+    dirs: Vec<PathBuf>,
+    inner: &'static str,
+}
 
 impl Nest {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, inner: &'static str) -> Self {
         let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let rows = text.lines().filter(|row| row.contains(" - cgroup"));
         let points = rows.map(|row| Path::new(row.split(' ').nth(4).unwrap()).to_owned());
@@ -94,17 +97,21 @@ impl Nest {
         };
         let dirs: Vec<_> = points.filter(wanted).map(|point| point.join(name)).collect();
         for dir in &dirs {
-            fs::create_dir_all(dir).unwrap();
+            fs::create_dir_all(dir.join(inner)).unwrap();
+            // As systemd does; a tree of version 1 has no such file, and one beside it hands on what it has.
+            for controller in ["memory", "cpu", "pids"] {
+                let _ = fs::write(dir.with_file_name("cgroup.subtree_control"), format!("+{controller}"));
+            }
         }
-        Self(dirs)
+        Self { dirs, inner }
     }
 
     fn enter(&self) -> std::io::Result<()> {
-        self.0.iter().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), "0"))
+        self.dirs.iter().try_for_each(|dir| fs::write(dir.join(self.inner).join("cgroup.procs"), "0"))
     }
 
     fn give(&self, user: u32) {
-        for dir in &self.0 {
+        for dir in self.dirs.iter().flat_map(|dir| [dir.clone(), dir.join(self.inner)]) {
             for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "tasks"] {
                 let _ = std::os::unix::fs::chown(dir.join(file), Some(user), Some(user));
             }
@@ -114,7 +121,7 @@ impl Nest {
 
 impl Drop for Nest {
     fn drop(&mut self) {
-        for dir in &self.0 {
+        for dir in &self.dirs {
             let _ = std::process::Command::new("find")
                 .arg(dir)
                 .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"])
@@ -124,10 +131,12 @@ impl Drop for Nest {
 }
 
 #[test]
-fn groups_are_made_below_the_own_position_and_delegation_is_used() {
-    for who in [As::Root, As::User] {
+fn groups_are_made_near_the_own_position_and_delegation_is_used() {
+    // In version 2 a group that holds processes hands nothing on: the one around it does, or, where that is not ours, the
+    // processes are moved.
+    for (who, inner) in [(As::Root, "inner"), (As::User, "inner"), (As::User, "")] {
         let place = Place::new(who);
-        let nest = Nest::new(&format!("{}-nest", place.unit));
+        let nest = Nest::new(&format!("{}-nest", place.unit), inner);
         if who == As::User {
             nest.give(place.uid());
         }
@@ -139,7 +148,8 @@ fn groups_are_made_below_the_own_position_and_delegation_is_used() {
                 ensure!(container.unenforced.is_empty(), "{who:?} {:?}", container.unenforced);
                 let groups = place.groups();
                 ensure!(
-                    !groups.is_empty() && groups.iter().all(|dir| nest.0.iter().any(|n| dir.starts_with(n))),
+                    !groups.is_empty()
+                        && groups.iter().all(|dir| nest.dirs.iter().any(|n| dir.starts_with(n))),
                     "{groups:?}"
                 );
                 finish(&container, output)?;
