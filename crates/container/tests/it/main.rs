@@ -14,3 +14,5 @@ mod rt_host;
 mod rt_limits;
 mod rt_start;
 mod rt_support;
+#[cfg(target_arch = "x86_64")]
+mod vm;

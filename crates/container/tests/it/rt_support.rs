@@ -63,6 +63,14 @@ int main(int argc, char **argv) {
 }
 ";
 
+/// Builds the init of the tests.
+pub(crate) fn build_init(program: &Path) {
+    let source = program.with_extension("c");
+    fs::write(&source, INIT).unwrap();
+    let built = Command::new("cc").args(["-static", "-O1", "-o"]).arg(program).arg(&source).status().unwrap();
+    assert!(built.success(), "a C compiler builds the test's init");
+}
+
 /// A directory for one test that every user may enter; removed with everything in it.
 pub(crate) struct Place {
     dir: TempDir,
@@ -85,15 +93,7 @@ impl Place {
         let place = Self { dir, unit, who };
         fs::create_dir(place.path("box")).unwrap();
         place.image();
-        let source = place.path("init.c");
-        fs::write(&source, INIT).unwrap();
-        let built = Command::new("cc")
-            .args(["-static", "-O1", "-o"])
-            .arg(place.path("init"))
-            .arg(&source)
-            .status()
-            .unwrap();
-        assert!(built.success(), "a C compiler builds the test's init");
+        build_init(&place.path("init"));
         if who != As::Root {
             lchown(place.dir.path(), Some(USER), Some(USER)).unwrap();
             own(&place.path("box"), USER);
