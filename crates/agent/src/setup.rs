@@ -81,8 +81,13 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
     std::fs::create_dir_all(&attempt.scratch)
         .map_err(|error| Halt::of("cannot make the run's scratch directory", error))?;
     let host = plan.image == ImagePlan::Host;
-    let rootfs =
-        Rootfs { layers: found.layers, scratch: attempt.scratch.clone(), hidden: hidden.clone(), host };
+    let rootfs = Rootfs {
+        layers: found.layers,
+        scratch: attempt.scratch.clone(),
+        hidden: hidden.clone(),
+        host,
+        written: written(plan),
+    };
     let merged = Arc::new(rootfs.mount().map_err(Halt::because)?);
     let mut user = user(&merged, &found.config)?;
     if host {
@@ -102,6 +107,16 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
     }
     make_dirs(&merged, plan, &found.config, &user)?;
     Ok(Root { merged, config: found.config, user, _hold: found.hold, _staged: staged })
+}
+
+/// Where the run writes on a machine's own root file system, as far as that is known before.
+fn written(plan: &Plan) -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let paths = plan.imports.iter().map(|import| &import.path);
+    let paths = paths.chain(plan.mounts.iter().map(|mount| &mount.path));
+    let paths = paths.chain(plan.exports.iter().map(|export| &export.path));
+    let paths = paths.chain(plan.items.iter().filter_map(|item| item.workdir.as_ref()));
+    home.into_iter().chain(paths.map(PathBuf::from)).collect()
 }
 
 fn is_above(mount: &MountPlan, plan: &Plan) -> bool {

@@ -49,6 +49,7 @@ impl World {
             scratch: dir.path().join("box"),
             hidden: Vec::new(),
             host: false,
+            written: Vec::new(),
         };
         let merged = rootfs.mount().unwrap();
         let notes = Arc::new(Mutex::new(Vec::new()));

@@ -45,7 +45,7 @@ fn attach(from: &OwnedFd, to: &OwnedFd, attr: Attr) -> io::Result<()> {
 }
 
 /// A fresh directory `scratch/private/N`.
-fn private_dir(scratch: &Path) -> io::Result<PathBuf> {
+pub(super) fn private_dir(scratch: &Path) -> io::Result<PathBuf> {
     let base = scratch.join("private");
     std::fs::create_dir_all(&base)?;
     for number in 0u32.. {

@@ -12,9 +12,12 @@ use std::path::{Path, PathBuf};
 
 use super::inside::{self, Make, proc_path};
 use super::mountinfo::{self, MountEntry};
-use super::{Merged, overlay};
+use super::{Merged, bind, overlay};
+use nix::fcntl::OFlag;
+
 use crate::runtime::{StartError, os};
 use crate::sys::{self, Attr, Reach};
+use crate::userns;
 
 const SHOWN: Attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_DEV);
 
@@ -50,17 +53,49 @@ const UNSHOWN: [&str; 22] = [
     "tracefs",
 ];
 
+/// The directories of the host that are there already for `paths`, and the temporary ones.
+pub(crate) fn written(paths: &[PathBuf]) -> Vec<PathBuf> {
+    let there = |path: &Path| {
+        let dirs = path.ancestors().filter_map(|dir| std::fs::canonicalize(dir).ok());
+        dirs.into_iter().find(|dir| dir.is_dir())
+    };
+    let paths = paths.iter().map(PathBuf::as_path).filter(|path| path.is_absolute());
+    let dirs = paths.chain(TEMPORARY.iter().map(Path::new)).filter_map(there);
+    dirs.filter(|dir| dir.parent().is_some()).collect()
+}
+
 /// Mounts `/` of the host below a private layer at `target`.
-pub(crate) fn mount(scratch: &Path, target: &Path) -> Result<(), StartError> {
+pub(crate) fn mount(scratch: &Path, target: &Path, written: &[PathBuf]) -> Result<(), StartError> {
+    let what = "mount `/` of the host with overlayfs";
     let place = sys::open_path(target).map_err(os("open the mount point"))?;
-    match overlay::mount("/", &scratch.join("root"), None, place.as_fd()) {
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => tiles(scratch, target),
-        other => other.map_err(os("mount `/` of the host with overlayfs")),
+    let private = scratch.join("root");
+    if userns::is_inside() {
+        pave(Path::new("/"), &private.join("upper"), written).map_err(os(what))?;
+    }
+    match overlay::mount("/", &private, None, place.as_fd()) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => tiles(scratch, target, written),
+        other => other.map_err(os(what)),
     }
 }
 
-/// Binds every file system that is mounted below `/`.
-pub(crate) fn show_mounts(merged: &Merged) -> Result<(), StartError> {
+/// Makes the directories from `base` to each of `written` in the private layer `upper` of `base`. In a user namespace the kernel
+/// could not: it copies a directory with its owner, who may not exist there.
+fn pave(base: &Path, upper: &Path, written: &[PathBuf]) -> io::Result<()> {
+    for rest in written.iter().filter_map(|dir| dir.strip_prefix(base).ok()) {
+        let (mut from, mut to) = (base.to_owned(), upper.to_owned());
+        for name in rest {
+            from.push(name);
+            to.push(name);
+            let like = sys::open_plain(&from, OFlag::O_PATH)?;
+            std::fs::create_dir_all(&to)?;
+            overlay::lend(&to, Some(like.as_fd()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Binds every file system that is mounted below `/`; what is to be `written` on one gets a private layer.
+pub(crate) fn show_mounts(merged: &Merged, written: &[PathBuf]) -> Result<(), StartError> {
     let mounts = mountinfo::read().map_err(os("read the mounts of the host"))?;
     let own = std::fs::canonicalize(&merged.scratch).map_err(os("find the scratch directory"))?;
     let temporary: Vec<_> = TEMPORARY.iter().map(Path::new).filter(|dir| is_mount(&mounts, dir)).collect();
@@ -80,10 +115,32 @@ pub(crate) fn show_mounts(merged: &Merged) -> Result<(), StartError> {
         {
             whole.push(entry.point.clone());
         }
+        for dir in written.iter().filter(|dir| mount_of(&mounts, dir) == Some(&entry.point)) {
+            cover(merged, dir)?;
+        }
     }
     let run = sys::new_mount("tmpfs", &[("mode", Some("0755"))], Attr::NO_SUID.and(Attr::NO_DEV));
     place(merged, run, Path::new("/run"))?;
     temporary.into_iter().try_for_each(|path| place(merged, private_temporary(&merged.scratch, path), path))
+}
+
+/// Where the file system of `path` is mounted.
+fn mount_of<'m>(mounts: &'m [MountEntry], path: &Path) -> Option<&'m PathBuf> {
+    let around = mounts.iter().map(|mount| &mount.point).filter(|point| path.starts_with(point));
+    around.max_by_key(|point| point.as_os_str().len())
+}
+
+/// Puts a private layer over a directory that is shown read-only; where the kernel refuses that, it stays read-only.
+fn cover(merged: &Merged, dir: &Path) -> Result<(), StartError> {
+    let what = || format!("make `{}` of the host writable for the container alone", dir.display());
+    let Some(target) = inside::open(merged.root.as_fd(), dir).map_err(os(what()))? else { return Ok(()) };
+    let Ok(source) = sys::open_path(dir) else { return Ok(()) };
+    let lower = proc_path(source.as_fd()).display().to_string();
+    let private = bind::private_dir(&merged.scratch).map_err(os(what()))?;
+    match overlay::mount(&lower, &private, Some(source.as_fd()), target.as_fd()) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EPERM | libc::EACCES)) => Ok(()),
+        other => other.map_err(os(what())),
+    }
 }
 
 fn is_mount(mounts: &[MountEntry], path: &Path) -> bool {
@@ -139,6 +196,7 @@ fn private_temporary(scratch: &Path, path: &Path) -> io::Result<OwnedFd> {
 /// A root put together from overlays.
 struct Tiles<'a> {
     scratch: &'a Path,
+    written: &'a [PathBuf],
     mounts: Vec<MountEntry>,
     count: u32,
 }
@@ -146,7 +204,7 @@ struct Tiles<'a> {
 /// So many overlays at most; a directory past them is bound read-only.
 const TILES: u32 = 256;
 
-fn tiles(scratch: &Path, target: &Path) -> Result<(), StartError> {
+fn tiles(scratch: &Path, target: &Path, written: &[PathBuf]) -> Result<(), StartError> {
     let what = "put the host's `/` together from overlays";
     let base = scratch.join("tiles");
     std::fs::create_dir_all(&base).map_err(os(what))?;
@@ -157,7 +215,7 @@ fn tiles(scratch: &Path, target: &Path) -> Result<(), StartError> {
     sys::move_mount(tree.as_fd(), sys::open_path(target).map_err(os(what))?.as_fd()).map_err(os(what))?;
     let mut mounts = mountinfo::read().map_err(os("read the mounts of the host"))?;
     mounts.retain(|m| !m.point.starts_with(target));
-    Tiles { scratch, mounts, count: 0 }.fill(Path::new("/"), target).map_err(os(what))
+    Tiles { scratch, written, mounts, count: 0 }.fill(Path::new("/"), target).map_err(os(what))
 }
 
 impl Tiles<'_> {
@@ -203,6 +261,7 @@ impl Tiles<'_> {
             return show_plain(from, to);
         }
         let private = self.scratch.join("root").join(self.count.to_string());
+        pave(from, &private.join("upper"), self.written)?;
         let shown = proc_path(lower.as_fd()).display().to_string();
         overlay::mount(&shown, &private, Some(lower.as_fd()), sys::open_path(to)?.as_fd())
     }

@@ -34,6 +34,9 @@ pub struct Rootfs {
     /// Whether `/` of the host is shown: file systems mounted below it are bound one by one, read-only, but `/proc`,
     /// `/sys`, `/dev` (the container's own) and `/run` and mounted temporary directories (private and empty).
     pub host: bool,
+    /// Paths of the host below which the container shall be able to write where it shows the host, in its private layer:
+    /// also on file systems of their own, and where an ordinary user has a directory in somebody else's.
+    pub written: Vec<PathBuf>,
 }
 
 /// A mounted root file system.
@@ -78,15 +81,16 @@ impl Rootfs {
         let made = std::fs::create_dir_all(&path);
         made.map_err(os(format!("make `{}`", path.display())))?;
         let places = hidden::places(&self.hidden).map_err(os("find what must stay hidden"))?;
+        let written = if self.host { host::written(&self.written) } else { Vec::new() };
         if self.host {
-            host::mount(&self.scratch, &path)?;
+            host::mount(&self.scratch, &path, &written)?;
         } else {
             overlay::layers(&self.layers, &self.scratch, &path)?;
         }
         let root = sys::open_path(&path).map_err(os(format!("open `{}`", path.display())))?;
         let merged = Merged { path, root, scratch: self.scratch.clone(), hidden: places };
         if self.host {
-            host::show_mounts(&merged)?;
+            host::show_mounts(&merged, &written)?;
             hidden::cover_all(&merged)?;
         }
         Ok(merged)

@@ -1,9 +1,11 @@
 //! The host's own root as the container's.
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::ensure;
 use nix::mount::MsFlags;
+use vessl_container::rootfs::Rootfs;
 
 use crate::rt_support::{As, EVERYBODY, Place};
 
@@ -60,6 +62,51 @@ fn file_systems_mounted_below_are_shown_read_only_one_by_one() {
             },
         );
         run.join();
+    }
+}
+
+#[test]
+fn what_is_to_be_written_can_be_wherever_it_stands() {
+    for who in EVERYBODY {
+        let place = Place::new(who);
+        // A directory of the user deep in directories of root, and one on a file system of its own.
+        for name in ["of/root/mine/deep", "disk"] {
+            fs::create_dir_all(place.path(name)).unwrap();
+        }
+        fs::set_permissions(place.path("of"), fs::Permissions::from_mode(0o751)).unwrap();
+        fs::write(place.path("of/root/mine/file"), "old\n").unwrap();
+        place.give("of/root/mine");
+        let run = place.spawn_in_own_mounts(
+            || {
+                let none = None::<&str>;
+                nix::mount::mount(Some("tmpfs"), &place.path("disk"), Some("tmpfs"), MsFlags::empty(), none)?;
+                fs::create_dir(place.path("disk/mine"))?;
+                fs::create_dir(place.path("disk/other"))?;
+                place.give("disk/mine");
+                Ok(())
+            },
+            || {
+                let written = ["of/root/mine/new/out", "disk/mine/new"].map(|name| place.path(name)).to_vec();
+                let rootfs = Rootfs { written, ..place.host(&[]) };
+                let merged = rootfs.mount()?;
+                let dir = quoted(&place.path(""));
+                let script = format!(
+                    "cd {dir}; stat -c %a of; cd of/root/mine; cat file; mkdir -p new/out deep/er; echo new > file; \
+                     cat file; rm -r deep; ls; cd {dir}disk; mkdir mine/new && echo x > mine/new/x && cat mine/new/x; \
+                     touch other/x 2>/dev/null || echo no; echo t > /var/tmp/{0} && cat /var/tmp/{0}",
+                    place.unit
+                );
+                let (status, output) = place.run(&merged, &script)?;
+                let expected = (0, "751\nold\nnew\nfile\nnew\nx\nno\nt\n");
+                ensure!((status, output.as_str()) == expected, "{who:?} {status} {output}");
+                Ok(())
+            },
+        );
+        run.join();
+        assert_eq!(fs::read_to_string(place.path("of/root/mine/file")).unwrap(), "old\n");
+        assert!(
+            place.path("of/root/mine/deep").exists() && !Path::new("/var/tmp").join(&place.unit).exists()
+        );
     }
 }
 

@@ -127,11 +127,13 @@ impl Place {
             scratch: self.path("box"),
             hidden: Vec::new(),
             host: false,
+            written: Vec::new(),
         }
     }
 
     pub(crate) fn host(&self, hidden: &[PathBuf]) -> Rootfs {
-        Rootfs { layers: vec!["/".into()], scratch: self.path("box"), hidden: hidden.to_vec(), host: true }
+        let (layers, written) = (vec!["/".into()], vec![self.dir.path().to_owned()]);
+        Rootfs { layers, hidden: hidden.to_vec(), host: true, written, ..self.rootfs() }
     }
 
     /// Runs `test` in a process that has one thread and has isolated itself, as the user of this place.
