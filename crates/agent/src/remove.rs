@@ -1,6 +1,8 @@
 //! Removal of what a dead attempt left on the machine. Its record and its log stay. Safe to repeat.
-use std::path::Path;
-use std::time::Duration;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -16,6 +18,8 @@ use crate::rundir::{DirError, Lock, RunDir};
 const PATIENCE: Duration = Duration::from_mins(1);
 /// A killed agent is gone after this time at the latest.
 const DEATH: Duration = Duration::from_secs(10);
+/// Pause between two looks at a process that was killed.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Why something was not removed.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +34,24 @@ pub(crate) enum RemoveError {
     /// The container's remains resist.
     #[error(transparent)]
     Container(#[from] StartError),
+    /// Whoever works there cannot be found.
+    #[error("cannot look through the processes of this machine: {0}")]
+    Processes(#[from] io::Error),
+    /// A killed agent is still there.
+    #[error("the agent of `{}`, process {pid}, was killed and is still there", path.display())]
+    Stays {
+        /// Its process id.
+        pid: i32,
+        /// The run directory that it works in.
+        path: PathBuf,
+    },
 }
 
 /// Removes container, cgroup, mounts and scratch of the attempt in `path`, and what it had half written to the store below
 /// `data`. Its agent is first given time to end by itself and then killed; the container goes with it.
 pub(crate) fn run(data: &Path, path: &Path) -> Result<(), RemoveError> {
     if !path.exists() {
-        return Ok(());
+        return run_without_record(data, path);
     }
     let dir = RunDir::open(path)?;
     let _lock = lock(&dir, PATIENCE)?;
@@ -51,6 +66,46 @@ pub(crate) fn run(data: &Path, path: &Path) -> Result<(), RemoveError> {
         Store::open(&blobs)?;
     }
     Ok(())
+}
+
+/// The same for an attempt whose directory somebody has removed: its agent would go on without it, so it is found by its
+/// command line, and the container by the name that every attempt's has.
+fn run_without_record(data: &Path, path: &Path) -> Result<(), RemoveError> {
+    for agent in agents(path)? {
+        // One that ended in this moment needs no kill.
+        let _ = nix::sys::signal::kill(Pid::from_raw(agent.pid), Signal::SIGKILL);
+        let deadline = Instant::now() + DEATH;
+        while agent.lives()? {
+            if Instant::now() > deadline {
+                return Err(RemoveError::Stays { pid: agent.pid, path: path.to_owned() });
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+    let instance = std::fs::read_to_string(data.join("instance")).unwrap_or_default();
+    let name = |path: Option<&Path>| Some(path?.file_name()?.to_str()?.to_owned());
+    if let (Some(run), Some(attempt)) = (name(path.parent()), name(Some(path))) {
+        runtime::remove(&format!("vessl-{}-{run}-{attempt}", instance.trim()), path)?;
+    }
+    Ok(())
+}
+
+/// Processes that were started as the supervisor of the attempt in `path`.
+fn agents(path: &Path) -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that has ended by now, and one that this user may not look at, is none.
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        let words: Vec<&[u8]> = line.split(|&byte| byte == 0).collect();
+        if let [.., b"supervise", b"--data", _, dir, b""] = words.as_slice()
+            && *dir == path.as_os_str().as_bytes()
+            && let Ok(agent) = Process::of(pid)
+        {
+            found.push(agent);
+        }
+    }
+    Ok(found)
 }
 
 fn lock(dir: &RunDir, patience: Duration) -> Result<Lock, RemoveError> {

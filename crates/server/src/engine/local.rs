@@ -193,10 +193,8 @@ impl Local {
     }
 
     pub(super) async fn remove(&self, at: Attempt) -> Result<(), EngineError> {
-        let dir = self.dir(at);
-        if dir.path().exists() {
-            self.program.remove(self.data.root(), dir.path()).await?;
-        }
+        // Also where the directory is gone: an agent may still work there.
+        self.program.remove(self.data.root(), self.dir(at).path()).await?;
         let mut memory = self.memory();
         memory.refused.remove(&at);
         memory.unproven.remove(&at);

@@ -68,6 +68,12 @@ impl RunDir {
         file.take(LARGEST_RECORD)
             .read_to_end(&mut text)
             .map_err(|error| format!("its exit record cannot be read: {error}"))?;
+        // Records are written whole: what is not even JSON was damaged later, and is no record. The machine proves the end of
+        // an attempt that says who worked for it.
+        let is_damaged = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_err();
+        if is_damaged && self.said("events") {
+            return Ok(None);
+        }
         let record: ExitRecord = serde_json::from_slice(&text)
             .map_err(|error| format!("its exit record is not one that this program knows: {error}"))?;
         if record.v > RECORD_VERSION {
@@ -102,7 +108,10 @@ impl RunDir {
 
     /// Whether an agent ever took the run.
     pub(super) fn was_taken(&self) -> bool {
-        let said = |name: &str| std::fs::metadata(self.0.join(name)).is_ok_and(|about| about.len() > 0);
-        said("events") || said("exit.json")
+        self.said("events") || self.said("exit.json")
+    }
+
+    fn said(&self, name: &str) -> bool {
+        std::fs::metadata(self.0.join(name)).is_ok_and(|about| about.len() > 0)
     }
 }

@@ -42,6 +42,21 @@ fn items_run_in_one_shell_until_one_fails() {
 }
 
 #[test]
+fn a_run_whose_directory_is_removed_leaves_no_process() {
+    let test = Test::new();
+    let id = test.create(&host("echo ready; sleep 1000"));
+    test.until_log(&id, "ready");
+    let agent = test.agent(&id);
+    std::fs::remove_dir_all(test.data().join("runs").join(&id)).unwrap();
+    test.vessl(["run", "terminate", &id, "--grace", "0"]).ok();
+    let run = test.until_end(&id);
+    assert_eq!(run["status"], "failed", "{run}");
+    assert!(run["reason"].as_str().unwrap().contains("the record of attempt 1 is gone"), "{run}");
+    Test::until_gone(agent);
+    test.vessl(["run", "delete", &id]).ok();
+}
+
+#[test]
 fn watch_prints_the_log_and_ends_with_the_run() {
     let test = Test::new();
     test.file("run.yaml", host("echo to-out; echo to-err >&2; exit 3"));

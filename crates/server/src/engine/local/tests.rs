@@ -236,6 +236,12 @@ async fn a_record_that_cannot_be_read_is_no_end() {
         let look = bench.look().await;
         assert!(matches!(look, Look::Unreachable { .. }), "{file} {text:?}: {look:?}");
     }
+    // One that is not even JSON leaves the proof to the machine.
+    let bench = Bench::new(
+        "started; echo garbage > \"$DIR/exit.json\"; echo '{\"proof\":\"dead\",\"why\":\"it is gone\"}' > \"$DIR/proof\"",
+    );
+    bench.start().await.unwrap();
+    bench.until(|look| matches!(look, Look::Dead { proof, .. } if proof == "it is gone")).await;
     // A last line that is still being written is not there yet.
     let bench = Bench::new("");
     std::fs::create_dir_all(bench.file("")).unwrap();
