@@ -82,6 +82,7 @@ fn read_spec(text: &[u8], options: ReadOptions<'_>, problems: &mut Problems) -> 
     }
     let root = tree::read(&source, problems);
     if problems.has_errors() && root.is_none() {
+        problems.cover_unread();
         return None;
     }
     let Some(root) = root.filter(|root| !root.is_null()) else {

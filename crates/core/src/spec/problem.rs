@@ -2,7 +2,7 @@
 use crate::codes::{CodeInfo, define_codes};
 use crate::wire::{Level, Problem};
 
-use super::cover::cover;
+use super::cover::{cover, cover_unread};
 use super::source::{Place, Source};
 use super::tree::Node;
 
@@ -142,6 +142,11 @@ impl Problems {
     /// Keeps secret values of the file out of the lines that are shown.
     pub(super) fn cover(&mut self, root: &Node) {
         cover(root, &mut self.found);
+    }
+
+    /// The same for a file that could not be read.
+    pub(super) fn cover_unread(&mut self) {
+        cover_unread(&mut self.found);
     }
 
     /// All problems, sorted by place.

@@ -62,13 +62,18 @@ fn statement(text: &str) -> Option<&str> {
 
 /// The first piece of `text` that is a name between `open` and `close`, with them.
 fn enclosed<'t>(text: &'t str, open: &str, close: &str) -> Option<&'t str> {
-    let mut from = 0;
-    while let Some(at) = text.get(from..)?.find(open) {
+    let first = *open.as_bytes().first()?;
+    let (bytes, mut from) = (text.as_bytes(), 0);
+    // By bytes: in a long run of brackets each search of a string would cost its preparation.
+    while let Some(at) = bytes.get(from..)?.iter().position(|&byte| byte == first) {
         let begin = from + at;
-        if let Some(found) = leading(&text[begin..], open, close) {
+        if !bytes[begin..].starts_with(open.as_bytes()) {
+            from = begin + 1;
+        } else if let Some(found) = leading(&text[begin..], open, close) {
             return Some(found);
+        } else {
+            from = begin + open.len();
         }
-        from = begin + open.len();
     }
     None
 }

@@ -23,7 +23,7 @@ pub(super) const DEEPEST: usize = 64;
 pub(super) struct Node {
     /// Where it begins.
     pub(super) place: Place,
-    /// Where the text of a scalar ends; where a list or map begins.
+    /// Where it ends; a list or map without brackets ends where the next thing begins.
     pub(super) end: Place,
     /// What it is.
     pub(super) kind: Kind,
@@ -194,7 +194,7 @@ impl Tree<'_, '_> {
                 self.tag(tag.as_deref(), "map", place);
                 self.open(Open { place, anchor, entries: Some(Vec::new()), items: Vec::new() })
             }
-            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::SequenceEnd | Event::MappingEnd => self.end(end),
             _ => Ok(()),
         }
     }
@@ -228,7 +228,7 @@ impl Tree<'_, '_> {
     }
 
     /// Ends the innermost list or map.
-    fn end(&mut self) -> Result<(), Halt> {
+    fn end(&mut self, end: Place) -> Result<(), Halt> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         let (place, anchor) = (open.place, open.anchor);
         let kind = match open.entries {
@@ -245,7 +245,7 @@ impl Tree<'_, '_> {
             Kind::Map(entries) => entries.iter().for_each(|e| (tally(&e.key), tally(&e.value)).1),
             Kind::Scalar { .. } => {}
         }
-        self.close(Node { place, end: place, kind, size, height: height + 1 }, anchor)
+        self.close(Node { place, end, kind, size, height: height + 1 }, anchor)
     }
 
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), Halt> {
