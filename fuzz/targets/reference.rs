@@ -1,7 +1,7 @@
 //! What is read as an image reference prints as text that reads back as the same reference.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use vessl_container::reference::Reference;
+use vessl_core::reference::Reference;
 
 fuzz_target!(|text: &str| {
     if let Ok(reference) = Reference::parse(text) {

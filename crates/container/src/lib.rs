@@ -1,4 +1,4 @@
-//! OCI containers without a daemon: references, registry, layer store, root file system, limits, start.
+//! OCI containers without a daemon: registry, layer store, root file system, limits, start.
 //!
 //! It knows no runs, no run files, no HTTP API of ours and no SQL. All `unsafe` of the product is here (and the smallest
 //! necessary system calls of `agent` and `init`).
@@ -8,7 +8,6 @@ mod layout;
 pub mod limits;
 mod manifest;
 pub mod probe;
-pub mod reference;
 mod registry;
 pub mod rootfs;
 pub mod runtime;

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::image::ImageConfig;
-use crate::reference::Digest;
 use crate::store::StoreError;
+use vessl_core::reference::Digest;
 
 /// Most bytes of a manifest or index (registries must accept 4 MiB).
 pub(crate) const MAX_MANIFEST: u64 = 4 << 20;

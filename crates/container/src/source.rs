@@ -4,9 +4,9 @@ use std::io::Read;
 
 use crate::layout::{self, Layout, Piece};
 use crate::manifest::{self, Config, Descriptor, MAX_MANIFEST, Manifest, Platform};
-use crate::reference::{Digest, Reference};
 use crate::registry::Registry;
 use crate::store::{Auth, Options, StoreError};
+use vessl_core::reference::{Digest, Reference};
 
 /// Indexes within indexes that are followed.
 const MAX_DEPTH: usize = 4;

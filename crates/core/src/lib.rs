@@ -12,6 +12,7 @@ pub mod logwire;
 pub mod plan;
 pub mod queue;
 pub mod record;
+pub mod reference;
 pub mod run;
 pub mod script;
 pub mod spec;

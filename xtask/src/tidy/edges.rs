@@ -4,7 +4,7 @@ use super::Finding;
 /// Crate → crates of ours that it may use at run time.
 const EDGES: &[(&str, &[&str])] = &[
     ("core", &[]),
-    ("container", &[]),
+    ("container", &["core"]),
     ("data", &["core"]),
     ("init", &["core"]),
     ("agent", &["container", "data", "core"]),

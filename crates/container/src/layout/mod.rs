@@ -9,9 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::manifest::{self, Descriptor, MAX_CONFIG, MAX_MANIFEST, Manifest};
-use crate::reference::Digest;
 use crate::store::StoreError;
 use archive::{Archive, Extent};
+use vessl_core::reference::Digest;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";

@@ -5,8 +5,8 @@ use reqwest::{Response, StatusCode, Url};
 
 use super::Registry;
 use super::challenge::{Challenge, parse};
-use crate::reference::is_loopback;
 use crate::store::{Auth, StoreError};
+use vessl_core::reference::is_loopback;
 
 /// Most bytes of a token service's answer.
 const MAX_TOKEN: u64 = 1 << 20;
@@ -98,9 +98,9 @@ fn secret(text: &str) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use crate::reference::{Named, Reference};
     use crate::registry::Registry;
     use crate::store::{Auth, Options};
+    use vessl_core::reference::{Named, Reference};
 
     fn named(text: &str) -> Named {
         match Reference::parse(text) {

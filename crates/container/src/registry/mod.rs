@@ -19,9 +19,9 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::sync::Mutex;
 
 use crate::manifest;
-use crate::reference::{Digest, Named, is_loopback};
 use crate::store::{Auth, Options, StoreError};
 use patience::Patience;
+use vessl_core::reference::{Digest, Named, is_loopback};
 
 /// One repository of one registry.
 pub(crate) struct Registry {

@@ -2,7 +2,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::reference::{Digest, ReferenceError};
+use vessl_core::reference::{Digest, ReferenceError};
 
 /// Why a store operation failed. The text names registry, repository and reason.
 #[derive(Debug, thiserror::Error)]

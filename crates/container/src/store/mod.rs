@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::image::ImageConfig;
-use crate::reference::Reference;
 use crate::unpack::Limits;
+use vessl_core::reference::Reference;
 
 pub use error::StoreError;
 

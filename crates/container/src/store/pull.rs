@@ -24,8 +24,8 @@ use super::unpacker::Unpacker;
 use super::{Auth, Fetched, Hold, Image, PullWatch, Store, StoreError, prune};
 use crate::crew::Crew;
 use crate::manifest::Descriptor;
-use crate::reference::Reference;
 use crate::source::{Blob, Resolved, Source};
+use vessl_core::reference::Reference;
 
 /// How often progress is told and cancel is looked at.
 const TICK: Duration = Duration::from_millis(100);

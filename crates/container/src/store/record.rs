@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Hold, Image, Store, StoreError};
 use crate::image::ImageConfig;
 use crate::manifest::digest_of;
-use crate::reference::{Digest, Reference};
+use vessl_core::reference::{Digest, Reference};
 
 const VERSION: u32 = 1;
 

@@ -9,9 +9,9 @@ use super::layers::Layer;
 use super::pull::{Desk, Job, Order};
 use super::{Store, StoreError, error, part};
 use crate::manifest::Descriptor;
-use crate::reference::Digest;
 use crate::source::{Blob, open_local};
 use crate::unpack::{self, InputFailed, UnpackError, Unpacked};
+use vessl_core::reference::Digest;
 
 pub(super) struct Unpacker<'a> {
     pub(super) store: &'a Store,

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{InputFailed, UnpackError};
 use crate::crew::Crew;
-use crate::reference::Digest;
+use vessl_core::reference::Digest;
 
 const BLOCK: usize = 256 << 10;
 /// Blocks between the two threads.

@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::crew::Crew;
-use crate::reference::Digest;
+use vessl_core::reference::Digest;
 
 pub use path::Place;
 

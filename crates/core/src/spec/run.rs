@@ -4,7 +4,8 @@ use super::fields::{At, Fields, Reader};
 use super::problem::{Code, Report};
 use super::tree::{Kind, Node};
 use super::types::{GpuRequest, Image, Item, Requests, Resources, Spec};
-use super::{env, keys, old, path, session, syntax};
+use super::{env, keys, old, session, syntax};
+use crate::reference::Reference;
 use crate::units::{Cpu, Memory, Span};
 
 /// Longest name of a run, in characters.
@@ -112,29 +113,22 @@ fn read_image(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Image>
     Some(Image { url, credential_name })
 }
 
-/// Checks the two forms that need no registry; a registry's names are checked when the image is looked for.
+/// Checks the form; whether the image exists is found out when it is needed.
 fn image_url(text: &str) -> Result<String, Report> {
     let text = text.trim();
-    let problem = match text.split_once("://") {
-        _ if text.contains(|c: char| c.is_whitespace() || "{}<>\"'`$".contains(c)) => {
-            Some(("has a character that no image has", "write `registry/repository:tag`"))
-        }
-        Some(("host", rest)) if rest.trim_matches('/').is_empty() => return Ok("host://".to_owned()),
-        Some(("host", _)) => Some(("has something behind `host://`", "write `host://`")),
-        Some(("oci", rest)) if rest.starts_with('/') && path::normalise(rest).is_ok() => None,
-        Some(("oci", _)) => Some(("has no absolute path", "write `oci:///path/to/layout:tag`")),
-        Some(_) => Some((
-            "begins with a prefix that images do not have",
-            "write `registry/repository:tag`, `oci:///path` or `host://`",
-        )),
-        None => None,
-    };
-    match problem {
-        None => Ok(text.to_owned()),
-        Some((what, hint)) => {
-            let message = format!("the image `{}` {what}", syntax::clip(text));
-            Err(Report::new(Code::BadValue, message).hint(hint))
-        }
+    let refused = |message: String, hint: &str| Err(Report::new(Code::BadValue, message).hint(hint));
+    if text.contains(|c: char| c.is_whitespace() || "{}<>\"'`$".contains(c)) {
+        let message = format!("the image `{}` has a character that no image has", syntax::clip(text));
+        return refused(message, "write `registry/repository:tag`");
+    }
+    match text.strip_prefix("host:") {
+        Some("" | "/") => return refused(format!("`{text}` is not an image"), "did you mean `host://`?"),
+        Some(slashes) if slashes.bytes().all(|byte| byte == b'/') => return Ok("host://".to_owned()),
+        _ => {}
+    }
+    match Reference::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(e) => refused(e.to_string(), "write `registry/repository:tag`, `oci:///path` or `host://`"),
     }
 }
 

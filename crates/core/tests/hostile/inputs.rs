@@ -174,7 +174,7 @@ fn scalars() -> Vec<Case> {
             counted(&format!("{HEAD}env:\n  A: >\n    a\n"), |n| format!("{}a\n", " ".repeat(4 + n))),
         ),
         ("a long name", Some("bad-value"), filled("image: i\nname: ", "a", "\n")),
-        ("a long image", None, filled("name: x\nimage: ", "a", "\n")),
+        ("a long image", Some("bad-value"), filled("name: x\nimage: ", "a", "\n")),
         ("a long path", Some("bad-path"), filled(&format!("{HEAD}import:\n  ? /"), "a/", "\n  : s3://b\n")),
         ("a path of dots", None, filled(&format!("{HEAD}import:\n  ? /a/"), "./", "\n  : s3://b\n")),
         ("a long source", None, filled(&format!("{HEAD}import:\n  /a: s3://b/"), "c/", "\n")),

@@ -131,6 +131,10 @@ const FILES: &[(&str, &str)] = &[
     ("missing-key", "name: \nimage: {credential_name: c}\n"),
     ("bad-value", "name: x\nimage: ftp://a\n"),
     ("bad-value", "name: x\nimage: oci://relative\n"),
+    ("bad-value", "name: x\nimage: host:/\n"),
+    ("bad-value", "name: x\nimage: 'python:'\n"),
+    ("bad-value", "name: x\nimage: Team/x:1\n"),
+    ("bad-value", "name: x\nimage: python@sha256:123\n"),
     ("bad-value", "name: x\nimage: '{IMAGE}'\n"),
     ("bad-value", "name: ' '\nimage: i\n"),
 ];

@@ -102,7 +102,7 @@ fn resources() -> impl Strategy<Value = Resources> {
 
 fn image() -> impl Strategy<Value = Image> {
     let url = prop_oneof![
-        "[a-z0-9.-]{1,20}(:[0-9]{1,5})?(/[a-z0-9_.-]{1,9}){1,3}:[a-zA-Z0-9._-]{1,10}",
+        "([a-z0-9]{1,8}(\\.[a-z0-9]{1,5}){0,2}(:[1-9][0-9]{0,3})?/)?([a-z0-9]{1,4}[._-])?[a-z0-9]{1,4}(/[a-z0-9]{1,4}){0,2}(:[a-zA-Z0-9_][a-zA-Z0-9._-]{0,9})?",
         "[a-z]{1,10}@sha256:[0-9a-f]{64}",
         Just("host://".to_owned()),
         "oci:///[a-z]{1,8}/[a-z]{1,8}(:[a-z0-9]{1,8})?",
