@@ -134,6 +134,9 @@ pub struct RunView {
     pub resources: Amounts,
     /// Image as written.
     pub image: String,
+    /// Digest of the image's manifest (`sha256:…`), once it is here: what the name meant for this run.
+    #[serde(default)]
+    pub image_digest: Option<String>,
     /// Times of every change of status.
     pub history: Vec<StatusChange>,
     /// Results of the imports.

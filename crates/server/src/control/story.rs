@@ -44,9 +44,10 @@ impl Story {
                     self.event("phase", at, phase.words().to_owned());
                 }
             }
-            EventKind::Image { reference, bytes, millis, .. } => {
+            EventKind::Image { reference, digest, bytes, millis } => {
+                self.stored.doc.image_digest = Some(digest.clone());
                 let how = if *bytes == 0 { "was here".to_owned() } else { fetched(*bytes, *millis) };
-                self.event("image", at, format!("image `{reference}` {how}"));
+                self.event("image", at, format!("image `{reference}` ({digest}) {how}"));
             }
             EventKind::Imported(transfer) => {
                 self.event("imported", at, moved("imported", transfer));

@@ -122,6 +122,7 @@ fn first(spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun {
             preset: plan.preset.clone(),
             resources: plan.resources.clone(),
             image: image(&plan.image),
+            image_digest: None,
             why,
             decided_at: now,
             agent_seq: 0,

@@ -100,6 +100,7 @@ impl Inner {
             preset: doc.preset,
             resources: doc.resources,
             image: doc.image,
+            image_digest: doc.image_digest,
             history: doc.history,
             imports: doc.imports,
             exports: doc.exports,

@@ -59,6 +59,9 @@ pub struct Doc {
     pub resources: Amounts,
     /// Image as written.
     pub image: String,
+    /// Digest of its manifest, once it is here.
+    #[serde(default)]
+    pub image_digest: Option<String>,
     /// Why the run is where it is.
     pub why: String,
     /// When that was decided.

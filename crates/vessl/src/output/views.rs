@@ -123,6 +123,7 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("Preset", run.preset.clone().unwrap_or_default()),
         ("Resources", amounts(&run.resources)),
         ("Image", run.image.clone()),
+        ("Image digest", run.image_digest.clone().unwrap_or_default()),
         ("Imports", transfers(&run.imports)),
         ("Exports", transfers(&run.exports)),
         ("History", history(run)),

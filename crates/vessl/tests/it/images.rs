@@ -39,6 +39,7 @@ fn pull_and_run(test: &Test) {
     );
     let id = test.wait(&yaml).ok().json()["id"].to_string();
     assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "yes in /bin\n");
+    assert_eq!(test.read(&id)["image_digest"], pulled["digest"], "what the name meant for the run");
     let missing = yaml.replace("box:1", "box:2");
     let run = test.wait(&missing).code(1).json();
     assert!(run["reason"].as_str().unwrap().contains("box:2"), "{run}");
