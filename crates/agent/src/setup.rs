@@ -105,6 +105,7 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
         }
         gpu::show_driver(&merged, files)?;
     }
+    warn_of_found_files(desk, &merged, plan)?;
     make_dirs(&merged, plan, &found.config, &user)?;
     Ok(Root { merged, config: found.config, user, _hold: found.hold, _staged: staged })
 }
@@ -184,6 +185,23 @@ fn reopen(found: &OwnedFd) -> io::Result<File> {
         return Err(io::Error::other("it is not a file"));
     }
     File::open(path)
+}
+
+/// An export takes all that is there at the end, also what the machine had there before.
+fn warn_of_found_files(desk: &mut Desk, merged: &Merged, plan: &Plan) -> Result<(), Halt> {
+    use std::os::fd::AsRawFd;
+    let brought = plan.imports.iter().map(|import| &import.path);
+    let brought: Vec<_> = brought.chain(plan.mounts.iter().map(|mount| &mount.path)).collect();
+    for path in plan.exports.iter().map(|export| &export.path).filter(|_| plan.image == ImagePlan::Host) {
+        let Some(found) = merged.open(Path::new(path)).map_err(Halt::because)? else { continue };
+        let entries = std::fs::read_dir(format!("/proc/self/fd/{}", found.as_raw_fd()));
+        let filled = entries.is_ok_and(|mut entries| entries.next().is_some());
+        let is_ours = brought.iter().any(|other| Path::new(other).starts_with(path));
+        if filled && !is_ours {
+            desk.log.say(&format!("this machine has files at `{path}`: the export will take them as well"));
+        }
+    }
+    Ok(())
 }
 
 /// The image's working directory and the directories to be exported: there before the commands, the user's own.

@@ -1,6 +1,6 @@
 //! Attempts that end by themselves.
 use serde_json::json;
-use vessl_core::plan::{EnvFrom, EnvPlan, MountFrom, MountPlan};
+use vessl_core::plan::{EnvFrom, EnvPlan, MountFrom, MountPlan, Plan};
 use vessl_core::record::{EventKind, Phase, Secrets};
 use vessl_core::run::Status;
 use vessl_data::log::Stream;
@@ -30,6 +30,7 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("ends::secrets_are_seen_by_the_commands_alone", secrets_are_seen_by_the_commands_alone),
     ("ends::a_long_path_is_no_obstacle", a_long_path_is_no_obstacle),
     ("ends::exports_are_written_also_after_a_failure", exports_are_written_also_after_a_failure),
+    ("ends::files_of_the_machine_in_an_export_are_said", files_of_the_machine_in_an_export_are_said),
     ("ends::a_failed_export_fails_the_run", a_failed_export_fails_the_run),
     ("ends::paths_of_the_machine_are_mounted_as_allowed", paths_of_the_machine_are_mounted_as_allowed),
 ];
@@ -47,6 +48,16 @@ fn a_run_leaves_its_record_and_nothing_else() {
     assert!(matches!(&events[0].what, EventKind::Started { unit, .. } if *unit == rig.plan.unit()));
     assert_eq!(record.started_at, Some(events[2].at));
     assert_eq!(events[3].what, EventKind::Item { n: 1, of: 1 });
+}
+
+fn files_of_the_machine_in_an_export_are_said() {
+    let filled = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
+    let plan = Plan { exports: vec![export(filled), export("/output")], ..host(&["echo x > /output/x"]) };
+    let mut rig = Rig::new(plan);
+    assert_eq!(rig.run().status, Status::Completed);
+    let said = look::stream(&rig.dir, Stream::System);
+    let words = format!("this machine has files at `{filled}`: the export will take them as well\n");
+    assert!(said.contains(&words) && said.matches("this machine has files").count() == 1, "{said}");
 }
 
 fn the_failing_item_gives_the_exit_code() {
