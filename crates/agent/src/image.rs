@@ -11,7 +11,7 @@ use vessl_core::record::{EventKind, Login, Phase, Secrets};
 use vessl_core::wire::Progress;
 
 use crate::desk::Desk;
-use crate::halt::Halt;
+use crate::halt::{Halt, chain};
 use crate::job::{Job, Teller};
 use crate::words;
 
@@ -85,19 +85,22 @@ fn pull(desk: &mut Desk, store: &Store, reference: &str, auth: Auth) -> Result<I
     if desk.stop.is_some() {
         return Err(Halt::Stopped);
     }
-    let image = pulled?.map_err(refused)?;
+    let image = pulled?.map_err(|error| refused(reference, error))?;
     let (bytes, time) = (words::size(image.fetched), words::time(began.elapsed()));
     desk.log.say(&format!("pulled `{reference}`: {bytes} in {time}"));
     Ok(image)
 }
 
-/// Where a login is named depends on who pulls.
-fn refused(error: StoreError) -> Halt {
+/// Where a login is named depends on who pulls. What is wrong with a layer does not say whose it is.
+fn refused(reference: &str, error: StoreError) -> Halt {
     match error {
         StoreError::LoginNeeded { .. } => Halt::Failed(format!(
             "{error}; {STORE_LOGIN} and name it in the run file as `image: {{url: …, credential_name: NAME}}`"
         )),
-        error => Halt::because(error),
+        error => match chain(&error) {
+            said if said.contains(reference) => Halt::Failed(said),
+            said => Halt::Failed(format!("image `{reference}`: {said}")),
+        },
     }
 }
 

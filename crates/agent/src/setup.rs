@@ -252,7 +252,12 @@ pub(crate) fn start(desk: &mut Desk, attempt: &Attempt, root: &Root) -> Result<R
     for sentence in &container.unenforced {
         desk.log.say(sentence);
     }
-    link.order(&order).map_err(failed)?;
+    link.order(&order).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => {
+            failed(io::Error::other("its first process ended before it had its order"))
+        }
+        _ => failed(error),
+    })?;
     desk.watch(Source::Link, &link).map_err(failed)?;
     desk.watch(Source::Child, &container.pidfd).map_err(failed)?;
     Ok(Running { container, link, pump })
