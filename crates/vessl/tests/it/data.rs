@@ -41,6 +41,9 @@ fn a_repository_comes_in_and_files_go_out() {
     test.vessl(["run", "download", &id, "/work-out/sub", "elsewhere"]).ok();
     assert_eq!(std::fs::read_to_string(test.path("elsewhere/w")).unwrap(), "dev\n");
     test.vessl(["run", "download", &id, "/work-out/none"]).code(5).says(&["/work-out/none"]);
+    test.vessl(["run", "download", &id, "./results"])
+        .code(5)
+        .says(&["second argument", &format!("`vessl run download {id} PATH ./results`")]);
 }
 
 #[test]
@@ -97,8 +100,12 @@ fn a_download_goes_on_where_it_stopped_and_repairs_what_is_wrong() {
     test.file(&format!("two/.vessl-{}.part", &digest[..32]), &whole[..1_000_000]);
     test.vessl(["run", "download", &id, "/out-d", "two"]).ok();
     assert!(std::fs::read(test.path("two/big")).unwrap() == whole);
+    let again = ["run", "download", &id, "/out-d", "one", "--output", "json"];
+    let same = test.vessl(again).ok();
+    assert_eq!((same.json()[0]["replaced"].clone(), same.stderr.as_str()), (false.into(), ""));
     test.file("one/big", vec![0; 3_000_000]);
-    test.vessl(["run", "download", &id, "/out-d", "one"]).ok();
+    let repaired = test.vessl(again).ok().says(&["replaced 1 file that was here with other content"]).json();
+    assert_eq!(repaired[0]["replaced"], true, "{repaired}");
     assert!(std::fs::read(test.path("one/big")).unwrap() == whole);
     assert_eq!(std::fs::read_dir(test.path("two")).unwrap().count(), 1);
 }

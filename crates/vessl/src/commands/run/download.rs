@@ -10,7 +10,7 @@ use vessl_core::plan::RunId;
 use vessl_core::spelling;
 use vessl_core::wire::{FileKind, FileView, Progress};
 
-use super::landing::{Landing, stays};
+use super::landing::{Here, Landing, stays};
 use super::run_id;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -25,8 +25,9 @@ use crate::session::Session;
     after_help = "Without PATH every export lands below DEST under its path in the container: `/output/model.json`
 becomes `DEST/output/model.json`. With the PATH of a directory its content lands in DEST, with the
 PATH of a file that file does. Every file is verified. A download that was interrupted goes on
-where it stopped when the same command is run again, and files that are here are left alone.
-Symbolic links that lead out of what is downloaded are named and left out.
+where it stopped when the same command is run again: a file that is here with the same content is
+not fetched again. One with other content is replaced, and what was replaced is said. Symbolic
+links that lead out of what is downloaded are named and left out.
 
 Examples:
   vessl run download 100000000001
@@ -50,6 +51,8 @@ struct Landed {
     file: String,
     size: u64,
     digest: String,
+    /// Whether something else was here before.
+    replaced: bool,
 }
 
 const LANDED: &Columns<Landed> = &[("FILE", |f| f.file.clone()), ("SIZE", |f| views::size(f.size))];
@@ -66,12 +69,15 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
     let mut bars = Bars::or_lines(&session.out);
     let mut landed = Vec::new();
     for (file, relative) in &chosen {
-        match file.kind {
+        let before = match file.kind {
             FileKind::File => fetch(&mut client, args.id, file, (&landing, relative), &mut bars).await?,
-            FileKind::Directory => landing.make_dir(relative)?,
+            FileKind::Directory => {
+                landing.make_dir(relative)?;
+                Here::Same
+            }
             FileKind::Link => continue,
-        }
-        landed.push(here(&landing, file, relative));
+        };
+        landed.push(here(&landing, file, relative, before));
     }
     bars.clear();
     // Links come last, so that nothing is written through one.
@@ -80,8 +86,8 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
         let to = OsString::from_vec(spelling::read(target));
         let depth = Path::new(&file.path).components().count().min(relative.components().count());
         if stays(Path::new(&to), depth.saturating_sub(1)) {
-            landing.link(relative, &to)?;
-            landed.push(here(&landing, file, relative));
+            let before = landing.link(relative, &to)?;
+            landed.push(here(&landing, file, relative, before));
         } else {
             let path = spelling::spell(relative.as_os_str().as_bytes());
             session.out.warn(&format!(
@@ -89,13 +95,19 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
             ));
         }
     }
+    match landed.iter().filter(|landed| landed.replaced).count() {
+        0 => {}
+        1 => session.out.note("replaced 1 file that was here with other content"),
+        n => session.out.note(&format!("replaced {n} files that were here with other content")),
+    }
     session.out.list(&landed, LANDED, "nothing was downloaded")?;
     Ok(exit::OK)
 }
 
-fn here(landing: &Landing, file: &FileView, relative: &Path) -> Landed {
+fn here(landing: &Landing, file: &FileView, relative: &Path, before: Here) -> Landed {
     let shown = spelling::spell(landing.shown(relative).as_os_str().as_bytes());
-    Landed { file: shown, size: file.size, digest: file.digest.clone() }
+    let replaced = before == Here::Other;
+    Landed { file: shown, size: file.size, digest: file.digest.clone(), replaced }
 }
 
 async fn fetch(
@@ -104,9 +116,10 @@ async fn fetch(
     file: &FileView,
     (landing, relative): (&Landing, &Path),
     bars: &mut Bars,
-) -> Result<()> {
-    if landing.has(relative, file)? {
-        return Ok(());
+) -> Result<Here> {
+    let here = landing.look(relative, file)?;
+    if here == Here::Same {
+        return Ok(here);
     }
     let mut arriving = landing.begin(relative, file)?;
     let begin = arriving.offset()?;
@@ -123,7 +136,8 @@ async fn fetch(
         }
     }
     bars.step(&step(file, file.size));
-    arriving.land(file)
+    arriving.land(file)?;
+    Ok(here)
 }
 
 fn step(file: &FileView, done: u64) -> Progress {
@@ -152,12 +166,26 @@ fn nothing(args: &Download, files: &[FileView]) -> Error {
         Some(path) if !files.is_empty() => format!("run {} has no file or directory `{path}`", args.id.0),
         _ => format!("run {} has no files", args.id.0),
     };
-    let hint = if files.is_empty() {
-        "files come from the run's `export` section and are here when the run has ended"
-    } else {
-        "`vessl run files` lists what there is"
+    let id = args.id.0;
+    let hint = match args.path.as_deref() {
+        _ if files.is_empty() => {
+            "files come from the run's `export` section and are here when the run has ended".to_owned()
+        }
+        Some(path) if is_local(path) => format!(
+            "the directory to put them in is the second argument: `vessl run download {id} PATH {path}`; \
+             `vessl run files {id}` lists the paths, and `/` is all of them"
+        ),
+        _ => format!("`vessl run files {id}` lists what there is"),
     };
-    Error::not_found(message, hint)
+    Error::not_found(message, &hint)
+}
+
+/// Whether a word looks like a path of this machine rather than one in the container.
+fn is_local(path: &str) -> bool {
+    matches!(path, "." | "..")
+        || path.starts_with("./")
+        || path.starts_with("../")
+        || Path::new(path).is_dir()
 }
 
 #[cfg(test)]

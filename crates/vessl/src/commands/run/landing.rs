@@ -27,6 +27,17 @@ pub(super) struct Landing {
     path: PathBuf,
 }
 
+/// What stands where something lands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Here {
+    /// Nothing.
+    Nothing,
+    /// The very thing, which stays.
+    Same,
+    /// Something else, which is replaced.
+    Other,
+}
+
 /// A file on its way.
 #[derive(Debug)]
 pub(super) struct Arriving {
@@ -52,22 +63,24 @@ impl Landing {
         if self.path == Path::new(".") { relative.to_owned() } else { self.path.join(relative) }
     }
 
-    /// Whether the file is here already with the right content.
-    pub(super) fn has(&self, relative: &Path, view: &FileView) -> Result<bool> {
+    /// What is here where the file lands; the same is what has the right content.
+    pub(super) fn look(&self, relative: &Path, view: &FileView) -> Result<Here> {
         checked(relative)?;
-        let Ok(file) = openat2(&self.root, relative, how(OFlag::O_RDONLY | OFlag::O_NOFOLLOW)) else {
-            return Ok(false);
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let mut file = match openat2(&self.root, relative, how(flags)) {
+            Ok(file) => File::from(file),
+            Err(Errno::ENOENT) => return Ok(Here::Nothing),
+            Err(_) => return Ok(Here::Other),
         };
-        let mut file = File::from(file);
         let meta =
             file.metadata().map_err(Error::os(format!("look at `{}`", self.shown(relative).display())))?;
         if !meta.is_file() || meta.len() != view.size {
-            return Ok(false);
+            return Ok(Here::Other);
         }
         let mut hash = blake3::Hasher::new();
         hash.update_reader(&mut file)
             .map_err(Error::os(format!("read `{}`", self.shown(relative).display())))?;
-        Ok(hash.finalize().to_hex().as_str() == view.digest)
+        Ok(if hash.finalize().to_hex().as_str() == view.digest { Here::Same } else { Here::Other })
     }
 
     /// Begins a file, or goes on with what is here of it; directories on the way are made.
@@ -99,21 +112,24 @@ impl Landing {
         self.dir(relative, ResolveFlag::empty()).map(drop).map_err(|e| self.failed(relative, e))
     }
 
-    /// Makes a symbolic link that [`stays`].
-    pub(super) fn link(&self, relative: &Path, target: &OsStr) -> Result<()> {
+    /// Makes a symbolic link that [`stays`], and says what was here before.
+    pub(super) fn link(&self, relative: &Path, target: &OsStr) -> Result<Here> {
         let name = checked(relative)?;
         let failed = |e| self.failed(relative, e);
         let dir = self.dir(parent(relative), ResolveFlag::RESOLVE_NO_SYMLINKS).map_err(failed)?;
-        if readlinkat(&dir, name.as_os_str()).is_ok_and(|here| here == target) {
-            return Ok(());
-        }
+        let here = match readlinkat(&dir, name.as_os_str()) {
+            Ok(here) if here == target => return Ok(Here::Same),
+            Err(Errno::ENOENT) => Here::Nothing,
+            _ => Here::Other,
+        };
         let part = format!(".vessl-{}.part", blake3::hash(target.as_encoded_bytes()).to_hex().as_str());
         let _ = unlinkat(&dir, part.as_str(), UnlinkatFlags::NoRemoveDir);
         symlinkat(target, &dir, part.as_str()).map_err(failed)?;
         renameat(&dir, part.as_str(), &dir, name.as_os_str()).map_err(|e| {
             let _ = unlinkat(&dir, part.as_str(), UnlinkatFlags::NoRemoveDir);
             failed(e)
-        })
+        })?;
+        Ok(here)
     }
 
     fn failed(&self, relative: &Path, error: Errno) -> Error {
@@ -258,14 +274,33 @@ mod tests {
         let mut first = landing.begin(path, &view).unwrap();
         first.write(b"hello ").unwrap();
         assert!(matches!(first.land(&view), Err(Error::Unreachable { .. })));
-        assert!(!landing.has(path, &view).unwrap());
+        assert_eq!(landing.look(path, &view).unwrap(), Here::Nothing);
         let mut second = landing.begin(path, &view).unwrap();
         assert_eq!(second.offset().unwrap(), 6);
         second.write(b"world").unwrap();
         second.land(&view).unwrap();
-        assert!(landing.has(path, &view).unwrap());
+        assert_eq!(landing.look(path, &view).unwrap(), Here::Same);
         assert_eq!(std::fs::read(dir.path().join("out/a/b/x.txt")).unwrap(), b"hello world");
         assert_eq!(std::fs::read_dir(dir.path().join("out/a/b")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_here_is_the_same_only_with_the_same_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let landing = Landing::open(dir.path()).unwrap();
+        let look = || landing.look(Path::new("x"), &view(b"right")).unwrap();
+        let path = dir.path().join("x");
+        assert_eq!(look(), Here::Nothing);
+        for (content, here) in [("right", Here::Same), ("wrong", Here::Other), ("", Here::Other)] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(look(), here, "{content}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("y", &path).unwrap();
+        assert_eq!(look(), Here::Other, "a link");
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, Mode::S_IRUSR).unwrap();
+        assert_eq!(look(), Here::Other, "a pipe");
     }
 
     #[test]
@@ -298,8 +333,8 @@ mod tests {
     fn a_link_lands_again_and_in_place_of_another() {
         let dir = tempfile::tempdir().unwrap();
         let landing = Landing::open(dir.path()).unwrap();
-        for target in ["x", "x", "y"] {
-            landing.link(Path::new("a/l"), OsStr::new(target)).unwrap();
+        for (target, here) in [("x", Here::Nothing), ("x", Here::Same), ("y", Here::Other)] {
+            assert_eq!(landing.link(Path::new("a/l"), OsStr::new(target)).unwrap(), here);
             assert_eq!(std::fs::read_link(dir.path().join("a/l")).unwrap(), Path::new(target));
         }
         assert_eq!(std::fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
