@@ -146,7 +146,7 @@ Examples:
 pub(crate) fn main() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => return told(&with_flag(e)),
+        Err(e) => return told(&with_tip(e)),
     };
     let session = Session::new(cli.globals);
     let done = match cli.command {
@@ -180,18 +180,51 @@ fn told(said: &clap::Error) -> Exit {
     }
 }
 
-/// A run file that stands where its flag is missing gets the tip to write the flag.
-fn with_flag(mut said: clap::Error) -> clap::Error {
+/// Tips that the parser cannot know. A word that may be a secret is not repeated.
+fn with_tip(mut said: clap::Error) -> clap::Error {
     if let Some(ContextValue::StyledStr(usage)) = said.get(ContextKind::Usage)
-        && let Some(ContextValue::String(file)) = said.get(ContextKind::InvalidArg)
-        && said.kind() == ErrorKind::UnknownArgument
-        && usage.to_string().contains("vessl run create")
-        && (file == "-" || !file.starts_with('-'))
+        && let Some(ContextValue::String(word)) = said.get(ContextKind::InvalidSubcommand)
+        && usage.to_string().contains("vessl server")
+        && word == "start"
     {
-        let tip = format!("the run file comes behind its flag: `vessl run create -f {file}`");
+        let tip = "the server starts by itself when a command needs it; `vessl server run` runs it in the foreground";
+        said.remove(ContextKind::SuggestedSubcommand);
         said.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        return said;
+    }
+    if let Some(ContextValue::StyledStr(usage)) = said.get(ContextKind::Usage)
+        && let Some(ContextValue::String(word)) = said.get(ContextKind::InvalidArg)
+        && said.kind() == ErrorKind::UnknownArgument
+        && said.get(ContextKind::SuggestedArg).is_none()
+        && let Some((tip, shown)) = tip(&usage.to_string(), word)
+    {
+        said.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        said.insert(ContextKind::InvalidArg, ContextValue::String(shown));
     }
     said
+}
+
+/// What to do about a word that is one too many, and how the word is shown.
+fn tip(usage: &str, word: &str) -> Option<(String, String)> {
+    let is_plain = word == "-" || !word.starts_with('-');
+    let of = |command: &str| usage.contains(command);
+    if of("vessl run create") && is_plain {
+        let tip = format!("the run file comes behind its flag: `vessl run create -f {word}`");
+        return Some((tip, word.to_owned()));
+    }
+    if of("vessl secret create") || of("vessl credential create") {
+        let (what, rest) = if of("vessl secret create") {
+            ("value", "vessl secret create NAME")
+        } else {
+            ("password or token", "vessl credential create NAME …")
+        };
+        let tip = format!(
+            "the {what} does not stand in the command line: it is asked for, or comes from the standard input: `{rest} < file`"
+        );
+        return Some((tip, if is_plain { "***".to_owned() } else { word.to_owned() }));
+    }
+    let is_negative = word.strip_prefix('-').is_some_and(|digits| digits.parse::<u64>().is_ok());
+    is_negative.then(|| ("a number is 0 or more here".to_owned(), word.to_owned()))
 }
 
 /// The format that a command line asks for which as a whole cannot be read.

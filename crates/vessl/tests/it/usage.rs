@@ -23,11 +23,35 @@ fn wrong_usage_is_2_and_says_what() {
         "--username <USER>",
         "Usage: vessl credential create <NAME> --kind registry --username <USER>",
     ]);
+    test.vessl(["server", "start"]).code(2).says(&["starts by itself", "`vessl server run`"]);
+    test.vessl(["run", "logs", "1", "--tail", "-1"]).code(2).says(&["'-1'", "a number is 0 or more here"]);
     test.vessl(["run", "read", "first"]).code(2).says(&["a run id is a number"]);
     test.vessl(["run", "list", "--status", "sleeping"]).code(2).says(&["sleeping", "queued"]);
     test.vessl(["run", "create", "-f", "-", "-e", "NOT_SET_ANYWHERE"]).code(2).says(&["NOT_SET_ANYWHERE"]);
     test.vessl(["--server", "localhost:80", "whoami"]).code(2).says(&["not a server address", "hint"]);
     assert!(!test.data().exists(), "a server was started for nothing");
+}
+
+#[test]
+fn a_secret_in_the_command_line_is_not_repeated() {
+    let test = Test::new();
+    let secret = ["secret", "create", "HF_TOKEN"].as_slice();
+    let credential = ["credential", "create", "team", "--kind", "git"].as_slice();
+    let words: [&[&str]; 4] =
+        [&["hush-71"], &["--value", "hush-71"], &["--value=hush-71"], &["-p", "hush-71"]];
+    for (command, next) in [
+        (secret, "`vessl secret create NAME < file`"),
+        (credential, "`vessl credential create NAME … < file`"),
+    ] {
+        for more in words {
+            for form in ["table", "json"] {
+                let format = ["--output", form];
+                let done = test.vessl(command.iter().chain(more).chain(&format)).code(2);
+                assert!(!done.stderr.contains("hush-71"), "{more:?}: {}", done.stderr);
+                done.says(&["the standard input", next]);
+            }
+        }
+    }
 }
 
 #[test]
