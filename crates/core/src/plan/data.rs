@@ -2,7 +2,7 @@
 //! no path.
 use std::collections::BTreeMap;
 
-use super::report::{Code, Report, candidates};
+use super::report::{Code, Report, candidates, typed};
 use super::{
     Catalogue, Cluster, ExportPlan, ExportTarget, ImagePlan, ImportPlan, ImportSource, MountFrom, MountPlan,
     Needs,
@@ -194,7 +194,7 @@ impl Reader<'_> {
         if !own && !self.catalogue.projects.contains(&full) {
             let own = format!("{}/{}", self.catalogue.organization, self.catalogue.project);
             let others = self.catalogue.projects.iter().map(String::as_str);
-            let names = std::iter::once(own.as_str()).chain(others);
+            let names = std::iter::once(own.as_str()).chain(others.filter(|other| *other != own));
             self.report
                 .error(Code::UnknownProject, at, format!("there is no project `{full}` to write to"))
                 .candidates(&full, "project", names);
@@ -229,9 +229,7 @@ impl Reader<'_> {
             None => {
                 let of_kind = self.catalogue.credentials.iter().filter(|(_, kind)| *kind == word);
                 let names: Vec<&str> = of_kind.map(|(name, _)| name.as_str()).collect();
-                let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-                let wanted = if name.starts_with('-') || !name.chars().all(plain) { "NAME" } else { name };
-                let store = create(login, wanted);
+                let store = create(login, typed(name));
                 let added = self.report.error(
                     Code::UnknownCredential,
                     at,

@@ -2,7 +2,7 @@
 //! stored secret.
 use indexmap::IndexMap;
 
-use super::report::{Code, Report};
+use super::report::{Code, Report, candidates, typed};
 use super::{Catalogue, EnvFrom, EnvPlan, Needs, Stamp};
 use crate::spec::{EnvValue, Spec};
 
@@ -110,10 +110,12 @@ impl Builder<'_, '_> {
             format!("env.{key}"),
             format!("there is no secret `{name}`"),
         );
-        match self.given.catalogue.secrets.as_slice() {
-            [] => added.hint(format!("store it: `vessl secret create {name}`")),
-            names => added.candidates(name, "secret", names.iter().map(String::as_str)),
-        }
+        let names: Vec<&str> = self.given.catalogue.secrets.iter().map(String::as_str).collect();
+        let store = format!("store it: `vessl secret create {}`", typed(name));
+        added.hint(match names.as_slice() {
+            [] => store,
+            names => format!("{}; or {store}", candidates(name, "secret", names)),
+        });
         None
     }
 

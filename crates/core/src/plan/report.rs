@@ -71,6 +71,12 @@ pub(super) fn candidates(name: &str, what: &str, names: &[&str]) -> String {
     format!("{nearest}{list}")
 }
 
+/// A name as it is typed into a shell; `NAME` for one that would have to be quoted.
+pub(super) fn typed(name: &str) -> &str {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.starts_with('-') || !name.chars().all(is_plain) { "NAME" } else { name }
+}
+
 impl Report {
     /// Adds a reason why the run cannot be planned; `path` says which value it is about.
     pub(super) fn error(

@@ -58,7 +58,7 @@ pub(crate) fn catalogue() -> Catalogue {
         secrets: vec!["db-password".to_owned(), "HF_TOKEN".to_owned()],
         credentials: [("hub".to_owned(), "registry".to_owned()), ("gh".to_owned(), "git".to_owned())].into(),
         artifacts: [("acme/vision/weights".to_owned(), "ab12".to_owned())].into(),
-        projects: ["acme/shared".to_owned()].into(),
+        projects: ["acme/shared".to_owned(), "acme/vision".to_owned()].into(),
     }
 }
 
@@ -552,7 +552,7 @@ fn variables_that_cannot_be_are_refused() {
             "bad-inject env: `-e` has the name ``, which no variable can have | write `-e KEY=VALUE`",
             "bad-inject env: `-e` has the name `K=V`, which no variable can have | write `-e KEY=VALUE`",
             "bad-inject env.N: the value of `-e N` contains NUL",
-            "unknown-secret env.A: there is no secret `db-pasword` | did you mean `db-password`? there is `db-password`, `HF_TOKEN`",
+            "unknown-secret env.A: there is no secret `db-pasword` | did you mean `db-password`? there is `db-password`, `HF_TOKEN`; or store it: `vessl secret create db-pasword`",
             "missing-inject env.B: `B` has no value; it is to be given at submit | add `-e B=VALUE`",
             "env-too-long env.L: `L` and its value have 131072 bytes; a program can be given 131071 | put the data into a file and import it",
         ]
