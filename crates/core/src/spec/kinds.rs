@@ -155,28 +155,44 @@ pub(super) fn read_text(reader: &mut Reader<'_, '_>, at: &At<'_>, section: &str)
 }
 
 const GIT_MAP: &str = "for a git repository write `git: {url: …}` with this address";
+const GIT_OR_MOUNT: &str = "for a git repository write `git: {url: …}` with this address; a directory of this machine is mounted: \
+                            `mount: {/data: hostpath:///…}`";
+const HOSTPATH: &str = "a directory of this machine is `hostpath:///…`";
 
 /// Splits the text form into its kind and what follows the prefix.
 fn kind_of<'t>(text: &'t str, section: &str) -> Result<(&'static Kind, &'t str), Report> {
     let Some((scheme, rest)) = text.split_once("://") else {
         let message = format!("`{}` has no prefix that says what it is", clip(text));
         let hint = match section {
+            "import" if is_local(text) => GIT_OR_MOUNT.to_owned(),
+            "mount" if is_local(text) => HOSTPATH.to_owned(),
             "import" if url::git(text, None).is_ok() => GIT_MAP.to_owned(),
             _ => format!("begin with {}", prefixes(section)),
         };
         return Err(Report::new(Code::UnknownScheme, message).hint(hint));
     };
-    if let Some(kind) = KINDS.iter().find(|kind| kind.scheme == scheme) {
-        return Ok((kind, rest));
-    }
-    let message = format!("the prefix `{}://` is unknown", clip(scheme));
+    let kind = KINDS.iter().find(|kind| kind.scheme == scheme).ok_or_else(|| {
+        let message = format!("the prefix `{}://` is unknown", clip(scheme));
+        Report::new(Code::UnknownScheme, message).hint(instead(scheme, section))
+    })?;
+    Ok((kind, rest))
+}
+
+/// What to write instead of a prefix that does not exist.
+fn instead(scheme: &str, section: &str) -> String {
     let schemes: Vec<_> = KINDS.iter().map(|kind| kind.scheme).collect();
-    let hint = match (scheme, keys::nearest(scheme, &schemes)) {
-        ("https" | "http" | "ssh", _) if section == "import" => GIT_MAP.to_owned(),
-        (_, Some(near)) => format!("did you mean `{near}://`? `{section}` takes {}", prefixes(section)),
-        (_, None) => format!("`{section}` takes {}", prefixes(section)),
-    };
-    Err(Report::new(Code::UnknownScheme, message).hint(hint))
+    match (scheme, section, keys::nearest(scheme, &schemes)) {
+        ("https" | "http" | "ssh", "import", _) => GIT_MAP.to_owned(),
+        ("file", "import", _) => GIT_OR_MOUNT.to_owned(),
+        ("file", "mount", _) => HOSTPATH.to_owned(),
+        (_, _, Some(near)) => format!("did you mean `{near}://`? `{section}` takes {}", prefixes(section)),
+        (_, _, None) => format!("`{section}` takes {}", prefixes(section)),
+    }
+}
+
+/// Whether a text without prefix is written like a path of this machine.
+fn is_local(text: &str) -> bool {
+    matches!(text, "." | "..") || ["/", "./", "../", "~"].iter().any(|start| text.starts_with(start))
 }
 
 fn bad(kind: &Kind, message: &str) -> Report {
