@@ -44,6 +44,20 @@ pub struct Problem {
     pub source: String,
 }
 
+/// How many problems there are, in words: `the run file has 2 problems and 1 warning`. What is no error is no problem.
+pub fn in_words(problems: &[Problem]) -> String {
+    let count = |level| problems.iter().filter(|problem| problem.level == level).count();
+    let errors = match count(Level::Error) {
+        1 => "a problem".to_owned(),
+        n => format!("{n} problems"),
+    };
+    match count(Level::Warning) {
+        0 => format!("the run file has {errors}"),
+        1 => format!("the run file has {errors} and a warning"),
+        n => format!("the run file has {errors} and {n} warnings"),
+    }
+}
+
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -2,7 +2,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use vessl_core::wire::{ErrorBody, Problem};
+use vessl_core::wire::{ErrorBody, Problem, in_words};
 
 /// Result of everything in this crate.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -14,7 +14,7 @@ pub(crate) enum Error {
     #[error("{message}")]
     Usage { message: String, hint: String },
     /// A run file has problems.
-    #[error("{}", count(.problems))]
+    #[error("{}", in_words(.problems))]
     File { problems: Vec<Problem>, name: String },
     /// A file that the command needs cannot be read.
     #[error("cannot read `{}`: {}", .path.display(), plain(.source))]
@@ -163,14 +163,6 @@ fn plain(source: &io::Error) -> String {
     let end = text.find(" (os error").unwrap_or(text.len());
     let mut letters = text[..end].chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-}
-
-/// `3 problems in the run file`.
-fn count(problems: &[Problem]) -> String {
-    match problems.len() {
-        1 => "the run file has a problem".to_owned(),
-        n => format!("the run file has {n} problems"),
-    }
 }
 
 #[cfg(test)]

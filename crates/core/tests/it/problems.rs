@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use vessl_core::spec::{self, Read, ReadOptions, codes};
-use vessl_core::wire::Level;
+use vessl_core::wire::{Level, in_words};
 
 use crate::support::{brief, read};
 
@@ -317,4 +317,18 @@ fn columns_are_of_the_file_as_written() {
     assert_eq!(brief(&read("\u{feff}naam: x\nimage: i\nname: y\n")), ["error 1:1 unknown-key"]);
     assert_eq!(brief(&read("name: x\r\nimage: i\r\ntags: a\r\n")), ["error 3:7 wrong-type"]);
     assert_eq!(brief(&read("name: x\nimage: i\nenv: {\"é한😀\": [1]}\n")), ["error 3:14 wrong-type"]);
+}
+
+#[test]
+fn warnings_are_counted_apart() {
+    let check = |text: &str, expected: &str| {
+        assert_eq!(in_words(&read(text).problems), format!("the run file has {expected}"), "{text}");
+    };
+    check("name: x\n", "a problem");
+    check("name: x\nimage: i\nports: [70000, 70001]\n", "2 problems");
+    check("name: x\nimage: i\nports: [70000]\nenv:\n\tA: b\n", "a problem and a warning");
+    check(
+        "name: x\nimage: i\nports: [70000]\ninteractive: {runtime: 1h}\nenv:\n\tA: b\n",
+        "a problem and 2 warnings",
+    );
 }

@@ -2,7 +2,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use vessl_core::wire::ErrorBody;
+use vessl_core::wire::{ErrorBody, in_words};
 
 use crate::control::{ControlError, EngineError};
 use crate::registry::RegistryError;
@@ -72,7 +72,7 @@ impl From<ControlError> for Failure {
             ControlError::NotFound { message, hint } => Self::not_found(message).hint(hint),
             ControlError::Invalid(problems) => {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
-                let mut failure = Self::new(status, "spec_invalid", in_words(problems.len()));
+                let mut failure = Self::new(status, "spec_invalid", in_words(&problems));
                 failure.body.problems = problems;
                 failure
             }
@@ -128,11 +128,4 @@ impl From<RegistryError> for Failure {
 
 fn stopping() -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping")
-}
-
-fn in_words(problems: usize) -> String {
-    match problems {
-        1 => "the run file has a problem".to_owned(),
-        n => format!("the run file has {n} problems"),
-    }
 }
