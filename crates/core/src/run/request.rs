@@ -58,6 +58,9 @@ fn delete(run: &Run) -> Answer {
                 "run {id} has ended and is still being cleaned up{on}; try again when that is done"
             ))
         }
+        _ if run.asked.terminate.is_some() => Answer::Denied(format!(
+            "run {id} is being terminated and has not ended yet; try again when it has: `vessl run read {id}` shows it"
+        )),
         _ => Answer::Denied(format!(
             "run {id} is {}; terminate it first: `vessl run terminate {id}`",
             run.status().word()

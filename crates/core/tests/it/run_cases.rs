@@ -320,7 +320,12 @@ fn only_what_is_over_and_removed_is_deleted() {
         [(State::Queued, "queued"), (pending(), "pending"), (active(Phase::Running), "running")]
     {
         let denied = format!("denied: run 7 is {word}; terminate it first: `vessl run terminate 7`");
-        assert_eq!(answer(&run_in(state), Ask::Delete), denied);
+        assert_eq!(answer(&run_in(state.clone()), Ask::Delete), denied);
+        let mut run = run_in(state);
+        run.asked.terminate = Some(asked(30, true));
+        let denied = "denied: run 7 is being terminated and has not ended yet; try again when it has: \
+                      `vessl run read 7` shows it";
+        assert_eq!(answer(&run, Ask::Delete), denied);
     }
 }
 
