@@ -12,6 +12,7 @@ use super::Api;
 use super::error::{Failure, Result};
 use super::take::Body;
 use crate::control::{EngineError, PullStep};
+use crate::store::sealed::Class;
 
 /// Images that are here.
 #[utoipa::path(
@@ -52,6 +53,9 @@ pub(super) async fn pull(State(api): State<Api>, Body(ask): Body<ImagePull>) -> 
         return Err(Failure::malformed("`reference` is empty"));
     }
     let organization = api.control.site().organization.clone();
+    if let Some(name) = &ask.credential_name {
+        is_stored(&api, &organization, name).await?;
+    }
     let steps = api.control.pull_image(&organization, ask.reference, ask.credential_name).await?;
     let lines = stream::unfold(steps, |mut steps| async {
         let line = line(steps.recv().await?);
@@ -59,6 +63,22 @@ pub(super) async fn pull(State(api): State<Api>, Body(ask): Body<ImagePull>) -> 
     });
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, Answer::from_stream(lines)).into_response())
+}
+
+/// Refuses a credential that is not stored, and says which could be meant.
+async fn is_stored(api: &Api, organization: &str, name: &str) -> Result<()> {
+    let stored = api.control.secret_names(organization, Class::Credential).await?;
+    if stored.iter().any(|credential| credential.name == name) {
+        return Ok(());
+    }
+    let store = "store it: `vessl credential create NAME --kind registry --username USER`";
+    let of_kind = stored.iter().filter(|credential| credential.kind == "registry");
+    let names: Vec<String> = of_kind.map(|credential| format!("`{}`", credential.name)).collect();
+    let hint = match names.as_slice() {
+        [] => store.to_owned(),
+        names => format!("there is {}; or {store}", names.join(", ")),
+    };
+    Err(Failure::not_found(format!("there is no credential `{name}`")).hint(Some(hint)))
 }
 
 /// Remove images and layers that no run uses.

@@ -26,6 +26,8 @@ fn pull_and_run(test: &Test) {
         registry.password.as_bytes(),
     )
     .ok();
+    let other = ["image", "pull", &image, "--credential-name", "regg"];
+    test.vessl(other).code(5).says(&["`regg`", "there is `reg`; or store it"]);
     let pulled =
         test.vessl(["image", "pull", &image, "--credential-name", "reg", "--output", "json"]).ok().json();
     assert_eq!((pulled["reference"].as_str(), pulled["layers"].as_u64()), (Some(image.as_str()), Some(1)));
