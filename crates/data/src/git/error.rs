@@ -187,7 +187,9 @@ impl GitError {
         if has(REFUSED) && !is_here {
             let hint = match with_login {
                 WithLogin::Yes => "check user, password and rights of the credential",
-                WithLogin::No => "name a credential that may read it",
+                WithLogin::No => {
+                    "store a login with `vessl credential create NAME --kind git` and name it in `credential_name`"
+                }
             };
             return Self::Refused { url, said, hint };
         }
@@ -277,7 +279,7 @@ mod tests {
     fn what_git_says_in_our_words() {
         check(
             "fatal: could not read Username for 'https://host': terminal prompts disabled\n",
-            "`https://host/a` refused the login (could not read Username for 'https://host': terminal prompts disabled); name a credential that may read it",
+            "`https://host/a` refused the login (could not read Username for 'https://host': terminal prompts disabled); store a login with `vessl credential create NAME --kind git` and name it in `credential_name`",
         );
         check(
             "remote: Not Found\nfatal: repository 'https://host/a/' not found\n",
@@ -293,7 +295,7 @@ mod tests {
         );
         check(
             "git@host: Permission denied (publickey).\nfatal: Could not read from remote repository.\n",
-            "`https://host/a` refused the login (git@host: Permission denied (publickey).); name a credential that may read it",
+            "`https://host/a` refused the login (git@host: Permission denied (publickey).); store a login with `vessl credential create NAME --kind git` and name it in `credential_name`",
         );
         let here = Address::parse("file:///srv/a", Files::Allowed).unwrap();
         let broken = "fatal: '/srv/a' does not appear to be a git repository\nfatal: Could not read from remote repository.\n";

@@ -71,7 +71,7 @@ fn a_refused_login_is_said_without_the_password() {
         assert!(matches!(e, GitError::Refused { .. }), "{text}");
         assert!(text.contains(&web.url()) && text.ends_with(hint) && !text.contains("wr0ng"), "{text}");
     };
-    check(None, "name a credential that may read it");
+    check(None, "`vessl credential create NAME --kind git` and name it in `credential_name`");
     check(Some(login("reader", "wr0ng")), "check user, password and rights of the credential");
     let e =
         Ask { login: Some(login("reader", "a\nhost=evil")), ..Ask::of(web.url()) }.run(&dest).unwrap_err();
