@@ -60,7 +60,7 @@ pub(crate) enum Kind {
     Usage,
     /// The run file is wrong.
     File,
-    /// No server.
+    /// No server, or none that can be used.
     Unreachable,
     /// The server said no.
     Refused,
@@ -93,12 +93,12 @@ impl Error {
         match self {
             Self::Usage { .. } | Self::Settings { .. } => Kind::Usage,
             Self::File { .. } | Self::Unreadable { .. } => Kind::File,
-            Self::Unreachable { .. } | Self::NoStart { .. } => Kind::Unreachable,
+            Self::Unreachable { .. } | Self::NoStart { .. } | Self::Protocol { .. } => Kind::Unreachable,
             Self::Refused { body, .. } if body.code == "spec_invalid" => Kind::File,
             Self::Refused { body, .. } if body.code == "internal" => Kind::Bug,
             Self::Refused { .. } => Kind::Refused,
             Self::Os { .. } | Self::Damaged { .. } | Self::Server(_) => Kind::Local,
-            Self::Protocol { .. } | Self::Bug(_) => Kind::Bug,
+            Self::Bug(_) => Kind::Bug,
             Self::BrokenPipe => Kind::BrokenPipe,
         }
     }
@@ -131,7 +131,7 @@ impl Error {
             Self::NoStart { log, .. } => Some(format!("its log is `{}`", log.display())),
             Self::Refused { body, .. } => body.hint.clone(),
             Self::Protocol { .. } => {
-                Some("check that the address is a vessl server of a similar version".to_owned())
+                Some("perhaps this is no vessl server, or one of another version; `--server URL`, `VESSL_SERVER` or `vessl configure server URL` names another".to_owned())
             }
             Self::Settings { .. } => Some("correct it, or remove it and run `vessl configure`".to_owned()),
             Self::Bug(_) => {

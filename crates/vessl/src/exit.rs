@@ -15,7 +15,7 @@ Exit codes:
        one, or with 0
   2    wrong usage
   3    the run file is wrong or cannot be read
-  4    the server cannot be reached
+  4    the server cannot be reached, or what answers there is no vessl server
   5    the server refused the request
   70   a bug in vessl
   130  Ctrl-C; a run that was being watched goes on

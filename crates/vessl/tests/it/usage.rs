@@ -1,4 +1,6 @@
 //! What needs no server: help, versions, wrong usage.
+use std::io::{BufRead, Write};
+
 use crate::test::Test;
 
 #[test]
@@ -103,6 +105,29 @@ fn a_server_that_is_not_there_is_4() {
     test.vessl(["--server", "unix:///nowhere/socket", "run", "list"])
         .code(4)
         .says(&["unix:///nowhere/socket"]);
+}
+
+#[test]
+fn another_web_server_is_4_and_no_bug() {
+    let test = Test::new();
+    for answer in ["404 Not Found", "200 OK"] {
+        let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", web.local_addr().unwrap());
+        let asked = test.start(["--server", &url, "run", "list"]);
+        let (mut connection, _) = web.accept().unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(&connection).read_line(&mut line).unwrap();
+        assert!(line.starts_with("GET /v1/"), "{line}");
+        let page = "<html></html>";
+        let head = format!("HTTP/1.1 {answer}\r\ncontent-length: {}\r\n\r\n", page.len());
+        connection.write_all(format!("{head}{page}").as_bytes()).unwrap();
+        asked.finish().code(4).says(&[
+            &url,
+            "no vessl server",
+            "`VESSL_SERVER`",
+            "`vessl configure server URL`",
+        ]);
+    }
 }
 
 #[test]
