@@ -30,7 +30,7 @@ pub use config::Config;
 pub struct ServerOptions {
     /// Settings.
     pub config: Config,
-    /// Data directory; [`Config::data_path`] says which one the settings mean.
+    /// Data directory.
     pub data: PathBuf,
 }
 

@@ -23,7 +23,6 @@ use vessl_data::durable;
 
 use crate::ServerError;
 use crate::api::{About, Api, Guard};
-use crate::config::Config;
 use crate::open::{Opened, Setup, open};
 
 /// Most connections at the same time.
@@ -242,16 +241,4 @@ pub(crate) async fn until_stopped(setup: Setup) -> Result<(), ServerError> {
     }
     running.stop().await;
     Ok(())
-}
-
-impl Config {
-    /// Where a server of this configuration keeps everything; `var` reads the environment. `None` without a home.
-    pub fn data_path(&self, var: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
-        let set = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let written = (!self.data_dir.as_os_str().is_empty()).then(|| self.data_dir.clone());
-        set("VESSL_DATA")
-            .or(written)
-            .or_else(|| set("XDG_DATA_HOME").map(|dir| dir.join("vessl")))
-            .or_else(|| set("HOME").map(|dir| dir.join(".local/share/vessl")))
-    }
 }

@@ -88,27 +88,33 @@ pub(crate) fn config_dir() -> Result<PathBuf> {
 /// Where the server of this machine keeps its data: `$VESSL_DATA`, else `data_dir` of its settings, else
 /// `$XDG_DATA_HOME/vessl`, else `~/.local/share/vessl`.
 pub(crate) fn data_dir() -> Result<PathBuf> {
-    if let Some(dir) = variable("VESSL_DATA") {
-        return std::path::absolute(dir).map_err(Error::os("find the data directory `$VESSL_DATA`"));
+    if let Some(dir) = std::env::var_os("VESSL_DATA").filter(|dir| !dir.is_empty()) {
+        return absolute("`VESSL_DATA`", dir.into());
     }
     let config = load_data_dir(server_file()?.as_deref(), environment()).map_err(|e| wrong(&e))?;
     data_dir_of(&config)
 }
 
-/// The data directory that these settings of a server mean.
+/// The data directory that these settings of a server mean; `$VESSL_DATA` wins.
 pub(crate) fn data_dir_of(config: &Config) -> Result<PathBuf> {
-    if !config.data_dir.as_os_str().is_empty() && config.data_dir.is_relative() {
-        return Err(Error::Usage {
-            message: format!(
-                "the server's `data_dir` is not an absolute path: `{}`",
-                config.data_dir.display()
-            ),
-            hint: "write it like `/var/lib/vessl`".to_owned(),
-        });
+    if let Some(dir) = std::env::var_os("VESSL_DATA").filter(|dir| !dir.is_empty()) {
+        return absolute("`VESSL_DATA`", dir.into());
     }
-    let dir = config.data_path(|name| std::env::var_os(name));
-    let dir = dir.map_or_else(|| Ok(base("XDG_DATA_HOME", ".local/share")?.join("vessl")), Ok)?;
-    std::path::absolute(dir).map_err(Error::os("find the data directory"))
+    if !config.data_dir.as_os_str().is_empty() {
+        return absolute("the server's `data_dir`", config.data_dir.clone());
+    }
+    Ok(base("XDG_DATA_HOME", ".local/share")?.join("vessl"))
+}
+
+/// A directory that does not depend on where the command is called.
+fn absolute(what: &str, dir: PathBuf) -> Result<PathBuf> {
+    if dir.is_absolute() {
+        return Ok(dir);
+    }
+    Err(Error::Usage {
+        message: format!("{what} is not an absolute path: `{}`", dir.display()),
+        hint: "write it like `/var/lib/vessl`".to_owned(),
+    })
 }
 
 /// The settings file of this person's server, if there is one.

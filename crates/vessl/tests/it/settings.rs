@@ -45,6 +45,15 @@ fn others_who_can_read_the_token_are_mentioned() {
 }
 
 #[test]
+fn a_data_directory_does_not_depend_on_where_the_command_is_called() {
+    let test = Test::new().env("VESSL_DATA", "here");
+    for args in [["whoami"].as_slice(), &["server", "status"], &["server", "run"]] {
+        test.vessl(args).code(2).says(&["`VESSL_DATA` is not an absolute path: `here`", "/var/lib/vessl"]);
+    }
+    assert!(!test.path("here").exists());
+}
+
+#[test]
 fn the_servers_own_settings_say_where_its_data_is() {
     let test = Test::new();
     let data = test.data();
