@@ -135,8 +135,11 @@ impl Client {
         self.get(Path::of(&["clusters", name]).into()).await
     }
 
-    /// Name of the default cluster.
-    pub(crate) async fn default_cluster(&mut self) -> Result<String> {
+    /// The cluster that is named, or the name of the default one.
+    pub(crate) async fn cluster_or_default(&mut self, named: Option<String>) -> Result<String> {
+        if let Some(name) = named {
+            return Ok(name);
+        }
         let default = self.clusters().await?.into_iter().find(|cluster| cluster.default);
         let missing = || {
             Error::not_found("there is no default cluster".to_owned(), "name one, see `vessl cluster list`")

@@ -16,8 +16,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  vessl cluster read local")]
     Read(Name),
     /// List the nodes of a cluster and what is used of them
-    #[command(after_help = "Examples:\n  vessl cluster list-nodes local")]
-    ListNodes(Name),
+    #[command(after_help = "Examples:\n  vessl cluster list-nodes\n  vessl cluster list-nodes local")]
+    ListNodes(Nodes),
 }
 
 /// Names one cluster.
@@ -25,6 +25,13 @@ pub(crate) enum Command {
 pub(crate) struct Name {
     /// Name of the cluster
     name: String,
+}
+
+/// Names one cluster, or the default one.
+#[derive(Args, Debug)]
+pub(crate) struct Nodes {
+    /// Name of the cluster; default: the default cluster
+    name: Option<String>,
 }
 
 /// Carries one of them out.
@@ -35,7 +42,8 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
             session.out.list(&client.clusters().await?, views::CLUSTERS, "there are no clusters")?;
         }
         Command::Read(Name { name }) => session.out.object(&client.cluster(&name).await?, views::cluster)?,
-        Command::ListNodes(Name { name }) => {
+        Command::ListNodes(Nodes { name }) => {
+            let name = client.cluster_or_default(name).await?;
             session.out.list(&client.nodes(&name).await?, views::NODES, "the cluster has no nodes")?;
         }
     }

@@ -13,7 +13,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  vessl resource list\n  vessl resource list local")]
     List(List),
     /// Show one preset
-    #[command(after_help = "Examples:\n  vessl resource read local cpu-small")]
+    #[command(
+        after_help = "Examples:\n  vessl resource read cpu-small\n  vessl resource read local cpu-small"
+    )]
     Read(Read),
 }
 
@@ -26,9 +28,10 @@ pub(crate) struct List {
 
 /// Arguments of `read`.
 #[derive(Args, Debug)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct Read {
-    /// Name of the cluster
-    cluster: String,
+    /// Name of the cluster; default: the default cluster
+    cluster: Option<String>,
     /// Name of the preset
     name: String,
 }
@@ -38,10 +41,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
     let mut client = session.client().await?;
     match command {
         Command::List(List { cluster }) => {
-            let cluster = match cluster {
-                Some(cluster) => cluster,
-                None => client.default_cluster().await?,
-            };
+            let cluster = client.cluster_or_default(cluster).await?;
             session.out.list(
                 &client.presets(&cluster).await?,
                 views::PRESETS,
@@ -49,6 +49,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
             )?;
         }
         Command::Read(Read { cluster, name }) => {
+            let cluster = client.cluster_or_default(cluster).await?;
             session.out.object(&client.preset(&cluster, &name).await?, views::preset)?;
         }
     }

@@ -169,6 +169,8 @@ fn machine_and_catalogue_can_be_looked_at() {
     let presets = test.vessl(["resource", "list", "--output", "json"]).ok().json();
     let name = presets[0]["name"].as_str().unwrap();
     test.vessl(["resource", "read", "local", name]).ok().prints(&[name]);
+    test.vessl(["resource", "read", name]).ok().prints(&[name]);
+    test.vessl(["cluster", "list-nodes"]).ok().prints(&["NAME"]);
     test.vessl(["resource", "list", "local"]).ok().prints(&["NAME", name]);
     let who = test.vessl(["whoami", "--output", "json"]).ok().json();
     assert_eq!(who["server_version"], env!("CARGO_PKG_VERSION"));
