@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 use vessl_core::spec::{self, ReadOptions, schema};
-use vessl_core::{codes, plan, wire::Level};
+use vessl_core::wire::{Level, Problem};
+use vessl_core::{codes, plan};
 
 use crate::schema::complaints;
 use crate::support::{file, read};
@@ -39,6 +40,70 @@ fn every_example_is_a_run() {
             read.problems.iter().find(|p| p.level == Level::Error || !(old && p.code.starts_with("old-")));
         assert!(unexpected.is_none(), "{unexpected:#?} in\n{text}");
         assert_eq!(complaints(&text), [""; 0], "{text}");
+    }
+}
+
+const REFUSED: &str = "not in this version";
+
+/// The numbers of the lines, from 1, that say what is refused.
+fn marked(text: &str) -> Vec<u32> {
+    let lines = (1..).zip(text.lines());
+    lines.filter(|(_, line)| line.contains(REFUSED)).map(|(number, _)| number).collect()
+}
+
+/// What of a run file this version refuses on every server.
+fn refused(text: &str) -> Vec<Problem> {
+    let mut refused = plan::refused_everywhere(&read(text).spec.expect("it is a run"));
+    refused.retain(|problem| problem.code == "unsupported");
+    spec::locate(text.as_bytes(), &mut refused);
+    refused
+}
+
+#[test]
+fn what_is_refused_is_marked_in_the_examples() {
+    for text in examples(&page()) {
+        let marked = marked(&text);
+        // The place of a map is its first line, which may be below its key.
+        let is_at = |problem: &Problem, line: u32| [line, line + 1].contains(&problem.line);
+        let refused = refused(&text);
+        for problem in &refused {
+            assert!(marked.iter().any(|&line| is_at(problem, line)), "{problem:#?} in\n{text}");
+        }
+        for line in marked {
+            assert!(
+                refused.iter().any(|problem| is_at(problem, line)),
+                "line {line} is not refused in\n{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_is_marked_in_the_table_of_sources() {
+    let page = page();
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.contains("://") && line.matches('|').count() == 6)
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    assert_eq!(rows.len(), 10, "{rows:?}");
+    for row in rows {
+        for (section, cell) in ["import", "mount", "export"].into_iter().zip(&row[3..6]) {
+            let mut source = row[1].trim_matches('`');
+            if (section, row[2]) == ("export", "`model`") {
+                source = source.trim_end_matches("/number");
+            }
+            let source = source.replace("/number", "/1");
+            let read = read(&format!("name: x\nimage: i\n{section}: {{/a: '{source}'}}\n"));
+            let said = match &read.spec {
+                None => "",
+                Some(spec) if plan::refused_everywhere(spec).iter().any(|p| p.code == "unsupported") => {
+                    REFUSED
+                }
+                Some(_) => "yes",
+            };
+            assert_eq!(cell.split(';').next(), Some(said), "{source} in `{section}`");
+        }
     }
 }
 
