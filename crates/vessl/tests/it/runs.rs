@@ -87,6 +87,22 @@ fn ctrl_c_leaves_the_run_running_and_says_how_to_stop_it() {
 }
 
 #[test]
+fn every_variable_that_a_run_gets_is_in_the_reference() {
+    let test = Test::new();
+    let page = include_str!("../../../../docs/run-file.md");
+    let id = test
+        .wait(&host("env | sed -n 's/^\\(VESSL_[A-Z_]*\\|HOME\\|HOSTNAME\\|PATH\\)=.*/\\1/p'"))
+        .ok()
+        .json()["id"]
+        .to_string();
+    let names = test.vessl(["run", "logs", &id]).ok().stdout;
+    assert!(names.lines().count() >= 9, "{names}");
+    for name in names.lines() {
+        assert!(page.contains(&format!("`{name}`")), "docs/run-file.md does not have `{name}`");
+    }
+}
+
+#[test]
 fn variables_come_from_the_command_line() {
     let test = Test::new().env("FROM_HERE", "two words");
     let yaml = format!(
