@@ -141,9 +141,21 @@ pub fn run(options: ServerOptions) -> Result<(), ServerError> {
     ended
 }
 
+/// Refuses the settings that [`run`] refuses, and opens nothing.
+pub fn check(config: &Config) -> Result<(), ServerError> {
+    log_filter(&config.log)?;
+    serve::place(&config.listen)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| ServerError::file("start", "threads", source))?;
+    runtime.block_on(open::check(config))
+}
+
+fn log_filter(filter: &str) -> Result<tracing_subscriber::EnvFilter, ServerError> {
+    tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| ServerError::Log(error.to_string()))
+}
+
 fn start_log(filter: &str) -> Result<(), ServerError> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| ServerError::Log(error.to_string()))?;
+    let filter = log_filter(filter)?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // Somebody who embeds the server may have set up a log of his own.
     let _ = tracing_subscriber::fmt()

@@ -96,16 +96,25 @@ fn engine(
 ) -> Result<Engine, ServerError> {
     match machine {
         Machine::Fake(world) => Ok(Engine::Fake(Fake(world))),
-        Machine::Local => {
-            let program = if config.agent.as_os_str().is_empty() {
-                std::env::current_exe().map_err(|source| ServerError::file("find", "this program", source))?
-            } else {
-                config.agent.clone()
-            };
-            let program = Program::new(program, config.insecure_registries.clone());
-            Ok(Engine::Local(Local::new(data.clone(), program, watches.clone())))
-        }
+        Machine::Local => Ok(Engine::Local(Local::new(data.clone(), program(config)?, watches.clone()))),
     }
+}
+
+/// The agent of this configuration.
+fn program(config: &Config) -> Result<Program, ServerError> {
+    let program = if config.agent.as_os_str().is_empty() {
+        std::env::current_exe().map_err(|source| ServerError::file("find", "this program", source))?
+    } else {
+        config.agent.clone()
+    };
+    Ok(Program::new(program, config.insecure_registries.clone()))
+}
+
+/// Says whether the settings can be carried out on this machine. Needs a runtime; opens nothing.
+pub(crate) async fn check(config: &Config) -> Result<(), ServerError> {
+    let node = program(config)?.machine().await?.node;
+    Site::new(config, String::new(), node)?;
+    Ok(())
 }
 
 fn make_private(root: &Path) -> Result<(), ServerError> {

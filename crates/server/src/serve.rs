@@ -3,6 +3,7 @@
 //! ```text
 //! SIGTERM, SIGINT or POST /v1/shutdown ─► no new connection ─► streams end, requests finish ─► drivers finish their turn
 //! ```
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -189,25 +190,40 @@ fn handle<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     });
 }
 
-/// Opens the socket that the configuration names; says how clients reach it.
+/// Opens the socket that `listen` names; says how clients reach it.
 async fn listen(wanted: &str) -> Result<(Listener, String), ServerError> {
     let failed = |source| ServerError::Listen { wanted: wanted.to_owned(), source };
-    if let Some(path) = wanted.strip_prefix("unix:") {
-        let path = Path::new(path.strip_prefix("//").unwrap_or(path));
-        if !path.is_absolute() {
-            return Err(ServerError::Address(wanted.to_owned()));
+    match place(wanted)? {
+        Place::Unix(path) => {
+            let listener = listen_unix(&path).await.map_err(failed)?;
+            Ok((listener, format!("unix://{}", path.display())))
         }
-        let listener = listen_unix(path).await.map_err(failed)?;
-        return Ok((listener, format!("unix://{}", path.display())));
+        Place::Tcp(address) => {
+            let tcp = TcpListener::bind(address).await.map_err(failed)?;
+            let url = format!("http://{}", tcp.local_addr().map_err(failed)?);
+            Ok((Listener::Tcp(tcp), url))
+        }
     }
-    let address: std::net::SocketAddr =
-        wanted.parse().map_err(|_| ServerError::Address(wanted.to_owned()))?;
+}
+
+/// Where a server may listen.
+pub(crate) enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Reads `listen` of the configuration; an address that others could reach is refused.
+pub(crate) fn place(wanted: &str) -> Result<Place, ServerError> {
+    let wrong = || ServerError::Address(wanted.to_owned());
+    if let Some(path) = wanted.strip_prefix("unix:") {
+        let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+        return path.is_absolute().then_some(Place::Unix(path)).ok_or_else(wrong);
+    }
+    let address: SocketAddr = wanted.parse().map_err(|_| wrong())?;
     if !address.ip().is_loopback() {
         return Err(ServerError::NotLoopback(wanted.to_owned()));
     }
-    let tcp = TcpListener::bind(address).await.map_err(failed)?;
-    let url = format!("http://{}", tcp.local_addr().map_err(failed)?);
-    Ok((Listener::Tcp(tcp), url))
+    Ok(Place::Tcp(address))
 }
 
 async fn listen_unix(path: &Path) -> std::io::Result<Listener> {

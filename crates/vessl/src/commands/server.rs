@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
-use vessl_server::ServerOptions;
+use vessl_server::{ServerError, ServerOptions};
 
 use crate::client::{Lead, Local};
 use crate::error::{Error, Result};
@@ -43,7 +43,7 @@ pub(crate) struct Run {
     /// Settings of the server; default: ~/.config/vessl/server.toml, if it exists
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print the settings as they would be used, with their documentation
+    /// Print the settings as they would be used, with their documentation; wrong ones are refused
     #[arg(long)]
     print_config: bool,
     /// Leave the terminal and its process group
@@ -67,18 +67,20 @@ struct Standing {
 pub(crate) fn run(args: &Run, session: &Session) -> Result<Exit> {
     let file = args.config.clone().map_or_else(settings::server_file, |file| Ok(Some(file)))?;
     let config = settings::server(file.as_deref())?;
+    let refused = |error: ServerError| {
+        let place = settings::origin_of(&error, file.as_deref()).map(|place| format!("{place}: "));
+        Error::Server(format!("{}{error}", place.unwrap_or_default()))
+    };
+    let data = settings::data_dir_of(&config)?;
     if args.print_config {
+        vessl_server::check(&config).map_err(refused)?;
         session.out.text(&config.documented())?;
         return Ok(exit::OK);
     }
     if args.background {
         nix::unistd::setsid().map_err(|e| Error::os("leave the terminal")(e.into()))?;
     }
-    let data = settings::data_dir_of(&config)?;
-    vessl_server::run(ServerOptions { config, data }).map_err(|e| {
-        let place = settings::origin_of(&e, file.as_deref()).map(|place| format!("{place}: "));
-        Error::Server(format!("{}{e}", place.unwrap_or_default()))
-    })?;
+    vessl_server::run(ServerOptions { config, data }).map_err(refused)?;
     Ok(exit::OK)
 }
 

@@ -58,6 +58,9 @@ fn a_server_that_cannot_start_says_why() {
         let done = test.vessl(["whoami"]).code(4);
         let done = done.says(&["error: the server did not start: ", &reason, why, "server.log"]);
         assert_eq!(done.stderr.matches("error: ").count(), 1, "{}", done.stderr);
+        let printed = test.vessl(["server", "run", "--print-config"]);
+        assert!(printed.code != 0 && printed.stdout.is_empty(), "{text}");
+        printed.says(&["error: ", &reason, why]);
         std::fs::remove_file(file).unwrap();
     };
     check(
@@ -66,6 +69,9 @@ fn a_server_that_cannot_start_says_why() {
         "`presets[0].cpu` is wrong: ",
     );
     check("grace = \"soon\"\n", ":1:1`: ", "`grace` is wrong: ");
+    check("log = \"\"\nlisten = \"0.0.0.0:7300\"\n", ":2:1`: ", "`0.0.0.0:7300` is not a loopback address");
+    check("hostpath_roots = [\"srv\"]\n", ":1:1`: ", "`srv` is not an absolute path");
+    check("default_preset = \"huge\"\n", ":1:1`: ", "there is no preset `huge`");
     check("hostpath_root = []\n", ":1:1` ", "unknown key `hostpath_root`: did you mean `hostpath_roots`?");
     check("\nthreads = \"x\"\n", ":2:11` ", "is wrong: `threads`: invalid type");
 }

@@ -118,7 +118,7 @@ impl Program {
     }
 
     /// Asks what the machine has.
-    pub(super) async fn machine(&self) -> Result<MachineReport, EngineError> {
+    pub(crate) async fn machine(&self) -> Result<MachineReport, EngineError> {
         let mut command = self.command();
         command.arg("machine");
         self.json("machine", command, LOOK_LIMIT).await
