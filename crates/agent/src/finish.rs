@@ -115,7 +115,9 @@ pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched
     };
     // From here on the space that was kept for this may be used.
     dir.release();
-    desk.log.say(&format!("{}: {}", word(record.status), record.reason));
+    let status = word(record.status);
+    let repeats = record.reason.starts_with(status);
+    desk.log.say(&if repeats { record.reason.clone() } else { format!("{status}: {}", record.reason) });
     desk.log.finish();
     if let Err(error) = desk.events.flush() {
         eprint_line(&format!("the last events are lost: {error}"));
