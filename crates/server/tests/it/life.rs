@@ -111,19 +111,58 @@ async fn terminate(server: &Server, id: u64, ask: Value) -> (StatusCode, Value) 
     server.ask("POST", &format!("{RUNS}/{id}/terminate"), Some(ask)).await
 }
 
+/// Terminates a run of this script as soon as it has this status; its end. Asking again is no error and does nothing.
+async fn ended_while(place: &Place, script: &str, status: &str) -> (RunId, Value) {
+    let server = place.open().await;
+    let id = server.submit(script).await;
+    let started = async {
+        while place.world.tally(first_attempt(id)).starts == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::world::DEADLINE, started).await.expect("it is started");
+    server.until(id, status).await;
+    let (answer, run) = terminate(&server, id.0, json!({})).await;
+    assert_eq!(answer, StatusCode::OK, "{status}: {run}");
+    assert!(status == "pending" || run["status"] == "stopping", "{status}: {run}");
+    let run = server.settled(id).await;
+    let (answer, again) = terminate(&server, id.0, json!({})).await;
+    assert_eq!((answer, &again["history"]), (StatusCode::OK, &run["history"]), "{status}");
+    assert_eq!(run["status"], "terminated", "{run:#}");
+    assert!(place.world.littered().is_empty(), "{status}");
+    server.close().await;
+    (id, run)
+}
+
 #[tokio::test]
 async fn terminate_ends_a_run_in_every_state() {
+    for (script, status) in [
+        ("fake hold", "pending"),
+        ("fake say pulling\nfake hold", "initializing"),
+        ("fake say importing\nfake hold", "initializing"),
+        ("fake say starting\nfake hold", "initializing"),
+        ("fake say running\nfake hold", "running"),
+        ("fake say running\nfake say idle\nfake hold", "idle"),
+        ("fake say running\nfake say exporting\nfake hold", "stopping"),
+    ] {
+        let place = Place::new();
+        let (id, run) = ended_while(&place, script, status).await;
+        assert_eq!(run["exit_code"], json!(143), "{script}: the agent's word counts: {run:#}");
+        let tally = place.world.tally(first_attempt(id));
+        assert_eq!((tally.agents, tally.stops), (1, 1), "{script}: the agent is asked once");
+    }
+}
+
+#[tokio::test]
+async fn terminate_of_a_run_whose_agent_left_no_trace() {
     let place = Place::new();
-    let server = place.open().await;
-    let id = server.submit("fake say running\nfake hold").await;
-    server.until(id, "running").await;
-    let (status, run) = terminate(&server, id.0, json!({})).await;
-    assert_eq!((status, &run["status"]), (StatusCode::OK, &json!("stopping")));
-    let run = server.settled(id).await;
-    assert_eq!((&run["status"], &run["exit_code"]), (&json!("terminated"), &json!(143)));
-    assert_eq!(place.world.tally(first_attempt(id)).stops, 1);
-    let (status, again) = terminate(&server, id.0, json!({})).await;
-    assert_eq!((status, &again["status"]), (StatusCode::OK, &json!("terminated")), "asking twice is fine");
+    let (id, run) = ended_while(&place, "fake vanish 99", "pending").await;
+    assert_eq!(
+        (&run["exit_code"], &run["reason"]),
+        (&Value::Null, &json!("terminated before it was started"))
+    );
+    let tally = place.world.tally(first_attempt(id));
+    assert_eq!((tally.agents, tally.starts, tally.stops), (0, 1, 0), "it is not started again");
 }
 
 #[tokio::test]
