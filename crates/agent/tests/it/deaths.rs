@@ -10,7 +10,7 @@ use vessl_core::record::{Phase, Proof};
 use vessl_core::run::Status;
 
 use crate::plans::host;
-use crate::rig::{Rig, text, until};
+use crate::rig::{PATIENCE, Rig, text, until};
 use crate::stops::{exporting, importing, pulling, silence};
 
 pub(crate) const CASES: &[crate::Case] = &[
@@ -84,37 +84,75 @@ fn in_an_export() {
     dies(exporting(), Phase::Exporting);
 }
 
-/// From the first instruction to after the end, a millisecond apart: what is on disk always tells what to do.
+/// How far an attempt had come when its agent was killed.
+#[derive(Debug, PartialEq, Eq)]
+enum Came {
+    NotTaken,
+    OnTheWay,
+    ToItsEnd,
+}
+
+/// Kills the agent of `rig` when so much time is over: what is on disk always tells what to do.
+fn killed_after(rig: &mut Rig, time: Duration) -> Came {
+    let moment = Instant::now() + time;
+    spin("the moment", || Instant::now() >= moment);
+    rig.kill();
+    let proof = until("a decision", || match rig.proof() {
+        Proof::Alive { .. } => None,
+        proof => Some(proof),
+    });
+    let came = match (proof, rig.record()) {
+        (Proof::NeverStarted, None) => {
+            assert_eq!(rig.run().status, Status::Completed);
+            Came::NotTaken
+        }
+        (Proof::Dead { .. }, None) => Came::OnTheWay,
+        (Proof::Dead { .. }, Some(record)) => {
+            assert_eq!((record.status, record.exit_code), (Status::Completed, Some(0)));
+            Came::ToItsEnd
+        }
+        (proof, record) => panic!("after {time:?}: {proof:?} {record:?}"),
+    };
+    rig.remove();
+    rig.assert_clean();
+    came
+}
+
+/// Waits without a pause.
+fn spin(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?}");
+        std::hint::spin_loop();
+    }
+}
+
+/// From the first instruction to after the end of a whole life, and in each part of it: as many kills fall before, into
+/// and after the commands, however fast the machine is.
 fn at_any_moment() {
-    let mut seen = [0; 3];
-    for millis in 0..50 {
+    let began = Instant::now();
+    Rig::new(host(&["true"])).run();
+    let life = began.elapsed();
+    for n in 0..=24 {
         let mut rig = Rig::new(host(&["true"]));
         rig.start();
-        let moment = Instant::now() + Duration::from_millis(millis);
-        while Instant::now() < moment {
-            std::hint::spin_loop();
-        }
-        rig.kill();
-        let proof = until("a decision", || match rig.proof() {
-            Proof::Alive { .. } => None,
-            proof => Some(proof),
-        });
-        match (proof, rig.record()) {
-            (Proof::NeverStarted, None) => {
-                seen[0] += 1;
-                assert_eq!(rig.run().status, Status::Completed);
-            }
-            (Proof::Dead { .. }, None) => seen[1] += 1,
-            (Proof::Dead { .. }, Some(record)) => {
-                seen[2] += 1;
-                assert_eq!((record.status, record.exit_code), (Status::Completed, Some(0)));
-            }
-            (proof, record) => panic!("after {millis} ms: {proof:?} {record:?}"),
-        }
-        rig.remove();
-        rig.assert_clean();
+        killed_after(&mut rig, life * n / 24);
     }
-    println!("killed before the start, on the way, after the end: {seen:?}");
+    for time in (0..=6).map(|n| life * n / 6) {
+        let mut rig = Rig::new(host(&["true"]));
+        let _secrets = rig.start_without_secrets();
+        assert_eq!(killed_after(&mut rig, time), Came::NotTaken, "{time:?}");
+
+        let mut rig = Rig::new(host(&["echo ready; sleep 1000"]));
+        rig.start();
+        rig.until_log("ready");
+        assert_eq!(killed_after(&mut rig, time), Came::OnTheWay, "{time:?}");
+
+        let mut rig = Rig::new(host(&["true"]));
+        rig.start();
+        spin("the end", || rig.record().is_some());
+        assert_eq!(killed_after(&mut rig, time), Came::ToItsEnd, "{time:?}");
+    }
 }
 
 fn before_it_took_the_run() {

@@ -1,11 +1,7 @@
 //! The real agent in a process of its own, carrying out plans written by hand. The agent forks, so it must be alone in its
 //! process from the first line of `main` on: this program is the agent when its first argument says so, and the test
 //! program otherwise. Needs root.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test that cannot go on panics, and one says what it counted"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 mod bad;
 mod deaths;
 mod ends;

@@ -1,7 +1,7 @@
 //! One attempt under test: a data directory, a run directory, an agent.
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use vessl_core::plan::Plan;
@@ -61,6 +61,14 @@ impl Rig {
         // An agent that refuses the attempt at once does not read them.
         let _ = child.stdin.take().unwrap().write_all(input);
         self.agent = Some(child);
+    }
+
+    /// Starts the agent, whose secrets do not come while the pipe is kept.
+    pub(crate) fn start_without_secrets(&mut self) -> ChildStdin {
+        let mut child = self.verb("supervise").spawn().unwrap();
+        let secrets = child.stdin.take().unwrap();
+        self.agent = Some(child);
+        secrets
     }
 
     /// Starts another agent whose secrets do not come.
