@@ -5,6 +5,7 @@ mod data;
 mod deaths;
 mod ends;
 mod examples;
+mod gate;
 mod images;
 mod logs;
 mod ordinary;

@@ -1,4 +1,5 @@
 //! The server of this machine: started by whoever comes first, stopped, killed, started again.
+use crate::gate::{Gate, WAIT};
 use crate::specs::{endless, head, host, item};
 use crate::test::Test;
 
@@ -97,14 +98,16 @@ fn a_stopped_server_leaves_runs_running() {
 
 #[test]
 fn killed_while_a_run_runs_and_the_run_ends_meanwhile() {
-    let test = Test::new();
-    let id = test.create(&host("echo ready\nread line < /dev/stdin; sleep 0.3; exit 7"));
+    let (test, gate) = Gate::new();
+    let id = test.create(&gate.host(&format!("echo ready\n{WAIT}\necho alone\nexit 7")));
     test.until_log(&id, "ready");
     let agent = test.agent(&id);
     test.kill_server();
+    gate.open();
     Test::until_gone(agent);
     let run = test.read(&id);
     assert_eq!((run["status"].as_str(), run["exit_code"].as_i64()), (Some("failed"), Some(7)), "{run}");
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "ready\nalone\n");
 }
 
 #[test]
@@ -160,11 +163,12 @@ fn killed_after_the_end() {
 
 #[test]
 fn a_watcher_survives_the_death_of_the_server() {
-    let test = Test::new();
-    test.file("run.yaml", host("echo ready\nsleep 1\necho end; exit 5"));
+    let (test, gate) = Gate::new();
+    test.file("run.yaml", gate.host(&format!("echo ready\n{WAIT}\necho end; exit 5")));
     let mut live = test.start(["run", "create", "-f", "run.yaml", "--watch"]);
     live.until("ready");
     test.kill_server();
+    gate.open();
     let done = live.finish().code(5);
     assert_eq!(done.stdout, "ready\nend\n");
 }
