@@ -1,6 +1,7 @@
 //! Server, agent and machine die in each state of a run: nothing is lost, nothing happens twice, nothing is left.
 use serde_json::Value;
 
+use crate::gate::{Gate, WAIT};
 use crate::specs::{head, host, item};
 use crate::test::{Test, files_below, until};
 use crate::web::Web;
@@ -146,16 +147,19 @@ fn of_the_machine_is_the_end_and_said() {
 
 #[test]
 fn of_the_machine_after_the_end_keeps_the_result() {
-    let test = Test::new();
-    let id = test.create(&host("echo ready\nsleep 0.3\nexit 7"));
+    let (test, gate) = Gate::new();
+    let id = test.create(&gate.host(&format!("echo ready\n{WAIT}\nexit 7")));
     test.until_log(&id, "ready");
     let agent = test.agent(&id);
     test.kill_server();
+    gate.open();
     Test::until_gone(agent);
     let file = test.data().join(format!("runs/{id}/1/events"));
     let events = std::fs::read_to_string(&file).unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    std::fs::write(&file, events.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+    let earlier = events.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
+    assert_ne!(events, earlier);
+    std::fs::write(&file, earlier).unwrap();
     let run = test.until_end(&id);
     assert_eq!((run["status"].as_str(), run["exit_code"].as_i64()), (Some("failed"), Some(7)), "{run}");
 }
@@ -163,17 +167,19 @@ fn of_the_machine_after_the_end_keeps_the_result() {
 /// At every step after the submit, from before the start to after the end: as soon as the step's file is there.
 #[test]
 fn of_the_server_at_any_moment_runs_everything_once() {
-    let test = Test::new();
-    let mut ids = Vec::new();
+    let (test, gate) = Gate::new();
     for step in ["", "lock", "plan.json", "events", "box", "control.sock", "log", "exit.json"] {
-        let id = test.create(&host("echo once"));
+        let ends = step == "exit.json";
+        let id = test.create(&gate.host(&format!("echo once\n{}", if ends { "" } else { WAIT })));
         let attempt = test.data().join(format!("runs/{id}/1"));
-        // Some files go again: then the end has come.
-        until(step, || step.is_empty() || attempt.join(step).exists() || attempt.join("exit.json").exists());
+        until(step, || step.is_empty() || attempt.join(step).exists());
         test.kill_server();
-        ids.push(id);
-    }
-    for id in ids {
+        assert_eq!(attempt.join("exit.json").exists(), ends, "the server died at `{step}`");
+        // The next server begins while the run waits, if it was started.
+        test.vessl(["whoami"]).ok();
+        if !ends {
+            gate.open();
+        }
         let run = test.until_end(&id);
         assert_eq!((run["status"].as_str(), run["attempt"].as_u64()), (Some("completed"), Some(1)), "{run}");
         assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "once\n");
