@@ -1,4 +1,5 @@
 //! `vessl run logs`.
+use crate::gate::{Gate, WAIT};
 use crate::specs::host;
 use crate::test::Test;
 
@@ -51,16 +52,16 @@ fn json_lines_have_time_stream_and_text() {
 
 #[test]
 fn following_shows_lines_as_they_come_and_ends_with_the_run() {
-    let test = Test::new();
-    let yaml = host("echo ready\nwhile [ ! -e /tmp/go-$MARK ]; do sleep 0.05; done\necho gone")
-        .replace("resources", "env: {MARK: follow}\nresources");
-    // The run's own upper layer hides the host's files, so the signal comes as a terminate.
-    let id = test.create(&yaml);
+    let (test, gate) = Gate::new();
+    let id = test.create(&gate.host(&format!("for n in 1 2 3; do echo line $n; {WAIT}; done\necho last")));
     let mut live = test.start(["run", "logs", "-f", &id]);
-    live.until("ready");
-    test.vessl(["run", "terminate", &id, "--grace", "0"]).ok();
-    let done = live.finish().ok();
-    assert_eq!(done.stdout, "ready\n");
+    for shown in ["line 1\n", "line 1\nline 2\n", "line 1\nline 2\nline 3\n"] {
+        live.until(shown);
+        assert_eq!(live.shown(), shown, "nothing is there before it is written");
+        gate.open();
+    }
+    assert_eq!(live.finish().ok().stdout, "line 1\nline 2\nline 3\nlast\n");
+    assert_eq!(test.read(&id)["status"], "completed");
 }
 
 #[test]

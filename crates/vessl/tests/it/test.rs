@@ -508,6 +508,11 @@ impl Live {
         }
     }
 
+    /// Its standard output so far.
+    pub(crate) fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(pid(&self.child.id().into()), signal).expect("the program runs");
