@@ -7,6 +7,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_child_subreaper;
@@ -29,7 +30,11 @@ pub(crate) struct Test {
     user: Option<u32>,
     /// Gives the user subordinate ids.
     etc: Option<PathBuf>,
+    said: Said,
 }
+
+/// Everything that the commands of a world printed, one piece a stream.
+type Said = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// Starts `$3 …` as user `$2`, whose name and ids are in the directory `$1`; nobody else sees them.
 const WITH_IDS: &str = r#"
@@ -55,6 +60,7 @@ pub(crate) struct Live {
     lines: Receiver<(Pipe, Vec<u8>)>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    said: Said,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +82,8 @@ impl Test {
             std::fs::create_dir(dir.path().join(name)).expect("a directory can be made");
         }
         let data = dir.path().join("data");
-        Self { dir, data, env: Vec::new(), program: PROGRAM.into(), user: None, etc: None }
+        let said = Said::default();
+        Self { dir, data, env: Vec::new(), program: PROGRAM.into(), user: None, etc: None, said }
     }
 
     /// An empty world with its data elsewhere.
@@ -203,7 +210,7 @@ impl Test {
         let tell_err = tell.clone();
         std::thread::spawn(move || pump(out, Pipe::Out, &tell));
         std::thread::spawn(move || pump(err, Pipe::Err, &tell_err));
-        Live { child, lines, stdout: Vec::new(), stderr: Vec::new() }
+        Live { child, lines, stdout: Vec::new(), stderr: Vec::new(), said: self.said.clone() }
     }
 
     /// Gives a command this world.
@@ -307,23 +314,27 @@ impl Test {
         assert!(gone(process, DEADLINE), "process {process} does not go");
     }
 
-    /// Whether any file of the data directory or of the process table has this text.
+    /// Where this text can be seen by whoever should not: in a file of the data directory, on a command line, in the
+    /// environment of a process that is no command of a run, or in what the commands of this world have printed so far.
     pub(crate) fn leaks(&self, text: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        for file in files_below(&self.data()) {
-            let bytes = std::fs::read(&file).unwrap_or_default();
-            if contains(&bytes, text.as_bytes()) {
-                found.push(file.display().to_string());
-            }
-        }
+        let has = |file: &Path| contains(&std::fs::read(file).unwrap_or_default(), text.as_bytes());
+        let mut found: Vec<String> = files_below(&self.data())
+            .into_iter()
+            .filter(|file| has(file))
+            .map(|file| file.display().to_string())
+            .collect();
         for process in processes() {
-            if contains(
-                &std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default(),
-                text.as_bytes(),
-            ) {
+            let about = PathBuf::from(format!("/proc/{process}"));
+            if has(&about.join("cmdline")) {
                 found.push(format!("command line of process {process}"));
             }
+            if has(&about.join("environ")) && !is_command(process) {
+                found.push(format!("environment of process {process}"));
+            }
         }
+        let said = self.said.lock().expect("no test goes on after a panic");
+        let told = said.iter().filter(|said| contains(said, text.as_bytes()));
+        found.extend(told.map(|said| format!("printed: {}", String::from_utf8_lossy(said))));
         found
     }
 
@@ -539,7 +550,7 @@ impl Live {
             code,
             stdout: String::from_utf8_lossy(&self.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&self.stderr).into_owned(),
-            bytes: std::mem::take(&mut self.stdout),
+            bytes: self.stdout.clone(),
         }
     }
 
@@ -555,6 +566,13 @@ impl Drop for Live {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        while let Ok((pipe, bytes)) = self.lines.try_recv() {
+            self.take(pipe, &bytes);
+        }
+        let printed = [std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr)];
+        if let Ok(mut said) = self.said.lock() {
+            said.extend(printed);
+        }
     }
 }
 
@@ -613,6 +631,14 @@ fn pid(value: &Value) -> Pid {
 
 fn processes() -> Vec<i32> {
     names(Path::new("/proc")).iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+/// Whether a process is a command of a container: any but its first, which is the product's own.
+fn is_command(process: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    let numbers: Vec<&str> = numbers.split_whitespace().collect();
+    matches!(numbers.as_slice(), [_, .., inside] if *inside != "1")
 }
 
 fn names(dir: &Path) -> Vec<String> {
