@@ -9,6 +9,7 @@ use vessl_core::plan::Plan;
 use vessl_core::record::{Phase, Proof};
 use vessl_core::run::Status;
 
+use crate::look;
 use crate::plans::host;
 use crate::rig::{PATIENCE, Rig, text, until};
 use crate::stops::{exporting, importing, pulling, silence};
@@ -146,6 +147,7 @@ fn at_any_moment() {
         let mut rig = Rig::new(host(&["echo ready; sleep 1000"]));
         rig.start();
         rig.until_log("ready");
+        assert!(!look::mounts(rig.data.path()).is_empty());
         assert_eq!(killed_after(&mut rig, time), Came::OnTheWay, "{time:?}");
 
         let mut rig = Rig::new(host(&["true"]));

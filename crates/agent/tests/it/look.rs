@@ -77,10 +77,17 @@ pub(crate) fn left_behind(unit: &str, data: &Path) -> Vec<String> {
             }
         }
     }
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let here = data.to_string_lossy();
-    left.extend(
-        mounts.lines().filter(|line| line.contains(here.as_ref())).map(|line| format!("mount {line}")),
-    );
+    left.extend(mounts(data));
     left
+}
+
+/// Mounts that have to do with the data directory, whoever's they are: an agent has mounts of its own.
+pub(crate) fn mounts(data: &Path) -> Vec<String> {
+    let here = data.to_string_lossy();
+    let of = |process: std::fs::DirEntry| {
+        let mounts = std::fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
+        let line = mounts.lines().find(|line| line.contains(here.as_ref()))?;
+        Some(format!("mount of process {}: {line}", process.file_name().display()))
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect()
 }

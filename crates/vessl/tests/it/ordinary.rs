@@ -54,12 +54,13 @@ fn nothing_is_left_when_server_and_agent_are_killed() {
         let env = format!("env: {{MARK: '{}'}}\n", test.data().display());
         let id = test.create(&format!("{env}{}", host(script)));
         test.until_log(&id, "ready");
-        assert!(Test::with_environment(&mark).len() > 100);
+        assert!(Test::with_environment(&mark).len() > 100 && !test.mounts().is_empty());
         let agent = test.agent(&id);
         test.kill_server();
         Test::kill(agent);
         assert_eq!(test.until_end(&id)["status"], "failed");
         assert!(Test::with_environment(&mark).is_empty(), "the run is over and its commands go on");
+        assert_eq!(test.mounts(), Vec::<String>::new());
     }
 }
 

@@ -379,9 +379,7 @@ impl Test {
                 ));
             }
         }
-        let root = self.data().display().to_string();
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        left.extend(mounts.lines().filter(|line| line.contains(&root)).map(|line| format!("mount {line}")));
+        left.extend(self.mounts());
         if let Some(instance) = self.instance() {
             let unit = format!("vessl-{instance}");
             left.extend(
@@ -390,6 +388,17 @@ impl Test {
         }
         left.extend(self.stray_files());
         left
+    }
+
+    /// Mounts that have to do with the data directory, whoever's they are: an agent has mounts of its own.
+    pub(crate) fn mounts(&self) -> Vec<String> {
+        let data = self.data().display().to_string();
+        let of = |process: i32| {
+            let mounts = std::fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap_or_default();
+            let here = mounts.lines().find(|line| line.contains(&data))?;
+            Some(format!("mount of process {process}: {here}"))
+        };
+        processes().into_iter().filter_map(of).collect()
     }
 
     /// Files that should not outlive the runs that made them.
