@@ -162,6 +162,7 @@ fn a_disk_filled_by_an_export() {
             serde_json::json!([])
         );
         // The room that it took is free again.
+        test.until_removed(&run["id"].to_string());
         test.wait(&format!("{export}{}", item("head -c 4000000 /dev/urandom > /o/x"))).ok();
     });
 }
@@ -203,8 +204,10 @@ fn a_disk_that_was_full_for_long_is_used_again() {
 fn a_disk_filled_by_the_commands() {
     on_disk("24m", |test| {
         let run = test.wait(&host("head -c 60000000 /dev/zero > /x || exit 9")).code(9).json();
-        let said = test.vessl(["run", "logs", &run["id"].to_string()]).ok().stdout;
+        let id = run["id"].to_string();
+        let said = test.vessl(["run", "logs", &id]).ok().stdout;
         assert!(said.contains("No space left on device"), "{said}");
+        test.until_removed(&id);
         test.wait(&host("true")).ok();
     });
 }
@@ -250,6 +253,7 @@ fn a_disk_filled_by_an_import() {
         let run = test.wait(&format!("{import}{}", item("echo never"))).code(1).json();
         has(&run, "failed", &["/in/code", "disk is full"]);
         assert!(run["started_at"].is_null(), "{run}");
+        test.until_removed(&run["id"].to_string());
         test.wait(&host("true")).ok();
     });
 }
@@ -262,6 +266,7 @@ fn a_disk_filled_by_a_pull() {
         let reference = format!("oci://{}/image.tar", dir.display());
         let run = test.wait(&format!("{}{}", head(&reference), item("echo never"))).code(1).json();
         has(&run, "failed", &["no space left", "vessl image prune"]);
+        test.until_removed(&run["id"].to_string());
         test.vessl(["image", "pull", &reference]).code(5).says(&["no space left", "vessl image prune"]);
         test.wait(&host("true")).ok();
     });

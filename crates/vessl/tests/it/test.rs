@@ -270,6 +270,16 @@ impl Test {
         self.read(id)
     }
 
+    /// Waits until nothing of an ended run is on the machine any more; until then its node lists it.
+    pub(crate) fn until_removed(&self, id: &str) {
+        let id = Value::from(id.parse::<u64>().expect("the id of a run is a number"));
+        until("the run is not removed", || {
+            let nodes = self.vessl(["cluster", "list-nodes", "local", "--output", "json"]).ok().json();
+            let mut nodes = nodes.as_array().expect("there is a list of nodes").iter();
+            nodes.all(|node| !node["runs"].as_array().expect("a node has runs").contains(&id))
+        });
+    }
+
     /// The process of the running server.
     pub(crate) fn server(&self) -> Pid {
         let text = std::fs::read(self.data().join("server.json")).expect("a server has started");
