@@ -161,5 +161,7 @@ pub(crate) fn remove(dir: &RunDir, attempt: &Attempt, mut record: ExitRecord) {
             eprint_line(&format!("cannot add it to the exit record: {}", chain(&error)));
         }
     }
-    dir.tidy();
+    if let Err(error) = dir.tidy() {
+        eprint_line(&chain(&error));
+    }
 }

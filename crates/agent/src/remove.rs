@@ -55,11 +55,13 @@ pub(crate) fn run(data: &Path, path: &Path) -> Result<(), RemoveError> {
     }
     let dir = RunDir::open(path)?;
     let _lock = lock(&dir, PATIENCE)?;
-    if let Some(unit) = unit(&dir)? {
+    // A lock file that somebody replaced held nobody off.
+    kill_agents(path)?;
+    if let Some(unit) = unit(&dir)?.or_else(|| named_unit(data, path)) {
         let scratch = dir.scratch();
         runtime::remove(&unit, &scratch)?;
     }
-    dir.tidy();
+    dir.tidy()?;
     let blobs = data.join("blobs");
     if blobs.is_dir() {
         // Opening it sweeps.
@@ -68,9 +70,17 @@ pub(crate) fn run(data: &Path, path: &Path) -> Result<(), RemoveError> {
     Ok(())
 }
 
-/// The same for an attempt whose directory somebody has removed: its agent would go on without it, so it is found by its
-/// command line, and the container by the name that every attempt's has.
+/// The same for an attempt whose directory somebody has removed.
 fn run_without_record(data: &Path, path: &Path) -> Result<(), RemoveError> {
+    kill_agents(path)?;
+    match named_unit(data, path) {
+        Some(unit) => Ok(runtime::remove(&unit, path)?),
+        None => Ok(()),
+    }
+}
+
+/// Kills agents of the attempt that its own record does not tell of, and waits for their end.
+fn kill_agents(path: &Path) -> Result<(), RemoveError> {
     for agent in agents(path)? {
         // One that ended in this moment needs no kill.
         let _ = nix::sys::signal::kill(Pid::from_raw(agent.pid), Signal::SIGKILL);
@@ -82,12 +92,14 @@ fn run_without_record(data: &Path, path: &Path) -> Result<(), RemoveError> {
             std::thread::sleep(BETWEEN_LOOKS);
         }
     }
-    let instance = std::fs::read_to_string(data.join("instance")).unwrap_or_default();
-    let name = |path: Option<&Path>| Some(path?.file_name()?.to_str()?.to_owned());
-    if let (Some(run), Some(attempt)) = (name(path.parent()), name(Some(path))) {
-        runtime::remove(&format!("vessl-{}-{run}-{attempt}", instance.trim()), path)?;
-    }
     Ok(())
+}
+
+/// The name that every attempt's container has, from where its directory stands.
+fn named_unit(data: &Path, path: &Path) -> Option<String> {
+    let instance = std::fs::read_to_string(data.join("instance")).ok()?;
+    let (run, attempt) = (path.parent()?.file_name()?.to_str()?, path.file_name()?.to_str()?);
+    Some(format!("vessl-{}-{run}-{attempt}", instance.trim()))
 }
 
 /// Processes that were started as the supervisor of the attempt in `path`.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use vessl_core::plan::{PLAN_VERSION, Plan};
-use vessl_core::record::{Event, ExitRecord};
+use vessl_core::record::{self, Event, ExitRecord};
 use vessl_data::durable;
 
 /// Kept free on disk for the exit record and the end of the log, for the case that the commands fill the disk, in bytes.
@@ -99,6 +99,10 @@ impl RunDir {
     /// Takes the lock, waiting for its holder to end.
     pub(crate) fn lock_within(&self, patience: Duration) -> Result<Lock, DirError> {
         let path = self.file("lock");
+        // What is no file is no lock, and a pipe would keep us waiting.
+        if path.symlink_metadata().is_ok_and(|about| !about.is_file()) {
+            remove_any(&path).map_err(DirError::os("remove", &path))?;
+        }
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -133,11 +137,7 @@ impl RunDir {
     pub(crate) fn events(&self) -> Result<Vec<Event>, DirError> {
         let path = self.file("events");
         let text = durable::read_lines(&path, 0).map_err(DirError::os("read", &path))?;
-        text.split(|&byte| byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(serde_json::from_slice)
-            .collect::<Result<_, _>>()
-            .map_err(|source| DirError::Format { path, source })
+        record::events(&text).map_err(|source| DirError::Format { path, source })
     }
 
     /// Whether the attempt has its exit record.
@@ -150,6 +150,10 @@ impl RunDir {
         let path = self.file("exit.json");
         let text =
             serde_json::to_vec(record).map_err(|source| DirError::Format { path: path.clone(), source })?;
+        // A file cannot take the place of a directory.
+        if path.is_dir() {
+            remove_any(&path).map_err(DirError::os("remove", &path))?;
+        }
         durable::write_atomic(&path, &text, 0o600).map_err(DirError::os("write", &path))
     }
 
@@ -171,12 +175,24 @@ impl RunDir {
     }
 
     /// Removes what only a living agent needs.
-    pub(crate) fn tidy(&self) {
-        self.release();
-        for name in ["control.sock", "progress", "progress.new"] {
-            // The same: what is not there needs no removal, and what stays is harmless.
-            let _ = std::fs::remove_file(self.file(name));
-        }
+    pub(crate) fn tidy(&self) -> Result<(), DirError> {
+        ["spare", "control.sock", "progress", "progress.new"]
+            .map(|name| self.file(name))
+            .iter()
+            .try_for_each(|path| remove_any(path).map_err(DirError::os("remove", path)))
+    }
+}
+
+/// Removes whatever has the name; what is not there needs no removal.
+fn remove_any(path: &Path) -> io::Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(about) if about.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -70,6 +70,19 @@ pub struct Event {
     pub what: EventKind,
 }
 
+/// The events of a file with one on each line. A line that is not even JSON was damaged on the disk and is left out: what else
+/// is known of the run must not be lost with it. One that another version wrote is an error.
+pub fn events(text: &[u8]) -> serde_json::Result<Vec<Event>> {
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let whole = lines.filter(|line| is_json(line));
+    whole.map(serde_json::from_slice).collect()
+}
+
+/// Whether a text is JSON, whatever it says.
+pub fn is_json(text: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
+}
+
 /// What happened in an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]

@@ -7,6 +7,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
 /// Longest line an [`Appender`] takes, in bytes; a reader may rely on it.
 pub const MAX_LINE: usize = 1 << 20;
 
@@ -127,7 +130,7 @@ impl Appender {
 /// line is left out. Returns the text, newlines included; `offset` plus its length is where the next call goes on.
 /// A missing file has no lines.
 pub fn read_lines(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
-    let mut file = match File::open(path) {
+    let mut file = match open_file(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e),
@@ -137,6 +140,15 @@ pub fn read_lines(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
     file.read_to_end(&mut text)?;
     text.truncate(memchr::memrchr(b'\n', &text).map_or(0, |i| i + 1));
     Ok(text)
+}
+
+/// Opens a plain file for reading; whatever else has the name (a pipe that would never answer, a directory) is not there.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(|e| {
+        // A socket cannot be opened at all.
+        if e.raw_os_error() == Some(Errno::ENXIO as i32) { io::ErrorKind::NotFound.into() } else { e }
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// Offset just past the last newline of the first `size` bytes.

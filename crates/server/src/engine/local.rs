@@ -235,16 +235,18 @@ fn see(dir: &RunDir, ours: bool) -> Result<Seen, String> {
     }
     let exit = dir.exit()?;
     // Read after the exit record, so that a finished run shows all of its events.
-    let told = dir.told()?;
+    let told = dir.told();
     if exit.is_some() {
-        return Ok(Seen::Sure(exited(dir, ours)?, told));
+        // The record is the last word: events that cannot be read take nothing from it.
+        return Ok(Seen::Sure(exited(dir, ours)?, told.unwrap_or_default()));
     }
+    let told = told?;
     if ours || dir.is_locked()? {
         let look = Look::Alive { phase: told.phase, started_at: told.started_at };
         return Ok(Seen::Sure(look, told));
     }
     if dir.exit()?.is_some() {
-        return Ok(Seen::Sure(exited(dir, ours)?, dir.told()?));
+        return Ok(Seen::Sure(exited(dir, ours)?, dir.told().unwrap_or_default()));
     }
     Ok(Seen::AskProof(told))
 }

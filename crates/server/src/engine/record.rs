@@ -1,10 +1,9 @@
 //! Reading a run directory: events, exit record, lock. It only reads; every call may block on the disk.
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use vessl_core::record::{Event, EventKind, ExitRecord, Phase, RECORD_VERSION};
+use vessl_core::record::{self, Event, EventKind, ExitRecord, Phase, RECORD_VERSION};
 use vessl_core::run::Left;
 use vessl_data::durable;
 
@@ -39,9 +38,9 @@ impl RunDir {
         let text = durable::read_lines(&self.0.join("events"), 0)
             .map_err(|error| format!("its `events` cannot be read: {error}"))?;
         let mut told = Told::default();
-        for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            let event: Event = serde_json::from_slice(line)
-                .map_err(|error| format!("its `events` hold something unknown: {error}"))?;
+        let events =
+            record::events(&text).map_err(|error| format!("its `events` hold something unknown: {error}"))?;
+        for event in events {
             match event.what {
                 EventKind::Phase { phase } => {
                     told.phase = Some(phase);
@@ -59,7 +58,7 @@ impl RunDir {
 
     /// The exit record, if it was written; words if it cannot be read.
     pub(super) fn exit(&self) -> Result<Option<ExitRecord>, String> {
-        let file = match File::open(self.0.join("exit.json")) {
+        let file = match durable::open_file(&self.0.join("exit.json")) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("its exit record cannot be read: {error}")),
@@ -70,8 +69,7 @@ impl RunDir {
             .map_err(|error| format!("its exit record cannot be read: {error}"))?;
         // Records are written whole: what is not even JSON was damaged later, and is no record. The machine proves the end of
         // an attempt that says who worked for it.
-        let is_damaged = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_err();
-        if is_damaged && self.said("events") {
+        if !record::is_json(&text) && self.said("events") {
             return Ok(None);
         }
         let record: ExitRecord = serde_json::from_slice(&text)
@@ -87,7 +85,7 @@ impl RunDir {
 
     /// Whether an agent holds the lock. Not to be asked while an agent may just be taking it.
     pub(super) fn is_locked(&self) -> Result<bool, String> {
-        let file = match File::open(self.0.join("lock")) {
+        let file = match durable::open_file(&self.0.join("lock")) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(format!("its lock cannot be opened: {error}")),

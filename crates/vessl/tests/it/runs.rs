@@ -1,6 +1,10 @@
 //! Runs from file to exit code.
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
 use nix::sys::signal::Signal;
 
+use crate::gate::{Gate, WAIT};
 use crate::specs::{endless, head, host, item};
 use crate::test::{Test, until};
 
@@ -54,6 +58,65 @@ fn a_run_whose_directory_is_removed_leaves_no_process() {
     assert!(run["reason"].as_str().unwrap().contains("the record of attempt 1 is gone"), "{run}");
     Test::until_gone(agent);
     test.vessl(["run", "delete", &id]).ok();
+}
+
+/// What somebody, or a failing disk, does to the directory of an attempt.
+const DAMAGES: [(&str, fn(&Path)); 9] = [
+    ("events cut", |dir| std::fs::write(dir.join("events"), "").unwrap()),
+    ("events filled", |dir| std::fs::write(dir.join("events"), vec![0xfe; 200]).unwrap()),
+    ("events overwritten", |dir| {
+        let file = std::fs::File::options().write(true).open(dir.join("events")).unwrap();
+        file.write_all_at(&[b'#'; 200], 0).unwrap();
+    }),
+    ("events a pipe", |dir| replace(&dir.join("events"), pipe)),
+    ("lock a pipe", |dir| replace(&dir.join("lock"), pipe)),
+    ("lock a directory", |dir| replace(&dir.join("lock"), |path| std::fs::create_dir(path).unwrap())),
+    ("socket a directory", |dir| {
+        replace(&dir.join("control.sock"), |path| std::fs::create_dir_all(path.join("in")).unwrap());
+    }),
+    ("record a directory", |dir| std::fs::create_dir_all(dir.join("exit.json/in")).unwrap()),
+    ("record filled", |dir| std::fs::write(dir.join("exit.json"), "garbage").unwrap()),
+];
+
+fn replace(path: &Path, make: fn(&Path)) {
+    std::fs::remove_file(path).unwrap();
+    make(path);
+}
+
+fn pipe(path: &Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+}
+
+#[test]
+fn damage_to_the_directory_of_a_run_costs_neither_its_end_nor_its_seat() {
+    let (test, gate) = Gate::new();
+    for (damage, harm) in DAMAGES {
+        let id = test.create(&gate.host(&format!("echo ready\n{WAIT}")));
+        test.until_log(&id, "ready");
+        harm(&test.data().join("runs").join(&id).join("1"));
+        gate.open();
+        let run = test.until_end(&id);
+        assert_eq!(run["status"], "completed", "{damage}: {run}");
+        test.until_removed(&id);
+        test.vessl(["run", "delete", &id]).ok();
+    }
+}
+
+#[test]
+fn damage_and_the_death_of_server_and_agent_still_end_the_run() {
+    let (test, gate) = Gate::new();
+    for (damage, harm) in DAMAGES {
+        let id = test.create(&gate.host(&format!("echo ready\n{WAIT}")));
+        test.until_log(&id, "ready");
+        let agent = test.agent(&id);
+        test.kill_server();
+        harm(&test.data().join("runs").join(&id).join("1"));
+        Test::kill(agent);
+        let run = test.until_end(&id);
+        assert_eq!(run["status"], "failed", "{damage}: {run}");
+        test.until_removed(&id);
+        test.vessl(["run", "delete", &id]).ok();
+    }
 }
 
 #[test]
