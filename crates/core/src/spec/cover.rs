@@ -1,135 +1,142 @@
-//! Keeps what `env` marks as secret out of problems: out of the lines that they show and of what they quote.
-use super::fields::boolean;
-use super::problem::Code;
-use super::source::Place;
-use super::tree::{Entry, Kind, Node};
-use crate::wire::{Level, Problem};
+//! Hides what a file marks as secret in the problems that it has: in the lines that they show and in what they quote.
+use std::ops::Range;
+use std::rc::Rc;
 
-/// Stands for what is not shown.
+use super::fields::boolean;
+use super::source::Place;
+use super::tree::{Kind, Node};
+use crate::wire::Problem;
+
+/// Stands for a secret in a sentence. In a line each of its characters is hidden, so that columns stay true.
 const COVER: &str = "***";
 /// Shorter texts are no secrets, and stand in every sentence.
 const SHORTEST: usize = 4;
+/// Parts of keys that name a secret, also where the key has no meaning.
+const TELLING: [&str; 8] =
+    ["password", "passwd", "token", "api_key", "apikey", "access_key", "secret_key", "private_key"];
 
 /// The secrets of a file.
 #[derive(Default)]
-struct Secrets<'n> {
-    /// Beginnings and ends of variables.
-    variables: Vec<(Place, Place)>,
-    /// Of the texts in them.
-    values: Vec<(Place, Place)>,
+pub(super) struct Secrets<'n> {
+    /// Where they begin and end.
+    places: Vec<(Place, Place)>,
     texts: Vec<&'n str>,
 }
 
-/// Covers the secrets of the file `root` in `problems`.
-pub(super) fn cover(root: &Node, problems: &mut [Problem]) {
-    let sections = entries(root);
-    let Some(index) = sections.iter().position(|entry| entry.name() == "env") else { return };
-    let env = &sections[index];
-    let next = sections.get(index + 1).map_or(u32::MAX, |entry| entry.key.place.line);
-    let mut secrets = Secrets::default();
-    for variable in entries(&env.value).iter().filter(|variable| is_marked(&variable.value)) {
-        // As a whole: any of its keys may be a misspelt `value`.
-        secrets.variables.push((variable.value.place, variable.value.end));
-        secrets.gather(&variable.value);
-    }
-    for problem in problems {
-        // What is said of a place that was not filled in must be seen.
-        if problem.level == Level::Error && problem.code == Code::Placeholder.as_str() {
-            continue;
-        }
-        secrets.cover(problem);
-        // What a key says the second time is not in the tree. The path of the problem is the key.
-        if problem.code == Code::DuplicateKey.as_str()
-            && (env.key.place.line..=next).contains(&problem.line)
-            && problem.column > env.key.place.column
-        {
-            let key = problem.path.chars().count();
-            cut(&mut problem.source, problem.column.saturating_sub(1) as usize + key + 1);
-        }
-    }
-}
-
-/// Covers in a file that could not be read what looks like the value of a variable.
-pub(super) fn cover_unread(problems: &mut [Problem]) {
-    for source in problems.iter_mut().map(|problem| &mut problem.source) {
-        let value = source.find("value").map(|at| at + "value".len());
-        if let Some(colon) = value.and_then(|at| Some(at + source.get(at..)?.find(':')?)) {
-            let column = source[..=colon].chars().count();
-            cut(source, column);
-        }
-    }
-}
-
 impl<'n> Secrets<'n> {
-    /// Takes the texts in `node`, wherever they stand: an alias brings them from elsewhere.
-    fn gather(&mut self, node: &'n Node) {
+    /// Gathers them from trees.
+    pub(super) fn of(trees: impl IntoIterator<Item = &'n Rc<Node>>) -> Self {
+        let mut secrets = Self::default();
+        trees.into_iter().for_each(|tree| secrets.search(tree));
+        secrets
+    }
+
+    /// Looks for secrets in all of `node`: a slip may have brought a variable anywhere.
+    fn search(&mut self, node: &'n Node) {
+        match &node.kind {
+            Kind::Scalar { .. } => {}
+            Kind::List(items) => items.iter().for_each(|item| self.search(item)),
+            Kind::Map(entries) => {
+                let has = |key: &str| entries.iter().find(|entry| entry.name() == key);
+                let marked = has("secret").is_some_and(|e| e.value.text().and_then(boolean) != Some(false));
+                // Without the mark a key beside `value` may be a slip of it.
+                let doubtful = has("secret").is_none() && has("value").is_some() && entries.len() > 1;
+                for entry in entries {
+                    let hidden = match entry.name() {
+                        "secret" | "source" => false,
+                        "value" => marked || doubtful,
+                        name => marked || (is_telling(name) && entry.value.text().is_some()),
+                    };
+                    if hidden { self.hide(&entry.value) } else { self.search(&entry.value) }
+                }
+            }
+        }
+    }
+
+    /// Hides `node`, whatever it is, and the texts in it wherever they stand: an alias brings them from elsewhere.
+    fn hide(&mut self, node: &'n Node) {
+        if node.text().and_then(boolean).is_some() {
+            return;
+        }
+        self.places.push((node.place, node.end));
         match &node.kind {
             Kind::Scalar { text, .. } => {
-                self.values.push((node.place, node.end));
                 self.texts.extend(Some(&**text).filter(|text| text.len() >= SHORTEST));
             }
-            Kind::List(items) => items.iter().for_each(|item| self.gather(item)),
-            Kind::Map(entries) => {
-                let values = entries.iter().filter(|entry| !matches!(entry.name(), "secret" | "source"));
-                values.for_each(|entry| self.gather(&entry.value));
-            }
+            Kind::List(items) => items.iter().for_each(|item| self.hide(item)),
+            Kind::Map(entries) => entries.iter().for_each(|entry| {
+                self.hide(&entry.key);
+                self.hide(&entry.value);
+            }),
         }
     }
 
-    fn cover(&self, problem: &mut Problem) {
-        for (start, end) in self.variables.iter().chain(&self.values) {
-            let before = |column: u32| problem.source.chars().take(column.saturating_sub(1) as usize);
-            if problem.line == start.line {
-                cut(&mut problem.source, start.column.saturating_sub(1) as usize);
-            } else if (start.line < problem.line && problem.line < end.line)
-                || (problem.line == end.line && before(end.column).any(|c| !c.is_whitespace()))
-            {
-                problem.source.clear();
+    /// Hides them in `problems`.
+    pub(super) fn cover(&self, problems: &mut [Problem]) {
+        for problem in problems {
+            for (start, end) in &self.places {
+                if (start.line..=end.line).contains(&problem.line) {
+                    let from = if problem.line == start.line { start.column } else { 1 };
+                    let to = if problem.line == end.line { end.column } else { u32::MAX };
+                    blank(&mut problem.source, from..to);
+                }
             }
-        }
-        let place = Place { line: problem.line, column: problem.column };
-        if self.values.iter().any(|(start, _)| *start == place) {
-            problem.message = without_quotes(&problem.message);
-        }
-        for text in [Some(&mut problem.message), problem.hint.as_mut()].into_iter().flatten() {
-            for secret in &self.texts {
-                if text.contains(*secret) {
-                    *text = text.replace(secret, COVER);
+            let place = Place { line: problem.line, column: problem.column };
+            if self.places.iter().any(|(start, _)| *start == place) {
+                problem.message = without_quotes(&problem.message);
+            }
+            for text in [Some(&mut problem.message), problem.hint.as_mut()].into_iter().flatten() {
+                for secret in &self.texts {
+                    if text.contains(*secret) {
+                        *text = text.replace(secret, COVER);
+                    }
                 }
             }
         }
     }
 }
 
-/// Covers what a sentence quotes.
+/// Hides in a file that could not be read what looks like the value of a variable.
+pub(super) fn cover_unread(problems: &mut [Problem]) {
+    for problem in problems {
+        if let Some(end) = value_in(&problem.source) {
+            let column = problem.source[..end].chars().count();
+            blank(&mut problem.source, u32::try_from(column + 1).unwrap_or(u32::MAX)..u32::MAX);
+        }
+        if value_in(&problem.message).is_some() {
+            problem.message = without_quotes(&problem.message);
+        }
+    }
+}
+
+/// Where what stands behind `value:`, or a telling key, begins in a line.
+fn value_in(line: &str) -> Option<usize> {
+    let small = line.to_ascii_lowercase();
+    let keys = TELLING.iter().copied().chain(["value"]);
+    let key = keys.filter_map(|key| small.find(key).map(|at| at + key.len())).min()?;
+    small[key..].find(':').map(|colon| key + colon + 1)
+}
+
+/// Replaces the characters in `columns` (from 1) by stars; blanks stay.
+fn blank(line: &mut String, columns: Range<u32>) {
+    let cover = |(index, c): (usize, char)| {
+        let column = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        if columns.contains(&column) && !c.is_whitespace() { '*' } else { c }
+    };
+    *line = line.chars().enumerate().map(cover).collect();
+}
+
+/// Hides what a sentence quotes.
 fn without_quotes(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let parts: Vec<_> = parts.map(|(index, part)| if index % 2 == 1 { COVER } else { part }).collect();
     parts.join("`")
 }
 
-/// Covers a line from a column (from 0) on.
-fn cut(line: &mut String, column: usize) {
-    if let Some((at, _)) = line.char_indices().nth(column) {
-        line.truncate(at);
-        line.push_str(COVER);
-    }
-}
-
-fn entries(node: &Node) -> &[Entry] {
-    match &node.kind {
-        Kind::Map(entries) => entries,
-        Kind::Scalar { .. } | Kind::List(_) => &[],
-    }
-}
-
-/// Whether a variable is secret, or would be without a slip in the key that says so.
-fn is_marked(variable: &Node) -> bool {
-    entries(variable).iter().any(|entry| match entry.name() {
-        "value" | "source" => false,
-        "secret" => entry.value.text().and_then(boolean) != Some(false),
-        _ => true,
-    })
+/// Whether a key names a secret by itself.
+fn is_telling(key: &str) -> bool {
+    let key = key.to_ascii_lowercase().replace('-', "_");
+    TELLING.iter().any(|part| key.contains(part))
 }
 
 #[cfg(test)]
@@ -161,39 +168,57 @@ mod tests {
 
     #[test]
     fn secrets_are_covered_however_they_are_written() {
-        let one = ["  A: ***"].as_slice();
-        let two = ["  A: ***"; 2];
         let check = |env: &str, expected: &[&str]| assert_eq!(shown(env), expected, "{env}");
-        check("  A: {value: hunter2, secret: true}\n", one);
-        check("  A: {secret: yes, value: hunter2}\n", one);
-        check("  A: {value: hunter2, secret: true, bogus: 1}\n", &two);
-        check("  A: {value: hunter2, secrte: true}\n", &two);
-        check("  A: {secret: true, valeu: hunter2}\n", &two);
-        check("  A: {secret: true, value: [hunter2]}\n", &two);
-        check("  A: {secret: true, value: {a: hunter2}}\n", &two);
-        check("  A: {secret: true, value: !hunter2 hunter2}\n", &two);
-        check("  A: {secret: true, value: '{{hunter2}}'}\n", &two);
-        check("  A: {secret: true, value: '{hunter2}'}\n", &two);
-        check("  A: {<<: hunter2, secret: true}\n", &two);
-        check("  A: {value: hunter2, secret: true, secret: no}\n", &two);
-        check("  A: {value: \"x\n    hunter2\", secret: true, bogus: 1}\n", &["  A: ***", ""]);
-        check("  A:\n    value: hunter2\n    secret: true\n", &["    ***"]);
-        check("  A:\n    value: hunter2\n    bogus: 1\n  B: {}\n", &["    ***", "", "  B: {}"]);
-        check("  A: {value: a}\n  A: {value: hunter2, secret: true}\n", &["  A: {value: a}", "  A:***"]);
-        check("  B: &x hunter2\n  A: {value: *x, secret: true, bogus: 1}\n", &two);
+        check("  A: {value: hunter2, secret: true}\n", &["  A: {value: *******, secret: true}"]);
+        let line = "  A: {secret: yes, value: *******, bogus: *}";
+        check("  A: {secret: yes, value: hunter2, bogus: 1}\n", &[line, line]);
+        let line = "  A: {value: *******, secrte: true}";
+        check("  A: {value: hunter2, secrte: true}\n", &[line, line]);
+        let line = "  A: {secret: true, valeu: *******}";
+        check("  A: {secret: true, valeu: hunter2}\n", &[line, line]);
+        let line = "  A: {secret: true, value: *********}";
+        check("  A: {secret: true, value: [hunter2]}\n", &[line, line]);
+        check(
+            "  A: {secret: true, value: '{{hunter2}}'}\n",
+            &["  A: {secret: true, value: *************}"; 2],
+        );
+        check("  A: {secret: true, value: {hunter2}}\n", &["  A: {secret: true, value: *********}"; 2]);
+        check(
+            "  A: {value: \"x\n    hunter2\", secret: true, bogus: 1}\n",
+            &["  A: {value: **", "    ********, secret: true, bogus: *}"],
+        );
+        check("  A:\n    value: hunter2\n    secret: true\n", &["    value: *******"]);
+        check("  - A: {value: hunter2, secret: true}\n", &["  - A: {value: *******, secret: true}"; 2]);
+        check(
+            "  A: {value: a}\n  A: {value: hunter2, secret: true}\n",
+            &["  A: {value: a}", "  A: {value: *******, secret: true}"],
+        );
+        check("  A: 1\nenv:\n  A: {value: hunter2, secret: true}\n", &["  A: 1", "env:"]);
+        check(
+            "  A: 1\nenvs: {A: {value: hunter2, secret: true}}\n",
+            &["  A: 1", "envs: {A: {value: *******, secret: true}}"],
+        );
+        check("  A: 1\nimage2: {password: hunter2}\n", &["  A: 1", "image2: {password: *******}"]);
+        check("  A:\n\tvalue: hunter2\n\tsecret: true\n", &["  A:", "\tvalue: *******"]);
     }
 
     #[test]
     fn a_file_that_cannot_be_read_shows_no_value() {
         for value in ["\"hunter2", "\"hunter2\\q\"", "hunter2, *x", "[hunter2"] {
             let shown = shown(&format!("  A: {{source: secret, value: {value}\n"));
-            assert!(shown.iter().any(|line| line == "  A: {source: secret, value:***"), "{value}: {shown:?}");
+            assert!(
+                shown.iter().any(|line| line.starts_with("  A: {source: secret, value: *")),
+                "{value}: {shown:?}"
+            );
         }
+        shown("  A:\n    value:hunter2\n    secret: true\n");
     }
 
     #[test]
     fn other_values_are_shown() {
         let line = "  A: {value: text, secret: no, source: text}";
+        assert_eq!(shown(&format!("{line}\n")), [line]);
+        let line = "  A: {secret: named}";
         assert_eq!(shown(&format!("{line}\n")), [line]);
         let line = "  A: {value: text}";
         assert_eq!(shown(&format!("{line}\n")), [line]);

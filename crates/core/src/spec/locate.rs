@@ -1,7 +1,6 @@
 //! Where in a file a path such as `import./data` stands, for problems that were found after the reading. It judges nothing.
 use std::rc::Rc;
 
-use super::cover::cover;
 use super::path::ContainerPath;
 use super::problem::{MOST, Problems, more};
 use super::source::{Place, Source};
@@ -31,7 +30,8 @@ pub fn locate(text: &[u8], problems: &mut Vec<Problem>) {
 
 fn place(text: &[u8], problems: &mut [Problem]) {
     let (source, stop) = Source::read(text);
-    let root = if stop.is_none() { tree::read(&source, &mut Problems::default()) } else { None };
+    let mut reading = Problems::default();
+    let root = if stop.is_none() { tree::read(&source, &mut reading) } else { None };
     let Some(root) = root else { return };
     for problem in problems.iter_mut().filter(|problem| problem.line == 0) {
         if let Some(node) = find(&root, &problem.path) {
@@ -39,7 +39,7 @@ fn place(text: &[u8], problems: &mut [Problem]) {
             problem.source = source.shown(node.place);
         }
     }
-    cover(&root, problems);
+    reading.cover_others(&root, problems);
 }
 
 /// The deepest node on the way along `path`.

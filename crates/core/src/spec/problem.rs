@@ -1,8 +1,10 @@
 //! Problems of a run file: their stable codes, and the list that one reading collects. It knows no field of the file.
+use std::rc::Rc;
+
 use crate::codes::{CodeInfo, define_codes};
 use crate::wire::{Level, Problem};
 
-use super::cover::{cover, cover_unread};
+use super::cover::{Secrets, cover_unread};
 use super::source::{Place, Source};
 use super::tree::Node;
 
@@ -93,6 +95,8 @@ pub(super) struct Problems {
     found: Vec<Problem>,
     errors: usize,
     left_out: usize,
+    /// Values of the file that are not in its tree; they are hidden like those that are.
+    apart: Vec<Rc<Node>>,
 }
 
 impl Problems {
@@ -139,9 +143,19 @@ impl Problems {
         });
     }
 
-    /// Keeps secret values of the file out of the lines that are shown.
-    pub(super) fn cover(&mut self, root: &Node) {
-        cover(root, &mut self.found);
+    /// Remembers a value that a key says the second time.
+    pub(super) fn keep(&mut self, value: &Rc<Node>) {
+        self.apart.push(Rc::clone(value));
+    }
+
+    /// Hides secret values of the file in what was found.
+    pub(super) fn cover(&mut self, root: &Rc<Node>) {
+        Secrets::of(self.apart.iter().chain([root])).cover(&mut self.found);
+    }
+
+    /// The same in `problems` that were found later.
+    pub(super) fn cover_others(&self, root: &Rc<Node>, problems: &mut [Problem]) {
+        Secrets::of(self.apart.iter().chain([root])).cover(problems);
     }
 
     /// The same for a file that could not be read.

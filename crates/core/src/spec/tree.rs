@@ -288,6 +288,7 @@ impl Tree<'_, '_> {
                 self.merge(entry, &mut merged)?;
             } else if let Some(first) = own.get(name).copied() {
                 self.duplicate(name, first, entry.key.place);
+                self.problems.keep(&entry.value);
             } else {
                 own.insert(name, entry.key.place);
                 kept.push(index);

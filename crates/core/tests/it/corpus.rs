@@ -10,11 +10,17 @@ fn errors(file: &Real) -> Vec<Problem> {
     assert_eq!(errors.is_empty(), read.spec.is_some(), "{}: a run or an error", file.name);
     for problem in &errors {
         let line = file.text.lines().nth(problem.line as usize - 1).unwrap_or_default();
-        assert_eq!(problem.source, line, "{}: the problem shows its line", file.name);
+        assert!(is_shown(line, &problem.source), "{}: {:?} shows its line", file.name, problem);
         assert!(problem.column as usize <= line.chars().count() + 1, "{}: {problem:?}", file.name);
         assert!(problem.hint.as_deref().is_some_and(|hint| !hint.is_empty()), "{}: {problem:?}", file.name);
     }
     errors
+}
+
+/// Whether `shown` is `line`, but for what is hidden of secrets.
+fn is_shown(line: &str, shown: &str) -> bool {
+    line.chars().count() == shown.chars().count()
+        && line.chars().zip(shown.chars()).all(|(real, shown)| real == shown || shown == '*')
 }
 
 /// A file that is YAML is refused only for one of the reasons that the corpus names.

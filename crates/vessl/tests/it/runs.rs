@@ -60,8 +60,10 @@ fn a_run_whose_directory_is_removed_leaves_no_process() {
     test.vessl(["run", "delete", &id]).ok();
 }
 
-/// What somebody, or a failing disk, does to the directory of an attempt.
-const DAMAGES: [(&str, fn(&Path)); 9] = [
+/// A name, and what somebody, or a failing disk, does to the directory of an attempt.
+type Damage = (&'static str, fn(&Path));
+
+const DAMAGES: [Damage; 9] = [
     ("events cut", |dir| std::fs::write(dir.join("events"), "").unwrap()),
     ("events filled", |dir| std::fs::write(dir.join("events"), vec![0xfe; 200]).unwrap()),
     ("events overwritten", |dir| {
