@@ -23,18 +23,21 @@ const MOST: usize = 1024;
 
 /// All of them. To be asked before a user namespace hides who owns what.
 pub(crate) fn dirs(data: &Path) -> Vec<PathBuf> {
-    let of_this_user = |(variable, below): (&str, &str)| {
-        let set = std::env::var_os(variable).map(PathBuf::from);
-        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(below));
-        set.or_else(home).map(|dir| dir.join("vessl"))
-    };
+    let named = |variable| std::env::var_os(variable).map(PathBuf::from);
     let mut passwd = Vec::new();
     // A machine without the file has no other users.
     let _ = File::open("/etc/passwd").and_then(|file| file.take(ACCOUNTS).read_to_end(&mut passwd));
     let mut dirs = vec![data.to_owned(), PathBuf::from("/etc/vessl")];
-    dirs.extend(KINDS.into_iter().filter_map(of_this_user));
+    dirs.extend(of_this_user(named));
     dirs.extend(of_users(&String::from_utf8_lossy(&passwd)));
     dirs
+}
+
+/// The directories that the variables say. A path that is not absolute says nothing.
+fn of_this_user(named: impl Fn(&'static str) -> Option<PathBuf>) -> Vec<PathBuf> {
+    let named = |variable| named(variable).filter(|dir| dir.is_absolute());
+    let place = |(variable, below)| named(variable).or_else(|| Some(named("HOME")?.join(below)));
+    KINDS.into_iter().filter_map(place).map(|dir| dir.join("vessl")).collect()
 }
 
 /// The default directories below the homes of `passwd` that are there and that this user can look into. One counts only if
@@ -53,6 +56,26 @@ fn of_users(passwd: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_user_keeps_is_known_as_far_as_the_variables_say_it() {
+        let check = |home: &'static str, data: &'static str, expected: &[&str]| {
+            let named = |variable| match variable {
+                "HOME" => Some(PathBuf::from(home)),
+                "XDG_DATA_HOME" => Some(PathBuf::from(data)),
+                _ => None,
+            };
+            let expected: Vec<_> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(of_this_user(named), expected, "{home:?} {data:?}");
+        };
+        let (config, state, cache) = ("/h/.config/vessl", "/h/.local/state/vessl", "/h/.cache/vessl");
+        check("/h", "/d", &[config, "/d/vessl", state, cache]);
+        check("/h", "d", &[config, "/h/.local/share/vessl", state, cache]);
+        for home in ["", "relative", "./x"] {
+            check(home, "/d", &["/d/vessl"]);
+            check(home, "", &[]);
+        }
+    }
 
     #[test]
     fn what_other_users_keep_is_known() {

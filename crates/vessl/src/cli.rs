@@ -212,12 +212,13 @@ fn tip(usage: &str, word: &str) -> Option<(String, String)> {
         let tip = format!("the run file comes behind its flag: `vessl run create -f {word}`");
         return Some((tip, word.to_owned()));
     }
-    if of("vessl secret create") || of("vessl credential create") {
-        let (what, rest) = if of("vessl secret create") {
-            ("value", "vessl secret create NAME")
-        } else {
-            ("password or token", "vessl credential create NAME …")
-        };
+    let valued = [
+        ("vessl secret create", "value", "vessl secret create NAME"),
+        ("vessl credential create", "password or token", "vessl credential create NAME …"),
+        ("vessl configure server", "token", "vessl configure server URL"),
+        ("vessl configure token", "token", "vessl configure token"),
+    ];
+    if let Some((_, what, rest)) = valued.into_iter().find(|(command, ..)| of(command)) {
         let tip = format!(
             "the {what} does not stand in the command line: it is asked for, or comes from the standard input: `{rest} < file`"
         );

@@ -16,18 +16,20 @@ use crate::sys::{self, Attr, Reach};
 const SEALED: Attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_DEV).and(Attr::NO_EXEC);
 
 /// Every host path under which one of `hidden` can be seen.
-pub(crate) fn places(hidden: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn places(hidden: &[PathBuf]) -> Result<Vec<PathBuf>, StartError> {
     if hidden.is_empty() {
         return Ok(Vec::new());
     }
-    let mounts = mountinfo::read()?;
+    let mounts = mountinfo::read().map_err(os("read the mounts of the host"))?;
     let mut found = Vec::new();
     for path in hidden {
-        let path = canonical(path)?;
-        if path == Path::new("/") {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "`/` cannot be hidden"));
-        }
-        found.extend(places_of(&path, &mounts));
+        let real = match canonical(path) {
+            Err(e) if leads_nowhere(&e) => continue,
+            Ok(root) if root == Path::new("/") => Err(io::Error::other("it is `/`")),
+            other => other,
+        };
+        let real = real.map_err(os(format!("find `{}`, which must stay hidden", path.display())))?;
+        found.extend(places_of(&real, &mounts));
     }
     found.sort();
     found.dedup();
@@ -42,6 +44,11 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
         }
         (other, ..) => other,
     }
+}
+
+/// Whether nothing can be seen under a path, now or later, by anybody.
+fn leads_nowhere(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR))
 }
 
 fn places_of(path: &Path, mounts: &[MountEntry]) -> Vec<PathBuf> {

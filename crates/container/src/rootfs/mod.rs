@@ -80,7 +80,7 @@ impl Rootfs {
         let path = self.scratch.join("merged");
         let made = std::fs::create_dir_all(&path);
         made.map_err(os(format!("make `{}`", path.display())))?;
-        let places = hidden::places(&self.hidden).map_err(os("find what must stay hidden"))?;
+        let places = hidden::places(&self.hidden)?;
         let written = if self.host { host::written(&self.written) } else { Vec::new() };
         if self.host {
             host::mount(&self.scratch, &path, &written)?;

@@ -247,8 +247,8 @@ fn from_names(kind: &Kind, names: &[String]) -> Result<Thing, Report> {
         ("volume", [storage, rest @ ..]) if rest.len() <= 1 => {
             Ok(Thing::Volume(Volume { storage_name: storage.clone(), volume_name: rest.first().cloned() }))
         }
-        (_, [one]) => Err(bad(kind, &format!("`{}` is not all that a {} needs", clip(one), kind.key))),
-        (_, names) => Err(bad(kind, &format!("a {} does not have {} names", kind.key, names.len()))),
+        (_, [one]) => Err(bad(kind, &format!("`{}` is not all that `{}` needs", clip(one), kind.key))),
+        (_, names) => Err(bad(kind, &format!("`{}` does not have {} names", kind.key, names.len()))),
     }
 }
 

@@ -8,7 +8,8 @@ use serde::Serialize;
 /// Longest path that a kernel takes, in bytes.
 const LONGEST: usize = 4095;
 
-/// An absolute, normalised path inside the container; never `/`, `/proc`, `/sys` or `/dev`, nor below the last three.
+/// An absolute, normalised path inside the container; never `/`, `/proc`, `/sys`, `/dev` or `/.vessl`
+/// (where our own init is), nor below the last four.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(transform = super::schema::path)]
@@ -43,6 +44,7 @@ impl ContainerPath {
             "proc" => Err(PathError::Reserved("/proc")),
             "sys" => Err(PathError::Reserved("/sys")),
             "dev" => Err(PathError::Reserved("/dev")),
+            ".vessl" => Err(PathError::Reserved("/.vessl")),
             _ => Ok(Self(path)),
         }
     }
@@ -111,6 +113,8 @@ mod tests {
         check("/", Err(PathError::Reserved("/")));
         check("/./", Err(PathError::Reserved("/")));
         check("/proc/", Err(PathError::Reserved("/proc")));
+        check("/.vessl//init", Err(PathError::Reserved("/.vessl")));
+        check("/.vessl2", Ok("/.vessl2"));
         check("/proc/1/fd", Err(PathError::Reserved("/proc")));
         check("/sys", Err(PathError::Reserved("/sys")));
         check("/dev/shm", Err(PathError::Reserved("/dev")));

@@ -28,7 +28,7 @@ pub(super) fn placeholder(found: &str) -> Report {
 
 /// The report of a placeholder in quotes, which is kept.
 pub(super) fn quoted_placeholder(found: &str) -> Report {
-    placeholder(found).hint("put the real value there; if it is meant as it stands, all is well")
+    placeholder(found).hint("put the real value there, unless it is meant as it stands")
 }
 
 /// The first `{{ name }}`, `{% … %}` or `<<NAME>>` in `text`.

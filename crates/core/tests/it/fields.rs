@@ -554,7 +554,7 @@ fn variables_are_their_source_text() {
         &json!({"A": {"text": "one two"}, "B": {"text": "x\n"}}),
     );
     check("env: {\"a b\": 1, 'learning.rate': 2, 실행: 3}", "/env/a b", &json!({"text": "1"}));
-    let quoted = "placeholder: put the real value there; if it is meant as it stands, all is well";
+    let quoted = "placeholder: put the real value there, unless it is meant as it stands";
     check_warned("env: {A: '{NAME}'}", "/env/A", &json!({"text": "{NAME}"}), &[quoted]);
     check("env: {A: '{\"k\": 1}'}", "/env/A", &json!({"text": "{\"k\": 1}"}));
 }

@@ -330,9 +330,10 @@ fn wait(pipes: &[Option<std::os::fd::BorrowedFd<'_>>]) -> io::Result<()> {
     }
 }
 
-/// The bytes in the last `Receiving objects:  12% (1/8), 1.20 MiB | 500 KiB/s`.
+/// The bytes in the last `Receiving objects:  12% (1/8), 1.20 MiB | 500 KiB/s`; of few objects git says `Unpacking`.
 fn received(words: &[u8]) -> Option<u64> {
-    let from = memchr::memmem::rfind(words, b"Receiving objects:")?;
+    let said = |what: &str| memchr::memmem::rfind(words, what.as_bytes());
+    let from = said("Receiving objects:").max(said("Unpacking objects:"))?;
     let line = words[from..].split(|b| matches!(b, b'\r' | b'\n')).next()?;
     let text = std::str::from_utf8(line).ok()?;
     let amount = text.split("), ").nth(1)?.split(" | ").next()?.trim_end_matches(", done.");
@@ -360,6 +361,7 @@ mod tests {
         check("Receiving objects:   1% (1/8)\r", None);
         check("Receiving objects: 100% (8/8), 640 bytes | 640.00 KiB/s, done.\n", Some(640));
         check("Receiving objects: 100% (8/8), 2.00 GiB | 1.00 MiB/s, done.\nResolving deltas", Some(2 << 30));
+        check("Unpacking objects:  50% (4/8), 1.00 KiB | 1.00 MiB/s\r", Some(1024));
         check("Receiving objects: 99% (8/8), lots", None);
         check("", None);
     }

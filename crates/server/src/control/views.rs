@@ -134,9 +134,12 @@ impl Inner {
     fn event(&self, stored: &StoredRun, event: StoredEvent) -> RunEvent {
         let run = event.status.map(|status| {
             let mut view = self.view(stored.clone());
+            // What a waiting run waits for is said anew; all others stay as they were said.
+            if status != Status::Queued || view.status != status {
+                view.reason.clone_from(&event.message);
+            }
             if status != view.status {
                 view.status = status;
-                view.reason.clone_from(&event.message);
                 view.exit_code = None;
                 view.ended_at = None;
                 view.started_at = view.started_at.filter(|_| status >= Status::Running);

@@ -60,6 +60,10 @@ impl Connection {
         Self { address, token, open: None }
     }
 
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Another connection to the same server.
     pub(super) fn another(&self) -> Self {
         Self::new(self.address.clone(), self.token.clone())

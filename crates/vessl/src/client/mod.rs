@@ -77,6 +77,11 @@ impl Client {
         matches!(self.origin, Origin::Local(_))
     }
 
+    /// Where the server is, as a person writes it.
+    pub(crate) fn address(&self) -> String {
+        self.connection.address().to_string()
+    }
+
     /// An error that says that a stream was cut off.
     pub(crate) fn lost(&self, reason: &str) -> Error {
         self.connection.unreachable(reason)

@@ -62,6 +62,9 @@ pub(crate) struct Name {
 
 /// Carries one of them out.
 pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit> {
+    if let Command::Create(Create { name, .. }) = &command {
+        value::stands_apart(name, "vessl credential create … --kind KIND")?;
+    }
     let mut client = session.client().await?;
     match command {
         Command::Create(args) => {

@@ -38,6 +38,9 @@ pub(crate) struct Name {
 
 /// Carries one of them out.
 pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit> {
+    if let Command::Create(Name { name }) = &command {
+        value::stands_apart(name, "vessl secret create")?;
+    }
     let mut client = session.client().await?;
     match command {
         Command::Create(Name { name }) => {

@@ -6,6 +6,15 @@ use crate::error::{Error, Result};
 /// Longest secret value, in bytes.
 const LONGEST: u64 = 1 << 20;
 
+/// Refuses a name that someone has written like `NAME=value`, without repeating the value.
+pub(super) fn stands_apart(name: &str, command: &str) -> Result<()> {
+    let Some((name, _)) = name.split_once('=') else { return Ok(()) };
+    Err(Error::Usage {
+        message: format!("`{name}=…` is not a name, and the value does not stand in the command line"),
+        hint: format!("`{command} {name} < file`, or type the value when asked"),
+    })
+}
+
 /// Asks for `what` on the terminal, or reads standard input to its end; one line end after it does not count.
 pub(super) fn read(what: &str) -> Result<String> {
     let mut text = if std::io::stdin().is_terminal() {

@@ -74,6 +74,7 @@ impl Bars {
         moving.done = step.done;
         let bar = moving.bar.get_or_insert_with(|| self.draw.add(bar(label).with_position(step.done)));
         if let Some(total) = step.total {
+            bar.set_style(style("{msg:32!} [{wide_bar}] {bytes} of {total_bytes} {prefix:>14}"));
             bar.set_length(total);
         }
         bar.set_prefix(speed(step.done - moving.from, moving.begin.elapsed()));
@@ -109,10 +110,14 @@ fn speed(moved: u64, time: Duration) -> String {
     rate.map_or_else(String::new, |rate| format!("{}/s", bytes(u64::try_from(rate).unwrap_or(u64::MAX))))
 }
 
+/// A bar of which nobody knows how long it will be.
 fn bar(label: String) -> ProgressBar {
-    let form = "{msg:32!} [{wide_bar}] {bytes} of {total_bytes} {prefix:>14}";
+    ProgressBar::no_length().with_style(style("{msg:32!} {bytes} {prefix:>14}")).with_message(label)
+}
+
+fn style(form: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::no_length().with_style(style.progress_chars("=> ")).with_message(label)
+    style.progress_chars("=> ")
 }
 
 #[cfg(test)]

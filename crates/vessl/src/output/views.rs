@@ -5,7 +5,7 @@ use vessl_core::record::Transfer;
 use vessl_core::run::Status;
 use vessl_core::wire::{
     ArtifactView, ClusterView, Explain, FileKind, FileView, ImageView, NodeView, PresetView, Pruned, RunView,
-    SecretView, VersionView, WhoAmI,
+    SecretView, VersionView,
 };
 
 use super::table::{Columns, Rows};
@@ -222,17 +222,6 @@ pub(crate) fn pruned(pruned: &Pruned) -> Rows {
 pub(crate) fn secret(secret: &SecretView) -> Rows {
     let when = |name| if name == "CREATED" && secret.replaced { "REPLACED" } else { name };
     CREDENTIALS.iter().map(|(name, value)| (when(*name), value(secret))).collect()
-}
-
-/// Who asks, and whom.
-pub(crate) fn whoami(who: &WhoAmI) -> Rows {
-    vec![
-        ("User", who.user.clone()),
-        ("Organization", who.organization.clone()),
-        ("Project", who.project.clone()),
-        ("Server version", who.server_version.clone()),
-        ("Instance", who.instance.clone()),
-    ]
 }
 
 fn amounts(amounts: &Amounts) -> String {

@@ -44,6 +44,8 @@ fn a_secret_in_the_command_line_is_not_repeated() {
     for (command, next) in [
         (secret, "`vessl secret create NAME < file`"),
         (credential, "`vessl credential create NAME … < file`"),
+        (&["configure", "token"], "`vessl configure token < file`"),
+        (&["configure", "server", "http://127.0.0.1:1"], "`vessl configure server URL < file`"),
     ] {
         for more in words {
             for form in ["table", "json"] {
@@ -53,6 +55,13 @@ fn a_secret_in_the_command_line_is_not_repeated() {
                 done.says(&["the standard input", next]);
             }
         }
+    }
+    for command in
+        [&["secret", "create", "T=hush-71"][..], &["credential", "create", "T=hush-71", "--kind", "git"]]
+    {
+        let done = test.vessl(command).code(2);
+        assert!(!done.stderr.contains("hush-71"), "{}", done.stderr);
+        done.says(&["`T=…` is not a name", "T < file`"]);
     }
 }
 

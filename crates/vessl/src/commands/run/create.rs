@@ -55,10 +55,8 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
         if is_local { uncommitted::notes(&spec, ask.base.as_deref()).await } else { Vec::new() }
     };
     let (run, notes) = tokio::join!(submit(&mut client, &ask, session), notes);
-    let run = run.map_err(|e| named(e, &args.file))?;
-    let more: Vec<Problem> =
-        run.warnings.iter().filter(|warning| !warnings.contains(warning)).cloned().collect();
-    session.out.problems(&args.file.to_string(), &more);
+    let run = run.map_err(|e| named(e, &args.file, &warnings))?;
+    session.out.problems(&args.file.to_string(), &unsaid(run.warnings.clone(), &warnings));
     for note in &notes {
         session.out.note(note);
     }
@@ -120,11 +118,17 @@ async fn submit(client: &mut Client, ask: &RunCreate, session: &Session) -> Resu
     }
 }
 
-/// A refusal that shows problems shows them under the name of the file.
-fn named(error: Error, file: &Source) -> Error {
+/// Problems that have not been said.
+fn unsaid(mut problems: Vec<Problem>, said: &[Problem]) -> Vec<Problem> {
+    problems.retain(|problem| !said.contains(problem));
+    problems
+}
+
+/// A refusal that shows problems shows those that are new under the name of the file.
+fn named(error: Error, file: &Source, said: &[Problem]) -> Error {
     match error {
         Error::Refused { body, .. } if body.code == "spec_invalid" && !body.problems.is_empty() => {
-            Error::File { problems: body.problems, name: file.to_string() }
+            Error::File { problems: unsaid(body.problems, said), name: file.to_string() }
         }
         other => other,
     }

@@ -7,6 +7,7 @@ mod files;
 mod landing;
 mod list;
 mod logs;
+mod order;
 mod read;
 mod schema;
 mod terminate;

@@ -1,28 +1,21 @@
 //! Staying with a run until it has ended: its events, its log, and what happens when the server or the person leaves.
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio::sync::watch;
 use vessl_core::plan::RunId;
-use vessl_core::run::Status;
 use vessl_core::wire::{RunEvent, RunView};
 
-use crate::client::{Client, LogQuery, Next, Record, Stream};
+use super::order::Order;
+use crate::client::{Client, LogQuery, Next, Stream};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::log::{LogForm, LogPrinter, Sink};
-use crate::output::progress::Bars;
-use crate::output::{Format, Out, views};
+use crate::output::{Format, Out};
 
 /// Pause before a stream that gave nothing is asked for again.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait for the rest of the log of a run that has ended.
 const REST: Duration = Duration::from_secs(10);
-
-/// Longest wait of a line of the log for the event that belongs before it: both come at once, on two ways.
-const BEHIND: Duration = Duration::from_millis(BEHIND_NS / 1_000_000);
-const BEHIND_NS: u64 = 250_000_000;
 
 /// How watching ended.
 #[derive(Debug)]
@@ -44,19 +37,13 @@ pub(super) async fn wait(client: &mut Client, id: RunId, out: &Out) -> Result<Wa
 
 /// Prints the log of a run and tells its events until it has ended.
 pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<Watched> {
-    let (bars, said) = (RefCell::new(Bars::new(out)), RefCell::default());
+    let (order, said) = (Order::new(out), RefCell::default());
     let mut log_client = client.another();
     let sink = if out.format() == Format::Table { Sink::Result } else { Sink::Beside };
     let form = LogForm { sink, ..LogForm::default() };
-    let (known, behind) = Behind::new();
-    let beside = Follow::Beside(Beside { bars: &bars, said: &said, out, form, behind });
+    let beside = Follow::Beside(Beside { order: &order, said: &said, out, form });
     let log = follow(&mut log_client, id, LogQuery::default(), beside);
-    let mut tell = |event: &RunEvent| {
-        told(event, &bars, out);
-        if event.progress.is_none() {
-            known.send_modify(|known| known.take(event.at, event.run.as_ref().map(|run| run.status)));
-        }
-    };
+    let mut tell = |event: &RunEvent| order.hear(event);
     let events = ended(client, id, out, &mut tell);
     tokio::pin!(log, events);
     let mut log_is_done = false;
@@ -68,13 +55,14 @@ pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<W
                 log_is_done = true;
             }
             left = left() => return left.map(|()| Watched::Left),
+            () = order.tell_overdue() => {}
         }
     };
-    known.send_modify(|known| known.take(Timestamp::now(), Some(run.status)));
+    order.end();
     if !log_is_done && let Ok(done) = tokio::time::timeout(REST, log).await {
         done?;
     }
-    bars.borrow_mut().clear();
+    order.tell_rest();
     Ok(Watched::Ended(Box::new(run), said.take()))
 }
 
@@ -110,61 +98,11 @@ pub(super) enum Follow<'a> {
 
 /// The place of a log beside the events of its run.
 pub(super) struct Beside<'a> {
-    bars: &'a RefCell<Bars>,
+    order: &'a Order<'a>,
     /// The last line of the product in the log.
     said: &'a RefCell<String>,
     out: &'a Out,
     form: LogForm,
-    behind: Behind,
-}
-
-/// What the events have told so far.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    status: Status,
-    at_ns: i128,
-}
-
-impl Known {
-    fn take(&mut self, at: Timestamp, status: Option<Status>) {
-        self.status = status.map_or(self.status, |status| status.max(self.status));
-        // Behind the end nothing comes any more.
-        let at_ns = if self.status.is_final() { i128::MAX } else { at.as_nanosecond() };
-        self.at_ns = self.at_ns.max(at_ns);
-    }
-}
-
-/// Keeps a log behind the events that belong before it.
-struct Behind {
-    known: watch::Receiver<Known>,
-    /// Whether the commands have said anything.
-    begun: Cell<bool>,
-    /// Records up to this time (nanoseconds since 1970) are not held: one just before them waited in vain.
-    free_until: Cell<u64>,
-}
-
-impl Behind {
-    fn new() -> (watch::Sender<Known>, Self) {
-        let (sender, known) = watch::channel(Known { status: Status::Queued, at_ns: 0 });
-        (sender, Self { known, begun: Cell::new(false), free_until: Cell::new(0) })
-    }
-
-    /// Waits until a record may be shown: a line of the product after the events up to its time, the first output of the
-    /// commands after the event that they run.
-    async fn turn_of(&self, record: &Record) {
-        let output = record.stream != Stream::System;
-        if (output && self.begun.replace(true)) || record.at_ns < self.free_until.get() {
-            return;
-        }
-        let may = |known: &Known| {
-            if output { known.status >= Status::Running } else { known.at_ns >= record.at_ns.into() }
-        };
-        let mut known = self.known.clone();
-        // An event that does not come in time does not hold the log up, nor each of the lines of one moment.
-        if tokio::time::timeout(BEHIND, known.wait_for(may)).await.is_err() {
-            self.free_until.set(record.at_ns.saturating_add(BEHIND_NS));
-        }
-    }
 }
 
 /// Prints a log; one that is followed until it is finished, whatever happens to the server.
@@ -208,9 +146,8 @@ async fn pump(
     loop {
         match logs.next().await {
             Ok(Next::Record(record)) => {
-                if let Follow::Beside(Beside { bars, behind, said, .. }) = who {
-                    behind.turn_of(&record).await;
-                    bars.borrow_mut().clear();
+                if let Follow::Beside(Beside { order, said, .. }) = who {
+                    order.turn_of(&record).await;
                     if record.stream == Stream::System {
                         said.replace(String::from_utf8_lossy(&record.bytes).trim_end().to_owned());
                     }
@@ -269,62 +206,7 @@ async fn hear(
     }
 }
 
-fn told(event: &RunEvent, bars: &RefCell<Bars>, out: &Out) {
-    let mut bars = bars.borrow_mut();
-    match (&event.progress, &event.run) {
-        (Some(progress), _) => bars.step(progress),
-        (None, Some(run)) => {
-            bars.clear();
-            if !run.status.is_final() {
-                out.dim(&format!("vessl: {}", views::standing(run)));
-            }
-        }
-        (None, None) => bars.clear(),
-    }
-}
-
 /// Ends when a person presses Ctrl-C or the terminal goes away.
 async fn left() -> Result<()> {
     tokio::signal::ctrl_c().await.map_err(Error::os("wait for Ctrl-C"))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::pin::pin;
-
-    use jiff::SignedDuration;
-
-    use super::*;
-
-    fn record(at_ns: u64, stream: Stream) -> Record {
-        Record { next: 0, at_ns, stream, bytes: bytes::Bytes::new() }
-    }
-
-    type Told = (i64, Option<Status>);
-
-    /// A record is held back until an event has been told, and no longer.
-    async fn is_held_until(behind: &Behind, known: &watch::Sender<Known>, record: Record, told: Told) {
-        let (at, status) = told;
-        let mut turn = pin!(behind.turn_of(&record));
-        assert!(futures::poll!(turn.as_mut()).is_pending(), "{record:?}");
-        known.send_modify(|known| known.take(Timestamp::UNIX_EPOCH + SignedDuration::from_nanos(at), status));
-        assert!(futures::poll!(turn.as_mut()).is_ready(), "{record:?}");
-    }
-
-    #[test]
-    fn a_log_stays_behind_the_events_that_belong_before_it() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let (known, behind) = Behind::new();
-            is_held_until(&behind, &known, record(5, Stream::System), (5, None)).await;
-            is_held_until(&behind, &known, record(6, Stream::Stdout), (7, Some(Status::Running))).await;
-            for free in [record(7, Stream::System), record(9, Stream::Stdout), record(9, Stream::Stderr)] {
-                assert!(futures::poll!(pin!(behind.turn_of(&free))).is_ready(), "{free:?}");
-            }
-            behind.turn_of(&record(8, Stream::System)).await;
-            assert!(futures::poll!(pin!(behind.turn_of(&record(9, Stream::System)))).is_ready());
-            let later = record(1_000_000_000, Stream::System);
-            is_held_until(&behind, &known, later, (8, Some(Status::Completed))).await;
-        });
-    }
 }
