@@ -4,7 +4,7 @@
 //! ```text
 //! blobs/ab/cdef…   the file whose BLAKE3 is abcdef…, mode 0644 (so that a tree may share it by a hard link)
 //! blobs/tmp/       files being written, each locked by its writer; renamed into place when they are on disk
-//! blobs/lock       shared: a blob is being put; exclusive: blobs are being collected
+//! blobs/lock       shared: a blob is being put; exclusive: blobs of one shard are being collected
 //! ```
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
@@ -260,43 +260,31 @@ impl Store {
         Ok(freed)
     }
 
-    /// Removes every blob for which `keep` is false and that was not put since `before`. `Ok(None)` without doing
-    /// anything while somebody is putting blobs.
-    pub fn collect(
-        &self,
-        keep: &dyn Fn(Digest) -> bool,
-        before: SystemTime,
-    ) -> Result<Option<Freed>, DataError> {
-        let lock = self.lock_file()?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(e)) => return Err(DataError::os("lock", &self.root)(e)),
-        }
+    /// Removes every blob for which `keep` is false and that was not put since `before`. Puts go first: a shard is locked
+    /// for as long as its removal takes, and what is in one while somebody is putting a blob is left.
+    pub fn collect(&self, keep: &dyn Fn(Digest) -> bool, before: SystemTime) -> Result<Freed, DataError> {
         let mut freed = Freed::default();
-        for (digest, path) in self.list()? {
-            let meta = std::fs::symlink_metadata(&path).map_err(DataError::os("read", &path))?;
-            let old = meta.modified().is_ok_and(|at| at < before);
-            if old && !keep(digest) {
-                std::fs::remove_file(&path).map_err(DataError::os("remove", &path))?;
-                freed.count += 1;
-                // A tree may still share the bytes.
-                freed.bytes += if meta.nlink() == 1 { meta.len() } else { 0 };
-            }
-        }
-        Ok(Some(freed))
-    }
-
-    fn list(&self) -> Result<Vec<(Digest, PathBuf)>, DataError> {
-        let mut blobs = Vec::new();
         for shard in read_dir(&self.root)? {
-            let Some(first) = name(&shard).filter(|n| n.len() == 2) else { continue };
+            let Some(first) = name(&shard).filter(|name| name.len() == 2) else { continue };
+            let lock = self.lock_file()?;
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => continue,
+                Err(TryLockError::Error(e)) => return Err(DataError::os("lock", &self.root)(e)),
+            }
             for path in read_dir(&shard)? {
                 let digest = name(&path).and_then(|rest| format!("{first}{rest}").parse().ok());
-                blobs.extend(digest.map(|digest| (digest, path.clone())));
+                let meta = std::fs::symlink_metadata(&path).map_err(DataError::os("read", &path))?;
+                let old = meta.modified().is_ok_and(|at| at < before);
+                if old && digest.is_some_and(|digest| !keep(digest)) {
+                    std::fs::remove_file(&path).map_err(DataError::os("remove", &path))?;
+                    freed.count += 1;
+                    // A tree may still share the bytes.
+                    freed.bytes += if meta.nlink() == 1 { meta.len() } else { 0 };
+                }
             }
         }
-        Ok(blobs)
+        Ok(freed)
     }
 
     fn lock_file(&self) -> Result<File, DataError> {

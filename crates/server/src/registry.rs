@@ -133,8 +133,8 @@ impl Registry {
         Ok(ArtifactView { name, versions: versions.into_iter().map(version_view).collect() })
     }
 
-    /// Removes bytes that no run and no artifact needs any more. Safe beside running exports; while one writes, nothing
-    /// is removed.
+    /// Removes bytes that no run and no artifact needs any more. Safe beside running exports, which go first: what a
+    /// writer keeps from being removed is left for the next time.
     pub async fn collect(&self) -> Result<()> {
         // One that waits already will see everything that there is to collect.
         let Ok(next) = self.next.try_lock() else { return Ok(()) };

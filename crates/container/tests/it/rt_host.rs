@@ -160,8 +160,8 @@ fn hidden_paths_are_empty_under_every_name() {
 fn the_root_cannot_be_hidden_and_what_leads_nowhere_need_not_be() {
     let place = Place::new(As::Root);
     let (ring, plain) = (place.path("ring"), place.path("plain"));
-    symlink(&ring, &ring).unwrap();
-    std::fs::write(&plain, "").unwrap();
+    std::os::unix::fs::symlink(&ring, &ring).unwrap();
+    fs::write(&plain, "").unwrap();
     place.supervise(|| {
         let error = place.host(&["/".into()]).mount().expect_err("refused").to_string();
         ensure!(error == "cannot find `/`, which must stay hidden: it is `/`", "{error}");

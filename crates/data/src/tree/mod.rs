@@ -122,13 +122,13 @@ pub fn read(store: &Store, version: Digest) -> Result<Manifest, DataError> {
     Manifest::parse(&store.read(version, MAX_MANIFEST)?)
 }
 
-/// Removes the blobs that none of the versions in `keep` needs and that were not put since `before`. `Ok(None)` while
-/// somebody writes to the store.
+/// Removes the blobs that none of the versions in `keep` needs and that were not put since `before`, as far
+/// as nobody writes to the store meanwhile.
 pub fn collect(
     store: &Store,
     keep: &[Digest],
     before: std::time::SystemTime,
-) -> Result<Option<crate::blob::Freed>, DataError> {
+) -> Result<crate::blob::Freed, DataError> {
     let mut needed: HashSet<Digest> = keep.iter().copied().collect();
     for version in keep {
         needed.extend(read(store, *version)?.files().map(|(_, _, digest)| digest));
