@@ -1,6 +1,7 @@
 //! `vessl run terminate`.
 use clap::Args;
 use vessl_core::plan::RunId;
+use vessl_core::units::Span;
 use vessl_core::wire::RunTerminate;
 
 use super::run_id;
@@ -17,19 +18,29 @@ use crate::session::Session;
 
 Examples:
   vessl run terminate 100000000001
-  vessl run terminate 100000000001 --grace 120
+  vessl run terminate 100000000001 --grace 2m
   vessl run terminate 100000000001 --grace 0 --no-export"
 )]
 pub(crate) struct Terminate {
     /// Id of the run
     #[arg(value_parser = run_id)]
     id: RunId,
-    /// Seconds between SIGTERM and the kill; default: 30, unless the server's administrator set another
-    #[arg(long, value_name = "SECONDS")]
+    /// Time between SIGTERM and the kill, like `90s` or `2m`, or a number of seconds; default: 30 seconds, unless the
+    /// server's administrator set another
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
     grace: Option<u64>,
     /// Write no exports
     #[arg(long)]
     no_export: bool,
+}
+
+/// Reads a time as whole seconds; a part of one counts as one.
+fn seconds(text: &str) -> Result<u64, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let span: Span = text.parse().map_err(|_| "write it like `90s`, `2m` or `120` (seconds)".to_owned())?;
+    Ok(span.0.div_ceil(1000))
 }
 
 /// Asks for the end and shows the run as it is then; what has not ended does on its own.
@@ -41,4 +52,22 @@ pub(crate) async fn perform(args: &Terminate, session: &Session) -> Result<Exit>
         session.out.note(&format!("run {0} will end; `vessl run read {0}` shows when it has", run.id.0));
     }
     Ok(exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_has_a_unit_or_is_in_seconds() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(seconds(text).ok(), expected, "{text}");
+        check("0", Some(0));
+        check("120", Some(120));
+        check("2m", Some(120));
+        check("1m30s", Some(90));
+        check("1500ms", Some(2));
+        for wrong in ["", "-1", "soon", "1.5", "3 apples"] {
+            check(wrong, None);
+        }
+    }
 }
