@@ -30,7 +30,8 @@ impl From<JobError> for Halt {
     }
 }
 
-/// `error` and its causes in one line. A cause that the text above it already says is not said again.
+/// `error` and its causes in one line, without Rust's `(os error N)`, which says no more than the words before it. A cause
+/// that the text above it already says is not said again.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -41,7 +42,13 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    text
+    without_numbers(&text)
+}
+
+fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(')').map_or("", |(_, rest)| rest))
 }
 
 #[cfg(test)]
@@ -64,5 +71,6 @@ mod tests {
     fn causes_are_said_once() {
         check("cannot write", "cannot write: no space");
         check("cannot write: no space", "cannot write: no space");
+        check("`x`: Not found (os error 2); later (os error 5)", "`x`: Not found; later: no space");
     }
 }
