@@ -1,14 +1,15 @@
 //! Hides what a file marks as secret in the problems that it has: in the lines that they show and in what they quote.
 use std::ops::Range;
-use std::rc::Rc;
 
 use super::fields::boolean;
 use super::source::Place;
-use super::tree::{Kind, Node};
+use super::tree::{Entry, Kind, Node};
 use crate::wire::Problem;
 
 /// Stands for a secret in a sentence. In a line each of its characters is hidden, so that columns stay true.
 const COVER: &str = "***";
+/// What `source` says of a variable; anything else may be a value in the wrong place.
+const SOURCES: [&str; 3] = ["text", "secret", "inject"];
 /// Shorter texts are no secrets, and stand in every sentence.
 const SHORTEST: usize = 4;
 /// Parts of keys that name a secret, also where the key has no meaning.
@@ -24,10 +25,14 @@ pub(super) struct Secrets<'n> {
 }
 
 impl<'n> Secrets<'n> {
-    /// Gathers them from trees.
-    pub(super) fn of(trees: impl IntoIterator<Item = &'n Rc<Node>>) -> Self {
+    /// Gathers them from the tree of a file, and from entries `apart` from it: what a key says the second time.
+    pub(super) fn of(root: &'n Node, apart: &'n [Entry]) -> Self {
         let mut secrets = Self::default();
-        trees.into_iter().for_each(|tree| secrets.search(tree));
+        secrets.search(root);
+        for entry in apart {
+            let hidden = entry.name() == "value" || is_telling(entry.name());
+            if hidden { secrets.hide(&entry.value) } else { secrets.search(&entry.value) }
+        }
         secrets
     }
 
@@ -43,7 +48,8 @@ impl<'n> Secrets<'n> {
                 let doubtful = has("secret").is_none() && has("value").is_some() && entries.len() > 1;
                 for entry in entries {
                     let hidden = match entry.name() {
-                        "secret" | "source" => false,
+                        "secret" => false,
+                        "source" => marked && !entry.value.text().is_some_and(|text| SOURCES.contains(&text)),
                         "value" => marked || doubtful,
                         name => marked || (is_telling(name) && entry.value.text().is_some()),
                     };
@@ -73,7 +79,7 @@ impl<'n> Secrets<'n> {
 
     /// Hides them in `problems`.
     pub(super) fn cover(&self, problems: &mut [Problem]) {
-        for problem in problems {
+        for problem in &mut *problems {
             for (start, end) in &self.places {
                 if (start.line..=end.line).contains(&problem.line) {
                     let from = if problem.line == start.line { start.column } else { 1 };
@@ -85,20 +91,24 @@ impl<'n> Secrets<'n> {
             if self.places.iter().any(|(start, _)| *start == place) {
                 problem.message = without_quotes(&problem.message);
             }
-            for text in [Some(&mut problem.message), problem.hint.as_mut()].into_iter().flatten() {
-                for secret in &self.texts {
+            for secret in self.texts.iter().filter(|secret| !secret.is_empty()) {
+                if problem.source.contains(*secret) {
+                    problem.source = problem.source.replace(secret, &stars(secret));
+                }
+                for text in sentences(problem) {
                     if text.contains(*secret) {
                         *text = text.replace(secret, COVER);
                     }
                 }
             }
         }
+        cover_logins(problems);
     }
 }
 
 /// Hides in a file that could not be read what looks like the value of a variable.
 pub(super) fn cover_unread(problems: &mut [Problem]) {
-    for problem in problems {
+    for problem in &mut *problems {
         if let Some(end) = value_in(&problem.source) {
             let column = problem.source[..end].chars().count();
             blank(&mut problem.source, u32::try_from(column + 1).unwrap_or(u32::MAX)..u32::MAX);
@@ -107,6 +117,53 @@ pub(super) fn cover_unread(problems: &mut [Problem]) {
             problem.message = without_quotes(&problem.message);
         }
     }
+    cover_logins(problems);
+}
+
+/// Hides the logins of addresses.
+fn cover_logins(problems: &mut [Problem]) {
+    for problem in problems {
+        problem.source = without_logins(&problem.source, stars);
+        for text in sentences(problem) {
+            *text = without_logins(text, |_| COVER.to_owned());
+        }
+    }
+}
+
+fn sentences(problem: &mut Problem) -> impl Iterator<Item = &mut String> {
+    [Some(&mut problem.message), problem.hint.as_mut()].into_iter().flatten()
+}
+
+/// As many stars as a secret has characters; blanks stay.
+fn stars(secret: &str) -> String {
+    secret.chars().map(|c| if c.is_whitespace() { c } else { '*' }).collect()
+}
+
+/// Replaces what stands before the `@` of an address: all of it behind `http`, the password elsewhere (`git@host` has none).
+fn without_logins(text: &str, cover: impl Fn(&str) -> String) -> String {
+    let mut out = String::with_capacity(text.len());
+    for part in text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | '`')) {
+        let login = part.rsplit_once('@').filter(|(_, host)| !is_digest(host)).map(|(login, _)| login);
+        let begin = match login {
+            Some(_) if ["http://", "https://"].iter().any(|scheme| out.ends_with(scheme)) => Some(0),
+            Some(login) => login.find(':').map(|colon| colon + 1),
+            None => None,
+        };
+        match (begin, login) {
+            (Some(begin), Some(login)) => {
+                out.push_str(&part[..begin]);
+                out.push_str(&cover(&part[begin..login.len()]));
+                out.push_str(&part[login.len()..]);
+            }
+            _ => out.push_str(part),
+        }
+    }
+    out
+}
+
+/// Whether what stands behind an `@` is the digest of an image.
+fn is_digest(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(algorithm, _)| algorithm.starts_with("sha") || algorithm.is_empty())
 }
 
 /// Where what stands behind `value:`, or a telling key, begins in a line.
@@ -212,6 +269,30 @@ mod tests {
             );
         }
         shown("  A:\n    value:hunter2\n    secret: true\n");
+        shown("  A: [\nimport: {/a: 'https://hunter2@host/x', /b: 'https://u:hunter2@host/x'\n");
+    }
+
+    #[test]
+    fn what_stands_twice_or_in_the_wrong_place_is_covered() {
+        let line = "  A: {value: *******, value: *******, secret: true}";
+        assert_eq!(shown("  A: {value: hunter1, value: hunter2, secret: true}\n")[0], line);
+        let shown = shown("  A: {source: hunter2, secret: true}\nfoo: hunter2\n");
+        let line = "  A: {source: *******, secret: true}";
+        assert_eq!(shown, [line, line, "foo: *******"]);
+    }
+
+    #[test]
+    fn logins_of_addresses_are_covered() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(without_logins(text, |_| COVER.to_owned()), expected, "{text}");
+        };
+        check("`https://bob:pw@reg.io/x`, `bob:pw@reg.io/x`", "`https://***@reg.io/x`, `bob:***@reg.io/x`");
+        check("url: 'https://token@h.io/x/y'", "url: 'https://***@h.io/x/y'");
+        check("http://a:p@ss@h:80/x?y=z", "http://***@h:80/x?y=z");
+        check("ssh://git@h.io/x git@h.io:x/y", "ssh://git@h.io/x git@h.io:x/y");
+        check("ssh://u:pw@h.io/x", "ssh://u:***@h.io/x");
+        check("python:3.12@sha256:0a1b me@example.org", "python:3.12@sha256:0a1b me@example.org");
+        assert_eq!(without_logins("x: https://tök@h", stars), "x: https://***@h");
     }
 
     #[test]

@@ -1,19 +1,17 @@
 //! Problems of a run file: their stable codes, and the list that one reading collects. It knows no field of the file.
-use std::rc::Rc;
-
 use crate::codes::{CodeInfo, define_codes};
 use crate::wire::{Level, Problem};
 
 use super::cover::{Secrets, cover_unread};
 use super::source::{Place, Source};
-use super::tree::Node;
+use super::tree::{Entry, Node};
 
 /// Most problems that one reading reports; a last one says how many were left out.
 pub(super) const MOST: usize = 200;
 
 define_codes! {
     // the text
-    TooLarge, "too-large", "The file is larger than 1 MiB.", "Move scripts and data out of the file and import them.";
+    TooLarge, "too-large", "The file is larger than 1 MiB, or has more than 2 MiB of text with its aliases and merge keys followed.", "Move scripts and data out of the file and import them.";
     NotUtf8, "not-utf8", "The file is not UTF-8 text.", "Save it as UTF-8.";
     ControlCharacter, "control-character", "A character that YAML does not allow stands in the text or, escaped, in a value that cannot hold it.", "Delete it, or write it as an escape in a double-quoted value.";
     Empty, "empty", "The file says nothing.", "Begin with `name` and `image`.";
@@ -95,8 +93,8 @@ pub(super) struct Problems {
     found: Vec<Problem>,
     errors: usize,
     left_out: usize,
-    /// Values of the file that are not in its tree; they are hidden like those that are.
-    apart: Vec<Rc<Node>>,
+    /// Entries of the file that are not in its tree; they are hidden like those that are.
+    apart: Vec<Entry>,
 }
 
 impl Problems {
@@ -143,19 +141,19 @@ impl Problems {
         });
     }
 
-    /// Remembers a value that a key says the second time.
-    pub(super) fn keep(&mut self, value: &Rc<Node>) {
-        self.apart.push(Rc::clone(value));
+    /// Remembers what a key says the second time.
+    pub(super) fn keep(&mut self, entry: &Entry) {
+        self.apart.push(entry.clone());
     }
 
     /// Hides secret values of the file in what was found.
-    pub(super) fn cover(&mut self, root: &Rc<Node>) {
-        Secrets::of(self.apart.iter().chain([root])).cover(&mut self.found);
+    pub(super) fn cover(&mut self, root: &Node) {
+        Secrets::of(root, &self.apart).cover(&mut self.found);
     }
 
     /// The same in `problems` that were found later.
-    pub(super) fn cover_others(&self, root: &Rc<Node>, problems: &mut [Problem]) {
-        Secrets::of(self.apart.iter().chain([root])).cover(problems);
+    pub(super) fn cover_others(&self, root: &Node, problems: &mut [Problem]) {
+        Secrets::of(root, &self.apart).cover(problems);
     }
 
     /// The same for a file that could not be read.

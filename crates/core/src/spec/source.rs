@@ -135,8 +135,7 @@ impl<'t> Source<'t> {
         if place.column as usize > SHOWN {
             return String::new();
         }
-        let line: String = self.line(place.line).chars().take(SHOWN).collect();
-        redact(&line)
+        self.line(place.line).chars().take(SHOWN).collect()
     }
 }
 
@@ -174,31 +173,4 @@ fn forbidden(c: char) -> Report {
     } else {
         report.hint(format!("delete it, or write it as `\\u{:04x}` in a double-quoted value", u32::from(c)))
     }
-}
-
-/// A line with what stands between `://` and `@` taken out, which may be a password.
-fn redact(line: &str) -> String {
-    let mut out = String::new();
-    let mut rest = line;
-    while let Some(at) = rest.find("://") {
-        let (head, tail) = rest.split_at(at + 3);
-        out.push_str(head);
-        let end =
-            tail.find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'')).unwrap_or(tail.len());
-        let (authority, after) = tail.split_at(end);
-        match authority
-            .rsplit_once('@')
-            .and_then(|(user, host)| user.split_once(':').map(|(user, _)| (user, host)))
-        {
-            Some((user, host)) => {
-                out.push_str(user);
-                out.push_str(":***@");
-                out.push_str(host);
-            }
-            None => out.push_str(authority),
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out
 }

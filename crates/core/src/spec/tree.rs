@@ -16,6 +16,9 @@ pub(super) const MOST_NODES: usize = 100_000;
 /// Most anchors (`&name`): they cost the parser more than other values.
 const MOST_ANCHORS: usize = 10_000;
 
+/// Most text in all values, aliases and merge keys followed, in bytes: a file without them has no more.
+pub(super) const MOST_TEXT: usize = 2 << 20;
+
 /// Deepest nesting of lists and maps, aliases followed.
 pub(super) const DEEPEST: usize = 64;
 
@@ -27,10 +30,29 @@ pub(super) struct Node {
     pub(super) end: Place,
     /// What it is.
     pub(super) kind: Kind,
-    /// Nodes in it, itself and what its aliases stand for included.
-    size: usize,
+    /// What is in it, itself and what its aliases stand for included.
+    size: Size,
     /// Levels of lists and maps in it.
     height: usize,
+}
+
+/// How much something is.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    /// Bytes of text.
+    text: usize,
+}
+
+impl Size {
+    fn one(text: usize) -> Self {
+        Self { nodes: 1, text }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.nodes = self.nodes.saturating_add(other.nodes);
+        self.text = self.text.saturating_add(other.text);
+    }
 }
 
 /// What a node is.
@@ -106,7 +128,7 @@ pub(super) fn read(source: &Source<'_>, problems: &mut Problems) -> Option<Rc<No
         anchors: BTreeMap::new(),
         open: Vec::new(),
         root: None,
-        nodes: 0,
+        size: Size::default(),
     };
     let mut parser = Parser::new(Bounded::new(source.text(), &gauge));
     let mut documents = 0;
@@ -152,6 +174,12 @@ impl Halt {
         )
     }
 
+    fn text(place: Place) -> Self {
+        let message = format!("the file has more than {MOST_TEXT} bytes of text, aliases followed");
+        let report = Report::new(Code::TooLarge, message);
+        Self::new(place, report.hint("use fewer aliases of long texts, or move them out of the file"))
+    }
+
     fn anchors(place: Place) -> Self {
         let report =
             Report::new(Code::TooManyNodes, format!("the file has more than {MOST_ANCHORS} anchors"));
@@ -173,7 +201,8 @@ struct Tree<'a, 't> {
     anchors: BTreeMap<usize, Rc<Node>>,
     open: Vec<Open>,
     root: Option<Rc<Node>>,
-    nodes: usize,
+    /// What was read, aliases and merge keys followed.
+    size: Size,
 }
 
 impl Tree<'_, '_> {
@@ -182,9 +211,10 @@ impl Tree<'_, '_> {
             Event::Alias(anchor) => self.alias(anchor, place),
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = self.plain(style, tag.as_deref(), place);
-                self.count(1, place)?;
+                let size = Size::one(text.len());
+                self.count(size, place)?;
                 let kind = Kind::Scalar { text: text.into_owned().into_boxed_str(), plain };
-                self.close(Node { place, end, kind, size: 1, height: 0 }, anchor)
+                self.close(Node { place, end, kind, size, height: 0 }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 self.tag(tag.as_deref(), "seq", place);
@@ -199,13 +229,17 @@ impl Tree<'_, '_> {
         }
     }
 
-    fn count(&mut self, nodes: usize, place: Place) -> Result<(), Halt> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MOST_NODES { Err(Halt::nodes(place)) } else { Ok(()) }
+    fn count(&mut self, size: Size, place: Place) -> Result<(), Halt> {
+        self.size.add(size);
+        match self.size {
+            Size { nodes, .. } if nodes > MOST_NODES => Err(Halt::nodes(place)),
+            Size { text, .. } if text > MOST_TEXT => Err(Halt::text(place)),
+            _ => Ok(()),
+        }
     }
 
     fn open(&mut self, open: Open) -> Result<(), Halt> {
-        self.count(1, open.place)?;
+        self.count(Size::one(0), open.place)?;
         if self.open.len() >= DEEPEST {
             return Err(Halt::depth(open.place));
         }
@@ -235,9 +269,9 @@ impl Tree<'_, '_> {
             None => Kind::List(open.items),
             Some(entries) => Kind::Map(self.map(entries)?),
         };
-        let (mut size, mut height) = (1, 0);
+        let (mut size, mut height) = (Size::one(0), 0);
         let mut tally = |node: &Node| {
-            size += node.size;
+            size.add(node.size);
             height = height.max(node.height);
         };
         match &kind {
@@ -288,7 +322,7 @@ impl Tree<'_, '_> {
                 self.merge(entry, &mut merged)?;
             } else if let Some(first) = own.get(name).copied() {
                 self.duplicate(name, first, entry.key.place);
-                self.problems.keep(&entry.value);
+                self.problems.keep(entry);
             } else {
                 own.insert(name, entry.key.place);
                 kept.push(index);

@@ -63,10 +63,12 @@ fn relative(text: &str, path: &str, base: Option<&str>) -> Result<String, Report
     git(&format!("file:///{}", parts.join("/")), None)
 }
 
-/// Whether an address without a scheme begins with something that looks like a host: `owner/name` alone does not.
+/// Whether an address without a scheme begins with a host: `owner/name` alone does not.
 fn names_host(text: &str) -> bool {
-    let host = text.split('/').next().unwrap_or_default();
-    host == "localhost" || (host.contains(['.', ':']) && !host.starts_with('.'))
+    let mut parts = text.split('/');
+    let host = parts.next().unwrap_or_default();
+    let looks_so = host == "localhost" || host.contains(['.', ':']) || parts.count() > 1;
+    looks_so && !host.is_empty() && !host.starts_with('.')
 }
 
 /// `user@host:path`, the form that ssh and scp know.

@@ -89,6 +89,7 @@ type Case<T = String> = (&'static str, Option<&'static str>, T);
 fn aliases() -> Vec<Case> {
     let nodes = Some("too-many-nodes");
     let many = format!("{HEAD}a: &a [{}]\nb: [", "x, ".repeat(30_000));
+    let long = format!("{HEAD}description: &a {}\n", "x".repeat(MIB / 2));
     vec![
         ("alias bomb of lists", nodes, bomb(9, |it| format!("[{it}]"))),
         ("alias bomb of maps", nodes, bomb(2, |it| format!("{{k: [{it}], l: [{it}]}}"))),
@@ -101,6 +102,8 @@ fn aliases() -> Vec<Case> {
         ("aliases", nodes, filled(&format!("{HEAD}k: &a x\na:\n"), "- *a\n", "")),
         ("an anchor with a long name", Some("unknown-key"), filled("name: x\nimage: i\nk: &", "a", " x\n")),
         ("an alias with a long name", Some("unknown-alias"), filled("name: x\nimage: *", "a", "\n")),
+        ("one long text, many aliases", Some("too-large"), filled(&format!("{long}env:\n"), "  A: *a\n", "")),
+        ("one long text, many tags", Some("too-large"), filled(&format!("{long}tags:\n"), "- *a\n", "")),
         ("an alias inside itself", Some("recursive-alias"), filled("name: x\nk: &a [*a", ", x", "]\n")),
         ("merges of one map", nodes, filled("name: x\nimage: i\nb: &b {c: d}\na:\n", "  <<: *b\n", "")),
         ("merges of nothing", Some("bad-merge"), times(45_000, "name: x\nimage: i\nenv:\n", "  <<: 1\n", "")),
