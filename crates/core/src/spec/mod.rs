@@ -11,6 +11,7 @@ mod env;
 mod fields;
 mod keys;
 mod kinds;
+pub mod labels;
 mod lines;
 mod locate;
 mod old;

@@ -4,12 +4,9 @@ use super::fields::{At, Fields, Reader};
 use super::problem::{Code, Report};
 use super::tree::{Kind, Node};
 use super::types::{GpuRequest, Image, Item, Requests, Resources, Spec};
-use super::{env, keys, old, session, syntax};
+use super::{env, keys, labels, old, session, syntax};
 use crate::reference::Reference;
 use crate::units::{Cpu, Memory, Span};
-
-/// Longest name of a run, in characters.
-const LONGEST_NAME: usize = 253;
 
 /// Reads the whole file. `None` if there is nothing that could be a run; every problem is reported.
 pub(super) fn read(reader: &mut Reader<'_, '_>, root: &Node) -> Option<Spec> {
@@ -34,7 +31,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, root: &Node) -> Option<Spec> {
     let protection = fields.get("termination_protection").and_then(|at| reader.flag(&at));
     let spec = Spec {
         name: name.unwrap_or_default(),
-        description: fields.get("description").and_then(|at| reader.prose(&at, "`description: text`")),
+        description: fields.get("description").and_then(|at| read_description(reader, &at)),
         tags: read_tags(reader, &fields),
         resources: fields.get("resources").map(|at| read_resources(reader, at)).unwrap_or_default(),
         image: image.unwrap_or_else(|| Image { url: String::new(), credential_name: None }),
@@ -71,22 +68,23 @@ fn sibling(root: &Node) -> Option<Report> {
 fn read_name(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<String> {
     let at = reader.required(fields, "name", "`name: my-run`")?;
     let name = reader.prose(&at, "`name: my-run`")?;
-    let length = name.chars().count();
-    let message = match name.trim() {
-        "" => "`name` is blank".to_owned(),
-        _ if length > LONGEST_NAME => {
-            format!("`name` has {length} characters; at most {LONGEST_NAME} are read")
-        }
-        _ => return Some(name),
-    };
-    reader.error(&at, Report::new(Code::BadValue, message).hint("write `name: my-run`"));
-    None
+    let report = |why| Report::new(Code::BadValue, why).hint("write `name: my-run`");
+    reader.take(&at, labels::check_name(&name).map(|()| name).map_err(report))
+}
+
+fn read_description(reader: &mut Reader<'_, '_>, at: &At<'_>) -> Option<String> {
+    let text = reader.prose(at, "`description: text`")?;
+    let report = |why| Report::new(Code::BadValue, why).hint("keep a long text in a file beside the code");
+    reader.take(at, labels::check_description(&text).map(|()| text).map_err(report))
 }
 
 fn read_tags(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Vec<String> {
     let Some(at) = fields.get("tags") else { return Vec::new() };
     let items = reader.list(&at, "a list such as `[best, a100]`");
-    items.iter().filter_map(|item| reader.prose(item, "a list such as `[best, a100]`")).collect()
+    let tags: Vec<_> =
+        items.iter().filter_map(|item| reader.prose(item, "a list such as `[best, a100]`")).collect();
+    let report = |why| Report::new(Code::BadValue, why).hint("write a list such as `[best, a100]`");
+    reader.take(&at, labels::check_tags(&tags).map(|()| tags).map_err(report)).unwrap_or_default()
 }
 
 fn read_service_account(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<String> {

@@ -14,11 +14,13 @@ use crate::units::{Cpu, Memory, Span};
 #[schemars(transform = schema::spec)]
 pub struct Spec {
     /// Name of the run, 1–253 characters of any text. Not unique.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Free text shown in lists.
+    /// Free text shown in lists, at most 64 KiB.
+    #[schemars(length(max = 65536))]
     pub description: Option<String>,
-    /// Free words to find runs by.
-    #[schemars(default)]
+    /// Free words to find runs by: at most 100, each like a name.
+    #[schemars(default, length(max = 100), inner(length(min = 1, max = 253)))]
     pub tags: Vec<String>,
     /// Where the run may be placed and what it needs.
     #[schemars(default)]

@@ -54,6 +54,11 @@ fn not_blank(what: impl Strategy<Value = String>) -> impl Strategy<Value = Strin
     what.prop_filter("must say something", |text| !text.trim().is_empty())
 }
 
+/// A name or a tag of a run.
+fn label() -> impl Strategy<Value = String> {
+    not_blank(text().prop_map(|text| text.chars().take(253).collect()))
+}
+
 /// Text that names something: one line without placeholders.
 fn word() -> impl Strategy<Value = String> {
     prop_oneof!["[a-zA-Z0-9_.-]{1,20}", "[a-zA-Z0-9:#*&!|@é한 .,'\"%~-]{1,30}"]
@@ -283,9 +288,7 @@ fn data() -> impl Strategy<
 
 /// Any run that a file can say.
 pub(crate) fn spec() -> impl Strategy<Value = Spec> {
-    let name = not_blank(text()).prop_map(|text| text.chars().take(253).collect::<String>());
-    let name = not_blank(name);
-    let head = (name, option::of(text()), vec(text(), 0..4), resources(), image());
+    let head = (label(), option::of(text()), vec(label(), 0..4), resources(), image());
     let tail = (
         vec(item(), 0..4),
         option::of(interactive()),

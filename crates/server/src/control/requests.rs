@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use vessl_core::plan::RunId;
 use vessl_core::run::{Answer, Ask, Run, Status, request};
+use vessl_core::spec::labels;
 use vessl_core::wire::{NameView, RunTerminate, RunUpdate, RunView};
 
 use super::story::Story;
@@ -13,14 +14,11 @@ use crate::store::names::check_name;
 use crate::store::runs::{Save, StoredRun};
 
 /// How often a save that somebody was faster with is tried again; each time somebody else got on.
-const TRIES: u32 = 50;
+const TRIES: u32 = 1000;
 /// Longest wait of a terminate for the end of a run that has not been started; it takes an instant, or the run is starting.
 const ENDING: Duration = Duration::from_millis(500);
 /// Longest wait of a delete for the end of the cleaning up.
 const CLEANING: Duration = Duration::from_secs(10);
-const LONGEST_NAME: usize = 253;
-const LONGEST_TEXT: usize = 64 << 10;
-const MOST_TAGS: usize = 100;
 
 impl Control {
     /// Asks for the end of a run. Asking twice is fine.
@@ -216,18 +214,8 @@ impl Inner {
 }
 
 fn check_update(update: &RunUpdate) -> Result<()> {
-    let malformed = |words: &str| Err(ControlError::Malformed(words.to_owned()));
-    if let Some(name) = &update.name
-        && (name.is_empty() || name.chars().count() > LONGEST_NAME)
-    {
-        return malformed("a name must have 1 to 253 characters");
-    }
-    if update.description.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT) {
-        return malformed("a description may have at most 64 KiB");
-    }
-    let too_long = |tag: &String| tag.is_empty() || tag.chars().count() > LONGEST_NAME;
-    if update.tags.as_ref().is_some_and(|tags| tags.len() > MOST_TAGS || tags.iter().any(too_long)) {
-        return malformed("there may be at most 100 tags of 1 to 253 characters");
-    }
-    Ok(())
+    let name = update.name.as_deref().map_or(Ok(()), labels::check_name);
+    let description = update.description.as_deref().map_or(Ok(()), labels::check_description);
+    let tags = update.tags.as_deref().map_or(Ok(()), labels::check_tags);
+    name.and(description).and(tags).map_err(ControlError::Malformed)
 }
