@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! blobs/ab/cdef…   the file whose BLAKE3 is abcdef…, mode 0644 (so that a tree may share it by a hard link)
+//! blobs/again/      empty files by digest: when a blob that was here already was put last. The blob itself is not touched,
+//!                  because a tree that is in use may share it
 //! blobs/tmp/       files being written, each locked by its writer; renamed into place when they are on disk
 //! blobs/lock       shared: a blob is being put; exclusive: blobs of one shard are being collected
 //! ```
@@ -106,7 +108,9 @@ pub struct Freed {
 impl Store {
     /// Opens (and makes, mode 0700) a store at `root`, and removes half-written files of writers that died.
     pub fn open(root: &Path) -> Result<Self, DataError> {
-        durable::create_dir_all(&root.join("tmp"), 0o700).map_err(DataError::os("make", root))?;
+        for dir in ["tmp", "again"] {
+            durable::create_dir_all(&root.join(dir), 0o700).map_err(DataError::os("make", root))?;
+        }
         let store = Self { root: root.to_owned() };
         store.sweep()?;
         Ok(store)
@@ -171,6 +175,7 @@ impl Store {
         let (digest, size) = fill(file).map_err(|stop| stop.at(name, &self.root))?;
         let path = self.path(digest);
         if is_here(&path, size)? {
+            self.note_again(digest)?;
             return Ok(Put { digest, size, new: false });
         }
         file.set_permissions(Permissions::from_mode(MODE)).map_err(DataError::os("write", &self.root))?;
@@ -266,17 +271,12 @@ impl Store {
         let mut freed = Freed::default();
         for shard in read_dir(&self.root)? {
             let Some(first) = name(&shard).filter(|name| name.len() == 2) else { continue };
-            let lock = self.lock_file()?;
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => continue,
-                Err(TryLockError::Error(e)) => return Err(DataError::os("lock", &self.root)(e)),
-            }
+            let Some(_lock) = self.try_lock()? else { continue };
             for path in read_dir(&shard)? {
                 let digest = name(&path).and_then(|rest| format!("{first}{rest}").parse().ok());
                 let meta = std::fs::symlink_metadata(&path).map_err(DataError::os("read", &path))?;
                 let old = meta.modified().is_ok_and(|at| at < before);
-                if old && digest.is_some_and(|digest| !keep(digest)) {
+                if old && digest.is_some_and(|digest| !keep(digest) && !self.was_put_again(digest, before)) {
                     std::fs::remove_file(&path).map_err(DataError::os("remove", &path))?;
                     freed.count += 1;
                     // A tree may still share the bytes.
@@ -284,7 +284,48 @@ impl Store {
                 }
             }
         }
+        self.forget_again(before)?;
         Ok(freed)
+    }
+
+    /// Notes that a blob was put that is here, so that no collection takes it from under the one who put it.
+    fn note_again(&self, digest: Digest) -> Result<(), DataError> {
+        let path = self.again(digest);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let noted = file.and_then(|file| file.set_modified(SystemTime::now()));
+        noted.map_err(DataError::os("write", &path))
+    }
+
+    fn was_put_again(&self, digest: Digest, since: SystemTime) -> bool {
+        let noted = std::fs::symlink_metadata(self.again(digest)).and_then(|meta| meta.modified());
+        noted.is_ok_and(|at| at >= since)
+    }
+
+    /// Removes the notes from before `before`, unless somebody is putting a blob.
+    fn forget_again(&self, before: SystemTime) -> Result<(), DataError> {
+        let Some(_lock) = self.try_lock()? else { return Ok(()) };
+        for path in read_dir(&self.root.join("again"))? {
+            let noted = std::fs::symlink_metadata(&path).and_then(|meta| meta.modified());
+            if noted.is_ok_and(|at| at < before) {
+                std::fs::remove_file(&path).map_err(DataError::os("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn again(&self, digest: Digest) -> PathBuf {
+        self.root.join("again").join(digest.to_string())
+    }
+
+    /// The exclusive lock; `None` while somebody is putting a blob.
+    fn try_lock(&self) -> Result<Option<File>, DataError> {
+        let lock = self.lock_file()?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(DataError::os("lock", &self.root)(e)),
+        }
     }
 
     fn lock_file(&self) -> Result<File, DataError> {
@@ -301,20 +342,13 @@ impl Store {
     }
 }
 
-/// Whether a blob of that size is at `path`; it counts as new again, so that no collection takes it from under the
-/// one who found it.
+/// Whether a blob of that size is at `path`. One that was cut is put anew.
 fn is_here(path: &Path, size: u64) -> Result<bool, DataError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(DataError::os("read", path)(e)),
-    };
-    let meta = file.metadata().map_err(DataError::os("read", path))?;
-    if meta.len() != size {
-        return Ok(false);
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) => Ok(meta.len() == size),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(DataError::os("read", path)(e)),
     }
-    file.set_modified(SystemTime::now()).map_err(DataError::os("touch", path))?;
-    Ok(true)
 }
 
 fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, DataError> {

@@ -115,7 +115,7 @@ fn the_text_is_readable_and_entries_are_found() {
 fn the_same_tree_is_the_same_version_and_is_stored_once() {
     let bed = Bed::new();
     let first = bed.sample();
-    let blobs = || walk_files(&bed.path("blobs"));
+    let blobs = || walk_files(&bed.path("blobs")) - walk_files(&bed.path("blobs/again"));
     let before = blobs();
     let second = bed.write();
     assert_eq!(first.version, second.version);
@@ -299,6 +299,29 @@ fn collection_gives_way_to_a_blob_that_is_being_put() {
     assert_eq!(source.1, [0]);
     let late = SystemTime::now() + Duration::from_hours(1);
     assert!(collect(&bed.store, &[], late).unwrap().count > 1);
+}
+
+#[test]
+fn a_version_that_is_in_use_is_stored_again_and_not_touched() {
+    let bed = Bed::new();
+    let written = bed.sample();
+    let checkout = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
+    let times = |name: &str| {
+        let meta = fs::metadata(checkout.path.join(name)).unwrap();
+        (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())
+    };
+    let names = ["plain", "sub/deep/tool", "sub/secret", "sub-b", "empty"];
+    let before = names.map(times);
+    let begin = SystemTime::now();
+    let root = File::open(&checkout.path).unwrap();
+    let again = write(&bed.store, root.as_fd(), &Watch::NONE).unwrap();
+    assert_eq!(again.version, written.version);
+    assert_eq!(names.map(times), before);
+    // Nobody names it yet, but somebody has just put it.
+    assert_eq!(collect(&bed.store, &[], begin).unwrap().count, 0);
+    let late = SystemTime::now() + Duration::from_hours(1);
+    assert!(collect(&bed.store, &[], late).unwrap().count > 1);
+    assert_eq!(fs::read_dir(bed.path("blobs/again")).unwrap().count(), 0);
 }
 
 #[test]

@@ -105,14 +105,15 @@ fn put_file(store: &Store, root: BorrowedFd<'_>, path: &Path, watch: &Watch<'_>)
     put_unchanged(store, path, &file, watch)
 }
 
-/// Stores a file that nobody wrote to meanwhile.
+/// Stores a file that nobody wrote to meanwhile. What is a blob already was read as one whole, whatever the times say: the
+/// file may be that blob, and be linked and unlinked by others.
 fn put_unchanged(store: &Store, path: &Path, file: &File, watch: &Watch<'_>) -> Result<Put, DataError> {
     let state =
         |meta: &Metadata| (meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
     let before = file.metadata().map_err(DataError::os("read", path))?;
     let put = store.put_file(file, path, watch)?;
     let after = file.metadata().map_err(DataError::os("read", path))?;
-    if state(&before) == state(&after) && put.size == after.size() {
+    if !put.new || (state(&before) == state(&after) && put.size == after.size()) {
         Ok(put)
     } else {
         Err(DataError::Changed { path: path.to_owned() })
