@@ -16,6 +16,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) plan: &'a Plan,
     /// The run's root file system, mounted in this process' mount namespace.
     pub(crate) merged: &'a Merged,
+    /// User and group that own what imports bring, if it is not root.
+    pub(crate) owner: Option<(u32, u32)>,
     /// The data directory: `blobs/`, `trees/`.
     pub(crate) data: &'a Path,
     /// Logins.

@@ -96,7 +96,7 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
     // Parents before children: an import may lie below a mount.
     let (above, others): (Vec<_>, Vec<_>) = plan.mounts.iter().partition(|mount| is_above(mount, plan));
     binds::mount_all(&merged, &above, &hidden)?;
-    let staged = import(desk, attempt, &merged)?;
+    let staged = import(desk, attempt, &merged, &user)?;
     binds::mount_all(&merged, &others, &hidden)?;
     if gpu::needs_driver(plan) {
         let files = probe::driver_files();
@@ -124,13 +124,21 @@ fn is_above(mount: &MountPlan, plan: &Plan) -> bool {
     plan.imports.iter().any(|import| Path::new(&import.path).starts_with(&mount.path))
 }
 
-fn import(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merged>) -> Result<Staged, Halt> {
+fn import(
+    desk: &mut Desk,
+    attempt: &Arc<Attempt>,
+    merged: &Arc<Merged>,
+    user: &User,
+) -> Result<Staged, Halt> {
     if attempt.plan.imports.is_empty() {
         return Ok(Staged::default());
     }
     desk.events.add(EventKind::Phase { phase: Phase::Importing });
     let (attempt, merged) = (attempt.clone(), merged.clone());
-    let job = Job::start(move |teller, cancel| stage::run(&attempt.ground(&merged, teller, cancel)))?;
+    let owner = Some((user.uid, user.gid)).filter(|(uid, _)| *uid != 0);
+    let job = Job::start(move |teller, cancel| {
+        stage::run(&Ground { owner, ..attempt.ground(&merged, teller, cancel) })
+    })?;
     let imported = job.attend(desk, |desk| desk.stop.map(|_| Instant::now()));
     if desk.stop.is_some() {
         return Err(Halt::Stopped);
@@ -147,7 +155,7 @@ impl Attempt {
         cancel: &'a std::sync::atomic::AtomicBool,
     ) -> Ground<'a> {
         let Self { plan, data, secrets, .. } = self;
-        Ground { plan, merged, data, secrets, teller, cancel }
+        Ground { plan, merged, owner: None, data, secrets, teller, cancel }
     }
 }
 

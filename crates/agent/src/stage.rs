@@ -1,6 +1,7 @@
 //! Imports: what the plan names is copied or mounted into the run's root before the commands start. It must not know where
 //! a source comes from beyond its plan, and it starts nothing that outlives it.
 use std::os::fd::AsFd;
+use std::os::unix::fs::{chown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -100,6 +101,24 @@ fn one(
     transfer: &mut Transfer,
     staged: &mut Staged,
 ) -> Result<(), Reason> {
+    bring(ground, plan, transfer, staged)?;
+    match ground.owner {
+        // What lies in a mount belongs to the machine.
+        Some(owner)
+            if !ground.plan.mounts.iter().any(|mount| Path::new(&plan.path).starts_with(&mount.path)) =>
+        {
+            give(ground, Path::new(&plan.path), owner)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn bring(
+    ground: &Ground<'_>,
+    plan: &ImportPlan,
+    transfer: &mut Transfer,
+    staged: &mut Staged,
+) -> Result<(), Reason> {
     match &plan.source {
         ImportSource::Git { url, reference, credential } => {
             let want = Commit { url, reference: reference.as_deref(), credential: credential.as_deref() };
@@ -176,7 +195,27 @@ fn die_with_us(command: &mut Command) {
     }
 }
 
-/// A version of the store: mounted over an empty place, copied into one that has files.
+/// Makes `owner` the owner of all that is at `path`. Nothing of the run is there yet that could change it meanwhile.
+fn give(ground: &Ground<'_>, path: &Path, owner: (u32, u32)) -> Result<(), Reason> {
+    let (uid, gid) = (Some(owner.0), Some(owner.1));
+    let Some(found) = ground.merged.open(path)? else { return Ok(()) };
+    let top = through(&found);
+    chown(&top, uid, gid)?;
+    let mut dirs: Vec<_> = top.is_dir().then_some(top).into_iter().collect();
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            lchown(entry.path(), uid, gid)?;
+            dirs.extend(entry.file_type()?.is_dir().then(|| entry.path()));
+        }
+        if ground.is_cancelled() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A version of the store: mounted over an empty place if root owns it, else copied.
 fn version_of_tree(
     ground: &Ground<'_>,
     path: &str,
@@ -186,7 +225,8 @@ fn version_of_tree(
 ) -> Result<(), Reason> {
     let store = Store::open(&ground.data.join("blobs"))?;
     let target = PathBuf::from(path);
-    if is_empty(ground, &target)? {
+    let was_empty = is_empty(ground, &target)?;
+    if was_empty && ground.owner.is_none() {
         let trees = Trees::open(&ground.data.join("trees"))?;
         let checkout =
             follow(ground, "import", &transfer.label, |watch| trees.checkout(&store, version, &watch))?;
@@ -202,7 +242,8 @@ fn version_of_tree(
             tree::copy_into(&store, version, dest.as_fd(), &watch)
         })?;
         (transfer.bytes, transfer.files) = (manifest.bytes(), manifest.files().count() as u64);
-        ground.say(format!("imported `{path}`: {} beside the files there", amount(transfer)));
+        let beside = if was_empty { "" } else { " beside the files there" };
+        ground.say(format!("imported `{path}`: {}{beside}", amount(transfer)));
     }
     transfer.version = Some(version.to_string());
     Ok(())

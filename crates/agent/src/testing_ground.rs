@@ -75,7 +75,8 @@ impl World {
     /// Does `work` on the ground.
     pub(crate) fn on<R>(&self, work: impl FnOnce(&Ground<'_>) -> R) -> R {
         let Self { plan, secrets, teller, cancel, .. } = self;
-        work(&Ground { plan, merged: self.merged(), data: &self.path("data"), secrets, teller, cancel })
+        let (merged, data) = (self.merged(), &self.path("data"));
+        work(&Ground { plan, merged, owner: None, data, secrets, teller, cancel })
     }
 
     pub(crate) fn store(&self) -> Store {

@@ -12,7 +12,8 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use vessl_container::limits::Cgroup;
 use vessl_core::plan::Plan;
-use vessl_core::record::{EventKind, InitAsk, InitReport, Phase};
+use vessl_core::record::{Ending, EventKind, InitAsk, InitReport, Phase};
+use vessl_core::script;
 
 use crate::desk::{Desk, Source};
 use crate::events::eprint_line;
@@ -118,7 +119,7 @@ impl Watch<'_> {
             InitReport::Running => self.running(),
             InitReport::Item { n } => self.item(n),
             InitReport::Refused { why, exit_code } => self.end = Some(End::Refused { why, exit_code }),
-            InitReport::Ended { exit_code, item, how } => self.ended(End::Ended { exit_code, item, how }),
+            InitReport::Ended { exit_code, item, how } => self.ended(exit_code, item, how),
         }
     }
 
@@ -142,24 +143,25 @@ impl Watch<'_> {
         self.desk.events.add(EventKind::Item { n, of });
     }
 
-    fn ended(&mut self, end: End) {
+    fn ended(&mut self, exit_code: i32, item: Option<u32>, how: Ending) {
         let goes_on = self.plan.termination_protection
             || self.plan.interactive.is_some()
             || !self.plan.exports.is_empty();
-        if let (true, End::Ended { exit_code, .. }) = (goes_on, &end) {
-            self.desk.events.add(EventKind::CommandsEnded { exit_code: *exit_code });
+        let words = script::ending(&self.plan.items, exit_code, item, how);
+        if goes_on {
+            self.desk.events.add(EventKind::CommandsEnded { exit_code, words: words.clone() });
         }
-        self.end = Some(end);
+        self.end = Some(End::Ended { exit_code, item, how });
         if self.kill_at.is_some() {
             return;
         }
         if self.plan.termination_protection {
             self.pump.drain(self.desk);
-            self.desk.log.say("the commands ended; the container is kept until the run is terminated");
+            self.desk.log.say(&words);
             self.desk.events.add(EventKind::Phase { phase: Phase::Idle });
         } else if self.plan.interactive.is_some() {
             self.pump.drain(self.desk);
-            self.desk.log.say("the commands ended; the session goes on");
+            self.desk.log.say(&format!("{words}; the session goes on"));
         }
     }
 

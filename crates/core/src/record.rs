@@ -129,6 +129,9 @@ pub enum EventKind {
     CommandsEnded {
         /// Exit status, 128+n for a signal.
         exit_code: i32,
+        /// How they ended, in words.
+        #[serde(default)]
+        words: String,
     },
 }
 

@@ -1,5 +1,6 @@
 //! Imports into a real root file system.
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -133,6 +134,38 @@ fn a_place_with_files_is_filled_up_and_links_stay_inside() {
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     let inside = world.inside(&format!("{}/deep/new", outside.display()));
     assert_eq!(fs::read_to_string(inside).unwrap(), "new");
+}
+
+#[test]
+fn imports_belong_to_the_user_of_the_image_and_nothing_else_does() {
+    let mut world = World::new();
+    git_repository(&world.path("repo"));
+    let version = world.tree(&[("sub/x", "x")]);
+    let full = from_tree("/full", world.tree(&[("new", "new")]));
+    world.plan.imports = vec![from_git(&world, "/code"), from_tree("/model", version.clone()), full];
+    std::os::unix::fs::symlink(world.path("outside/file"), world.path("image/full/link")).unwrap();
+    let _staged = world.on(|ground| run(&Ground { owner: Some((7, 8)), ..*ground })).unwrap();
+    let owner = |path: &Path| {
+        let meta = fs::symlink_metadata(path).unwrap();
+        (meta.uid(), meta.gid())
+    };
+    for path in
+        ["/code", "/code/.git", "/code/train.py", "/model/sub", "/model/sub/x", "/full/new", "/full/link"]
+    {
+        assert_eq!(owner(&world.inside(path)), (7, 8), "{path}");
+    }
+    let repository = world.path("repo/.git/HEAD");
+    let image = world.path("image/full/kept");
+    for path in [
+        repository,
+        image,
+        world.path("outside/file"),
+        world.path("data/blobs/tmp"),
+        world.inside("/full/.."),
+    ] {
+        assert_eq!(owner(&path), (0, 0), "{}", path.display());
+    }
+    assert_eq!(read(&world, "/model/sub/x"), "x");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Attempts that end by themselves.
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::json;
-use vessl_core::plan::{EnvFrom, EnvPlan, MountFrom, MountPlan, Plan};
+use vessl_core::plan::{EnvFrom, EnvPlan, ImportPlan, ImportSource, MountFrom, MountPlan, Plan};
 use vessl_core::record::{EventKind, Phase, Secrets};
 use vessl_core::run::Status;
 use vessl_data::log::Stream;
@@ -131,15 +134,37 @@ fn the_images_user_and_directory_count() {
     let config = json!({ "User": "ml", "WorkingDir": "/srv/made here" });
     let layout = tempfile::tempdir().unwrap();
     busybox(config).write(layout.path());
-    let commands = "id -u; id -g; id -G; echo $HOME; pwd; echo mine > file; echo x > /output/y; echo again > /dev/stdout";
+    let repository = layout.path().join("repository");
+    repository_of(&repository, "f");
+    let commands = "id -u; id -g; id -G; echo $HOME; pwd; echo mine > file; echo x > /output/y; echo again > /dev/stdout; \
+                    echo more >> /code/f; echo new > /code/new; cat /code/.git/HEAD > /dev/null";
     let mut plan = image(layout.path(), &[commands]);
     plan.exports = vec![export("/output")];
+    let url = format!("file://{}", repository.display());
+    let source = ImportSource::Git { url, reference: None, credential: None };
+    plan.imports = vec![ImportPlan { path: "/code".to_owned(), source }];
     let mut rig = Rig::new(plan);
     let record = rig.run();
     assert_eq!(record.status, Status::Completed, "{}", look::log(&rig.dir));
     let expected = "1000\n1001\n1001 44\n/home/ml\n/srv/made here\nagain\n";
     assert_eq!(look::stream(&rig.dir, Stream::Stdout), expected);
     assert_eq!((record.exports.len(), record.exports[0].files), (1, 1), "{record:?}");
+}
+
+/// Makes a git repository that holds one file.
+fn repository_of(dir: &Path, file: &str) {
+    std::fs::create_dir(dir).unwrap();
+    std::fs::write(dir.join(file), "").unwrap();
+    let who = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"];
+    for args in [&["init", "-q"][..], &["add", "."], &["commit", "-q", "-m", "one"]] {
+        let done = Command::new("git")
+            .args(who)
+            .args(args)
+            .current_dir(dir)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .status();
+        assert!(done.unwrap().success(), "git {args:?}");
+    }
 }
 
 fn an_image_may_hold_one_program() {

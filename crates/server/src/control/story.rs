@@ -7,7 +7,7 @@ use vessl_core::record::{Event, EventKind, ExitRecord, Transfer};
 use vessl_core::run::{Run, State, Status};
 use vessl_core::wire::StatusChange;
 
-use crate::store::runs::{Export, Save, StoredEvent, StoredRun};
+use crate::store::runs::{CommandsEnd, Export, Save, StoredEvent, StoredRun};
 
 /// A record that is being continued.
 #[derive(Debug)]
@@ -40,8 +40,9 @@ impl Story {
             EventKind::Started { .. } => {}
             EventKind::Phase { phase } => {
                 // A phase that begins a status is told by that.
-                if !self.status(phase.status(), at, phase.words()) {
-                    self.event("phase", at, phase.words().to_owned());
+                let words = self.words(phase.status(), phase.words());
+                if !self.status(phase.status(), at, &words) {
+                    self.event("phase", at, words);
                 }
             }
             EventKind::Image { reference, digest, bytes, millis } => {
@@ -57,7 +58,9 @@ impl Story {
                 self.event("exported", at, moved("exported", transfer));
                 self.stored.doc.exports.push(transfer.clone());
             }
-            EventKind::CommandsEnded { exit_code } => {
+            EventKind::CommandsEnded { exit_code, words } => {
+                let end = CommandsEnd { exit_code: *exit_code, words: words.clone() };
+                self.stored.doc.commands = Some(end);
                 self.event("commands_ended", at, format!("the commands ended with exit status {exit_code}"));
             }
             EventKind::Item { n, of } => self.event("item", at, format!("item {n} of {of} starts")),
@@ -77,6 +80,7 @@ impl Story {
         }
         self.changed = true;
         let (status, at) = (run.status(), run.ended_at().unwrap_or(now));
+        let why = &*self.words(status, why);
         match (self.stored.doc.run.no_contact_since, run.no_contact_since) {
             (None, Some(_)) => self.event("contact", now, why.to_owned()),
             (Some(_), None) => self.event("contact", now, "there is contact again".to_owned()),
@@ -86,6 +90,16 @@ impl Story {
         why.clone_into(&mut self.stored.doc.why);
         self.stored.doc.decided_at = now;
         self.status(status, at, why);
+    }
+
+    /// Why the run is in `status`; one whose container is kept says how its commands ended.
+    fn words(&self, status: Status, why: &str) -> String {
+        match &self.stored.doc.commands {
+            Some(end) if status == Status::Idle && !end.words.is_empty() => {
+                format!("{}; the container is kept until the run is terminated", end.words)
+            }
+            _ => why.to_owned(),
+        }
     }
 
     /// Notes a status that comes after the last one; what the agent said late never turns a status back.

@@ -125,6 +125,7 @@ fn first(spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun {
             image_digest: None,
             why,
             decided_at: now,
+            commands: None,
             agent_seq: 0,
             seq: 1,
             history,

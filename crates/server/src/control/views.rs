@@ -77,7 +77,8 @@ impl Inner {
     pub(super) fn view(&self, stored: StoredRun) -> RunView {
         let said = self.said(&stored);
         let doc = stored.doc;
-        let (exit_code, node) = (exit_code(&doc.run.state), doc.run.place().map(|place| place.node.clone()));
+        let exit_code = exit_code(&doc.run.state).or(doc.commands.map(|end| end.exit_code));
+        let node = doc.run.place().map(|place| place.node.clone());
         let status = doc.history.last().map_or_else(|| doc.run.status(), |change| change.status);
         RunView {
             id: doc.run.id,
@@ -123,7 +124,8 @@ impl Inner {
         // A turn since the record was read may have brought another status.
         let fits = |said: &Said| said.at >= doc.decided_at && said.status.is_none_or(|said| said == status);
         let desk = self.desks().get(&doc.run.id).and_then(|desk| desk.said());
-        desk.filter(|said| fits(said) && !status.is_final()).unwrap_or_else(|| Said {
+        let settled = status.is_final() || status == Status::Idle;
+        desk.filter(|said| fits(said) && !settled).unwrap_or_else(|| Said {
             status: None,
             why: doc.why.clone(),
             next: Vec::new(),

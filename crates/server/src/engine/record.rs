@@ -48,7 +48,7 @@ impl RunDir {
                         told.started_at = Some(event.at);
                     }
                 }
-                EventKind::CommandsEnded { exit_code } => told.exit_code = Some(exit_code),
+                EventKind::CommandsEnded { exit_code, .. } => told.exit_code = Some(exit_code),
                 _ => {}
             }
             told.events.push(event);

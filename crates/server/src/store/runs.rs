@@ -62,6 +62,9 @@ pub struct Doc {
     /// Digest of its manifest, once it is here.
     #[serde(default)]
     pub image_digest: Option<String>,
+    /// How its commands ended, once they did.
+    #[serde(default)]
+    pub commands: Option<CommandsEnd>,
     /// Why the run is where it is.
     pub why: String,
     /// When that was decided.
@@ -78,6 +81,15 @@ pub struct Doc {
     pub exports: Vec<Transfer>,
     /// Candidate nodes; empty means any.
     pub nodes: Vec<String>,
+}
+
+/// How the commands of a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandsEnd {
+    /// Exit status, 128+n for a signal.
+    pub exit_code: i32,
+    /// In words.
+    pub words: String,
 }
 
 /// Which stored values a run needs when it starts.

@@ -88,3 +88,39 @@ fn why_a_watched_run_failed_is_said_once() {
     let nowhere = format!("{}    workdir: /kode\n", host("true"));
     check(&nowhere, "the working directory `/kode` does not exist in the container");
 }
+
+#[test]
+fn a_run_that_is_kept_says_how_its_commands_ended() {
+    let test = Test::new();
+    let kept = "termination_protection: true\nrun: [exit 5, echo never]\n";
+    let id = test.create(&format!("{}{kept}", head("host://")));
+    test.until_status(&id, "idle");
+    let run = test.read(&id);
+    let ended = "item 1 of 2 ended with exit code 5; item 2 was not started";
+    assert_eq!(run["reason"], format!("{ended}; the container is kept until the run is terminated"), "{run}");
+    assert_eq!(run["exit_code"], 5, "{run}");
+    test.vessl(["run", "explain", &id]).ok().prints(&[ended]);
+    test.vessl(["run", "logs", &id]).ok().says(&[ended]);
+    test.vessl(["run", "terminate", &id]).ok();
+    let run = test.until_end(&id);
+    assert_eq!((&run["status"], &run["exit_code"]), (&"terminated".into(), &5.into()), "{run}");
+}
+
+#[test]
+fn a_version_that_was_imported_is_exported_again() {
+    let test = Test::new();
+    let run = |import: &str, command: &str| {
+        let export = "export: {/w: {artifact: {name: ck}}}\n";
+        let id = test.create(&format!("{import}{export}{}", host(command)));
+        let run = test.until_end(&id);
+        assert_eq!(run["status"], "completed", "{run}");
+    };
+    run("", "mkdir -p /w; head -c 5000 /dev/urandom > /w/bin; echo 1 > /w/step");
+    let import = "import: {/w: {artifact: {name: ck}}}\n";
+    run(import, "true");
+    run(import, "echo 2 >> /w/step; cat /w/bin > /dev/null");
+    let versions = test.vessl(["artifact", "read", "ck", "--output", "json"]).ok().json();
+    let versions: Vec<_> =
+        versions["versions"].as_array().unwrap().iter().map(|v| v["manifest"].clone()).collect();
+    assert_eq!(versions.len(), 3, "{versions:?}");
+}
