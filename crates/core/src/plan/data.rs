@@ -1,6 +1,6 @@
 //! What comes in and goes out: the image, imports, mounts and exports, with every name resolved. It moves nothing and opens
 //! no path.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::{Code, Report, candidates, typed};
 use super::{
@@ -8,6 +8,33 @@ use super::{
     Needs,
 };
 use crate::spec::{ArtifactRef, Export, Git, Hostpath, Image, Import, MountSource, Spec};
+
+/// Paths of the machine that a run file names as sources: of `hostpath` mounts, of git repositories, of its image.
+pub fn machine_paths(spec: &Spec) -> BTreeSet<String> {
+    let mounts = spec.mount.values().filter_map(|mount| match &mount.source {
+        MountSource::Hostpath(host) => Some(host.path.as_str()),
+        _ => None,
+    });
+    let repositories = spec.import.values().filter_map(|import| match import {
+        Import::Git(git) => repository_path(&git.url),
+        _ => None,
+    });
+    let image = spec.image.url.strip_prefix("oci://").map(|rest| layout_parts(rest).0);
+    mounts.chain(repositories).chain(image).map(str::to_owned).collect()
+}
+
+/// The path of a repository on the machine; one with escapes (`%20`) is for git to read.
+fn repository_path(url: &str) -> Option<&str> {
+    url.strip_prefix("file://").filter(|path| !path.contains('%'))
+}
+
+/// Path and tag of an image that is a layout or an archive.
+fn layout_parts(rest: &str) -> (&str, Option<&str>) {
+    match rest.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (rest, None),
+    }
+}
 
 /// Reads the data sections of one run file.
 pub(super) struct Reader<'a> {
@@ -75,11 +102,21 @@ impl Reader<'_> {
         if self.cluster.is_some_and(|cluster| !cluster.local) {
             return self.local_only("image", "`oci://`");
         }
-        let (path, tag) = match rest.rsplit_once(':') {
-            Some((path, tag)) if !tag.contains('/') => (path, Some(tag.to_owned())),
-            _ => (rest, None),
-        };
-        Some(ImagePlan::Layout { path: path.to_owned(), tag })
+        let (path, tag) = layout_parts(rest);
+        self.is_there(path, "image")?;
+        Some(ImagePlan::Layout { path: path.to_owned(), tag: tag.map(str::to_owned) })
+    }
+
+    /// Refuses a path that the machine does not have.
+    fn is_there(&mut self, path: &str, at: &str) -> Option<()> {
+        if self.cluster.is_some_and(|cluster| cluster.local) && self.catalogue.missing.contains(path) {
+            let message = format!("the machine has no `{path}`");
+            self.report
+                .error(Code::UnknownPath, at, message)
+                .hint("correct the path, or make what should be there");
+            return None;
+        }
+        Some(())
     }
 
     fn without_credential(&mut self, credential: Option<&str>, what: &str) {
@@ -112,6 +149,9 @@ impl Reader<'_> {
     fn git(&mut self, git: &Git, at: &str) -> Option<ImportSource> {
         if git.url.starts_with("file://") && self.cluster.is_some_and(|cluster| !cluster.local) {
             return self.local_only(at, &format!("`{}`", git.url));
+        }
+        if let Some(path) = repository_path(&git.url) {
+            self.is_there(path, at)?;
         }
         let credential = match &git.credential_name {
             Some(name) => Some(self.credential(name, Login::Git, &format!("{at}.git.credential_name"))?),
@@ -148,7 +188,7 @@ impl Reader<'_> {
         plans
     }
 
-    /// Looks at the text alone; the agent checks again what the links of the path lead to.
+    /// Looks at the text and what the catalogue says of it; the agent checks again what the links of the path lead to.
     fn hostpath(&mut self, host: &Hostpath, at: &str) -> Option<MountFrom> {
         let roots = self.cluster.map(|cluster| cluster.hostpath_roots.clone()).unwrap_or_default();
         if self.cluster.is_some() && !roots.iter().any(|root| below(&host.path, root)) {
@@ -158,6 +198,7 @@ impl Reader<'_> {
             self.report.error(Code::NotAllowed, at, message).hint(hint);
             return None;
         }
+        self.is_there(&host.path, at)?;
         Some(MountFrom::Hostpath { path: host.path.clone(), roots })
     }
 

@@ -16,6 +16,7 @@ pub mod fit;
 mod place;
 mod report;
 
+pub use data::machine_paths;
 pub use env::RESERVED;
 pub use report::codes;
 
@@ -303,6 +304,8 @@ pub struct Catalogue {
     pub artifacts: BTreeMap<String, String>,
     /// Projects beside the submitter's own that artifacts may be written to: `organization/project`.
     pub projects: BTreeSet<String>,
+    /// Those of [`machine_paths`] that the machine of the local cluster does not have.
+    pub missing: BTreeSet<String>,
 }
 
 /// One cluster of the catalogue.

@@ -1,7 +1,9 @@
 //! Planning, case by case: what a file comes to on a given site, and every reason why it cannot be carried out.
+use std::collections::BTreeSet;
+
 use vessl_core::plan::{
     Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, Gpu, ImagePlan, ImportSource, MountFrom, Node,
-    Planned, Preset, RunId, Stamp, plan, refused_everywhere,
+    Planned, Preset, RunId, Stamp, machine_paths, plan, refused_everywhere,
 };
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{Level, Problem};
@@ -59,6 +61,7 @@ pub(crate) fn catalogue() -> Catalogue {
         credentials: [("hub".to_owned(), "registry".to_owned()), ("gh".to_owned(), "git".to_owned())].into(),
         artifacts: [("acme/vision/weights".to_owned(), "ab12".to_owned())].into(),
         projects: ["acme/shared".to_owned(), "acme/vision".to_owned()].into(),
+        missing: BTreeSet::new(),
     }
 }
 
@@ -388,6 +391,21 @@ fn data_that_is_not_there_or_not_allowed_is_refused() {
         &["not-allowed mount./d: the path `/data` of the machine may not be mounted | \
            nothing of the machine may be mounted yet; to allow this one, write `hostpath_roots = [\"/data\"]` into \
            `/etc/vessl.toml`: it counts from the next start of the server (`vessl server stop`)"],
+    );
+    let body = "image: oci:///no/layout:1\nimport: {/c: {git: {url: 'file:///no/code'}}, /e: {git: {url: 'file:///no%20code'}}}\n\
+                mount: {/d: 'hostpath:///data/no', /x: 'hostpath:///data/x'}";
+    let missing = machine_paths(&spec_of(body));
+    assert_eq!(missing, ["/data/no", "/data/x", "/no/code", "/no/layout"].map(str::to_owned).into());
+    let missing = missing.into_iter().filter(|path| path != "/data/x").collect();
+    let hint = "correct the path, or make what should be there";
+    check_on(
+        &Catalogue { missing, ..catalogue() },
+        body,
+        &[
+            &format!("unknown-path image: the machine has no `/no/layout` | {hint}"),
+            &format!("unknown-path import./c: the machine has no `/no/code` | {hint}"),
+            &format!("unknown-path mount./d: the machine has no `/data/no` | {hint}"),
+        ],
     );
     check(
         "export: {/a: vessl-artifact://acme/vision/m, /b: {artifact: {name: m}}, /c: vessl-artifact://other/p/m}",

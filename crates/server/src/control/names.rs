@@ -1,13 +1,18 @@
 //! What is known by name when a run is submitted, kept in memory until a name changes.
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use vessl_core::plan::Catalogue;
+use vessl_core::plan::{Catalogue, machine_paths};
 use vessl_core::spec::{ArtifactRef, Import, Spec};
 
 use super::{ControlError, Inner, Result};
 use crate::store::names::Artifact;
 use crate::store::sealed::Class;
+
+/// Longest look at the paths of the machine that a run file names.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The names of one organization.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +92,7 @@ impl Inner {
             })
             .collect();
         let artifacts = self.artifacts(wanted).await?;
+        let missing = missing(machine_paths(spec)).await;
         Ok(Catalogue {
             organization: organization.to_owned(),
             project: project.to_owned(),
@@ -96,6 +102,7 @@ impl Inner {
             credentials: known.credentials.clone(),
             artifacts,
             projects: known.projects.iter().map(|name| format!("{organization}/{name}")).collect(),
+            missing,
         })
     }
 
@@ -115,6 +122,20 @@ impl Inner {
         }
         Ok(artifacts)
     }
+}
+
+/// Those of `paths` that are not there. What does not say so in time (a network file system) may be there.
+async fn missing(mut paths: BTreeSet<String>) -> BTreeSet<String> {
+    if paths.is_empty() {
+        return paths;
+    }
+    let look = tokio::task::spawn_blocking(move || {
+        let is_missing =
+            |path: &String| std::fs::metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+        paths.retain(is_missing);
+        paths
+    });
+    tokio::time::timeout(LOOK, look).await.ok().and_then(|looked| looked.ok()).unwrap_or_default()
 }
 
 fn full_name(organization: &str, project: &str, artifact: &ArtifactRef) -> [String; 3] {

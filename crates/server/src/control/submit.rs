@@ -46,7 +46,10 @@ impl Control {
             create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
         let stamp = Stamp { run: id, attempt: 1, instance: &self.0.parts.site.instance, inject: &inject };
         let planned = plan(&read.spec, &catalogue, &stamp);
-        let planned = planned.map_err(|problems| ControlError::Invalid(read.with(&create.yaml, problems)))?;
+        let planned = planned.map_err(|problems| {
+            self.0.parts.store.give_back(id);
+            ControlError::Invalid(read.with(&create.yaml, problems))
+        })?;
         let warnings = read.with(&create.yaml, planned.notes.clone());
         let new = self.new_run(&read, planned, key)?;
         let stored = new.stored.clone();

@@ -134,6 +134,11 @@ impl Store {
         RunId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// Takes an id back that no run got, if no other was given since.
+    pub fn give_back(&self, id: RunId) {
+        let _ = self.last_id.compare_exchange(id.0, id.0 - 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// Changes whenever a stored name (secret, credential, project) changes, so that a cache can tell.
     pub fn names_generation(&self) -> u64 {
         self.names.load(Ordering::Acquire)

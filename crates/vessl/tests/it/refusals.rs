@@ -34,6 +34,13 @@ fn names_that_only_the_server_knows() {
         "name: x\nimage: host://\n".to_owned(),
         &["no-command", "standard input:2:8", "2 | image: host://"],
     );
+    let nowhere = test.path("nowhere").display().to_string();
+    let import = format!("import: {{/in: {{git: {{url: 'file://{nowhere}'}}}}}}\n");
+    check(format!("{}{import}{}", head("host://"), item("true")), &["unknown-path", &nowhere]);
+    check(format!("{}{}", head(&format!("oci://{nowhere}:1")), item("true")), &["unknown-path", &nowhere]);
+    // None of them was given an id.
+    let id: u64 = test.create(&host("true")).parse().unwrap();
+    assert_eq!(id, 100_000_000_001);
     test.vessl(["cluster", "read", "moon"]).code(5).says(&["`moon`"]);
     test.vessl(["resource", "read", "local", "gpu-9000"]).code(5).says(&["gpu-9000"]);
     test.vessl(["image", "read", "nothing"]).code(5).says(&["nothing"]);
@@ -51,17 +58,18 @@ fn sources_that_cannot_be_had_fail_before_the_first_command() {
             assert!(run["reason"].as_str().unwrap().contains(text), "no `{text}` in {run}");
         }
     };
-    let nowhere = test.path("nowhere").display().to_string();
+    let empty = test.path("empty").display().to_string();
+    std::fs::create_dir(&empty).unwrap();
     check(
         format!(
-            "{}import: {{/in: {{git: {{url: 'file://{nowhere}'}}}}}}\n{}",
+            "{}import: {{/in: {{git: {{url: 'file://{empty}'}}}}}}\n{}",
             head("host://"),
             item("echo no")
         ),
         &["/in"],
     );
     check(format!("{}{}", head("127.77.77.77:9/team/x:1"), item("echo no")), &["127.77.77.77:9"]);
-    check(format!("{}{}", head(&format!("oci://{nowhere}")), item("echo no")), &[&nowhere]);
+    check(format!("{}{}", head(&format!("oci://{empty}")), item("echo no")), &[&empty]);
 }
 
 #[test]
