@@ -32,7 +32,11 @@ impl Guard {
         let Some(hosts) = &self.hosts else { return true };
         let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
         let name = without_port(host);
-        matches!(name, "127.0.0.1" | "localhost" | "[::1]") || hosts.iter().any(|known| known == name)
+        let own = ["127.0.0.1", "localhost", "[::1]"];
+        own.iter()
+            .copied()
+            .chain(hosts.iter().map(String::as_str))
+            .any(|known| known.eq_ignore_ascii_case(name))
     }
 
     fn knows_token(&self, headers: &HeaderMap) -> bool {
@@ -89,6 +93,8 @@ mod tests {
         check(None, None, (false, false));
         check(Some("127.0.0.1:7300"), Some("Bearer s3cret"), (true, true));
         check(Some("localhost"), Some("bearer s3cret"), (true, true));
+        check(Some("LocalHost:80"), Some("Bearer s3cret"), (true, true));
+        check(Some("GPU.example"), Some("Bearer s3cret"), (true, true));
         check(Some("localhost"), Some("BEARER s3cret"), (true, true));
         check(Some("localhost"), Some("Bearers3cret"), (true, false));
         check(Some("localhost"), Some("Bearer s3cre"), (true, false));

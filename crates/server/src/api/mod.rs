@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, Response as OpenApiResponse, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -85,8 +86,23 @@ pub fn openapi() -> String {
     let (_, mut document) = routes_of_v1().split_for_parts();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().add_security_scheme("token", bearer);
+    for path in document.paths.paths.values_mut() {
+        let each = [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete];
+        for operation in each.into_iter().flatten() {
+            operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal()));
+        }
+    }
     let text = document.to_pretty_json().unwrap_or_default();
     format!("{text}\n")
+}
+
+/// Every other answer: the status says what kind of refusal it is, the body which one.
+fn refusal() -> OpenApiResponse {
+    let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
+    let description = "refused or failed: 400 malformed, 401 without a token, 404 not there, 405 not this method, \
+                       409 not in this state, 413 too large, 421 another host, 422 a run file with problems, 500 our fault, \
+                       502 the engine, 503 stopping or busy, 507 the disk is full";
+    ResponseBuilder::new().description(description).content("application/json", body).build()
 }
 
 /// Carries a request out to its end, also when the client hangs up in between: nothing is left half done.

@@ -25,6 +25,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", words)
         })?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        // The decoder would take the fields in order from a list, too.
+        if text.trim_ascii_start().first() == Some(&b'[') {
+            return Err(Failure::malformed("the body is a list where an object is expected"));
+        }
         serde_json::from_slice(text)
             .map(Self)
             .map_err(|error| Failure::malformed(format!("the body is not what is expected: {error}")))

@@ -20,10 +20,11 @@ async fn raw(server: &Server, method: &str, path: &str, body: Vec<u8>) -> (Statu
 async fn bodies_that_are_none() {
     let place = Place::new();
     let server = place.open().await;
-    let cases: [(&[u8], StatusCode); 8] = [
+    let cases: [(&[u8], StatusCode); 9] = [
         (b"", StatusCode::BAD_REQUEST),
         (b"{", StatusCode::BAD_REQUEST),
         (b"[]", StatusCode::BAD_REQUEST),
+        (br#"["name: x\nimage: host://\nrun: [id]\n", [], false, null, null]"#, StatusCode::BAD_REQUEST),
         (b"{\"yaml\": 1}", StatusCode::BAD_REQUEST),
         (b"{\"yaml\": \"\"}", StatusCode::UNPROCESSABLE_ENTITY),
         (b"{\"yaml\": \"name: x\\u0000\"}", StatusCode::UNPROCESSABLE_ENTITY),
