@@ -30,6 +30,8 @@ use crate::open::{Opened, Setup, open};
 const CONNECTIONS: usize = 4096;
 /// Longest time for the head of a request, and for a kept connection without one.
 const HEAD: Duration = Duration::from_secs(10);
+/// Most bytes of a request head, and of an answer that the client has not taken yet.
+const BUFFER: usize = 128 << 10;
 /// Longest time for requests, and after that for drivers, to finish when the server stops.
 const FINISH: Duration = Duration::from_secs(5);
 /// Pause after the system gave no connection (no descriptors left).
@@ -181,6 +183,7 @@ fn handle<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let connection = connections.watch(connection);
     tokio::spawn(async move {

@@ -6,7 +6,7 @@ use super::search::{self, Place, Segment};
 use super::{LogError, Stream, segment_path};
 
 /// Bytes read at once, and the memory a reader needs.
-const READ: usize = 16 * BLOCK;
+const READ: usize = 4 * BLOCK;
 
 /// Reads a log from the files, without a lock. Stands at the start when opened.
 ///

@@ -30,7 +30,7 @@ use crate::registry::RegistryError;
 use encode::Encoder;
 
 /// Bytes that are sent at once.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 64 << 10;
 
 /// Which part of the log.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
