@@ -192,6 +192,15 @@ fn with_tip(mut said: clap::Error) -> clap::Error {
         said.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
         return said;
     }
+    if let Some(ContextValue::String(arg)) = said.get(ContextKind::InvalidArg)
+        && let Some(ContextValue::String(pair)) = said.get(ContextKind::InvalidValue)
+        && arg.starts_with("--env")
+        && let Some((key, _)) = pair.split_once('=')
+    {
+        let shown = format!("{key}=***");
+        said.insert(ContextKind::InvalidValue, ContextValue::String(shown));
+        return said;
+    }
     if let Some(ContextValue::StyledStr(usage)) = said.get(ContextKind::Usage)
         && let Some(ContextValue::String(word)) = said.get(ContextKind::InvalidArg)
         && said.kind() == ErrorKind::UnknownArgument

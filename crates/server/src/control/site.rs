@@ -1,11 +1,13 @@
 //! What this server offers: its names, its one cluster with node and presets, its limits. Made once at the start.
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::str::FromStr;
 
 use vessl_core::plan::{Amounts, Cluster, Node, Preset};
 use vessl_core::units::{Cpu, Memory, Span};
 
 use crate::config::{Config, PresetConfig};
+use crate::store::names::check_name;
 
 /// Everything about the site that does not change while the server runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,12 @@ impl Site {
         };
         check_presets(&presets, &node)?;
         check_roots(&config.hostpath_roots)?;
+        for (key, name) in [("organization", &config.organization), ("project", &config.project)] {
+            check_name(key, name).map_err(|why| SiteError::of(key, why))?;
+        }
+        if config.threads == 0 {
+            return Err(SiteError::of("threads", "requests need one"));
+        }
         let default_preset = default_preset(config, &presets)?;
         let cluster = Cluster {
             nodes: vec![node],
@@ -112,10 +120,13 @@ fn check_presets(presets: &[Preset], node: &Node) -> Result<(), SiteError> {
 }
 
 fn check_roots(roots: &[String]) -> Result<(), SiteError> {
-    match roots.iter().find(|root| !root.starts_with('/')) {
-        Some(root) => Err(SiteError::of("hostpath_roots", format!("`{root}` is not an absolute path"))),
-        None => Ok(()),
+    if let Some(root) = roots.iter().find(|root| !root.starts_with('/')) {
+        return Err(SiteError::of("hostpath_roots", format!("`{root}` is not an absolute path")));
     }
+    for root in roots.iter().filter(|root| !Path::new(root).exists()) {
+        tracing::warn!(root, "a path of `hostpath_roots` is not there: nothing below it can be mounted yet");
+    }
+    Ok(())
 }
 
 fn preset((index, written): (usize, &PresetConfig)) -> Result<Preset, SiteError> {

@@ -171,29 +171,32 @@ impl Local {
         }
     }
 
-    /// Stops the running server and waits until it is gone. `None` if there was none.
-    pub(crate) async fn stop(&self) -> Result<Option<Lead>> {
+    /// Stops the running server, also one whose `server.json` is lost, and waits until it is gone. Its process; `None` if
+    /// there was none.
+    pub(crate) async fn stop(&self) -> Result<Option<i32>> {
         if !self.data.exists() {
             return Ok(None);
         }
         let _turn = self.turn().await?;
-        let Some(lead) = self.running()? else {
+        let Some(pid) = self.running()?.map(|lead| lead.pid).or_else(|| self.keeper()) else {
             return Ok(None);
         };
-        kill(Pid::from_raw(lead.pid), Signal::SIGTERM)
-            .map_err(|e| Error::os(format!("stop the server (process {})", lead.pid))(e.into()))?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM)
+            .map_err(|e| Error::os(format!("stop the server (process {pid})"))(e.into()))?;
         let lock = self.data.join("server.lock");
         match tokio::time::timeout(STOP, locked(lock, FlockArg::LockShared)).await {
-            Ok(free) => free.map(|_| Some(lead)),
+            Ok(free) => free.map(|_| Some(pid)),
             Err(_) => Err(Error::Unreachable {
-                address: lead.url,
-                reason: format!(
-                    "it (process {}) was asked to stop and still runs after 60 seconds",
-                    lead.pid
-                ),
+                address: format!("process {pid}"),
+                reason: "it was asked to stop and still runs after 60 seconds".to_owned(),
                 hint: format!("its log is `{}`", self.log().display()),
             }),
         }
+    }
+
+    /// The living process that holds the data directory, whatever its `server.json` says.
+    pub(crate) fn keeper(&self) -> Option<i32> {
+        self.holder().filter(|pid| lives(*pid))
     }
 
     fn lead(&self) -> Option<Lead> {

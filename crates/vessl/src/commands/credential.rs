@@ -81,7 +81,8 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         }
         Command::Delete(Name { name }) => {
             client.delete_credential(&name).await?;
-            session.out.note(&format!("removed the credential `{name}`"));
+            let words = format!("removed the credential `{name}`");
+            session.out.outcome(&serde_json::json!({ "deleted": [name] }), &words)?;
         }
     }
     Ok(exit::OK)

@@ -53,7 +53,8 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         }
         Command::Delete(Name { name }) => {
             client.delete_secret(&name).await?;
-            session.out.note(&format!("removed the secret `{name}`"));
+            let words = format!("removed the secret `{name}`");
+            session.out.outcome(&serde_json::json!({ "deleted": [name] }), &words)?;
         }
     }
     Ok(exit::OK)

@@ -92,15 +92,20 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
             let lead = local.running()?;
             let exit = if lead.is_some() { exit::OK } else { exit::UNREACHABLE };
             session.out.object(&standing(lead.as_ref())?, rows)?;
+            if let (None, Some(pid)) = (&lead, local.keeper()) {
+                let words =
+                    "has the data directory, but its `server.json` is lost: `vessl server stop` stops it";
+                session.out.warn(&format!("process {pid} {words}"));
+            }
             Ok(exit)
         }
         Command::Stop => {
-            match local.stop().await? {
-                Some(lead) => {
-                    session.out.note(&format!("stopped the server (process {}); runs go on", lead.pid));
-                }
-                None => session.out.note("no server was running"),
-            }
+            let stopped = local.stop().await?;
+            let words = match stopped {
+                Some(pid) => format!("stopped the server (process {pid}); runs go on"),
+                None => "no server was running".to_owned(),
+            };
+            session.out.outcome(&serde_json::json!({ "stopped": stopped }), &words)?;
             Ok(exit::OK)
         }
         Command::Run(args) => run(&args, session),

@@ -18,7 +18,10 @@ struct Shown {
 /// Asks the server.
 pub(crate) async fn perform(session: &Session) -> Result<Exit> {
     let mut client = session.client().await?;
-    let who = client.whoami().await?;
+    let mut who = client.whoami().await?;
+    // What the other commands will use.
+    who.organization = client.scope().organization.clone().unwrap_or(who.organization);
+    who.project = client.scope().project.clone().unwrap_or(who.project);
     session.out.object(&Shown { server: client.address(), who }, rows)?;
     Ok(exit::OK)
 }

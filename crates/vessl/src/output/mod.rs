@@ -130,6 +130,15 @@ impl Out {
         let _ = std::io::stderr().lock().write_all(bytes);
     }
 
+    /// Tells what was done: `words` to a person, `value` to a program.
+    pub(crate) fn outcome<T: Serialize>(&self, value: &T, words: &str) -> Result<()> {
+        if self.format == Format::Table {
+            self.note(words);
+            return Ok(());
+        }
+        self.data(value)
+    }
+
     /// Says one line to a person, on standard error.
     pub(crate) fn note(&self, text: &str) {
         self.say(&format!("{}\n", words::clean(text)));

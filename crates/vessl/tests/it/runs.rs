@@ -152,6 +152,20 @@ fn ctrl_c_leaves_the_run_running_and_says_how_to_stop_it() {
 }
 
 #[test]
+fn ctrl_c_tells_a_program_which_run_it_leaves() {
+    let test = Test::new();
+    test.file("run.yaml", endless());
+    let live = test.start(["run", "create", "-f", "run.yaml", "--wait", "--output", "json"]);
+    let id = test.until_listed();
+    test.until_status(&id, "running");
+    live.signal(Signal::SIGINT);
+    let told = live.finish().code(130).json();
+    assert_eq!((told["id"].to_string(), &told["status"]), (id.clone(), &"running".into()), "{told}");
+    test.vessl(["run", "terminate", &id, "--grace", "0"]).ok();
+    test.until_end(&id);
+}
+
+#[test]
 fn every_variable_that_a_run_gets_is_in_the_reference() {
     let test = Test::new();
     let page = include_str!("../../../../docs/run-file.md");
@@ -215,6 +229,11 @@ fn a_run_that_has_not_ended_is_not_deleted() {
     let id = test.create(&endless());
     test.until_log(&id, "ready");
     test.vessl(["run", "delete", &id]).code(5).says(&[&id]);
+    let other = test.create(&host("true"));
+    test.until_end(&other);
+    let done =
+        test.vessl(["run", "delete", "7", &id, &other, "--output", "json"]).code(5).says(&["`7`", &id]);
+    assert_eq!(done.json()["deleted"], serde_json::json!([other.parse::<u64>().unwrap()]));
     test.vessl(["run", "terminate", &id, "--grace", "0"]).ok();
     test.until_end(&id);
     test.vessl(["run", "delete", &id]).ok();

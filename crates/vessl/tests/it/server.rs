@@ -242,6 +242,24 @@ fn a_named_server_wants_its_token() {
 }
 
 #[test]
+fn a_server_whose_announcement_is_lost_can_be_stopped() {
+    let test = Test::new();
+    let file = test.data().join("server.json");
+    for harm in ["", "garbage"] {
+        test.vessl(["whoami"]).ok();
+        let server = test.server();
+        std::fs::remove_file(&file).unwrap();
+        if !harm.is_empty() {
+            std::fs::write(&file, harm).unwrap();
+        }
+        test.vessl(["server", "status"]).code(4).says(&["`server.json` is lost", "vessl server stop"]);
+        let stopped = test.vessl(["server", "stop", "--output", "json"]).ok().json();
+        assert_eq!(stopped["stopped"], server.as_raw(), "{stopped}");
+    }
+    test.vessl(["whoami"]).ok();
+}
+
+#[test]
 fn another_version_of_the_server_is_mentioned() {
     let test = Test::new();
     test.vessl(["whoami"]).ok();

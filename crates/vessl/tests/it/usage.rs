@@ -63,6 +63,11 @@ fn a_secret_in_the_command_line_is_not_repeated() {
         assert!(!done.stderr.contains("hush-71"), "{}", done.stderr);
         done.says(&["`T=…` is not a name", "T < file`"]);
     }
+    for pair in ["=hush-71", "=hush-71=hush-71"] {
+        let done =
+            test.vessl(["run", "create", "-f", "-", "-e", pair]).code(2).says(&["=***", "the name is empty"]);
+        assert!(!done.stderr.contains("hush-71"), "{}", done.stderr);
+    }
 }
 
 #[test]

@@ -14,8 +14,9 @@ use crate::session::{Session, Source};
 #[derive(Args, Debug)]
 #[command(
     after_help = "The file is checked here first, so its problems are shown even without a server. With --watch or
---wait the exit code is that of the run. Ctrl-C leaves the run running (exit code 130). With
---output json or yaml the log of --watch goes to standard error, and the run to standard output.
+--wait the exit code is that of the run. Ctrl-C leaves the run running (exit code 130). A run with
+`termination_protection` ends when somebody terminates it. With --output json or yaml the log of
+--watch goes to standard error, and the run to standard output.
 
 Examples:
   vessl run create -f run.yaml
@@ -72,7 +73,12 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
         }
     };
     match watched {
-        watch::Watched::Left => Ok(watch::goodbye(run.id, &session.out)),
+        watch::Watched::Left => {
+            if session.out.format() != Format::Table {
+                session.out.data(&client.run(run.id).await.unwrap_or(run.clone()))?;
+            }
+            Ok(watch::goodbye(run.id, &session.out))
+        }
         watch::Watched::Ended(run, said) => {
             if args.watch && session.out.format() == Format::Table {
                 session.out.note(&views::ending(&run, &said));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use vessl_core::run::Status;
-use vessl_core::wire::RunEvent;
+use vessl_core::wire::{RunEvent, RunView};
 
 use crate::client::{Record, Stream};
 use crate::output::Out;
@@ -19,6 +19,15 @@ const LINE_WAITS: Duration = Duration::from_millis(LINE_WAITS_NS / 1_000_000);
 const LINE_WAITS_NS: u64 = 250_000_000;
 /// Longest wait of an event for the lines that belong before it.
 const EVENT_WAITS: Duration = Duration::from_millis(500);
+
+/// Why a run is where it is; of one that is kept also how it ends.
+fn words(run: &RunView) -> String {
+    let end = match run.status {
+        Status::Idle => format!(" (`vessl run terminate {}`)", run.id.0),
+        _ => String::new(),
+    };
+    format!("{}{end}", views::standing(run))
+}
 
 /// What the events have told so far.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +85,7 @@ impl<'o> Order<'o> {
             return;
         }
         self.bars.borrow_mut().clear();
-        self.take(event.at, event.run.as_ref().map(|run| (run.status, views::standing(run))));
+        self.take(event.at, event.run.as_ref().map(|run| (run.status, words(run))));
     }
 
     fn take(&self, at: Timestamp, standing: Option<(Status, String)>) {
