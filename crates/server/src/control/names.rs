@@ -135,7 +135,7 @@ async fn missing(mut paths: BTreeSet<String>) -> BTreeSet<String> {
         paths.retain(is_missing);
         paths
     });
-    tokio::time::timeout(LOOK, look).await.ok().and_then(|looked| looked.ok()).unwrap_or_default()
+    tokio::time::timeout(LOOK, look).await.ok().and_then(std::result::Result::ok).unwrap_or_default()
 }
 
 fn full_name(organization: &str, project: &str, artifact: &ArtifactRef) -> [String; 3] {
