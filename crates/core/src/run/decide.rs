@@ -144,7 +144,11 @@ impl Case<'_> {
             return self.stop(turn, None);
         };
         let state = State::Active { place: place.clone(), phase, started_at };
-        self.stop(self.go(state, phase.words().to_owned()), Some(phase))
+        let words = match &self.run.asked.terminate {
+            Some(_) if phase < Phase::Terminating => format!("asked to end; now: {}", phase.words()),
+            _ => phase.words().to_owned(),
+        };
+        self.stop(self.go(state, words), Some(phase))
     }
 
     /// Sends the asked terminate until the agent is seen to act on it.

@@ -158,7 +158,7 @@ fn a_terminate_is_passed_on_until_it_is_heard() {
     check_asked(
         active(Phase::Running),
         &seen(alive(Phase::Running)),
-        "stopping [stop 30 true] the commands run",
+        "stopping [stop 30 true] asked to end; now: the commands run",
     );
     let silent = seen(Look::Alive { phase: None, started_at: None });
     check_asked(
@@ -177,7 +177,7 @@ fn a_terminate_is_passed_on_until_it_is_heard() {
     check_asked(active(Phase::Running), &heard, &again);
     let mut lost = seen(alive(Phase::Running));
     lost.applied.note(&Action::Stop(asked(30, true)), at(-5));
-    check_asked(active(Phase::Running), &lost, "stopping [stop 30 true] the commands run");
+    check_asked(active(Phase::Running), &lost, "stopping [stop 30 true] asked to end; now: the commands run");
 }
 
 #[test]
