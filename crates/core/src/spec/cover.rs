@@ -139,20 +139,14 @@ fn stars(secret: &str) -> String {
     secret.chars().map(|c| if c.is_whitespace() { c } else { '*' }).collect()
 }
 
-/// Replaces what stands before the `@` of an address: all of it behind `http`, the password elsewhere (`git@host` has none).
+/// Replaces what stands before the `@` of an address: a login, but for a mere user like that of `git@host`.
 fn without_logins(text: &str, cover: impl Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(text.len());
     for part in text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | '`')) {
-        let login = part.rsplit_once('@').filter(|(_, host)| !is_digest(host)).map(|(login, _)| login);
-        let begin = match login {
-            Some(_) if ["http://", "https://"].iter().any(|scheme| out.ends_with(scheme)) => Some(0),
-            Some(login) => login.find(':').map(|colon| colon + 1),
-            None => None,
-        };
-        match (begin, login) {
-            (Some(begin), Some(login)) => {
-                out.push_str(&part[..begin]);
-                out.push_str(&cover(&part[begin..login.len()]));
+        let behind_http = ["http://", "https://"].iter().any(|scheme| out.ends_with(scheme));
+        match part.rsplit_once('@') {
+            Some((login, host)) if (behind_http || login.contains(':')) && !is_digest(host) => {
+                out.push_str(&cover(login));
                 out.push_str(&part[login.len()..]);
             }
             _ => out.push_str(part),
@@ -286,11 +280,11 @@ mod tests {
         let check = |text: &str, expected: &str| {
             assert_eq!(without_logins(text, |_| COVER.to_owned()), expected, "{text}");
         };
-        check("`https://bob:pw@reg.io/x`, `bob:pw@reg.io/x`", "`https://***@reg.io/x`, `bob:***@reg.io/x`");
+        check("`https://bob:pw@reg.io/x`, `bob:pw@reg.io/x`", "`https://***@reg.io/x`, `***@reg.io/x`");
         check("url: 'https://token@h.io/x/y'", "url: 'https://***@h.io/x/y'");
         check("http://a:p@ss@h:80/x?y=z", "http://***@h:80/x?y=z");
         check("ssh://git@h.io/x git@h.io:x/y", "ssh://git@h.io/x git@h.io:x/y");
-        check("ssh://u:pw@h.io/x", "ssh://u:***@h.io/x");
+        check("ssh://u:pw@h.io/x", "ssh://***@h.io/x");
         check("python:3.12@sha256:0a1b me@example.org", "python:3.12@sha256:0a1b me@example.org");
         assert_eq!(without_logins("x: https://tök@h", stars), "x: https://***@h");
     }
