@@ -18,6 +18,7 @@ use crate::rundir::RunDir;
 use crate::setup::Attempt;
 use crate::verdict::{Cut, End, Facts, judge};
 use crate::watch::Watched;
+use crate::words;
 
 /// Between two tries to write the exit record on a full disk.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -98,7 +99,12 @@ pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched
         oom: watched.oom,
         exports: &desk.exports,
     };
-    let judged = judge(&facts);
+    let mut judged = judge(&facts);
+    if desk.log.lost_in_all() > 0 {
+        let amount = words::size(desk.log.lost_in_all());
+        judged.reason =
+            format!("{}; {amount} of its output are lost: the log could not be written", judged.reason);
+    }
     let record = ExitRecord {
         v: RECORD_VERSION,
         run: plan.run,

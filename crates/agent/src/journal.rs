@@ -13,7 +13,10 @@ use crate::rundir::RunDir;
 pub(crate) struct Journal {
     writer: Writer,
     mask: Mask,
+    /// Bytes of output that were lost since the log last told.
     lost: u64,
+    /// The same in all.
+    lost_in_all: u64,
     /// Whether the last write had to wait, so that it is told once.
     waits: bool,
 }
@@ -21,7 +24,7 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the log of an attempt; `mask` applies to the agent's own lines.
     pub(crate) fn open(dir: &RunDir, mask: Mask) -> Result<Self, LogError> {
-        Ok(Self { writer: Writer::open(&dir.file("log"))?, mask, lost: 0, waits: false })
+        Ok(Self { writer: Writer::open(&dir.file("log"))?, mask, lost: 0, lost_in_all: 0, waits: false })
     }
 
     /// Adds one line of the agent's own; secret values in it are hidden.
@@ -44,6 +47,11 @@ impl Journal {
         if let Err(error) = self.confess().and_then(|()| self.writer.append(now_ns(), stream, bytes)) {
             self.lose(bytes.len(), &error);
         }
+    }
+
+    /// Bytes of output that the log does not have.
+    pub(crate) fn lost_in_all(&self) -> u64 {
+        self.lost_in_all
     }
 
     /// Lets readers see everything so far.
@@ -82,6 +90,7 @@ impl Journal {
             eprint_line(&format!("output is being lost: {error}"));
         }
         self.lost += bytes as u64;
+        self.lost_in_all += bytes as u64;
     }
 }
 

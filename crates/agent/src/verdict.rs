@@ -136,15 +136,13 @@ fn session(facts: &Facts<'_>, code: Option<i32>) -> Judged {
 /// Killed with everything: by us after the grace, by the kernel for memory, or by somebody on the machine.
 fn vanished(facts: &Facts<'_>) -> Judged {
     let killed = Some(137);
-    if facts.oom {
-        return Judged::new(Status::Failed, out_of_memory(facts), killed);
-    }
     match (facts.killed, facts.cut) {
         (true, Some(Cut::Asked)) => {
             let words = "terminated; the commands did not end in time after SIGTERM and were killed";
             Judged::new(Status::Terminated, words.to_owned(), killed)
         }
         (true, Some(Cut::TimeOver)) => session(facts, killed),
+        _ if facts.oom => Judged::new(Status::Failed, out_of_memory(facts), killed),
         _ => {
             let words =
                 "the container was killed from outside: its first process ended before the commands did";
@@ -230,6 +228,18 @@ mod tests {
             Terminated,
             Some(137),
             "terminated; the commands did not end in time after SIGTERM and were killed",
+        );
+        check(
+            plain(End::Vanished, &["stopped", "killed", "oom"]),
+            Terminated,
+            Some(137),
+            "terminated; the commands did not end in time after SIGTERM and were killed",
+        );
+        check(
+            plain(End::Vanished, &["stopped", "oom"]),
+            Failed,
+            Some(137),
+            "out of memory: the kernel killed a process at the limit of 953.6 MiB",
         );
         check(
             plain(End::Vanished, &["oom"]),

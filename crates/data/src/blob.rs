@@ -174,7 +174,7 @@ impl Store {
         let file = tmp.as_file();
         let (digest, size) = fill(file).map_err(|stop| stop.at(name, &self.root))?;
         let path = self.path(digest);
-        if is_here(&path, size)? {
+        if is_here(&path, digest, size)? {
             self.note_again(digest)?;
             return Ok(Put { digest, size, new: false });
         }
@@ -342,13 +342,18 @@ impl Store {
     }
 }
 
-/// Whether a blob of that size is at `path`. One that was cut is put anew.
-fn is_here(path: &Path, size: u64) -> Result<bool, DataError> {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) => Ok(meta.len() == size),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(DataError::os("read", path)(e)),
+/// Whether the blob is at `path`, unharmed. One that was cut or damaged is put anew.
+fn is_here(path: &Path, digest: Digest, size: u64) -> Result<bool, DataError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(DataError::os("read", path)(e)),
+    };
+    if file.metadata().map_err(DataError::os("read", path))?.len() != size {
+        return Ok(false);
     }
+    // What cannot be read is no copy either.
+    Ok(hash(&file, &Watch::NONE).is_ok_and(|(found, _)| found == digest))
 }
 
 fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, DataError> {

@@ -105,6 +105,9 @@ impl Registry {
                 RegistryError::Missing(format!("there is no file `{path}` in the export `{export}`"))
             })?;
             let file = blobs.open_blob(digest)?;
+            if file.metadata()?.len() != size {
+                return Err(DataError::Damaged { digest, path: blobs.path(digest) }.into());
+            }
             Ok(Content { digest: digest.to_string(), size, file })
         })
         .await
@@ -155,7 +158,10 @@ impl Registry {
         }
         self.blocking(move |blobs| {
             let keep = keep.iter().map(|version| digest(version)).collect::<Result<Vec<_>>>()?;
-            tree::collect(blobs, &keep, before)?;
+            let (_, lost) = tree::collect(blobs, &keep, before)?;
+            for error in lost {
+                tracing::warn!(%error, "a version is lost: delete the run that it belongs to");
+            }
             Ok(())
         })
         .await

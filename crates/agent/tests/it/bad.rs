@@ -102,6 +102,7 @@ fn a_disk_filled_by_the_log() {
     rig.write_plan();
     let record = rig.run();
     assert_eq!((record.status, record.exit_code), (Status::Completed, Some(0)), "{record:?}");
+    assert!(record.reason.contains("of its output are lost: the log could not be written"), "{record:?}");
     assert!(look::is_finished(&dir));
     let system = look::stream(&dir, Stream::System);
     assert!(system.contains("bytes of output are lost: the log could not be written"), "{system}");

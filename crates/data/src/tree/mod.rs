@@ -123,17 +123,23 @@ pub fn read(store: &Store, version: Digest) -> Result<Manifest, DataError> {
 }
 
 /// Removes the blobs that none of the versions in `keep` needs and that were not put since `before`, as far
-/// as nobody writes to the store meanwhile.
+/// as nobody writes to the store meanwhile. A version whose manifest is lost names no files any more; it is told of, and
+/// keeps nothing else from being removed.
 pub fn collect(
     store: &Store,
     keep: &[Digest],
     before: std::time::SystemTime,
-) -> Result<crate::blob::Freed, DataError> {
+) -> Result<(crate::blob::Freed, Vec<DataError>), DataError> {
     let mut needed: HashSet<Digest> = keep.iter().copied().collect();
+    let mut lost = Vec::new();
     for version in keep {
-        needed.extend(read(store, *version)?.files().map(|(_, _, digest)| digest));
+        match read(store, *version) {
+            Ok(manifest) => needed.extend(manifest.files().map(|(_, _, digest)| digest)),
+            Err(gone @ (DataError::Missing { .. } | DataError::Damaged { .. })) => lost.push(gone),
+            Err(e) => return Err(e),
+        }
     }
-    store.collect(&|digest| needed.contains(&digest), before)
+    Ok((store.collect(&|digest| needed.contains(&digest), before)?, lost))
 }
 
 /// Checks sorted entries: no path twice, every parent a directory, within the limits.

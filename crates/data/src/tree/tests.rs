@@ -167,12 +167,14 @@ fn is_tree(entry: &std::io::Result<fs::DirEntry>) -> bool {
 }
 
 #[test]
-fn a_blob_of_the_wrong_length_is_replaced_by_the_next_put() {
+fn a_blob_that_is_cut_or_damaged_is_replaced_by_the_next_put() {
     let bed = Bed::new();
     let put = bed.store.put_bytes(b"hello").unwrap();
-    fs::write(bed.store.path(put.digest), b"").unwrap();
-    assert!(bed.store.open_verified(put.digest, &Watch::NONE).is_err());
-    assert!(bed.store.put_bytes(b"hello").unwrap().new);
+    for harm in [&b""[..], b"hellO"] {
+        fs::write(bed.store.path(put.digest), harm).unwrap();
+        assert!(bed.store.open_verified(put.digest, &Watch::NONE).is_err());
+        assert!(bed.store.put_bytes(b"hello").unwrap().new);
+    }
     assert!(!bed.store.put_bytes(b"hello").unwrap().new);
     assert_eq!(bed.store.read(put.digest, 5).unwrap(), b"hello");
     assert!(matches!(bed.store.read(put.digest, 4), Err(DataError::Limit { .. })));
@@ -285,8 +287,29 @@ struct Collecting<'b>(&'b Bed, Vec<u64>);
 impl std::io::Read for Collecting<'_> {
     fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
         let late = SystemTime::now() + Duration::from_hours(1);
-        self.1.push(collect(&self.0.store, &[], late).unwrap().count);
+        self.1.push(collect(&self.0.store, &[], late).unwrap().0.count);
         Ok(0)
+    }
+}
+
+#[test]
+fn a_lost_version_keeps_nothing_else_from_being_removed() {
+    let bed = Bed::new();
+    let kept = bed.sample();
+    bed.file("more", b"more", 0o644);
+    let damaged = bed.write();
+    fs::write(bed.store.path(damaged.version), "rot").unwrap();
+    bed.file("most", b"most", 0o644);
+    bed.write();
+    let late = SystemTime::now() + Duration::from_hours(1);
+    let missing = Digest::of(b"never put");
+    let (freed, lost) = collect(&bed.store, &[kept.version, damaged.version, missing], late).unwrap();
+    // `more`, `most` and the manifest of the last.
+    assert_eq!(freed.count, 3);
+    assert!(matches!(&lost[..], [DataError::Damaged { .. }, DataError::Missing { .. }]), "{lost:?}");
+    assert!(bed.store.has(damaged.version).unwrap());
+    for (_, size, digest) in read(&bed.store, kept.version).unwrap().files() {
+        assert_eq!(bed.store.size(digest).unwrap(), Some(size));
     }
 }
 
@@ -298,7 +321,7 @@ fn collection_gives_way_to_a_blob_that_is_being_put() {
     bed.store.put(&mut source, &Watch::NONE).unwrap();
     assert_eq!(source.1, [0]);
     let late = SystemTime::now() + Duration::from_hours(1);
-    assert!(collect(&bed.store, &[], late).unwrap().count > 1);
+    assert!(collect(&bed.store, &[], late).unwrap().0.count > 1);
 }
 
 #[test]
@@ -318,9 +341,9 @@ fn a_version_that_is_in_use_is_stored_again_and_not_touched() {
     assert_eq!(again.version, written.version);
     assert_eq!(names.map(times), before);
     // Nobody names it yet, but somebody has just put it.
-    assert_eq!(collect(&bed.store, &[], begin).unwrap().count, 0);
+    assert_eq!(collect(&bed.store, &[], begin).unwrap().0.count, 0);
     let late = SystemTime::now() + Duration::from_hours(1);
-    assert!(collect(&bed.store, &[], late).unwrap().count > 1);
+    assert!(collect(&bed.store, &[], late).unwrap().0.count > 1);
     assert_eq!(fs::read_dir(bed.path("blobs/again")).unwrap().count(), 0);
 }
 
@@ -333,8 +356,8 @@ fn collection_keeps_what_is_named_held_or_new() {
     let hold = bed.trees.checkout(&bed.store, other.version, &Watch::NONE).unwrap();
     bed.trees.checkout(&bed.store, kept.version, &Watch::NONE).unwrap();
     let (old, late) = (SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_hours(1));
-    assert_eq!(collect(&bed.store, &[kept.version], old).unwrap().count, 0);
-    assert_eq!(collect(&bed.store, &[kept.version], late).unwrap().count, 2);
+    assert_eq!(collect(&bed.store, &[kept.version], old).unwrap().0.count, 0);
+    assert_eq!(collect(&bed.store, &[kept.version], late).unwrap().0.count, 2);
     assert!(!bed.store.has(other.version).unwrap());
     assert_eq!(bed.trees.collect(&|_| false).unwrap().count, 1);
     assert!(hold.path.join("more").exists());

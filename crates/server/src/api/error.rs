@@ -3,6 +3,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use vessl_core::wire::{ErrorBody, in_words};
+use vessl_data::DataError;
 
 use crate::control::{ControlError, EngineError};
 use crate::registry::RegistryError;
@@ -121,6 +122,11 @@ impl From<RegistryError> for Failure {
             RegistryError::Missing(message) => Self::not_found(message),
             RegistryError::Store(error) => error.into(),
             RegistryError::Stopping => stopping(),
+            RegistryError::Data(error @ (DataError::Missing { .. } | DataError::Damaged { .. })) => {
+                let words = format!("what the run exported is lost: {error}");
+                let hint = "bring the file back from a backup of the data directory, or export it again";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "lost", words).hint(Some(hint.to_owned()))
+            }
             other => Self::internal(&other),
         }
     }

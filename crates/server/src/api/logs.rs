@@ -75,7 +75,7 @@ pub(super) async fn read(
     let framed = wants_frames(&headers);
     let encoder = if framed { Encoder::frames() } else { Encoder::events() };
     let (chunks, sent) = mpsc::channel(1);
-    tokio::spawn(pump(Pump { api, of, changes, chunks }, reader, encoder));
+    tokio::spawn(pump(Pump { api, of, attempt, changes, chunks }, reader, encoder));
     let body = Body::from_stream(stream::unfold(sent, |mut sent| async {
         let chunk = sent.recv().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(chunk), sent))
@@ -109,6 +109,7 @@ async fn open(dir: PathBuf, query: LogQuery) -> Result<Reader> {
 struct Pump {
     api: Api,
     of: OfRun,
+    attempt: u32,
     /// Signals of the files, when the client follows.
     changes: Option<Changes>,
     chunks: mpsc::Sender<Bytes>,
@@ -136,6 +137,19 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
         };
         match went {
             Went::Dry if !over => pump.wait(run).await,
+            Went::Dry if pump.should_have_ended() => {
+                encoder.note(reader.position(), "the rest of the log is damaged or lost: it has no end");
+                pump.send(encoder.take()).await;
+                return;
+            }
+            Went::Failed => {
+                encoder.note(
+                    reader.position(),
+                    "the log cannot be read on from here: the server's log says why",
+                );
+                pump.send(encoder.take()).await;
+                return;
+            }
             _ => return,
         }
         if pump.chunks.is_closed() || pump.api.control.stopping().is_cancelled() {
@@ -158,6 +172,12 @@ impl Pump {
     async fn is_over(&self) -> bool {
         let ended = self.api.control.attempt(self.of.place(), self.of.id).await;
         self.changes.is_none() || ended.map_or(true, |(_, ended)| ended)
+    }
+
+    /// Whether the agent wrote the exit record, before which it writes the end of the log.
+    fn should_have_ended(&self) -> bool {
+        let log = self.api.control.log_dir(self.of.id, self.attempt);
+        log.with_file_name("exit.json").exists()
     }
 
     /// Waits for a change of the files or of the run.

@@ -1,4 +1,6 @@
 //! Logs: every byte once, from any position, while they are written and after.
+use std::os::unix::fs::FileExt;
+
 use axum::body::{Body, BodyDataStream};
 use futures::StreamExt;
 use http::{Request, StatusCode, header};
@@ -127,6 +129,30 @@ async fn a_log_without_an_end_ends_with_its_run() {
     assert_eq!(frames.next().await.unwrap().1, b"half a li");
     place.world.release(first_attempt(id));
     assert!(frames.next().await.is_none(), "the run has ended, so nothing can follow");
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_end_says_so() {
+    let place = Place::new();
+    let (server, id) = running(&place).await;
+    let mut log = writer(&place, id);
+    log.append(1, Stream::Stdout, b"begin\n").unwrap();
+    log.append(2, Stream::Stdout, b"end\n").unwrap();
+    log.finish().unwrap();
+    let dir = place.run_dir(id).join("1");
+    std::fs::write(dir.join("exit.json"), "{}").unwrap();
+    let segment = dir.join("log/000000.seg");
+    let text = std::fs::read(&segment).unwrap();
+    let at = text.windows(4).position(|bytes| bytes == b"end\n").unwrap();
+    std::fs::File::options().write(true).open(&segment).unwrap().write_all_at(b"rot", at as u64).unwrap();
+    place.world.release(first_attempt(id));
+    server.settled(id).await;
+    for query in ["", "follow=1", "tail=1"] {
+        let (rest, ended) = Frames::of(&server, id, query).await.rest().await;
+        let rest = String::from_utf8(rest).unwrap();
+        assert!(rest.ends_with("the rest of the log is damaged or lost: it has no end\n"), "{query}: {rest}");
+        assert!(!ended, "{query}");
+    }
 }
 
 #[tokio::test]

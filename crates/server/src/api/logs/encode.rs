@@ -61,10 +61,15 @@ impl Encoder {
 
     /// Says that bytes are lost.
     pub(super) fn lost(&mut self, from: u64, to: u64) {
-        let words = format!("{} bytes of the log are damaged and left out here\n", to - from);
+        self.note(to, &format!("{} bytes of the log are damaged and left out here", to - from));
+    }
+
+    /// Says something about the log itself.
+    pub(super) fn note(&mut self, position: u64, words: &str) {
+        let words = format!("{words}\n");
         match self.form {
-            Form::Frames => frame(&mut self.out, to, 0, logwire::SYSTEM, words.as_bytes()),
-            Form::Events(_) => event(&mut self.out, to, 0, "system", words),
+            Form::Frames => frame(&mut self.out, position, 0, logwire::SYSTEM, words.as_bytes()),
+            Form::Events(_) => event(&mut self.out, position, 0, "system", words),
         }
     }
 
