@@ -87,7 +87,8 @@ fn pull(desk: &mut Desk, store: &Store, reference: &str, auth: Auth) -> Result<I
     }
     let image = pulled?.map_err(|error| refused(reference, error))?;
     let (bytes, time) = (words::size(image.fetched), words::time(began.elapsed()));
-    desk.log.say(&format!("pulled `{reference}`: {bytes} in {time}"));
+    let here = if image.fetched == 0 { " (its layers were here already)" } else { "" };
+    desk.log.say(&format!("pulled `{reference}`: {bytes} in {time}{here}"));
     Ok(image)
 }
 

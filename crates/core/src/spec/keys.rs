@@ -126,6 +126,9 @@ impl Keys {
         if let Some((place, _)) = PLACES.iter().find(|(_, keys)| keys.known.contains(&key)) {
             return format!("`{key}` belongs {place}");
         }
+        if matches!(key, "gpu" | "gpus") && self.known.contains(&"requests") {
+            return "write `requests: {nvidia.com/gpu: {quantity: 1}}`".to_owned();
+        }
         let meant = SYNONYMS.iter().find(|(word, own)| *word == key && self.known.contains(own));
         match meant.map(|(_, own)| *own).or_else(|| nearest(key, self.known)) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -185,6 +188,7 @@ mod tests {
         check(&RUN, "nmae", "did you mean `name`?");
         check(&RUN, "evn", "did you mean `env`?");
         check(&REQUESTS, "gpu", "did you mean `nvidia.com/gpu`?");
+        check(&RESOURCES, "gpu", "write `requests: {nvidia.com/gpu: {quantity: 1}}`");
         check(&RUN, "exports", "did you mean `export`?");
         check(&RUN, "Name", "did you mean `name`?");
         check(&RUN, "termination-protection", "did you mean `termination_protection`?");

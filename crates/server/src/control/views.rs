@@ -37,8 +37,11 @@ impl Control {
     /// Why a run is where it is.
     pub async fn explain(&self, place: [&str; 2], id: RunId) -> Result<Explain> {
         let stored = self.0.stored(place, id).await?;
-        let said = self.0.said(&stored);
-        Ok(Explain { id, status: stored.status(), why: said.why, next: said.next, decided_at: said.at })
+        let (status, mut said) = (stored.status(), self.0.said(&stored));
+        if status == Status::Idle {
+            said.next.push(format!("`vessl run terminate {}`", id.0));
+        }
+        Ok(Explain { id, status, why: said.why, next: said.next, decided_at: said.at })
     }
 
     /// Events after `after`, at most some hundred, and whether the run can have more.

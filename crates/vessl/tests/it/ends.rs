@@ -99,7 +99,7 @@ fn a_run_that_is_kept_says_how_its_commands_ended() {
     let ended = "item 1 of 2 ended with exit code 5; item 2 was not started";
     assert_eq!(run["reason"], format!("{ended}; the container is kept until the run is terminated"), "{run}");
     assert_eq!(run["exit_code"], 5, "{run}");
-    test.vessl(["run", "explain", &id]).ok().prints(&[ended]);
+    test.vessl(["run", "explain", &id]).ok().prints(&[ended, "vessl run terminate"]);
     test.vessl(["run", "logs", &id]).ok().says(&[ended]);
     test.vessl(["run", "terminate", &id]).ok();
     let run = test.until_end(&id);

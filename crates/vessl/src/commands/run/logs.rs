@@ -13,9 +13,9 @@ use crate::session::Session;
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The standard output and standard error of the commands arrive on standard output in order, byte by
-byte. Lines of vessl itself (fetching the image, importing, exporting) go to standard error. With
---output json every line is an object with `at`, `stream` and `text`.
+    after_help = "The standard output and standard error of the commands arrive on standard output, each byte by byte, in
+the order in which they came in. Lines of vessl itself (fetching the image, importing, exporting) go
+to standard error. With --output json every line is an object with `at`, `stream` and `text`.
 
 Examples:
   vessl run logs 100000000001
