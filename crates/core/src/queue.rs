@@ -42,6 +42,8 @@ pub struct Holder {
     pub amounts: Amounts,
     /// Indices of the GPUs it holds.
     pub gpus: Vec<u32>,
+    /// Whether it has ended, and only its removal is still to come.
+    pub ended: bool,
 }
 
 /// Says for every waiting run, in order, whether it has a seat now, waits, or can never be placed.
@@ -119,7 +121,12 @@ impl<'a> Room<'a> {
             free.iter().filter(|gpu| fit::gpu_matches(wanted, &gpu.product)).map(|gpu| gpu.index).collect();
         gpus.sort_unstable();
         gpus.truncate(usize::try_from(one.amounts.gpus).unwrap_or(usize::MAX));
-        self.holders.push(Holder { id: one.id, amounts: one.amounts.clone(), gpus: gpus.clone() });
+        self.holders.push(Holder {
+            id: one.id,
+            amounts: one.amounts.clone(),
+            gpus: gpus.clone(),
+            ended: false,
+        });
         Place { node: self.node.name.clone(), gpus }
     }
 
@@ -179,10 +186,10 @@ fn held_by(holders: &[Holder]) -> String {
     if holders.is_empty() {
         return String::new();
     }
-    let named = holders
-        .iter()
-        .take(NAMED)
-        .map(|holder| format!("run {} has {}", holder.id.0, fit::amounts_words(&holder.amounts)));
+    let named = holders.iter().take(NAMED).map(|holder| {
+        let ended = if holder.ended { ", which has ended and is being removed," } else { "" };
+        format!("run {}{ended} has {}", holder.id.0, fit::amounts_words(&holder.amounts))
+    });
     let more = match holders.len().saturating_sub(NAMED) {
         0 => String::new(),
         n => format!("; {n} more"),
@@ -231,7 +238,7 @@ mod tests {
 
     fn held(mut node: NodeUse, id: u64, cores: u64, gpus: &[u32]) -> NodeUse {
         let amounts = amounts(cores, u32::try_from(gpus.len()).unwrap());
-        node.holders.push(Holder { id: RunId(id), amounts, gpus: gpus.to_vec() });
+        node.holders.push(Holder { id: RunId(id), amounts, gpus: gpus.to_vec(), ended: false });
         node
     }
 
@@ -275,6 +282,20 @@ mod tests {
             &[
                 "1 waits for 8 cores (free: 4 cores) on `a`; run 9 has 4 cores, 1.0 GiB of memory | the end of run 9 on `a`",
                 "2 waits behind run 1, which was submitted before and waits for `a` | the start or the end of run 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_run_that_has_ended_is_said_to_be_removed() {
+        let mut node = held(node("a", 8, 0), 9, 8, &[]);
+        node.holders[0].ended = true;
+        check(
+            &[run(1, 8, 0)],
+            &[node],
+            &[
+                "1 waits for 8 cores (free: 0 cores) on `a`; run 9, which has ended and is being removed, has 8 cores, \
+               1.0 GiB of memory | the end of run 9 on `a`",
             ],
         );
     }
@@ -385,6 +406,7 @@ mod tests {
                     id: one.id,
                     amounts: one.amounts.clone(),
                     gpus: place.gpus.clone(),
+                    ended: false,
                 });
             }
         }

@@ -165,6 +165,8 @@ impl Driver {
         if turn.run.is_settled() {
             // The seat is free before anybody hears of the end.
             self.control.seats.release(self.id);
+        } else if verdict {
+            self.control.seats.ended(self.id);
         }
         self.control.publish(self.id, seq);
         Ok(status)

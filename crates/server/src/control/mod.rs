@@ -271,7 +271,10 @@ impl Inner {
             tracing::error!(run = id.0, "a second driver was asked for");
         }
         match stored.doc.run.seat() {
-            Some(place) => self.seats.hold(id, stored.doc.resources.clone(), place.clone()),
+            Some(place) => {
+                let (amounts, place) = (stored.doc.resources.clone(), place.clone());
+                self.seats.hold(id, seats::Held { amounts, place, ended: stored.status().is_final() });
+            }
             None if stored.status() == Status::Queued => self.seats.queue(asks(stored), &desk.wake),
             None => {}
         }

@@ -20,9 +20,18 @@ pub(super) struct Seats(Mutex<Table>);
 #[derive(Debug)]
 struct Table {
     nodes: Vec<Node>,
-    held: BTreeMap<RunId, (Amounts, Place)>,
+    held: BTreeMap<RunId, Held>,
     waiting: BTreeMap<RunId, Waiter>,
     said: HashMap<RunId, Seat>,
+}
+
+/// What a run holds.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) amounts: Amounts,
+    pub(super) place: Place,
+    /// Whether it has ended and is only being removed.
+    pub(super) ended: bool,
 }
 
 #[derive(Debug)]
@@ -47,8 +56,17 @@ impl Seats {
     }
 
     /// Notes a seat that was given before the server started.
-    pub(super) fn hold(&self, run: RunId, amounts: Amounts, place: Place) {
-        self.lock().held.insert(run, (amounts, place));
+    pub(super) fn hold(&self, run: RunId, held: Held) {
+        self.lock().held.insert(run, held);
+    }
+
+    /// Notes that a run has ended, for those who wait for what it holds until it is removed.
+    pub(super) fn ended(&self, run: RunId) {
+        let mut table = self.lock();
+        if let Some(held) = table.held.get_mut(&run).filter(|held| !held.ended) {
+            held.ended = true;
+            table.admit();
+        }
     }
 
     /// Puts a run into the queue; nobody gets a seat by that. `wake` is told when the answer is no longer to wait.
@@ -94,11 +112,12 @@ impl Table {
     fn usage(&self) -> Vec<NodeUse> {
         let mut uses: Vec<NodeUse> =
             self.nodes.iter().map(|node| NodeUse { node: node.clone(), holders: Vec::new() }).collect();
-        for (&id, (amounts, place)) in &self.held {
+        for (&id, Held { amounts, place, ended }) in &self.held {
             // A node that was renamed while a run was on it is still the same machine.
             let at = uses.iter().position(|one| one.node.name == place.node).unwrap_or(0);
             if let Some(one) = uses.get_mut(at) {
-                let holder = Holder { id, amounts: amounts.clone(), gpus: place.gpus.clone() };
+                let (amounts, gpus) = (amounts.clone(), place.gpus.clone());
+                let holder = Holder { id, amounts, gpus, ended: *ended };
                 one.holders.push(holder);
             }
         }
@@ -123,7 +142,7 @@ impl Table {
     fn leave_queue(&mut self, id: RunId, seat: &Seat) {
         let Some(waiter) = self.waiting.remove(&id) else { return };
         if let Seat::Free(place) = seat {
-            self.held.insert(id, (waiter.asks.amounts, place.clone()));
+            self.held.insert(id, Held { amounts: waiter.asks.amounts, place: place.clone(), ended: false });
         }
         waiter.wake.notify_one();
     }
