@@ -93,6 +93,12 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
     if host {
         own_home(&mut user, &merged);
     }
+    if !user.is_mapped() {
+        return Err(Halt::Failed(format!(
+            "the image's user {}:{} has no id here: the runs of an ordinary user have those of `/etc/subuid` and `/etc/subgid` (`vessl doctor`)",
+            user.uid, user.gid
+        )));
+    }
     // Parents before children: an import may lie below a mount.
     let (above, others): (Vec<_>, Vec<_>) = plan.mounts.iter().partition(|mount| is_above(mount, plan));
     binds::mount_all(&merged, &above, &hidden)?;

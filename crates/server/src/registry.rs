@@ -143,9 +143,10 @@ impl Registry {
         let Ok(next) = self.next.try_lock() else { return Ok(()) };
         let _one = self.collecting.lock().await;
         drop(next);
+        // First of all: what a run that is submitted from now on puts is not touched.
+        let mut before = SystemTime::now();
         let unfinished = self.store.unfinished().await?;
         let mut keep = self.store.manifests().await?;
-        let mut before = SystemTime::now();
         for stored in &unfinished {
             before = before.min(SystemTime::from(stored.doc.created_at));
             let plan = self.store.run_texts(stored.id()).await?.map(|texts| texts.plan);

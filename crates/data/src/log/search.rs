@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{self, BLOCK, BLOCK_HEADER, BlockHeader, Frame, HeaderRead, RECORD_HEADER};
 use super::{LogError, segment_path, segments};
+use crate::durable;
 
 /// A place in the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Segment {
     /// `Ok(None)` if there is no such segment.
     pub(super) fn open(dir: &Path, number: u32) -> Result<Option<Self>, LogError> {
         let path = segment_path(dir, number);
-        match File::open(&path) {
+        match durable::open_file(&path) {
             Ok(file) => Ok(Some(Self { number, path, file })),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(LogError::os("open the log segment", &path)(e)),

@@ -71,9 +71,14 @@ pub(super) async fn read(
     let (attempt, _) = api.control.attempt(of.place(), of.id).await?;
     let dir = api.control.log_dir(of.id, attempt);
     let changes = query.follow.then(|| api.control.follow_log(of.id, attempt));
+    let whole = query.from.is_none() && query.tail.is_none();
     let reader = open(dir, query).await?;
     let framed = wants_frames(&headers);
-    let encoder = if framed { Encoder::frames() } else { Encoder::events() };
+    let mut encoder = if framed { Encoder::frames() } else { Encoder::events() };
+    // Nothing of a log is ever taken away, so one that does not begin at its first byte is damaged.
+    if whole && reader.position() > 0 {
+        encoder.lost(0, reader.position());
+    }
     let (chunks, sent) = mpsc::channel(1);
     tokio::spawn(pump(Pump { api, of, attempt, changes, chunks }, reader, encoder));
     let body = Body::from_stream(stream::unfold(sent, |mut sent| async {

@@ -156,6 +156,27 @@ async fn a_log_that_lost_its_end_says_so() {
 }
 
 #[tokio::test]
+async fn a_log_that_lost_its_begin_says_so() {
+    let place = Place::new();
+    let (server, id) = running(&place).await;
+    let mut log = writer(&place, id);
+    for n in 0..3000_u64 {
+        log.append(n + 1, Stream::Stdout, format!("a line of some length, number {n:06}\n").as_bytes())
+            .unwrap();
+    }
+    log.finish().unwrap();
+    let segment = place.run_dir(id).join("1/log/000000.seg");
+    std::fs::File::options().write(true).open(&segment).unwrap().write_all_at(b"rot!", 0).unwrap();
+    place.world.release(first_attempt(id));
+    server.settled(id).await;
+    let (rest, ended) = Frames::of(&server, id, "").await.rest().await;
+    let rest = String::from_utf8(rest).unwrap();
+    let first = rest.lines().next().unwrap();
+    assert!(first.ends_with("bytes of the log are damaged and left out here"), "{first}");
+    assert!(ended && rest.ends_with("number 002999\n"));
+}
+
+#[tokio::test]
 async fn a_follower_of_a_run_that_waits_hears_of_its_log() {
     let place = Place::new();
     let (server, _) = running(&place).await;
