@@ -67,6 +67,14 @@ pub enum GitError {
         /// Branches it has.
         near: Vec<String>,
     },
+    /// The other end wants a login, and there is none.
+    #[error(
+        "`{url}` needs a login, which some hosts also ask for where there is no repository; store one with `vessl credential create NAME --kind git` and name it in `credential_name`"
+    )]
+    NeedsLogin {
+        /// The address.
+        url: String,
+    },
     /// The other end wants another login.
     #[error("`{url}` refused the login ({said}); {hint}")]
     Refused {
@@ -184,6 +192,9 @@ impl GitError {
             return Self::DiskFull { url };
         }
         let is_here = address.scheme() == Scheme::File;
+        if has(ASKED) && with_login == WithLogin::No && !is_here {
+            return Self::NeedsLogin { url };
+        }
         if has(REFUSED) && !is_here {
             let hint = match with_login {
                 WithLogin::Yes => "check user, password and rights of the credential",
@@ -212,6 +223,7 @@ pub(super) enum WithLogin {
 
 // What git, curl and ssh write in the C locale.
 const FULL: &[&str] = &["No space left on device", "Out of diskspace", "Disk quota exceeded"];
+const ASKED: &[&str] = &["could not read Username", "could not read Password"];
 const REFUSED: &[&str] = &[
     "Authentication failed",
     "could not read Username",
@@ -279,7 +291,7 @@ mod tests {
     fn what_git_says_in_our_words() {
         check(
             "fatal: could not read Username for 'https://host': terminal prompts disabled\n",
-            "`https://host/a` refused the login (could not read Username for 'https://host': terminal prompts disabled); store a login with `vessl credential create NAME --kind git` and name it in `credential_name`",
+            "`https://host/a` needs a login, which some hosts also ask for where there is no repository; store one with `vessl credential create NAME --kind git` and name it in `credential_name`",
         );
         check(
             "remote: Not Found\nfatal: repository 'https://host/a/' not found\n",
