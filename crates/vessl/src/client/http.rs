@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -88,7 +88,18 @@ impl Connection {
     /// The whole body of an answer.
     pub(super) async fn body(&self, answer: Response<Incoming>) -> Result<Bytes> {
         let body = Limited::new(answer.into_body(), LARGEST).collect().await;
-        Ok(body.map_err(|e| self.unreachable(&format!("the answer was cut off: {e}")))?.to_bytes())
+        Ok(body.map_err(|e| self.cut_off(&*e))?.to_bytes())
+    }
+
+    /// Why the body of an answer is not whole.
+    fn cut_off(&self, error: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+        if error.is::<LengthLimitError>() {
+            return Error::Damaged {
+                message: format!("the answer of the server is too large: {} MiB are taken", LARGEST >> 20),
+                hint: "ask for less; a list becomes shorter with `--limit`".to_owned(),
+            };
+        }
+        self.unreachable(&format!("the answer was cut off: {error}"))
     }
 
     /// An error that says that nobody answers.
@@ -214,5 +225,21 @@ fn plain(error: &std::io::Error) -> String {
         std::io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
         std::io::ErrorKind::NotFound => "its socket does not exist".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_is_no_lost_server() {
+        let connection = Connection::new(Address::parse("http://127.0.0.1:1").unwrap(), None);
+        let body = Limited::new(Full::new(Bytes::from_static(b"four")), 3);
+        let error = connection.cut_off(&*body.collect().await.unwrap_err());
+        assert!(error.to_string().contains("too large: 256 MiB"), "{error}");
+        assert!(error.hint().unwrap().contains("`--limit`"), "{error:?}");
+        let error = connection.cut_off(&std::io::Error::other("gone"));
+        assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     }
 }
