@@ -1,4 +1,5 @@
 //! `vessl run download`.
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::progress::Bars;
-use crate::output::{Columns, views};
+use crate::output::{Columns, clean, views};
 use crate::session::Session;
 
 /// Arguments.
@@ -146,7 +147,10 @@ fn step(file: &FileView, done: u64) -> Progress {
 
 /// The files that `path` names, each with where it lands below the destination.
 fn choose<'a>(files: &'a [FileView], path: Option<&str>) -> Vec<(&'a FileView, PathBuf)> {
-    files.iter().filter_map(|file| Some((file, place(file, path)?))).collect()
+    let mut seen = HashSet::new();
+    let placed = files.iter().filter_map(|file| Some((file, place(file, path)?)));
+    // An export may lie in another one, whose files it has as well.
+    placed.filter(|(file, place)| seen.insert((place.clone(), &file.digest, file.size))).collect()
 }
 
 fn place(file: &FileView, path: Option<&str>) -> Option<PathBuf> {
@@ -163,7 +167,9 @@ fn place(file: &FileView, path: Option<&str>) -> Option<PathBuf> {
 
 fn nothing(args: &Download, files: &[FileView]) -> Error {
     let message = match &args.path {
-        Some(path) if !files.is_empty() => format!("run {} has no file or directory `{path}`", args.id.0),
+        Some(path) if !files.is_empty() => {
+            format!("run {} has no file or directory `{}`", args.id.0, clean(path))
+        }
         _ => format!("run {} has no files", args.id.0),
     };
     let id = args.id.0;
@@ -217,5 +223,21 @@ mod tests {
         check("/output", "../../x", None, Some("output/../../x"));
         check("/output", "a/m.json", Some("/out"), None);
         check("/output", "a/m.json", Some("/output/b"), None);
+    }
+
+    #[test]
+    fn a_file_of_two_exports_lands_once() {
+        let file = |export: &str, path: &str, digest: &str| FileView {
+            path: path.to_owned(),
+            export: export.to_owned(),
+            digest: digest.to_owned(),
+            ..FileView::default()
+        };
+        let check = |digest: &str, expected: usize| {
+            let files = [file("/output", "sub/a", "one"), file("/output/sub", "a", digest)];
+            assert_eq!(choose(&files, None).len(), expected, "{digest}");
+        };
+        check("one", 1);
+        check("two", 2);
     }
 }

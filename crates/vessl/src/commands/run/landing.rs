@@ -19,6 +19,7 @@ use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use vessl_core::wire::FileView;
 
 use crate::error::{Error, Result};
+use crate::output::clean;
 
 /// The directory that files land in.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub(super) struct Arriving {
     dir: OwnedFd,
     part: String,
     name: OsString,
-    shown: PathBuf,
+    shown: String,
     file: File,
     hash: blake3::Hasher,
     size: u64,
@@ -58,9 +59,14 @@ impl Landing {
         Ok(Self { root: root.into(), path: path.to_owned() })
     }
 
-    /// Where `relative` lands, for messages.
+    /// Where `relative` lands.
     pub(super) fn shown(&self, relative: &Path) -> PathBuf {
         if self.path == Path::new(".") { relative.to_owned() } else { self.path.join(relative) }
+    }
+
+    /// The same for messages, which are one line whatever stands in a name.
+    fn named(&self, relative: &Path) -> String {
+        clean(&self.shown(relative).display().to_string())
     }
 
     /// What is here where the file lands; the same is what has the right content.
@@ -72,20 +78,18 @@ impl Landing {
             Err(Errno::ENOENT) => return Ok(Here::Nothing),
             Err(_) => return Ok(Here::Other),
         };
-        let meta =
-            file.metadata().map_err(Error::os(format!("look at `{}`", self.shown(relative).display())))?;
+        let meta = file.metadata().map_err(Error::os(format!("look at `{}`", self.named(relative))))?;
         if !meta.is_file() || meta.len() != view.size {
             return Ok(Here::Other);
         }
         let mut hash = blake3::Hasher::new();
-        hash.update_reader(&mut file)
-            .map_err(Error::os(format!("read `{}`", self.shown(relative).display())))?;
+        hash.update_reader(&mut file).map_err(Error::os(format!("read `{}`", self.named(relative))))?;
         Ok(if hash.finalize().to_hex().as_str() == view.digest { Here::Same } else { Here::Other })
     }
 
     /// Begins a file, or goes on with what is here of it; directories on the way are made.
     pub(super) fn begin(&self, relative: &Path, view: &FileView) -> Result<Arriving> {
-        let shown = self.shown(relative);
+        let shown = self.named(relative);
         let name = checked(relative)?;
         let failed = |e| self.failed(relative, e);
         let dir = self.dir(parent(relative), ResolveFlag::empty()).map_err(failed)?;
@@ -133,13 +137,13 @@ impl Landing {
     }
 
     fn failed(&self, relative: &Path, error: Errno) -> Error {
-        let shown = self.shown(relative);
+        let shown = self.named(relative);
         match error {
             Errno::EXDEV | Errno::ELOOP => Error::Damaged {
-                message: format!("`{}` leads out of `{}`", shown.display(), self.path.display()),
+                message: format!("`{}` leads out of `{}`", shown, self.path.display()),
                 hint: "remove the symbolic link, or download to another directory".to_owned(),
             },
-            e => Error::Os { what: format!("write `{}`", shown.display()), source: e.into() },
+            e => Error::Os { what: format!("write `{shown}`"), source: e.into() },
         }
     }
 
@@ -162,20 +166,20 @@ impl Landing {
 impl Arriving {
     /// Bytes that are here.
     pub(super) fn offset(&mut self) -> Result<u64> {
-        self.file.stream_position().map_err(Error::os(format!("write `{}`", self.shown.display())))
+        self.file.stream_position().map_err(Error::os(format!("write `{}`", self.shown)))
     }
 
     /// Forgets what is here: the server begins from the first byte.
     pub(super) fn restart(&mut self) -> Result<()> {
         self.hash.reset();
         let empty = self.file.set_len(0).and_then(|()| self.file.rewind());
-        empty.map_err(Error::os(format!("write `{}`", self.shown.display())))
+        empty.map_err(Error::os(format!("write `{}`", self.shown)))
     }
 
     /// Takes more bytes.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.hash.update(bytes);
-        self.file.write_all(bytes).map_err(Error::os(format!("write `{}`", self.shown.display())))
+        self.file.write_all(bytes).map_err(Error::os(format!("write `{}`", self.shown)))
     }
 
     /// Verifies the digest and gives the file its name.
@@ -184,14 +188,14 @@ impl Arriving {
         if size < view.size {
             return Err(Error::Unreachable {
                 address: "the server".to_owned(),
-                reason: format!("`{}` stopped after {size} of {} bytes", view.path, view.size),
+                reason: format!("`{}` stopped after {size} of {} bytes", self.shown, view.size),
                 hint: "run the same command again: it goes on where it stopped".to_owned(),
             });
         }
         if self.hash.finalize().to_hex().as_str() != view.digest {
             let _ = unlinkat(&self.dir, self.part.as_str(), UnlinkatFlags::NoRemoveDir);
             return Err(Error::Damaged {
-                message: format!("`{}` arrived with other bytes than the run exported", view.path),
+                message: format!("`{}` arrived with other bytes than the run exported", self.shown),
                 hint: "run the same command again; if it repeats, the stored file is damaged".to_owned(),
             });
         }
@@ -199,14 +203,14 @@ impl Arriving {
         let named = self.file.set_permissions(std::fs::Permissions::from_mode(mode)).and_then(|()| {
             renameat(&self.dir, self.part.as_str(), &self.dir, self.name.as_os_str()).map_err(Into::into)
         });
-        named.map_err(Error::os(format!("write `{}`", self.shown.display())))
+        named.map_err(Error::os(format!("write `{}`", self.shown)))
     }
 
     /// Hashes what an earlier download left.
     fn take_up(&mut self) -> Result<()> {
         let hashed =
             self.hash.update_reader(&self.file).map(|_| ()).and_then(|()| self.file.stream_position());
-        let length = hashed.map_err(Error::os(format!("read what is here of `{}`", self.shown.display())))?;
+        let length = hashed.map_err(Error::os(format!("read what is here of `{}`", self.shown)))?;
         if length > self.size { self.restart() } else { Ok(()) }
     }
 }
