@@ -42,8 +42,10 @@ pub struct Config {
     /// Registries without TLS.
     pub insecure_registries: Vec<String>,
     /// Cores kept back.
+    #[serde(deserialize_with = "read::cores")]
     pub reserve_cpu: String,
     /// Memory kept back.
+    #[serde(deserialize_with = "read::memory")]
     pub reserve_memory: String,
     /// Time between SIGTERM and the kill.
     pub grace: String,
@@ -64,8 +66,10 @@ pub struct PresetConfig {
     /// Name.
     pub name: String,
     /// Cores.
+    #[serde(deserialize_with = "read::cores")]
     pub cpu: String,
     /// Memory.
+    #[serde(deserialize_with = "read::memory")]
     pub memory: String,
     /// GPUs.
     #[serde(default)]

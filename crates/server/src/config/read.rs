@@ -1,11 +1,12 @@
 //! Reading: file and environment become one table, whose keys are checked before its values.
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use super::{Config, DEFAULT_TOML, place};
+use crate::store::names::check_name;
 
 /// Prefix of the environment variables.
 const PREFIX: &str = "VESSL_SERVER_";
@@ -54,13 +55,49 @@ pub fn load(
         Some(path) => File::read(path)?.checked(&defaults)?,
         None => Table::new(),
     };
-    for (name, text) in environment {
+    let environment: Vec<_> = environment.into_iter().collect();
+    for (name, text) in &environment {
         if let Some(key) = name.strip_prefix(PREFIX) {
-            let (key, value) = variable(&name, &key.to_ascii_lowercase(), &text, &defaults)?;
+            let (key, value) = variable(name, &key.to_ascii_lowercase(), text, &defaults)?;
             table.insert(key, value);
         }
     }
-    Value::Table(table).try_into().map_err(|error| wrong("environment", &error))
+    let config = Value::Table(table).try_into().map_err(|error| wrong("environment", &error))?;
+    let Some((key, why)) = unusable(&config) else { return Ok(config) };
+    let place = origin(file, environment, key).unwrap_or_else(|| format!("`{key}`"));
+    Err(wrong(&place, &format!("`{key}`: {why}")))
+}
+
+/// A setting of the right type that no server can use, and why.
+fn unusable(config: &Config) -> Option<(&'static str, String)> {
+    let named = |key, name: &str| check_name(key, name).err().map(|why| (key, why));
+    let threads = || (config.threads == 0).then(|| ("threads", "there must be at least 1".to_owned()));
+    named("organization", &config.organization).or_else(|| named("project", &config.project)).or_else(threads)
+}
+
+/// Cores, as text or as a number.
+pub(super) fn cores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(text),
+        Value::Integer(number) => Ok(number.to_string()),
+        Value::Float(number) => Ok(number.to_string()),
+        other => Err(unlike(&other, "text or a number")),
+    }
+}
+
+/// Memory, which needs a unit: a run file reads a bare number as gigabytes, others would mean bytes.
+pub(super) fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(text),
+        Value::Integer(_) | Value::Float(_) => {
+            Err(serde::de::Error::custom("a number without a unit; write it like \"1Gi\""))
+        }
+        other => Err(unlike(&other, "text")),
+    }
+}
+
+fn unlike<E: serde::de::Error>(found: &Value, expected: &str) -> E {
+    E::custom(format_args!("invalid type: {}, expected {expected}", found.type_str()))
 }
 
 /// The same for a client, which needs to know `data_dir` alone: what else is wrong is for the start of a server to say.
@@ -182,9 +219,13 @@ fn variable(name: &str, key: &str, text: &str, defaults: &Table) -> Result<(Stri
 
 fn nearest(key: &str, known: &[String]) -> String {
     let close = known.iter().map(|one| (strsim::osa_distance(key, one), one)).min();
-    match close {
-        Some((far, one)) if far <= 1 + key.len() / 3 => format!(": did you mean `{one}`?"),
-        _ => format!("; known are {}", known.join(", ")),
+    // One that was cut short is far away by its letters.
+    let alike = known.iter().map(|one| (strsim::jaro_winkler(key, one), one));
+    let alike = alike.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score >= 0.8);
+    let close = close.filter(|(far, _)| *far <= 1 + key.len() / 3).map(|(_, one)| one);
+    match close.or(alike.map(|(_, one)| one)) {
+        Some(one) => format!(": did you mean `{one}`?"),
+        None => format!("; known are {}", known.join(", ")),
     }
 }
 
@@ -249,7 +290,31 @@ mod tests {
             none,
             "`FILE:3:1` has the unknown key `cpus`: did you mean `cpu`?",
         );
-        check("[[presets]]\nname=\"a\"\ncpu=1", none, "`FILE:3:5` is wrong: `presets[0].cpu`: invalid type");
+        check(
+            "[[presets]]\nname=\"a\"\ncpu=[1]",
+            none,
+            "`FILE:3:5` is wrong: `presets[0].cpu`: invalid type",
+        );
+        check("[[presets]]\nname=\"a\"\ncpu=0.5\nmemory=\"1G\"\n", none, "127.0.0.1:0 [] 2");
+        check("reserve_cpu = 1", none, "127.0.0.1:0 [] 2");
+        check(
+            "reserve_memory = 1073741824",
+            none,
+            "`FILE:1:18` is wrong: `reserve_memory`: a number without a unit",
+        );
+        check(
+            "\nhostpaths = []",
+            none,
+            "`FILE:2:1` has the unknown key `hostpaths`: did you mean `hostpath_roots`?",
+        );
+        check("\nthreads = 0", none, "`FILE:2:1` is wrong: `threads`: there must be at least 1");
+        check("", ("VESSL_SERVER_THREADS", "0"), "`VESSL_SERVER_THREADS` is wrong: `threads`: ");
+        check(
+            "organization = \"a/b\"",
+            none,
+            "`FILE:1:1` is wrong: `organization`: the organization name `a/b`",
+        );
+        check("project = \"\"", none, "`FILE:1:1` is wrong: `project`: the project name ``");
         check(
             "[[presets]]\nname=\"a\"\ncpu=\"1\"",
             none,
