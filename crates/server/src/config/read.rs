@@ -6,7 +6,6 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use super::{Config, DEFAULT_TOML, place};
-use crate::store::names::check_name;
 
 /// Prefix of the environment variables.
 const PREFIX: &str = "VESSL_SERVER_";
@@ -70,9 +69,18 @@ pub fn load(
 
 /// A setting of the right type that no server can use, and why.
 fn unusable(config: &Config) -> Option<(&'static str, String)> {
-    let named = |key, name: &str| check_name(key, name).err().map(|why| (key, why));
+    let named = |key, name: &str| {
+        let why = "it must be 1-100 letters, digits, `-`, `_` or `.`, and start with a letter or digit";
+        (!is_name(name)).then(|| (key, why.to_owned()))
+    };
     let threads = || (config.threads == 0).then(|| ("threads", "there must be at least 1".to_owned()));
     named("organization", &config.organization).or_else(|| named("project", &config.project)).or_else(threads)
+}
+
+/// What the API takes as the name of an organization or project.
+fn is_name(name: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= 100 && name.chars().all(fine)
 }
 
 /// Cores, as text or as a number.
@@ -312,9 +320,9 @@ mod tests {
         check(
             "organization = \"a/b\"",
             none,
-            "`FILE:1:1` is wrong: `organization`: the organization name `a/b`",
+            "`FILE:1:1` is wrong: `organization`: it must be 1-100 letters",
         );
-        check("project = \"\"", none, "`FILE:1:1` is wrong: `project`: the project name ``");
+        check("project = \"\"", none, "`FILE:1:1` is wrong: `project`: it must be 1-100 letters");
         check(
             "[[presets]]\nname=\"a\"\ncpu=\"1\"",
             none,
