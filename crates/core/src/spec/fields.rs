@@ -261,6 +261,8 @@ impl<'a, 't> Reader<'a, 't> {
     {
         let text = self.word(at, form)?;
         let outcome = text.trim().parse().map_err(|error| {
+            let meant = meant::<T>(&text).map(|meant| format!("`{}: {meant}`", at.name()));
+            let form = meant.as_deref().unwrap_or(form);
             Report::new(Code::BadAmount, format!("`{}`: {error}", at.name())).hint(format!("write {form}"))
         });
         self.take(at, outcome)
@@ -318,6 +320,16 @@ fn unknown_key(name: &str, keys: &Keys) -> Report {
     Report::new(Code::UnknownKey, message).hint(keys.advice(name))
 }
 
+/// The amount that a text means which has a `B` behind its unit, or small letters in it: `4G` for `4 gb`.
+fn meant<T: std::str::FromStr>(text: &str) -> Option<String> {
+    let text = text.get(..32.min(text.len()))?.replace(' ', "");
+    let bare = text.trim_end_matches(['b', 'B']);
+    let (number, unit) = bare.split_at(bare.find(|c: char| c.is_ascii_alphabetic())?);
+    let (letter, rest) = unit.split_at(1);
+    let capital = format!("{number}{}{}", letter.to_uppercase(), rest.to_lowercase());
+    [bare.to_owned(), capital].into_iter().find(|text| text.parse::<T>().is_ok())
+}
+
 /// `true` or `false` in the spellings of YAML 1.1 and 1.2.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
@@ -332,5 +344,27 @@ fn within(range: &std::ops::RangeInclusive<u64>) -> String {
         format!("of at least {}", range.start())
     } else {
         format!("from {} to {}", range.start(), range.end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{Memory, Span};
+
+    #[test]
+    fn the_amount_that_was_meant() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(meant::<Memory>(text).as_deref(), expected, "{text}");
+        };
+        check("4GB", Some("4G"));
+        check("4 gb", Some("4G"));
+        check("1.5GiB", Some("1.5Gi"));
+        check("512mib", Some("512Mi"));
+        check("4B", None);
+        check("4 apples", None);
+        check("GB", None);
+        check("", None);
+        assert_eq!(meant::<Span>("10 seconds"), None);
     }
 }

@@ -104,6 +104,9 @@ static PLACES: [(&str, &Keys); 6] = [
     ("under `resources.requests`", &REQUESTS),
 ];
 
+/// How GPUs are asked for.
+const GPU_FORM: &str = "{nvidia.com/gpu: {quantity: 1}}";
+
 /// What other programs call our keys.
 static SYNONYMS: [(&str, &str); 7] = [
     ("branch", "ref"),
@@ -126,8 +129,12 @@ impl Keys {
         if let Some((place, _)) = PLACES.iter().find(|(_, keys)| keys.known.contains(&key)) {
             return format!("`{key}` belongs {place}");
         }
-        if matches!(key, "gpu" | "gpus") && self.known.contains(&"requests") {
-            return "write `requests: {nvidia.com/gpu: {quantity: 1}}`".to_owned();
+        if matches!(key, "gpu" | "gpus") {
+            match self.what {
+                "`resources`" => return format!("did you mean `requests: {GPU_FORM}`?"),
+                "a run" => return format!("did you mean `resources: {{requests: {GPU_FORM}}}`?"),
+                _ => {}
+            }
         }
         let meant = SYNONYMS.iter().find(|(word, own)| *word == key && self.known.contains(own));
         match meant.map(|(_, own)| *own).or_else(|| nearest(key, self.known)) {
@@ -188,7 +195,8 @@ mod tests {
         check(&RUN, "nmae", "did you mean `name`?");
         check(&RUN, "evn", "did you mean `env`?");
         check(&REQUESTS, "gpu", "did you mean `nvidia.com/gpu`?");
-        check(&RESOURCES, "gpu", "write `requests: {nvidia.com/gpu: {quantity: 1}}`");
+        check(&RESOURCES, "gpu", "did you mean `requests: {nvidia.com/gpu: {quantity: 1}}`?");
+        check(&RUN, "gpus", "did you mean `resources: {requests: {nvidia.com/gpu: {quantity: 1}}}`?");
         check(&RUN, "exports", "did you mean `export`?");
         check(&RUN, "Name", "did you mean `name`?");
         check(&RUN, "termination-protection", "did you mean `termination_protection`?");

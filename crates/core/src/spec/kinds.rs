@@ -157,8 +157,6 @@ pub(super) fn read_text(reader: &mut Reader<'_, '_>, at: &At<'_>, section: &str)
 const GIT_MAP: &str = "for a git repository write `git: {url: …}` with this address";
 const GIT_OR_MOUNT: &str = "for a git repository write `git: {url: …}` with this address; a directory of this machine is mounted: \
                             `mount: {/data: hostpath:///…}`";
-const OUTPUT: &str = "write `vessl-artifact://`, and fetch the files with `vessl run download ID`; with a name behind it, \
-                      `vessl-artifact://organization/project/name`, other runs can import them";
 const HOSTPATH: &str = "a directory of this machine is `hostpath:///…`";
 
 /// Splits the text form into its kind and what follows the prefix.
@@ -169,8 +167,7 @@ fn kind_of<'t>(text: &'t str, section: &str) -> Result<(&'static Kind, &'t str),
             "import" if is_local(text) => GIT_OR_MOUNT.to_owned(),
             "mount" if is_local(text) => HOSTPATH.to_owned(),
             "import" if url::git(text, None).is_ok() => GIT_MAP.to_owned(),
-            "export" if is_local(text) => OUTPUT.to_owned(),
-            _ => format!("begin with {}", prefixes(section)),
+            _ => format!("{}; `{section}` takes {}", first(section), prefixes(section)),
         };
         return Err(Report::new(Code::UnknownScheme, message).hint(hint));
     };
@@ -188,9 +185,17 @@ fn instead(scheme: &str, section: &str) -> String {
         ("https" | "http" | "ssh", "import", _) => GIT_MAP.to_owned(),
         ("file", "import", _) => GIT_OR_MOUNT.to_owned(),
         ("file", "mount", _) => HOSTPATH.to_owned(),
-        ("file" | "hostpath", "export", _) => OUTPUT.to_owned(),
         (_, _, Some(near)) => format!("did you mean `{near}://`? `{section}` takes {}", prefixes(section)),
-        (_, _, None) => format!("`{section}` takes {}", prefixes(section)),
+        (_, _, None) => format!("{}; `{section}` takes {}", first(section), prefixes(section)),
+    }
+}
+
+/// What a section takes that needs nothing else, for somebody who tries it for the first time.
+fn first(section: &str) -> &'static str {
+    match section {
+        "export" => "write `vessl-artifact://`, and fetch the files with `vessl run download ID`",
+        "import" => "write `git: {url: …}` or `vessl-artifact://organization/project/name`",
+        _ => "write `hostpath:///path`",
     }
 }
 

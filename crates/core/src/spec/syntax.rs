@@ -125,6 +125,9 @@ pub(super) fn explain(
             report.hint("define it with `&name` first, or quote the text if the `*` belongs to it"),
         );
     }
+    // The parser stands behind the text that it took for the quoted one.
+    let begin = info.contains("in quoted scalar").then(|| open_quote(source, place.line)).flatten();
+    let place = begin.unwrap_or(place);
     let mut here = None;
     for (at, found) in unquoted_templates(source).into_iter().take(MOST_PLACEHOLDERS) {
         if at.line == place.line && here.is_none() {
@@ -139,7 +142,7 @@ pub(super) fn explain(
 fn unquoted_templates(source: &Source<'_>) -> Vec<(Place, String)> {
     let mut found = Vec::new();
     for (line, text) in lines::structure(source.original()) {
-        let bare = without_quotes(text);
+        let (bare, _) = without_quotes(text);
         if let Some(template) = template_in(&bare).filter(|_| !text.trim_start().starts_with('#')) {
             let before = bare.find(template).map_or(0, |at| bare[..at].chars().count());
             found.push((Place { line, column: number(before + 1) }, template.to_owned()));
@@ -148,27 +151,39 @@ fn unquoted_templates(source: &Source<'_>) -> Vec<(Place, String)> {
     found
 }
 
-/// The line with everything in quotes as spaces.
-fn without_quotes(line: &str) -> String {
+/// Where the quote begins that is not closed on the nearest line above `below` that leaves one open.
+fn open_quote(source: &Source<'_>, below: u32) -> Option<Place> {
+    (1..below).rev().find_map(|line| {
+        let (_, open) = without_quotes(source.line(line));
+        Some(Place { line, column: number(open? + 1) })
+    })
+}
+
+/// The line with everything in quotes as spaces, and which letter is the quote that it leaves open.
+fn without_quotes(line: &str) -> (String, Option<usize>) {
     let mut quote = None;
+    let mut open = None;
     let mut last = ' ';
-    line.chars()
-        .map(|c| {
+    let bare = line
+        .chars()
+        .enumerate()
+        .map(|(at, c)| {
             let starts = quote.is_none() && matches!(c, '"' | '\'') && !last.is_alphanumeric();
             let inside = quote.is_some();
             if starts {
-                quote = Some(c);
+                (quote, open) = (Some(c), Some(at));
             } else if quote == Some(c) && last != '\\' {
-                quote = None;
+                (quote, open) = (None, None);
             }
             last = c;
             if inside || starts { ' ' } else { c }
         })
-        .collect()
+        .collect();
+    (bare, open)
 }
 
 /// What the parser's own words mean to the author of a run file: a piece of them, a message, a hint.
-const EXPLAINED: [(&str, &str, &str); 18] = [
+const EXPLAINED: [(&str, &str, &str); 19] = [
     (
         "mapping values are not allowed",
         "a `:` stands where no key can be",
@@ -209,6 +224,11 @@ const EXPLAINED: [(&str, &str, &str); 18] = [
         "unknown escape character",
         "a `\\` in double quotes begins an escape that does not exist",
         "write `\\\\`, or use single quotes",
+    ),
+    (
+        "in quoted scalar",
+        "this quote is not closed before a line that is not indented",
+        "close it, or indent the lines that belong to it",
     ),
     ("invalid indentation", "this line is indented less than what it belongs to", "indent it further"),
     (

@@ -15,6 +15,8 @@ pub(crate) const BODIES: &[(&str, &str)] = &[
     ("syntax", "description: a\n  tags: b"),
     ("syntax", "tags: [a, b\nrun: c"),
     ("syntax", "description: \"a"),
+    ("syntax", "description: \"a\nrun: b"),
+    ("syntax", "run:\n  - 'a\n    b\n  - c"),
     ("syntax", "description:a"),
     ("syntax", "env:\n  A: 1\n B: 2"),
     ("syntax", "env:\n  A: @b"),
