@@ -11,7 +11,7 @@ use vessl_core::wire::{
 
 use super::http::Ask;
 use super::path::Path;
-use super::{Client, Events, Logs, Method, encoded, header};
+use super::{Client, Events, Logs, Method, Scope, encoded, header};
 use crate::error::{Error, Result};
 
 /// Which part of a log, and whether to stay for what comes.
@@ -29,6 +29,16 @@ impl Client {
     /// Who the token belongs to and what the server is.
     pub(crate) async fn whoami(&mut self) -> Result<WhoAmI> {
         self.get(Path::of(&["whoami"]).into()).await
+    }
+
+    /// The organization and the project that are used instead of the server's defaults, if any are settled.
+    pub(crate) fn settled(&self, who: &WhoAmI) -> Option<(String, String)> {
+        let Scope { organization, project } = &self.scope;
+        if organization.is_none() && project.is_none() {
+            return None;
+        }
+        let or = |settled: &Option<String>, default: &str| settled.clone().unwrap_or(default.to_owned());
+        Some((or(organization, &who.organization), or(project, &who.project)))
     }
 
     /// Submits a run.
@@ -119,9 +129,15 @@ impl Client {
         self.get(path.into()).await
     }
 
-    /// One artifact with all its versions.
+    /// One artifact with all its versions; its name alone is one of the project, `organization/project/name` is whole.
     pub(crate) async fn artifact(&mut self, name: &str) -> Result<ArtifactView> {
-        let path = self.project(&["artifacts", name]).await?;
+        let name = name.strip_prefix("vessl-artifact://").unwrap_or(name);
+        let path = match name.split('/').collect::<Vec<_>>()[..] {
+            [organization, project, name] => {
+                Path::of(&["organizations", organization, "projects", project, "artifacts", name])
+            }
+            _ => self.project(&["artifacts", name]).await?,
+        };
         self.get(path.into()).await
     }
 

@@ -77,11 +77,6 @@ impl Client {
         matches!(self.origin, Origin::Local(_))
     }
 
-    /// Organization and project that were named; the server's own else.
-    pub(crate) fn scope(&self) -> &Scope {
-        &self.scope
-    }
-
     /// Where the server is, as a person writes it.
     pub(crate) fn address(&self) -> String {
         self.connection.address().to_string()

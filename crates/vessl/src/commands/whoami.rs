@@ -1,6 +1,6 @@
 //! `vessl whoami`.
 use serde::Serialize;
-use vessl_core::wire::WhoAmI;
+use vessl_core::wire::{RunQuery, WhoAmI};
 
 use crate::error::Result;
 use crate::exit::{self, Exit};
@@ -19,9 +19,13 @@ struct Shown {
 pub(crate) async fn perform(session: &Session) -> Result<Exit> {
     let mut client = session.client().await?;
     let mut who = client.whoami().await?;
-    // What the other commands will use.
-    who.organization = client.scope().organization.clone().unwrap_or(who.organization);
-    who.project = client.scope().project.clone().unwrap_or(who.project);
+    // What is settled here counts, whether the server has it or not.
+    if let Some((organization, project)) = client.settled(&who) {
+        (who.organization, who.project) = (organization, project);
+        if let Err(error) = client.runs(&RunQuery { limit: Some(1), ..RunQuery::default() }).await {
+            session.out.warn(&error.to_string());
+        }
+    }
     session.out.object(&Shown { server: client.address(), who }, rows)?;
     Ok(exit::OK)
 }

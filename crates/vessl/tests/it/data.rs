@@ -125,6 +125,7 @@ fn an_artifact_goes_by_name_from_run_to_run() {
         item("mkdir -p /out-a/deep; echo 42 > /out-a/deep/w")
     );
     test.vessl(["artifact", "list"]).ok().says(&["no artifacts"]);
+    test.vessl(["artifact", "read", "weights"]).code(5).says(&["hint: a run makes one with `export: {"]);
     let made = test.wait(&make).ok().json()["id"].clone();
     test.wait(&make).ok();
     let listed = test.vessl(["artifact", "list"]).ok();
@@ -133,6 +134,10 @@ fn an_artifact_goes_by_name_from_run_to_run() {
     assert_eq!((&read["versions"][1]["version"], &read["versions"][1]["run"]), (&1.into(), &made), "{read}");
     test.vessl(["artifact", "read", "weights"]).ok().prints(&["Versions", "1 file, 3 B", &made.to_string()]);
     test.vessl(["artifact", "read", "wieghts"]).code(5).says(&["`wieghts`"]);
+    let whole = name.strip_prefix("vessl-artifact://").unwrap();
+    for whole in [name.as_str(), whole] {
+        test.vessl(["artifact", "read", whole, "--project", "another"]).ok().prints(&["Versions"]);
+    }
     let take = format!(
         "{}import: {{/in-a: '{name}'}}\n{}",
         head("host://"),

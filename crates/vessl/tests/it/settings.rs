@@ -29,6 +29,18 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn whoami_shows_what_commands_use() {
+    let test = Test::new();
+    test.vessl(["configure", "project", "foo"]).ok();
+    let shown = test.vessl(["whoami", "--output", "json"]).ok().says(&["warning: ", "`default/foo`"]).json();
+    assert_eq!((&shown["organization"], &shown["project"]), (&"default".into(), &"foo".into()));
+    test.vessl(["run", "list"]).code(5).says(&["`default/foo`"]);
+    let shown = test.vessl(["whoami", "--project", "default", "--output", "json"]).ok();
+    assert!(!shown.stderr.contains("warning"), "{}", shown.stderr);
+    assert_eq!(shown.json()["project"], "default");
+}
+
+#[test]
 fn a_wrong_settings_file_is_named() {
     let test = Test::new();
     test.file("../config/vessl/config.toml", "servre = \"x\"\n");
