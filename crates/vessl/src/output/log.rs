@@ -105,8 +105,8 @@ impl<'a> LogPrinter<'a> {
 
     /// A line of the product itself: on standard error, so that a pipe gets the commands' bytes alone.
     fn beside(&mut self, record: &Record) {
-        if self.open.take().is_some() && self.out.is_interactive() {
-            self.out.dim("");
+        if self.open.take().is_some() {
+            self.out.end_line();
         }
         for line in String::from_utf8_lossy(&record.bytes).lines() {
             self.out.dim(&format!("vessl: {line}"));

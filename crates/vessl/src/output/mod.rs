@@ -11,14 +11,19 @@ mod yaml;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use clap::ValueEnum;
+use nix::sys::stat::fstat;
 use serde::Serialize;
 use vessl_core::wire::Problem;
 
 use crate::error::{Error, Result};
 pub(crate) use paint::Paint;
 pub(crate) use table::{Columns, Rows};
+pub(crate) use words::clean;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -38,6 +43,10 @@ pub(crate) struct Out {
     format: Format,
     is_terminal: bool,
     is_interactive: bool,
+    /// Whether both outputs are the same file, as with `2>&1`.
+    is_shared: bool,
+    /// Whether the last line before the next one that is said has no end.
+    is_open: Arc<AtomicBool>,
 }
 
 impl Out {
@@ -47,6 +56,8 @@ impl Out {
             format,
             is_terminal: std::io::stdout().is_terminal(),
             is_interactive: std::io::stderr().is_terminal(),
+            is_shared: is_shared(),
+            is_open: Arc::default(),
         }
     }
 
@@ -58,6 +69,13 @@ impl Out {
     /// Whether people read the standard error on a terminal.
     pub(crate) fn is_interactive(&self) -> bool {
         self.is_interactive
+    }
+
+    /// Ends a line that commands left open on a terminal, unless the next one that is said does so.
+    pub(crate) fn end_line(&self) {
+        if self.is_interactive && !self.is_shared {
+            self.raw_beside(b"\n");
+        }
     }
 
     /// Prints one object: `rows` as a table, `value` otherwise.
@@ -118,15 +136,19 @@ impl Out {
     }
 
     /// Writes bytes as they are to standard output.
-    #[expect(clippy::unused_self, reason = "printing goes through the value that owns the terminal")]
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<()> {
+        if let Some(last) = bytes.last().filter(|_| self.is_shared) {
+            self.is_open.store(*last != b'\n', Relaxed);
+        }
         let mut out = std::io::stdout().lock();
         out.write_all(bytes).and_then(|()| out.flush()).map_err(write_error)
     }
 
     /// Writes bytes as they are to standard error.
-    #[expect(clippy::unused_self, reason = "printing goes through the value that owns the terminal")]
     pub(crate) fn raw_beside(&self, bytes: &[u8]) {
+        if let Some(last) = bytes.last() {
+            self.is_open.store(*last != b'\n', Relaxed);
+        }
         let _ = std::io::stderr().lock().write_all(bytes);
     }
 
@@ -141,19 +163,19 @@ impl Out {
 
     /// Says one line to a person, on standard error.
     pub(crate) fn note(&self, text: &str) {
-        self.say(&format!("{}\n", words::clean(text)));
+        self.say(&format!("{}\n", clean(text)));
     }
 
     /// Says one line of little weight to a person, on standard error.
     pub(crate) fn dim(&self, text: &str) {
         let paint = Paint::new(self.is_interactive);
-        self.say(&format!("{}\n", paint.dim(&words::clean(text))));
+        self.say(&format!("{}\n", paint.dim(&clean(text))));
     }
 
     /// Says that something is not as it should be, though the command goes on.
     pub(crate) fn warn(&self, text: &str) {
         let paint = Paint::new(self.is_interactive);
-        self.say(&format!("{}: {}\n", paint.yellow("warning"), words::clean(text)));
+        self.say(&format!("{}: {}\n", paint.yellow("warning"), clean(text)));
     }
 
     /// Says problems of the run file `name`, each with its place.
@@ -188,18 +210,28 @@ impl Out {
 
     /// Asks for a line; an empty answer is `now`.
     pub(crate) fn ask(&self, question: &str, now: Option<&str>) -> Result<Option<String>> {
-        let shown = now.map(|now| format!(" [{}]", words::clean(now))).unwrap_or_default();
+        let shown = now.map(|now| format!(" [{}]", clean(now))).unwrap_or_default();
         self.say(&format!("{question}{shown}: "));
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).map_err(Error::os("read the answer"))?;
+        self.is_open.store(false, Relaxed);
         let answer = answer.trim();
         Ok(if answer.is_empty() { now.map(str::to_owned) } else { Some(answer.to_owned()) })
     }
 
     /// Writes to standard error. Nobody can be told when that fails, so a failure is dropped.
     fn say(&self, text: &str) {
+        if !text.is_empty() && self.is_open.swap(false, Relaxed) {
+            self.raw_beside(b"\n");
+        }
         self.raw_beside(text.as_bytes());
     }
+}
+
+fn is_shared() -> bool {
+    let file = |stat: nix::sys::stat::FileStat| (stat.st_dev, stat.st_ino);
+    let out = fstat(std::io::stdout()).map(file);
+    out.is_ok() && out == fstat(std::io::stderr()).map(file)
 }
 
 /// An error as programs read it.

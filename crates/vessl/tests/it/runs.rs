@@ -137,6 +137,19 @@ fn watch_prints_the_log_and_ends_with_the_run() {
 }
 
 #[test]
+fn where_both_outputs_are_one_file_a_line_of_the_product_begins_a_line() {
+    let test = Test::new();
+    test.file("run.yaml", host("printf open"));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "\"$0\" run create -f run.yaml --watch 2>&1"]).arg(test.program());
+    let both = test.start_command(shell).finish().ok().stdout;
+    assert!(both.contains("\nopen\nvessl: "), "{both}");
+    let apart = test.vessl(["run", "create", "-f", "run.yaml", "--watch"]).ok();
+    assert_eq!(apart.stdout, "open");
+    assert!(!apart.stderr.contains("\n\n"), "{}", apart.stderr);
+}
+
+#[test]
 fn ctrl_c_leaves_the_run_running_and_says_how_to_stop_it() {
     let test = Test::new();
     test.file("run.yaml", endless());
