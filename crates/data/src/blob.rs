@@ -140,7 +140,7 @@ impl Store {
     /// Stores what `source` gives; on disk when it returns.
     pub fn put(&self, source: &mut dyn Read, watch: &Watch<'_>) -> Result<Put, DataError> {
         let name = Path::new("the bytes to store");
-        let put = self.put_unsynced(name, |tmp| copy_hashing(source, tmp, watch))?;
+        let put = self.put_unsynced(name, watch, |tmp| copy_hashing(source, tmp, watch))?;
         self.sync_shard(put.digest)?;
         Ok(put)
     }
@@ -154,7 +154,7 @@ impl Store {
     /// possible. The blob's file is on disk, its name is after [`Store::sync_shard`].
     /// Errors call the source `name`.
     pub(crate) fn put_file(&self, source: &File, name: &Path, watch: &Watch<'_>) -> Result<Put, DataError> {
-        self.put_unsynced(name, |tmp| {
+        self.put_unsynced(name, watch, |tmp| {
             if copy_in_kernel(source, tmp, watch)? {
                 return hash(tmp, watch);
             }
@@ -167,6 +167,7 @@ impl Store {
     fn put_unsynced(
         &self,
         name: &Path,
+        watch: &Watch<'_>,
         fill: impl FnOnce(&File) -> Result<(Digest, u64), Stop>,
     ) -> Result<Put, DataError> {
         let _shared = self.lock_shared()?;
@@ -174,7 +175,7 @@ impl Store {
         let file = tmp.as_file();
         let (digest, size) = fill(file).map_err(|stop| stop.at(name, &self.root))?;
         let path = self.path(digest);
-        if is_here(&path, digest, size)? {
+        if is_here(&path, (digest, size), watch)? {
             self.note_again(digest)?;
             return Ok(Put { digest, size, new: false });
         }
@@ -343,7 +344,7 @@ impl Store {
 }
 
 /// Whether the blob is at `path`, unharmed. One that was cut or damaged is put anew.
-fn is_here(path: &Path, digest: Digest, size: u64) -> Result<bool, DataError> {
+fn is_here(path: &Path, (digest, size): (Digest, u64), watch: &Watch<'_>) -> Result<bool, DataError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -353,7 +354,9 @@ fn is_here(path: &Path, digest: Digest, size: u64) -> Result<bool, DataError> {
         return Ok(false);
     }
     // What cannot be read is no copy either.
-    Ok(hash(&file, &Watch::NONE).is_ok_and(|(found, _)| found == digest))
+    let found = hash(&file, &Watch { progress: &|_, _| {}, ..*watch });
+    watch.check()?;
+    Ok(found.is_ok_and(|(found, _)| found == digest))
 }
 
 fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
