@@ -157,7 +157,7 @@ fn without_logins(text: &str, cover: impl Fn(&str) -> String) -> String {
 
 /// Whether what stands behind an `@` is the digest of an image.
 fn is_digest(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(algorithm, _)| algorithm.starts_with("sha") || algorithm.is_empty())
+    ["sha256:", "sha512:"].iter().any(|algorithm| text.starts_with(algorithm))
 }
 
 /// Where what stands behind `value:`, or a telling key, begins in a line.
@@ -285,6 +285,7 @@ mod tests {
         check("http://a:p@ss@h:80/x?y=z", "http://***@h:80/x?y=z");
         check("ssh://git@h.io/x git@h.io:x/y", "ssh://git@h.io/x git@h.io:x/y");
         check("ssh://u:pw@h.io/x", "ssh://***@h.io/x");
+        check("u:pw@shard.io:5000/x", "***@shard.io:5000/x");
         check("python:3.12@sha256:0a1b me@example.org", "python:3.12@sha256:0a1b me@example.org");
         assert_eq!(without_logins("x: https://tök@h", stars), "x: https://***@h");
     }
