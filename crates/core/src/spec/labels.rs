@@ -1,4 +1,5 @@
-//! What people may call a run: its name, description and tags, in a file and in a later change.
+//! What people may call a run (its name, description and tags, in a file and in a later change), and the things that runs
+//! are kept in and use.
 
 /// Longest name and longest tag, in characters.
 const LONGEST_NAME: usize = 253;
@@ -7,7 +8,16 @@ const LONGEST_DESCRIPTION: usize = 64 << 10;
 /// Most tags of one run.
 const MOST_TAGS: usize = 100;
 
-/// Whether `text` can be a name; if not, why.
+/// What [`is_name`] wants, in words that follow "it must be".
+pub const NAME_FORM: &str = "1-100 letters, digits, `-`, `_` or `.`, and start with a letter or digit";
+
+/// Whether `name` can be that of an organization, a project, a secret or a credential.
+pub fn is_name(name: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= 100 && name.chars().all(fine)
+}
+
+/// Whether `text` can be the name of a run; if not, why.
 pub fn check_name(text: &str) -> Result<(), String> {
     word("name", text)
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
+use vessl_core::spec::labels::{self, NAME_FORM};
 
 use super::{Config, DEFAULT_TOML, place};
 
@@ -69,18 +70,9 @@ pub fn load(
 
 /// A setting of the right type that no server can use, and why.
 fn unusable(config: &Config) -> Option<(&'static str, String)> {
-    let named = |key, name: &str| {
-        let why = "it must be 1-100 letters, digits, `-`, `_` or `.`, and start with a letter or digit";
-        (!is_name(name)).then(|| (key, why.to_owned()))
-    };
+    let named = |key, name: &str| (!labels::is_name(name)).then(|| (key, format!("it must be {NAME_FORM}")));
     let threads = || (config.threads == 0).then(|| ("threads", "there must be at least 1".to_owned()));
     named("organization", &config.organization).or_else(|| named("project", &config.project)).or_else(threads)
-}
-
-/// What the API takes as the name of an organization or project.
-fn is_name(name: &str) -> bool {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= 100 && name.chars().all(fine)
 }
 
 /// Cores, as text or as a number.

@@ -7,7 +7,6 @@ use vessl_core::plan::{Amounts, Cluster, Node, Preset};
 use vessl_core::units::{Cpu, Memory, Span};
 
 use crate::config::{Config, PresetConfig};
-use crate::store::names::check_name;
 
 /// Everything about the site that does not change while the server runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,12 +61,6 @@ impl Site {
         };
         check_presets(&presets, &node)?;
         check_roots(&config.hostpath_roots)?;
-        for (key, name) in [("organization", &config.organization), ("project", &config.project)] {
-            check_name(key, name).map_err(|why| SiteError::of(key, why))?;
-        }
-        if config.threads == 0 {
-            return Err(SiteError::of("threads", "requests need one"));
-        }
         let default_preset = default_preset(config, &presets)?;
         let cluster = Cluster {
             nodes: vec![node],

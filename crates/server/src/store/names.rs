@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use vessl_core::plan::RunId;
+use vessl_core::spec::labels::{self, NAME_FORM};
 use vessl_core::wire::NameView;
 
 use super::runs::{Export, StoredRun, moment, nanos};
@@ -223,13 +224,11 @@ fn version(row: &Row<'_>) -> rusqlite::Result<Version> {
 
 /// Refuses a name that cannot stand in a URL path or a reference.
 pub(crate) fn check_name(what: &'static str, name: &str) -> std::result::Result<(), String> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let starts = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-    if starts && name.len() <= 100 && name.chars().all(fine) {
+    if labels::is_name(name) {
         return Ok(());
     }
     Err(format!(
-        "the {what} name `{}` is not usable: it must be 1-100 letters, digits, `-`, `_` or `.`, and start with a letter or digit",
+        "the {what} name `{}` is not usable: it must be {NAME_FORM}",
         name.chars().take(120).collect::<String>().escape_debug()
     ))
 }
