@@ -17,14 +17,19 @@ async fn used(server: &Server) -> (u64, u64, Vec<u64>) {
     (node["cpu_milli_used"].as_u64().unwrap(), node["gpus_used"].as_u64().unwrap(), runs)
 }
 
-/// What a run waits for, once its driver has looked at the queue.
+/// What a run waits for, once the queue's rule has spoken of it: until then it only has a place in the queue.
 async fn explained(server: &Server, id: RunId) -> serde_json::Value {
     let said = async {
         loop {
             let said = server.get(&format!("{RUNS}/{}/explain", id.0)).await;
-            if said["next"] != json!([]) {
+            let why = said["why"].as_str().expect("it has no reason");
+            if said["next"] != json!([])
+                && !why.starts_with("waits for its turn")
+                && !why.starts_with("is next")
+            {
                 return said;
             }
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(30), said)
