@@ -276,7 +276,7 @@ fn change(name: Option<&OsStr>) -> Option<Change> {
 mod tests {
     use super::*;
 
-    const DEADLINE: Duration = Duration::from_secs(10);
+    const DEADLINE: Duration = Duration::from_mins(1);
 
     async fn signals(changes: &mut Changes) {
         tokio::time::timeout(DEADLINE, changes.changed()).await.expect("a signal");

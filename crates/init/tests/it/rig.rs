@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vessl_core::frame::{self, Frames};
 use vessl_core::record::{InitAsk, InitOrder, InitReport, RECORD_VERSION};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Mounts an overlay of `/` whose changes go to `$1`, and starts `$2` in it.
 const ENTER: &str = r#"
 set -e

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! fake say PHASE          the next look sees this phase            fake exit CODE      the exit record appears
-//! fake unreachable        the next look cannot tell                fake die WORDS      proven dead, no record
+//! fake unreachable        no look can tell until `World::release`  fake die WORDS      proven dead, no record
 //! fake hold               nothing more until `World::release`      fake deaf           ignores stop
 //! fake refuse WORDS       the start is refused                     fake vanish N       N starts leave no trace
 //! fake hang POINT         once: never answers there (`before start`, `after start`, `look 3`, `before stop`, …)
@@ -89,7 +89,7 @@ enum Ending {
     Proof(String),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Step {
     Say(Phase),
     Unreachable,
@@ -97,6 +97,13 @@ enum Step {
     Exit(i32),
     Terminated,
     Die(String),
+}
+
+impl Step {
+    /// Whether it stays until it is released.
+    fn is_lasting(&self) -> bool {
+        matches!(self, Step::Hold | Step::Unreachable)
+    }
 }
 
 impl World {
@@ -116,21 +123,15 @@ impl World {
         self.lock().actors.iter().filter(|(_, actor)| !actor.removed).map(|(&at, _)| at).collect()
     }
 
-    /// Lets an attempt go on after `fake hold`.
+    /// Lets an attempt go on after `fake hold` or `fake unreachable`.
     pub fn release(&self, at: Attempt) {
         let mut state = self.lock();
         if let Some(actor) = state.actors.get_mut(&at)
-            && matches!(actor.steps.front(), Some(Step::Hold))
+            && actor.steps.front().is_some_and(Step::is_lasting)
         {
             actor.steps.pop_front();
         }
         state.signal(at);
-    }
-
-    /// Waits for the next signal of an attempt.
-    pub async fn changed(&self, at: Attempt) {
-        let mut signal = self.lock().signals.entry(at).or_default().subscribe();
-        let _ = signal.changed().await;
     }
 
     /// Agents in the order in which they came to life.
@@ -328,13 +329,12 @@ impl Actor {
     /// One look: takes one step. Says whether another look would see more.
     fn look(&mut self, now: Timestamp) -> (Look, bool) {
         if self.end.is_none() {
-            match self.steps.pop_front() {
-                None => {}
-                Some(Step::Hold) => self.steps.push_front(Step::Hold),
-                Some(Step::Unreachable) => {
-                    return (Look::Unreachable { why: "the line is cut".to_owned() }, self.has_more());
-                }
+            match self.steps.pop_front_if(|step| !step.is_lasting()) {
                 Some(step) => self.take(&step, now),
+                None if self.steps.front() == Some(&Step::Unreachable) => {
+                    return (Look::Unreachable { why: "the line is cut".to_owned() }, false);
+                }
+                None => {}
             }
         }
         let left = if self.removed { Left::Nothing } else { Left::Scratch };
@@ -349,7 +349,7 @@ impl Actor {
     }
 
     fn has_more(&self) -> bool {
-        self.end.is_none() && !matches!(self.steps.front(), None | Some(Step::Hold))
+        self.end.is_none() && self.steps.front().is_some_and(|step| *step != Step::Hold)
     }
 
     fn take(&mut self, step: &Step, now: Timestamp) {

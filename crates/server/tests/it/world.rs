@@ -15,7 +15,7 @@ use vessl_server::testing::{About, Api, Attempt, Clock, Guard, Machine, Opened, 
 use vessl_server::{Config, ServerError};
 
 /// Longest time that a test waits for anything.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 pub(crate) const RUNS: &str = "/v1/organizations/default/projects/default/runs";
 
 /// What stays when a server dies: the disk, the machine, the time.

@@ -7,7 +7,7 @@ use vessl_core::units::Span;
 
 use super::*;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_mins(1);
 const AT: Attempt = Attempt { run: RunId(100_000_000_001), attempt: 1 };
 
 /// What every agent of these tests has in common. `$DIR` is the run directory; `rest` is what `supervise` does.
