@@ -81,6 +81,16 @@ impl Reader {
         Ok(())
     }
 
+    /// Goes to the start of the last `lines` lines of one stream; records of other streams follow as well. 0 is the end of
+    /// the log.
+    pub fn tail_of(&mut self, stream: Stream, lines: u64) -> Result<(), LogError> {
+        if lines == 0 {
+            return self.tail(0);
+        }
+        self.go(search::tail_of(&self.dir, stream, lines)?);
+        Ok(())
+    }
+
     /// Goes to the first record that arrived at `at_ns` (nanoseconds since 1970) or later.
     pub fn since(&mut self, at_ns: u64) -> Result<(), LogError> {
         self.go(search::since(&self.dir, at_ns)?);

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::frame::{self, BLOCK, BLOCK_HEADER, BlockHeader, Frame, HeaderRead, RECORD_HEADER};
-use super::{LogError, segment_path, segments};
+use super::{LogError, Stream, segment_path, segments};
 use crate::durable;
 
 /// A place in the files.
@@ -148,8 +148,8 @@ impl Segment {
             let offset = base + at as u64;
             let frame = frame::read_record(&block, at);
             match frame {
-                Frame::Data { at_ns, bytes, .. } => {
-                    if !visit(&Visited { offset, position, lines, at_ns, bytes }) {
+                Frame::Data { at_ns, stream, bytes } => {
+                    if !visit(&Visited { offset, position, lines, at_ns, stream, bytes }) {
                         return Ok((offset, false));
                     }
                     position += bytes.len() as u64;
@@ -172,6 +172,7 @@ struct Visited<'a> {
     /// Newlines before it.
     lines: u64,
     at_ns: u64,
+    stream: Stream,
     bytes: &'a [u8],
 }
 
@@ -241,6 +242,38 @@ pub(super) fn after_line(dir: &Path, line: u64) -> Result<Place, LogError> {
         let nth = usize::try_from(line.checked_sub(record.lines + 1)?).ok()?;
         memchr::memchr_iter(b'\n', record.bytes).nth(nth).map(|at| at + 1)
     })
+}
+
+/// The start of the last `lines` lines of one stream, at least one; the start of the log if it has fewer. Reads the blocks
+/// from the last one back, because their headers count the lines of all streams.
+pub(super) fn tail_of(dir: &Path, stream: Stream, lines: u64) -> Result<Place, LogError> {
+    // Newlines that are still to be passed; known when the stream's last byte is.
+    let mut wanted = None;
+    for &number in segments(dir)?.iter().rev() {
+        let Some(segment) = Segment::open(dir, number)? else { continue };
+        for index in (0..segment.blocks()?).rev() {
+            let Some(header) = segment.header(index)? else { continue };
+            let (mut starts, mut is_whole) = (Vec::new(), None);
+            segment.walk(index, &header, &mut |record| {
+                if record.stream == stream {
+                    let newlines = memchr::memchr_iter(b'\n', record.bytes);
+                    starts.extend(newlines.map(|at| record.place(number, at + 1)));
+                    is_whole = record.bytes.last().map(|&last| last == b'\n');
+                }
+                true
+            })?;
+            let Some(is_whole) = is_whole else { continue };
+            let left = wanted.unwrap_or_else(|| lines.saturating_add(u64::from(is_whole)));
+            let here = starts.len() as u64;
+            if let Some(&place) =
+                here.checked_sub(left).and_then(|nth| starts.get(usize::try_from(nth).ok()?))
+            {
+                return Ok(place);
+            }
+            wanted = Some(left - here);
+        }
+    }
+    start(dir)
 }
 
 /// The place of the first record that is not older than `at_ns`.

@@ -160,6 +160,35 @@ fn every_tail_position_and_time_is_found() {
     }
 }
 
+/// Lines of a stream, as they stand in the log; the last one may have no end.
+fn lines_of(all: &[Piece], stream: Stream) -> Vec<Vec<u8>> {
+    let text = flat(&all.iter().filter(|p| p.1 == stream).cloned().collect::<Vec<_>>());
+    text.split_inclusive(|&b| b == b'\n').map(<[u8]>::to_vec).collect()
+}
+
+#[test]
+fn the_last_lines_of_one_stream_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut all = lines(9000);
+    // One stream is silent long before the end, one has a line in pieces, and none has ended.
+    all.retain(|p| p.1 != Stream::Stderr || p.0 < 3000);
+    for (n, piece) in ["a line ", "in ", "pieces\nand one ", "without end"].iter().enumerate() {
+        all.push((20_000 + 2 * n as u64, Stream::Stdout, piece.as_bytes().to_vec()));
+        all.push((20_001 + 2 * n as u64, Stream::System, format!("between {n}\n").into_bytes()));
+    }
+    write(dir.path(), &all, 3 * BLOCK as u64);
+    assert!(segments(dir.path()).unwrap().len() > 1);
+    let mut reader = Reader::open(dir.path()).unwrap();
+    for stream in [Stream::Stdout, Stream::Stderr, Stream::System] {
+        let expected = lines_of(&all, stream);
+        for wanted in (0..=expected.len() + 1).step_by(173).chain([1, 2, 3, expected.len()]) {
+            reader.tail_of(stream, wanted as u64).unwrap();
+            let found = lines_of(&rest(&mut reader), stream);
+            assert!(found == expected[expected.len().saturating_sub(wanted)..], "{stream:?} {wanted}");
+        }
+    }
+}
+
 #[test]
 fn a_batch_not_taken_to_its_end_goes_on() {
     let dir = tempfile::tempdir().unwrap();

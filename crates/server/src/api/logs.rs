@@ -16,10 +16,10 @@ use futures::stream;
 use http::{HeaderMap, header};
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use vessl_core::logwire;
 use vessl_core::wire::{ErrorBody, LogPiece};
-use vessl_data::log::{LogError, Reader};
+use vessl_data::log::{LogError, Reader, Stream};
 
 use super::Api;
 use super::error::{Failure, Result};
@@ -41,9 +41,31 @@ pub(super) struct LogQuery {
     from: Option<u64>,
     /// Only the last lines.
     tail: Option<u64>,
+    /// Only one stream; `tail` then counts its lines.
+    #[param(inline)]
+    stream: Option<Only>,
     /// Stay until the log is finished.
     #[serde(default, deserialize_with = "switch")]
     follow: bool,
+}
+
+/// One stream.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Only {
+    Stdout,
+    Stderr,
+    System,
+}
+
+impl From<Only> for Stream {
+    fn from(only: Only) -> Self {
+        match only {
+            Only::Stdout => Self::Stdout,
+            Only::Stderr => Self::Stderr,
+            Only::System => Self::System,
+        }
+    }
 }
 
 /// The log of a run: framed bytes with `Accept: application/vnd.vessl.log`, else server-sent events of [`LogPiece`].
@@ -72,9 +94,10 @@ pub(super) async fn read(
     let dir = api.control.log_dir(of.id, attempt);
     let changes = query.follow.then(|| api.control.follow_log(of.id, attempt));
     let whole = query.from.is_none() && query.tail.is_none();
+    let only = query.stream.map(Stream::from);
     let reader = open(dir, query).await?;
     let framed = wants_frames(&headers);
-    let mut encoder = if framed { Encoder::frames() } else { Encoder::events() };
+    let mut encoder = if framed { Encoder::frames(only) } else { Encoder::events(only) };
     // Nothing of a log is ever taken away, so one that does not begin at its first byte is damaged.
     if whole && reader.position() > 0 {
         encoder.lost(0, reader.position());
@@ -97,10 +120,11 @@ fn wants_frames(headers: &HeaderMap) -> bool {
 async fn open(dir: PathBuf, query: LogQuery) -> Result<Reader> {
     let opened = tokio::task::spawn_blocking(move || {
         let mut reader = Reader::open(&dir)?;
-        match (query.from, query.tail) {
-            (Some(position), _) => reader.from(position)?,
-            (None, Some(lines)) => reader.tail(lines)?,
-            (None, None) => {}
+        match (query.from, query.tail, query.stream) {
+            (Some(position), ..) => reader.from(position)?,
+            (None, Some(lines), Some(only)) => reader.tail_of(only.into(), lines)?,
+            (None, Some(lines), None) => reader.tail(lines)?,
+            (None, None, _) => {}
         }
         Ok::<_, LogError>(reader)
     });

@@ -11,7 +11,7 @@ use vessl_core::wire::{
 
 use super::http::Ask;
 use super::path::Path;
-use super::{Client, Events, Logs, Method, Scope, encoded, header};
+use super::{Client, Events, Logs, Method, Scope, Stream, encoded, header};
 use crate::error::{Error, Result};
 
 /// Which part of a log, and whether to stay for what comes.
@@ -21,6 +21,8 @@ pub(crate) struct LogQuery {
     pub(crate) from: Option<u64>,
     /// Only the last lines.
     pub(crate) tail: Option<u64>,
+    /// Only one stream; `tail` counts its lines.
+    pub(crate) only: Option<Stream>,
     /// Stay until the log is finished.
     pub(crate) follow: bool,
 }
@@ -100,6 +102,7 @@ impl Client {
         let path = path
             .with("from", query.from)
             .with("tail", query.tail)
+            .with("stream", query.only.map(Stream::word))
             .with("follow", query.follow.then_some(true));
         Ok(Logs::new(self.stream(path.into(), logwire::MEDIA_TYPE).await?))
     }

@@ -22,6 +22,17 @@ pub(crate) enum Stream {
     System,
 }
 
+impl Stream {
+    /// Its name, six letters wide.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::System => "system",
+        }
+    }
+}
+
 /// A piece of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {

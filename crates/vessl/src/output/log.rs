@@ -42,9 +42,16 @@ pub(crate) struct LogPrinter<'a> {
     form: LogForm,
     /// The stream whose line is not ended.
     open: Option<Stream>,
-    /// Begun lines of each stream, and when the last piece arrived.
-    lines: [Vec<u8>; 3],
-    last_ns: u64,
+    /// The begun line of each stream.
+    lines: [Begun; 3],
+}
+
+/// A line whose end has not come yet.
+#[derive(Debug, Default)]
+struct Begun {
+    /// When its first byte came, nanoseconds since 1970.
+    at_ns: u64,
+    bytes: Vec<u8>,
 }
 
 /// One line as JSON.
@@ -58,7 +65,7 @@ struct Line<'a> {
 impl<'a> LogPrinter<'a> {
     /// A printer of one log.
     pub(crate) fn new(out: &'a Out, form: LogForm) -> Self {
-        Self { out, form, open: None, lines: Default::default(), last_ns: 0 }
+        Self { out, form, open: None, lines: Default::default() }
     }
 
     /// Prints a record.
@@ -81,13 +88,13 @@ impl<'a> LogPrinter<'a> {
         }
     }
 
-    /// Prints what is left of lines that never ended.
+    /// Prints what is left of lines that never ended, the older one first.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        for stream in [Stream::Stdout, Stream::Stderr, Stream::System] {
-            let rest = std::mem::take(&mut self.lines[slot(stream)]);
-            if !rest.is_empty() {
-                self.line(stream, self.last_ns, &rest)?;
-            }
+        let mut begun = [Stream::Stdout, Stream::Stderr, Stream::System]
+            .map(|stream| (stream, std::mem::take(&mut self.lines[slot(stream)])));
+        begun.sort_by_key(|(_, line)| line.at_ns);
+        for (stream, line) in begun.iter().filter(|(_, line)| !line.bytes.is_empty()) {
+            self.line(*stream, line)?;
         }
         Ok(())
     }
@@ -135,27 +142,33 @@ impl<'a> LogPrinter<'a> {
             let _ = write!(mark, "{} ", at.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z"));
         }
         if self.form.streams {
-            let _ = write!(mark, "{} | ", name(record.stream));
+            let _ = write!(mark, "{} | ", record.stream.word());
         }
         mark
     }
 
     fn json(&mut self, record: &Record) -> Result<()> {
-        self.last_ns = record.at_ns;
+        if record.stream == Stream::System {
+            // What the commands wrote before is said before.
+            self.finish()?;
+        }
         for piece in record.bytes.split_inclusive(|&b| b == b'\n') {
             let line = &mut self.lines[slot(record.stream)];
-            line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || line.len() >= LINE {
+            if line.bytes.is_empty() {
+                line.at_ns = record.at_ns;
+            }
+            line.bytes.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || line.bytes.len() >= LINE {
                 let line = std::mem::take(line);
-                self.line(record.stream, record.at_ns, &line)?;
+                self.line(record.stream, &line)?;
             }
         }
         Ok(())
     }
 
-    fn line(&self, stream: Stream, at_ns: u64, bytes: &[u8]) -> Result<()> {
-        let text = String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(bytes));
-        self.out.data_line(&Line { at: moment(at_ns), stream: name(stream), text: &text })
+    fn line(&self, stream: Stream, line: &Begun) -> Result<()> {
+        let text = String::from_utf8_lossy(line.bytes.strip_suffix(b"\n").unwrap_or(&line.bytes));
+        self.out.data_line(&Line { at: moment(line.at_ns), stream: stream.word(), text: &text })
     }
 }
 
@@ -164,15 +177,6 @@ fn slot(stream: Stream) -> usize {
         Stream::Stdout => 0,
         Stream::Stderr => 1,
         Stream::System => 2,
-    }
-}
-
-/// The word for a stream, six letters wide.
-fn name(stream: Stream) -> &'static str {
-    match stream {
-        Stream::Stdout => "stdout",
-        Stream::Stderr => "stderr",
-        Stream::System => "system",
     }
 }
 

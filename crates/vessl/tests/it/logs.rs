@@ -21,7 +21,9 @@ fn the_last_lines_and_single_streams() {
         test.wait(&host("for n in $(seq 1000); do echo line $n; done; echo problem >&2")).ok().json()["id"]
             .to_string();
     let tail = test.vessl(["run", "logs", &id, "--tail", "3", "--only", "stdout"]).ok();
-    assert!(tail.stdout.ends_with("line 1000\n") && tail.stdout.lines().count() <= 3, "{}", tail.stdout);
+    assert_eq!(tail.stdout, "line 998\nline 999\nline 1000\n");
+    let tail = test.vessl(["run", "logs", &id, "--tail", "1", "--only", "stderr"]).ok();
+    assert_eq!(tail.stdout, "problem\n");
     let errors = test.vessl(["run", "logs", &id, "--only", "stderr"]).ok();
     assert_eq!(errors.stdout, "problem\n");
     let marked = test.vessl(["run", "logs", &id, "--streams", "--timestamps"]).ok();
@@ -48,6 +50,29 @@ fn json_lines_have_time_stream_and_text() {
     assert_eq!(find("stdout")["text"], "one");
     assert_eq!(find("stderr")["text"], "two");
     assert!(find("stdout")["at"].is_string());
+}
+
+#[test]
+fn json_lines_are_whole_and_tell_when_they_began() {
+    let (test, gate) = Gate::new();
+    let first = format!("printf pct10; {WAIT}; echo e1 >&2; {WAIT}; printf pct20");
+    let id = test.create(&format!("{}  - command: echo next\n", gate.host(&first)));
+    let mut live = test.start(["run", "logs", "-f", &id]);
+    for shown in ["pct10", "pct10e1\n"] {
+        live.until(shown);
+        gate.open();
+    }
+    live.finish().ok();
+    let log = test.vessl(["run", "logs", &id, "--output", "json"]).ok();
+    let lines: Vec<serde_json::Value> =
+        log.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let place = |text: &str| {
+        lines.iter().position(|line| line["text"] == text).unwrap_or_else(|| panic!("{text}: {lines:#?}"))
+    };
+    assert!(place("pct10pct20") < place("item 2 of 2"), "{lines:#?}");
+    assert!(place("item 2 of 2") < place("next"), "{lines:#?}");
+    let at = |text: &str| lines[place(text)]["at"].as_str().unwrap().to_owned();
+    assert!(at("pct10pct20") < at("e1"), "{lines:#?}");
 }
 
 #[test]

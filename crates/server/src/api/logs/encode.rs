@@ -12,6 +12,8 @@ use super::CHUNK;
 /// Puts records into the form that a client asked for.
 pub(super) struct Encoder {
     form: Form,
+    /// The only stream that is wanted.
+    only: Option<Stream>,
     out: BytesMut,
 }
 
@@ -23,13 +25,13 @@ enum Form {
 
 impl Encoder {
     /// `application/vnd.vessl.log`.
-    pub(super) fn frames() -> Self {
-        Self { form: Form::Frames, out: BytesMut::new() }
+    pub(super) fn frames(only: Option<Stream>) -> Self {
+        Self { form: Form::Frames, only, out: BytesMut::new() }
     }
 
     /// `text/event-stream`.
-    pub(super) fn events() -> Self {
-        Self { form: Form::Events(Default::default()), out: BytesMut::new() }
+    pub(super) fn events(only: Option<Stream>) -> Self {
+        Self { form: Form::Events(Default::default()), only, out: BytesMut::new() }
     }
 
     /// Bytes that wait to be sent.
@@ -42,8 +44,11 @@ impl Encoder {
         self.out.split().freeze()
     }
 
-    /// Adds one record.
+    /// Adds one record, if it is wanted.
     pub(super) fn record(&mut self, record: &Record<'_>) {
+        if self.only.is_some_and(|only| only != record.stream) {
+            return;
+        }
         match &mut self.form {
             Form::Frames => {
                 frame(&mut self.out, record.next, record.at_ns, record.stream as u8, record.bytes);
@@ -130,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_character_that_is_cut_arrives_whole() {
-        let mut encoder = Encoder::events();
+        let mut encoder = Encoder::events(None);
         let text = "aä€😀".as_bytes();
         for part in text.chunks(1) {
             encoder.record(&record(part));
@@ -144,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_wrong_byte_is_replaced_at_once() {
-        let mut encoder = Encoder::events();
+        let mut encoder = Encoder::events(None);
         encoder.record(&record(b"x\xff"));
         let said = String::from_utf8(encoder.take().to_vec()).unwrap();
         assert_eq!(
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn frames_carry_the_bytes_as_they_are() {
-        let mut encoder = Encoder::frames();
+        let mut encoder = Encoder::frames(None);
         encoder.record(&record(b"x\xff\r"));
         encoder.end(9);
         let bytes = encoder.take();

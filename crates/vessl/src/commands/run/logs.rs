@@ -15,7 +15,8 @@ use crate::session::Session;
 #[command(
     after_help = "The standard output and standard error of the commands arrive on standard output, each byte by byte, in
 the order in which they came in. Lines of vessl itself (fetching the image, importing, exporting) go
-to standard error. With --output json every line is an object with `at`, `stream` and `text`.
+to standard error. With --output json every line is an object with `at` (when its first byte came),
+`stream` and `text`; it is printed when the line has ended.
 
 Examples:
   vessl run logs 100000000001
@@ -39,7 +40,7 @@ pub(crate) struct Logs {
     /// Begin every line with its stream: stdout, stderr or system
     #[arg(long)]
     streams: bool,
-    /// Only one stream
+    /// Only one stream; --tail then counts its lines
     #[arg(long, value_enum, value_name = "STREAM")]
     only: Option<Only>,
 }
@@ -62,7 +63,7 @@ pub(crate) async fn perform(args: &Logs, session: &Session) -> Result<Exit> {
         Only::System => Stream::System,
     });
     let form = LogForm { only, timestamps: args.timestamps, streams: args.streams, sink: Sink::Result };
-    let query = LogQuery { from: None, tail: args.tail, follow: args.follow };
+    let query = LogQuery { from: None, tail: args.tail, only, follow: args.follow };
     let mut client = session.client().await?;
     let who = Follow::Alone(&session.out, form);
     if args.follow {
