@@ -229,6 +229,8 @@ pub struct Explain {
     pub why: String,
     /// What would let it go on, one line each.
     pub next: Vec<String>,
+    /// How far a pull, an import or an export is, while one is under way.
+    pub progress: Option<Progress>,
     /// When that was decided.
     #[schema(value_type = String, format = DateTime)]
     pub decided_at: Timestamp,

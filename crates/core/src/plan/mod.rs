@@ -184,6 +184,16 @@ pub enum ImportSource {
     },
 }
 
+impl ImportSource {
+    /// How the author named it.
+    pub fn label(&self) -> &str {
+        match self {
+            Self::Git { url, .. } => url,
+            Self::Tree { label, .. } => label,
+        }
+    }
+}
+
 /// One live mount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPlan {

@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use vessl_core::plan::{EnvFrom, EnvPlan, Plan, RESERVED, RunId};
+use vessl_core::record::Phase;
 use vessl_core::run::{Applied, Look, Seat, Seen, State, Status, decide};
 use vessl_core::wire::{Explain, RunEvent, RunView};
 
@@ -41,7 +42,14 @@ impl Control {
         if status == Status::Idle {
             said.next.push(format!("`vessl run terminate {}`", id.0));
         }
-        Ok(Explain { id, status, why: said.why, next: said.next, decided_at: said.at })
+        let mut progress = None;
+        if let State::Active { phase, .. } = stored.doc.run.state {
+            if let Some(what) = self.0.moves(&stored, phase).await? {
+                said.why = format!("{}: {what}", said.why);
+            }
+            progress = self.progress(id, stored.doc.run.attempt).await;
+        }
+        Ok(Explain { id, status, why: said.why, next: said.next, progress, decided_at: said.at })
     }
 
     /// Events after `after`, at most some hundred, and whether the run can have more.
@@ -111,6 +119,23 @@ impl Inner {
             env: None,
             yaml: None,
             warnings: Vec::new(),
+        }
+    }
+
+    /// What is being fetched or copied in.
+    async fn moves(&self, stored: &StoredRun, phase: Phase) -> Result<Option<String>> {
+        match phase {
+            Phase::Pulling => Ok(Some(format!("`{}`", stored.doc.image))),
+            Phase::Importing => {
+                let texts = self.parts.store.run_texts(stored.id()).await?;
+                let imports = texts.map(|texts| texts.plan.imports).unwrap_or_default();
+                // Imports are carried out in order.
+                let (nth, all) = (stored.doc.imports.len(), imports.len());
+                Ok(imports.get(nth).map(|import| {
+                    format!("`{}` to `{}` ({} of {all})", import.source.label(), import.path, nth + 1)
+                }))
+            }
+            _ => Ok(None),
         }
     }
 

@@ -3,7 +3,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use vessl_core::plan::RunId;
 
-use crate::world::{DEADLINE, Place, RUNS, Server, first_attempt};
+use crate::world::{DEADLINE, Place, RUNS, Server, first_attempt, run_file};
 
 /// The end of a run with this script: status, exit code, reason.
 async fn check(script: &str, expected: (&str, Value, &str)) {
@@ -76,9 +76,28 @@ async fn progress_is_told_and_not_kept() {
         said.contains("\"progress\":{\"kind\":\"image\",\"label\":\"alpine:3\",\"done\":3,\"total\":9}"),
         "{said}"
     );
+    let explained = server.get(&format!("{RUNS}/{}/explain", id.0)).await;
+    assert_eq!(explained["progress"], progress);
     place.world.release(first_attempt(id));
     server.settled(id).await;
     assert!(!server.events_to_end(id).await.contains("event: progress"));
+}
+
+#[tokio::test]
+async fn what_is_fetched_and_copied_in_is_named() {
+    let place = Place::new();
+    let server = place.open().await;
+    let import = "import:\n  /code: {git: {url: 'https://example.org/code'}}";
+    for (phase, expected) in [
+        ("pulling", "fetching the image: `alpine:3`"),
+        ("importing", "copying the imports in: `https://example.org/code` to `/code` (1 of 1)"),
+    ] {
+        let script = format!("fake say {phase}\nfake hold");
+        let id = server.submit_yaml(&run_file(phase, import, &script)).await;
+        server.until(id, "initializing").await;
+        let explained = server.get(&format!("{RUNS}/{}/explain", id.0)).await;
+        assert_eq!(explained["why"], expected);
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{major, minor};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Deserialize;
 use tokio::net::unix::pipe::Receiver;
 
@@ -233,9 +233,22 @@ impl Local {
         Ok(())
     }
 
+    /// The error of a server that has been there for `age` and does not say where it listens.
+    fn lost(&self, age: Duration) -> Result<()> {
+        match self.keeper() {
+            Some(pid) if age_of(pid).is_some_and(|is| is >= age) => Err(Error::Unreachable {
+                address: format!("process {pid}"),
+                reason: format!("its `server.json` in `{}` is lost", self.data.display()),
+                hint: "`vessl server stop` stops it, and the next command starts it again; runs that were started go on".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Starts a server and waits until it, or another one that was faster, listens.
     async fn start(&self) -> Result<Lead> {
         self.until_free().await?;
+        self.lost(START)?;
         let changes = self.changes()?;
         let log = self.open_log()?;
         let begin = log.metadata().map_or(0, |meta| meta.len());
@@ -259,7 +272,8 @@ impl Local {
             }
         };
         let late = "it does not listen after 30 seconds";
-        tokio::time::timeout(START, wait).await.unwrap_or_else(|_| Err(self.no_start(begin, late)))
+        let started = tokio::time::timeout(START, wait).await;
+        started.unwrap_or_else(|_| self.lost(START).and(Err(self.no_start(begin, late))))
     }
 
     fn spawn(&self, log: File) -> Result<tokio::process::Child> {
@@ -352,6 +366,16 @@ fn lives(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// How long a process has been there.
+fn age_of(pid: i32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Field 22, see proc(5); the name stands in brackets and may hold anything.
+    let ticks: f64 = stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
+    let per_second: i32 = i32::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
+    let uptime: f64 = std::fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
+    Duration::try_from_secs_f64((uptime - ticks / f64::from(per_second)).max(0.0)).ok()
+}
+
 /// Locks a file or directory in a thread of its own; the thread ends with the process if nobody waits any longer.
 async fn locked(path: PathBuf, how: FlockArg) -> Result<Flock<File>> {
     let file = File::open(&path).map_err(Error::os(format!("open `{}`", path.display())))?;
@@ -405,7 +429,11 @@ mod tests {
         let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).unwrap();
         assert!(local.running().unwrap().is_some());
         assert_eq!(local.holder(), Some(std::process::id().cast_signed()));
+        assert!(local.lost(Duration::from_hours(100)).is_ok(), "a young one may still be starting");
+        let lost = local.lost(Duration::ZERO).unwrap_err();
+        assert!(lost.to_string().contains("`server.json`"), "{lost}");
         drop(held);
+        assert!(local.lost(Duration::ZERO).is_ok());
         assert!(local.running().unwrap().is_none());
     }
 

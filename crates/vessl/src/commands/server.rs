@@ -21,7 +21,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  vessl server status\n  vessl server status --output json | jq -r .url"
     )]
     Status,
-    /// Stop it; runs go on without it, and the next command starts it again
+    /// Stop it: runs that were started go on, queued ones wait for the next start
     #[command(after_help = "Examples:\n  vessl server stop")]
     Stop,
     /// Run it in the foreground
@@ -32,7 +32,8 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Settings come from the file and from the environment (VESSL_SERVER_LISTEN, …), which wins. One
-server at a time works on a data directory; SIGTERM and Ctrl-C stop it, runs go on.
+server at a time works on a data directory. SIGTERM and Ctrl-C stop it: runs that were started go on,
+queued ones wait for the next start.
 
 Examples:
   vessl server run
@@ -102,7 +103,9 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Stop => {
             let stopped = local.stop().await?;
             let words = match stopped {
-                Some(pid) => format!("stopped the server (process {pid}); runs go on"),
+                Some(pid) => format!(
+                    "stopped the server (process {pid}); runs that were started go on, queued ones wait for the next start"
+                ),
                 None => "no server was running".to_owned(),
             };
             session.out.outcome(&serde_json::json!({ "stopped": stopped }), &words)?;

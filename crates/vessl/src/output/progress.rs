@@ -91,8 +91,7 @@ impl Bars {
     fn line(&mut self, label: &str, step: &Progress) {
         if self.said.is_some_and(|at| at.elapsed() >= LINE_EVERY) {
             self.said = Some(Instant::now());
-            let total = step.total.map(|total| format!(" of {}", bytes(total))).unwrap_or_default();
-            self.out.note(&format!("{label}: {}{total}", bytes(step.done)));
+            self.out.note(&format!("{label}: {}", so_far(step)));
         }
     }
 }
@@ -101,6 +100,12 @@ impl Drop for Bars {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// How far a step is, in words.
+pub(super) fn so_far(step: &Progress) -> String {
+    let total = step.total.map(|total| format!(" of {}", bytes(total))).unwrap_or_default();
+    format!("{}{total}", bytes(step.done))
 }
 
 /// Bytes per second in words; nothing while there is too little time to know.

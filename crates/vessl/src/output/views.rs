@@ -8,6 +8,7 @@ use vessl_core::wire::{
     SecretView, VersionView,
 };
 
+use super::progress::so_far;
 use super::table::{Columns, Rows};
 use super::words::{between, bytes, cores, date, minute, span};
 
@@ -188,6 +189,7 @@ pub(crate) fn explain(explain: &Explain) -> Rows {
         ("Status", explain.status.word().to_owned()),
         ("Why", explain.why.clone()),
         ("Next", explain.next.join("\n")),
+        ("So far", explain.progress.as_ref().map(so_far).unwrap_or_default()),
         ("Decided", date(explain.decided_at)),
     ]
 }
