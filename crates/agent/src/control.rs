@@ -1,15 +1,19 @@
-//! `control.sock`: who may reach the run directory may ask its agent to stop. One JSON line in, one JSON line out.
+//! `control.sock`: who may reach the run directory may ask its agent to stop. One JSON line in, one JSON line out. A socket
+//! that somebody removed is made anew on SIGHUP.
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use vessl_core::record::{Control, ControlReply};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use vessl_core::record::{Control, ControlReply, EventKind};
 
-use crate::rundir::RunDir;
+use crate::boot::Process;
+use crate::rundir::{DirError, RunDir};
 
 /// Longest request, in bytes.
 const LONGEST: usize = 64 * 1024;
@@ -19,7 +23,11 @@ const MOST: usize = 64;
 /// The socket and its connections.
 #[derive(Debug)]
 pub(crate) struct ControlSocket {
+    /// Where the socket is.
+    dir: OwnedFd,
     listener: UnixListener,
+    /// Of the listener.
+    token: u64,
     open: BTreeMap<u64, Connection>,
     /// Tokens from here on are connections.
     next: u64,
@@ -34,17 +42,15 @@ struct Connection {
 impl ControlSocket {
     /// Listens in `dir`, and on `epoll` as `token`; connections take the tokens after it.
     pub(crate) fn listen(dir: &RunDir, epoll: &Epoll, token: u64) -> io::Result<Self> {
-        // The address of a socket has 108 bytes; a run directory may be deeper than that.
-        let address = PathBuf::from(format!("/proc/self/fd/{}/control.sock", dir.as_fd().as_raw_fd()));
-        match std::fs::remove_file(&address) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&address)?;
-        std::fs::set_permissions(&address, std::fs::Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
-        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
-        Ok(Self { listener, open: BTreeMap::new(), next: token + 1 })
+        let dir = dir.as_fd().try_clone_to_owned()?;
+        let listener = listener(&dir, epoll, token)?;
+        Ok(Self { dir, listener, token, open: BTreeMap::new(), next: token + 1 })
+    }
+
+    /// Listens in the same place anew.
+    pub(crate) fn renew(&mut self, epoll: &Epoll) -> io::Result<()> {
+        self.listener = listener(&self.dir, epoll, self.token)?;
+        Ok(())
     }
 
     /// Takes in what waits at the listener.
@@ -73,6 +79,45 @@ impl ControlSocket {
         }
         asked
     }
+}
+
+fn listener(dir: &OwnedFd, epoll: &Epoll, token: u64) -> io::Result<UnixListener> {
+    // The address of a socket has 108 bytes; a run directory may be deeper than that.
+    let address = PathBuf::from(format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd()));
+    match std::fs::remove_file(&address) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&address)?;
+    std::fs::set_permissions(&address, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+    Ok(listener)
+}
+
+/// Tells the agent that works in `dir` to listen anew; false if there is none.
+pub(crate) fn renew(dir: &RunDir) -> Result<bool, RenewError> {
+    for event in dir.events()? {
+        if let EventKind::Started { pid, start_time, .. } = event.what
+            && (Process { pid, start_time }).lives()?
+        {
+            kill(Pid::from_raw(pid), Signal::SIGHUP).map_err(io::Error::from)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Why an agent could not be told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum RenewError {
+    /// The run directory cannot be used.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// Its process cannot be looked at or told.
+    #[error("cannot tell the agent to listen anew: {0}")]
+    Process(#[from] io::Error),
 }
 
 impl Connection {

@@ -11,7 +11,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use vessl_core::record::{Control, EventKind, Transfer};
 
 use crate::control::ControlSocket;
-use crate::events::Events;
+use crate::events::{Events, eprint_line};
 use crate::job::Note;
 use crate::journal::Journal;
 use crate::progress::ProgressFile;
@@ -157,8 +157,12 @@ impl Desk {
     }
 
     fn take_signals(&mut self) {
-        while let Ok(Some(_)) = self.signals.read_signal() {
-            self.ask_stop(Stop { kill_at: after(self.grace), export: true });
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if signal.ssi_signo != Signal::SIGHUP as u32 {
+                self.ask_stop(Stop { kill_at: after(self.grace), export: true });
+            } else if let Err(error) = self.control.renew(&self.epoll) {
+                eprint_line(&format!("cannot listen anew on `control.sock`: {error}"));
+            }
         }
     }
 

@@ -11,15 +11,16 @@ use serde::Serialize;
 
 use crate::halt::chain;
 use crate::rundir::RunDir;
-use crate::{images, machine, proof, remove, supervise};
+use crate::{control, images, machine, proof, remove, supervise};
 
-const USAGE: &str = "usage: agent supervise --data DATA DIR | proof DIR | remove --data DATA DIR | machine | \
+const USAGE: &str = "usage: agent supervise --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
                      images --data DATA list|prune|pull REF";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Verb {
     Supervise { data: PathBuf, dir: PathBuf },
     Proof { dir: PathBuf },
+    Listen { dir: PathBuf },
     Remove { data: PathBuf, dir: PathBuf },
     Machine,
     Images { data: PathBuf, what: Images },
@@ -58,6 +59,7 @@ fn parse(args: &[OsString]) -> Option<Verb> {
         ["supervise", "--data", _, _] => Verb::Supervise { data: path(&args[2]), dir: path(&args[3]) },
         ["remove", "--data", _, _] => Verb::Remove { data: path(&args[2]), dir: path(&args[3]) },
         ["proof", _] => Verb::Proof { dir: path(&args[1]) },
+        ["listen", _] => Verb::Listen { dir: path(&args[1]) },
         ["machine"] => Verb::Machine,
         ["images", "--data", _, what @ ..] => Verb::Images { data: path(&args[2]), what: images_verb(what)? },
         _ => return None,
@@ -77,6 +79,9 @@ fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Supervise { data, dir } => supervise::run(&data, &dir)?,
         Verb::Proof { dir } => answer(&proof::of(&RunDir::open(&dir)?)?)?,
+        Verb::Listen { dir } => {
+            answer(&serde_json::json!({ "told": control::renew(&RunDir::open(&dir)?)? }))?;
+        }
         Verb::Remove { data, dir } => {
             remove::run(&data, &dir)?;
             answer(&serde_json::json!({ "removed": true }))?;
@@ -139,7 +144,8 @@ mod tests {
             &["remove", "--data", "/d", "/d/runs/1/1"],
             Some(&Verb::Remove { data: data.clone(), dir: dir.clone() }),
         );
-        check(&["proof", "/d/runs/1/1"], Some(&Verb::Proof { dir }));
+        check(&["proof", "/d/runs/1/1"], Some(&Verb::Proof { dir: dir.clone() }));
+        check(&["listen", "/d/runs/1/1"], Some(&Verb::Listen { dir }));
         check(&["machine"], Some(&Verb::Machine));
         let images = |what| Verb::Images { data: data.clone(), what };
         check(&["images", "--data", "/d", "list"], Some(&images(Images::List)));
@@ -156,6 +162,7 @@ mod tests {
             &["images", "--data", "/d", "pull", ""],
             &["images", "list"],
             &["proof"],
+            &["listen"],
         ] {
             check(wrong, None);
         }

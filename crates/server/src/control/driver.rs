@@ -193,7 +193,11 @@ impl Driver {
         }
         for action in &turn.actions {
             if let Err(error) = self.act(at, action).await {
-                tracing::warn!(run = self.id.0, error = %crate::chain(&error), "an action failed");
+                let error = crate::chain(&error);
+                tracing::warn!(run = self.id.0, error, "an action failed");
+                let why = format!("{}; that failed and is tried again: {error}", turn.why);
+                let at = self.control.now();
+                self.desk.say(Said { status: Some(turn.run.status()), why, next: turn.next.clone(), at });
                 return if self.refused.is_some() { Next::Again } else { Next::Wait(turn.wake_at) };
             }
             self.applied.note(action, self.control.now());

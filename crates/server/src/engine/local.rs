@@ -3,7 +3,8 @@
 //! ```text
 //! start   plan.json (durable) ─► `agent supervise`, secrets through its standard input ─► its first event
 //! look    exit.json ─► our living child ─► lock held ─► `agent proof`
-//! stop    control.sock                 remove  `agent remove`
+//! stop    control.sock, made anew by `agent listen` where it is gone
+//! remove  `agent remove`
 //! ```
 //! Everything it remembers (children, refusals) is a shortcut: after a restart the run directory says the same.
 use std::collections::{HashMap, HashSet};
@@ -31,6 +32,8 @@ pub(crate) use program::Program;
 
 /// Longest time a new agent may take until it has taken the run.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// Longest time an agent may take to listen anew.
+const LISTEN_LIMIT: Duration = Duration::from_secs(5);
 /// How often in a row it is asked whether a dead agent's container is gone, and the pause between.
 const PROOFS: u32 = 10;
 const BETWEEN_PROOFS: Duration = Duration::from_millis(50);
@@ -187,9 +190,34 @@ impl Local {
     pub(super) async fn stop(&self, at: Attempt, how: &Terminate) -> Result<(), EngineError> {
         let ask = Control::Stop { grace_s: how.grace_s, export: how.export };
         let silent = |why: String| EngineError::Silent { run: at.run, why };
-        let reply: ControlReply =
-            socket::ask(self.dir(at).path(), &ask).await.map_err(|error| silent(error.to_string()))?;
+        let dir = self.dir(at);
+        let asked = match socket::ask(dir.path(), &ask).await {
+            Err(error) if is_no_socket(&error) => self.ask_anew(at, &dir, &ask).await?,
+            asked => asked,
+        };
+        let reply: ControlReply = asked.map_err(|error| silent(error.to_string()))?;
         if reply.ok { Ok(()) } else { Err(silent(reply.error.unwrap_or_else(|| "it refused".to_owned()))) }
+    }
+
+    /// Asks an agent whose socket somebody has removed, once it listens anew.
+    async fn ask_anew(
+        &self,
+        at: Attempt,
+        dir: &RunDir,
+        ask: &Control,
+    ) -> Result<std::io::Result<ControlReply>, EngineError> {
+        let mut changes = self.watch(at);
+        self.program.listen(dir.path()).await?;
+        let again = async {
+            loop {
+                match socket::ask(dir.path(), ask).await {
+                    Err(error) if is_no_socket(&error) => changes.changed().await,
+                    asked => return asked,
+                }
+            }
+        };
+        let late = || Err(std::io::Error::other("its `control.sock` is gone, and it does not make another"));
+        Ok(tokio::time::timeout(LISTEN_LIMIT, again).await.unwrap_or_else(|_| late()))
     }
 
     pub(super) async fn remove(&self, at: Attempt) -> Result<(), EngineError> {
@@ -255,6 +283,11 @@ fn exited(dir: &RunDir, ours: bool) -> Result<Look, String> {
     let record = dir.exit()?.ok_or("its exit record has gone")?;
     let left = if ours || dir.is_locked()? { Left::Agent } else { dir.left() };
     Ok(Look::Exited { record: Box::new(record), left })
+}
+
+/// Whether nobody listens there.
+fn is_no_socket(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
 }
 
 fn unreachable(why: String) -> Look {

@@ -191,9 +191,9 @@ async fn terminate_of_a_run_that_waits() {
     let place = Place::new();
     let server = place.open().await;
     let all = "resources:\n  preset: cpu-large";
-    let first = server.submit_yaml(&crate::world::run_file("a", all, "fake say running\nfake hold")).await;
+    let first = server.submit_yaml(&run_file("a", all, "fake say running\nfake hold")).await;
     server.until(first, "running").await;
-    let second = server.submit_yaml(&crate::world::run_file("b", all, "true")).await;
+    let second = server.submit_yaml(&run_file("b", all, "true")).await;
     let (_, answer) = terminate(&server, second.0, json!({})).await;
     assert_eq!(
         (&answer["status"], &answer["reason"]),

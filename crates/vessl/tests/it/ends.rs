@@ -25,6 +25,18 @@ fn what_ignores_the_grace_is_killed() {
 }
 
 #[test]
+fn a_run_whose_socket_is_gone_can_be_ended() {
+    let test = Test::new();
+    let id = test.create(&host("trap '' TERM\necho ready\nwhile :; do sleep 0.1; done"));
+    test.until_log(&id, "ready");
+    std::fs::remove_file(test.data().join("runs").join(&id).join("1/control.sock")).unwrap();
+    test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
+    assert_eq!(test.until_end(&id)["status"], "terminated");
+    let said = test.vessl(["run", "logs", &id, "--only", "system"]).ok().stdout;
+    assert!(said.contains("SIGTERM and 1 s to end"), "{said}");
+}
+
+#[test]
 fn asking_again_and_asking_late_are_no_errors() {
     let test = Test::new();
     let id = test.create(&endless());

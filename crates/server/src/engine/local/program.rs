@@ -110,6 +110,13 @@ impl Program {
         self.json("proof", command, LOOK_LIMIT).await
     }
 
+    /// Tells the agent of an attempt to listen anew.
+    pub(super) async fn listen(&self, dir: &Path) -> Result<(), EngineError> {
+        let mut command = self.command();
+        command.arg("listen").arg(dir);
+        self.output("listen", command, LOOK_LIMIT).await.map(drop)
+    }
+
     /// Removes what an attempt left.
     pub(super) async fn remove(&self, data: &Path, dir: &Path) -> Result<(), EngineError> {
         let mut command = self.command();
