@@ -45,7 +45,7 @@ fn forks_without_end() {
 }
 
 fn a_line_without_end() {
-    const BYTES: usize = 300_000_000;
+    const BYTES: usize = 200_000_000;
     let command = format!("head -c {BYTES} /dev/zero | tr '\\0' x");
     let mut rig = Rig::new(Plan { termination_protection: true, ..host(&[&command]) });
     rig.start();

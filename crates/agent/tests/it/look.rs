@@ -81,12 +81,13 @@ pub(crate) fn left_behind(unit: &str, data: &Path) -> Vec<String> {
     left
 }
 
-/// Mounts that have to do with the data directory, whoever's they are: an agent has mounts of its own.
+/// Mounts that have to do with the data directory, whoever's they are: an agent has mounts of its own. Other containers on
+/// the host's root may show the directory itself as one of their parts.
 pub(crate) fn mounts(data: &Path) -> Vec<String> {
-    let here = data.to_string_lossy();
+    let here = format!("{}/", data.display());
     let of = |process: std::fs::DirEntry| {
         let mounts = std::fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
-        let line = mounts.lines().find(|line| line.contains(here.as_ref()))?;
+        let line = mounts.lines().find(|line| line.contains(&here))?;
         Some(format!("mount of process {}: {line}", process.file_name().display()))
     };
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect()

@@ -171,13 +171,13 @@ fn exports_can_be_skipped() {
 
 fn a_protected_run_stays_until_it_is_stopped() {
     let mut plan =
-        host(&["sh -c 'trap \"echo bye\" TERM; echo ready; while :; do sleep 0.05; done' & exit 4"]);
+        host(&["sh -c 'trap \"echo bye; exit 0\" TERM; echo ready; while :; do sleep 0.05; done' & exit 4"]);
     plan.termination_protection = true;
     let mut rig = Rig::new(plan);
     rig.start();
     rig.until_phase(Phase::Idle);
     rig.until_log("ready");
-    rig.stop(1);
+    rig.stop(60);
     let record = rig.end();
     assert_eq!((record.status, record.exit_code), (Status::Terminated, Some(4)), "{record:?}");
     assert!(look::stream(&rig.dir, Stream::Stdout).contains("bye"));

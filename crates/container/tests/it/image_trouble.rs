@@ -8,6 +8,7 @@ use vessl_container::store::{Auth, Options, PullWatch, StoreError};
 use crate::image_build::{Built, Tar, digest, image, noise, plain};
 use crate::image_server::{Reply, Request, Scripted, Stop, serve};
 use crate::image_support::{Fixture, login, pull, pull_threads, quick};
+use crate::rt_support::eventually;
 
 const SIZE: usize = 2 << 20;
 
@@ -215,21 +216,22 @@ fn cancel_stops_at_once_and_leaves_no_thread() {
     let stall = Duration::from_mins(1);
     let store = fixture.store.clone().with(Options { stall, retries: 0, ..quick() });
     let cancel = AtomicBool::new(false);
-    let (error, took, left) = std::thread::scope(|scope| {
+    let (error, took) = std::thread::scope(|scope| {
         let pulling = scope.spawn(|| {
             let watch = PullWatch { progress: &|_, _| {}, cancel: &cancel };
             let error = store.pull(&reference(&server), &Auth::Anonymous, &watch).unwrap_err();
-            (error, Instant::now(), pull_threads())
+            (error, Instant::now())
         });
         server.wait_for(|request| is_layer(request, &built));
         let asked = Instant::now();
         cancel.store(true, Ordering::SeqCst);
-        let (error, ended, left) = pulling.join().unwrap();
-        (error, ended - asked, left)
+        let (error, ended) = pulling.join().unwrap();
+        (error, ended - asked)
     });
     assert!(matches!(error, StoreError::Cancelled), "{error}");
     assert!(took < stall / 2, "{took:?}");
-    assert_eq!(left, 0);
+    // The kernel may list a thread a moment longer than it lives.
+    eventually("no thread of the pull is left", || pull_threads() == 0);
     fixture.assert_no_half_work();
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgroups, setresgid, setresuid};
 use tempfile::TempDir;
@@ -87,6 +88,8 @@ impl Place {
             Uid::effective().is_root(),
             "needs root: to make namespaces as several users, run the tests as root"
         );
+        // Other users read what is made here.
+        umask(Mode::from_bits_truncate(0o022));
         let dir = tempfile::Builder::new().prefix("vessl-rt-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let unit = format!("vessl-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -388,11 +391,12 @@ pub(crate) fn reap(pid: i32) -> Result<i32, anyhow::Error> {
     }
 }
 
-/// Waits until `done`, or fails with `what` after ten seconds.
+/// Waits until `done`, or fails with `what` after a minute.
 pub(crate) fn eventually(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !done() {
-        assert!(Instant::now() < deadline, "{what}: not within ten seconds");
-        std::thread::yield_now();
+        assert!(Instant::now() < deadline, "{what}: not within a minute");
+        // Leaves the core to what is waited for.
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -133,7 +133,7 @@ async fn clients_that_hang_up_in_the_middle_leave_nothing_half_done() {
     let place = Place::new();
     let server = place.open().await;
     let body = json!({ "yaml": crate::world::run_file("x", "", "true") }).to_string();
-    for patience in 0..60 {
+    for patience in 0..20 {
         let asked = raw(&server, "POST", RUNS, body.clone().into_bytes());
         let bored = async {
             for _ in 0..patience {

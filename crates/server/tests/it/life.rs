@@ -194,12 +194,13 @@ async fn terminate_of_a_run_that_waits() {
     let first = server.submit_yaml(&run_file("a", all, "fake say running\nfake hold")).await;
     server.until(first, "running").await;
     let second = server.submit_yaml(&run_file("b", all, "true")).await;
-    let (_, answer) = terminate(&server, second.0, json!({})).await;
+    let (answer, _) = terminate(&server, second.0, json!({})).await;
+    assert_eq!(answer, StatusCode::OK);
+    let run = server.settled(second).await;
     assert_eq!(
-        (&answer["status"], &answer["reason"]),
+        (&run["status"], &run["reason"]),
         (&json!("terminated"), &json!("terminated before it was placed"))
     );
-    let run = server.settled(second).await;
     assert_eq!((&run["status"], &run["node"]), (&json!("terminated"), &Value::Null));
     assert_eq!(place.world.tally(first_attempt(second)).starts, 0);
 }

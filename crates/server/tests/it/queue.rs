@@ -92,7 +92,7 @@ async fn many_runs_pass_through_a_small_machine_in_order() {
     let place = Place::new();
     let server = place.open().await;
     let mut ids = Vec::new();
-    for n in 0..200 {
+    for n in 0..70 {
         ids.push(
             server.submit_yaml(&run_file(&format!("{n}"), "resources:\n  preset: cpu-large", "true")).await,
         );

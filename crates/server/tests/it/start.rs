@@ -1,5 +1,4 @@
 //! Real sockets, the lock of the data directory, `server.json`, the way out.
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -138,7 +137,5 @@ async fn a_slow_client_does_not_keep_others_out() {
     let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
     let answer = talk(stream, &request(&running.token, "GET /v1/whoami", "")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    tokio::time::timeout(Duration::from_secs(15), running.stop())
-        .await
-        .expect("half a request holds nothing up");
+    tokio::time::timeout(DEADLINE, running.stop()).await.expect("half a request holds nothing up");
 }

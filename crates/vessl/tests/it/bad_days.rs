@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::gate::{Gate, WAIT};
 use crate::specs::{endless, head, host, item};
 use crate::test::{Test, until};
 
@@ -59,7 +60,9 @@ fn a_gigabyte_without_a_newline_arrives_and_takes_no_memory() {
     const SIZE: u64 = 1_000_000_000;
     let test = Test::new();
     let id =
-        test.wait(&host(&format!("head -c {SIZE} /dev/zero | tr '\\0' x"))).ok().json()["id"].to_string();
+        test.wait(&host(&format!("head -c {SIZE} /dev/zero | tr '\\0' x")).replace("250m", "1")).ok().json()
+            ["id"]
+            .to_string();
     let mut shell = Command::new("sh");
     shell.args([
         "-c",
@@ -214,28 +217,32 @@ fn a_disk_filled_by_the_commands() {
 
 #[test]
 fn a_run_that_filled_the_disk_can_be_ended_also_after_the_server_was_killed() {
-    on_disk("24m", |test| {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::mount(dir.path(), "24m");
+    let (test, gate) = Gate::of(Test::at(&disk.0.join("data")));
+    for killed in [false, true] {
         let fill = "dd if=/dev/zero of=/x bs=4k 2>/dev/null";
-        for killed in [false, true] {
-            let id = test.create(&host(&format!("{fill}\nsleep 1000")));
-            test.until_status(&id, "running");
-            let free = || nix::sys::statvfs::statvfs(&test.data()).unwrap().blocks_available();
-            until("the disk is full", || free() == 0);
-            if killed {
-                // The next one begins with the space that was set aside.
-                test.kill_server();
-            } else {
-                let more = test.vessl_with(["run", "create", "-f", "-"], host("true").as_bytes());
-                more.code(5).says(&["disk is full"]);
-            }
-            assert_eq!(test.read(&id)["status"], "running");
-            test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
-            let run = test.until_end(&id);
-            has(&run, "terminated", &["terminated"]);
-            test.vessl(["run", "delete", &id]).ok();
-            test.wait(&host("true")).ok();
+        let id = test.create(&gate.host(&format!("{WAIT}\n{fill}\nsleep 1000")));
+        test.until_status(&id, "running");
+        gate.open();
+        let free = || nix::sys::statvfs::statvfs(&test.data()).unwrap().blocks_available();
+        until("the disk is full", || free() == 0);
+        if killed {
+            // The next one begins with the space that was set aside.
+            test.kill_server();
+        } else {
+            let more = test.vessl_with(["run", "create", "-f", "-"], host("true").as_bytes());
+            more.code(5).says(&["disk is full"]);
         }
-    });
+        assert_eq!(test.read(&id)["status"], "running");
+        test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
+        let run = test.until_end(&id);
+        has(&run, "terminated", &["terminated"]);
+        test.vessl(["run", "delete", &id]).ok();
+        test.wait(&host("true")).ok();
+    }
+    // The server goes before its disk.
+    drop(test);
 }
 
 #[test]

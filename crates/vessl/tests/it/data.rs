@@ -13,7 +13,9 @@ pub(crate) fn repository(dir: &Path) {
                   echo main > where && git add . && git commit -q -m one && git checkout -q -b dev && \
                   echo dev > where && git commit -q -am two && git checkout -q main";
     std::fs::create_dir_all(dir).unwrap();
-    assert!(Command::new("sh").args(["-c", script]).current_dir(dir).status().unwrap().success());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    assert!(shell.status().unwrap().success());
 }
 
 #[test]

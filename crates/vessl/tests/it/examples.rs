@@ -13,7 +13,11 @@ fn checkout(test: &Test) {
     let script = "cp -r \"$EXAMPLES\" examples && git init -q -b main . && git add examples && \
                   git -c user.name=a -c user.email=a@example.org commit -q -m examples";
     let mut shell = Command::new("sh");
-    shell.args(["-ec", script]).current_dir(test.path("")).env("EXAMPLES", examples);
+    shell
+        .args(["-ec", script])
+        .current_dir(test.path(""))
+        .env("EXAMPLES", examples)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null");
     assert!(shell.status().unwrap().success());
 }
 
@@ -53,7 +57,7 @@ fn debian(dir: &Path) {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-python.tar");
     let script = r#"mkdir root
         if [ ! -f "$KEPT" ]; then
-            site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
+            site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -n 1)
             debootstrap --variant=minbase --include=python3 bookworm made $site
             rm -rf made/var/cache/apt made/var/lib/apt/lists
             tar -C made -cf "$KEPT.new" . && mv "$KEPT.new" "$KEPT"

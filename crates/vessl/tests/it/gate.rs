@@ -21,7 +21,11 @@ pub(crate) struct Gate {
 impl Gate {
     /// A world with a gate.
     pub(crate) fn new() -> (Test, Self) {
-        let test = Test::new();
+        Self::of(Test::new())
+    }
+
+    /// This world with a gate.
+    pub(crate) fn of(test: Test) -> (Test, Self) {
         let dir = test.path("gate");
         std::fs::create_dir(&dir).unwrap();
         let path = dir.join("pipe");

@@ -105,7 +105,7 @@ fn killed_while_a_run_runs_and_the_run_ends_meanwhile() {
     test.kill_server();
     gate.open();
     Test::until_gone(agent);
-    let run = test.read(&id);
+    let run = test.until_end(&id);
     assert_eq!((run["status"].as_str(), run["exit_code"].as_i64()), (Some("failed"), Some(7)), "{run}");
     assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "ready\nalone\n");
 }

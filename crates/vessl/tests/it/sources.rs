@@ -157,7 +157,9 @@ fn what_is_not_committed_is_said() {
         test.vessl(["run", "create", "-f", "proj/sub/run.yaml", "--wait"].iter().chain(more)).ok().stderr
     };
     let commit = |args: &[&str]| {
-        let done = std::process::Command::new("git").arg("-C").arg(&proj).args(args).output().unwrap();
+        let mut git = std::process::Command::new("git");
+        let done =
+            git.arg("-C").arg(&proj).args(args).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
         assert!(done.status.success(), "{done:?}");
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
     };

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -74,6 +75,8 @@ impl Test {
     pub(crate) fn new() -> Self {
         // Whoever loses its parent becomes a child of the test, which can then wait for its end.
         set_child_subreaper(true).expect("the kernel lets a process adopt orphans");
+        // Other users read what is made here.
+        umask(Mode::from_bits_truncate(0o022));
         let dir = tempfile::Builder::new()
             .prefix("vessl-it-")
             .tempdir()
@@ -400,9 +403,10 @@ impl Test {
         left
     }
 
-    /// Mounts that have to do with the data directory, whoever's they are: an agent has mounts of its own.
+    /// Mounts that have to do with the data directory, whoever's they are: an agent has mounts of its own. Other containers
+    /// on the host's root may show the directory itself as one of their parts.
     pub(crate) fn mounts(&self) -> Vec<String> {
-        let data = self.data().display().to_string();
+        let data = format!("{}/", self.data().display());
         let of = |process: i32| {
             let mounts = std::fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap_or_default();
             let here = mounts.lines().find(|line| line.contains(&data))?;
