@@ -19,7 +19,7 @@ use crate::engine::local::{Local, Program};
 use crate::paths::DataDir;
 use crate::registry::Registry;
 use crate::reserve::Reserve;
-use crate::secrets::{Vault, read_private};
+use crate::secrets::{SecretError, Vault, read_private};
 use crate::store::Store;
 use crate::watch::Watches;
 
@@ -71,10 +71,15 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     let lock = take_lock(&data, &reserve)?;
     let instance = instance(&data)?;
     let token = token(&data)?;
-    let vault = Vault::open(&data.secret_key())?;
     let database = data.database();
     let store = tokio::task::spawn_blocking(move || Store::open(&database));
     let store = Arc::new(store.await.map_err(|_| ServerError::Interrupted)??);
+    let key = data.secret_key();
+    if !key.exists() && store.has_sealed().await? {
+        // A new key would be found out only when the old one came back.
+        return Err(SecretError::Lost { path: key }.into());
+    }
+    let vault = Vault::open(&key)?;
     let watches =
         Watches::start().map_err(|source| ServerError::file("watch", data.root().display(), source))?;
     let engine = engine(&setup.config, setup.machine, &data, &watches)?;

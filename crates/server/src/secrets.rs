@@ -29,6 +29,15 @@ pub enum SecretError {
         /// Why.
         why: String,
     },
+    /// There are sealed values and no key.
+    #[error(
+        "the key file `{path}` is gone, and the stored secrets cannot be read without it: put it back from a copy; if there \
+         is none, make a new one with `(umask 077; head -c 32 /dev/urandom > '{path}')` and store the secrets again"
+    )]
+    Lost {
+        /// The file.
+        path: PathBuf,
+    },
     /// A sealed value does not open: another key, another name, or damaged.
     #[error(
         "the stored value of `{0}` cannot be opened with this `secret.key`: was the key replaced? store it again"

@@ -57,6 +57,11 @@ impl Store {
         Ok(replaced)
     }
 
+    /// Whether there is any sealed value.
+    pub async fn has_sealed(&self) -> Result<bool> {
+        self.read(|db| Ok(db.query_row("SELECT EXISTS (SELECT 1 FROM secrets)", [], |row| row.get(0))?)).await
+    }
+
     /// Names of one list.
     pub async fn sealed_names(&self, organization: String, class: Class) -> Result<Vec<SecretView>> {
         self.read(move |db| {

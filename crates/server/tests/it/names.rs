@@ -1,6 +1,9 @@
 //! Organizations, projects, secrets, credentials: and that no secret value is ever seen again.
+use std::os::unix::fs::PermissionsExt;
+
 use http::StatusCode;
 use serde_json::{Value, json};
+use vessl_server::testing::open;
 
 use crate::world::{Place, RUNS, first_attempt};
 
@@ -25,6 +28,31 @@ async fn organizations_and_projects() {
     let (status, body) = server.ask("GET", "/v1/organizations/lib/projects", None).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert_eq!(body["hint"], "there are: default, lab");
+}
+
+#[tokio::test]
+async fn a_key_that_is_gone_is_not_replaced_in_silence() {
+    let place = Place::new();
+    let key = place.dir.path().join("data/secret.key");
+    let server = place.open().await;
+    server.close().await;
+    // Nothing needs it yet.
+    std::fs::remove_file(&key).unwrap();
+    let server = place.open().await;
+    let secret = json!({ "name": "API_KEY", "kind": "secret", "value": VALUES[0] });
+    assert_eq!(server.ask("POST", "/v1/secrets", Some(secret)).await.0, StatusCode::CREATED);
+    server.close().await;
+    let kept = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let refused = open(place.setup()).await.unwrap_err().to_string();
+    assert!(refused.contains("secret.key` is gone") && refused.contains("from a copy"), "{refused}");
+    assert!(!key.exists());
+    std::fs::write(&key, kept).unwrap();
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    let server = place.open().await;
+    let id = server.submit_yaml("name: x\nimage: alpine\nenv:\n  A: {secret: API_KEY}\nrun: echo\n").await;
+    assert_eq!(server.settled(id).await["status"], "completed");
+    assert_eq!(place.world.values(first_attempt(id)), [VALUES[0]]);
 }
 
 #[tokio::test]
