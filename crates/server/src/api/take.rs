@@ -1,5 +1,7 @@
 //! What a request brings: JSON bodies and queries, bounded, with failures in the API's own form.
+use std::error::Error;
 use std::str::FromStr;
+use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::StatusCode;
@@ -12,6 +14,8 @@ use super::error::Failure;
 
 /// Largest body in bytes: a run file of 1 MiB in which every byte had to be escaped.
 const LARGEST: usize = 8 << 20;
+/// Longest time that a body may take to arrive: it is held in memory.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// A JSON body. An empty body is read as an empty object.
 pub(super) struct Body<T>(pub(super) T);
@@ -20,7 +24,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
-        let bytes = axum::body::to_bytes(request.into_body(), LARGEST).await.map_err(|_| {
+        let arrived = tokio::time::timeout(LONGEST, axum::body::to_bytes(request.into_body(), LARGEST));
+        let bytes = arrived.await.map_err(|_| {
+            let words = format!("the body did not arrive within {} s", LONGEST.as_secs());
+            Failure::new(StatusCode::REQUEST_TIMEOUT, "too_slow", words)
+        })?;
+        let bytes = bytes.map_err(|_| {
             let words = "the body is larger than 8 MiB, or it was cut off";
             Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", words)
         })?;
@@ -44,7 +53,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         query.map(|Query(query)| Self(query)).map_err(|error| {
-            Failure::malformed(format!("the query is not what is expected: {}", error.body_text()))
+            let why = error.source().map_or_else(|| error.body_text(), ToString::to_string);
+            Failure::malformed(format!("the query is not what is expected: {why}"))
         })
     }
 }
@@ -85,5 +95,33 @@ pub(super) fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Erro
         "" | "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         other => Err(serde::de::Error::custom(format!("`{other}` is neither 1 nor 0"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body as Sent;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_is_given_up() {
+        let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        let request = Request::new(Sent::from_stream(never));
+        let refused = Body::<serde_json::Value>::from_request(request, &()).await.err().unwrap();
+        assert!(format!("{refused:?}").contains("did not arrive within 60 s"), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_query_that_is_none_is_told_in_our_words() {
+        #[derive(Debug, Deserialize)]
+        struct Query {
+            #[expect(dead_code, reason = "only its type counts")]
+            n: u64,
+        }
+        let (mut parts, ()) = http::Request::get("/?n=x").body(()).unwrap().into_parts();
+        let refused = Asked::<Query>::from_request_parts(&mut parts, &()).await.err().unwrap();
+        let said = format!("{refused:?}");
+        assert!(said.contains("expected: n: invalid digit found in string"), "{said}");
     }
 }
