@@ -149,7 +149,8 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
     loop {
         // Both before the files are read: what a run that has ended wrote is then all there, and no end is missed.
         let run = pump.api.control.follow(pump.of.id);
-        let over = run.is_none() || pump.is_over().await;
+        let ended = pump.has_ended().await;
+        let over = ended || run.is_none() || pump.changes.is_none();
         let went = loop {
             let read = tokio::task::spawn_blocking(move || {
                 let went = read_on(&mut reader, &mut encoder);
@@ -166,9 +167,11 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
         };
         match went {
             Went::Dry if !over => pump.wait(run).await,
-            Went::Dry if pump.should_have_ended() => {
-                encoder.note(reader.position(), "the rest of the log is damaged or lost: it has no end");
-                pump.send(encoder.take()).await;
+            Went::Dry => {
+                if let (true, Some(words)) = (ended, pump.no_end(reader.position()).await) {
+                    encoder.note(reader.position(), &words);
+                    pump.send(encoder.take()).await;
+                }
                 return;
             }
             Went::Failed => {
@@ -179,7 +182,7 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
                 pump.send(encoder.take()).await;
                 return;
             }
-            _ => return,
+            Went::Full | Went::Finished => return,
         }
         if pump.chunks.is_closed() || pump.api.control.stopping().is_cancelled() {
             return;
@@ -197,16 +200,21 @@ impl Pump {
         }
     }
 
-    /// Whether nothing can follow what is in the files: the client does not stay, or nobody writes any more.
-    async fn is_over(&self) -> bool {
+    /// Whether the run has ended, or is gone: nobody writes any more.
+    async fn has_ended(&self) -> bool {
         let ended = self.api.control.attempt(self.of.place(), self.of.id).await;
-        self.changes.is_none() || ended.map_or(true, |(_, ended)| ended)
+        ended.map_or(true, |(_, ended)| ended)
     }
 
-    /// Whether the agent wrote the exit record, before which it writes the end of the log.
-    fn should_have_ended(&self) -> bool {
+    /// Why the log of a run that has ended stops at `position` without an end.
+    async fn no_end(&self, position: u64) -> Option<String> {
         let log = self.api.control.log_dir(self.of.id, self.attempt);
-        log.with_file_name("exit.json").exists()
+        // The agent writes the end of the log before the exit record.
+        if log.with_file_name("exit.json").exists() {
+            return Some("the rest of the log is damaged or lost: it has no end".to_owned());
+        }
+        let run = self.api.control.run(self.of.place(), self.of.id).await.ok()?;
+        (position > 0).then(|| format!("the log stops here: {}", run.reason))
     }
 
     /// Waits for a change of the files or of the run.

@@ -128,6 +128,9 @@ async fn a_log_without_an_end_ends_with_its_run() {
     let mut frames = Frames::of(&server, id, "follow=true").await;
     assert_eq!(frames.next().await.unwrap().1, b"half a li");
     place.world.release(first_attempt(id));
+    let (header, words) = frames.next().await.unwrap();
+    assert_eq!((header.stream, header.at_ns), (logwire::SYSTEM, 1));
+    assert_eq!(words, b"the log stops here: every command ended with status 0\n");
     assert!(frames.next().await.is_none(), "the run has ended, so nothing can follow");
 }
 
@@ -188,7 +191,8 @@ async fn a_follower_of_a_run_that_waits_hears_of_its_log() {
     log.flush().unwrap();
     let path = format!("{RUNS}/{}/terminate", id.0);
     server.ask("POST", &path, Some(serde_json::json!({}))).await;
-    assert_eq!(frames.rest().await, (b"pulling\n".to_vec(), false));
+    let all = b"pulling\nthe log stops here: terminated before it was placed\n";
+    assert_eq!(frames.rest().await, (all.to_vec(), false));
 }
 
 #[tokio::test]

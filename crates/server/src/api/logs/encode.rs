@@ -14,6 +14,8 @@ pub(super) struct Encoder {
     form: Form,
     /// The only stream that is wanted.
     only: Option<Stream>,
+    /// Time of the last record; what is said of the log itself happened no earlier.
+    at_ns: u64,
     out: BytesMut,
 }
 
@@ -26,12 +28,12 @@ enum Form {
 impl Encoder {
     /// `application/vnd.vessl.log`.
     pub(super) fn frames(only: Option<Stream>) -> Self {
-        Self { form: Form::Frames, only, out: BytesMut::new() }
+        Self { form: Form::Frames, only, at_ns: 0, out: BytesMut::new() }
     }
 
     /// `text/event-stream`.
     pub(super) fn events(only: Option<Stream>) -> Self {
-        Self { form: Form::Events(Default::default()), only, out: BytesMut::new() }
+        Self { form: Form::Events(Default::default()), only, at_ns: 0, out: BytesMut::new() }
     }
 
     /// Bytes that wait to be sent.
@@ -46,6 +48,7 @@ impl Encoder {
 
     /// Adds one record, if it is wanted.
     pub(super) fn record(&mut self, record: &Record<'_>) {
+        self.at_ns = record.at_ns;
         if self.only.is_some_and(|only| only != record.stream) {
             return;
         }
@@ -73,8 +76,8 @@ impl Encoder {
     pub(super) fn note(&mut self, position: u64, words: &str) {
         let words = format!("{words}\n");
         match self.form {
-            Form::Frames => frame(&mut self.out, position, 0, logwire::SYSTEM, words.as_bytes()),
-            Form::Events(_) => event(&mut self.out, position, 0, "system", words),
+            Form::Frames => frame(&mut self.out, position, self.at_ns, logwire::SYSTEM, words.as_bytes()),
+            Form::Events(_) => event(&mut self.out, position, self.at_ns, "system", words),
         }
     }
 

@@ -10,6 +10,9 @@ use crate::exit::{self, Exit};
 use crate::output::{Format, views};
 use crate::session::{Session, Source};
 
+/// Most times that a submit is sent.
+const SUBMITS: usize = 5;
+
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
@@ -113,15 +116,15 @@ fn checked(args: &Create, session: &Session) -> Result<Checked> {
     Ok(Checked { yaml, spec, warnings: read.problems })
 }
 
-/// Submits; if the connection was lost on the way, once more with the same key, which the server takes as the same run.
+/// Submits; if the connection was lost on the way, again with the same key, which the server takes as the same run.
 async fn submit(client: &mut Client, ask: &RunCreate, session: &Session) -> Result<RunView> {
-    match client.create(ask).await {
-        Err(Error::Unreachable { .. }) if client.is_local() => {
-            client.recover(&session.out).await?;
-            client.create(ask).await
+    for _ in 1..SUBMITS {
+        match client.create(ask).await {
+            Err(Error::Unreachable { .. }) if client.is_local() => client.recover(&session.out).await?,
+            done => return done,
         }
-        done => done,
     }
+    client.create(ask).await
 }
 
 /// Problems that have not been said.
