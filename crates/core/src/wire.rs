@@ -248,7 +248,8 @@ pub struct RunEvent {
     pub kind: String,
     /// In words.
     pub message: String,
-    /// The run after the event (status events only).
+    /// The run with the status, reason and history that it had after the event (status events only); everything else is as it
+    /// is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Box<RunView>>,
     /// How far it is (progress events only; they are not kept, and carry the number of the last kept event).

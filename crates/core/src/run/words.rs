@@ -62,7 +62,7 @@ impl Run {
     /// Why the run is in its status, in words, from what is stored alone. A turn's `why` knows more.
     pub fn reason(&self) -> String {
         let words = match &self.state {
-            State::Queued => "waits for capacity".to_owned(),
+            State::Queued => "waits for its turn".to_owned(),
             State::Pending { place } => format!("placed on `{}`, being started", place.node),
             State::Active { phase, .. } => phase.words().to_owned(),
             State::Ended { verdict, .. } => verdict.reason.clone(),

@@ -159,7 +159,9 @@ fn moved(verb: &str, transfer: &Transfer) -> String {
         (Some(error), _) => format!("`{label}` at {path} was not {verb}: {error}"),
         (None, None) => format!("nothing to be {verb} at {path}"),
         (None, Some(_)) => {
-            format!("{verb} `{label}` at {path}: {} files, {} bytes", transfer.files, transfer.bytes)
+            let s = |n| if n == 1 { "" } else { "s" };
+            let (files, bytes) = (transfer.files, transfer.bytes);
+            format!("{verb} `{label}` at {path}: {files} file{}, {bytes} byte{}", s(files), s(bytes))
         }
     }
 }
