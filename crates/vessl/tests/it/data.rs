@@ -108,6 +108,10 @@ fn a_download_goes_on_where_it_stopped_and_repairs_what_is_wrong() {
     test.file("one/big", vec![0; 3_000_000]);
     let repaired = test.vessl(again).ok().says(&["replaced 1 file that was here with other content"]).json();
     assert_eq!(repaired[0]["replaced"], true, "{repaired}");
+    test.file("plain", "");
+    for wrong in ["plain", "plain/below"] {
+        test.vessl(["run", "download", &id, "/out-d", wrong]).code(2).says(&[wrong, "is not a directory"]);
+    }
     assert!(std::fs::read(test.path("one/big")).unwrap() == whole);
     assert_eq!(std::fs::read_dir(test.path("two")).unwrap().count(), 1);
 }

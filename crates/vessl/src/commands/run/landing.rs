@@ -7,7 +7,7 @@
 //! the landing reach, and then only descends, from a directory that no link led to.
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{ErrorKind, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -55,7 +55,13 @@ impl Landing {
     /// Opens the directory, which is made if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let open = std::fs::create_dir_all(path).and_then(|()| File::open(path));
-        let root = open.map_err(Error::os(format!("open the directory `{}`", path.display())))?;
+        let root = open.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => Error::Usage {
+                message: format!("`{}` is not a directory", clean(&path.display().to_string())),
+                hint: "files are put into a directory, which is made if it is missing".to_owned(),
+            },
+            _ => Error::os(format!("open the directory `{}`", path.display()))(error),
+        })?;
         Ok(Self { root: root.into(), path: path.to_owned() })
     }
 
