@@ -141,7 +141,7 @@ fn import(
     }
     desk.events.add(EventKind::Phase { phase: Phase::Importing });
     let (attempt, merged) = (attempt.clone(), merged.clone());
-    let owner = Some((user.uid, user.gid)).filter(|(uid, _)| *uid != 0);
+    let owner = user.owner();
     let job = Job::start(move |teller, cancel| {
         stage::run(&Ground { owner, ..attempt.ground(&merged, teller, cancel) })
     })?;
@@ -225,17 +225,9 @@ fn make_dirs(merged: &Merged, plan: &Plan, config: &ImageConfig, user: &User) ->
         if merged.open(Path::new(path)).map_err(Halt::because)?.is_some() {
             continue;
         }
-        let dir = merged.make_dir(Path::new(path)).map_err(Halt::because)?;
-        if user.uid != 0 {
-            own(&dir, user).map_err(|error| Halt::of(&format!("cannot give `{path}` to the user"), error))?;
-        }
+        merged.make_dir(Path::new(path), user.owner()).map_err(Halt::because)?;
     }
     Ok(())
-}
-
-fn own(dir: &OwnedFd, user: &User) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    std::os::unix::fs::chown(format!("/proc/self/fd/{}", dir.as_raw_fd()), Some(user.uid), Some(user.gid))
 }
 
 fn workdir(config: &ImageConfig) -> &str {

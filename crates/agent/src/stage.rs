@@ -1,7 +1,6 @@
 //! Imports: what the plan names is copied or mounted into the run's root before the commands start. It must not know where
 //! a source comes from beyond its plan, and it starts nothing that outlives it.
 use std::os::fd::AsFd;
-use std::os::unix::fs::{chown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,10 +12,10 @@ use vessl_container::rootfs::{Access, Bind};
 use vessl_container::runtime::StartError;
 use vessl_core::plan::{ImportPlan, ImportSource};
 use vessl_core::record::{EventKind, Transfer};
-use vessl_data::DataError;
 use vessl_data::blob::{Digest, Store};
 use vessl_data::git::{Address, Files, GitError, Request, STALL, find_local, import};
 use vessl_data::tree::{self, Checkout, Trees};
+use vessl_data::{DataError, Owner};
 
 use crate::follow::{amount, follow, millis, through};
 use crate::ground::Ground;
@@ -101,24 +100,6 @@ fn one(
     transfer: &mut Transfer,
     staged: &mut Staged,
 ) -> Result<(), Reason> {
-    bring(ground, plan, transfer, staged)?;
-    match ground.owner {
-        // What lies in a mount belongs to the machine.
-        Some(owner)
-            if !ground.plan.mounts.iter().any(|mount| Path::new(&plan.path).starts_with(&mount.path)) =>
-        {
-            give(ground, Path::new(&plan.path), owner)
-        }
-        _ => Ok(()),
-    }
-}
-
-fn bring(
-    ground: &Ground<'_>,
-    plan: &ImportPlan,
-    transfer: &mut Transfer,
-    staged: &mut Staged,
-) -> Result<(), Reason> {
     match &plan.source {
         ImportSource::Git { url, reference, credential } => {
             let want = Commit { url, reference: reference.as_deref(), credential: credential.as_deref() };
@@ -131,6 +112,12 @@ fn bring(
             version_of_tree(ground, &plan.path, version, transfer, staged)
         }
     }
+}
+
+/// Who owns what comes in at `path`; what lies in a mount belongs to the machine.
+fn owner(ground: &Ground<'_>, path: &str) -> Option<Owner> {
+    let is_mounted = ground.plan.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.path));
+    ground.owner.filter(|_| !is_mounted)
 }
 
 /// A commit as the plan names it.
@@ -151,12 +138,14 @@ fn git(ground: &Ground<'_>, path: &str, want: &Commit<'_>, transfer: &mut Transf
                 })?)
             }
         };
-    let dest = ground.merged.make_dir(Path::new(path))?;
+    let owner = owner(ground, path);
+    let dest = ground.merged.make_dir(Path::new(path), owner)?;
     let imported = follow(ground, "import", &transfer.label, |watch| {
         import(&Request {
             address: &address,
             reference: want.reference,
             dest: dest.as_fd(),
+            owner,
             login,
             watch,
             stall: STALL,
@@ -195,26 +184,6 @@ fn die_with_us(command: &mut Command) {
     }
 }
 
-/// Makes `owner` the owner of all that is at `path`. Nothing of the run is there yet that could change it meanwhile.
-fn give(ground: &Ground<'_>, path: &Path, owner: (u32, u32)) -> Result<(), Reason> {
-    let (uid, gid) = (Some(owner.0), Some(owner.1));
-    let Some(found) = ground.merged.open(path)? else { return Ok(()) };
-    let top = through(&found);
-    chown(&top, uid, gid)?;
-    let mut dirs: Vec<_> = top.is_dir().then_some(top).into_iter().collect();
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            lchown(entry.path(), uid, gid)?;
-            dirs.extend(entry.file_type()?.is_dir().then(|| entry.path()));
-        }
-        if ground.is_cancelled() {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// A version of the store: mounted over an empty place if root owns it, else copied.
 fn version_of_tree(
     ground: &Ground<'_>,
@@ -237,9 +206,10 @@ fn version_of_tree(
         ground.say(format!("imported `{path}`: {}{here}", amount(transfer)));
         staged.held.push(checkout);
     } else {
-        let dest = ground.merged.make_dir(&target)?;
+        let owner = owner(ground, path);
+        let dest = ground.merged.make_dir(&target, owner)?;
         let manifest = follow(ground, "import", &transfer.label, |watch| {
-            tree::copy_into(&store, version, dest.as_fd(), &watch)
+            tree::copy_into(&store, version, dest.as_fd(), owner, &watch)
         })?;
         (transfer.bytes, transfer.files) = (manifest.bytes(), manifest.files().count() as u64);
         let beside = if was_empty { "" } else { " beside the files there" };

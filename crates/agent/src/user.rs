@@ -14,6 +14,11 @@ pub(crate) struct User {
 }
 
 impl User {
+    /// Who owns what is made for this user; `None` for root, whose everything is.
+    pub(crate) fn owner(&self) -> Option<(u32, u32)> {
+        (self.uid != 0).then_some((self.uid, self.gid))
+    }
+
     /// Whether the user namespace of this process has its ids; root's has all.
     pub(crate) fn is_mapped(&self) -> bool {
         let has = |file: &str, id| std::fs::read_to_string(file).is_ok_and(|map| maps(&map, id));

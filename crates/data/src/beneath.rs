@@ -5,8 +5,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat};
+use nix::unistd::{Gid, Uid, fchownat};
+
+use crate::Owner;
 
 /// What kind of file a mode says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +71,17 @@ pub(crate) fn make_dir(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Resul
 
 /// What `name` in `dir` is, without following it; `None` if there is nothing.
 pub(crate) fn stat(dir: BorrowedFd<'_>, name: &Path) -> io::Result<Option<FileStat>> {
-    match fstatat(dir, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
+    match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(nix::Error::ENOENT) => Ok(None),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Makes `owner` the owner of what `name` in `dir` is, without following it.
+pub(crate) fn give(dir: BorrowedFd<'_>, name: &Path, (uid, gid): Owner) -> io::Result<()> {
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    Ok(fchownat(dir, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?)
 }
 
 fn here(path: &Path) -> &Path {

@@ -12,3 +12,6 @@ mod watch;
 
 pub use problem::DataError;
 pub use watch::Watch;
+
+/// User and group that own what an import makes.
+pub type Owner = (u32, u32);

@@ -1,35 +1,40 @@
 //! Imports into a real root file system.
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use vessl_core::plan::{MountFrom, MountPlan};
 use vessl_core::record::Login;
 
 use super::*;
 use crate::testing_ground::World;
 
+fn git(dir: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.args(args).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    for key in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"] {
+        command.env(key, "someone");
+    }
+    let output = command.stderr(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "git {args:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 fn git_repository(dir: &Path) -> String {
-    let git = |args: &[&str]| {
-        let mut command = Command::new("git");
-        command
-            .args(args)
-            .current_dir(dir)
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_NOSYSTEM", "1");
-        for key in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"] {
-            command.env(key, "someone");
-        }
-        let output = command.stderr(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "git {args:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
     fs::create_dir_all(dir).unwrap();
-    git(&["init", "-q", "-b", "main"]);
-    fs::write(dir.join("train.py"), "print()\n").unwrap();
-    git(&["add", "."]);
-    git(&["commit", "-q", "-m", "one"]);
-    git(&["rev-parse", "HEAD"])
+    git(dir, &["init", "-q", "-b", "main"]);
+    git_commit(dir, &[("train.py", "print()\n")])
+}
+
+fn git_commit(dir: &Path, files: &[(&str, &str)]) -> String {
+    for (name, content) in files {
+        fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+        fs::write(dir.join(name), content).unwrap();
+    }
+    git(dir, &["add", "."]);
+    git(dir, &["commit", "-q", "-m", "more"]);
+    git(dir, &["rev-parse", "HEAD"])
 }
 
 fn from_git(world: &World, path: &str) -> ImportPlan {
@@ -145,27 +150,76 @@ fn imports_belong_to_the_user_of_the_image_and_nothing_else_does() {
     world.plan.imports = vec![from_git(&world, "/code"), from_tree("/model", version.clone()), full];
     std::os::unix::fs::symlink(world.path("outside/file"), world.path("image/full/link")).unwrap();
     let _staged = world.on(|ground| run(&Ground { owner: Some((7, 8)), ..*ground })).unwrap();
-    let owner = |path: &Path| {
-        let meta = fs::symlink_metadata(path).unwrap();
-        (meta.uid(), meta.gid())
-    };
-    for path in
-        ["/code", "/code/.git", "/code/train.py", "/model/sub", "/model/sub/x", "/full/new", "/full/link"]
-    {
+    for path in ["/code", "/code/.git", "/code/.git/HEAD", "/code/train.py", "/model/sub/x", "/full/new"] {
         assert_eq!(owner(&world.inside(path)), (7, 8), "{path}");
     }
-    let repository = world.path("repo/.git/HEAD");
-    let image = world.path("image/full/kept");
     for path in [
-        repository,
-        image,
+        world.path("repo/.git/HEAD"),
         world.path("outside/file"),
         world.path("data/blobs/tmp"),
         world.inside("/full/.."),
+        world.inside("/full"),
+        world.inside("/full/kept"),
+        world.inside("/full/link"),
     ] {
         assert_eq!(owner(&path), (0, 0), "{}", path.display());
     }
     assert_eq!(read(&world, "/model/sub/x"), "x");
+}
+
+fn owner(path: &Path) -> (u32, u32) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    (meta.uid(), meta.gid())
+}
+
+#[test]
+fn the_images_own_files_keep_their_owner_beside_what_comes_in() {
+    let mut world = World::new();
+    git_repository(&world.path("repo"));
+    git_commit(&world.path("repo"), &[("deep/code", ""), ("made/code", ""), ("taken/code", "")]);
+    let image = world.path("image");
+    fs::create_dir_all(image.join("in/deep")).unwrap();
+    for (name, mode) in [("shadow", 0o600), ("suid", 0o4755), ("deep/k", 0o644), ("train.py", 0o644)] {
+        fs::write(image.join("in").join(name), "the image's").unwrap();
+        fs::set_permissions(image.join("in").join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::write(image.join("etc/shadow"), "").unwrap();
+    // Where the commit has a directory it takes the place of a link.
+    for (link, target) in [("linked", "etc"), ("in/taken", "/etc")] {
+        std::os::unix::fs::symlink(target, image.join(link)).unwrap();
+    }
+    let version = world.tree(&[("deep/data", ""), ("new/data", "")]);
+    world.plan.imports =
+        vec![from_git(&world, "/in"), from_tree("/in", version), from_git(&world, "/linked")];
+    let _staged = world.on(|ground| run(&Ground { owner: Some((7, 8)), ..*ground })).unwrap();
+    let comes_in = ["train.py", ".git", "deep/code", "deep/data", "made", "made/code", "new", "new/data"];
+    let comes_in = comes_in.iter().chain(&["taken", "taken/code"]).map(|name| format!("/in/{name}"));
+    for path in comes_in.chain(["/etc/train.py".to_owned()]) {
+        assert_eq!(owner(&world.inside(&path)), (7, 8), "{path}");
+    }
+    for path in ["/in", "/in/shadow", "/in/suid", "/in/deep", "/in/deep/k", "/etc", "/etc/shadow"] {
+        assert_eq!(owner(&world.inside(path)), (0, 0), "{path}");
+    }
+    assert_eq!(fs::metadata(world.inside("/in/suid")).unwrap().mode() & 0o7777, 0o4755);
+    // What is not touched is not copied either.
+    for name in ["in/shadow", "in/suid", "in/deep/k", "etc/shadow"] {
+        assert!(!world.path("box/root/upper").join(name).exists(), "{name}");
+    }
+    assert!(world.path("box/root/upper/in/train.py").exists());
+}
+
+#[test]
+fn what_comes_into_a_mount_belongs_to_the_machine() {
+    let mut world = World::new();
+    git_repository(&world.path("repo"));
+    let version = world.tree(&[("data", "")]);
+    let source = MountFrom::Hostpath { path: "/srv".to_owned(), roots: Vec::new() };
+    world.plan.mounts = vec![MountPlan { path: "/full".to_owned(), source, readonly: false }];
+    world.plan.imports = vec![from_git(&world, "/full/code"), from_tree("/full", version)];
+    let _staged = world.on(|ground| run(&Ground { owner: Some((7, 8)), ..*ground })).unwrap();
+    for path in ["/full/code", "/full/code/train.py", "/full/code/.git", "/full/data"] {
+        assert_eq!(owner(&world.inside(path)), (0, 0), "{path}");
+    }
 }
 
 #[test]

@@ -110,9 +110,16 @@ impl Merged {
             .map_err(os(format!("open `{}` in the container", path.display())))
     }
 
-    /// Makes a directory (and parents) in the container and opens it.
-    pub fn make_dir(&self, path: &Path) -> Result<OwnedFd, StartError> {
-        let made = inside::make(self.root.as_fd(), path, inside::Make::Dir);
-        made.map_err(os(format!("make `{}` in the container", path.display())))
+    /// Opens a directory of the container. One that is not there is made, and is then `owner`'s; its parents are root's.
+    pub fn make_dir(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, StartError> {
+        let is_new = self.open(path)?.is_none();
+        let make = || {
+            let dir = inside::make(self.root.as_fd(), path, inside::Make::Dir)?;
+            if let (true, Some((uid, gid))) = (is_new, owner) {
+                std::os::unix::fs::chown(inside::proc_path(dir.as_fd()), Some(uid), Some(gid))?;
+            }
+            Ok(dir)
+        };
+        make().map_err(os(format!("make `{}` in the container", path.display())))
     }
 }

@@ -14,6 +14,7 @@
 //! - One protocol is allowed: that of the address (and https after a redirect). Nothing can ask a question.
 //! - A password is only in memory: git reads it through `/proc/<pid>/fd/<n>`, for the host of the address alone.
 mod address;
+mod brought;
 mod command;
 mod error;
 mod local;
@@ -33,8 +34,9 @@ use nix::fcntl::renameat;
 use nix::sys::stat::{Mode, mkdirat};
 use vessl_core::record::Login;
 
-use crate::{Watch, beneath};
-use command::{Git, Output};
+use crate::{Owner, Watch, beneath};
+use brought::Brought;
+use command::Git;
 use refs::{Fetch, Wanted};
 
 /// A remote end that says nothing for this long is given up.
@@ -48,6 +50,8 @@ pub struct Request<'a> {
     pub reference: Option<&'a str>,
     /// An existing directory. Its files stay unless the commit has one of the same name.
     pub dest: BorrowedFd<'a>,
+    /// Whose everything is that comes in, `None` for who imports it. What was there keeps its owner.
+    pub owner: Option<Owner>,
     /// User name and password or token; for ssh a private key in the place of the password.
     pub login: Option<&'a Login>,
     /// Progress counts bytes received.
@@ -84,12 +88,18 @@ pub fn import(request: &Request<'_>) -> Result<Imported, GitError> {
     repository.configure(request.address, None)?;
     let fetch = refs::find(&git, &wanted)?;
     let commit = refs::fetch(&git, &wanted, &fetch)?;
+    let brought = Brought::list(&git, &commit)?;
+    let made = request.owner.map(|owner| (owner, brought.new_paths(request.dest)));
     check_out(&git, &fetch, &commit)?;
-    let (bytes, files) = measure(&git, &commit)?;
     drop(git);
     let branch = if let Fetch::Branch(name) = &fetch { Some(name.as_str()) } else { None };
     repository.configure(request.address, branch)?;
+    if let Some((owner, paths)) = made {
+        brought::give(request, &paths, owner)?;
+        repository.give(owner)?;
+    }
     repository.keep()?;
+    let (bytes, files) = brought.measure();
     Ok(Imported { commit, bytes, files })
 }
 
@@ -100,21 +110,6 @@ fn check_out(git: &Git<'_>, fetch: &Fetch, commit: &str) -> Result<(), GitError>
         _ => args.extend(["--detach", commit]),
     }
     git.quiet(&args)
-}
-
-/// Bytes and number of the commit's files.
-fn measure(git: &Git<'_>, commit: &str) -> Result<(u64, u64), GitError> {
-    let list = git.run(&["ls-tree", "-r", "-l", "-z", commit], Output::Large)?;
-    let mut sum = (0, 0);
-    for entry in list.split(|b| *b == 0).filter(|e| !e.is_empty()) {
-        // mode SP type SP object SP+ size TAB path; the size of a submodule is `-`.
-        let text = String::from_utf8_lossy(entry.split(|b| *b == b'\t').next().unwrap_or_default());
-        if let Some(Ok(size)) = text.split_whitespace().nth(3).map(str::parse::<u64>) {
-            sum.0 += size;
-            sum.1 += 1;
-        }
-    }
-    Ok(sum)
 }
 
 /// The repository directory while it is being made: `.vessl-git-…` beside the files.
@@ -149,6 +144,22 @@ impl<'a> Repository<'a> {
         }
         let path = self.name.join("config");
         std::fs::write(through(self.dest).join(&path), text).map_err(|e| GitError::write(&path, e))
+    }
+
+    /// Makes `owner` the owner of all of it.
+    fn give(&self, owner: Owner) -> Result<(), GitError> {
+        let mut open = vec![self.name.clone()];
+        while let Some(path) = open.pop() {
+            let failed = |error| GitError::write(&path, error);
+            beneath::give(self.dest, &path, owner).map_err(failed)?;
+            let here = through(self.dest).join(&path);
+            if here.symlink_metadata().map_err(failed)?.is_dir() {
+                for entry in std::fs::read_dir(here).map_err(failed)? {
+                    open.push(path.join(entry.map_err(failed)?.file_name()));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Puts it in the place of `.git`; whatever was there goes.

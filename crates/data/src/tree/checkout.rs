@@ -13,7 +13,7 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::{Entry, Kind, Manifest, read, with_total};
 use crate::blob::{self, Digest, Freed, MODE, Store};
-use crate::{DataError, Watch, beneath, durable, pool};
+use crate::{DataError, Owner, Watch, beneath, durable, pool};
 
 /// How often a builder that waits for another one looks whether it should stop.
 const WAIT: Duration = Duration::from_millis(20);
@@ -181,15 +181,17 @@ impl Trees {
 }
 
 /// Copies a version into the directory `target`, which may have files: a file or link of the same name is replaced, a
-/// directory is filled. Nothing is followed: a link, or a file, in place of a directory is [`DataError::Conflict`].
+/// directory is filled. Nothing is followed: a link, or a file, in place of a directory is [`DataError::Conflict`]. What is
+/// new is `owner`'s, if one is named; what was there keeps its owner.
 pub fn copy_into(
     store: &Store,
     version: Digest,
     target: BorrowedFd<'_>,
+    owner: Option<Owner>,
     watch: &Watch<'_>,
 ) -> Result<Manifest, DataError> {
     let manifest = read(store, version)?;
-    Target { store, root: target, shared: false }.write(&manifest, watch)?;
+    Target { store, root: target, owner, shared: false }.write(&manifest, watch)?;
     Ok(manifest)
 }
 
@@ -201,7 +203,7 @@ fn fill(store: &Store, manifest: &Manifest, new: &Path, watch: &Watch<'_>) -> Re
     make(new, 0o700)?;
     make(&fs, 0o700)?;
     let root = File::open(&fs).map_err(DataError::os("open", &fs))?;
-    Target { store, root: root.as_fd(), shared: true }.write(manifest, watch)?;
+    Target { store, root: root.as_fd(), owner: None, shared: true }.write(manifest, watch)?;
     root.set_permissions(Permissions::from_mode(0o755)).map_err(DataError::os("write", &fs))?;
     root.sync_all().map_err(DataError::os("sync", &fs))?;
     durable::sync_dir(new).map_err(DataError::os("sync", new))
@@ -211,6 +213,8 @@ fn fill(store: &Store, manifest: &Manifest, new: &Path, watch: &Watch<'_>) -> Re
 struct Target<'a> {
     store: &'a Store,
     root: BorrowedFd<'a>,
+    /// Whose everything new is; `None` for who writes it.
+    owner: Option<Owner>,
     /// A fresh directory of ours that is only read later: links to blobs are fine, and it must reach the disk.
     shared: bool,
 }
@@ -263,6 +267,7 @@ impl Target<'_> {
 
     fn seal(&self, path: &Path, mode: u32) -> io::Result<()> {
         let dir = beneath::open_dir(self.root, path)?;
+        self.give(dir.as_fd(), Path::new("."))?;
         fchmod(&dir, Mode::from_bits_truncate(mode))?;
         if self.shared { File::from(dir).sync_all() } else { Ok(()) }
     }
@@ -286,6 +291,7 @@ impl Target<'_> {
         if found != digest {
             return Err(DataError::Damaged { digest, path: store.path(digest) });
         }
+        self.give(parent.as_fd(), name).map_err(DataError::os("write", path))?;
         file.set_permissions(Permissions::from_mode(mode)).map_err(DataError::os("write", path))?;
         if self.shared { file.sync_all().map_err(DataError::os("write", path)) } else { Ok(()) }
     }
@@ -295,7 +301,12 @@ impl Target<'_> {
         if !self.shared {
             remove_file(parent.as_fd(), name, path)?;
         }
-        symlinkat(target, &parent, name).map_err(DataError::os("write", path))
+        symlinkat(target, &parent, name).map_err(DataError::os("write", path))?;
+        self.give(parent.as_fd(), name).map_err(DataError::os("write", path))
+    }
+
+    fn give(&self, dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+        self.owner.map_or(Ok(()), |owner| beneath::give(dir, name, owner))
     }
 
     /// The directory that `path` is in, and its name there.

@@ -138,7 +138,7 @@ fn checkouts_share_bytes_with_the_store_and_leave_them_alone() {
     // A copy for a run does not.
     fs::create_dir(bed.path("out")).unwrap();
     let out = File::open(bed.path("out")).unwrap();
-    copy_into(&bed.store, written.version, out.as_fd(), &Watch::NONE).unwrap();
+    copy_into(&bed.store, written.version, out.as_fd(), None, &Watch::NONE).unwrap();
     assert_ne!(fs::metadata(bed.path("out/plain")).unwrap().ino(), blob.ino());
 }
 
@@ -424,7 +424,7 @@ fn copying_in_replaces_files_and_never_follows_links() {
     fs::write(path.join("sub/kept"), "kept").unwrap();
     symlink(outside.join("file"), path.join("other")).unwrap();
     fs::write(path.join("link"), "was a file").unwrap();
-    copy_into(&bed.store, version, fd.as_fd(), &Watch::NONE).unwrap();
+    copy_into(&bed.store, version, fd.as_fd(), None, &Watch::NONE).unwrap();
     assert_eq!(fs::read_to_string(path.join("sub/kept")).unwrap(), "kept");
     assert_eq!(fs::read_to_string(path.join("sub/file")).unwrap(), "new");
     assert_eq!(fs::read_to_string(path.join("other")).unwrap(), "new");
@@ -432,11 +432,11 @@ fn copying_in_replaces_files_and_never_follows_links() {
 
     let (path, fd) = fresh("trap");
     symlink(&outside, path.join("sub")).unwrap();
-    let e = copy_into(&bed.store, version, fd.as_fd(), &Watch::NONE).unwrap_err();
+    let e = copy_into(&bed.store, version, fd.as_fd(), None, &Watch::NONE).unwrap_err();
     assert_eq!(e.to_string(), "cannot write `sub`: a symbolic link is already there");
     let (path, fd) = fresh("blocked");
     fs::create_dir(path.join("other")).unwrap();
-    let e = copy_into(&bed.store, version, fd.as_fd(), &Watch::NONE).unwrap_err();
+    let e = copy_into(&bed.store, version, fd.as_fd(), None, &Watch::NONE).unwrap_err();
     assert_eq!(e.to_string(), "cannot write `other`: a directory is already there");
     assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "untouched");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);

@@ -42,6 +42,7 @@ impl Ask<'_> {
             address: &address,
             reference: self.reference,
             dest: dir.as_fd(),
+            owner: None,
             login: self.login.as_ref(),
             watch: self.watch,
             stall: self.stall,
