@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use vessl_core::record::{Login, Secrets};
+use vessl_data::git::TOKEN_USER;
 
 /// What stands in the log instead of a value.
 const SHOWN: &str = "***";
@@ -45,8 +48,8 @@ impl Mask {
             }
         }
         let logins = secrets.registry.values().chain(secrets.git.values());
-        for Login { password, .. } in logins.filter(|login| login.password.trim().len() >= SHORTEST) {
-            add(&mut values, password);
+        for login in logins.filter(|login| login.password.trim().len() >= SHORTEST) {
+            add_login(&mut values, login);
         }
         (Self::of(values), short)
     }
@@ -175,6 +178,22 @@ fn add(values: &mut Vec<Vec<u8>>, value: &str) {
     }
 }
 
+/// A password counts alone, and with its user as it goes over the network: whoever gets it there may say it again.
+fn add_login(values: &mut Vec<Vec<u8>>, login: &Login) {
+    add(values, &login.password);
+    let password = login.password.trim_end_matches(['\r', '\n']);
+    // A private key never goes there.
+    if password.contains('\n') {
+        return;
+    }
+    let users = if login.username.is_empty() { vec!["", TOKEN_USER] } else { vec![login.username.as_str()] };
+    for pair in users.iter().map(|user| format!("{user}:{password}")) {
+        let forms = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD];
+        values.extend(forms.map(|form| form.encode(&pair).into_bytes()));
+        values.push(pair.into_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,10 +280,28 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_hidden_too() {
-        let login = Login { username: "me".to_owned(), password: "s3cret".to_owned() };
-        let secrets = Secrets { git: [("g".to_owned(), login)].into(), ..Secrets::default() };
-        assert_eq!(Mask::new(&secrets).0.text("https://me:s3cret@host"), "https://me:***@host");
+    fn a_login_is_hidden_in_every_form_that_it_is_sent_in() {
+        let hidden = |username: &str, password: &str, text: &str| {
+            let login = Login { username: username.to_owned(), password: password.to_owned() };
+            let logins = [("name".to_owned(), login)];
+            let git = Secrets { git: logins.clone().into(), ..Secrets::default() };
+            let registry = Secrets { registry: logins.into(), ..Secrets::default() };
+            [git, registry].map(|secrets| Mask::new(&secrets).0.text(text))
+        };
+        let check = |username, password, text, expected: &str| {
+            assert_eq!(hidden(username, password, text), [expected, expected], "{text}");
+        };
+        check(
+            "me",
+            "s3cret",
+            "https://me:s3cret@host wants me and s3cret",
+            "https://***@host wants me and ***",
+        );
+        check("bobby", "hunter>~~?", "Basic Ym9iYnk6aHVudGVyPn5+Pw== or", "Basic *** or");
+        check("bobby", "hunter>~~?", "Ym9iYnk6aHVudGVyPn5+Pw.Ym9iYnk6aHVudGVyPn5-Pw.", "***.***.");
+        check("bobby", "hunter>~~?\n", "Ym9iYnk6aHVudGVyPn5-Pw==;", "***;");
+        check("", "s3cretw0rd", "eC1hY2Nlc3MtdG9rZW46czNjcmV0dzByZA==", "***");
+        check("", "s3cretw0rd", "OnMzY3JldHcwcmQ= x-access-token", "*** x-access-token");
     }
 
     #[test]

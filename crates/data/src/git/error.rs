@@ -214,6 +214,9 @@ impl GitError {
     }
 }
 
+/// Most of what git says that is told, in bytes.
+const LONGEST: usize = 300;
+
 /// Whether a login was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WithLogin {
@@ -268,13 +271,13 @@ fn sentence(text: &str) -> String {
         .or_else(|| marked("error: "))
         .or_else(|| lines().next_back())
         .unwrap_or("git failed without a word");
-    let mut line = line.to_owned();
-    if line.len() > 300 {
-        let end = (0..=300).rev().find(|n| line.is_char_boundary(*n)).unwrap_or(0);
-        line.truncate(end);
-        line.push('…');
+    if line.len() <= LONGEST {
+        return line.to_owned();
     }
-    line
+    let end = (0..=LONGEST).rev().find(|n| line.is_char_boundary(*n)).unwrap_or(0);
+    // Half a word could be half a secret, which nobody knows to hide.
+    let end = line[..end].rfind(' ').map_or(0, |space| space + 1);
+    format!("{}…", &line[..end])
 }
 
 #[cfg(test)]
@@ -317,5 +320,9 @@ mod tests {
         );
         check("strange\n\n", "`https://host/a` cannot be imported: strange");
         check("", "`https://host/a` cannot be imported: git failed without a word");
+        let kept = "long ".repeat(58);
+        let text = format!("fatal: {kept}bobby:s3cretw0rd and more\n");
+        check(&text, &format!("`https://host/a` cannot be imported: {}", kept + "…"));
+        check(&"x".repeat(301), "`https://host/a` cannot be imported: …");
     }
 }

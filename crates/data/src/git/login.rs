@@ -12,7 +12,7 @@ use super::address::{Address, Scheme};
 use super::error::GitError;
 
 /// What hosts take as the user of a bare token.
-const TOKEN_USER: &str = "x-access-token";
+pub const TOKEN_USER: &str = "x-access-token";
 
 /// A secret that can be opened under [`Secret::path`] while this lives.
 #[derive(Debug)]

@@ -24,6 +24,7 @@ mod refs;
 pub use address::{Address, Files};
 pub use error::GitError;
 pub use local::{Local, find as find_local};
+pub use login::TOKEN_USER;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
