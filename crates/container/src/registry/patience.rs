@@ -27,10 +27,16 @@ impl Patience {
 
     /// Pauses before the next try; an error if there is none.
     pub(super) async fn after_failure(&mut self) -> Result<(), ()> {
-        self.tries = self.tries.checked_sub(1).ok_or(())?;
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(self.next(Duration::ZERO).ok_or(())?).await;
         Ok(())
+    }
+
+    /// Uses up a try: the pause before it, as long as was `told` and never shorter than without being told.
+    fn next(&mut self, told: Duration) -> Option<Duration> {
+        self.tries = self.tries.checked_sub(1)?;
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        Some(told.max(pause))
     }
 
     /// Waits as a `Retry-After` header says; an error in words if that is too long or too often.
@@ -41,8 +47,8 @@ impl Patience {
         if wait > self.longest_wait {
             return Err(format!("try again in {} s", wait.as_secs()));
         }
-        self.tries = self.tries.checked_sub(1).ok_or("again and again, although it was waited for")?;
-        tokio::time::sleep(wait).await;
+        let pause = self.next(wait).ok_or("again and again, although it was waited for")?;
+        tokio::time::sleep(pause).await;
         Ok(())
     }
 }
@@ -80,6 +86,14 @@ fn days_since_epoch(year: u64, month: u64, day: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registry_may_ask_for_longer_pauses_and_not_for_none() {
+        let (pause, retries) = (Duration::from_secs(3), 4);
+        let mut patience = Patience::new(&Options { retries, pause, ..Options::default() });
+        let pauses = [0, 0, 60, 1, 0].map(|told| patience.next(Duration::from_secs(told)));
+        assert_eq!(pauses, [Some(3), Some(6), Some(60), Some(8), None].map(|s| s.map(Duration::from_secs)));
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
