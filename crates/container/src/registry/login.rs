@@ -66,15 +66,18 @@ impl Registry {
             .ok_or_else(|| self.login_error("its login service gives no token".into()))
     }
 
-    /// The address of the token service. A credential goes to encrypted or local addresses only, unless the registry
-    /// itself was allowed to be plain.
+    /// The address of the token service. A credential goes to encrypted or local addresses only, and to the host of a
+    /// registry that was itself allowed to be plain.
     fn token_url(&self, realm: &str, service: Option<&str>, scope: Option<&str>) -> Result<Url, StoreError> {
         let mut url = Url::parse(realm)
             .map_err(|e| self.login_error(format!("its login service is no address: {e}")))?;
-        let local = url.host_str().is_some_and(is_loopback);
-        if url.scheme() != "https" && !(url.scheme() == "http" && (local || self.plain)) {
-            let host = url.host_str().unwrap_or_default().to_owned();
-            return Err(self.login_error(format!("its login service `{host}` is not encrypted")));
+        let host = url.host_str().unwrap_or_default();
+        let is_near = || is_loopback(host) || self.plain && self.is_at(host);
+        if url.scheme() != "https" && !(url.scheme() == "http" && is_near()) {
+            return Err(self.login_error(format!(
+                "its login service `{host}` is not encrypted, which only the registry's own host may be; \
+                 it must name one with https"
+            )));
         }
         let wanted = format!("repository:{}:pull", self.named.repository);
         url.query_pairs_mut().append_pair("scope", scope.unwrap_or(&wanted));
@@ -82,6 +85,11 @@ impl Registry {
             url.query_pairs_mut().append_pair("service", service);
         }
         Ok(url)
+    }
+
+    /// Whether the registry itself is at `host`, on whatever port.
+    fn is_at(&self, host: &str) -> bool {
+        Url::parse(&self.base).is_ok_and(|base| base.host_str() == Some(host))
     }
 
     pub(super) fn login_error(&self, reason: String) -> StoreError {
@@ -132,10 +140,27 @@ mod tests {
             (
                 "localhost:5000/a/b",
                 "http://auth.example/t",
-                Ok("http://auth.example/t?scope=repository%3Aa%2Fb%3Apull"),
+                Err(
+                    "login service `auth.example` is not encrypted, which only the registry's own host may be",
+                ),
             ),
+            ("plain.example:5000/a", "http://auth.example/t", Err("`auth.example` is not encrypted")),
+            ("plain.example:5000/a", "http://plain.example.evil/t", Err("not encrypted")),
+            ("plain.example:5000/a", "http://evil@xplain.example/t", Err("not encrypted")),
+            (
+                "plain.example:5000/a",
+                "http://Plain.Example:5001/t",
+                Ok("http://plain.example:5001/t?scope=repository%3Aa%3Apull"),
+            ),
+            (
+                "plain.example:5000/a",
+                "https://auth.example/t",
+                Ok("https://auth.example/t?scope=repository%3Aa%3Apull"),
+            ),
+            ("quay.io/a/b", "http://quay.io/t", Err("not encrypted")),
         ] {
-            let client = Registry::new(&named(registry), &Auth::Anonymous, &Options::default()).unwrap();
+            let options = Options { insecure: vec!["plain.example:5000".to_owned()], ..Options::default() };
+            let client = Registry::new(&named(registry), &Auth::Anonymous, &options).unwrap();
             match (client.token_url(realm, None, None), expected) {
                 (Ok(url), Ok(expected)) => assert_eq!(url.as_str(), expected),
                 (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
