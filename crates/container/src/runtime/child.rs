@@ -38,32 +38,38 @@ const CAPABILITIES: [u32; 14] = [
 /// How much sooner than other processes the kernel ends a container's when the machine is out of memory (0–1000).
 const OOM_SCORE: &str = "200";
 
+/// The reason of a failure that has no other.
+const NOT_THAT_FAR: &str = "it did not get that far";
+
 /// Becomes init, or tells the parent why not and ends.
 pub(crate) fn run(bundle: &Bundle, groups: &Made, parent: &OwnedFd, report: OwnedFd) -> ! {
     let outcome = catch_unwind(AssertUnwindSafe(|| become_init(bundle, groups, parent)));
-    let failure = match outcome {
+    let (what, source) = match outcome {
         Ok(Ok(never)) => match never {},
-        Ok(Err(StartError::Os { what, source })) => (what, source.raw_os_error().unwrap_or(0)),
-        Ok(Err(other)) => (other.to_string(), 0),
-        Err(_) => ("start the container's first process (a bug in it)".to_owned(), 0),
+        Ok(Err(StartError::Os { what, source })) => (what, source),
+        Ok(Err(other)) => (other.to_string(), io::Error::other(NOT_THAT_FAR)),
+        Err(_) => {
+            ("start the container's first process (a bug in it)".to_owned(), io::Error::other(NOT_THAT_FAR))
+        }
     };
-    let mut text = failure.1.to_string().into_bytes();
-    text.push(b' ');
-    text.extend_from_slice(failure.0.as_bytes());
     // If the parent is gone there is nobody to tell.
-    let _ = File::from(report).write_all(&text);
+    let _ = File::from(report).write_all(tell_failure(&what, &source).as_bytes());
     sys::exit_now(127)
+}
+
+/// The system's number for what failed, or 0; what failed; why in words.
+fn tell_failure(what: &str, source: &io::Error) -> String {
+    format!("{} {what}\0{source}", source.raw_os_error().unwrap_or(0))
 }
 
 /// What [`run`] told; `None` if it told nothing, because init is running.
 pub(crate) fn parse_failure(told: &[u8]) -> Option<StartError> {
     let text = String::from_utf8_lossy(told);
     let (number, what) = text.split_once(' ')?;
-    let number = number.parse().unwrap_or(0);
-    let source = if number == 0 {
-        io::Error::other("it did not get that far")
-    } else {
-        io::Error::from_raw_os_error(number)
+    let (what, why) = what.split_once('\0').unwrap_or((what, NOT_THAT_FAR));
+    let source = match number.parse().unwrap_or(0) {
+        0 => io::Error::other(why),
+        number => io::Error::from_raw_os_error(number),
     };
     Some(StartError::Os { what: what.to_owned(), source })
 }

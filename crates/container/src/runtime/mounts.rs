@@ -53,7 +53,13 @@ pub(crate) fn furnish(bundle: &Bundle, groups: &Made) -> Result<(), StartError> 
     let root = sys::open_path(&bundle.merged).map_err(os("open the root file system"))?;
     let root = root.as_fd();
     let at = |path: &str, mount: io::Result<OwnedFd>| {
-        attach(root, path, mount).map_err(os(format!("mount `{path}`")))
+        let attached = attach(root, path, mount).map_err(|error| match error.kind() {
+            io::ErrorKind::NotADirectory => {
+                io::Error::new(error.kind(), "the image has something other than a directory there")
+            }
+            _ => error,
+        });
+        attached.map_err(os(format!("mount `{path}`")))
     };
     at("/proc", sys::new_mount("proc", &[], NO_PROGRAMS))?;
     at("/sys", sysfs())?;

@@ -103,6 +103,26 @@ fn device_nodes_made_inside_open_nothing() {
 }
 
 #[test]
+fn an_image_with_a_file_where_something_is_mounted_is_refused_in_words() {
+    for (name, makes) in [("proc", "a file"), ("sys", "a file"), ("dev", "a link to one")] {
+        let place = Place::new(As::Root);
+        fs::write(place.path("layer/file"), "").unwrap();
+        match makes {
+            "a file" => fs::write(place.path("layer").join(name), "").unwrap(),
+            _ => std::os::unix::fs::symlink("file", place.path("layer").join(name)).unwrap(),
+        }
+        place.supervise(|| {
+            let merged = place.rootfs().mount()?;
+            let error = place.run(&merged, "true").expect_err("refused").to_string();
+            let expected =
+                format!("cannot mount `/{name}`: the image has something other than a directory there");
+            ensure!(error == expected, "{error}");
+            Ok(())
+        });
+    }
+}
+
+#[test]
 fn processes_of_the_host_are_not_seen() {
     check("set -- /proc/[0-9]*; echo $*", (0, "/proc/1 /proc/2\n"));
 }
