@@ -1,7 +1,7 @@
 //! One git command: a clean environment, its words read while it works, killed with all its children when it must end.
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -181,6 +181,11 @@ impl<'a> Git<'a> {
         let words = String::from_utf8_lossy(&work.words).into_owned();
         if status.success() {
             return Ok(Ok(std::mem::take(&mut work.printed)));
+        }
+        if let Some(number) = status.signal() {
+            let signal =
+                Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |s| s.to_string());
+            return Err(GitError::Killed { url: self.request.address.to_string(), signal });
         }
         if words.contains("Operation too slow") {
             return Err(self.stalled());

@@ -139,6 +139,16 @@ pub enum GitError {
         /// The address.
         url: String,
     },
+    /// Somebody ended git.
+    #[error(
+        "`{url}` cannot be imported: git was ended by {signal}; the machine's own log may say why (`dmesg`)"
+    )]
+    Killed {
+        /// The address.
+        url: String,
+        /// `SIGKILL`.
+        signal: String,
+    },
     /// The caller wanted no more.
     #[error("stopped")]
     Stopped,

@@ -223,3 +223,26 @@ fn ssh_gets_the_key_by_memory_alone() {
     let e = Ask { login, ..Ask::of(&url) }.run(&dest).unwrap_err();
     assert_eq!(e.to_string(), format!("the credential cannot be used for `{url}`: ssh needs a private key"));
 }
+
+#[test]
+fn a_git_that_somebody_kills_is_said() {
+    let bed = Bed::new();
+    let (dest, tools) = (bed.dest("dest"), bed.dest("tools"));
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let prepare = |command: &mut std::process::Command| {
+        command.env("PATH", &path);
+    };
+    for signal in ["KILL", "TERM"] {
+        // Stands in for a git that the machine ends.
+        fs::write(
+            tools.join("git"),
+            format!("#!/bin/sh\necho 'Receiving objects:  10%' >&2\nkill -{signal} $$\n"),
+        )
+        .unwrap();
+        fs::set_permissions(tools.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+        let e = Ask { prepare: &prepare, ..bed.ask(None) }.run(&dest).unwrap_err().to_string();
+        let expected = format!("`{}` cannot be imported: git was ended by SIG{signal}; ", bed.url());
+        assert!(e.starts_with(&expected), "{e}");
+        assert_eq!(names(&dest), [""; 0]);
+    }
+}
