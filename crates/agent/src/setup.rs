@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use vessl_container::image::ImageConfig;
 use vessl_container::limits::Limits;
-use vessl_container::rootfs::{Merged, Rootfs};
+use vessl_container::rootfs::{Merged, Rootfs, plain};
 use vessl_container::runtime::{self, Bundle, Container};
 use vessl_container::store::{Hold, Store};
 use vessl_container::{probe, seccomp, userns};
@@ -220,18 +220,17 @@ fn warn_of_found_files(desk: &mut Desk, merged: &Merged, plan: &Plan) -> Result<
 
 /// The image's working directory and the directories to be exported: there before the commands, the user's own.
 fn make_dirs(merged: &Merged, plan: &Plan, config: &ImageConfig, user: &User) -> Result<(), Halt> {
-    let exports = plan.exports.iter().map(|export| export.path.as_str());
-    for path in exports.chain([workdir(config)]) {
-        if merged.open(Path::new(path)).map_err(Halt::because)?.is_some() {
-            continue;
+    let exports = plan.exports.iter().map(|export| export.path.clone());
+    for path in exports.chain([workdir(config)]).map(PathBuf::from) {
+        if merged.open(&path).map_err(Halt::because)?.is_none() {
+            merged.make_dir(&path, user.owner()).map_err(Halt::because)?;
         }
-        merged.make_dir(Path::new(path), user.owner()).map_err(Halt::because)?;
     }
     Ok(())
 }
 
-fn workdir(config: &ImageConfig) -> &str {
-    if config.workdir.is_empty() { "/" } else { &config.workdir }
+fn workdir(config: &ImageConfig) -> String {
+    plain(Path::new(&config.workdir)).display().to_string()
 }
 
 /// Starts the container and gives its init the order. This process has one thread here.
@@ -299,10 +298,10 @@ fn order(attempt: &Attempt, root: &Root) -> Result<InitOrder, Halt> {
     let workdir = workdir(&root.config);
     Ok(InitOrder {
         v: RECORD_VERSION,
-        script: (!plan.items.is_empty()).then(|| script::build(&plan.items, workdir)),
+        script: (!plan.items.is_empty()).then(|| script::build(&plan.items, &workdir)),
         argv,
         env,
-        workdir: workdir.to_owned(),
+        workdir,
         uid: root.user.uid,
         gid: root.user.gid,
         groups: root.user.groups.clone(),
@@ -329,6 +328,21 @@ fn pids(pid_max: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_working_directory_of_an_image_is_a_plain_path() {
+        for (said, expected) in [
+            ("", "/"),
+            ("/", "/"),
+            ("/app/", "/app"),
+            ("/app/../srv/./x", "/srv/x"),
+            ("/../../etc", "/etc"),
+            ("app", "/app"),
+        ] {
+            let config = ImageConfig { workdir: said.to_owned(), ..ImageConfig::default() };
+            assert_eq!(workdir(&config), expected, "{said}");
+        }
+    }
 
     #[test]
     fn a_run_gets_a_share_of_the_process_numbers() {

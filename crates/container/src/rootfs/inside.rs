@@ -92,15 +92,20 @@ fn link_target(root: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> io::R
     let target = PathBuf::from(nix::fcntl::readlinkat(dir, name)?);
     let (outer, here) = (real_path(root)?, real_path(dir)?);
     let here = Path::new("/").join(here.strip_prefix(&outer).map_err(io::Error::other)?);
+    Ok(plain(&here.join(target)))
+}
+
+/// `path` from the root on, without `.` and `..`, by its text alone: above the root is the root.
+pub fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::from("/");
-    for part in here.join(target).components() {
+    for part in path.components() {
         match part {
             Component::Normal(name) => plain.push(name),
             Component::ParentDir => drop(plain.pop()),
             _ => {}
         }
     }
-    Ok(plain)
+    plain
 }
 
 /// The path of an open handle as this process sees it.

@@ -15,6 +15,8 @@ pub(crate) mod inside;
 pub(crate) mod mountinfo;
 mod overlay;
 
+pub use inside::plain;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
