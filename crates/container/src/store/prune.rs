@@ -72,7 +72,7 @@ fn remove_layer(store: &Store, diff: &str) -> Result<Option<u64>, StoreError> {
     Ok(Some(bytes))
 }
 
-/// Removes the work of processes that died, and downloads older than `keep`; the bytes of those.
+/// Removes the work of processes that died, and downloads that are older than `keep` or empty; the bytes of those.
 pub(super) fn sweep(store: &Store, keep: Duration) -> Result<u64, StoreError> {
     let mut bytes = 0;
     let tmp = store.root.join("tmp");
@@ -103,8 +103,11 @@ fn sweep_work(work: &Path, keep: Duration) -> Result<u64, StoreError> {
         let path = work.join(&name);
         if Path::new(&name).extension().is_none_or(|e| e != "part") {
             remove_tree(&path).map_err(|e| StoreError::io("remove", &path, e))?;
-        } else if age(&path) >= keep {
-            bytes += path.metadata().map_or(0, |meta| meta.size());
+            continue;
+        }
+        let size = path.metadata().map_or(0, |meta| meta.size());
+        if size == 0 || age(&path) >= keep {
+            bytes += size;
             remove_file(&path)?;
         } else {
             kept = true;

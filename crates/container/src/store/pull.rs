@@ -83,7 +83,12 @@ pub(super) fn pull(
     let crew = Arc::new(Crew::default());
     let runtime = runtime(&crew).map_err(|e| StoreError::io("start to pull into", &store.root, e))?;
     let resolved = runtime.block_on(unless_cancelled(watch, source.resolve(&reference)))?;
-    let (locks, layers, fetched) = fetch(store, &source, &resolved, (watch, &runtime))?;
+    let fetched = fetch(store, &source, &resolved, (watch, &runtime));
+    if fetched.is_err() {
+        // That failure is the one to tell; what is left of this one is swept by the next pull.
+        let _ = prune::sweep_dead(store);
+    }
+    let (locks, layers, fetched) = fetched?;
     let complete = Complete {
         digest: resolved.digest,
         config: resolved.config.process,

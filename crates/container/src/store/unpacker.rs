@@ -37,9 +37,7 @@ impl Unpacker<'_> {
             done => done,
         };
         match &done {
-            Err((StoreError::Corrupt { .. } | StoreError::NoSpace { .. }, _)) => {
-                self.store.drop_work(&self.job.diff);
-            }
+            Err((error, _)) if !is_worth_keeping(error) => self.store.drop_work(&self.job.diff),
             Err(_) => self.store.drop_half_layer(&self.job.diff),
             Ok(()) => {}
         }
@@ -152,6 +150,15 @@ impl Unpacker<'_> {
             },
             source => StoreError::Layer { layer: self.name(), source },
         }
+    }
+}
+
+/// Whether a later pull can go on with what was downloaded before `error`.
+fn is_worth_keeping(error: &StoreError) -> bool {
+    match error {
+        StoreError::Corrupt { .. } | StoreError::NoSpace { .. } => false,
+        StoreError::Layer { source, .. } => matches!(source, UnpackError::Os { .. }),
+        _ => true,
     }
 }
 

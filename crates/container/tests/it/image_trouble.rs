@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use vessl_container::store::{Auth, Options, PullWatch, StoreError};
+use vessl_container::unpack::Limits;
 
 use crate::image_build::{Built, Tar, digest, image, noise, plain};
 use crate::image_server::{Reply, Request, Scripted, Stop, serve};
@@ -66,6 +67,35 @@ fn a_wrong_diff_id_is_refused() {
     let error = fixture.refused(&reference(&server));
     assert!(error.contains("where the image's configuration says"), "{error}");
     fixture.assert_no_half_work();
+}
+
+#[test]
+fn a_failed_pull_keeps_no_download_of_no_use() {
+    let kept = Options { again: Duration::ZERO, ..quick() };
+    let left = |built: Built, options: Options, words: &str| {
+        let server =
+            with_layer(
+                &built,
+                |request, reply| {
+                    if request.path.contains("/gone/") { Reply::status(404) } else { reply }
+                },
+            );
+        let fixture = Fixture::new();
+        let repository = if words == "lacks" { "gone" } else { "here" };
+        let reference = format!("{}/{repository}/app:v1", server.address());
+        let error = pull(&fixture.store.clone().with(options), &reference, &Auth::Anonymous).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(fixture.names("tmp"), [""; 0], "{words}");
+    };
+    let mut garbage = plain(&Tar::new());
+    garbage.blob = noise(100_000, 3);
+    let limits = Limits { entries: 1, ..Limits::default() };
+    for options in [quick(), kept] {
+        left(one_layer(), options.clone(), "lacks");
+        left(image(&[garbage.clone()]), options.clone(), "cannot be unpacked");
+        let bomb = image(&[plain(&Tar::new().file("a", &noise(SIZE, 5)).file("b", b""))]);
+        left(bomb, Options { limits, ..options }, "more than 1 files");
+    }
 }
 
 #[test]
