@@ -159,7 +159,9 @@ mod tests {
     #[test]
     fn nothing_is_left_of_nothing_and_a_second_time_is_as_good() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("control.sock"), "").unwrap();
+        for name in ["control.sock", ".new-Xy12zz"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
         for path in [dir.path(), dir.path(), &dir.path().join("missing")] {
             run(Path::new("/nowhere"), path).unwrap();
         }

@@ -174,12 +174,13 @@ impl RunDir {
         let _ = std::fs::remove_file(self.file("spare"));
     }
 
-    /// Removes what only a living agent needs.
+    /// Removes what only a living agent needs, and what a killed one had half written. For who holds the lock.
     pub(crate) fn tidy(&self) -> Result<(), DirError> {
         ["spare", "control.sock", "progress", "progress.new"]
             .map(|name| self.file(name))
             .iter()
-            .try_for_each(|path| remove_any(path).map_err(DirError::os("remove", path)))
+            .try_for_each(|path| remove_any(path).map_err(DirError::os("remove", path)))?;
+        durable::sweep(&self.path).map_err(DirError::os("sweep", &self.path))
     }
 }
 

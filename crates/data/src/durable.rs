@@ -13,15 +13,30 @@ use nix::fcntl::OFlag;
 /// Longest line an [`Appender`] takes, in bytes; a reader may rely on it.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// Writes `bytes` to `path` so that a reader sees the old content or all of the new one, also after a crash.
+/// How the name of a file begins that is not whole yet.
+const NEW: &str = ".new-";
+
+/// Writes `bytes` to `path` so that a reader sees the old content or all of the new one, also after a crash. Several may
+/// write the same file at once. One that is killed leaves a file of a name of its own for [`sweep`].
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = parent(path);
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
+    let mut file = tempfile::Builder::new().prefix(NEW).tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     sync_dir(dir)
+}
+
+/// Removes what those who were killed in [`write_atomic`] left in `dir`; for who knows that nobody writes there now.
+pub fn sweep(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(NEW.as_bytes()) && entry.file_type()?.is_file() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Creates `path` and missing parents with `mode` and fsyncs the parent of each directory made.
@@ -184,6 +199,22 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("exit.json");
+        write_atomic(&path, b"whole", 0o600).unwrap();
+        // As far as a killed one gets.
+        std::mem::forget(tempfile::Builder::new().prefix(NEW).tempfile_in(dir.path()).unwrap());
+        std::fs::create_dir(dir.path().join(".new-dir")).unwrap();
+        std::fs::write(dir.path().join("new-file"), "").unwrap();
+        sweep(dir.path()).unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".new-dir", "exit.json", "new-file"]);
     }
 
     #[test]
