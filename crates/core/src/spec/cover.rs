@@ -2,12 +2,11 @@
 use std::ops::Range;
 
 use super::fields::boolean;
-use super::source::Place;
+use super::logins::{self, COVER, without_logins};
+use super::source::{Place, SHOWN};
 use super::tree::{Entry, Kind, Node};
 use crate::wire::Problem;
 
-/// Stands for a secret in a sentence. In a line each of its characters is hidden, so that columns stay true.
-const COVER: &str = "***";
 /// What `source` says of a variable; anything else may be a value in the wrong place.
 const SOURCES: [&str; 3] = ["text", "secret", "inject"];
 /// Shorter texts are no secrets, and stand in every sentence.
@@ -123,11 +122,22 @@ pub(super) fn cover_unread(problems: &mut [Problem]) {
 /// Hides the logins of addresses.
 fn cover_logins(problems: &mut [Problem]) {
     for problem in problems {
-        problem.source = without_logins(&problem.source, stars);
+        problem.source = logins::hide(&problem.source, stars);
+        if problem.source.chars().count() >= SHOWN {
+            cover_end(&mut problem.source);
+        }
         for text in sentences(problem) {
-            *text = without_logins(text, |_| COVER.to_owned());
+            *text = text.split('`').map(without_logins).collect::<Vec<_>>().join("`");
         }
     }
+}
+
+/// Hides the login that a line was cut in, whose `@` is not there.
+fn cover_end(line: &mut String) {
+    let last = line.rfind(char::is_whitespace).unwrap_or(0);
+    let mut word = logins::hide(&format!("{}@", &line[last..]), stars);
+    word.pop();
+    line.replace_range(last.., &word);
 }
 
 fn sentences(problem: &mut Problem) -> impl Iterator<Item = &mut String> {
@@ -137,27 +147,6 @@ fn sentences(problem: &mut Problem) -> impl Iterator<Item = &mut String> {
 /// As many stars as a secret has characters; blanks stay.
 fn stars(secret: &str) -> String {
     secret.chars().map(|c| if c.is_whitespace() { c } else { '*' }).collect()
-}
-
-/// Replaces what stands before the `@` of an address: a login, but for a mere user like that of `git@host`.
-fn without_logins(text: &str, cover: impl Fn(&str) -> String) -> String {
-    let mut out = String::with_capacity(text.len());
-    for part in text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | '`')) {
-        let behind_http = ["http://", "https://"].iter().any(|scheme| out.ends_with(scheme));
-        match part.rsplit_once('@') {
-            Some((login, host)) if (behind_http || login.contains(':')) && !is_digest(host) => {
-                out.push_str(&cover(login));
-                out.push_str(&part[login.len()..]);
-            }
-            _ => out.push_str(part),
-        }
-    }
-    out
-}
-
-/// Whether what stands behind an `@` is the digest of an image.
-fn is_digest(text: &str) -> bool {
-    ["sha256:", "sha512:"].iter().any(|algorithm| text.starts_with(algorithm))
 }
 
 /// Where what stands behind `value:`, or a telling key, begins in a line.
@@ -276,18 +265,13 @@ mod tests {
     }
 
     #[test]
-    fn logins_of_addresses_are_covered() {
-        let check = |text: &str, expected: &str| {
-            assert_eq!(without_logins(text, |_| COVER.to_owned()), expected, "{text}");
-        };
-        check("`https://bob:pw@reg.io/x`, `bob:pw@reg.io/x`", "`https://***@reg.io/x`, `***@reg.io/x`");
-        check("url: 'https://token@h.io/x/y'", "url: 'https://***@h.io/x/y'");
-        check("http://a:p@ss@h:80/x?y=z", "http://***@h:80/x?y=z");
-        check("ssh://git@h.io/x git@h.io:x/y", "ssh://git@h.io/x git@h.io:x/y");
-        check("ssh://u:pw@h.io/x", "ssh://***@h.io/x");
-        check("u:pw@shard.io:5000/x", "***@shard.io:5000/x");
-        check("python:3.12@sha256:0a1b me@example.org", "python:3.12@sha256:0a1b me@example.org");
-        assert_eq!(without_logins("x: https://tök@h", stars), "x: https://***@h");
+    fn logins_are_covered_where_they_are_cut() {
+        let long = format!("hunter{}", "5".repeat(400));
+        shown(&format!("  A: 1\nimport: {{/a: {{git: {{url: 'https://hunter:{long}@h.io/x y'}}}}}}\n"));
+        shown(&format!("  A: 1\nimport: {{/a: 'git://hunter:hunter@sha256:{}/x y'}}\n", &long[350..]));
+        let line = "import: {/a: {git: {url: 'https://h.io/x y?***********'}}}";
+        let found = shown("  A: 1\nimport: {/a: {git: {url: 'https://h.io/x y?sig=hunter2'}}}\n");
+        assert_eq!(found[1], line);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod kinds;
 pub mod labels;
 mod lines;
 mod locate;
+mod logins;
 mod old;
 mod path;
 mod print;

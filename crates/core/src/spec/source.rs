@@ -11,7 +11,7 @@ use super::problem::{Code, Report};
 pub(super) const LARGEST: usize = 1 << 20;
 
 /// Longest piece of a line that a problem shows, in characters.
-const SHOWN: usize = 400;
+pub(super) const SHOWN: usize = 400;
 
 /// A place in the file as its author sees it: line and column from 1, the column in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,4 +1,5 @@
 //! What to say about text that is not YAML, or that is a template still. It knows no field of the file.
+use super::logins::without_logins;
 use super::problem::{Code, Problems, Report};
 use super::source::{Place, Source, number};
 use super::{keys, lines};
@@ -10,8 +11,9 @@ const MOST_PLACEHOLDERS: usize = 50;
 /// Longest piece of a line that is searched for a placeholder at a place, in characters before and bytes behind it.
 const LONGEST_SEARCHED: usize = 1000;
 
-/// At most 60 characters of `text`, on one line, for messages.
+/// At most 60 characters of `text`, on one line and without logins, for messages.
 pub(super) fn clip(text: &str) -> String {
+    let text = without_logins(text);
     let mut short: String = text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if short.len() < text.len() {
         short.push('…');
