@@ -1,9 +1,12 @@
 //! Hides what a file marks as secret in the problems that it has: in the lines that they show and in what they quote.
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::fields::boolean;
+use super::keys::is_known;
 use super::logins::{self, COVER, without_logins};
 use super::source::{Place, SHOWN};
+use super::syntax::clip;
 use super::tree::{Entry, Kind, Node};
 use crate::wire::Problem;
 
@@ -13,14 +16,15 @@ const SOURCES: [&str; 3] = ["text", "secret", "inject"];
 const SHORTEST: usize = 4;
 /// Parts of keys that name a secret, also where the key has no meaning.
 const TELLING: [&str; 8] =
-    ["password", "passwd", "token", "api_key", "apikey", "access_key", "secret_key", "private_key"];
+    ["password", "passwd", "token", "secret", "api_key", "apikey", "access_key", "private_key"];
 
 /// The secrets of a file.
 #[derive(Default)]
 pub(super) struct Secrets<'n> {
     /// Where they begin and end.
     places: Vec<(Place, Place)>,
-    texts: Vec<&'n str>,
+    /// Sorted, so that many are found as fast as few.
+    texts: Vec<Cow<'n, str>>,
 }
 
 impl<'n> Secrets<'n> {
@@ -29,50 +33,64 @@ impl<'n> Secrets<'n> {
         let mut secrets = Self::default();
         secrets.search(root);
         for entry in apart {
-            let hidden = entry.name() == "value" || is_telling(entry.name());
+            let hidden = is_telling(entry.name()) || meant(entry.name()) == Some("value");
             if hidden { secrets.hide(&entry.value) } else { secrets.search(&entry.value) }
         }
+        secrets.texts.sort_unstable();
+        secrets.texts.dedup();
         secrets
     }
 
-    /// Looks for secrets in all of `node`: a slip may have brought a variable anywhere.
+    /// Looks for secrets in all of `node`: a slip may have brought a variable anywhere, and may stand in any of its keys.
     fn search(&mut self, node: &'n Node) {
         match &node.kind {
             Kind::Scalar { .. } => {}
             Kind::List(items) => items.iter().for_each(|item| self.search(item)),
             Kind::Map(entries) => {
-                let has = |key: &str| entries.iter().find(|entry| entry.name() == key);
-                let marked = has("secret").is_some_and(|e| e.value.text().and_then(boolean) != Some(false));
+                let find = |key: &str| entries.iter().find(|entry| meant(entry.name()) == Some(key));
+                let mark = find("secret");
+                let marked = mark.is_some_and(|e| e.value.text().and_then(boolean) != Some(false));
                 // Without the mark a key beside `value` may be a slip of it.
-                let doubtful = has("secret").is_none() && has("value").is_some() && entries.len() > 1;
+                let doubtful = mark.is_none() && find("value").is_some() && entries.len() > 1;
                 for entry in entries {
-                    let hidden = match entry.name() {
-                        "secret" => false,
-                        "source" => marked && !entry.value.text().is_some_and(|text| SOURCES.contains(&text)),
-                        "value" => marked || doubtful,
-                        name => marked || (is_telling(name) && entry.value.text().is_some()),
-                    };
-                    if hidden { self.hide(&entry.value) } else { self.search(&entry.value) }
+                    let name = entry.name();
+                    let valued = doubtful && meant(name) == Some("value");
+                    if is_telling(name) || ((marked || valued) && !is_shown(entry)) {
+                        self.hide(&entry.value);
+                    } else {
+                        self.search(&entry.value);
+                    }
                 }
             }
         }
     }
 
-    /// Hides `node`, whatever it is, and the texts in it wherever they stand: an alias brings them from elsewhere.
+    /// Hides all of `node` but what the format has in a variable, and the texts in it wherever they stand: an alias brings
+    /// them from elsewhere.
     fn hide(&mut self, node: &'n Node) {
-        if node.text().and_then(boolean).is_some() {
-            return;
-        }
-        self.places.push((node.place, node.end));
         match &node.kind {
             Kind::Scalar { text, .. } => {
-                self.texts.extend(Some(&**text).filter(|text| text.len() >= SHORTEST));
+                if boolean(text).is_some() || node.is_null() {
+                    return;
+                }
+                self.places.push((node.place, node.end));
+                if text.len() >= SHORTEST && !is_known(text) {
+                    let quoted = Some(clip(text)).filter(|quoted| **quoted != **text);
+                    self.texts.extend(quoted.map(Cow::Owned));
+                    self.texts.push(Cow::Borrowed(text));
+                }
             }
             Kind::List(items) => items.iter().for_each(|item| self.hide(item)),
-            Kind::Map(entries) => entries.iter().for_each(|entry| {
-                self.hide(&entry.key);
-                self.hide(&entry.value);
-            }),
+            Kind::Map(entries) => {
+                for entry in entries {
+                    if !is_known(entry.name()) && meant(entry.name()).is_none() {
+                        self.hide(&entry.key);
+                    }
+                    if !is_shown(entry) {
+                        self.hide(&entry.value);
+                    }
+                }
+            }
         }
     }
 
@@ -86,34 +104,57 @@ impl<'n> Secrets<'n> {
                     blank(&mut problem.source, from..to);
                 }
             }
+            problem.source = self.hidden_in(&problem.source, stars);
+            for text in words(problem) {
+                *text = self.hidden_in(text, |_| COVER.to_owned());
+            }
             let place = Place { line: problem.line, column: problem.column };
             if self.places.iter().any(|(start, _)| *start == place) {
-                problem.message = without_quotes(&problem.message);
-            }
-            for secret in self.texts.iter().filter(|secret| !secret.is_empty()) {
-                if problem.source.contains(*secret) {
-                    problem.source = problem.source.replace(secret, &stars(secret));
-                }
-                for text in sentences(problem) {
-                    if text.contains(*secret) {
-                        *text = text.replace(secret, COVER);
-                    }
-                }
+                cover_quotes(problem);
             }
         }
         cover_logins(problems);
+    }
+
+    /// `text` with `cover` in place of the texts in it.
+    fn hidden_in(&self, text: &str, cover: impl Fn(&str) -> String) -> String {
+        let mut found: Vec<Range<usize>> = Vec::new();
+        for (at, _) in text.char_indices() {
+            let Some(length) = self.longest(&text.as_bytes()[at..]) else { continue };
+            match found.last_mut() {
+                Some(last) if last.end > at => last.end = last.end.max(at + length),
+                _ => found.push(at..at + length),
+            }
+        }
+        logins::replace(text, &found, &cover)
+    }
+
+    /// Length of the longest of the texts that `text` begins with.
+    fn longest(&self, text: &[u8]) -> Option<usize> {
+        let mut end = self.texts.len();
+        let mut common = text.len();
+        loop {
+            // What `text` begins with is no greater than it.
+            end = self.texts[..end].partition_point(|secret| secret.as_bytes() <= &text[..common]);
+            let nearest = self.texts[..end].last()?.as_bytes();
+            common = nearest.iter().zip(text).take_while(|(a, b)| a == b).count();
+            if common == nearest.len() {
+                return Some(common);
+            }
+        }
     }
 }
 
 /// Hides in a file that could not be read what looks like the value of a variable.
 pub(super) fn cover_unread(problems: &mut [Problem]) {
     for problem in &mut *problems {
-        if let Some(end) = value_in(&problem.source) {
+        let end = value_in(&problem.source);
+        if let Some(end) = end {
             let column = problem.source[..end].chars().count();
             blank(&mut problem.source, u32::try_from(column + 1).unwrap_or(u32::MAX)..u32::MAX);
         }
-        if value_in(&problem.message).is_some() {
-            problem.message = without_quotes(&problem.message);
+        if end.or(value_in(&problem.message)).is_some() {
+            cover_quotes(problem);
         }
     }
     cover_logins(problems);
@@ -126,7 +167,7 @@ fn cover_logins(problems: &mut [Problem]) {
         if problem.source.chars().count() >= SHOWN {
             cover_end(&mut problem.source);
         }
-        for text in sentences(problem) {
+        for text in words(problem) {
             *text = text.split('`').map(without_logins).collect::<Vec<_>>().join("`");
         }
     }
@@ -140,8 +181,8 @@ fn cover_end(line: &mut String) {
     line.replace_range(last.., &word);
 }
 
-fn sentences(problem: &mut Problem) -> impl Iterator<Item = &mut String> {
-    [Some(&mut problem.message), problem.hint.as_mut()].into_iter().flatten()
+fn words(problem: &mut Problem) -> impl Iterator<Item = &mut String> {
+    [Some(&mut problem.message), problem.hint.as_mut(), Some(&mut problem.path)].into_iter().flatten()
 }
 
 /// As many stars as a secret has characters; blanks stay.
@@ -151,14 +192,19 @@ fn stars(secret: &str) -> String {
 
 /// Where what stands behind `value:`, or a telling key, begins in a line.
 fn value_in(line: &str) -> Option<usize> {
-    let small = line.to_ascii_lowercase();
-    let keys = TELLING.iter().copied().chain(["value"]);
-    let key = keys.filter_map(|key| small.find(key).map(|at| at + key.len())).min()?;
-    small[key..].find(':').map(|colon| key + colon + 1)
+    let hides = |(at, _): &(usize, &str)| {
+        let before = line[..*at].trim_end_matches([' ', '"', '\'']);
+        let key = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').next();
+        key.is_some_and(|key| is_telling(key) || meant(key) == Some("value"))
+    };
+    line.match_indices(':').find(hides).map(|(at, _)| at + 1)
 }
 
 /// Replaces the characters in `columns` (from 1) by stars; blanks stay.
 fn blank(line: &mut String, columns: Range<u32>) {
+    if columns.start as usize > SHOWN {
+        return;
+    }
     let cover = |(index, c): (usize, char)| {
         let column = u32::try_from(index + 1).unwrap_or(u32::MAX);
         if columns.contains(&column) && !c.is_whitespace() { '*' } else { c }
@@ -166,17 +212,36 @@ fn blank(line: &mut String, columns: Range<u32>) {
     *line = line.chars().enumerate().map(cover).collect();
 }
 
-/// Hides what a sentence quotes.
-fn without_quotes(text: &str) -> String {
-    let parts = text.split('`').enumerate();
-    let parts: Vec<_> = parts.map(|(index, part)| if index % 2 == 1 { COVER } else { part }).collect();
-    parts.join("`")
+/// Hides what the message quotes, but for keys of the format and what the path shows.
+fn cover_quotes(problem: &mut Problem) {
+    let path = &problem.path;
+    let cover = |(index, part)| {
+        if index % 2 == 0 || is_known(part) || path.ends_with(part) { part } else { COVER }
+    };
+    let parts: Vec<_> = problem.message.split('`').enumerate().map(cover).collect();
+    problem.message = parts.join("`");
 }
 
-/// Whether a key names a secret by itself.
+/// Whether a key names a secret by itself. A path in a container names a file.
 fn is_telling(key: &str) -> bool {
-    let key = key.to_ascii_lowercase().replace('-', "_");
-    TELLING.iter().any(|part| key.contains(part))
+    let small = key.to_ascii_lowercase().replace('-', "_");
+    !is_known(key) && !key.starts_with('/') && TELLING.iter().any(|part| small.contains(part))
+}
+
+/// Whether `key` is, or is a slip of, one that can hide a value.
+fn meant(key: &str) -> Option<&'static str> {
+    let near = |own: &str| strsim::osa_distance(&key.to_ascii_lowercase(), own) <= 2;
+    let own = ["secret", "value"].into_iter().find(|own| key.len() <= 8 && near(own))?;
+    (key == own || !is_known(key)).then_some(own)
+}
+
+/// Whether an entry of a variable says where its value comes from, and not the value.
+fn is_shown(entry: &Entry) -> bool {
+    match (entry.name(), entry.value.text()) {
+        ("secret", text) => text.is_some(),
+        ("source", Some(text)) => SOURCES.contains(&text),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -216,13 +281,13 @@ mod tests {
         check("  A: {value: hunter2, secrte: true}\n", &[line, line]);
         let line = "  A: {secret: true, valeu: *******}";
         check("  A: {secret: true, valeu: hunter2}\n", &[line, line]);
-        let line = "  A: {secret: true, value: *********}";
+        let line = "  A: {secret: true, value: [*******]}";
         check("  A: {secret: true, value: [hunter2]}\n", &[line, line]);
         check(
             "  A: {secret: true, value: '{{hunter2}}'}\n",
             &["  A: {secret: true, value: *************}"; 2],
         );
-        check("  A: {secret: true, value: {hunter2}}\n", &["  A: {secret: true, value: *********}"; 2]);
+        check("  A: {secret: true, value: {hunter2}}\n", &["  A: {secret: true, value: {*******}}"; 2]);
         check(
             "  A: {value: \"x\n    hunter2\", secret: true, bogus: 1}\n",
             &["  A: {value: **", "    ********, secret: true, bogus: *}"],
@@ -262,6 +327,53 @@ mod tests {
         let shown = shown("  A: {source: hunter2, secret: true}\nfoo: hunter2\n");
         let line = "  A: {source: *******, secret: true}";
         assert_eq!(shown, [line, line, "foo: *******"]);
+    }
+
+    /// Checks that every problem of a file with `env` shows `line`.
+    fn only(env: &str, line: &str) {
+        let shown = shown(env);
+        assert!(shown.iter().all(|shown| shown == line), "{shown:?}");
+    }
+
+    #[test]
+    fn slips_in_both_keys_hide_no_less() {
+        let line = "  A: {sceret: true, vlaue: *******, more: *******}";
+        only("  A: {sceret: true, vlaue: hunter2, more: hunter3}\n", line);
+        only("  A: {vlaue: hunter2, hide: true}\n", "  A: {vlaue: *******, hide: true}");
+        assert_eq!(shown("  A: {sceret: true, vlaue: [hunter2\n")[0], "  A: {sceret: true, vlaue: ********");
+        shown("  A: {vlaue: hunter1, vlaue: hunter2, sceret: true}\n");
+    }
+
+    #[test]
+    fn all_below_a_telling_key_is_covered() {
+        let line = "  API_TOKEN: [*******, {*******: [*******]}]";
+        only("  API_TOKEN: [hunter2, {hunter3: [hunter4]}]\n", line);
+        only("  CLIENT_SECRET: [hunter2]\n", "  CLIENT_SECRET: [*******]");
+        only("  GITHUB_TOKEN: {hunter3: x}\n", "  GITHUB_TOKEN: {*******: *}");
+        let line = "foo: {passwords: [*******]}";
+        assert_eq!(shown("  A: 1\nfoo: {passwords: [hunter5]}\n"), ["  A: 1", line]);
+        let long = format!("hunter{}", "5".repeat(70));
+        shown(&format!("  A_TOKEN: {{{long}: {{x: '{{{{{long}}}}}'}}}}\n"));
+        only("  A_TOKEN: {secret: named, value: x}\n", "  A_TOKEN: {secret: named, value: *}");
+        let line = "/a/token: [x]";
+        assert_eq!(shown(&format!("  A: 1\n{line}\n"))[1], line);
+    }
+
+    #[test]
+    fn what_is_wrong_is_still_said() {
+        let said = |env: &str| {
+            let found = read(format!("name: n\nimage: i\nenv:\n{env}").as_bytes(), ReadOptions::default());
+            let said = found.problems.into_iter().map(|problem| {
+                format!("{}: {}; {}", problem.path, problem.message, problem.hint.unwrap_or_default())
+            });
+            said.collect::<Vec<_>>().join("\n")
+        };
+        let check = |env: &str, expected: &str| assert!(said(env).contains(expected), "{env}{}", said(env));
+        check("  A_TOKEN: [hunter]\n", "env.A_TOKEN: `A_TOKEN` needs text or a map, not a list");
+        check("  A: {sceret: true, value: x}\n", "no key `sceret`; did you mean `secret`?");
+        check("  A_TOKEN: {secret: named, value: x}\n", "`value` and the name of a stored secret contradict");
+        check("  A_TOKEN: {hunter: x}\n", "env.A_TOKEN.***: a variable has no key `***`");
+        check("  A: 1\nimgae: x\n", "a run has no key `imgae`; did you mean `image`?");
     }
 
     #[test]

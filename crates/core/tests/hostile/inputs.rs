@@ -331,6 +331,12 @@ fn problems() -> Vec<Case> {
             Some("bad-key"),
             times(24_000, &format!("{HEAD}env: {{"), "[a]: 12345, ", "}\n"),
         ),
+        (
+            "secrets on one long line",
+            Some("wrong-type"),
+            lines(70_000, &format!("{HEAD}env:\n  PORTS: []\n  TOKENS: ["), |n| format!("hun{n:06}, "))
+                + "]\n",
+        ),
         ("wrong types", Some("wrong-type"), run(45_000, "run", "- - command\n")),
     ]
 }
