@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use vessl_server::ServerError;
-use vessl_server::config::{Config, ConfigError, load, load_data_dir, origin};
+use vessl_server::config::{Config, load, load_data_dir, origin};
 
 use crate::error::{Error, Result};
 
@@ -91,7 +91,7 @@ pub(crate) fn data_dir() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("VESSL_DATA").filter(|dir| !dir.is_empty()) {
         return absolute("`VESSL_DATA`", dir.into());
     }
-    let config = load_data_dir(server_file()?.as_deref(), environment()).map_err(|e| wrong(&e))?;
+    let config = load_data_dir(server_file()?.as_deref(), environment()).map_err(|e| wrong(e.to_string()))?;
     data_dir_of(&config)
 }
 
@@ -125,22 +125,21 @@ pub(crate) fn server_file() -> Result<Option<PathBuf>> {
 
 /// Settings of a server, from `file` and from the environment.
 pub(crate) fn server(file: Option<&Path>) -> Result<Config> {
-    let config = load(file, environment()).map_err(|e| wrong(&e))?;
+    let config = load(file, environment()).map_err(|e| wrong(e.to_string()))?;
     let file = file.map_or_else(|| Ok(config_dir()?.join("server.toml")), |file| Ok(file.to_owned()))?;
     let file = std::path::absolute(file).map_err(Error::os("find the settings file"))?;
     Ok(Config { file: Some(file), ..config })
 }
 
-/// Where the server found the setting that it cannot start with: a variable, or a line of `file`.
-pub(crate) fn origin_of(error: &ServerError, file: Option<&Path>) -> Option<String> {
-    origin(file, environment(), error.setting()?)
+/// Why the server could not go on; of a setting, where it was made: in a variable, or a line of `file`.
+pub(crate) fn refused(error: &ServerError, file: Option<&Path>) -> Error {
+    let Some(setting) = error.setting() else { return Error::Server(error.to_string()) };
+    let place = origin(file, environment(), setting).map(|place| format!("{place}: "));
+    wrong(format!("{}{error}", place.unwrap_or_default()))
 }
 
-fn wrong(error: &ConfigError) -> Error {
-    Error::Usage {
-        message: error.to_string(),
-        hint: "`vessl server run --print-config` shows every setting".to_owned(),
-    }
+fn wrong(message: String) -> Error {
+    Error::Usage { message, hint: "`vessl server run --print-config` shows every setting".to_owned() }
 }
 
 /// The variables that are text.

@@ -1,4 +1,5 @@
 //! Reading: file and environment become one table, whose keys are checked before its values.
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -11,6 +12,8 @@ use super::{Config, DEFAULT_TOML, place};
 /// Prefix of the environment variables.
 const PREFIX: &str = "VESSL_SERVER_";
 const PRESET_KEYS: [&str; 5] = ["name", "cpu", "memory", "gpus", "gpu_type"];
+/// How many threads may serve requests.
+const THREADS: RangeInclusive<usize> = 1..=1024;
 /// Largest configuration file in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -64,15 +67,30 @@ pub fn load(
     }
     let config = Value::Table(table).try_into().map_err(|error| wrong("environment", &error))?;
     let Some((key, why)) = unusable(&config) else { return Ok(config) };
-    let place = origin(file, environment, key).unwrap_or_else(|| format!("`{key}`"));
+    let place = origin(file, environment, &key).unwrap_or_else(|| format!("`{key}`"));
     Err(wrong(&place, &format!("`{key}`: {why}")))
 }
 
 /// A setting of the right type that no server can use, and why.
-fn unusable(config: &Config) -> Option<(&'static str, String)> {
-    let named = |key, name: &str| (!labels::is_name(name)).then(|| (key, format!("it must be {NAME_FORM}")));
-    let threads = || (config.threads == 0).then(|| ("threads", "there must be at least 1".to_owned()));
-    named("organization", &config.organization).or_else(|| named("project", &config.project)).or_else(threads)
+fn unusable(config: &Config) -> Option<(String, String)> {
+    let own = [
+        ("organization", &config.organization),
+        ("project", &config.project),
+        ("cluster", &config.cluster),
+        ("node", &config.node),
+    ];
+    // Without a name of its own the node is called like the machine.
+    let own = own.into_iter().filter(|(key, name)| *key != "node" || !name.is_empty());
+    let own = own.map(|(key, name)| (key.to_owned(), name));
+    let presets = config.presets.iter().enumerate();
+    let presets = presets.map(|(index, preset)| (format!("presets[{index}].name"), &preset.name));
+    let unnamed = own.chain(presets).find(|(_, name)| !labels::is_name(name));
+    if let Some((key, _)) = unnamed {
+        return Some((key, format!("it must be {NAME_FORM}")));
+    }
+    let usable = THREADS.contains(&config.threads);
+    let why = || format!("it must be from {} to {}", THREADS.start(), THREADS.end());
+    (!usable).then(|| ("threads".to_owned(), why()))
 }
 
 /// Cores, as text or as a number.
@@ -307,13 +325,24 @@ mod tests {
             none,
             "`FILE:2:1` has the unknown key `hostpaths`: did you mean `hostpath_roots`?",
         );
-        check("\nthreads = 0", none, "`FILE:2:1` is wrong: `threads`: there must be at least 1");
+        check("\nthreads = 0", none, "`FILE:2:1` is wrong: `threads`: it must be from 1 to 1024");
+        check("threads = 1025", none, "`FILE:1:1` is wrong: `threads`: it must be from 1 to 1024");
+        check("threads = 1024", none, " 1024");
         check("", ("VESSL_SERVER_THREADS", "0"), "`VESSL_SERVER_THREADS` is wrong: `threads`: ");
         check(
             "organization = \"a/b\"",
             none,
             "`FILE:1:1` is wrong: `organization`: it must be 1-100 letters",
         );
+        let preset = |name: &str| format!("[[presets]]\ncpu=\"1\"\nmemory=\"1G\"\nname=\"{name}\"");
+        check(&preset("a"), none, "127.0.0.1:0");
+        for name in ["a b/../x", "p\\u001b[31m\\n", ""] {
+            let expected = "`FILE:4:1` is wrong: `presets[0].name`: it must be 1-100 letters";
+            check(&preset(name), none, expected);
+        }
+        check("node = \"n\\u001b[31m/../x\"", none, "`FILE:1:1` is wrong: `node`: it must be 1-100 letters");
+        check("cluster = \"\"", none, "`FILE:1:1` is wrong: `cluster`: it must be 1-100 letters");
+        check("node = \"\"", none, "127.0.0.1:0");
         check("project = \"\"", none, "`FILE:1:1` is wrong: `project`: it must be 1-100 letters");
         check(
             "[[presets]]\nname=\"a\"\ncpu=\"1\"",

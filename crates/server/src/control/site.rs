@@ -61,7 +61,7 @@ impl Site {
         };
         check_presets(&presets, &node)?;
         check_roots(&config.hostpath_roots)?;
-        let default_preset = default_preset(config, &presets)?;
+        let default_preset = default_preset(config, &presets, &node)?;
         let cluster = Cluster {
             nodes: vec![node],
             presets,
@@ -100,8 +100,7 @@ fn check_presets(presets: &[Preset], node: &Node) -> Result<(), SiteError> {
         if presets[..index].iter().any(|earlier| earlier.name == *name) {
             return Err(SiteError::of("presets", format!("there are two presets `{name}`")));
         }
-        let gpus = u32::try_from(node.gpus.len()).unwrap_or(u32::MAX);
-        if amounts.cpu_milli > node.cpu_milli || amounts.memory > node.memory || amounts.gpus > gpus {
+        if !fits(amounts, node) {
             // Perhaps a GPU is missing today; the other presets work all the same.
             tracing::warn!(
                 preset = name,
@@ -110,6 +109,11 @@ fn check_presets(presets: &[Preset], node: &Node) -> Result<(), SiteError> {
         }
     }
     Ok(())
+}
+
+fn fits(amounts: &Amounts, node: &Node) -> bool {
+    let gpus = u32::try_from(node.gpus.len()).unwrap_or(u32::MAX);
+    amounts.cpu_milli <= node.cpu_milli && amounts.memory <= node.memory && amounts.gpus <= gpus
 }
 
 fn check_roots(roots: &[String]) -> Result<(), SiteError> {
@@ -147,12 +151,21 @@ fn preset((index, written): (usize, &PresetConfig)) -> Result<Preset, SiteError>
     })
 }
 
-fn default_preset(config: &Config, presets: &[Preset]) -> Result<Option<String>, SiteError> {
+/// The preset of a run that names nothing; none that this machine is too small for, because every such run is refused.
+fn default_preset(config: &Config, presets: &[Preset], node: &Node) -> Result<Option<String>, SiteError> {
+    let name = |preset: &Preset| preset.name.clone();
     if config.default_preset.is_empty() {
-        return Ok(presets.first().map(|preset| preset.name.clone()));
+        return Ok(presets.iter().find(|preset| fits(&preset.amounts, node)).map(name));
     }
-    if presets.iter().any(|preset| preset.name == config.default_preset) {
-        return Ok(Some(config.default_preset.clone()));
+    if let Some(preset) = presets.iter().find(|preset| preset.name == config.default_preset) {
+        let fitting = Some(preset).filter(|preset| fits(&preset.amounts, node));
+        if fitting.is_none() {
+            tracing::warn!(
+                preset = preset.name,
+                "the default preset is larger than this machine: runs have to name another preset, or requests"
+            );
+        }
+        return Ok(fitting.map(name));
     }
     let names: Vec<&str> = presets.iter().map(|preset| preset.name.as_str()).collect();
     let why = format!("there is no preset `{}`; there are {}", config.default_preset, names.join(", "));
@@ -227,6 +240,27 @@ mod tests {
         let mut expected = vec![("cpu-small", 3000, 4, 0), ("cpu-large", 12000, 16, 0)];
         expected.extend(six);
         check(12, 6, &expected);
+    }
+
+    #[test]
+    fn no_default_preset_is_larger_than_the_machine() {
+        let check = |cores: &[&str], default: &str, expected: Option<&str>| {
+            let preset = |cpu: &&str| PresetConfig {
+                name: format!("p{cpu}"),
+                cpu: (*cpu).to_owned(),
+                memory: "1G".to_owned(),
+                ..PresetConfig::default()
+            };
+            let presets = cores.iter().map(preset).collect();
+            let config = Config { presets, default_preset: default.to_owned(), ..Config::default() };
+            let node = Node { cpu_milli: 2000, memory: 16 << 30, ..Node::default() };
+            let site = Site::new(&config, String::new(), node).unwrap();
+            assert_eq!(site.clusters["local"].default_preset.as_deref(), expected, "{cores:?} {default}");
+        };
+        check(&["64", "2", "1"], "", Some("p2"));
+        check(&["64"], "", None);
+        check(&["64", "2"], "p64", None);
+        check(&["64", "2"], "p2", Some("p2"));
     }
 
     #[test]

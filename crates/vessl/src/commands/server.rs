@@ -68,10 +68,7 @@ struct Standing {
 pub(crate) fn run(args: &Run, session: &Session) -> Result<Exit> {
     let file = args.config.clone().map_or_else(settings::server_file, |file| Ok(Some(file)))?;
     let config = settings::server(file.as_deref())?;
-    let refused = |error: ServerError| {
-        let place = settings::origin_of(&error, file.as_deref()).map(|place| format!("{place}: "));
-        Error::Server(format!("{}{error}", place.unwrap_or_default()))
-    };
+    let refused = |error: ServerError| settings::refused(&error, file.as_deref());
     let data = settings::data_dir_of(&config)?;
     if args.print_config {
         vessl_server::check(&config).map_err(refused)?;
