@@ -1,6 +1,7 @@
 //! What every command works with: where it prints, and the way to the server.
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use vessl_core::run::Status;
 
 use crate::cli::Globals;
@@ -73,9 +74,10 @@ pub(crate) enum Source {
     File(PathBuf),
 }
 
-impl From<&str> for Source {
-    fn from(text: &str) -> Self {
-        if text == "-" { Self::Stdin } else { Self::File(text.into()) }
+impl Source {
+    /// Takes it from the command line, where the name of a file may have any bytes in it.
+    pub(crate) fn parser() -> impl TypedValueParser<Value = Self> {
+        OsStringValueParser::new().map(|name| if name == "-" { Self::Stdin } else { Self::File(name.into()) })
     }
 }
 

@@ -32,7 +32,7 @@ mod yaml;
 pub use locate::locate;
 pub use path::{ContainerPath, PathError};
 pub use print::{hide, print};
-pub use problem::codes;
+pub use problem::{codes, unreadable};
 pub use schema::schema;
 pub use types::*;
 

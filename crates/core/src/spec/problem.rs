@@ -11,6 +11,7 @@ pub(super) const MOST: usize = 200;
 
 define_codes! {
     // the text
+    Unreadable, "unreadable", "The file cannot be read.", "Name a file that exists, that is no directory, and that you may read.";
     TooLarge, "too-large", "The file is larger than 1 MiB, or has more than 2 MiB of text with its aliases and merge keys followed.", "Move scripts and data out of the file and import them.";
     NotUtf8, "not-utf8", "The file is not UTF-8 text.", "Save it as UTF-8.";
     ControlCharacter, "control-character", "A character that YAML does not allow stands in the text or, escaped, in a value that cannot hold it.", "Delete it, or write it as an escape in a double-quoted value.";
@@ -172,6 +173,20 @@ impl Problems {
             self.found.push(more(level, place, self.left_out));
         }
         self.found
+    }
+}
+
+/// The problem of a file that was not read at all; it has no place.
+pub fn unreadable(message: String) -> Problem {
+    Problem {
+        code: Code::Unreadable.as_str().to_owned(),
+        level: Level::Error,
+        line: 0,
+        column: 0,
+        path: String::new(),
+        message,
+        hint: Some("name a file that exists, that is no directory, and that you may read".to_owned()),
+        source: String::new(),
     }
 }
 

@@ -97,7 +97,7 @@ fn errors_are_told_in_the_format_that_was_asked_for() {
     assert_eq!(told["code"], "unreachable");
     assert!(told["hint"].is_string() && told.get("problems").is_none(), "{told}");
 
-    let yaml = test.vessl(["run", "validate", "gone.yaml", "--output", "yaml"]).code(3);
+    let yaml = test.vessl(["run", "create", "-f", "gone.yaml", "--output", "yaml"]).code(3);
     assert!(yaml.stderr.starts_with("---\nerror:\n  code: unreadable\n  message: "), "{}", yaml.stderr);
 }
 

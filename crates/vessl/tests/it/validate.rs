@@ -1,4 +1,7 @@
 //! `vessl run validate` and `vessl run schema`: no server.
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use serde_json::json;
 
 use crate::test::Test;
@@ -76,7 +79,28 @@ fn a_file_that_cannot_be_read_is_named() {
     let test = Test::new();
     test.vessl(["run", "validate", "nowhere.yaml"]).code(3).says(&["nowhere.yaml", "no such file"]);
     test.file("good.yaml", GOOD);
-    test.vessl(["run", "validate", "nowhere.yaml", "good.yaml"]).code(3).prints(&["good.yaml: valid"]);
+    let done = test.vessl(["run", "validate", "nowhere.yaml", "good.yaml"]).code(3);
+    done.prints(&["nowhere.yaml: not valid", "good.yaml: valid"]);
+    std::fs::create_dir(test.path("dir.yaml")).unwrap();
+    let odd = OsStr::from_bytes(b"\xff.yaml");
+    for (name, shown, why) in [
+        (OsStr::new("nowhere.yaml"), "nowhere.yaml", "no such file"),
+        (OsStr::new("dir.yaml"), "dir.yaml", "is a directory"),
+        (odd, "\u{fffd}.yaml", "no such file"),
+    ] {
+        for more in [&[][..], &[OsStr::new("good.yaml")]] {
+            let args = ["run", "validate", "--output", "json"].map(OsStr::new);
+            let done = test.vessl(args.iter().copied().chain([name]).chain(more.iter().copied())).code(3);
+            let (files, stderr) = (done.json(), &done.stderr);
+            let problem = &files[0]["problems"][0];
+            assert_eq!((&files[0]["file"], &files[0]["valid"]), (&json!(shown), &json!(false)));
+            assert_eq!((&problem["code"], &problem["line"]), (&json!("unreadable"), &json!(0)), "{files}");
+            assert!(problem["message"].as_str().unwrap().contains(why), "{problem}");
+            assert_eq!((files.as_array().unwrap().len(), stderr.as_str()), (1 + more.len(), ""));
+        }
+    }
+    std::fs::write(test.path(".").join(odd), GOOD).unwrap();
+    test.vessl(["run", "validate"].map(OsStr::new).iter().copied().chain([odd])).ok();
 }
 
 #[test]

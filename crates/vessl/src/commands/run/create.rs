@@ -30,7 +30,7 @@ Examples:
 )]
 pub(crate) struct Create {
     /// The run file; `-` reads the standard input
-    #[arg(short, long, value_name = "FILE", value_parser = |text: &str| Ok::<_, String>(Source::from(text)))]
+    #[arg(short, long, value_name = "FILE", value_parser = Source::parser())]
     file: Source,
     /// Show what happens and the log until the run has ended
     #[arg(short, long)]

@@ -27,8 +27,7 @@ Examples:
 )]
 pub(crate) struct Validate {
     /// Run files; `-` reads the standard input
-    #[arg(value_name = "FILE", required_unless_present = "explain",
-          value_parser = |text: &str| Ok::<_, String>(Source::from(text)))]
+    #[arg(value_name = "FILE", required_unless_present = "explain", value_parser = Source::parser())]
     files: Vec<Source>,
     /// Print each file in its canonical form
     #[arg(long)]
@@ -56,8 +55,7 @@ pub(crate) fn perform(args: &Validate, session: &Session) -> Result<Exit> {
     if let Some(code) = &args.explain {
         return explain(code, &session.out);
     }
-    let checked: Vec<Checked> =
-        args.files.iter().map(|file| check(file, args, &session.out)).collect::<Result<_>>()?;
+    let checked: Vec<Checked> = args.files.iter().map(|file| check(file, args)).collect();
     if session.out.format() == Format::Table {
         for (n, file) in checked.iter().enumerate() {
             if n > 0 && args.canonical {
@@ -71,16 +69,15 @@ pub(crate) fn perform(args: &Validate, session: &Session) -> Result<Exit> {
     Ok(if checked.iter().all(|file| file.valid) { exit::OK } else { exit::BAD_FILE })
 }
 
-fn check(file: &Source, args: &Validate, out: &Out) -> Result<Checked> {
+fn check(file: &Source, args: &Validate) -> Checked {
     let name = file.to_string();
     let bytes = match text::read(file) {
         Ok(bytes) => bytes,
         // The other files are looked at all the same.
-        Err(e) if args.files.len() > 1 => {
-            out.error(&e);
-            return Ok(Checked { file: name, valid: false, problems: Vec::new(), canonical: None });
+        Err(e) => {
+            let problems = vec![spec::unreadable(e.to_string())];
+            return Checked { file: name, valid: false, problems, canonical: None };
         }
-        Err(e) => return Err(e),
     };
     let base = text::base(file);
     let read = spec::read(&bytes, ReadOptions { lenient: args.lenient, base: base.as_deref() });
@@ -89,7 +86,7 @@ fn check(file: &Source, args: &Validate, out: &Out) -> Result<Checked> {
     let mut problems = read.problems;
     problems.extend(read.spec.iter().flat_map(refused_everywhere));
     spec::locate(&bytes, &mut problems);
-    Ok(Checked { file: name, valid, problems, canonical })
+    Checked { file: name, valid, problems, canonical }
 }
 
 fn show(file: &Checked, out: &Out) -> Result<()> {
