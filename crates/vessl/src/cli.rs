@@ -195,7 +195,7 @@ fn with_tip(mut said: clap::Error) -> clap::Error {
     if let Some(ContextValue::String(arg)) = said.get(ContextKind::InvalidArg)
         && let Some(ContextValue::String(pair)) = said.get(ContextKind::InvalidValue)
         && arg.starts_with("--env")
-        && let Some((key, _)) = pair.split_once('=')
+        && let Some((key, _)) = pair.split_once(|c: char| c == '=' || c.is_whitespace())
     {
         let shown = format!("{key}=***");
         said.insert(ContextKind::InvalidValue, ContextValue::String(shown));

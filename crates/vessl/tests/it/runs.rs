@@ -229,7 +229,9 @@ fn runs_are_listed_changed_and_removed() {
     assert_eq!(run["tags"], serde_json::json!(["keep"]));
     test.vessl(["run", "list", "--keyword", "renam"]).ok().prints(&[&first, "renamed", "completed"]);
     test.vessl(["run", "list", "--keyword", "KEEP"]).ok().prints(&[&first]);
-    test.vessl(["run", "list", "--keyword", "other"]).ok().says(&["no run is like that"]);
+    test.vessl(["run", "list", "--keyword", "other"])
+        .ok()
+        .says(&["there is no run with `other` in its texts"]);
     test.vessl(["run", "delete", &first]).ok();
     test.vessl(["run", "read", &first]).code(5).says(&[&first]);
     assert!(!test.data().join("runs").join(&first).exists());

@@ -27,6 +27,11 @@ fn wrong_usage_is_2_and_says_what() {
     ]);
     test.vessl(["server", "start"]).code(2).says(&["starts by itself", "`vessl server run`"]);
     test.vessl(["run", "logs", "1", "--tail", "-1"]).code(2).says(&["'-1'", "a number is 0 or more here"]);
+    for word in ["x", "1.5", ""] {
+        test.vessl(["run", "logs", "1", "--tail", word]).code(2).says(&["it must be a whole number"]);
+        test.vessl(["run", "list", "--limit", word]).code(2).says(&["it must be a whole number"]);
+    }
+    test.vessl(["run", "list", "--limit", "0"]).code(2).says(&["it must be 1 or more"]);
     test.vessl(["run", "read", "first"]).code(2).says(&["a run id is a number"]);
     test.vessl(["run", "list", "--status", "sleeping"]).code(2).says(&["sleeping", "queued"]);
     test.vessl(["run", "create", "-f", "-", "-e", "NOT_SET_ANYWHERE"]).code(2).says(&["NOT_SET_ANYWHERE"]);
@@ -67,6 +72,13 @@ fn a_secret_in_the_command_line_is_not_repeated() {
         let done =
             test.vessl(["run", "create", "-f", "-", "-e", pair]).code(2).says(&["=***", "the name is empty"]);
         assert!(!done.stderr.contains("hush-71"), "{}", done.stderr);
+    }
+    for pair in ["PASSWORD hush-71", "PASSWORD\thush-71", "PASSWORD hush-71 hush-71=="] {
+        for form in ["table", "json"] {
+            let done = test.vessl(["run", "create", "-f", "-", "--output", form, "-e", pair]).code(2);
+            let done = done.says(&["a name has no blank in it; write `PASSWORD=VALUE`"]);
+            assert!(!done.stderr.contains("hush-71"), "{}", done.stderr);
+        }
     }
 }
 

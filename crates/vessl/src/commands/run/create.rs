@@ -16,9 +16,9 @@ const SUBMITS: usize = 5;
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The file is checked here first, so its problems are shown even without a server. With --watch or
---wait the exit code is that of the run. Ctrl-C leaves the run running (exit code 130). A run with
-`termination_protection` ends when somebody terminates it. With --output json or yaml the log of
+    after_help = "The file is checked here first, so its problems are shown even without a server. With --watch or \
+--wait the exit code is that of the run. Ctrl-C leaves the run running (exit code 130). A run with \
+`termination_protection` ends when somebody terminates it. With --output json or yaml the log of \
 --watch goes to standard error, and the run to standard output.
 
 Examples:
@@ -143,18 +143,20 @@ fn named(error: Error, file: &Source, said: &[Problem]) -> Error {
     }
 }
 
+/// Takes a variable from the command line. What stands behind a name without its `=` may be a secret, and is not repeated.
 fn pair(text: &str) -> Result<EnvPair, String> {
-    let (key, value) = if let Some((key, value)) = text.split_once('=') {
-        (key, value.to_owned())
-    } else {
-        let value = std::env::var(text).map_err(|_| format!("`{text}` is not set in this environment"))?;
-        (text, value)
-    };
-    if key.is_empty() {
-        Err("the name is empty".to_owned())
-    } else {
-        Ok(EnvPair { key: key.to_owned(), value })
+    let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
+    if let Some((name, _)) = key.split_once(char::is_whitespace) {
+        return Err(format!("a name has no blank in it; write `{name}=VALUE`"));
     }
+    if key.is_empty() {
+        return Err("the name is empty".to_owned());
+    }
+    let value = match value {
+        Some(value) => value.to_owned(),
+        None => std::env::var(key).map_err(|_| format!("`{key}` is not set in this environment"))?,
+    };
+    Ok(EnvPair { key: key.to_owned(), value })
 }
 
 /// A random text that makes a repeated submit the same submit.

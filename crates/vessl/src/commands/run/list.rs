@@ -3,6 +3,7 @@ use clap::Args;
 use vessl_core::run::Status;
 use vessl_core::wire::{RunQuery, RunView};
 
+use super::count;
 use crate::client::Client;
 use crate::error::Result;
 use crate::exit::{self, Exit};
@@ -27,7 +28,7 @@ pub(crate) struct List {
     #[arg(long, value_name = "TEXT")]
     keyword: Option<String>,
     /// At most this many
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = some)]
     limit: u32,
     /// All of them
     #[arg(long, conflicts_with = "limit")]
@@ -40,18 +41,32 @@ fn status(text: &str) -> Result<Status, String> {
     found.ok_or_else(|| format!("the status words are {}", known.join(", ")))
 }
 
+/// One at least.
+fn some(text: &str) -> Result<u32, String> {
+    match u32::try_from(count(text)?) {
+        Ok(0) => Err("it must be 1 or more".to_owned()),
+        number => Ok(number.unwrap_or(u32::MAX)),
+    }
+}
+
 /// Lists them.
 pub(crate) async fn perform(args: &List, session: &Session) -> Result<Exit> {
     let limit = if args.all { u32::MAX } else { args.limit };
     let query = RunQuery { status: args.status, keyword: args.keyword.clone(), ..RunQuery::default() };
     let runs = pages(&mut session.client().await?, query, limit).await?;
-    let none = if args.status.is_some() || args.keyword.is_some() {
-        "no run is like that; `vessl run list --all` shows every run"
-    } else {
-        "there are no runs; `vessl run create -f FILE` makes one"
-    };
-    session.out.list(&runs, views::RUNS, none)?;
+    session.out.list(&runs, views::RUNS, &none(args))?;
     Ok(exit::OK)
+}
+
+/// Says that there is nothing of what was asked for.
+fn none(args: &List) -> String {
+    let status = args.status.map(|status| format!("with the status `{}`", status.word()));
+    let keyword = args.keyword.as_ref().map(|keyword| format!("with `{keyword}` in its texts"));
+    let asked: Vec<String> = [status, keyword].into_iter().flatten().collect();
+    if asked.is_empty() {
+        return "there are no runs; `vessl run create -f FILE` makes one".to_owned();
+    }
+    format!("there is no run {}; `vessl run list --all` shows every run", asked.join(" and "))
 }
 
 /// Fetches page after page until `limit` runs are there or no more exist.

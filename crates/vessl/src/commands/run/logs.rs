@@ -2,8 +2,8 @@
 use clap::{Args, ValueEnum};
 use vessl_core::plan::RunId;
 
-use super::run_id;
 use super::watch::{Follow, follow, follow_to_the_end};
+use super::{count, run_id};
 use crate::client::{LogQuery, Stream};
 use crate::error::Result;
 use crate::exit::{self, Exit};
@@ -13,9 +13,9 @@ use crate::session::Session;
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The standard output and standard error of the commands arrive on standard output, each byte by byte, in
-the order in which they came in. Lines of vessl itself (fetching the image, importing, exporting) go
-to standard error. With --output json every line is an object with `at` (when its first byte came),
+    after_help = "The standard output and standard error of the commands arrive on standard output, each byte by byte, in \
+the order in which they came in. Lines of vessl itself (fetching the image, importing, exporting) go \
+to standard error. With --output json every line is an object with `at` (when its first byte came), \
 `stream` and `text`; it is printed when the line has ended.
 
 Examples:
@@ -29,7 +29,7 @@ pub(crate) struct Logs {
     #[arg(value_parser = run_id)]
     id: RunId,
     /// Only the last N lines
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     tail: Option<u64>,
     /// Stay until the run has ended
     #[arg(short, long)]

@@ -72,6 +72,11 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
     }
 }
 
+/// Reads how many of something are asked for.
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it must be a whole number, like `100`".to_owned())
+}
+
 /// Reads the id of a run from the command line.
 fn run_id(text: &str) -> Result<RunId, String> {
     text.trim_start_matches('#')
