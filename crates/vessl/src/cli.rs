@@ -30,26 +30,27 @@ pub(crate) struct Cli {
 
 const LONG_HELP: &str = concat!(
     "Examples:
-  vessl run create -f run.yaml --watch     submit a run and watch it to its end
-  vessl run list                           what ran and what runs
-  vessl run logs -f 100000000001           follow a log
-  vessl run download 100000000001          bring its files back
-  vessl run validate run.yaml              check a file without a server
-  vessl doctor                             what this machine can do
+  vessl run create -f run.yaml --watch  submit a run and watch it to its end
+  vessl run list                        what ran and what runs
+  vessl run logs -f 100000000001        follow a log
+  vessl run download 100000000001       bring its files back
+  vessl run validate run.yaml           check a file without a server
+  vessl doctor                          what this machine can do
 
 With no server set, vessl starts one in the background on this machine.
 
 Environment:
-  VESSL_SERVER                             server to use
-  VESSL_TOKEN                              token of the server that --server, VESSL_SERVER or
-                                           `vessl configure` names; this machine's has its own
-  VESSL_ORGANIZATION, VESSL_PROJECT        defaults of --organization and --project
-  VESSL_DATA                               data directory of this machine's server
-  NO_COLOR                                 no colours
+  VESSL_SERVER                          server to use
+  VESSL_TOKEN                           token of the server that --server,
+                                        VESSL_SERVER or `vessl configure`
+                                        names; this machine's has its own
+  VESSL_ORGANIZATION, VESSL_PROJECT     defaults of --organization and --project
+  VESSL_DATA                            data directory of this machine's server
+  NO_COLOR                              no colours
 
 Files:
-  ~/.config/vessl/config.toml              what `vessl configure` writes
-  ~/.local/share/vessl                     data of this machine's server
+  ~/.config/vessl/config.toml           what `vessl configure` writes
+  ~/.local/share/vessl                  data of this machine's server
 
 ",
     "Exit codes: see `vessl -h`, or `docs/cli.md`."

@@ -10,10 +10,11 @@ use crate::error::{Error, Kind};
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    done; with --watch or --wait: the run completed
-  1    something on this machine failed, or the run failed without an exit code of its own
-  N    with --watch or --wait: the exit code of the run's commands; 143 for a terminated run without
-       one, or with 0
-  2    wrong usage
+  1    something on this machine failed, or the run failed without an exit code
+       of its own
+  N    with --watch or --wait: the exit code of the run's commands; 143 for a
+       terminated run without one, or with 0
+  2    wrong usage, or a wrong setting
   3    the run file is wrong or cannot be read
   4    the server cannot be reached, or what answers there is no vessl server
   5    the server refused the request

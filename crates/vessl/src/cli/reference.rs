@@ -40,6 +40,21 @@ fn every_command_has_examples() {
     assert!(without.is_empty(), "without examples: {without:?}");
 }
 
+/// A line of prose that is broken here already, and that a terminal of 80 columns breaks once more, is hard to read.
+#[test]
+fn no_line_is_broken_twice() {
+    let mut twice = Vec::new();
+    each(&definition(), &mut |command| {
+        for help in [command.get_after_help(), command.get_after_long_help()].into_iter().flatten() {
+            let help = help.to_string();
+            for paragraph in help.split("\n\n").filter(|paragraph| paragraph.contains('\n')) {
+                twice.extend(paragraph.lines().filter(|line| line.chars().count() > 80).map(str::to_owned));
+            }
+        }
+    });
+    assert!(twice.is_empty(), "{}", twice.join("\n"));
+}
+
 fn reference() -> String {
     let mut text = HEAD.to_owned();
     each(&definition(), &mut |command| {

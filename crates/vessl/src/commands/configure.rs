@@ -13,16 +13,16 @@ use crate::settings::Settings;
 /// What to settle. Without a subcommand: asks for everything on a terminal, shows everything in a pipe.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The settings are kept in ~/.config/vessl/config.toml, readable for you alone. Flags and the
-environment (VESSL_SERVER, VESSL_TOKEN, VESSL_ORGANIZATION, VESSL_PROJECT) win over them. A token counts only for a
+    after_help = "The settings are kept in ~/.config/vessl/config.toml, readable for you alone. Flags and the \
+environment (VESSL_SERVER, VESSL_TOKEN, VESSL_ORGANIZATION, VESSL_PROJECT) win over them. A token counts only for a \
 server that is named there: for the server of this machine, its own token is read from its data directory.
 
 Examples:
-  vessl configure                                      asks for everything
-  vessl configure server https://vessl.example.org     uses that server; asks for its token
-  vessl configure token < token.txt                    takes the token from the standard input
+  vessl configure                                   asks for everything
+  vessl configure server https://vessl.example.org  asks for its token too
+  vessl configure token < token.txt                 takes it from standard input
   vessl configure project vision
-  vessl configure reset                                uses the server of this machine again"
+  vessl configure reset                             uses this machine's again"
 )]
 pub(crate) struct Configure {
     #[command(subcommand)]

@@ -15,12 +15,12 @@ pub(crate) enum Command {
     #[command(
         override_usage = "vessl credential create <NAME> --kind registry --username <USER>
        vessl credential create <NAME> --kind git [--username <USER>]",
-        after_help = "A run uses it with `credential_name` of its image or git import. Nobody can read it back.
+        after_help = "A run uses it with `credential_name` of its image or git import. Nobody can read it back. \
 One of the same name is replaced.
 
 Examples:
   vessl credential create team-registry --kind registry --username robot
-  vessl credential create team-git --kind git --username x-access-token < token.txt"
+  vessl credential create team-git --kind git --username x-access-token < token"
     )]
     Create(Create),
     /// List the credentials

@@ -20,7 +20,7 @@ pub(crate) enum Command {
     /// Fetch an image, so that the first run with it starts at once
     #[command(after_help = "Examples:
   vessl image pull debian:12
-  vessl image pull registry.example.org/team/train:1 --credential-name team-registry
+  vessl image pull reg.example.org/team/train:1 --credential-name team-registry
   vessl image pull oci:///srv/images/train:1")]
     Pull(Pull),
     /// Remove every image that no run uses

@@ -13,7 +13,7 @@ use crate::session::Session;
 pub(crate) enum Command {
     /// Store a secret; its value is typed without showing it, or comes from the standard input
     #[command(
-        after_help = "A run uses it with `env: {HF_TOKEN: {secret: hf-token}}`. Nobody can read it back.
+        after_help = "A run uses it with `env: {HF_TOKEN: {secret: hf-token}}`. Nobody can read it back. \
 One of the same name is replaced.
 
 Examples:

@@ -31,8 +31,8 @@ pub(crate) enum Command {
 /// How to run it.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Settings come from the file and from the environment (VESSL_SERVER_LISTEN, …), which wins. One
-server at a time works on a data directory. SIGTERM and Ctrl-C stop it: runs that were started go on,
+    after_help = "Settings come from the file and from the environment (VESSL_SERVER_LISTEN, …), which wins. One \
+server at a time works on a data directory. SIGTERM and Ctrl-C stop it: runs that were started go on, \
 queued ones wait for the next start.
 
 Examples:

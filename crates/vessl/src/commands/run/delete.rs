@@ -11,7 +11,7 @@ use crate::session::Session;
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "A run that has not ended is refused: terminate it first. The others that are named are removed all the
+    after_help = "A run that has not ended is refused: terminate it first. The others that are named are removed all the \
 same, and the exit code is 5.
 
 Examples:

@@ -23,11 +23,11 @@ use crate::session::Session;
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Without PATH every export lands below DEST under its path in the container: `/output/model.json`
-becomes `DEST/output/model.json`. With the PATH of a directory its content lands in DEST, with the
-PATH of a file that file does. Every file is verified. A download that was interrupted goes on
-where it stopped when the same command is run again: a file that is here with the same content is
-not fetched again. One with other content is replaced, and what was replaced is said. Symbolic
+    after_help = "Without PATH every export lands below DEST under its path in the container: `/output/model.json` \
+becomes `DEST/output/model.json`. With the PATH of a directory its content lands in DEST, with the \
+PATH of a file that file does. Every file is verified. A download that was interrupted goes on \
+where it stopped when the same command is run again: a file that is here with the same content is \
+not fetched again. One with other content is replaced, and what was replaced is said. Symbolic \
 links that lead out of what is downloaded are named and left out.
 
 Examples:

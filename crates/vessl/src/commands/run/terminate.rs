@@ -13,7 +13,7 @@ use crate::session::Session;
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The commands get SIGTERM, and are killed when the grace is over. Exports are written unless
+    after_help = "The commands get SIGTERM, and are killed when the grace is over. Exports are written unless \
 --no-export is given. Terminating a run that is being terminated or has ended is no error.
 
 Examples:

@@ -15,8 +15,8 @@ use crate::session::{Session, Source};
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Every problem of a file is shown at once with its place and a code; --explain tells more about a
-code. What this version refuses on every server is a warning; what only the server knows (clusters, presets,
+    after_help = "Every problem of a file is shown at once with its place and a code; --explain tells more about a \
+code. What this version refuses on every server is a warning; what only the server knows (clusters, presets, \
 credentials) is checked at submit.
 
 Examples:
