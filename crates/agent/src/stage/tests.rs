@@ -147,10 +147,24 @@ fn imports_belong_to_the_user_of_the_image_and_nothing_else_does() {
     git_repository(&world.path("repo"));
     let version = world.tree(&[("sub/x", "x")]);
     let full = from_tree("/full", world.tree(&[("new", "new")]));
-    world.plan.imports = vec![from_git(&world, "/code"), from_tree("/model", version.clone()), full];
+    world.plan.imports = vec![
+        from_git(&world, "/code"),
+        from_tree("/model", version.clone()),
+        from_tree("/hollow", version.clone()),
+        full,
+    ];
     std::os::unix::fs::symlink(world.path("outside/file"), world.path("image/full/link")).unwrap();
     let _staged = world.on(|ground| run(&Ground { owner: Some((7, 8)), ..*ground })).unwrap();
-    for path in ["/code", "/code/.git", "/code/.git/HEAD", "/code/train.py", "/model/sub/x", "/full/new"] {
+    for path in [
+        "/code",
+        "/code/.git",
+        "/code/.git/HEAD",
+        "/code/train.py",
+        "/model/sub/x",
+        "/hollow",
+        "/hollow/sub",
+        "/full/new",
+    ] {
         assert_eq!(owner(&world.inside(path)), (7, 8), "{path}");
     }
     for path in [

@@ -112,13 +112,16 @@ impl Merged {
             .map_err(os(format!("open `{}` in the container", path.display())))
     }
 
-    /// Opens a directory of the container. One that is not there is made, and is then `owner`'s; its parents are root's.
+    /// Opens a directory of the container. One that is not there is made. `owner` gets it if it is new or empty: then
+    /// there is nothing of the image in it that could be lost. Parents that are made are root's.
     pub fn make_dir(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, StartError> {
-        let is_new = self.open(path)?.is_none();
         let make = || {
             let dir = inside::make(self.root.as_fd(), path, inside::Make::Dir)?;
-            if let (true, Some((uid, gid))) = (is_new, owner) {
-                std::os::unix::fs::chown(inside::proc_path(dir.as_fd()), Some(uid), Some(gid))?;
+            if let Some((uid, gid)) = owner {
+                let here = inside::proc_path(dir.as_fd());
+                if std::fs::read_dir(&here)?.next().is_none() {
+                    std::os::unix::fs::chown(here, Some(uid), Some(gid))?;
+                }
             }
             Ok(dir)
         };
