@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use vessl_core::record::{Control, ControlReply, EventKind};
 
 use crate::boot::Process;
-use crate::rundir::{DirError, RunDir};
+use crate::rundir::{DirError, RunDir, remove_any};
 
 /// Longest request, in bytes.
 const LONGEST: usize = 64 * 1024;
@@ -84,10 +84,7 @@ impl ControlSocket {
 fn listener(dir: &OwnedFd, epoll: &Epoll, token: u64) -> io::Result<UnixListener> {
     // The address of a socket has 108 bytes; a run directory may be deeper than that.
     let address = PathBuf::from(format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd()));
-    match std::fs::remove_file(&address) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_any(&address)?;
     let listener = UnixListener::bind(&address)?;
     std::fs::set_permissions(&address, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;

@@ -185,7 +185,7 @@ impl RunDir {
 }
 
 /// Removes whatever has the name; what is not there needs no removal.
-fn remove_any(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_any(path: &Path) -> io::Result<()> {
     let removed = match path.symlink_metadata() {
         Ok(about) if about.is_dir() => std::fs::remove_dir_all(path),
         Ok(_) => std::fs::remove_file(path),

@@ -196,9 +196,16 @@ fn with_tip(mut said: clap::Error) -> clap::Error {
     if let Some(ContextValue::String(arg)) = said.get(ContextKind::InvalidArg)
         && let Some(ContextValue::String(pair)) = said.get(ContextKind::InvalidValue)
         && arg.starts_with("--env")
-        && let Some((key, _)) = pair.split_once(|c: char| c == '=' || c.is_whitespace())
     {
-        let shown = format!("{key}=***");
+        let name = run::begin_of_name(pair);
+        let is_name = name == pair && !name.contains(|c: char| c.is_ascii_lowercase());
+        let shown = if is_name {
+            name.to_owned()
+        } else if name == pair {
+            "***".to_owned()
+        } else {
+            format!("{name}***")
+        };
         said.insert(ContextKind::InvalidValue, ContextValue::String(shown));
         return said;
     }

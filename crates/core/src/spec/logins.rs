@@ -31,20 +31,23 @@ pub(super) fn replace(text: &str, ranges: &[Range<usize>], cover: &impl Fn(&str)
     out + &text[done..]
 }
 
-/// What stands before an `@` and may be a login; a mere user like that of `git@host` is none.
+/// What stands before an `@` and may be a login; a mere user like that of `git@host` is none. Each character is looked at
+/// a few times only, however many `@` there are.
 fn logins(text: &str) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
+    let mut begin = 0;
     for (at, _) in text.match_indices('@') {
-        let begin = found.last().map_or(0, |last| last.end);
         let before = &text[begin..at];
+        let goes_on = found.last().is_some_and(|last| last.end + 1 == begin);
         if is_image(before, &text[at + 1..]) {
-            continue;
-        }
-        match found.last_mut() {
+            // Nothing to hide.
+        } else if let (true, false, Some(last)) = (goes_on, before.contains([':', '`']), found.last_mut()) {
             // A password with an `@` in it.
-            Some(last) if !before.contains([':', '`']) => last.end = at,
-            _ => found.extend(login_start(before).map(|start| begin + start..at)),
+            last.end = at;
+        } else {
+            found.extend(login_start(before).map(|start| begin + start..at));
         }
+        begin = at + 1;
     }
     found.retain(|range| !range.is_empty());
     found
@@ -52,31 +55,56 @@ fn logins(text: &str) -> Vec<Range<usize>> {
 
 /// Where the login begins that ends with `before`, if it ends with one.
 fn login_start(before: &str) -> Option<usize> {
-    if let Some((scheme, login)) = before.split_once("://") {
-        let token = !scheme.ends_with("ssh") && !login.contains('/');
+    let value = last_value(before);
+    if let Some((scheme, login)) = address(value) {
+        let token = scheme != "ssh" && !login.contains('/');
         return (token || login.contains(':')).then(|| before.len() - login.len());
     }
     // `user:password`; the colon of a key has a blank behind it or a quote before it.
-    let colon = before.match_indices(':').map(|(at, _)| at).find(|at| {
-        let behind = before[at + 1..].chars().next().is_none_or(|c| !c.is_whitespace());
-        behind && !before[..*at].ends_with(ENDS)
+    let colon = value.match_indices(':').map(|(at, _)| at).find(|at| {
+        let behind = value[at + 1..].chars().next().is_none_or(|c| !c.is_whitespace());
+        behind && !value[..*at].ends_with(ENDS)
     })?;
-    let start = before[..colon].rfind(|c: char| c.is_whitespace() || ENDS.contains(&c) || "[{(".contains(c));
-    Some(start.map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8)))
+    let start = value[..colon].rfind(begins_word).map_or(0, |at| at + char_at(value, at));
+    Some(before.len() - value.len() + start)
+}
+
+/// What stands behind the last quote that ends a value: another value, which has its own login.
+fn last_value(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    let ends = |pair: &[u8]| matches!(pair, [b'"' | b'\'', b',' | b'}' | b']']);
+    bytes.windows(2).rposition(ends).map_or(text, |at| &text[at + 2..])
+}
+
+/// Scheme and rest of the last address in `text` that begins a word.
+fn address(text: &str) -> Option<(&str, &str)> {
+    text.rmatch_indices("://").find_map(|(at, mark)| {
+        let before = &text[..at];
+        let word = before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        let begins = word.chars().next_back().is_none_or(begins_word);
+        begins.then(|| (&before[word.len()..], &text[at + mark.len()..]))
+    })
 }
 
 /// Whether an `@` stands between an image and its digest.
 fn is_image(before: &str, after: &str) -> bool {
     let name = before.rsplit(ends_word).next().unwrap_or_default();
-    let digest = after.split(|c: char| ends_word(c) || ",)]}".contains(c)).next().unwrap_or_default();
-    let digits = digest.split_once(':').and_then(|(algorithm, hex)| match algorithm {
-        "sha256" => Some((hex, 64)),
-        "sha512" => Some((hex, 128)),
-        _ => None,
-    });
-    let whole =
-        |(hex, length): (&str, usize)| hex.len() == length && hex.bytes().all(|b| b.is_ascii_hexdigit());
-    !name.contains("://") && digits.is_some_and(whole)
+    let digest = |algorithm: &str, length: usize| {
+        let rest = after.strip_prefix(algorithm)?;
+        let digits = rest.bytes().take(length + 1).take_while(u8::is_ascii_hexdigit).count();
+        let is_whole = digits == length
+            && rest[length..].chars().next().is_none_or(|c| ends_word(c) || ",)]}".contains(c));
+        Some(is_whole)
+    };
+    !name.contains("://") && digest("sha256:", 64).or_else(|| digest("sha512:", 128)) == Some(true)
+}
+
+fn begins_word(c: char) -> bool {
+    ends_word(c) || "[{(".contains(c)
+}
+
+fn char_at(text: &str, at: usize) -> usize {
+    text[at..].chars().next().map_or(0, char::len_utf8)
 }
 
 /// What stands behind the `?` of an address with parameters.
@@ -121,6 +149,9 @@ mod tests {
             check(&format!("image: \"https://{login}@h.io/x\""), "image: \"https://***@h.io/x\"");
         }
         check("me@example.org @x key: @y", "me@example.org @x key: @y");
+        check("{url: \"https://h.io/x\", to: \"u:pw@h\"}", "{url: \"https://h.io/x\", to: \"***@h\"}");
+        check("https://h.io/x https://pw@h", "https://h.io/x https://***@h");
+        check("https://u:p://w@h", "https://***@h");
     }
 
     #[test]

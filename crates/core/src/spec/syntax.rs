@@ -11,11 +11,14 @@ const MOST_PLACEHOLDERS: usize = 50;
 /// Longest piece of a line that is searched for a placeholder at a place, in characters before and bytes behind it.
 const LONGEST_SEARCHED: usize = 1000;
 
+/// Longest begin of a text that is searched for logins, in bytes: no login is longer.
+const LONGEST_LOGIN: usize = 8 << 10;
+
 /// At most 60 characters of `text`, on one line and without logins, for messages.
 pub(super) fn clip(text: &str) -> String {
-    let text = without_logins(text);
-    let mut short: String = text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if short.len() < text.len() {
+    let begin = without_logins(&text[..text.floor_char_boundary(LONGEST_LOGIN)]);
+    let mut short: String = begin.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if short.len() < begin.len() || text.len() > LONGEST_LOGIN {
         short.push('…');
     }
     short

@@ -68,7 +68,7 @@ fn bomb(width: usize, value: impl Fn(String) -> String) -> String {
 }
 
 /// Every hostile file, in groups that are made when they are needed.
-pub(crate) const GROUPS: [Group; 9] = [
+pub(crate) const GROUPS: [Group; 10] = [
     ("aliases", || aliases().into_iter().map(input).collect()),
     ("nesting", || nesting().into_iter().map(input).collect()),
     ("flow", || flow().into_iter().map(input).collect()),
@@ -76,6 +76,7 @@ pub(crate) const GROUPS: [Group; 9] = [
     ("keys", || keys().into_iter().map(input).collect()),
     ("tokens", || tokens().into_iter().map(input).collect()),
     ("problems", || problems().into_iter().map(input).collect()),
+    ("logins", || logins().into_iter().map(input).collect()),
     ("templates", || templates().into_iter().map(input).collect()),
     ("bytes", || bytes().into_iter().map(input).collect()),
 ];
@@ -339,6 +340,27 @@ fn problems() -> Vec<Case> {
         ),
         ("wrong types", Some("wrong-type"), run(45_000, "run", "- - command\n")),
     ]
+}
+
+/// Files in which what may be a login is looked for.
+fn logins() -> Vec<Case> {
+    vec![
+        ("logins without end", Some("unknown-scheme"), import("a:b@")),
+        ("users without end", Some("unknown-scheme"), import("x @")),
+        ("digests without end", Some("unknown-scheme"), import("@sha256:")),
+        ("addresses without end", Some("unknown-scheme"), import("://@")),
+        ("one login at the end", Some("unknown-scheme"), import("a:b")),
+        ("a key of `@`", Some("wrong-type"), filled(&format!("{HEAD}env: {{\""), "@", "\": [x]}\n")),
+        (
+            "logins in many lines",
+            Some("unknown-key"),
+            lines(9_000, HEAD, |n| format!("k{n}: \"u:p@h {}\"\n", "@".repeat(80))),
+        ),
+    ]
+}
+
+fn import(unit: &str) -> String {
+    filled(&format!("{HEAD}import: {{/a: \""), unit, "@\"}\n")
 }
 
 /// Files that cannot be parsed, where the reader looks for the reason.

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, header};
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use utoipa::{IntoParams, ToSchema};
@@ -103,7 +104,7 @@ pub(super) async fn read(
         encoder.lost(0, reader.position());
     }
     let (chunks, sent) = mpsc::channel(1);
-    tokio::spawn(pump(Pump { api, of, attempt, changes, chunks }, reader, encoder));
+    tokio::spawn(pump(Pump { api, of, changes, chunks }, reader, encoder));
     let body = Body::from_stream(stream::unfold(sent, |mut sent| async {
         let chunk = sent.recv().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(chunk), sent))
@@ -138,7 +139,6 @@ async fn open(dir: PathBuf, query: LogQuery) -> Result<Reader> {
 struct Pump {
     api: Api,
     of: OfRun,
-    attempt: u32,
     /// Signals of the files, when the client follows.
     changes: Option<Changes>,
     chunks: mpsc::Sender<Bytes>,
@@ -168,8 +168,8 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
         match went {
             Went::Dry if !over => pump.wait(run).await,
             Went::Dry => {
-                if let (true, Some(words)) = (ended, pump.no_end(reader.position()).await) {
-                    encoder.note(reader.position(), &words);
+                if let (true, Some((at, words))) = (ended, pump.no_end(&reader).await) {
+                    encoder.note_at(at, reader.position(), &words);
                     pump.send(encoder.take()).await;
                 }
                 return;
@@ -206,15 +206,18 @@ impl Pump {
         ended.map_or(true, |(_, ended)| ended)
     }
 
-    /// Why the log of a run that has ended stops at `position` without an end.
-    async fn no_end(&self, position: u64) -> Option<String> {
-        let log = self.api.control.log_dir(self.of.id, self.attempt);
-        // The agent writes the end of the log before the exit record.
-        if log.with_file_name("exit.json").exists() {
-            return Some("the rest of the log is damaged or lost: it has no end".to_owned());
-        }
+    /// Why the log of a run that has ended has no end, and when it ended.
+    async fn no_end(&self, reader: &Reader) -> Option<(Timestamp, String)> {
         let run = self.api.control.run(self.of.place(), self.of.id).await.ok()?;
-        (position > 0).then(|| format!("the log stops here: {}", run.reason))
+        // The agent writes the end of the log before the exit record.
+        let words = if reader.dir().with_file_name("exit.json").exists() {
+            "the rest of the log is damaged or lost: it has no end".to_owned()
+        } else if reader.dir().exists() {
+            format!("the log stops here: {}", run.reason)
+        } else {
+            format!("there is no log: {}", run.reason)
+        };
+        Some((run.ended_at.unwrap_or(run.created_at), words))
     }
 
     /// Waits for a change of the files or of the run.

@@ -34,7 +34,8 @@ pub(crate) use program::Program;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Longest time an agent may take to listen anew.
 const LISTEN_LIMIT: Duration = Duration::from_secs(5);
-/// How often in a row it is asked whether a dead agent's container is gone, and the pause between.
+/// How often in a row it is asked whether a dead agent's container is gone, and the pause between; also between two tries
+/// to reach an agent that makes its socket anew.
 const PROOFS: u32 = 10;
 const BETWEEN_PROOFS: Duration = Duration::from_millis(50);
 /// After that it is asked again at the earliest after this time.
@@ -192,7 +193,7 @@ impl Local {
         let silent = |why: String| EngineError::Silent { run: at.run, why };
         let dir = self.dir(at);
         let asked = match socket::ask(dir.path(), &ask).await {
-            Err(error) if is_no_socket(&error) => self.ask_anew(at, &dir, &ask).await?,
+            Err(error) if is_no_socket(&error) => self.ask_anew(at, &dir, &ask).await,
             asked => asked,
         };
         let reply: ControlReply = asked.map_err(|error| silent(error.to_string()))?;
@@ -200,24 +201,26 @@ impl Local {
     }
 
     /// Asks an agent whose socket somebody has removed, once it listens anew.
-    async fn ask_anew(
-        &self,
-        at: Attempt,
-        dir: &RunDir,
-        ask: &Control,
-    ) -> Result<std::io::Result<ControlReply>, EngineError> {
+    async fn ask_anew(&self, at: Attempt, dir: &RunDir, ask: &Control) -> std::io::Result<ControlReply> {
         let mut changes = self.watch(at);
-        self.program.listen(dir.path()).await?;
+        match self.program.listen(dir.path()).await {
+            Ok(true) => {}
+            Ok(false) => return Err(std::io::Error::other("there is no agent")),
+            Err(error) => return Err(std::io::Error::other(chain(&error))),
+        }
         let again = async {
             loop {
                 match socket::ask(dir.path(), ask).await {
-                    Err(error) if is_no_socket(&error) => changes.changed().await,
+                    // A name is told of a moment before anybody listens there.
+                    Err(error) if is_no_socket(&error) => {
+                        let _ = tokio::time::timeout(BETWEEN_PROOFS, changes.changed()).await;
+                    }
                     asked => return asked,
                 }
             }
         };
         let late = || Err(std::io::Error::other("its `control.sock` is gone, and it does not make another"));
-        Ok(tokio::time::timeout(LISTEN_LIMIT, again).await.unwrap_or_else(|_| late()))
+        tokio::time::timeout(LISTEN_LIMIT, again).await.unwrap_or_else(|_| late())
     }
 
     pub(super) async fn remove(&self, at: Attempt) -> Result<(), EngineError> {

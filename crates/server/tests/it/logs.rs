@@ -129,7 +129,8 @@ async fn a_log_without_an_end_ends_with_its_run() {
     assert_eq!(frames.next().await.unwrap().1, b"half a li");
     place.world.release(first_attempt(id));
     let (header, words) = frames.next().await.unwrap();
-    assert_eq!((header.stream, header.at_ns), (logwire::SYSTEM, 1));
+    let ended: jiff::Timestamp = server.run(id).await["ended_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!((header.stream, i128::from(header.at_ns)), (logwire::SYSTEM, ended.as_nanosecond()));
     assert_eq!(words, b"the log stops here: every command ended with status 0\n");
     assert!(frames.next().await.is_none(), "the run has ended, so nothing can follow");
 }
@@ -212,12 +213,16 @@ async fn people_get_text_events_with_a_token_to_go_on() {
 }
 
 #[tokio::test]
-async fn a_run_that_never_started_has_an_empty_log() {
+async fn a_run_that_never_started_has_no_log() {
     let place = Place::new();
     let server = place.open().await;
     let id = server.submit("fake refuse no room").await;
     server.settled(id).await;
-    assert_eq!(Frames::of(&server, id, "follow=1").await.rest().await, (Vec::new(), false));
+    let words = b"there is no log: could not be started on `box`: no room\n";
+    for query in ["", "follow=1", "tail=0"] {
+        let (said, ended) = Frames::of(&server, id, query).await.rest().await;
+        assert_eq!((String::from_utf8_lossy(&said), ended), (String::from_utf8_lossy(words), false));
+    }
 }
 
 /// More clients than the server has threads, each of which asks for a log and then reads nothing of it.

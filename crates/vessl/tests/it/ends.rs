@@ -27,13 +27,21 @@ fn what_ignores_the_grace_is_killed() {
 #[test]
 fn a_run_whose_socket_is_gone_can_be_ended() {
     let test = Test::new();
-    let id = test.create(&host("trap '' TERM\necho ready\nwhile :; do sleep 0.1; done"));
-    test.until_log(&id, "ready");
-    std::fs::remove_file(test.data().join("runs").join(&id).join("1/control.sock")).unwrap();
-    test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
-    assert_eq!(test.until_end(&id)["status"], "terminated");
-    let said = test.vessl(["run", "logs", &id, "--only", "system"]).ok().stdout;
-    assert!(said.contains("SIGTERM and 1 s to end"), "{said}");
+    for instead in ["", "file", "directory"] {
+        let id = test.create(&host("trap '' TERM\necho ready\nwhile :; do sleep 0.1; done"));
+        test.until_log(&id, "ready");
+        let socket = test.data().join("runs").join(&id).join("1/control.sock");
+        std::fs::remove_file(&socket).unwrap();
+        match instead {
+            "file" => std::fs::write(&socket, "").unwrap(),
+            "directory" => std::fs::create_dir_all(socket.join("sub")).unwrap(),
+            _ => {}
+        }
+        test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
+        assert_eq!(test.until_end(&id)["status"], "terminated", "{instead}");
+        let said = test.vessl(["run", "logs", &id, "--only", "system"]).ok().stdout;
+        assert!(said.contains("SIGTERM and 1 s to end"), "{instead}: {said}");
+    }
 }
 
 #[test]

@@ -69,17 +69,29 @@ fn a_secret_in_the_command_line_is_not_repeated() {
         done.says(&["`T=…` is not a name", "T < file`"]);
     }
     for pair in ["=hush-71", "=hush-71=hush-71"] {
-        let done =
-            test.vessl(["run", "create", "-f", "-", "-e", pair]).code(2).says(&["=***", "the name is empty"]);
+        let done = test
+            .vessl(["run", "create", "-f", "-", "-e", pair])
+            .code(2)
+            .says(&["'***'", "the name is empty"]);
         assert!(!done.stderr.contains("hush-71"), "{}", done.stderr);
     }
     for pair in ["PASSWORD hush-71", "PASSWORD\thush-71", "PASSWORD hush-71 hush-71=="] {
         for form in ["table", "json"] {
             let done = test.vessl(["run", "create", "-f", "-", "--output", form, "-e", pair]).code(2);
-            let done = done.says(&["a name has no blank in it; write `PASSWORD=VALUE`"]);
+            let done = done.says(&["write `PASSWORD=VALUE`"]);
             assert!(!done.stderr.contains("hush-71"), "{}", done.stderr);
         }
     }
+    for (pair, said) in [
+        ("PASSWORD:hush-71", "write `PASSWORD=VALUE`"),
+        ("PASSWORD: hush-71=", "write `PASSWORD=VALUE`"),
+        ("hush_71abc", "it is not set in this environment"),
+        ("@hush-71", "write `NAME=VALUE`"),
+    ] {
+        let done = test.vessl(["run", "create", "-f", "-", "-e", pair]).code(2).says(&[said]);
+        assert!(!done.stderr.contains("hush"), "{}", done.stderr);
+    }
+    test.vessl(["run", "create", "-f", "-", "-e", "NOT_THERE"]).code(2).says(&["`NOT_THERE` is not set"]);
 }
 
 #[test]

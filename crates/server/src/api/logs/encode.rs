@@ -74,11 +74,18 @@ impl Encoder {
 
     /// Says something about the log itself.
     pub(super) fn note(&mut self, position: u64, words: &str) {
+        let at_ns = if self.at_ns == 0 { nanos(Timestamp::now()) } else { self.at_ns };
         let words = format!("{words}\n");
         match self.form {
-            Form::Frames => frame(&mut self.out, position, self.at_ns, logwire::SYSTEM, words.as_bytes()),
-            Form::Events(_) => event(&mut self.out, position, self.at_ns, "system", words),
+            Form::Frames => frame(&mut self.out, position, at_ns, logwire::SYSTEM, words.as_bytes()),
+            Form::Events(_) => event(&mut self.out, position, at_ns, "system", words),
         }
+    }
+
+    /// Says what happened to the run at a time, no earlier than what was said before.
+    pub(super) fn note_at(&mut self, at: Timestamp, position: u64, words: &str) {
+        self.at_ns = self.at_ns.max(nanos(at));
+        self.note(position, words);
     }
 
     /// Says that the log is finished.
@@ -107,6 +114,10 @@ fn event(out: &mut BytesMut, next: u64, at_ns: u64, stream: &str, text: String) 
     let data = serde_json::to_string(&piece).unwrap_or_default();
     // Writing to memory cannot fail.
     let _ = write!(out, "id: {next}\ndata: {data}\n\n");
+}
+
+fn nanos(at: Timestamp) -> u64 {
+    u64::try_from(at.as_nanosecond()).unwrap_or_default()
 }
 
 fn word(stream: Stream) -> &'static str {

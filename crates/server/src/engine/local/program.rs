@@ -110,11 +110,12 @@ impl Program {
         self.json("proof", command, LOOK_LIMIT).await
     }
 
-    /// Tells the agent of an attempt to listen anew.
-    pub(super) async fn listen(&self, dir: &Path) -> Result<(), EngineError> {
+    /// Tells the agent of an attempt to listen anew; false if there is none.
+    pub(super) async fn listen(&self, dir: &Path) -> Result<bool, EngineError> {
         let mut command = self.command();
         command.arg("listen").arg(dir);
-        self.output("listen", command, LOOK_LIMIT).await.map(drop)
+        let said: serde_json::Value = self.json("listen", command, LOOK_LIMIT).await?;
+        Ok(said["told"] == true)
     }
 
     /// Removes what an attempt left.

@@ -3,7 +3,7 @@ use clap::Args;
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{EnvPair, Problem, RunCreate, RunView};
 
-use super::{text, uncommitted, watch};
+use super::{begin_of_name, text, uncommitted, watch};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -143,20 +143,26 @@ fn named(error: Error, file: &Source, said: &[Problem]) -> Error {
     }
 }
 
-/// Takes a variable from the command line. What stands behind a name without its `=` may be a secret, and is not repeated.
+/// Takes a variable from the command line. What stands without its `=` may be a secret, and is not repeated.
 fn pair(text: &str) -> Result<EnvPair, String> {
-    let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
-    if let Some((name, _)) = key.split_once(char::is_whitespace) {
-        return Err(format!("a name has no blank in it; write `{name}=VALUE`"));
+    let Some((key, value)) = text.split_once('=') else {
+        let value = std::env::var(text).map_err(|_| match begin_of_name(text) {
+            "" => "write `NAME=VALUE`".to_owned(),
+            name if name.len() < text.len() => format!("write `{name}=VALUE`"),
+            name if name.contains(|c: char| c.is_ascii_lowercase()) => {
+                "it is not set in this environment; write `NAME=VALUE`".to_owned()
+            }
+            name => format!("`{name}` is not set in this environment; write `{name}=VALUE`"),
+        })?;
+        return Ok(EnvPair { key: text.to_owned(), value });
+    };
+    if key.contains(char::is_whitespace) {
+        return Err(format!("a name has no blank in it; write `{}=VALUE`", begin_of_name(key)));
     }
     if key.is_empty() {
         return Err("the name is empty".to_owned());
     }
-    let value = match value {
-        Some(value) => value.to_owned(),
-        None => std::env::var(key).map_err(|_| format!("`{key}` is not set in this environment"))?,
-    };
-    Ok(EnvPair { key: key.to_owned(), value })
+    Ok(EnvPair { key: key.to_owned(), value: value.to_owned() })
 }
 
 /// A random text that makes a repeated submit the same submit.

@@ -84,3 +84,8 @@ fn run_id(text: &str) -> Result<RunId, String> {
         .map(RunId)
         .map_err(|_| "a run id is a number, see `vessl run list`".to_owned())
 }
+
+/// What of `text` may be the name of a variable.
+pub(crate) fn begin_of_name(text: &str) -> &str {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
+}
