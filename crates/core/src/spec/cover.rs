@@ -15,8 +15,19 @@ const SOURCES: [&str; 3] = ["text", "secret", "inject"];
 /// Shorter texts are no secrets, and stand in every sentence.
 const SHORTEST: usize = 4;
 /// Parts of keys that name a secret, also where the key has no meaning.
-const TELLING: [&str; 8] =
-    ["password", "passwd", "token", "secret", "api_key", "apikey", "access_key", "private_key"];
+const TELLING: [&str; 9] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "credential",
+    "api_key",
+    "apikey",
+    "access_key",
+    "private_key",
+];
+/// Words of keys that do.
+const TELLING_WORDS: [&str; 5] = ["pass", "passw", "pwd", "auth", "bearer"];
 
 /// The secrets of a file.
 #[derive(Default)]
@@ -44,7 +55,11 @@ impl<'n> Secrets<'n> {
     /// Looks for secrets in all of `node`: a slip may have brought a variable anywhere, and may stand in any of its keys.
     fn search(&mut self, node: &'n Node) {
         match &node.kind {
-            Kind::Scalar { .. } => {}
+            Kind::Scalar { text, .. } => {
+                if assigns_secret(text) {
+                    self.hide(node);
+                }
+            }
             Kind::List(items) => items.iter().for_each(|item| self.search(item)),
             Kind::Map(entries) => {
                 let find = |key: &str| entries.iter().find(|entry| meant(entry.name()) == Some(key));
@@ -55,12 +70,30 @@ impl<'n> Secrets<'n> {
                 for entry in entries {
                     let name = entry.name();
                     let valued = doubtful && meant(name) == Some("value");
+                    if assigns_secret(name) {
+                        self.hide(&entry.key);
+                    }
+                    if name == "env" {
+                        self.shell_form(&entry.value);
+                    }
                     if is_telling(name) || ((marked || valued) && !is_shown(entry)) {
                         self.hide(&entry.value);
                     } else {
                         self.search(&entry.value);
                     }
                 }
+            }
+        }
+    }
+
+    /// Hides the variables of `env` that are written `NAME=value`: each may be a secret.
+    fn shell_form(&mut self, env: &'n Node) {
+        match &env.kind {
+            Kind::Scalar { .. } => self.hide(env),
+            Kind::List(items) => items.iter().for_each(|item| self.shell_form(item)),
+            Kind::Map(variables) => {
+                let slips = variables.iter().filter(|variable| variable.name().contains('='));
+                slips.for_each(|variable| self.hide(&variable.key));
             }
         }
     }
@@ -225,7 +258,21 @@ fn cover_quotes(problem: &mut Problem) {
 /// Whether a key names a secret by itself. A path in a container names a file.
 fn is_telling(key: &str) -> bool {
     let small = key.to_ascii_lowercase().replace('-', "_");
-    !is_known(key) && !key.starts_with('/') && TELLING.iter().any(|part| small.contains(part))
+    let telling = |word: &str| TELLING_WORDS.contains(&word) || word.ends_with("token");
+    !is_known(key)
+        && !key.starts_with('/')
+        && (small == "tokens"
+            || TELLING.iter().any(|part| small.contains(part))
+            || small.split(|c: char| !c.is_alphanumeric()).any(telling))
+}
+
+/// Whether a text gives a value to a name that names a secret, as a shell or a command line does.
+fn assigns_secret(text: &str) -> bool {
+    let named = |(at, _): (usize, &str)| {
+        let name = text[..at].rsplit(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').next();
+        name.is_some_and(|name| is_telling(name.trim_start_matches('-')))
+    };
+    text.match_indices('=').any(named)
 }
 
 /// Whether `key` is, or is a slip of, one that can hide a value.
@@ -349,6 +396,10 @@ mod tests {
         let line = "  API_TOKEN: [*******, {*******: [*******]}]";
         only("  API_TOKEN: [hunter2, {hunter3: [hunter4]}]\n", line);
         only("  CLIENT_SECRET: [hunter2]\n", "  CLIENT_SECRET: [*******]");
+        for key in ["DB_PASS", "DB_PWD", "auth", "HF_TOKEN", "HFTOKEN", "my-credentials", "SSH_PASSPHRASE"] {
+            only(&format!("  {key}: [hunter2]\n"), &format!("  {key}: [*******]"));
+        }
+        only("  MAX_TOKENS: [4096]\n", "  MAX_TOKENS: [4096]");
         only("  GITHUB_TOKEN: {hunter3: x}\n", "  GITHUB_TOKEN: {*******: *}");
         let line = "foo: {passwords: [*******]}";
         assert_eq!(shown("  A: 1\nfoo: {passwords: [hunter5]}\n"), ["  A: 1", line]);
@@ -357,6 +408,18 @@ mod tests {
         only("  A_TOKEN: {secret: named, value: x}\n", "  A_TOKEN: {secret: named, value: *}");
         let line = "/a/token: [x]";
         assert_eq!(shown(&format!("  A: 1\n{line}\n"))[1], line);
+    }
+
+    #[test]
+    fn variables_in_the_form_of_a_shell_are_covered() {
+        only("  - PASSWORD=hunter2\n", "  - ****************");
+        only("  - [PLAIN=hunter2, hunter3]\n", "  - [*************, *******]");
+        only("  PASSWORD=hunter2\n", "  ****************");
+        only("  PLAIN=hunter2: x\n", "  *************: x");
+        for value in ["export TOKEN=hunter2", "--password=hunter2", "AWS_SECRET_ACCESS_KEY=hunter2 x"] {
+            assert_eq!(shown(&format!("  A: 1\nfoo: {value}\n"))[1], format!("foo: {}", stars(value)));
+        }
+        assert_eq!(shown("  A: 1\nfoo: --lr=0.1\n")[1], "foo: --lr=0.1");
     }
 
     #[test]

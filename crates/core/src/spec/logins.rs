@@ -107,7 +107,7 @@ fn char_at(text: &str, at: usize) -> usize {
     text[at..].chars().next().map_or(0, char::len_utf8)
 }
 
-/// What stands behind the `?` of an address with parameters.
+/// What stands behind the `?`, `#` or `;` of an address with parameters.
 fn queries(text: &str) -> Vec<Range<usize>> {
     let mut begin = 0;
     let words = text.split_inclusive(ends_word).map(|word| {
@@ -115,7 +115,9 @@ fn queries(text: &str) -> Vec<Range<usize>> {
         (begin - word.len(), word.trim_end_matches(ends_word))
     });
     let query = |(begin, word): (usize, &str)| {
-        let start = word.find('?').filter(|at| word[*at..].contains('='))? + 1;
+        let asks = word.find('?').filter(|at| word.contains("://") || word[*at..].contains('='));
+        let marked = || word.find(['#', ';']).filter(|at| word.contains("://") && word[*at..].contains('='));
+        let start = asks.or_else(marked)? + 1;
         Some(begin + start..begin + word.len())
     };
     words.filter_map(query).collect()
@@ -177,6 +179,8 @@ mod tests {
         check("`https://h.io/x?access_token=pw`, why?", "`https://h.io/x?***`, why?");
         check("h.io/x?a=b&sig=pw c=d", "h.io/x?*** c=d");
         check("u:pw@h.io/x?a=b?c", "***@h.io/x?***");
+        check("https://h.io/x#token=pw https://h.io/x;t=pw", "https://h.io/x#*** https://h.io/x;***");
+        check("s4://b/x?pw https://h.io/x#part", "s4://b/x?*** https://h.io/x#part");
         check("what? a=b", "what? a=b");
     }
 }
