@@ -384,7 +384,7 @@ impl Test {
     fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for process in self.processes() {
-            if !gone(process, Duration::from_secs(20)) {
+            if !gone(process, DEADLINE) {
                 let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
                 left.push(format!(
                     "process {process}: {}",
@@ -393,14 +393,15 @@ impl Test {
             }
         }
         left.extend(self.mounts());
-        if let Some(instance) = self.instance() {
-            let unit = format!("vessl-{instance}");
-            left.extend(
-                cgroups(Path::new("/sys/fs/cgroup"), &unit).into_iter().map(|dir| format!("cgroup {dir}")),
-            );
-        }
+        left.extend(self.cgroups().into_iter().map(|dir| format!("cgroup {dir}")));
         left.extend(self.stray_files());
         left
+    }
+
+    /// Control groups of its runs.
+    fn cgroups(&self) -> Vec<String> {
+        let unit = self.instance().map(|instance| format!("vessl-{instance}"));
+        unit.map_or_else(Vec::new, |unit| cgroups(Path::new("/sys/fs/cgroup"), &unit))
     }
 
     /// Mounts that have to do with the data directory, whoever's they are: an agent has mounts of its own. Other containers
@@ -476,6 +477,10 @@ impl Drop for Test {
             if !gone(process, DEADLINE) || Instant::now() > deadline {
                 break;
             }
+        }
+        // After a failure nobody else removes those of killed agents.
+        for dir in self.cgroups() {
+            let _ = std::fs::remove_dir(dir);
         }
         assert!(left.is_empty() || std::thread::panicking(), "left behind: {left:#?}");
     }
