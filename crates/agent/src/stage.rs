@@ -59,8 +59,8 @@ pub(crate) enum Reason {
 impl StageError {
     /// Names path, source and reason, each once.
     fn new(import: &ImportPlan, source: Reason) -> Self {
-        let (path, label, why) = (&import.path, label(&import.source), source.to_string());
-        let text = if why.contains(&label) {
+        let (path, label, why) = (&import.path, import.source.label(), source.to_string());
+        let text = if why.contains(label) {
             format!("cannot import `{path}`: {why}")
         } else {
             format!("cannot import `{label}` to `{path}`: {why}")
@@ -74,7 +74,7 @@ pub(crate) fn run(ground: &Ground<'_>) -> Result<Staged, StageError> {
     let mut staged = Staged::default();
     for plan in &ground.plan.imports {
         let began = Instant::now();
-        let label = label(&plan.source);
+        let label = plan.source.label().to_owned();
         ground.say(format!("importing `{label}` to `{}`", plan.path));
         let mut transfer = Transfer { path: plan.path.clone(), label, ..Transfer::default() };
         let result = one(ground, plan, &mut transfer, &mut staged);
@@ -84,14 +84,6 @@ pub(crate) fn run(ground: &Ground<'_>) -> Result<Staged, StageError> {
         result.map_err(|reason| StageError::new(plan, reason))?;
     }
     Ok(staged)
-}
-
-/// How the author named a source.
-fn label(source: &ImportSource) -> String {
-    match source {
-        ImportSource::Git { url, .. } => url.clone(),
-        ImportSource::Tree { label, .. } => label.clone(),
-    }
 }
 
 fn one(
