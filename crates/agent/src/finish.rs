@@ -88,7 +88,9 @@ fn complete(desk: &mut Desk, export: &ExportPlan, why: &str) {
     desk.note(crate::job::Note::Event(EventKind::Exported(transfer)));
 }
 
-/// Writes the last words: log, events, exit record, in this order; the record is on disk when this returns.
+/// Writes the last words: what the log has so far, events, exit record, and only then the log's last line, in this order. So
+/// a log never tells of an end that is not on disk, and the record never stands without the output before it. Who is killed
+/// before the last line leaves it to the removal.
 pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched: &Watched) -> ExitRecord {
     let plan = &attempt.plan;
     let facts = Facts {
@@ -109,6 +111,7 @@ pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched
         v: RECORD_VERSION,
         run: plan.run,
         attempt: plan.attempt,
+        nonce: plan.nonce,
         status: judged.status,
         reason: desk.log.masked(&judged.reason),
         exit_code: judged.exit_code,
@@ -121,15 +124,21 @@ pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched
     };
     // From here on the space that was kept for this may be used.
     dir.release();
-    let status = word(record.status);
-    let repeats = record.reason.starts_with(status);
-    desk.log.say(&if repeats { record.reason.clone() } else { format!("{status}: {}", record.reason) });
-    desk.log.finish();
+    desk.log.sync();
     if let Err(error) = desk.events.flush() {
         eprint_line(&format!("the last events are lost: {error}"));
     }
     write_exit(dir, &record, attempt);
+    desk.log.say(&last_line(&record));
+    desk.log.finish();
     record
+}
+
+/// What the log of an ended run ends with.
+pub(crate) fn last_line(record: &ExitRecord) -> String {
+    let status = word(record.status);
+    let repeats = record.reason.starts_with(status);
+    if repeats { record.reason.clone() } else { format!("{status}: {}", record.reason) }
 }
 
 /// However long the disk takes: without its record the run would be lost. What the run wrote into its own root goes first

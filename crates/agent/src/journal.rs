@@ -1,5 +1,6 @@
 //! The run's log as the agent writes it: the commands' output as it came, the agent's own lines between. A full disk
 //! costs output, never the run, and what it cost is said in the log when there is room again.
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use vessl_data::log::{LogError, Stream, Writer};
@@ -63,6 +64,23 @@ impl Journal {
             eprint_line(&format!("the log waits: {error}"));
         }
         self.waits = waits;
+    }
+
+    /// Waits until everything so far is on disk.
+    pub(crate) fn sync(&mut self) {
+        if let Err(error) = self.confess().and_then(|()| self.writer.sync()) {
+            eprint_line(&format!("the log is not on disk: {error}"));
+        }
+    }
+
+    /// Adds the last line to a log whose agent was killed before it, unless the log is finished.
+    pub(crate) fn complete(dir: &Path, line: &str) -> Result<(), LogError> {
+        let mut writer = match Writer::open(dir) {
+            Err(LogError::Finished { .. }) => return Ok(()),
+            writer => writer?,
+        };
+        writer.append(now_ns(), Stream::System, format!("{line}\n").as_bytes())?;
+        writer.finish()
     }
 
     /// Writes the end of the log and waits for the disk. The log of a run that filled the disk may stay without its end.

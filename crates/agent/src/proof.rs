@@ -24,7 +24,7 @@ pub(crate) fn of(dir: &RunDir) -> Result<Proof, DirError> {
     };
     let events = dir.events()?;
     let started = events.iter().find_map(|event| match &event.what {
-        EventKind::Started { boot_id, pid, start_time, unit } => Some((boot_id, *pid, *start_time, unit)),
+        EventKind::Started { boot_id, pid, start_time, unit, .. } => Some((boot_id, *pid, *start_time, unit)),
         _ => None,
     });
     let Some((boot_id, pid, start_time, unit)) = started else {

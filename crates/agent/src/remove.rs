@@ -12,6 +12,10 @@ use vessl_data::DataError;
 use vessl_data::blob::Store;
 
 use crate::boot::{self, Process};
+use crate::events::eprint_line;
+use crate::finish;
+use crate::halt::chain;
+use crate::journal::Journal;
 use crate::rundir::{DirError, Lock, RunDir};
 
 /// An agent that has written its exit record is about to end by itself.
@@ -57,6 +61,7 @@ pub(crate) fn run(data: &Path, path: &Path) -> Result<(), RemoveError> {
     let _lock = lock(&dir, PATIENCE)?;
     // A lock file that somebody replaced held nobody off.
     kill_agents(path)?;
+    complete_log(&dir);
     if let Some(unit) = unit(&dir)?.or_else(|| named_unit(data, path)) {
         let scratch = dir.scratch();
         runtime::remove(&unit, &scratch)?;
@@ -68,6 +73,21 @@ pub(crate) fn run(data: &Path, path: &Path) -> Result<(), RemoveError> {
         Store::open(&blobs)?;
     }
     Ok(())
+}
+
+/// The last line of an attempt that has its exit record, if its agent was killed before it. A log that takes nothing more, be
+/// it for want of room, keeps nothing else from being removed.
+fn complete_log(dir: &RunDir) {
+    let completed = match dir.exit() {
+        Ok(Some(record)) => {
+            Journal::complete(&dir.file("log"), &finish::last_line(&record)).err().map(|e| chain(&e))
+        }
+        Ok(None) => None,
+        Err(error) => Some(chain(&error)),
+    };
+    if let Some(error) = completed {
+        eprint_line(&format!("the log stays without its end: {error}"));
+    }
 }
 
 /// The same for an attempt whose directory somebody has removed.
@@ -186,6 +206,7 @@ mod tests {
             pid,
             start_time,
             unit: "vessl-none".to_owned(),
+            nonce: vessl_core::plan::Nonce::default(),
         };
         let event = vessl_core::record::Event { v: 1, seq: 1, at: jiff::Timestamp::UNIX_EPOCH, what };
         let line = serde_json::to_string(&event).unwrap() + "\n";

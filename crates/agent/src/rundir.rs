@@ -145,6 +145,16 @@ impl RunDir {
         self.file("exit.json").exists()
     }
 
+    /// The exit record of the attempt, if it has one.
+    pub(crate) fn exit(&self) -> Result<Option<ExitRecord>, DirError> {
+        let path = self.file("exit.json");
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(DirError::os("read", &path))?,
+        };
+        serde_json::from_slice(&text).map(Some).map_err(|source| DirError::Format { path, source })
+    }
+
     /// Writes the exit record; when this returns it is on disk.
     pub(crate) fn write_exit(&self, record: &ExitRecord) -> Result<(), DirError> {
         let path = self.file("exit.json");

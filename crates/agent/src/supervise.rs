@@ -110,6 +110,7 @@ fn started(desk: &mut Desk, attempt: &Attempt) -> Result<(), NotTaken> {
         pid: me.pid,
         start_time: me.start_time,
         unit: attempt.plan.unit(),
+        nonce: attempt.plan.nonce,
     });
     desk.events.flush().map_err(os("write the events"))
 }

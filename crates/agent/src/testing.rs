@@ -1,5 +1,5 @@
 //! Plans for tests.
-use vessl_core::plan::{Amounts, ImagePlan, ItemPlan, PLAN_VERSION, Plan, RunId};
+use vessl_core::plan::{Amounts, ImagePlan, ItemPlan, Nonce, PLAN_VERSION, Plan, RunId};
 use vessl_core::units::Span;
 
 /// A plan that runs `commands` on the machine's own root.
@@ -9,6 +9,7 @@ pub(crate) fn plan(commands: &[&str]) -> Plan {
         v: PLAN_VERSION,
         run: RunId(369_367_189_168),
         attempt: 1,
+        nonce: Nonce(9),
         instance: "0badcafe".to_owned(),
         name: "test".to_owned(),
         organization: "org".to_owned(),

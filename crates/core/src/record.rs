@@ -1,7 +1,8 @@
 //! What an agent writes into a run directory and what crosses its pipes. Every format carries a version.
 //!
 //! ```text
-//! runs/<id>/<attempt>/plan.json     one Plan, written by the server
+//! runs/<id>/<attempt>-<nonce>/
+//!                     plan.json     one Plan, written by the server
 //!                     events        Event lines, each on disk before its consequences
 //!                     log/          segments of the log, see the data room
 //!                     exit.json     one ExitRecord, written once; a second time only to add a failed clean-up
@@ -18,7 +19,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::RunId;
+use crate::plan::{Nonce, RunId};
 use crate::run::Status;
 
 /// Version of `events`, `exit.json` and of the control protocol.
@@ -97,6 +98,10 @@ pub enum EventKind {
         start_time: u64,
         /// cgroup name of everything the agent starts.
         unit: String,
+        /// Of the attempt: events that begin with another are another attempt's.
+        #[serde(default)]
+        #[schema(value_type = String)]
+        nonce: Nonce,
     },
     /// A new phase began.
     Phase {
@@ -163,6 +168,10 @@ pub struct ExitRecord {
     pub run: RunId,
     /// The attempt.
     pub attempt: u32,
+    /// What makes the attempt this one.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub nonce: Nonce,
     /// `completed`, `failed` or `terminated`.
     pub status: Status,
     /// In words.

@@ -457,6 +457,14 @@ pub struct WhoAmI {
     pub instance: String,
 }
 
+/// The proof of a server that it has the token, see `challenge` of the API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerProof {
+    /// 64 hex digits: keyed BLAKE3 of where the client came in (`unix` or `tcp PORT`), a blank and the nonce. The key is
+    /// derived from the token by BLAKE3 with the context `vessl 2026-11 proof of a server to its clients`.
+    pub proof: String,
+}
+
 /// Body of `POST /organizations` and `POST …/projects`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

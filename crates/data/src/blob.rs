@@ -85,6 +85,10 @@ pub struct Store {
     root: PathBuf,
 }
 
+/// Keeps every blob of a store where it is.
+#[derive(Debug)]
+pub struct Kept(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
+
 /// What a put did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Put {
@@ -204,6 +208,11 @@ impl Store {
         let path = self.path(digest);
         let shard = path.parent().expect("a blob is in a shard");
         durable::sync_dir(shard).map_err(DataError::os("sync", shard))
+    }
+
+    /// While what it returns lives, no blob is removed.
+    pub fn keep(&self) -> Result<Kept, DataError> {
+        Ok(Kept(self.lock_shared()?))
     }
 
     /// Opens a blob for reading.

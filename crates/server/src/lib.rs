@@ -7,6 +7,8 @@
 //! ```
 //! It holds no rule about runs (those are in `vessl_core`) and does no work inside a run (that is the agent's).
 mod api;
+pub mod backup;
+pub mod challenge;
 pub mod config;
 mod control;
 mod engine;
@@ -50,7 +52,7 @@ pub enum ServerError {
     },
     /// `listen` is not an address.
     #[error(
-        "the configuration's `listen` is wrong: `{0}` is neither `127.0.0.1:PORT` nor `unix:/absolute/path`"
+        "the configuration's `listen` is wrong: `{0}` is neither empty nor `127.0.0.1:PORT` nor `unix:/absolute/path`"
     )]
     Address(String),
     /// `listen` is an address that others could reach.
@@ -80,6 +82,19 @@ pub enum ServerError {
     /// The filter of the log is not one.
     #[error("the configuration's `log` is wrong: {0}")]
     Log(String),
+    /// The database is gone, and what it knew is not.
+    #[error(
+        "the database `{}` is empty, but `{}` has {count} run{}: bring the database back (`vessl server restore BACKUP`), or, to begin anew without these runs, move `{}` away",
+        .database.display(), .runs.display(), if *.count == 1 { "" } else { "s" }, .runs.display()
+    )]
+    LostDatabase {
+        /// The empty database.
+        database: PathBuf,
+        /// The directories of runs.
+        runs: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
     /// The work was cut off.
     #[error("the server was interrupted while it started")]
     Interrupted,
@@ -210,6 +225,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[doc(hidden)]
 pub mod testing {
     pub use crate::api::{About, Api, Guard};
+    pub use crate::challenge::Entrance;
     pub use crate::control::{Clock, Control};
     pub use crate::engine::Attempt;
     pub use crate::engine::fake::{Tally, World};

@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vessl_core::plan::RunId;
 use vessl_data::durable;
 use zeroize::Zeroizing;
 
@@ -74,6 +75,7 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     let database = data.database();
     let store = tokio::task::spawn_blocking(move || Store::open(&database));
     let store = Arc::new(store.await.map_err(|_| ServerError::Interrupted)??);
+    compare_with_runs(&data, &store).await?;
     let key = data.secret_key();
     if !key.exists() && store.has_sealed().await? {
         // A new key would be found out only when the old one came back.
@@ -91,6 +93,46 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     parts.reserve.fill();
     let control = Control::open(parts).await?;
     Ok(Opened { control, registry, token, data, lock })
+}
+
+/// Ids never come again that a directory of runs has, whatever the database says: it may have been restored from a backup.
+/// An empty database beside directories of runs was lost.
+async fn compare_with_runs(data: &DataDir, store: &Store) -> Result<(), ServerError> {
+    let dirs = tokio::task::spawn_blocking({
+        let runs = data.runs();
+        move || run_dirs(&runs)
+    });
+    let failed = |source| ServerError::file("read", data.runs().display(), source);
+    let dirs = dirs.await.map_err(|_| ServerError::Interrupted)?.map_err(failed)?;
+    let Some(&last) = dirs.last() else { return Ok(()) };
+    if store.is_fresh() {
+        let (database, runs) = (data.database(), data.runs());
+        return Err(ServerError::LostDatabase { database, runs, count: dirs.len() });
+    }
+    let unknown = dirs.iter().filter(|id| **id > store.last_id());
+    let unknown: Vec<String> = unknown.map(|id| id.0.to_string()).collect();
+    if !unknown.is_empty() {
+        tracing::warn!(
+            runs = unknown.join(" "),
+            "the database does not know these runs, whose directories stay where they are: it is older than they are"
+        );
+    }
+    store.skip_ids(last);
+    Ok(())
+}
+
+/// Ids of the runs that have a directory, ascending.
+fn run_dirs(runs: &Path) -> std::io::Result<Vec<RunId>> {
+    let entries = match std::fs::read_dir(runs) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        ids.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(RunId));
+    }
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 fn engine(
@@ -129,7 +171,7 @@ fn make_private(root: &Path) -> Result<(), ServerError> {
 }
 
 /// Takes the lock of the data directory and writes our process id into it.
-fn take_lock(data: &DataDir, reserve: &Reserve) -> Result<File, ServerError> {
+pub(crate) fn take_lock(data: &DataDir, reserve: &Reserve) -> Result<File, ServerError> {
     let path = data.lock();
     let failed = |source| ServerError::file("lock", path.display(), source);
     let mut file = OpenOptions::new()

@@ -1,7 +1,9 @@
 //! Where everything of one server lives on disk. Names only: it opens nothing and knows no format.
 use std::path::{Path, PathBuf};
 
-use vessl_core::plan::RunId;
+use vessl_core::plan::{RunId, attempt_name};
+
+use crate::engine::Attempt;
 
 /// The data directory of one server; see the table in `ARCHITECTURE.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,10 @@ impl DataDir {
     pub fn server_json(&self) -> PathBuf {
         self.0.join("server.json")
     }
+    /// Where the server listens if nothing else is set.
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("server.sock")
+    }
     /// Bearer token, mode 0600.
     pub fn token(&self) -> PathBuf {
         self.0.join("token")
@@ -47,10 +53,18 @@ impl DataDir {
     }
     /// All attempts of one run.
     pub fn run(&self, run: RunId) -> PathBuf {
-        self.0.join("runs").join(run.0.to_string())
+        self.runs().join(run.0.to_string())
+    }
+    /// The directories of all runs.
+    pub fn runs(&self) -> PathBuf {
+        self.0.join("runs")
     }
     /// The directory of one attempt.
-    pub fn attempt(&self, run: RunId, attempt: u32) -> PathBuf {
-        self.run(run).join(attempt.to_string())
+    pub fn attempt(&self, at: Attempt) -> PathBuf {
+        self.run(at.run).join(attempt_name(at.attempt, at.nonce))
+    }
+    /// What stood in the way of an attempt.
+    pub fn set_aside(&self) -> PathBuf {
+        self.0.join("set-aside")
     }
 }

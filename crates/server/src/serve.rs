@@ -3,7 +3,9 @@
 //! ```text
 //! SIGTERM, SIGINT or POST /v1/shutdown ─► no new connection ─► streams end, requests finish ─► drivers finish their turn
 //! ```
+use std::fs::File;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +26,9 @@ use vessl_data::durable;
 
 use crate::ServerError;
 use crate::api::{About, Api, Guard};
+use crate::challenge::Entrance;
 use crate::open::{Opened, Setup, open};
+use crate::paths::DataDir;
 
 /// Most connections at the same time.
 const CONNECTIONS: usize = 4096;
@@ -50,6 +54,16 @@ struct Lead<'a> {
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    /// Where clients come in.
+    fn entrance(&self) -> std::io::Result<Entrance> {
+        match self {
+            Self::Tcp(tcp) => Ok(Entrance::Tcp(tcp.local_addr()?.port())),
+            Self::Unix(..) => Ok(Entrance::Unix),
+        }
+    }
 }
 
 /// A server that listens.
@@ -85,7 +99,9 @@ impl Running {
 pub async fn start(setup: Setup) -> Result<Running, ServerError> {
     let config = setup.config.clone();
     let opened = open(setup).await?;
-    let (listener, url) = listen(&config.listen).await?;
+    let (listener, url) = listen(&config.listen, &opened.data).await?;
+    let failed = |source| ServerError::Listen { wanted: url.clone(), source };
+    let entrance = listener.entrance().map_err(failed)?;
     let (stop, started_at) = (CancellationToken::new(), opened.control.now());
     let about = About {
         url: url.clone(),
@@ -94,7 +110,7 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
         stop: stop.clone(),
     };
     let hosts = matches!(listener, Listener::Tcp(_)).then(|| config.allowed_hosts.clone());
-    let guard = Guard::new(opened.token.clone(), hosts);
+    let guard = Guard::new(opened.token.clone(), hosts, entrance);
     let router = Api::new(opened.control.clone(), opened.registry.clone(), guard, about).router();
     let lead =
         Lead { v: 1, pid: std::process::id(), url: &url, started_at, version: env!("CARGO_PKG_VERSION") };
@@ -168,9 +184,24 @@ async fn accept_one(
             stream.set_nodelay(true)?;
             handle(stream, router, connections, permit);
         }
-        Listener::Unix(unix, _) => handle(unix.accept().await?.0, router, connections, permit),
+        Listener::Unix(unix, _) => {
+            let (stream, _) = unix.accept().await?;
+            if is_own(&stream) {
+                handle(stream, router, connections, permit);
+            }
+        }
     }
     Ok(())
+}
+
+/// Whether a client is the server's own user, or root. The mode of the socket says the same, but it can be changed.
+fn is_own(stream: &UnixStream) -> bool {
+    let Ok(peer) = stream.peer_cred() else { return false };
+    let known = peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw();
+    if !known {
+        tracing::warn!(uid = peer.uid(), "another user was turned away from the socket");
+    }
+    known
 }
 
 fn handle<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -194,9 +225,14 @@ fn handle<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// Opens the socket that `listen` names; says how clients reach it.
-async fn listen(wanted: &str) -> Result<(Listener, String), ServerError> {
+async fn listen(wanted: &str, data: &DataDir) -> Result<(Listener, String), ServerError> {
     let failed = |source| ServerError::Listen { wanted: wanted.to_owned(), source };
     match place(wanted)? {
+        Place::Own => {
+            let path = data.socket();
+            let listener = listen_unix(&path).await.map_err(failed)?;
+            Ok((listener, format!("unix://{}", path.display())))
+        }
         Place::Unix(path) => {
             let listener = listen_unix(&path).await.map_err(failed)?;
             Ok((listener, format!("unix://{}", path.display())))
@@ -211,6 +247,8 @@ async fn listen(wanted: &str) -> Result<(Listener, String), ServerError> {
 
 /// Where a server may listen.
 pub(crate) enum Place {
+    /// The socket of the data directory.
+    Own,
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -218,6 +256,9 @@ pub(crate) enum Place {
 /// Reads `listen` of the configuration; an address that others could reach is refused.
 pub(crate) fn place(wanted: &str) -> Result<Place, ServerError> {
     let wrong = || ServerError::Address(wanted.to_owned());
+    if wanted.is_empty() {
+        return Ok(Place::Own);
+    }
     if let Some(path) = wanted.strip_prefix("unix:") {
         let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
         return path.is_absolute().then_some(Place::Unix(path)).ok_or_else(wrong);
@@ -230,8 +271,12 @@ pub(crate) fn place(wanted: &str) -> Result<Place, ServerError> {
 }
 
 async fn listen_unix(path: &Path) -> std::io::Result<Listener> {
+    // An address has 108 bytes; a path may be longer.
+    let dir = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    let name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
+    let address = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
     if std::fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket()) {
-        if tokio::net::UnixStream::connect(path).await.is_ok() {
+        if UnixStream::connect(&address).await.is_ok() {
             return Err(std::io::ErrorKind::AddrInUse.into());
         }
         std::fs::remove_file(path)?;
@@ -239,7 +284,7 @@ async fn listen_unix(path: &Path) -> std::io::Result<Listener> {
     // Only for the moment of the bind: agents must not inherit it.
     let private = nix::sys::stat::Mode::from_bits_truncate(0o177);
     let before = nix::sys::stat::umask(private);
-    let bound = UnixListener::bind(path);
+    let bound = UnixListener::bind(&address);
     nix::sys::stat::umask(before);
     Ok(Listener::Unix(bound?, path.to_owned()))
 }

@@ -2,8 +2,8 @@
 use std::path::Path;
 
 use vessl_core::plan::{
-    Amounts, EnvFrom, EnvPlan, ExportPlan, ExportTarget, ImagePlan, InteractivePlan, ItemPlan, PLAN_VERSION,
-    Plan, RunId,
+    Amounts, EnvFrom, EnvPlan, ExportPlan, ExportTarget, ImagePlan, InteractivePlan, ItemPlan, Nonce,
+    PLAN_VERSION, Plan, RunId,
 };
 use vessl_core::units::Span;
 
@@ -14,6 +14,7 @@ pub(crate) fn host(commands: &[&str]) -> Plan {
         v: PLAN_VERSION,
         run: RunId(369_367_189_168),
         attempt: 1,
+        nonce: Nonce(9),
         instance: instance(),
         name: "test".to_owned(),
         organization: "org".to_owned(),

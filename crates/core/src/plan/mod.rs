@@ -48,6 +48,39 @@ pub const PLAN_VERSION: u32 = 1;
 #[serde(transparent)]
 pub struct RunId(pub u64);
 
+/// What makes one attempt this one and no other, whatever its number: random, made at submit. Run ids can come again (a
+/// database that was restored or lost); a record with another nonce is another attempt's and is not believed.
+///
+/// 16 hex digits as text. 0 is an attempt from before there were nonces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Nonce(pub u64);
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl From<Nonce> for String {
+    fn from(nonce: Nonce) -> Self {
+        nonce.to_string()
+    }
+}
+
+impl TryFrom<String> for Nonce {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u64::from_str_radix(&text, 16).map(Self)
+    }
+}
+
+/// The name of an attempt of its run, of its directory below the run's: `<attempt>-<nonce>`.
+pub fn attempt_name(attempt: u32, nonce: Nonce) -> String {
+    if nonce == Nonce::default() { attempt.to_string() } else { format!("{attempt}-{nonce}") }
+}
+
 /// Everything an agent needs to carry out one attempt of one run, except secret values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -57,6 +90,9 @@ pub struct Plan {
     pub run: RunId,
     /// 1 for the first attempt.
     pub attempt: u32,
+    /// What makes the attempt this one.
+    #[serde(default)]
+    pub nonce: Nonce,
     /// Random id of the installation (8 hex digits), so that two servers on a machine never collide.
     pub instance: String,
     /// Name of the run.
@@ -101,9 +137,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Name of everything made for this attempt on a machine (cgroup, container): `vessl-<instance>-<run>-<attempt>`.
+    /// Name of everything made for this attempt on a machine (cgroup, container):
+    /// `vessl-<instance>-<run>-<attempt>-<nonce>`.
     pub fn unit(&self) -> String {
-        format!("vessl-{}-{}-{}", self.instance, self.run.0, self.attempt)
+        format!("vessl-{}-{}-{}", self.instance, self.run.0, attempt_name(self.attempt, self.nonce))
     }
 }
 
@@ -379,6 +416,8 @@ pub struct Stamp<'a> {
     pub run: RunId,
     /// From 1.
     pub attempt: u32,
+    /// What makes the attempt this one.
+    pub nonce: Nonce,
     /// Id of the installation: 8 hex digits.
     pub instance: &'a str,
     /// `-e KEY=VALUE` of the submit, in order; the last of a key counts.
@@ -438,6 +477,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         v: PLAN_VERSION,
         run: stamp.run,
         attempt: stamp.attempt,
+        nonce: stamp.nonce,
         instance: stamp.instance.to_owned(),
         name: spec.name.clone(),
         organization: catalogue.organization.clone(),
@@ -465,7 +505,8 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
 /// What this version refuses on every server, whatever that has: as warnings for a file that is looked at without one. Like
 /// those of [`plan`], they have no place in the text.
 pub fn refused_everywhere(spec: &Spec) -> Vec<Problem> {
-    let nowhere = Stamp { run: RunId::default(), attempt: 1, instance: "", inject: &[] };
+    let nowhere =
+        Stamp { run: RunId::default(), attempt: 1, nonce: Nonce::default(), instance: "", inject: &[] };
     // Nearly everything is missing from an empty catalogue; that is not held against the file.
     let found = plan(spec, &Catalogue::default(), &nowhere).err().unwrap_or_default();
     let always = [Code::Unsupported, Code::NoCommand].map(Code::as_str);

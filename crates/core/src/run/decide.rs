@@ -161,10 +161,11 @@ impl Case<'_> {
 
     /// The exit record decides.
     fn exited(&self, place: Option<&Place>, record: &ExitRecord, left: Left) -> Turn {
-        if (record.run, record.attempt) != (self.run.id, self.run.attempt) {
+        let found = (record.run, record.attempt, record.nonce);
+        if found != (self.run.id, self.run.attempt, self.run.nonce) {
             let why = format!(
-                "the exit record found is of run {} attempt {}, not of this one; it is left alone",
-                record.run.0, record.attempt
+                "the exit record found is of run {} attempt {} ({}), not of this one; it is left alone",
+                record.run.0, record.attempt, record.nonce
             );
             return self.stay(why).wake(self.after(REPEAT_S));
         }
@@ -173,6 +174,8 @@ impl Case<'_> {
             place: place.cloned(),
             started_at: record.started_at.or(self.run.started_at()),
             ended_at: record.ended_at,
+            // The record is written after the end of the container.
+            freed: true,
             removed: left == Left::Nothing,
         };
         self.clean(self.go(state, record.reason.clone()), left, record.ended_at)
@@ -192,7 +195,11 @@ impl Case<'_> {
             .map_or(String::new(), |code| format!(" after its commands had ended with exit status {code}"));
         let reason = format!("the run was lost{asked}{after}: {proof}");
         let end = End { exit_code, ..End::failed(reason, started_at) };
-        let turn = self.over(place, end, left == Left::Nothing);
+        let mut turn = self.over(place, end, left == Left::Nothing);
+        // The proof says that its container is empty.
+        if let State::Ended { freed, .. } = &mut turn.run.state {
+            *freed = true;
+        }
         if left == Left::Nothing { turn } else { self.want(turn, Action::Remove) }
     }
 
@@ -269,11 +276,9 @@ impl Case<'_> {
         let reason = end.reason.clone();
         let verdict =
             Verdict { status: end.status, reason: end.reason, exit_code: end.exit_code, cleanup: None };
-        let started_at = end.started_at;
-        self.go(
-            State::Ended { verdict, place: place.cloned(), started_at, ended_at: self.now, removed },
-            reason,
-        )
+        let (place, started_at, ended_at) = (place.cloned(), end.started_at, self.now);
+        let freed = removed || self.run.seat().is_none();
+        self.go(State::Ended { verdict, place, started_at, ended_at, freed, removed }, reason)
     }
 
     /// A turn to `state`, with contact.

@@ -19,7 +19,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::RunId;
+use crate::plan::{Nonce, RunId};
 use crate::record::{ExitRecord, Phase};
 
 mod decide;
@@ -62,6 +62,9 @@ pub struct Run {
     pub id: RunId,
     /// Number of the current attempt, from 1.
     pub attempt: u32,
+    /// What makes the current attempt this one: what carries another is not believed.
+    #[serde(default)]
+    pub nonce: Nonce,
     /// Where it stands.
     pub state: State,
     /// What people asked for.
@@ -94,12 +97,15 @@ pub enum State {
     Ended {
         /// How.
         verdict: Verdict,
-        /// Where it was, `None` if it was never placed. Its seat is free once `removed` is true.
+        /// Where it was, `None` if it was never placed.
         place: Option<Place>,
         /// When the commands started.
         started_at: Option<Timestamp>,
         /// When it ended.
         ended_at: Timestamp,
+        /// Whether nothing of its container runs any more: its seat is free.
+        #[serde(default)]
+        freed: bool,
         /// Whether everything that was started is gone from the machine.
         removed: bool,
     },

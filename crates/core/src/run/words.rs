@@ -2,7 +2,7 @@
 use jiff::Timestamp;
 
 use super::{Asked, Place, Run, State, Status};
-use crate::plan::RunId;
+use crate::plan::{Nonce, RunId};
 use crate::record::Phase;
 
 impl Status {
@@ -44,8 +44,8 @@ impl Phase {
 
 impl Run {
     /// A run that was just submitted: queued, first attempt.
-    pub fn new(id: RunId) -> Self {
-        Self { id, attempt: 1, state: State::Queued, asked: Asked::default(), no_contact_since: None }
+    pub fn new(id: RunId, nonce: Nonce) -> Self {
+        Self { id, attempt: 1, nonce, state: State::Queued, asked: Asked::default(), no_contact_since: None }
     }
 
     /// The status people see. A run that is asked to end while its agent lives is `stopping`.
@@ -73,10 +73,14 @@ impl Run {
         }
     }
 
-    /// The seat the run holds: from its placement until everything it started is removed. What admission must count.
+    /// The seat the run holds: from its placement until nothing of its container runs any more. Exports need none: whoever
+    /// waits may start meanwhile. What admission must count.
     pub fn seat(&self) -> Option<&Place> {
         match &self.state {
-            State::Queued | State::Ended { removed: true, .. } => None,
+            State::Queued
+            | State::Active { phase: Phase::Exporting, .. }
+            | State::Ended { freed: true, .. }
+            | State::Ended { removed: true, .. } => None,
             State::Pending { place } | State::Active { place, .. } => Some(place),
             State::Ended { place, .. } => place.as_ref(),
         }

@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use vessl_core::plan::{
-    Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, Gpu, ImagePlan, ImportSource, MountFrom, Node,
+    Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, Gpu, ImagePlan, ImportSource, MountFrom, Node, Nonce,
     Planned, Preset, RunId, Stamp, machine_paths, plan, refused_everywhere,
 };
 use vessl_core::spec::{self, ReadOptions, Spec};
@@ -75,7 +75,11 @@ fn spec_of(body: &str) -> Spec {
 fn try_plan(body: &str, inject: &[(&str, &str)], catalogue: &Catalogue) -> Result<Planned, Vec<Problem>> {
     let spec = spec_of(body);
     let inject: Vec<_> = inject.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    plan(&spec, catalogue, &Stamp { run: RunId(123), attempt: 1, instance: "0a1b2c3d", inject: &inject })
+    plan(
+        &spec,
+        catalogue,
+        &Stamp { run: RunId(123), attempt: 1, nonce: Nonce(9), instance: "0a1b2c3d", inject: &inject },
+    )
 }
 
 fn planned(body: &str) -> Planned {

@@ -1,5 +1,5 @@
 //! Planning of real run files.
-use vessl_core::plan::{Catalogue, Cluster, RunId, Stamp, plan};
+use vessl_core::plan::{Catalogue, Cluster, Nonce, RunId, Stamp, plan};
 use vessl_core::spec::{self, Spec};
 use vessl_core::wire::Level;
 
@@ -14,7 +14,8 @@ fn real_files_are_planned_or_refused_in_words() {
     for file in files {
         let Some(spec) = read(&file.text).spec else { continue };
         let inject: Vec<_> = spec.env.keys().map(|key| (key.clone(), "x".to_owned())).collect();
-        let stamp = Stamp { run: RunId(1), attempt: 1, instance: "0a1b2c3d", inject: &inject };
+        let stamp =
+            Stamp { run: RunId(1), attempt: 1, nonce: Nonce(9), instance: "0a1b2c3d", inject: &inject };
         match plan(&spec, &site_for(&spec), &stamp) {
             Ok(got) => {
                 planned += 1;

@@ -1,7 +1,7 @@
 //! One turn at a time: what people read and what is done, case by case.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 use jiff::{SignedDuration, Timestamp};
-use vessl_core::plan::RunId;
+use vessl_core::plan::{Nonce, RunId};
 use vessl_core::record::{ExitRecord, Phase, RECORD_VERSION};
 use vessl_core::run::{
     Action, Answer, Applied, Ask, Left, Look, Place, Run, Seat, Seen, State, Status, Terminate, Turn,
@@ -17,7 +17,7 @@ pub(crate) fn place() -> Place {
 }
 
 pub(crate) fn run_in(state: State) -> Run {
-    Run { state, ..Run::new(RunId(7)) }
+    Run { state, ..Run::new(RunId(7), Nonce(9)) }
 }
 
 pub(crate) fn pending() -> State {
@@ -30,7 +30,14 @@ pub(crate) fn active(phase: Phase) -> State {
 
 pub(crate) fn ended(status: Status, removed: bool) -> State {
     let verdict = Verdict { status, reason: "because".to_owned(), exit_code: Some(1), cleanup: None };
-    State::Ended { verdict, place: Some(place()), started_at: Some(at(1)), ended_at: at(2), removed }
+    State::Ended {
+        verdict,
+        place: Some(place()),
+        started_at: Some(at(1)),
+        ended_at: at(2),
+        freed: removed,
+        removed,
+    }
 }
 
 pub(crate) fn asked(grace_s: u64, export: bool) -> Terminate {
@@ -42,6 +49,7 @@ pub(crate) fn record(status: Status) -> Box<ExitRecord> {
         v: RECORD_VERSION,
         run: RunId(7),
         attempt: 1,
+        nonce: Nonce(9),
         status,
         reason: "recorded".to_owned(),
         exit_code: Some(4),
@@ -204,7 +212,7 @@ fn the_record_decides() {
 fn a_record_that_cannot_be_ours_decides_nothing() {
     let mut other = record(Status::Completed);
     other.run = RunId(8);
-    let words = "the exit record found is of run 8 attempt 1, not of this one; it is left alone";
+    let words = "the exit record found is of run 8 attempt 1 (0000000000000009), not of this one; it is left alone";
     check(
         active(Phase::Running),
         &seen(Look::Exited { record: other, left: Left::Nothing }),
@@ -330,14 +338,42 @@ fn only_what_is_over_and_removed_is_deleted() {
 }
 
 #[test]
-fn a_seat_is_held_until_everything_is_removed() {
+fn a_seat_is_held_until_the_container_has_ended() {
     let check =
         |state: State, held: bool| assert_eq!(run_in(state.clone()).seat().is_some(), held, "{state:?}");
     check(State::Queued, false);
     check(pending(), true);
-    check(active(Phase::Exporting), true);
+    check(active(Phase::Terminating), true);
+    check(active(Phase::Exporting), false);
     check(ended(Status::Failed, false), true);
     check(ended(Status::Failed, true), false);
+    // The record is written, and a death is proven, after the end of the container.
+    let record = record(Status::Failed);
+    for look in [Look::Exited { record, left: Left::Scratch }, dead(Left::Scratch)] {
+        let turn = decide(&run_in(active(Phase::Running)), &seen(look), at(9));
+        assert_eq!(turn.run.seat(), None, "{turn:?}");
+    }
+    // Nothing says that it has ended.
+    let turn = decide(&run_in(active(Phase::Running)), &seen(Look::Nothing), at(9));
+    assert!(turn.run.seat().is_some(), "{turn:?}");
+}
+
+#[test]
+fn the_record_of_another_attempt_is_not_believed() {
+    for change in [
+        (|record: &mut ExitRecord| record.nonce = Nonce(8)) as fn(&mut ExitRecord),
+        |record| record.nonce = Nonce::default(),
+        |record| record.attempt = 2,
+        |record| record.run = RunId(8),
+    ] {
+        let mut other = record(Status::Completed);
+        change(&mut other);
+        for state in [State::Queued, pending(), active(Phase::Running)] {
+            let run = run_in(state);
+            let look = Look::Exited { record: other.clone(), left: Left::Nothing };
+            assert_eq!(decide(&run, &seen(look), at(9)).run, run);
+        }
+    }
 }
 
 #[test]
@@ -345,7 +381,7 @@ fn the_stored_form_does_not_change() {
     let mut run = run_in(active(Phase::Running));
     run.asked.terminate = Some(asked(30, false));
     let text = serde_json::to_string(&run).unwrap();
-    let expected = r#"{"id":7,"attempt":1,"state":{"status":"active","place":{"node":"n1","gpus":[0]},"phase":"running","started_at":"2025-06-15T15:06:41Z"},"asked":{"terminate":{"at":"2025-06-15T15:06:43Z","grace_s":30,"export":false}},"no_contact_since":null}"#;
+    let expected = r#"{"id":7,"attempt":1,"nonce":"0000000000000009","state":{"status":"active","place":{"node":"n1","gpus":[0]},"phase":"running","started_at":"2025-06-15T15:06:41Z"},"asked":{"terminate":{"at":"2025-06-15T15:06:43Z","grace_s":30,"export":false}},"no_contact_since":null}"#;
     assert_eq!(text, expected);
     assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), run);
 }

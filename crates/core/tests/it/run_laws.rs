@@ -1,7 +1,7 @@
 //! The laws of a run's life: over every pair of state and sight, and over random histories with crashes.
 use jiff::Timestamp;
 use proptest::prelude::*;
-use vessl_core::plan::RunId;
+use vessl_core::plan::{Nonce, RunId};
 use vessl_core::record::{ExitRecord, Phase};
 use vessl_core::run::{
     Action, Answer, Applied, Ask, Left, Look, Run, Seat, Seen, State, Status, Terminate, Wait, decide,
@@ -137,6 +137,7 @@ fn a_finished_run_never_changes() {
             assert!(*removed >= *before, "what is removed stays removed");
             *removed = *before;
         }
+        assert!(run.seat().is_some() || same.seat().is_none(), "what is free stays free");
         assert_eq!(&same, run);
         assert!(!turn.actions.iter().any(|action| matches!(action, Action::Start(_))), "{turn:?}");
         assert!(!run.is_settled() || turn.actions.is_empty(), "{turn:?}");
@@ -373,7 +374,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            stored: Run::new(RunId(7)),
+            stored: Run::new(RunId(7), Nonce(9)),
             applied: Applied::default(),
             agent: Agent::Absent,
             scratch: false,

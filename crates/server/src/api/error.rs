@@ -84,7 +84,9 @@ impl From<ControlError> for Failure {
             ControlError::Store(error) => error.into(),
             ControlError::Engine(error) => error.into(),
             ControlError::Stopping => stopping(),
-            error @ (ControlError::Secret(_) | ControlError::File { .. }) => Self::internal(&error),
+            error @ (ControlError::Secret(_) | ControlError::File { .. } | ControlError::Random(_)) => {
+                Self::internal(&error)
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use vessl_core::wire::{ErrorBody, RunEvent};
 use super::Api;
 use super::error::{Failure, Result};
 use super::take::{Asked, OfRun};
-use crate::control::Changes;
+use crate::control::{Attempt, Changes};
 
 /// Where to begin.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -49,7 +49,7 @@ pub(super) async fn stream(
     let changes = api.control.follow(of.id);
     // Asked once before the answer begins, so that an unknown run is an error and not an empty stream.
     let (attempt, ended) = api.control.attempt(of.place(), of.id).await?;
-    let progress = (!ended).then(|| api.control.follow_progress(of.id, attempt));
+    let progress = (!ended).then(|| api.control.follow_progress(attempt));
     let follower = Follower { api, of, attempt, after, changes, progress, ended: false };
     let parts = stream::unfold(follower, |mut follower| async {
         let part = follower.next().await?;
@@ -62,7 +62,7 @@ pub(super) async fn stream(
 struct Follower {
     api: Api,
     of: OfRun,
-    attempt: u32,
+    attempt: Attempt,
     after: u64,
     changes: Option<watch::Receiver<u64>>,
     progress: Option<Changes>,
@@ -121,7 +121,7 @@ impl Follower {
 
     /// How far something is. It is not kept, so it carries the number of the last event that is.
     async fn progress_event(&self) -> Option<RunEvent> {
-        let progress = self.api.control.progress(self.of.id, self.attempt).await?;
+        let progress = self.api.control.progress(self.attempt).await?;
         Some(RunEvent {
             seq: self.after,
             at: self.api.control.now(),

@@ -9,11 +9,13 @@ use zeroize::Zeroizing;
 
 use super::Api;
 use super::error::{Failure, Result};
+use crate::challenge::{self, Entrance};
 
 /// Hosts and token of a server.
 pub struct Guard {
     token: Zeroizing<String>,
     hosts: Option<Vec<String>>,
+    entrance: Entrance,
 }
 
 impl std::fmt::Debug for Guard {
@@ -23,14 +25,20 @@ impl std::fmt::Debug for Guard {
 }
 
 impl Guard {
-    /// A guard that wants this token, and on TCP one of the loopback names or of `hosts`.
-    pub fn new(token: Zeroizing<String>, hosts: Option<Vec<String>>) -> Self {
-        Self { token, hosts }
+    /// A guard that wants this token, and on TCP one of the loopback names or of `hosts`; clients come in at `entrance`.
+    pub fn new(token: Zeroizing<String>, hosts: Option<Vec<String>>, entrance: Entrance) -> Self {
+        Self { token, hosts, entrance }
+    }
+
+    /// The proof that this server has the token.
+    pub(super) fn prove(&self, nonce: &str) -> String {
+        challenge::answer(&self.token, self.entrance, nonce)
     }
 
     fn knows_host(&self, headers: &HeaderMap) -> bool {
         let Some(hosts) = &self.hosts else { return true };
-        let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let Some(host) = host else { return false };
         let name = without_port(host);
         let own = ["127.0.0.1", "localhost", "[::1]"];
         own.iter()
@@ -50,6 +58,9 @@ impl Guard {
 
 /// Lets only requests in that are addressed to this server.
 pub(super) async fn check_host(State(api): State<Api>, request: Request, next: Next) -> Result<Response> {
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        return Err(Failure::malformed("the request has more than one `Host` header"));
+    }
     if api.guard.knows_host(request.headers()) {
         return Ok(next.run(request).await);
     }
@@ -81,7 +92,7 @@ mod tests {
 
     fn check(host: Option<&str>, token: Option<&str>, expected: (bool, bool)) {
         let hosts = Some(vec!["gpu.example".to_owned()]);
-        let guard = Guard::new(Zeroizing::new("s3cret".to_owned()), hosts);
+        let guard = Guard::new(Zeroizing::new("s3cret".to_owned()), hosts, Entrance::Unix);
         let mut headers = HeaderMap::new();
         host.map(|host| headers.insert(header::HOST, host.parse().unwrap()));
         token.map(|token| headers.insert(header::AUTHORIZATION, token.parse().unwrap()));

@@ -7,6 +7,7 @@
 mod encode;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -32,6 +33,8 @@ use encode::Encoder;
 
 /// Bytes that are sent at once.
 const CHUNK: usize = 64 << 10;
+/// Longest wait for the last line of a run that has its exit record.
+const LAST_LINE: Duration = Duration::from_secs(10);
 
 /// Which part of the log.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -92,8 +95,8 @@ pub(super) async fn read(
         (query.from, query.tail) = (Some(id), None);
     }
     let (attempt, _) = api.control.attempt(of.place(), of.id).await?;
-    let dir = api.control.log_dir(of.id, attempt);
-    let changes = query.follow.then(|| api.control.follow_log(of.id, attempt));
+    let dir = api.control.log_dir(attempt);
+    let (changes, follow) = (api.control.follow_log(attempt), query.follow);
     let whole = query.from.is_none() && query.tail.is_none();
     let only = query.stream.map(Stream::from);
     let reader = open(dir, query).await?;
@@ -104,7 +107,7 @@ pub(super) async fn read(
         encoder.lost(0, reader.position());
     }
     let (chunks, sent) = mpsc::channel(1);
-    tokio::spawn(pump(Pump { api, of, changes, chunks }, reader, encoder));
+    tokio::spawn(pump(Pump { api, of, changes, follow, chunks }, reader, encoder));
     let body = Body::from_stream(stream::unfold(sent, |mut sent| async {
         let chunk = sent.recv().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(chunk), sent))
@@ -139,8 +142,10 @@ async fn open(dir: PathBuf, query: LogQuery) -> Result<Reader> {
 struct Pump {
     api: Api,
     of: OfRun,
-    /// Signals of the files, when the client follows.
-    changes: Option<Changes>,
+    /// Signals of the files.
+    changes: Changes,
+    /// Whether the client stays for what comes.
+    follow: bool,
     chunks: mpsc::Sender<Bytes>,
 }
 
@@ -150,7 +155,9 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
         // Both before the files are read: what a run that has ended wrote is then all there, and no end is missed.
         let run = pump.api.control.follow(pump.of.id);
         let ended = pump.has_ended().await;
-        let over = ended || run.is_none() || pump.changes.is_none();
+        // The last line is written right after the exit record: it comes, also for who does not follow.
+        let last_line = ended && run.is_some() && has_record(&reader);
+        let over = !last_line && (ended || run.is_none() || !pump.follow);
         let went = loop {
             let read = tokio::task::spawn_blocking(move || {
                 let went = read_on(&mut reader, &mut encoder);
@@ -166,11 +173,15 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
             }
         };
         match went {
+            Went::Dry if last_line => {
+                if tokio::time::timeout(LAST_LINE, pump.wait(run)).await.is_err() {
+                    return pump.end(&reader, &mut encoder).await;
+                }
+            }
             Went::Dry if !over => pump.wait(run).await,
             Went::Dry => {
-                if let (true, Some((at, words))) = (ended, pump.no_end(&reader).await) {
-                    encoder.note_at(at, reader.position(), &words);
-                    pump.send(encoder.take()).await;
+                if ended {
+                    pump.end(&reader, &mut encoder).await;
                 }
                 return;
             }
@@ -206,12 +217,19 @@ impl Pump {
         ended.map_or(true, |(_, ended)| ended)
     }
 
+    /// Says why the log of a run that has ended has no end.
+    async fn end(&self, reader: &Reader, encoder: &mut Encoder) {
+        if let Some((at, words)) = self.no_end(reader).await {
+            encoder.note_at(at, reader.position(), &words);
+            self.send(encoder.take()).await;
+        }
+    }
+
     /// Why the log of a run that has ended has no end, and when it ended.
     async fn no_end(&self, reader: &Reader) -> Option<(Timestamp, String)> {
         let run = self.api.control.run(self.of.place(), self.of.id).await.ok()?;
-        // The agent writes the end of the log before the exit record.
-        let words = if reader.dir().with_file_name("exit.json").exists() {
-            "the rest of the log is damaged or lost: it has no end".to_owned()
+        let words = if has_record(reader) {
+            format!("the rest of the log is damaged or lost: it has no end; the run ended: {}", run.reason)
         } else if reader.dir().exists() {
             format!("the log stops here: {}", run.reason)
         } else {
@@ -223,12 +241,6 @@ impl Pump {
     /// Waits for a change of the files or of the run.
     async fn wait(&mut self, mut run: Option<watch::Receiver<u64>>) {
         let stopping = self.api.control.stopping();
-        let changes = async {
-            match &mut self.changes {
-                Some(changes) => changes.changed().await,
-                None => std::future::pending().await,
-            }
-        };
         let run = async {
             match &mut run {
                 Some(run) => drop(run.changed().await),
@@ -236,12 +248,17 @@ impl Pump {
             }
         };
         tokio::select! {
-            () = changes => {}
+            () = self.changes.changed() => {}
             () = run => {}
             () = self.chunks.closed() => {}
             () = stopping.cancelled() => {}
         }
     }
+}
+
+/// Whether the attempt has its exit record.
+fn has_record(reader: &Reader) -> bool {
+    reader.dir().with_file_name("exit.json").exists()
 }
 
 /// How far a reading came.

@@ -71,6 +71,8 @@ impl Api {
         let (v1, _) = routes_of_v1().split_for_parts();
         let v1 = v1.method_not_allowed_fallback(server::wrong_method);
         let v1 = v1.layer(middleware::from_fn_with_state(self.clone(), guard::check_token));
+        let (open, _) = open_routes().split_for_parts();
+        let v1 = v1.merge(open.method_not_allowed_fallback(server::wrong_method));
         Router::new()
             .nest("/v1", v1)
             .route("/healthz", axum::routing::get(server::healthz))
@@ -83,7 +85,7 @@ impl Api {
 
 /// The `OpenAPI` document of `/v1` as it is committed.
 pub fn openapi() -> String {
-    let (_, mut document) = routes_of_v1().split_for_parts();
+    let (_, mut document) = routes_of_v1().merge(open_routes()).split_for_parts();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().add_security_scheme("token", bearer);
     for path in document.paths.paths.values_mut() {
@@ -141,6 +143,11 @@ fn routes_of_v1() -> OpenApiRouter<Api> {
         .routes(routes!(server::read))
         .routes(routes!(server::shutdown))
         .routes(routes!(server::document))
+}
+
+/// What needs no token.
+fn open_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(server::challenge))
 }
 
 fn runs_routes() -> OpenApiRouter<Api> {

@@ -3,10 +3,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
-use vessl_core::wire::{ServerView, WhoAmI};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use vessl_core::wire::{ServerProof, ServerView, WhoAmI};
 
 use super::Api;
 use super::error::{Failure, Result};
+use super::take::Asked;
+use crate::challenge::LONGEST_NONCE;
 
 /// Who the token belongs to and what the server is.
 #[utoipa::path(
@@ -22,6 +26,34 @@ pub(super) async fn whoami(State(api): State<Api>) -> Json<WhoAmI> {
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         instance: site.instance.clone(),
     })
+}
+
+/// A random text of the client's.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Nonce {
+    /// 1 to 128 letters and digits, another one each time.
+    #[param(min_length = 1, max_length = 128, pattern = "^[0-9A-Za-z]+$")]
+    nonce: String,
+}
+
+/// The proof that this server has the token: ask for it before you send the token, and compare it in constant time with
+/// what the token gives. Needs no token.
+#[utoipa::path(
+    get, path = "/challenge", tag = "server", operation_id = "challenge", security(()),
+    params(Nonce),
+    responses((status = 200, description = "the proof", body = ServerProof))
+)]
+pub(super) async fn challenge(
+    State(api): State<Api>,
+    Asked(Nonce { nonce }): Asked<Nonce>,
+) -> Result<Json<ServerProof>> {
+    let plain = nonce.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if nonce.is_empty() || nonce.len() > LONGEST_NONCE || !plain {
+        return Err(Failure::malformed(format!("`nonce` must be 1 to {LONGEST_NONCE} letters and digits")));
+    }
+    Ok(Json(ServerProof { proof: api.guard.prove(&nonce) }))
 }
 
 /// The server itself.

@@ -17,7 +17,7 @@ pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// `127.0.0.1:PORT` or `unix:/path`.
+    /// `unix:/path` or `127.0.0.1:PORT`; empty is a socket in the data directory.
     pub listen: String,
     /// Data directory; empty is the user's default.
     pub data_dir: PathBuf,
@@ -82,7 +82,7 @@ pub struct PresetConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: "127.0.0.1:0".to_owned(),
+            listen: String::new(),
             data_dir: PathBuf::new(),
             allowed_hosts: Vec::new(),
             log: "info".to_owned(),

@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn file_and_environment() {
         let none = ("HOME", "/root");
-        check("", none, "127.0.0.1:0 [] 2");
+        check("", none, " [] 2");
         check("listen = \"unix:/x\"", none, "unix:/x [] 2");
         check("listen = \"unix:/x\"", ("VESSL_SERVER_LISTEN", "unix:/y"), "unix:/y [] 2");
         check("", ("VESSL_SERVER_HOSTPATH_ROOTS", "/a, /b"), "[\"/a\", \"/b\"]");
@@ -313,8 +313,8 @@ mod tests {
             none,
             "`FILE:3:5` is wrong: `presets[0].cpu`: invalid type",
         );
-        check("[[presets]]\nname=\"a\"\ncpu=0.5\nmemory=\"1G\"\n", none, "127.0.0.1:0 [] 2");
-        check("reserve_cpu = 1", none, "127.0.0.1:0 [] 2");
+        check("[[presets]]\nname=\"a\"\ncpu=0.5\nmemory=\"1G\"\n", none, " [] 2");
+        check("reserve_cpu = 1", none, " [] 2");
         check(
             "reserve_memory = 1073741824",
             none,
@@ -335,14 +335,14 @@ mod tests {
             "`FILE:1:1` is wrong: `organization`: it must be 1-100 letters",
         );
         let preset = |name: &str| format!("[[presets]]\ncpu=\"1\"\nmemory=\"1G\"\nname=\"{name}\"");
-        check(&preset("a"), none, "127.0.0.1:0");
+        check(&preset("a"), none, " [] 2");
         for name in ["a b/../x", "p\\u001b[31m\\n", ""] {
             let expected = "`FILE:4:1` is wrong: `presets[0].name`: it must be 1-100 letters";
             check(&preset(name), none, expected);
         }
         check("node = \"n\\u001b[31m/../x\"", none, "`FILE:1:1` is wrong: `node`: it must be 1-100 letters");
         check("cluster = \"\"", none, "`FILE:1:1` is wrong: `cluster`: it must be 1-100 letters");
-        check("node = \"\"", none, "127.0.0.1:0");
+        check("node = \"\"", none, " [] 2");
         check("project = \"\"", none, "`FILE:1:1` is wrong: `project`: it must be 1-100 letters");
         check(
             "[[presets]]\nname=\"a\"\ncpu=\"1\"",

@@ -1,10 +1,11 @@
 //! The driver of one run: the only one who moves it. A turn takes no input, may be repeated, and never retries inside.
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use vessl_core::plan::{Plan, RunId};
-use vessl_core::record::Secrets;
+use vessl_core::record::{Secrets, Transfer};
 use vessl_core::run::{Action, Applied, Look, Seen, State, Status, Turn, decide};
 
 use super::story::{self, Story};
@@ -105,7 +106,7 @@ impl Driver {
 
     async fn turn(&mut self) -> Result<Next, ControlError> {
         let Some(stored) = self.control.parts.store.run(self.id).await? else { return Ok(Next::Done) };
-        let at = Attempt { run: self.id, attempt: stored.doc.run.attempt };
+        let at = Attempt::of(&stored.doc.run);
         self.watch(at, &stored.doc.run.state);
         let sight = self.control.parts.engine.look(at, stored.doc.agent_seq).await;
         let now = self.control.now();
@@ -150,20 +151,20 @@ impl Driver {
         now: Timestamp,
     ) -> Result<Status, ControlError> {
         let status = stored.status();
-        let mut exports = Vec::new();
+        let held = stored.doc.run.seat().is_some();
         let verdict = story::is_verdict(&stored.doc.run, &turn.run);
         let mut story = Story::of(stored);
         story.heard(&sight.events);
         if let (true, Look::Exited { record, .. }) = (verdict, &sight.look) {
             story.ended(record);
-            exports = self.exports(record).await?;
         }
+        let exports = self.exports(story.exported()).await?;
         story.decided(turn.run.clone(), &turn.why, now);
         let Some(save) = story.save(exports) else { return Ok(status) };
         let (seq, status) = (save.stored.doc.seq, save.stored.status());
         self.control.parts.store.save_run(save).await?;
-        if turn.run.is_settled() {
-            // The seat is free before anybody hears of the end.
+        if turn.run.seat().is_none() && (held || turn.run.is_settled()) {
+            // The seat is free before anybody hears of it.
             self.control.seats.release(self.id);
         } else if verdict {
             self.control.seats.ended(self.id);
@@ -172,11 +173,11 @@ impl Driver {
         Ok(status)
     }
 
-    async fn exports(&self, record: &vessl_core::record::ExitRecord) -> Result<Vec<Export>, ControlError> {
-        if record.exports.is_empty() {
+    async fn exports(&self, finished: &[Transfer]) -> Result<Vec<Export>, ControlError> {
+        if finished.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(story::exports(record, &self.plan().await?))
+        Ok(story::exports(finished, &self.plan().await?))
     }
 
     async fn plan(&self) -> Result<Plan, ControlError> {
@@ -215,11 +216,25 @@ impl Driver {
                 plan.place = Some(place.clone());
                 // Watched from before the start, so that not even its first event is missed.
                 self.watch(at, &State::Pending { place: place.clone() });
-                Ok(self.control.parts.engine.start(&plan, &secrets).await?)
+                let moved = self.control.parts.engine.start(&plan, &secrets).await?;
+                self.set_aside(&moved).await
             }
             Action::Stop(how) => Ok(engine.stop(at, how).await?),
             Action::Remove => Ok(engine.remove(at).await?),
         }
+    }
+
+    /// Says what was found where the run has its directory.
+    async fn set_aside(&self, moved: &[PathBuf]) -> Result<(), ControlError> {
+        for path in moved {
+            let path = path.display();
+            tracing::warn!(run = self.id.0, %path, "files of another run were in the way and are here now");
+            let words = format!(
+                "files of another run were in the way; nothing of them counts, and they are `{path}` now"
+            );
+            self.control.note(self.id, "set_aside", &words).await?;
+        }
+        Ok(())
     }
 
     /// The secret values of the run. One that is gone means that the run can never be started.

@@ -47,6 +47,9 @@ pub enum ControlError {
         /// Why.
         source: std::io::Error,
     },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,

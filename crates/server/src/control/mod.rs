@@ -34,6 +34,7 @@ use vessl_core::record::Login;
 use vessl_core::run::Status;
 use vessl_core::wire::{ImageView, Progress, Pruned};
 
+pub(crate) use crate::engine::Attempt;
 use crate::engine::Engine;
 
 /// What an engine says that the API passes on.
@@ -185,24 +186,24 @@ impl Control {
     }
 
     /// Directory of an attempt's log.
-    pub fn log_dir(&self, run: RunId, attempt: u32) -> PathBuf {
-        self.0.parts.data.attempt(run, attempt).join("log")
+    pub fn log_dir(&self, at: Attempt) -> PathBuf {
+        self.0.parts.data.attempt(at).join("log")
     }
 
     /// Tells when an attempt's log grows.
-    pub fn follow_log(&self, run: RunId, attempt: u32) -> Changes {
-        let dir = self.0.parts.data.attempt(run, attempt);
+    pub fn follow_log(&self, at: Attempt) -> Changes {
+        let dir = self.0.parts.data.attempt(at);
         self.0.parts.watches.dirs(&[&dir, &dir.join("log")])
     }
 
     /// Tells when there is something new in [`Control::progress`].
-    pub fn follow_progress(&self, run: RunId, attempt: u32) -> Changes {
-        self.0.parts.watches.progress(&self.0.parts.data.attempt(run, attempt))
+    pub fn follow_progress(&self, at: Attempt) -> Changes {
+        self.0.parts.watches.progress(&self.0.parts.data.attempt(at))
     }
 
     /// How far a pull, an import or an export of the run is, if one is under way. A view, not a record.
-    pub async fn progress(&self, run: RunId, attempt: u32) -> Option<Progress> {
-        let path = self.0.parts.data.attempt(run, attempt).join("progress");
+    pub async fn progress(&self, at: Attempt) -> Option<Progress> {
+        let path = self.0.parts.data.attempt(at).join("progress");
         let read = tokio::task::spawn_blocking(move || {
             let mut text = Vec::new();
             File::open(path)?.take(LARGEST_PROGRESS).read_to_end(&mut text)?;

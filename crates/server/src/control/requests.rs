@@ -37,8 +37,8 @@ impl Control {
         let Answer::Accepted(run) = request(&stored.doc.run, ask, self.now()) else {
             return Ok(self.0.view(stored));
         };
+        let at = Attempt::of(&run);
         let asked = run.asked.terminate.ok_or(ControlError::Stopping)?;
-        let at = Attempt { run: id, attempt: run.attempt };
         self.0.parts.engine.stop(at, &asked).await?;
         Ok(self.0.view(stored))
     }
@@ -182,6 +182,23 @@ impl Inner {
                     self.publish(id, after.doc.seq);
                     return Ok(after);
                 }
+                Err(StoreError::Stale(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ControlError::Store(StoreError::Stale(id)))
+    }
+
+    /// Adds an event that is neither the agent's nor a change of the status.
+    pub(super) async fn note(&self, id: RunId, kind: &str, message: &str) -> Result<()> {
+        for _ in 0..TRIES {
+            let Some(stored) = self.parts.store.run(id).await? else { return Ok(()) };
+            let mut story = Story::of(stored);
+            story.note(kind, self.now(), message);
+            let Some(save) = story.save(Vec::new()) else { return Ok(()) };
+            let seq = save.stored.doc.seq;
+            match self.parts.store.save_run(save).await {
+                Ok(_) => return Ok(self.publish(id, seq)),
                 Err(StoreError::Stale(_)) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -14,12 +14,14 @@ use crate::store::runs::{CommandsEnd, Export, Save, StoredEvent, StoredRun};
 pub(super) struct Story {
     stored: StoredRun,
     events: Vec<StoredEvent>,
+    /// Exports that were finished since the record was stored.
+    exported: Vec<Transfer>,
     changed: bool,
 }
 
 impl Story {
     pub(super) fn of(stored: StoredRun) -> Self {
-        Self { stored, events: Vec::new(), changed: false }
+        Self { stored, events: Vec::new(), exported: Vec::new(), changed: false }
     }
 
     /// Takes over what the agent said, in order.
@@ -57,6 +59,7 @@ impl Story {
             EventKind::Exported(transfer) => {
                 self.event("exported", at, moved("exported", transfer));
                 self.stored.doc.exports.push(transfer.clone());
+                self.exported.push(transfer.clone());
             }
             EventKind::CommandsEnded { exit_code, words } => {
                 let end = CommandsEnd { exit_code: *exit_code, words: words.clone() };
@@ -71,6 +74,18 @@ impl Story {
     pub(super) fn ended(&mut self, record: &ExitRecord) {
         self.stored.doc.imports.clone_from(&record.imports);
         self.stored.doc.exports.clone_from(&record.exports);
+        self.exported.clone_from(&record.exports);
+    }
+
+    /// Exports that are finished and may not be bound yet. Each counts by itself, whatever becomes of the run.
+    pub(super) fn exported(&self) -> &[Transfer] {
+        &self.exported
+    }
+
+    /// Adds an event that changes no status.
+    pub(super) fn note(&mut self, kind: &str, at: Timestamp, message: &str) {
+        self.event(kind, at, message.to_owned());
+        self.changed = true;
     }
 
     /// Takes over a decision.
@@ -136,8 +151,8 @@ pub(super) fn is_verdict(before: &Run, after: &Run) -> bool {
     !ended(before) && ended(after)
 }
 
-/// The trees that an exit record names, with what the plan says they are.
-pub(super) fn exports(record: &ExitRecord, plan: &Plan) -> Vec<Export> {
+/// The trees of finished exports, with what the plan says they are.
+pub(super) fn exports(finished: &[Transfer], plan: &Plan) -> Vec<Export> {
     let export = |transfer: &Transfer| {
         let manifest = transfer.version.clone().filter(|_| transfer.error.is_none())?;
         let planned = plan.exports.iter().find(|export| export.path == transfer.path)?;
@@ -150,7 +165,7 @@ pub(super) fn exports(record: &ExitRecord, plan: &Plan) -> Vec<Export> {
         let (path, bytes, files) = (transfer.path.clone(), transfer.bytes, transfer.files);
         Some(Export { path, manifest, bytes, files, artifact })
     };
-    record.exports.iter().filter_map(export).collect()
+    finished.iter().filter_map(export).collect()
 }
 
 fn moved(verb: &str, transfer: &Transfer) -> String {

@@ -1,6 +1,6 @@
 //! Taking a run in: text → spec → plan → one durable insert → a driver.
 use jiff::Timestamp;
-use vessl_core::plan::{ImagePlan, Needs, Plan, Planned, RunId, Stamp, plan};
+use vessl_core::plan::{ImagePlan, Needs, Nonce, Plan, Planned, RunId, Stamp, plan};
 use vessl_core::run::{Run, Status};
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{Problem, RunCreate, RunView, StatusChange};
@@ -44,7 +44,8 @@ impl Control {
         let id = self.0.parts.store.next_id();
         let inject: Vec<(String, String)> =
             create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
-        let stamp = Stamp { run: id, attempt: 1, instance: &self.0.parts.site.instance, inject: &inject };
+        let (nonce, instance) = (nonce()?, self.0.parts.site.instance.as_str());
+        let stamp = Stamp { run: id, attempt: 1, nonce, instance, inject: &inject };
         let planned = plan(&read.spec, &catalogue, &stamp);
         let planned = planned.map_err(|problems| {
             self.0.parts.store.give_back(id);
@@ -94,6 +95,13 @@ impl Control {
     }
 }
 
+fn nonce() -> Result<Nonce> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| ControlError::Random(error.to_string()))?;
+    // 0 is for attempts that have none.
+    Ok(Nonce(u64::from_ne_bytes(bytes).max(1)))
+}
+
 fn taken(earlier: RunId) -> Result<Submitted> {
     Err(ControlError::Refused {
         message: format!("the idempotency key was used for another submit, run {}", earlier.0),
@@ -107,7 +115,7 @@ fn keys(needs: Needs) -> Keys {
 
 /// The run at its first revision: queued.
 fn first(spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun {
-    let run = Run::new(plan.run);
+    let run = Run::new(plan.run, plan.nonce);
     let why = run.reason();
     let history = vec![StatusChange { status: Status::Queued, at: now, reason: why.clone() }];
     StoredRun {

@@ -6,7 +6,7 @@ use vessl_core::record::Phase;
 use vessl_core::run::{Applied, Look, Seat, Seen, State, Status, decide};
 use vessl_core::wire::{Explain, RunEvent, RunView};
 
-use super::{Control, ControlError, Inner, Result, Said};
+use super::{Attempt, Control, ControlError, Inner, Result, Said};
 use crate::store::runs::{Page, StoredEvent, StoredRun};
 
 /// Largest page of runs.
@@ -47,7 +47,7 @@ impl Control {
             if let Some(what) = self.0.moves(&stored, phase).await? {
                 said.why = format!("{}: {what}", said.why);
             }
-            progress = self.progress(id, stored.doc.run.attempt).await;
+            progress = self.progress(Attempt::of(&stored.doc.run)).await;
         }
         Ok(Explain { id, status, why: said.why, next: said.next, progress, decided_at: said.at })
     }
@@ -66,9 +66,9 @@ impl Control {
     }
 
     /// Attempt and whether it has ended: what somebody who reads a log must know.
-    pub async fn attempt(&self, place: [&str; 2], id: RunId) -> Result<(u32, bool)> {
+    pub async fn attempt(&self, place: [&str; 2], id: RunId) -> Result<(Attempt, bool)> {
         let stored = self.0.stored(place, id).await?;
-        Ok((stored.doc.run.attempt, stored.status().is_final()))
+        Ok((Attempt::of(&stored.doc.run), stored.status().is_final()))
     }
 }
 

@@ -8,14 +8,16 @@
 //! fake refuse WORDS       the start is refused                     fake vanish N       N starts leave no trace
 //! fake hang POINT         once: never answers there (`before start`, `after start`, `look 3`, `before stop`, …)
 //! fake export PATH MANIFEST   the exit record says that PATH was exported as this tree
+//! fake exported PATH MANIFEST  the next look sees the event that PATH was exported as this tree
 //! ```
 //! Without such lines a run says `pulling` and `running` and exits 0. Every look takes one step.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
-use vessl_core::plan::{ImportPlan, ImportSource, Plan};
+use vessl_core::plan::{ImportPlan, ImportSource, Nonce, Plan};
 use vessl_core::record::{
     Event, EventKind, ExitRecord, MachineReport, Phase, RECORD_VERSION, Secrets, Transfer,
 };
@@ -97,6 +99,7 @@ enum Step {
     Exit(i32),
     Terminated,
     Die(String),
+    Exported(Transfer),
 }
 
 impl Step {
@@ -196,12 +199,12 @@ impl State {
 }
 
 impl Fake {
-    pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
-        let (at, text) = (Attempt { run: plan.run, attempt: plan.attempt }, script(plan));
+    pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<Vec<PathBuf>, EngineError> {
+        let (at, text) = (key(Attempt::planned(plan)), script(plan));
         self.0.pass(&text, "before start").await;
         self.start_now(at, plan, secrets)?;
         self.0.pass(&text, "after start").await;
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn start_now(&self, at: Attempt, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
@@ -230,6 +233,7 @@ impl Fake {
     }
 
     pub(super) async fn look(&self, at: Attempt, after: u64) -> Sight {
+        let at = key(at);
         let (text, nth) = self.0.lock().count_look(at);
         self.0.pass(&text, &format!("look {nth}")).await;
         let now = (self.0.now)();
@@ -248,6 +252,7 @@ impl Fake {
     }
 
     pub(super) async fn stop(&self, at: Attempt, _how: &Terminate) -> Result<(), EngineError> {
+        let at = key(at);
         let text = self.0.lock().script(at);
         self.0.pass(&text, "before stop").await;
         {
@@ -266,6 +271,7 @@ impl Fake {
     }
 
     pub(super) async fn remove(&self, at: Attempt) -> Result<(), EngineError> {
+        let at = key(at);
         let text = self.0.lock().script(at);
         self.0.pass(&text, "before remove").await;
         {
@@ -282,7 +288,7 @@ impl Fake {
     }
 
     pub(super) fn watch(&self, at: Attempt) -> Changes {
-        Changes::of(self.0.lock().signals.entry(at).or_default().subscribe())
+        Changes::of(self.0.lock().signals.entry(key(at)).or_default().subscribe())
     }
 
     pub(super) fn machine(&self) -> MachineReport {
@@ -362,6 +368,7 @@ impl Actor {
             }
             Step::Terminated => self.exit(now, Status::Terminated, "terminated by a person", Some(143)),
             Step::Die(why) => self.end = Some(Ending::Proof(why.clone())),
+            Step::Exported(transfer) => self.event(EventKind::Exported(transfer.clone()), now),
             Step::Hold | Step::Unreachable => {}
         }
     }
@@ -371,8 +378,12 @@ impl Actor {
         if phase == Phase::Running {
             self.started_at.get_or_insert(now);
         }
+        self.event(EventKind::Phase { phase }, now);
+    }
+
+    fn event(&mut self, what: EventKind, at: Timestamp) {
         let seq = self.events.len() as u64 + 1;
-        self.events.push(Event { v: RECORD_VERSION, seq, at: now, what: EventKind::Phase { phase } });
+        self.events.push(Event { v: RECORD_VERSION, seq, at, what });
     }
 
     fn exit(&mut self, now: Timestamp, status: Status, reason: &str, exit_code: Option<i32>) {
@@ -380,6 +391,7 @@ impl Actor {
             v: RECORD_VERSION,
             run: self.plan.run,
             attempt: self.plan.attempt,
+            nonce: self.plan.nonce,
             status,
             reason: reason.to_owned(),
             exit_code,
@@ -391,6 +403,11 @@ impl Actor {
             cleanup: None,
         })));
     }
+}
+
+/// Tests know an attempt by its number.
+fn key(at: Attempt) -> Attempt {
+    Attempt { nonce: Nonce::default(), ..at }
 }
 
 fn names(secrets: &Secrets) -> Vec<String> {
@@ -420,12 +437,17 @@ fn step(line: &str) -> Option<Step> {
         "hold" => Some(Step::Hold),
         "exit" => rest.parse().ok().map(Step::Exit),
         "die" => Some(Step::Die(rest.to_owned())),
+        "exported" => tree(rest).map(Step::Exported),
         _ => None,
     }
 }
 
 fn export(line: &str) -> Option<Transfer> {
-    let (path, manifest) = line.strip_prefix("export ")?.split_once(' ')?;
+    tree(line.strip_prefix("export ")?)
+}
+
+fn tree(words: &str) -> Option<Transfer> {
+    let (path, manifest) = words.split_once(' ')?;
     let (path, version) = (path.to_owned(), Some(manifest.to_owned()));
     Some(Transfer { label: path.clone(), path, bytes: 3, files: 1, version, ..Transfer::default() })
 }

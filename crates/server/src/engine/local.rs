@@ -8,7 +8,7 @@
 //! ```
 //! Everything it remembers (children, refusals) is a shortcut: after a restart the run directory says the same.
 use std::collections::{HashMap, HashSet};
-
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use crate::chain;
 use crate::paths::DataDir;
 use crate::watch::{Changes, Watches};
 
+mod aside;
 mod program;
 mod socket;
 
@@ -69,7 +70,7 @@ impl Local {
     }
 
     fn dir(&self, at: Attempt) -> RunDir {
-        RunDir(self.data.attempt(at.run, at.attempt))
+        RunDir::new(self.data.attempt(at), at.nonce)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -80,15 +81,18 @@ impl Local {
         self.watches.dirs(&[self.dir(at).path()])
     }
 
-    pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
-        let at = Attempt { run: plan.run, attempt: plan.attempt };
+    pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<Vec<PathBuf>, EngineError> {
+        let at = Attempt::planned(plan);
         let dir = self.dir(at);
         if self.memory().children.contains(&at) || dir.was_taken() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let started = self.start_agent(at, &dir, plan, secrets).await;
+        let started = match aside::clear(&self.data, at).await {
+            Ok(moved) => self.start_agent(at, &dir, plan, secrets).await.map(|()| moved),
+            Err(error) => Err(error),
+        };
         match &started {
-            Ok(()) => self.memory().refused.remove(&at),
+            Ok(_) => self.memory().refused.remove(&at),
             Err(error) => self.memory().refused.insert(at, chain(error)),
         };
         self.watches.signal(dir.path());
@@ -125,7 +129,8 @@ impl Local {
     /// Remembers a living child, and tells when it is gone.
     fn keep(&self, at: Attempt, mut child: Child) {
         self.memory().children.insert(at);
-        let (memory, watches, path) = (Arc::clone(&self.memory), self.watches.clone(), self.dir(at).0);
+        let (memory, watches, path) =
+            (Arc::clone(&self.memory), self.watches.clone(), self.dir(at).path().to_owned());
         tokio::spawn(async move {
             // Whatever the status is: what happened is in the run directory.
             let _ = child.wait().await;
@@ -324,7 +329,7 @@ async fn wait_until_taken(
                     _ if dir.is_locked() == Ok(true) => Ok(Taken::ByAnother),
                     Ok(status) => Err(EngineError::Verb { verb: "supervise", why: ended_early(dir, status) }),
                     Err(source) => {
-                        Err(EngineError::File { what: "wait for the agent of", path: dir.0.clone(), source })
+                        Err(EngineError::File { what: "wait for the agent of", path: dir.path().to_owned(), source })
                     }
                 };
             }
@@ -339,7 +344,7 @@ async fn wait_until_taken(
 }
 
 fn ended_early(dir: &RunDir, status: std::process::ExitStatus) -> String {
-    let log = std::fs::read(dir.0.join("agent.log")).unwrap_or_default();
+    let log = std::fs::read(dir.path().join("agent.log")).unwrap_or_default();
     let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(QUOTED)..]).trim().to_owned();
     let said = if tail.is_empty() { String::new() } else { format!(": {tail}") };
     format!("it ended with {status} before it took the run{said}")

@@ -8,9 +8,9 @@ mod record;
 
 use std::path::PathBuf;
 
-use vessl_core::plan::{Plan, RunId};
+use vessl_core::plan::{Nonce, Plan, RunId};
 use vessl_core::record::{Event, Login, MachineReport, Secrets};
-use vessl_core::run::{Look, Terminate};
+use vessl_core::run::{Look, Run, Terminate};
 use vessl_core::wire::{ImageView, Progress, Pruned};
 
 use crate::watch::Changes;
@@ -22,6 +22,20 @@ pub struct Attempt {
     pub run: RunId,
     /// From 1.
     pub attempt: u32,
+    /// What makes it this one.
+    pub nonce: Nonce,
+}
+
+impl Attempt {
+    /// The current attempt of a run.
+    pub(crate) fn of(run: &Run) -> Self {
+        Self { run: run.id, attempt: run.attempt, nonce: run.nonce }
+    }
+
+    /// The attempt that a plan is for.
+    pub(crate) fn planned(plan: &Plan) -> Self {
+        Self { run: plan.run, attempt: plan.attempt, nonce: plan.nonce }
+    }
 }
 
 /// What an engine sees of an attempt.
@@ -92,8 +106,8 @@ pub enum Engine {
 
 impl Engine {
     /// Starts the agent of the plan's attempt; when this is `Ok`, a look finds the agent. An attempt that an agent took
-    /// before is left as it is.
-    pub async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
+    /// before is left as it is. Answers where that is now which stood in the way: nothing of it is this attempt's.
+    pub async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<Vec<PathBuf>, EngineError> {
         match self {
             Self::Local(local) => local.start(plan, secrets).await,
             Self::Fake(fake) => fake.start(plan, secrets).await,

@@ -3,6 +3,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use vessl_core::plan::Nonce;
 use vessl_core::record::{self, Event, EventKind, ExitRecord, Phase, RECORD_VERSION};
 use vessl_core::run::Left;
 use vessl_data::durable;
@@ -10,9 +11,13 @@ use vessl_data::durable;
 /// Largest exit record that is read, in bytes.
 const LARGEST_RECORD: u64 = 16 << 20;
 
-/// One run directory.
+/// The directory of one attempt.
 #[derive(Clone, Debug)]
-pub(super) struct RunDir(pub(super) PathBuf);
+pub(super) struct RunDir {
+    path: PathBuf,
+    /// Of the attempt: what carries another is not believed.
+    nonce: Nonce,
+}
 
 /// What the events say so far.
 #[derive(Debug, Default)]
@@ -28,20 +33,28 @@ pub(super) struct Told {
 }
 
 impl RunDir {
+    /// The directory at `path` of the attempt with this nonce.
+    pub(super) fn new(path: PathBuf, nonce: Nonce) -> Self {
+        Self { path, nonce }
+    }
+
     /// The directory.
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Every complete event; words if they cannot be read.
     pub(super) fn told(&self) -> Result<Told, String> {
-        let text = durable::read_lines(&self.0.join("events"), 0)
+        let text = durable::read_lines(&self.path.join("events"), 0)
             .map_err(|error| format!("its `events` cannot be read: {error}"))?;
         let mut told = Told::default();
         let events =
             record::events(&text).map_err(|error| format!("its `events` hold something unknown: {error}"))?;
         for event in events {
             match event.what {
+                EventKind::Started { nonce, .. } if nonce != self.nonce => {
+                    return Err(format!("its `events` are of another attempt ({nonce})"));
+                }
                 EventKind::Phase { phase } => {
                     told.phase = Some(phase);
                     if phase == Phase::Running && told.started_at.is_none() {
@@ -58,7 +71,7 @@ impl RunDir {
 
     /// The exit record, if it was written; words if it cannot be read.
     pub(super) fn exit(&self) -> Result<Option<ExitRecord>, String> {
-        let file = match durable::open_file(&self.0.join("exit.json")) {
+        let file = match durable::open_file(&self.path.join("exit.json")) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("its exit record cannot be read: {error}")),
@@ -80,12 +93,15 @@ impl RunDir {
                 record.v
             ));
         }
+        if record.nonce != self.nonce {
+            return Err(format!("its exit record is of another attempt ({})", record.nonce));
+        }
         Ok(Some(record))
     }
 
     /// Whether an agent holds the lock. Not to be asked while an agent may just be taking it.
     pub(super) fn is_locked(&self) -> Result<bool, String> {
-        let file = match durable::open_file(&self.0.join("lock")) {
+        let file = match durable::open_file(&self.path.join("lock")) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(format!("its lock cannot be opened: {error}")),
@@ -99,7 +115,7 @@ impl RunDir {
 
     /// What the attempt still has here when no agent holds the lock: scratch, or what only a living agent needs.
     pub(super) fn left(&self) -> Left {
-        let stays = |name| std::fs::symlink_metadata(self.0.join(name)).is_ok();
+        let stays = |name| std::fs::symlink_metadata(self.path.join(name)).is_ok();
         let any = ["box", "control.sock", "spare", "progress"].into_iter().any(stays);
         if any { Left::Scratch } else { Left::Nothing }
     }
@@ -110,6 +126,6 @@ impl RunDir {
     }
 
     fn said(&self, name: &str) -> bool {
-        std::fs::metadata(self.0.join(name)).is_ok_and(|about| about.len() > 0)
+        std::fs::metadata(self.path.join(name)).is_ok_and(|about| about.len() > 0)
     }
 }

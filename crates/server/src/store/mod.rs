@@ -97,6 +97,9 @@ impl StoreError {
     }
 }
 
+/// What stands before the first run id.
+const NO_RUN: RunId = RunId(100_000_000_000);
+
 /// A result of the store.
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
@@ -132,6 +135,21 @@ impl Store {
     /// The next run id; a number is never given twice, also not after a delete.
     pub fn next_id(&self) -> RunId {
         RunId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The last run id that was given.
+    pub fn last_id(&self) -> RunId {
+        RunId(self.last_id.load(Ordering::Relaxed))
+    }
+
+    /// Gives no id up to `id` from now on.
+    pub fn skip_ids(&self, id: RunId) {
+        self.last_id.fetch_max(id.0, Ordering::Relaxed);
+    }
+
+    /// Whether this database never had a run.
+    pub fn is_fresh(&self) -> bool {
+        self.last_id() == NO_RUN
     }
 
     /// Takes an id back that no run got, if no other was given since.

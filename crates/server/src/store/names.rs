@@ -176,9 +176,15 @@ impl Store {
     }
 }
 
-/// Registers one export inside the transaction of its verdict: the run's tree, and the next version of an artifact.
+/// Registers one export inside the transaction that saves that it was seen: the run's tree, and the next version of an
+/// artifact. One that is registered already stays as it is, so that an export that is seen twice is one version.
 pub(super) fn put_export(db: &Connection, stored: &StoredRun, export: &Export) -> Result<()> {
     let (bytes, files) = (export.bytes, export.files);
+    let sql = "SELECT EXISTS (SELECT 1 FROM outputs WHERE run = ?1 AND path = ?2 AND manifest = ?3)";
+    let known = params![stored.id().0, export.path, export.manifest];
+    if db.prepare_cached(sql)?.query_row(known, |row| row.get(0))? {
+        return Ok(());
+    }
     db.prepare_cached(
         "INSERT OR REPLACE INTO outputs (run, path, manifest, bytes, files) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?

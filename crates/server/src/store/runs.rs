@@ -153,7 +153,7 @@ pub struct StoredEvent {
     pub message: String,
 }
 
-/// A named result to be registered together with a verdict.
+/// A finished export to be registered together with the save that takes note of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
     /// Export path in the container.

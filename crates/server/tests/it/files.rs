@@ -103,6 +103,38 @@ async fn artifacts_have_versions_and_the_newest_is_imported() {
 }
 
 #[tokio::test]
+async fn a_finished_export_counts_whatever_becomes_of_its_run() {
+    let place = Place::new();
+    let server = place.open().await;
+    let artifact = "/v1/organizations/default/projects/default/artifacts/model";
+    let (first, second) = (tree(&place, "one"), tree(&place, "two"));
+    let lines = "export:\n  /out: vessl-artifact://default/default/model\n  /log: vessl-artifact://";
+    // The first is seen while its run goes on; then the run is lost.
+    let script = format!(
+        "fake say exporting\nfake exported /out {first}\nfake hold\nfake exported /log {second}\nfake die lost"
+    );
+    let id = server.submit_yaml(&run_file("x", lines, &script)).await;
+    server.until(id, "stopping").await;
+    let bound = async || server.ask("GET", artifact, None).await;
+    while bound().await.0 != StatusCode::OK {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.get(&format!("{RUNS}/{}/files", id.0)).await.as_array().unwrap().len(), 2);
+    place.world.release(crate::world::first_attempt(id));
+    let run = server.settled(id).await;
+    assert_eq!((&run["status"], run["exports"].as_array().unwrap().len()), (&json!("failed"), 2), "{run}");
+    let files = server.get(&format!("{RUNS}/{}/files", id.0)).await;
+    assert_eq!(files.as_array().unwrap().len(), 4, "{files}");
+    // What is seen in an event and again in the exit record is one version.
+    let script = format!("fake exported /out {second}\nfake export /out {second}\nfake exit 0");
+    let id = server.submit_yaml(&run_file("x", lines, &script)).await;
+    assert_eq!(server.settled(id).await["status"], "completed");
+    let versions = bound().await.1["versions"].clone();
+    let versions: Vec<_> = versions.as_array().unwrap().iter().map(|v| &v["manifest"]).collect();
+    assert_eq!(versions, [&json!(second), &json!(first)]);
+}
+
+#[tokio::test]
 async fn bytes_go_with_the_last_name() {
     let place = Place::new();
     let server = place.open().await;

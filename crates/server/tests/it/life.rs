@@ -62,7 +62,7 @@ async fn progress_is_told_and_not_kept() {
     let server = place.open().await;
     let id = server.submit("fake say pulling\nfake hold\nfake exit 0").await;
     server.until(id, "initializing").await;
-    let dir = place.run_dir(id).join("1");
+    let dir = server.attempt_dir(id).await;
     std::fs::create_dir_all(&dir).unwrap();
     let mut events = server.stream(&format!("{RUNS}/{}/events", id.0)).await;
     let mut said = events.next().await;

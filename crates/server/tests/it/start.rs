@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vessl_server::testing::{open, start};
+use vessl_core::plan::RunId;
+use vessl_server::testing::{Entrance, Setup, open, start};
 
 use crate::world::{DEADLINE, Place, run_file};
 
@@ -24,7 +25,7 @@ async fn talk<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S, request: &
 
 #[tokio::test]
 async fn a_server_on_a_port_from_start_to_stop() {
-    let place = Place::new();
+    let place = Place::with(|config| config.listen = "127.0.0.1:0".to_owned());
     let running = start(place.setup()).await.unwrap();
     let lead = place.dir.path().join("data/server.json");
     let said: Value = serde_json::from_slice(&std::fs::read(&lead).unwrap()).unwrap();
@@ -73,6 +74,73 @@ async fn a_server_on_a_socket() {
     assert!(refused.starts_with("cannot listen on"), "{refused}");
     running.stop().await;
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn without_a_setting_the_socket_is_in_the_data_directory_however_deep_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let data = place.dir.path().join("d".repeat(120));
+    let running = start(Setup { data: data.clone(), ..place.setup() }).await.unwrap();
+    let path = data.join("server.sock");
+    assert_eq!(running.url, format!("unix://{}", path.display()));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let short = place.dir.path().join("s");
+    std::os::unix::fs::symlink(&data, &short).unwrap();
+    let stream = tokio::net::UnixStream::connect(short.join("server.sock")).await.unwrap();
+    let answer = talk(stream, &request(&running.token, "GET /v1/whoami", "")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    running.stop().await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_server_proves_that_it_has_its_token_and_tells_it_to_nobody() {
+    let place = Place::with(|config| config.listen = "127.0.0.1:0".to_owned());
+    let running = start(place.setup()).await.unwrap();
+    let address = running.url.strip_prefix("http://").unwrap().to_owned();
+    let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let ask = async |query: &str| {
+        let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let head =
+            format!("GET /v1/challenge{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        talk(stream, &head).await
+    };
+    let answer = ask("?nonce=abc123").await;
+    let proof = vessl_server::challenge::answer(&running.token, Entrance::Tcp(port), "abc123");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&proof), "{answer}");
+    assert!(!answer.contains(&running.token));
+    for wrong in ["", "?nonce=", "?nonce=a%20b", &format!("?nonce={}", "a".repeat(129))] {
+        assert!(ask(wrong).await.starts_with("HTTP/1.1 400"), "{wrong}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn ids_go_on_behind_every_directory_of_runs() {
+    let place = Place::new();
+    let server = place.open().await;
+    let first = server.submit("fake exit 0").await;
+    server.settled(first).await;
+    server.close().await;
+    // As after the backup of before these runs was restored.
+    for later in [first.0 + 5, first.0 + 2] {
+        std::fs::create_dir_all(place.run_dir(RunId(later)).join("1-00000000000000ff")).unwrap();
+    }
+    let server = place.open_when_free().await;
+    assert_eq!(server.submit("fake exit 0").await, RunId(first.0 + 6));
+}
+
+#[tokio::test]
+async fn a_lost_database_beside_directories_of_runs_is_no_beginning() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.run_dir(RunId(100_000_000_007)).join("1")).unwrap();
+    let said = refused(&place).await;
+    for words in ["is empty, but", "has 1 run:", "`vessl server restore BACKUP`", "move `"] {
+        assert!(said.contains(words), "{said}");
+    }
+    std::fs::rename(place.dir.path().join("data/runs"), place.dir.path().join("old")).unwrap();
+    place.open_when_free().await;
 }
 
 #[tokio::test]
@@ -125,7 +193,7 @@ async fn what_cannot_work_is_refused_at_the_start() {
 
 #[tokio::test]
 async fn a_slow_client_does_not_keep_others_out() {
-    let place = Place::new();
+    let place = Place::with(|config| config.listen = "127.0.0.1:0".to_owned());
     let running = start(place.setup()).await.unwrap();
     let address = running.url.strip_prefix("http://").unwrap().to_owned();
     let mut idle = Vec::new();

@@ -9,9 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
-use vessl_core::plan::{Gpu, Node, RunId};
+use vessl_core::plan::{Gpu, Node, Nonce, RunId};
 use vessl_core::record::MachineReport;
-use vessl_server::testing::{About, Api, Attempt, Clock, Guard, Machine, Opened, Setup, World, open};
+use vessl_server::testing::{
+    About, Api, Attempt, Clock, Entrance, Guard, Machine, Opened, Setup, World, open,
+};
 use vessl_server::{Config, ServerError};
 
 /// Longest time that a test waits for anything.
@@ -71,7 +73,7 @@ impl Place {
             started_at: *self.clock.borrow(),
             stop: tokio_util::sync::CancellationToken::new(),
         };
-        let guard = Guard::new(opened.token.clone(), Some(Vec::new()));
+        let guard = Guard::new(opened.token.clone(), Some(Vec::new()), Entrance::Tcp(1));
         let router = Api::new(opened.control.clone(), opened.registry.clone(), guard, about).router();
         Server { token: opened.token.to_string(), router, opened }
     }
@@ -167,6 +169,12 @@ impl Server {
         RunId(value["id"].as_u64().unwrap())
     }
 
+    /// Directory of the run's first attempt.
+    pub(crate) async fn attempt_dir(&self, id: RunId) -> std::path::PathBuf {
+        let (attempt, _) = self.opened.control.attempt(["default", "default"], id).await.unwrap();
+        self.opened.control.log_dir(attempt).parent().unwrap().to_owned()
+    }
+
     pub(crate) async fn run(&self, id: RunId) -> Value {
         self.get(&format!("{RUNS}/{}", id.0)).await
     }
@@ -234,5 +242,5 @@ pub(crate) fn run_file(name: &str, lines: &str, command: &str) -> String {
 }
 
 pub(crate) fn first_attempt(run: RunId) -> Attempt {
-    Attempt { run, attempt: 1 }
+    Attempt { run, attempt: 1, nonce: Nonce::default() }
 }

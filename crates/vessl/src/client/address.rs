@@ -1,7 +1,9 @@
 //! Where a server listens and how to open a connection to it: TCP, a unix socket, or TLS. TLS is only set up for an
 //! address that asks for it.
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use vessl_server::challenge::Entrance;
 
 use crate::error::{Error, Result};
 
@@ -73,13 +77,22 @@ impl Address {
         }
     }
 
+    /// Where this is the entrance of a server that must prove itself; `None` where its certificate does that.
+    pub(super) fn entrance(&self) -> Option<Entrance> {
+        match self {
+            Self::Tcp { port, .. } => Some(Entrance::Tcp(*port)),
+            Self::Tls { .. } => None,
+            Self::Unix(_) => Some(Entrance::Unix),
+        }
+    }
+
     /// Opens a connection.
     pub(super) async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
         let open = async {
             let stream: Box<dyn Stream> = match self {
                 Self::Tcp { host, port } => Box::new(tcp(host, *port).await?),
                 Self::Tls { host, port } => Box::new(tls(host, tcp(host, *port).await?).await?),
-                Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
+                Self::Unix(path) => Box::new(unix(path).await?),
             };
             Ok::<_, std::io::Error>(stream)
         };
@@ -96,6 +109,13 @@ impl fmt::Display for Address {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
+}
+
+/// The address of a socket has 108 bytes; its path may be longer.
+async fn unix(path: &Path) -> std::io::Result<UnixStream> {
+    let dir = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    let name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
+    UnixStream::connect(Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name)).await
 }
 
 async fn tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {

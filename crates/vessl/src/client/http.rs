@@ -7,13 +7,16 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use vessl_core::wire::ErrorBody;
+use vessl_core::wire::{ErrorBody, ServerProof};
+use vessl_server::challenge::{Entrance, is_answer};
 
 use super::address::Address;
 use crate::error::{Error, Result};
 
 /// Longest time until the head of an answer is there.
 const ANSWER: Duration = Duration::from_mins(1);
+/// Longest time until a server has proved itself.
+const PROOF: Duration = Duration::from_secs(10);
 /// Largest JSON answer.
 const LARGEST: usize = 256 << 20;
 
@@ -138,20 +141,54 @@ impl Connection {
         Ok(answer)
     }
 
+    /// Opens a connection to a server that has proved itself: nothing is sent to any other.
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
         let stream = self.address.connect().await.map_err(|e| self.unreachable(&plain(&e)))?;
-        let (sender, connection) =
+        let (mut sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|e| self.unreachable(&words(&e)))?;
         tokio::spawn(connection);
+        if let Some(entrance) = self.address.entrance() {
+            let proof = tokio::time::timeout(PROOF, self.challenge(&mut sender, entrance)).await;
+            proof.unwrap_or_else(|_| {
+                Err(self.unreachable("it does not prove within 10 seconds that it has the token"))
+            })?;
+        }
         Ok(sender)
     }
 
-    fn request(&self, ask: &Ask) -> Result<Request<Full<Bytes>>> {
-        let mut request = Request::builder()
+    /// Lets the other end of this very connection prove that it has the token.
+    async fn challenge(&self, sender: &mut SendRequest<Full<Bytes>>, entrance: Entrance) -> Result<()> {
+        let Some(Token(token)) = &self.token else { return Err(self.wrong_token()) };
+        let nonce = nonce()?;
+        let path = format!("/v1/challenge?nonce={nonce}");
+        let ask = Ask { method: Method::GET, path, body: None, headers: Vec::new() };
+        let request = self.bare(&ask).body(Full::default());
+        let request = request.map_err(|e| Error::Bug(format!("a request could not be made: {e}")))?;
+        let answer = sender.send_request(request).await.map_err(|e| self.unreachable(&words(&e)))?;
+        let status = answer.status();
+        let body = self.body(answer).await?;
+        if serde_json::from_slice::<ErrorBody>(&body).is_ok_and(|body| body.code == "stopping") {
+            return Err(self.unreachable("it is stopping"));
+        }
+        let unproved = |why| self.protocol(format_args!("it does not prove that it has the token ({why})"));
+        if !status.is_success() {
+            return Err(unproved(format!("status {status}")));
+        }
+        let said: ServerProof = serde_json::from_slice(&body).map_err(|e| unproved(e.to_string()))?;
+        if is_answer(&said.proof, token, entrance, &nonce) { Ok(()) } else { Err(self.wrong_token()) }
+    }
+
+    /// A request without a token.
+    fn bare(&self, ask: &Ask) -> http::request::Builder {
+        Request::builder()
             .method(&ask.method)
             .uri(&ask.path)
             .header(header::HOST, self.address.host())
-            .header(header::USER_AGENT, concat!("vessl/", env!("CARGO_PKG_VERSION")));
+            .header(header::USER_AGENT, concat!("vessl/", env!("CARGO_PKG_VERSION")))
+    }
+
+    fn request(&self, ask: &Ask) -> Result<Request<Full<Bytes>>> {
+        let mut request = self.bare(ask);
         if let Some(Token(token)) = &self.token {
             let mut value =
                 header::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Error::Usage {
@@ -204,6 +241,13 @@ impl Connection {
             }),
         }
     }
+}
+
+/// A text that no server has seen before.
+fn nonce() -> Result<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|e| Error::Bug(format!("the system gives no random bytes: {e}")))?;
+    Ok(blake3::Hash::from_bytes(bytes).to_string())
 }
 
 /// An error of the connection in words, with its causes.

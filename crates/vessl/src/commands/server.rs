@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
+use vessl_server::backup::{self, BackupError, Restored};
 use vessl_server::{ServerError, ServerOptions};
 
 use crate::client::{Lead, Local};
@@ -26,6 +27,28 @@ pub(crate) enum Command {
     Stop,
     /// Run it in the foreground
     Run(Run),
+    /// Copy its data to a new directory, while it works or not
+    ///
+    /// The backup has the database, the logs and records of all runs, their files, and the keys: keep it like a password.
+    /// Images are not in it; they are pulled again.
+    #[command(after_help = "Examples:\n  vessl server backup /mnt/backup/vessl-2026-11-29")]
+    Backup {
+        /// New directory
+        #[arg(value_name = "DEST")]
+        to: PathBuf,
+    },
+    /// Bring a backup back; no server may be running
+    ///
+    /// Brings back what is missing, and the database as it was. What is newer than the backup stays on disk; what has to
+    /// give way, such as the database there is, is moved to `set-aside` in the data directory.
+    #[command(
+        after_help = "Examples:\n  vessl server stop\n  vessl server restore /mnt/backup/vessl-2026-11-29"
+    )]
+    Restore {
+        /// Directory that `vessl server backup` made
+        #[arg(value_name = "BACKUP")]
+        from: PathBuf,
+    },
 }
 
 /// How to run it.
@@ -109,7 +132,48 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
             Ok(exit::OK)
         }
         Command::Run(args) => run(&args, session),
+        Command::Backup { to } => {
+            let taken = backup::backup(local.data(), &to, Timestamp::now()).map_err(not_done)?;
+            let words = format!("{} runs, {} in `{}`", taken.runs, views::size(taken.bytes), to.display());
+            session.out.outcome(&taken, &words)?;
+            Ok(exit::OK)
+        }
+        Command::Restore { from } => {
+            let done = backup::restore(&from, local.data(), Timestamp::now()).map_err(not_done)?;
+            session.out.outcome(&done, &restored(&done))?;
+            Ok(exit::OK)
+        }
     }
+}
+
+fn not_done(error: BackupError) -> Error {
+    match error {
+        BackupError::File { .. }
+        | BackupError::Database(_)
+        | BackupError::Blobs(_)
+        | BackupError::Server(_) => Error::Server(error.to_string()),
+        error => Error::Usage {
+            message: error.to_string(),
+            hint: "`vessl server backup DEST` makes a new directory, `vessl server restore` takes one"
+                .to_owned(),
+        },
+    }
+}
+
+fn restored(done: &Restored) -> String {
+    let Restored { backup, attempts, blobs, set_aside } = done;
+    let aside = match set_aside.as_slice() {
+        [] => String::new(),
+        paths => {
+            let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+            format!("; what had to give way is {}", paths.join(", "))
+        }
+    };
+    format!(
+        "the database of {} with {} runs is back; {attempts} run directories and {blobs} files were missing{aside}",
+        views::moment(backup.taken_at),
+        backup.runs
+    )
 }
 
 fn standing(lead: Option<&Lead>) -> Result<Standing> {

@@ -2,13 +2,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use vessl_core::plan::{Amounts, ImagePlan, PLAN_VERSION, RunId};
+use vessl_core::plan::{Amounts, ImagePlan, Nonce, PLAN_VERSION, RunId};
 use vessl_core::units::Span;
 
 use super::*;
 
 const DEADLINE: Duration = Duration::from_mins(1);
-const AT: Attempt = Attempt { run: RunId(100_000_000_001), attempt: 1 };
+const AT: Attempt = Attempt { run: RunId(100_000_000_001), attempt: 1, nonce: Nonce(9) };
 
 /// What every agent of these tests has in common. `$DIR` is the run directory; `rest` is what `supervise` does.
 fn script(rest: &str) -> String {
@@ -23,9 +23,9 @@ esac
 exec 9>"$DIR/lock"
 flock -n 9 || exit 3
 event() {{ printf '{{"v":1,"seq":%s,"at":"2024-05-01T12:00:0%sZ","what":%s}}\n' "$1" "$1" "$2" >> "$DIR/events"; }}
-started() {{ cat > "$DIR/secrets.seen"; env > "$DIR/env.seen"; event 1 '{{"kind":"started","boot_id":"b","pid":1,"start_time":1,"unit":"u"}}'; }}
+started() {{ cat > "$DIR/secrets.seen"; env > "$DIR/env.seen"; event 1 '{{"kind":"started","boot_id":"b","pid":1,"start_time":1,"unit":"u","nonce":"0000000000000009"}}'; }}
 ended() {{
-  printf '{{"v":1,"run":100000000001,"attempt":1,"status":"completed","reason":"done","exit_code":0,"oom":false,"started_at":null,"ended_at":"2024-05-01T12:00:09Z","imports":[],"exports":[],"cleanup":null}}' > "$DIR/exit.new"
+  printf '{{"v":1,"run":100000000001,"attempt":1,"nonce":"0000000000000009","status":"completed","reason":"done","exit_code":0,"oom":false,"started_at":null,"ended_at":"2024-05-01T12:00:09Z","imports":[],"exports":[],"cleanup":null}}' > "$DIR/exit.new"
   mv "$DIR/exit.new" "$DIR/exit.json"
 }}
 {rest}
@@ -49,7 +49,7 @@ impl Bench {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.local.dir(AT).0.join(name)
+        self.local.dir(AT).path().join(name)
     }
 
     fn read(&self, name: &str) -> String {
@@ -57,7 +57,9 @@ impl Bench {
     }
 
     async fn start(&self) -> Result<(), EngineError> {
-        tokio::time::timeout(DEADLINE, self.local.start(&plan(), &secrets())).await.expect("the start ends")
+        let (plan, secrets) = (plan(), secrets());
+        let started = tokio::time::timeout(DEADLINE, self.local.start(&plan, &secrets));
+        started.await.expect("the start ends").map(drop)
     }
 
     async fn look(&self) -> Look {
@@ -90,6 +92,7 @@ fn plan() -> Plan {
         v: PLAN_VERSION,
         run: AT.run,
         attempt: AT.attempt,
+        nonce: AT.nonce,
         instance: "0123abcd".to_owned(),
         name: "x".to_owned(),
         organization: "o".to_owned(),
@@ -155,7 +158,7 @@ async fn secrets_go_through_the_pipe_and_the_environment_is_small() {
         assert!(!bench.read(file).contains("hunter2"), "{file}");
     }
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&bench.local.dir(AT).0), 0o700);
+    assert_eq!(mode(bench.local.dir(AT).path()), 0o700);
     assert_eq!(mode(&bench.file("plan.json")), 0o600);
 }
 
@@ -195,7 +198,7 @@ async fn a_program_that_is_missing_and_a_disk_that_refuses_are_told() {
     let bench = Bench::new("started");
     std::fs::write(bench.dir.path().join("data"), "not a directory").unwrap();
     let said = chain(&bench.start().await.unwrap_err());
-    assert!(said.starts_with("cannot write `"), "{said}");
+    assert!(said.starts_with("cannot make room in `"), "{said}");
     assert!(matches!(bench.look().await, Look::Refused { .. }));
 }
 
