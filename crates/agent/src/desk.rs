@@ -30,6 +30,8 @@ pub(crate) enum Source {
     Stdout,
     /// The commands' standard error.
     Stderr,
+    /// The run has written too much.
+    Scratch,
 }
 
 /// What somebody asked for.
@@ -67,7 +69,8 @@ const LONGEST_GRACE: Duration = Duration::from_hours(365 * 24);
 
 const SIGNALS: u64 = 0;
 const FIRST_SOURCE: u64 = 1;
-const SOURCES: [Source; 5] = [Source::Child, Source::Job, Source::Link, Source::Stdout, Source::Stderr];
+const SOURCES: [Source; 6] =
+    [Source::Child, Source::Job, Source::Link, Source::Stdout, Source::Stderr, Source::Scratch];
 const CONTROL: u64 = 16;
 
 impl Desk {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use vessl_container::runtime::StartError;
-use vessl_core::plan::{ExportPlan, ExportTarget};
+use vessl_core::plan::{ExportPlan, ExportTarget, Plan};
 use vessl_core::record::{EventKind, Transfer};
 use vessl_data::DataError;
 use vessl_data::blob::Store;
@@ -110,14 +110,28 @@ fn write(
 ) -> Result<Written, ExportError> {
     let kind = std::fs::metadata(through(found))?.file_type();
     if kind.is_dir() {
-        return Ok(follow(ground, "export", label, |watch| tree::write(store, found.as_fd(), &watch))?);
+        return Ok(follow(ground, "export", label, |watch| {
+            tree::write(store, found.as_fd(), bounds(ground.plan), &watch)
+        })?);
     }
     if !kind.is_file() {
         return Err(ExportError::Kind);
     }
     let file = File::open(through(found))?;
     let name = Path::new(path.file_name().ok_or(ExportError::Kind)?);
-    Ok(follow(ground, "export", label, |watch| tree::write_file(store, name, &file, &watch))?)
+    Ok(follow(ground, "export", label, |watch| {
+        tree::write_file(store, (name, &file), bounds(ground.plan), &watch)
+    })?)
+}
+
+/// How large one export may be.
+fn bounds(plan: &Plan) -> tree::Bounds {
+    let or = |bound: u64, all: u64| if bound == 0 { all } else { bound.min(all) };
+    let all = tree::Bounds::FORMAT;
+    tree::Bounds {
+        entries: or(plan.bounds.export_files, all.entries),
+        bytes: or(plan.bounds.export_bytes, all.bytes),
+    }
 }
 
 #[cfg(test)]

@@ -24,8 +24,11 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Opens the log of an attempt; `mask` applies to the agent's own lines.
-    pub(crate) fn open(dir: &RunDir, mask: Mask) -> Result<Self, LogError> {
-        Ok(Self { writer: Writer::open(&dir.file("log"))?, mask, lost: 0, lost_in_all: 0, waits: false })
+    /// `limit` bytes of it are kept; 0 is no limit.
+    pub(crate) fn open(dir: &RunDir, mask: Mask, limit: u64) -> Result<Self, LogError> {
+        let log = dir.file("log");
+        let writer = if limit == 0 { Writer::open(&log)? } else { Writer::open_bounded(&log, limit)? };
+        Ok(Self { writer, mask, lost: 0, lost_in_all: 0, waits: false })
     }
 
     /// Adds one line of the agent's own; secret values in it are hidden.

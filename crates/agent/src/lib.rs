@@ -32,6 +32,7 @@ mod proof;
 mod pump;
 mod remove;
 mod rundir;
+mod scratch;
 mod setup;
 mod stage;
 mod supervise;

@@ -23,6 +23,7 @@ use crate::job::Job;
 use crate::link::Link;
 use crate::mask::Mask;
 use crate::pump::Pump;
+use crate::scratch::ScratchWatch;
 use crate::stage::Staged;
 use crate::user::User;
 use crate::{binds, embed, environ, gpu, image, own, stage, user};
@@ -69,6 +70,8 @@ pub(crate) struct Running {
     pub(crate) link: Link,
     /// The commands' output.
     pub(crate) pump: Pump,
+    /// Who looks after what they write, if that has a limit.
+    pub(crate) scratch: Option<ScratchWatch>,
 }
 
 /// Makes everything that the commands find when they start.
@@ -265,7 +268,9 @@ pub(crate) fn start(desk: &mut Desk, attempt: &Attempt, root: &Root) -> Result<R
     })?;
     desk.watch(Source::Link, &link).map_err(failed)?;
     desk.watch(Source::Child, &container.pidfd).map_err(failed)?;
-    Ok(Running { container, link, pump })
+    let scratch = ScratchWatch::start(&attempt.scratch, attempt.plan.bounds.scratch).map_err(failed)?;
+    scratch.iter().try_for_each(|watch| desk.watch(Source::Scratch, watch)).map_err(failed)?;
+    Ok(Running { container, link, pump, scratch })
 }
 
 /// A thread that was joined may stay in the kernel's list for a moment.

@@ -92,7 +92,7 @@ pub(crate) fn run(data: &Path, dir: &Path) -> Result<(), NotTaken> {
 
 fn open_desk(dir: &RunDir, attempt: &Attempt) -> Result<Desk, NotTaken> {
     let events = Events::begin(dir).map_err(os("write the events"))?.ok_or(NotTaken::Before)?;
-    let log = Journal::open(dir, attempt.mask.clone())?;
+    let log = Journal::open(dir, attempt.mask.clone(), attempt.plan.bounds.log)?;
     let grace = Duration::from_millis(attempt.plan.grace.0);
     let desk = Desk::open(dir, events, log, grace).map_err(os("listen on `control.sock`"))?;
     if let Err(error) = dir.reserve() {

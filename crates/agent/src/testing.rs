@@ -1,5 +1,5 @@
 //! Plans for tests.
-use vessl_core::plan::{Amounts, ImagePlan, ItemPlan, Nonce, PLAN_VERSION, Plan, RunId};
+use vessl_core::plan::{Amounts, Bounds, ImagePlan, ItemPlan, Nonce, PLAN_VERSION, Plan, RunId};
 use vessl_core::units::Span;
 
 /// A plan that runs `commands` on the machine's own root.
@@ -29,6 +29,7 @@ pub(crate) fn plan(commands: &[&str]) -> Plan {
         termination_protection: false,
         grace: Span(30_000),
         export_limit: Span(60_000),
+        bounds: Bounds::default(),
         place: None,
     }
 }

@@ -92,7 +92,10 @@ impl World {
             fs::write(path, content).unwrap();
         }
         let fd = File::open(dir.path()).unwrap();
-        tree::write(&self.store(), fd.as_fd(), &Watch::NONE).unwrap().version.to_string()
+        tree::write(&self.store(), fd.as_fd(), tree::Bounds::FORMAT, &Watch::NONE)
+            .unwrap()
+            .version
+            .to_string()
     }
 
     fn notes(&self) -> MutexGuard<'_, Vec<Note>> {

@@ -30,6 +30,13 @@ pub(crate) enum Cut {
     Asked,
     /// The session's time was over.
     TimeOver,
+    /// It wrote more into its own file system than it may, both in bytes.
+    TooMuch {
+        /// What it uses.
+        used: u64,
+        /// What it may use.
+        limit: u64,
+    },
 }
 
 /// How the commands ended.
@@ -108,6 +115,9 @@ fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) 
     match facts.cut {
         Some(Cut::Asked) => return Judged::new(Status::Terminated, format!("terminated; {words}"), code),
         Some(Cut::TimeOver) => return session(facts, code),
+        Some(Cut::TooMuch { used, limit }) => {
+            return Judged::new(Status::Failed, format!("{}; {words}", too_much(used, limit)), code);
+        }
         None => {}
     }
     match (exit_code, facts.oom) {
@@ -142,6 +152,9 @@ fn vanished(facts: &Facts<'_>) -> Judged {
             Judged::new(Status::Terminated, words.to_owned(), killed)
         }
         (true, Some(Cut::TimeOver)) => session(facts, killed),
+        (true, Some(Cut::TooMuch { used, limit })) => {
+            Judged::new(Status::Failed, too_much(used, limit), killed)
+        }
         _ if facts.oom => Judged::new(Status::Failed, out_of_memory(facts), killed),
         _ => {
             let words =
@@ -149,6 +162,15 @@ fn vanished(facts: &Facts<'_>) -> Judged {
             Judged::new(Status::Failed, words.to_owned(), killed)
         }
     }
+}
+
+/// What a run is told that writes too much.
+pub(crate) fn too_much(used: u64, limit: u64) -> String {
+    format!(
+        "it wrote {} into its own file system, and may have {} there (`scratch_limit` of the server)",
+        words::size(used),
+        words::size(limit)
+    )
 }
 
 fn out_of_memory(facts: &Facts<'_>) -> String {
@@ -179,9 +201,10 @@ mod tests {
         let facts = Facts {
             plan: &plan,
             end: case.end,
-            cut: match (has("stopped"), has("out of time")) {
-                (true, _) => Some(Cut::Asked),
-                (_, true) => Some(Cut::TimeOver),
+            cut: match (has("stopped"), has("out of time"), has("too much")) {
+                (true, ..) => Some(Cut::Asked),
+                (_, true, _) => Some(Cut::TimeOver),
+                (.., true) => Some(Cut::TooMuch { used: 3 << 20, limit: 1 << 20 }),
                 _ => None,
             },
             killed: has("killed"),
@@ -253,6 +276,10 @@ mod tests {
             Some(137),
             "the container was killed from outside: its first process ended before the commands did",
         );
+        let words = "it wrote 3.0 MiB into its own file system, and may have 1.0 MiB there (`scratch_limit` of the server)";
+        let ended = format!("{words}; the command ended with exit code 143 (SIGTERM)");
+        check(plain(exited(143), &["too much"]), Failed, Some(143), &ended);
+        check(plain(End::Vanished, &["too much", "killed"]), Failed, Some(137), words);
         check(plain(exited(143), &["out of time"]), Completed, Some(143), "the session ended");
         check(plain(End::Idle, &["stopped"]), Terminated, None, "the session was terminated");
     }

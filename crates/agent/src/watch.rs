@@ -19,8 +19,9 @@ use crate::desk::{Desk, Source};
 use crate::events::eprint_line;
 use crate::link::Link;
 use crate::pump::Pump;
+use crate::scratch::ScratchWatch;
 use crate::setup::Running;
-use crate::verdict::{Cut, End};
+use crate::verdict::{self, Cut, End};
 
 /// How often a kill that did not work is tried again.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -45,6 +46,7 @@ struct Watch<'a> {
     plan: &'a Plan,
     link: Link,
     pump: Pump,
+    scratch: Option<ScratchWatch>,
     pid: Pid,
     cgroup: Cgroup,
     started_at: Option<Timestamp>,
@@ -59,12 +61,13 @@ struct Watch<'a> {
 
 /// Stays with the container to its end; after this nothing of it runs.
 pub(crate) fn watch(desk: &mut Desk, plan: &Plan, running: Running) -> Watched {
-    let Running { container, link, pump } = running;
+    let Running { container, link, pump, scratch } = running;
     let watch = Watch {
         desk,
         plan,
         link,
         pump,
+        scratch,
         pid: Pid::from_raw(container.pid),
         cgroup: container.cgroup.clone(),
         started_at: None,
@@ -94,6 +97,7 @@ impl Watch<'_> {
         match source {
             Source::Stdout | Source::Stderr => self.pump.read(source, self.desk),
             Source::Link => self.hear(),
+            Source::Scratch => self.too_much(),
             Source::Child | Source::Job => {}
         }
     }
@@ -140,7 +144,10 @@ impl Watch<'_> {
             self.desk.log.say(&format!("item {n} of {of}"));
         }
         self.link.ask(&InitAsk::Go);
-        self.desk.events.add(EventKind::Item { n, of });
+        let bound = self.plan.bounds.events;
+        if bound == 0 || u64::from(n) <= bound {
+            self.desk.events.add(EventKind::Item { n, of });
+        }
     }
 
     fn ended(&mut self, exit_code: i32, item: Option<u32>, how: Ending) {
@@ -162,6 +169,16 @@ impl Watch<'_> {
         } else if self.plan.interactive.is_some() {
             self.pump.drain(self.desk);
             self.desk.log.say(&format!("{words}; the session goes on"));
+        }
+    }
+
+    /// The run has written more than it may.
+    fn too_much(&mut self) {
+        let Some(watch) = self.scratch.take() else { return };
+        self.desk.leave(&watch);
+        if let Some((used, limit)) = watch.exceeded() {
+            let grace = Duration::from_millis(self.plan.grace.0);
+            self.stop(Cut::TooMuch { used, limit }, Instant::now() + grace);
         }
     }
 
@@ -188,8 +205,9 @@ impl Watch<'_> {
                 self.kill_at = Some(kill_at);
                 self.cut = Some(cut);
                 let why = match cut {
-                    Cut::Asked => "asked to stop",
-                    Cut::TimeOver => "the session's time is over",
+                    Cut::Asked => "asked to stop".to_owned(),
+                    Cut::TimeOver => "the session's time is over".to_owned(),
+                    Cut::TooMuch { used, limit } => verdict::too_much(used, limit),
                 };
                 let grace = kill_at.saturating_duration_since(Instant::now()).as_secs_f64().round();
                 self.desk.log.say(&format!("{why}: the commands get SIGTERM and {grace} s to end"));

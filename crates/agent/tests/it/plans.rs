@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use vessl_core::plan::{
-    Amounts, EnvFrom, EnvPlan, ExportPlan, ExportTarget, ImagePlan, InteractivePlan, ItemPlan, Nonce,
+    Amounts, Bounds, EnvFrom, EnvPlan, ExportPlan, ExportTarget, ImagePlan, InteractivePlan, ItemPlan, Nonce,
     PLAN_VERSION, Plan, RunId,
 };
 use vessl_core::units::Span;
@@ -34,6 +34,7 @@ pub(crate) fn host(commands: &[&str]) -> Plan {
         termination_protection: false,
         grace: Span(30_000),
         export_limit: Span(60_000),
+        bounds: Bounds::default(),
         place: None,
     }
 }

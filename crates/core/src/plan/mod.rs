@@ -131,6 +131,9 @@ pub struct Plan {
     pub grace: Span,
     /// Longest time that exports may take after a terminate.
     pub export_limit: Span,
+    /// What the run may take of the machine beside its resources.
+    #[serde(default)]
+    pub bounds: Bounds,
     /// Where it was placed, with its GPUs. `None` when planned; the server fills it in before an agent gets the plan.
     #[serde(default)]
     pub place: Option<Place>,
@@ -142,6 +145,34 @@ impl Plan {
     pub fn unit(&self) -> String {
         format!("vessl-{}-{}-{}", self.instance, self.run.0, attempt_name(self.attempt, self.nonce))
     }
+}
+
+/// What one run may take of the machine beside its resources, by the settings of the server. 0 is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Bytes of its log: begin and end are kept.
+    pub log: u64,
+    /// Bytes that it may write into its own file system; a run that takes more is ended.
+    pub scratch: Scratch,
+    /// Bytes of one export, holes included.
+    pub export_bytes: u64,
+    /// Files, links and directories of one export.
+    pub export_files: u64,
+    /// Events of items that are recorded.
+    pub events: u64,
+}
+
+/// How much a run may write into its own file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scratch {
+    /// As much as there is.
+    #[default]
+    All,
+    /// Nine tenths of what is free when the run starts.
+    Share,
+    /// Bytes.
+    Bytes(u64),
 }
 
 /// Exact amounts of a placement.
@@ -372,6 +403,10 @@ pub struct Cluster {
     pub hostpath_roots: Vec<String>,
     /// The settings file of the server, where it has one.
     pub settings: Option<String>,
+    /// What each of its runs may take beside its resources.
+    pub bounds: Bounds,
+    /// Longest time that exports may take after a terminate; `None` is 10 min.
+    pub export_time: Option<Span>,
 }
 
 /// A node and its total capacity.
@@ -496,7 +531,8 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         interactive: None,
         termination_protection: spec.termination_protection,
         grace: GRACE,
-        export_limit: EXPORT_LIMIT,
+        export_limit: seat.cluster.and_then(|cluster| cluster.export_time).unwrap_or(EXPORT_LIMIT),
+        bounds: seat.cluster.map(|cluster| cluster.bounds).unwrap_or_default(),
         place: None,
     };
     Ok(Planned { plan, needs, notes })

@@ -212,7 +212,8 @@ fn the_record_decides() {
 fn a_record_that_cannot_be_ours_decides_nothing() {
     let mut other = record(Status::Completed);
     other.run = RunId(8);
-    let words = "the exit record found is of run 8 attempt 1 (0000000000000009), not of this one; it is left alone";
+    let words =
+        "the exit record found is of run 8 attempt 1 (0000000000000009), not of this one; it is left alone";
     check(
         active(Phase::Running),
         &seen(Look::Exited { record: other, left: Left::Nothing }),

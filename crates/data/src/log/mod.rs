@@ -29,6 +29,8 @@
 //! Numbers are little endian. A record never crosses a block: a longer chunk is written as several records with the
 //! same time and stream. A *position* counts payload bytes from the start of the log, so it may point into a record and
 //! stays valid however the bytes are laid out. The end record is the last one of a finished log.
+//!
+//! A log with a limit keeps its first and its last segments; those in between are missing, and nothing else tells of them.
 mod frame;
 mod reader;
 mod search;
@@ -96,6 +98,14 @@ pub enum LogError {
         /// First position lost.
         from: u64,
         /// First position that is readable again.
+        to: u64,
+    },
+    /// The bytes `from..to` (positions) were left out, because the log has a limit. The reader stands at `to` and can go on.
+    #[error("bytes {from} to {to} of the log were left out: it has a limit")]
+    LeftOut {
+        /// First position left out.
+        from: u64,
+        /// First position after them.
         to: u64,
     },
     /// Written by a newer version of the product.

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{self, BLOCK, BLOCK_HEADER, Frame};
 use super::search::{self, Place, Segment};
-use super::{LogError, Stream, segment_path};
+use super::{LogError, Stream, segment_path, segments};
 
 /// Bytes read at once, and the memory a reader needs.
 const READ: usize = 4 * BLOCK;
@@ -105,10 +105,12 @@ impl Reader {
     /// The next records that are there, up to 1 MiB of them; empty if there are none (yet). The caller need not take all
     /// of them: the next batch starts with the first one not taken.
     ///
-    /// [`LogError::Damaged`] tells once about bytes that are lost; the next call goes on behind them.
+    /// [`LogError::Damaged`] tells once about bytes that are lost, [`LogError::LeftOut`] about those that the limit of the
+    /// log cost; the next call goes on behind them.
     pub fn batch(&mut self) -> Result<Batch<'_>, LogError> {
-        while !self.cursor.finished && self.fill()? {
-            match self.peek()? {
+        while !self.cursor.finished {
+            let next = if self.fill()? { self.peek()? } else { self.later_segment()? };
+            match next {
                 Next::Records => break,
                 Next::Again => {}
                 Next::Nothing => {
@@ -200,7 +202,7 @@ impl Reader {
     fn next_segment(&mut self) -> Result<Next, LogError> {
         let number = self.cursor.place.number + 1;
         if !segment_path(&self.dir, number).exists() {
-            return Ok(Next::Nothing);
+            return self.later_segment();
         }
         let seen = self.buffer.len();
         self.fill()?;
@@ -215,6 +217,24 @@ impl Reader {
             }
             _ => self.skip_damage(),
         }
+    }
+
+    /// There is no segment under the cursor, or none after it: goes to the next one that there is, over those that were left
+    /// out.
+    fn later_segment(&mut self) -> Result<Next, LogError> {
+        let from = self.cursor.place;
+        for number in segments(&self.dir)?.into_iter().filter(|&number| number > from.number) {
+            // One that vanishes now was left out too.
+            let Some(segment) = Segment::open(&self.dir, number)? else { continue };
+            if let Some((index, header)) = segment.first_good(0, segment.blocks()?)? {
+                self.go(Place { number, offset: index * BLOCK as u64, position: header.position, skip: 0 });
+                if header.position == from.position {
+                    return Ok(Next::Again);
+                }
+                return Err(LogError::LeftOut { from: from.position, to: header.position });
+            }
+        }
+        Ok(Next::Nothing)
     }
 
     /// What is under the cursor cannot be read: goes to the next good block and reports the gap, or stays if there is

@@ -361,3 +361,43 @@ proptest! {
         prop_assert!(reader.is_finished());
     }
 }
+
+#[test]
+fn a_log_with_a_limit_keeps_its_begin_and_its_end_and_says_what_is_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = 1 << 20;
+    let mut writer = Writer::open_bounded(dir.path(), limit).unwrap();
+    let line = |n: u64| format!("line {n:08} {}\n", "x".repeat(100));
+    let count = 100_000;
+    let mut early = Reader::open(dir.path()).unwrap();
+    for n in 0..count {
+        writer.append(n + 1, Stream::Stdout, line(n).as_bytes()).unwrap();
+    }
+    writer.finish().unwrap();
+    let size: u64 =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    assert!(size > limit / 2 && size < limit + limit / 4, "{size}");
+    // Also for who had opened it before anything was there.
+    for reader in [&mut early, &mut Reader::open(dir.path()).unwrap()] {
+        let (mut text, mut gap) = (Vec::new(), None);
+        while !reader.is_finished() {
+            match reader.batch() {
+                Ok(batch) => batch.for_each(|record| text.extend_from_slice(record.bytes)),
+                Err(LogError::LeftOut { from, to }) => {
+                    assert_eq!(from, text.len() as u64);
+                    assert_eq!(gap.replace((from, to)), None, "told once");
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+        let (from, to) = gap.expect("something is left out");
+        let whole: Vec<u8> = (0..count).flat_map(|n| line(n).into_bytes()).collect();
+        let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
+        assert!(text == [&whole[..from], &whole[to..]].concat(), "begin and end are as they were");
+    }
+    // The end is found without the middle.
+    let mut reader = Reader::open(dir.path()).unwrap();
+    reader.tail(2).unwrap();
+    let text: Vec<u8> = reader.batch().unwrap().flat_map(|record| record.bytes.to_vec()).collect();
+    assert_eq!(text, [line(count - 2), line(count - 1)].concat().into_bytes());
+}

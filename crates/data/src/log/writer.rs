@@ -10,6 +10,8 @@ use crate::durable;
 
 /// A segment that has this many bytes is followed by a new one.
 const SEGMENT: u64 = 256 * 1024 * 1024;
+/// Fewest segments of a log with a limit: half of them keep its begin, the others its end.
+const PARTS: u64 = 8;
 /// Encoded bytes held back before they are written without being asked.
 const BUFFER: usize = 256 * 1024;
 
@@ -33,7 +35,34 @@ pub struct Writer {
     lines: u64,
     at_ns: u64,
     finished: bool,
-    limit: u64,
+    size: Size,
+}
+
+/// How large a log and its segments may become.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    /// Bytes of a segment.
+    segment: u64,
+    /// Segments from the first one on that are kept.
+    begin: u32,
+    /// Segments up to the last one that are kept; what is between the two goes.
+    end: u32,
+}
+
+impl Size {
+    const UNBOUNDED: Self = Self { segment: SEGMENT, begin: u32::MAX, end: u32::MAX };
+
+    /// Segments for a log of about `limit` bytes. It takes up to one block more for each of them.
+    fn of(limit: u64) -> Self {
+        let segment = (limit / PARTS).clamp(BLOCK as u64, SEGMENT);
+        let all = u32::try_from(limit / segment).unwrap_or(u32::MAX).max(2);
+        Self { segment, begin: all / 2, end: all - all / 2 }
+    }
+
+    /// The segment that goes when segment `newest` is begun.
+    fn surplus(self, newest: u32) -> Option<u32> {
+        newest.checked_sub(self.end).filter(|&number| number >= self.begin)
+    }
 }
 
 #[derive(Debug)]
@@ -64,10 +93,21 @@ impl Writer {
     ///
     /// [`LogError::Busy`] while another writer has it, [`LogError::Finished`] if it has its end record.
     pub fn open(dir: &Path) -> Result<Self, LogError> {
-        Self::open_with(dir, SEGMENT)
+        Self::open_sized(dir, Size::UNBOUNDED)
     }
 
-    pub(super) fn open_with(dir: &Path, limit: u64) -> Result<Self, LogError> {
+    /// The same for a log of which about `limit` bytes are kept: its begin and its end. Readers are told what is left out
+    /// in between.
+    pub fn open_bounded(dir: &Path, limit: u64) -> Result<Self, LogError> {
+        Self::open_sized(dir, Size::of(limit))
+    }
+
+    #[cfg(test)]
+    pub(super) fn open_with(dir: &Path, segment: u64) -> Result<Self, LogError> {
+        Self::open_sized(dir, Size { segment, ..Size::UNBOUNDED })
+    }
+
+    fn open_sized(dir: &Path, size: Size) -> Result<Self, LogError> {
         let make = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         make.map_err(LogError::os("make the log directory", dir))?;
         let lock = File::open(dir).map_err(LogError::os("open the log directory", dir))?;
@@ -88,7 +128,7 @@ impl Writer {
             lines: tail.lines,
             at_ns: tail.at_ns,
             finished: false,
-            limit,
+            size,
         })
     }
 
@@ -171,7 +211,7 @@ impl Writer {
         if self.buffer.len() >= BUFFER {
             self.flush()?;
         }
-        if self.segment.len + self.buffer.len() as u64 >= self.limit {
+        if self.segment.len + self.buffer.len() as u64 >= self.size.segment {
             self.flush()?;
             self.rotate()?;
         }
@@ -185,7 +225,16 @@ impl Writer {
         if let Some(file) = self.unsynced.replace(done.file) {
             file.sync_data().map_err(LogError::os("sync the log segment", &done.path))?;
         }
-        Ok(())
+        self.size.surplus(self.segment.number).map_or(Ok(()), |number| self.leave_out(number))
+    }
+
+    /// Removes a segment between the begin and the end that are kept; whoever reads it goes on until it is read.
+    fn leave_out(&self, number: u32) -> Result<(), LogError> {
+        let path = segment_path(&self.dir, number);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(LogError::os("remove the log segment", &path)),
+        }
     }
 
     /// Makes sure that the block under the cursor takes at least a record header and one byte; returns its free bytes.

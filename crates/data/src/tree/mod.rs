@@ -23,7 +23,7 @@ mod write;
 
 pub use checkout::{Checkout, Trees, copy_into};
 pub use entry::{Entry, Kind};
-pub use write::{Warning, Written, write, write_file};
+pub use write::{Bounds, Warning, Written, write, write_file};
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -41,7 +41,8 @@ impl Bed {
     }
 
     fn write(&self) -> Written {
-        write(&self.store, File::open(self.path("in")).unwrap().as_fd(), &Watch::NONE).unwrap()
+        write(&self.store, File::open(self.path("in")).unwrap().as_fd(), Bounds::FORMAT, &Watch::NONE)
+            .unwrap()
     }
 
     fn sample(&self) -> Written {
@@ -196,7 +197,8 @@ fn holes_stay_holes_and_large_files_are_whole() {
         },
         stop: &|| false,
     };
-    let written = write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), &watch).unwrap();
+    let written =
+        write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), Bounds::FORMAT, &watch).unwrap();
     assert_eq!(done.into_inner(), written.bytes);
     let manifest = read(&bed.store, written.version).unwrap();
     let Kind::File { digest, size, .. } = manifest.get(Path::new("sparse")).unwrap().kind else { panic!() };
@@ -224,7 +226,8 @@ fn empty_directories_and_single_files() {
     assert!(bed.write().empty);
     bed.file("model.bin", b"weights", 0o640);
     let file = File::open(bed.path("in/model.bin")).unwrap();
-    let written = write_file(&bed.store, Path::new("model.bin"), &file, &Watch::NONE).unwrap();
+    let written =
+        write_file(&bed.store, (Path::new("model.bin"), &file), Bounds::FORMAT, &Watch::NONE).unwrap();
     assert_eq!(written.version, bed.write().version);
     assert_eq!((written.files, written.bytes), (1, 7));
 }
@@ -235,7 +238,8 @@ fn a_file_that_changes_while_it_is_read_fails_the_whole() {
     bed.file("busy", &vec![1; 3 << 20], 0o644);
     let file = fs::OpenOptions::new().write(true).open(bed.path("in/busy")).unwrap();
     let watch = Watch { progress: &|_, _| file.write_all_at(b"x", 0).unwrap(), stop: &|| false };
-    let e = write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), &watch).unwrap_err();
+    let e =
+        write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), Bounds::FORMAT, &watch).unwrap_err();
     assert!(matches!(&e, DataError::Changed { path } if path == Path::new("busy")), "{e}");
 }
 
@@ -252,7 +256,8 @@ fn work_stops_when_asked_and_leaves_no_half() {
     let e = bed.trees.checkout(&bed.store, written.version, &watch).unwrap_err();
     assert!(matches!(e, DataError::Stopped));
     assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
-    let e = write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), &watch).unwrap_err();
+    let e =
+        write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), Bounds::FORMAT, &watch).unwrap_err();
     assert!(matches!(e, DataError::Stopped));
 }
 
@@ -337,7 +342,7 @@ fn a_version_that_is_in_use_is_stored_again_and_not_touched() {
     let before = names.map(times);
     let begin = SystemTime::now();
     let root = File::open(&checkout.path).unwrap();
-    let again = write(&bed.store, root.as_fd(), &Watch::NONE).unwrap();
+    let again = write(&bed.store, root.as_fd(), Bounds::FORMAT, &Watch::NONE).unwrap();
     assert_eq!(again.version, written.version);
     assert_eq!(names.map(times), before);
     // Nobody names it yet, but somebody has just put it.
@@ -531,4 +536,32 @@ proptest! {
             prop_assert_eq!(manifest.text(), text);
         }
     }
+}
+
+#[test]
+fn a_tree_beyond_its_bounds_is_refused_before_a_byte_is_copied() {
+    let bed = Bed::new();
+    for name in ["in/a", "in/b"] {
+        fs::write(bed.path(name), "12345").unwrap();
+    }
+    // As large as the largest file of many file systems, and nearly nothing on disk.
+    File::create(bed.path("in/hole")).unwrap().set_len(15 << 40).unwrap();
+    let root = File::open(bed.path("in")).unwrap();
+    let check = |bounds: Bounds, expected: &str| {
+        let said = write(&bed.store, root.as_fd(), bounds, &Watch::NONE).unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+    };
+    check(Bounds { bytes: 1 << 40, ..Bounds::FORMAT }, "more than 1099511627776 bytes in all");
+    check(Bounds { entries: 2, ..Bounds::FORMAT }, "more than 2 files, links and directories");
+    let hole = File::open(bed.path("in/hole")).unwrap();
+    let bounds = Bounds { bytes: 9, ..Bounds::FORMAT };
+    let said = write_file(&bed.store, (Path::new("h"), &hole), bounds, &Watch::NONE).unwrap_err().to_string();
+    assert!(said.contains("`h`: more than 9 bytes"), "{said}");
+    fs::remove_file(bed.path("in/hole")).unwrap();
+    let bounds = Bounds { entries: 2, bytes: 10 };
+    assert_eq!(
+        write(&bed.store, root.as_fd(), bounds, &Watch::NONE).unwrap().files,
+        2,
+        "just as large is fine"
+    );
 }

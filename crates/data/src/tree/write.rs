@@ -38,10 +38,41 @@ pub struct Warning {
     pub why: &'static str,
 }
 
+/// What a tree may have at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Files, links and directories.
+    pub entries: u64,
+    /// Bytes of all files, holes included.
+    pub bytes: u64,
+}
+
+impl Bounds {
+    /// What the format takes.
+    pub const FORMAT: Self = Self { entries: MAX_ENTRIES as u64, bytes: u64::MAX };
+
+    /// An error if a tree of this size is too large; `path` is where that was found.
+    fn check(self, entries: usize, bytes: u64, path: &Path) -> Result<(), DataError> {
+        let limit = if entries as u64 > self.entries {
+            format!("more than {} files, links and directories", self.entries)
+        } else if bytes > self.bytes {
+            format!("more than {} bytes in all", self.bytes)
+        } else {
+            return Ok(());
+        };
+        Err(DataError::Limit { path: path.to_owned(), limit })
+    }
+}
+
 /// Stores the directory `root`: all of its files and then its manifest are on disk when this returns. An error leaves at
 /// most blobs that no version needs. No symbolic link is followed.
-pub fn write(store: &Store, root: BorrowedFd<'_>, watch: &Watch<'_>) -> Result<Written, DataError> {
-    let mut walk = Walk { root, watch, entries: Vec::new(), skipped: Vec::new(), bytes: 0 };
+pub fn write(
+    store: &Store,
+    root: BorrowedFd<'_>,
+    bounds: Bounds,
+    watch: &Watch<'_>,
+) -> Result<Written, DataError> {
+    let mut walk = Walk { root, watch, bounds, entries: Vec::new(), skipped: Vec::new(), bytes: 0 };
     walk.all()?;
     let Walk { mut entries, skipped, bytes, .. } = walk;
     let shards = Mutex::new(BTreeSet::new());
@@ -65,8 +96,14 @@ pub fn write(store: &Store, root: BorrowedFd<'_>, watch: &Watch<'_>) -> Result<W
 }
 
 /// Stores one file as a tree with the single entry `name`.
-pub fn write_file(store: &Store, name: &Path, file: &File, watch: &Watch<'_>) -> Result<Written, DataError> {
+pub fn write_file(
+    store: &Store,
+    (name, file): (&Path, &File),
+    bounds: Bounds,
+    watch: &Watch<'_>,
+) -> Result<Written, DataError> {
     let meta = file.metadata().map_err(DataError::os("read", name))?;
+    bounds.check(1, meta.len(), name)?;
     let put = with_total(watch, meta.len(), |watch| put_unchanged(store, name, file, watch))?;
     let kind = Kind::File { mode: meta.mode() & 0o777, size: put.size, digest: put.digest };
     let entries = vec![Entry { path: name.to_owned(), kind }];
@@ -131,6 +168,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 struct Walk<'a> {
     root: BorrowedFd<'a>,
     watch: &'a Watch<'a>,
+    bounds: Bounds,
     entries: Vec<Entry>,
     skipped: Vec<Warning>,
     bytes: u64,
@@ -165,7 +203,8 @@ impl Walk<'_> {
         match beneath::Kind::of(&stat) {
             beneath::Kind::File => {
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
-                self.bytes += size;
+                self.bytes = self.bytes.saturating_add(size);
+                self.bounds.check(self.entries.len() + 1, self.bytes, &path)?;
                 self.entries.push(Entry { path, kind: Kind::File { mode, size, digest: Digest([0; 32]) } });
             }
             beneath::Kind::Dir => {
@@ -182,9 +221,8 @@ impl Walk<'_> {
     }
 
     fn limits(&self, name: &Path, path: &Path) -> Result<(), DataError> {
-        let limit = if self.entries.len() >= MAX_ENTRIES {
-            format!("a tree can have {MAX_ENTRIES} entries")
-        } else if path.as_os_str().len() > MAX_PATH || name.as_os_str().len() > MAX_NAME {
+        self.bounds.check(self.entries.len() + 1, 0, path)?;
+        let limit = if path.as_os_str().len() > MAX_PATH || name.as_os_str().len() > MAX_NAME {
             format!("a path in a tree can have {MAX_PATH} bytes")
         } else {
             return Ok(());

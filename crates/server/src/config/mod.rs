@@ -49,6 +49,23 @@ pub struct Config {
     pub reserve_memory: String,
     /// Time between SIGTERM and the kill.
     pub grace: String,
+    /// Bytes of a run's log.
+    #[serde(deserialize_with = "read::memory")]
+    pub log_limit: String,
+    /// Bytes of a run's own files; empty is nine tenths of what is free.
+    #[serde(deserialize_with = "read::memory")]
+    pub scratch_limit: String,
+    /// Bytes of one export.
+    #[serde(deserialize_with = "read::memory")]
+    pub export_bytes: String,
+    /// Files of one export.
+    pub export_files: u64,
+    /// Longest time of exports after a terminate.
+    pub export_time: String,
+    /// Events of items.
+    pub event_limit: u64,
+    /// Request bodies on their way.
+    pub open_bodies: usize,
     /// Agent program; empty is this one.
     pub agent: PathBuf,
     /// Preset used when none is named.
@@ -97,6 +114,13 @@ impl Default for Config {
             reserve_cpu: "0".to_owned(),
             reserve_memory: "512M".to_owned(),
             grace: "30s".to_owned(),
+            log_limit: "4Gi".to_owned(),
+            scratch_limit: String::new(),
+            export_bytes: "1Ti".to_owned(),
+            export_files: 1_000_000,
+            export_time: "10m".to_owned(),
+            event_limit: 10_000,
+            open_bodies: 64,
             agent: PathBuf::new(),
             default_preset: String::new(),
             presets: Vec::new(),

@@ -14,6 +14,8 @@ const PREFIX: &str = "VESSL_SERVER_";
 const PRESET_KEYS: [&str; 5] = ["name", "cpu", "memory", "gpus", "gpu_type"];
 /// How many threads may serve requests.
 const THREADS: RangeInclusive<usize> = 1..=1024;
+/// How many bodies may be on their way.
+const BODIES: RangeInclusive<usize> = 1..=4096;
 /// Largest configuration file in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -88,9 +90,9 @@ fn unusable(config: &Config) -> Option<(String, String)> {
     if let Some((key, _)) = unnamed {
         return Some((key, format!("it must be {NAME_FORM}")));
     }
-    let usable = THREADS.contains(&config.threads);
-    let why = || format!("it must be from {} to {}", THREADS.start(), THREADS.end());
-    (!usable).then(|| ("threads".to_owned(), why()))
+    let counts = [("threads", config.threads, THREADS), ("open_bodies", config.open_bodies, BODIES)];
+    let (key, _, range) = counts.into_iter().find(|(_, count, range)| !range.contains(count))?;
+    Some((key.to_owned(), format!("it must be from {} to {}", range.start(), range.end())))
 }
 
 /// Cores, as text or as a number.

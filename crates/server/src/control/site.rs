@@ -3,10 +3,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 
-use vessl_core::plan::{Amounts, Cluster, Node, Preset};
+use vessl_core::plan::{Amounts, Bounds, Cluster, Node, Preset, Scratch};
 use vessl_core::units::{Cpu, Memory, Span};
 
 use crate::config::{Config, PresetConfig};
+
+/// Smallest limit of a log: what is kept of it must be of use.
+const SMALLEST_LOG: u64 = 1 << 20;
 
 /// Everything about the site that does not change while the server runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,7 @@ impl Site {
         let reserve: Cpu = parse("reserve_cpu", &config.reserve_cpu)?;
         let reserve_memory: Memory = parse("reserve_memory", &config.reserve_memory)?;
         let grace: Span = parse("grace", &config.grace)?;
+        let export_time: Span = parse("export_time", &config.export_time)?;
         node.cpu_milli = rest("reserve_cpu", node.cpu_milli, reserve.0)?;
         node.memory = rest("reserve_memory", node.memory, reserve_memory.0)?;
         if !config.node.is_empty() {
@@ -70,6 +74,8 @@ impl Site {
             local: true,
             hostpath_roots: config.hostpath_roots.clone(),
             settings: config.file.as_ref().map(|file| file.display().to_string()),
+            bounds: bounds(config)?,
+            export_time: Some(export_time),
         };
         Ok(Self {
             instance,
@@ -85,6 +91,24 @@ impl Site {
     pub fn nodes(&self) -> Vec<Node> {
         self.clusters.values().flat_map(|cluster| cluster.nodes.clone()).collect()
     }
+}
+
+/// What each run may take beside its resources.
+fn bounds(config: &Config) -> Result<Bounds, SiteError> {
+    let bytes = |key: &str, text: &str| parse::<Memory>(key, text).map(|bytes| bytes.0);
+    let log = bytes("log_limit", &config.log_limit)?;
+    if (1..SMALLEST_LOG).contains(&log) {
+        return Err(SiteError::of("log_limit", "it must be 0, or at least 1Mi"));
+    }
+    let scratch = match config.scratch_limit.as_str() {
+        "" => Scratch::Share,
+        text => match bytes("scratch_limit", text)? {
+            0 => Scratch::All,
+            limit => Scratch::Bytes(limit),
+        },
+    };
+    let export_bytes = bytes("export_bytes", &config.export_bytes)?;
+    Ok(Bounds { log, scratch, export_bytes, export_files: config.export_files, events: config.event_limit })
 }
 
 /// What runs may use; a machine that knows its size leaves them something.
@@ -299,6 +323,12 @@ mod tests {
         let node = Node { memory: 1 << 30, ..Node::default() };
         let said = Site::new(&config, String::new(), node).unwrap_err().to_string();
         assert!(said.starts_with("the configuration's `reserve_memory` is wrong: it keeps back"), "{said}");
+        check(
+            |c| c.log_limit = "100k".to_owned(),
+            "the configuration's `log_limit` is wrong: it must be 0, or at least 1Mi",
+        );
+        check(|c| c.scratch_limit = "much".to_owned(), "the configuration's `scratch_limit` is wrong: ");
+        check(|c| c.export_time = "1".to_owned(), "the configuration's `export_time` is wrong: ");
         check(
             |c| c.default_preset = "x".to_owned(),
             "the configuration's `default_preset` is wrong: there is no preset `x`; there are cpu-small, cpu-large",

@@ -1,0 +1,76 @@
+//! What one run may take of the machine beside its resources: each bound is kept and said.
+use serde_json::Value;
+
+use crate::specs::{head, host, item};
+use crate::test::Test;
+
+fn failed(run: &Value, words: &[&str]) {
+    assert_eq!(run["status"], "failed", "{run}");
+    for word in words {
+        assert!(run["reason"].as_str().is_some_and(|reason| reason.contains(word)), "no `{word}` in {run}");
+    }
+}
+
+fn exporting(command: &str) -> String {
+    format!("{}export: {{/o: vessl-artifact://}}\n{}", head("host://"), item(command))
+}
+
+#[test]
+fn a_log_keeps_its_begin_and_its_end_and_says_what_is_left_out() {
+    let test = Test::new().env("VESSL_SERVER_LOG_LIMIT", "1Mi");
+    let run = test.wait(&host("echo first\nseq 1000000\necho last")).ok().json();
+    let id = run["id"].to_string();
+    let log = test.vessl(["run", "logs", &id]).ok().stdout;
+    assert!(log.starts_with("first\n1\n2\n") && log.ends_with("999999\n1000000\nlast\n"), "{}", log.len());
+    assert!(log.len() < 2 << 20, "{}", log.len());
+    let said = test.vessl(["run", "logs", &id, "--only", "system"]).ok().stdout;
+    assert!(said.contains("bytes of the log are left out here") && said.contains("`log_limit`"), "{said}");
+    assert!(said.contains("completed: "), "{said}");
+    test.vessl(["run", "logs", &id, "--tail", "2"]).ok().prints(&["last"]);
+    let sizes = crate::test::files_below(&test.attempt(&id).join("log"));
+    let bytes: u64 = sizes.iter().map(|file| file.metadata().unwrap().len()).sum();
+    assert!(bytes < 2 << 20, "{bytes}");
+}
+
+#[test]
+fn a_run_that_writes_too_much_is_ended_and_told() {
+    let test = Test::new().env("VESSL_SERVER_SCRATCH_LIMIT", "20Mi");
+    let run = test.wait(&host("echo begin\nhead -c 50000000 /dev/urandom > /x\nsleep 1000")).json();
+    failed(&run, &["own file system", "may have 20.0 MiB", "`scratch_limit`"]);
+    // What is below the limit, and what is on a mount, is its own business.
+    test.wait(&host("head -c 5000000 /dev/urandom > /x\nsleep 3")).ok();
+}
+
+#[test]
+fn an_export_beyond_its_bounds_fails_at_once() {
+    let test = Test::new().env("VESSL_SERVER_EXPORT_FILES", "10").env("VESSL_SERVER_EXPORT_BYTES", "1Mi");
+    let run = test.wait(&exporting("for i in $(seq 11); do echo $i > /o/$i; done")).json();
+    failed(&run, &["the export of `/o` failed", "more than 10 files"]);
+    let run = test.wait(&exporting("truncate -s 15T /o/hole")).json();
+    failed(&run, &["the export of `/o` failed", "`hole`", "more than 1048576 bytes"]);
+    assert_eq!(run["exit_code"], 0);
+    test.wait(&exporting("for i in $(seq 10); do echo $i > /o/$i; done")).ok();
+}
+
+#[test]
+fn a_plain_terminate_ends_an_export_of_a_hole() {
+    let test = Test::new().env("VESSL_SERVER_EXPORT_BYTES", "0").env("VESSL_SERVER_EXPORT_TIME", "1s");
+    let id = test.create(&exporting("truncate -s 15T /o/hole"));
+    test.until_log(&id, "exporting `/o`");
+    test.vessl(["run", "terminate", &id]).ok();
+    let run = test.until_end(&id);
+    failed(&run, &["the time limit of 1s for exports was over"]);
+}
+
+#[test]
+fn what_a_run_held_is_free_while_its_exports_are_written() {
+    let test = Test::new().env("VESSL_SERVER_EXPORT_BYTES", "0");
+    // All of the machine, twice.
+    let all = |command: &str| exporting(command).replace("requests: {cpu: 250m, memory: 64Mi}", "preset: cpu-large");
+    let first = test.create(&all("truncate -s 15T /o/hole"));
+    test.until_log(&first, "exporting `/o`");
+    test.wait(&all("echo second > /o/x")).ok();
+    assert_eq!(test.read(&first)["status"], "stopping");
+    test.vessl(["run", "terminate", &first, "--no-export"]).ok();
+    test.until_end(&first);
+}
