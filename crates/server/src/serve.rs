@@ -107,6 +107,7 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
         url: url.clone(),
         data_dir: opened.data.root().display().to_string(),
         started_at,
+        open_bodies: config.open_bodies,
         stop: stop.clone(),
     };
     let hosts = matches!(listener, Listener::Tcp(_)).then(|| config.allowed_hosts.clone());

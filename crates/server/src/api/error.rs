@@ -81,6 +81,10 @@ impl From<ControlError> for Failure {
             ControlError::Refused { message, hint } => {
                 Self::new(StatusCode::CONFLICT, "refused", message).hint(hint)
             }
+            ControlError::CleaningUp(_) => {
+                let hint = "ask again: it takes as long as the files that the run left".to_owned();
+                Self::new(StatusCode::CONFLICT, "cleaning_up", error.to_string()).hint(Some(hint))
+            }
             ControlError::Store(error) => error.into(),
             ControlError::Engine(error) => error.into(),
             ControlError::Stopping => stopping(),

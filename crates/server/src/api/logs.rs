@@ -287,6 +287,7 @@ fn read_on(reader: &mut Reader, encoder: &mut Encoder) -> Went {
                 }
             }
             Err(LogError::Damaged { from, to, .. }) => encoder.lost(from, to),
+            Err(LogError::LeftOut { from, to }) => encoder.left_out(from, to),
             Err(error) => {
                 tracing::warn!(error = %crate::chain(&error), "a log cannot be read on");
                 return Went::Failed;

@@ -37,6 +37,7 @@ pub struct Api {
     registry: Registry,
     guard: Arc<Guard>,
     about: Arc<About>,
+    bodies: take::Bodies,
 }
 
 /// What a server says about itself.
@@ -48,6 +49,8 @@ pub struct About {
     pub data_dir: String,
     /// Since when.
     pub started_at: Timestamp,
+    /// Most request bodies on their way.
+    pub open_bodies: usize,
     /// Cancelled to stop the server.
     pub stop: CancellationToken,
 }
@@ -63,7 +66,8 @@ struct Document;
 impl Api {
     /// The API over these rooms.
     pub fn new(control: Control, registry: Registry, guard: Guard, about: About) -> Self {
-        Self { control, registry, guard: Arc::new(guard), about: Arc::new(about) }
+        let bodies = take::Bodies::new(about.open_bodies);
+        Self { control, registry, guard: Arc::new(guard), about: Arc::new(about), bodies }
     }
 
     /// All routes.

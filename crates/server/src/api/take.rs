@@ -1,29 +1,65 @@
 //! What a request brings: JSON bodies and queries, bounded, with failures in the API's own form.
 use std::error::Error;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Query, Request};
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vessl_core::plan::RunId;
 
+use super::Api;
 use super::error::Failure;
 
 /// Largest body in bytes: a run file of 1 MiB in which every byte had to be escaped.
 const LARGEST: usize = 8 << 20;
 /// Longest time that a body may take to arrive: it is held in memory.
 const LONGEST: Duration = Duration::from_mins(1);
+/// Longest wait for the bodies of others.
+const ROOM: Duration = Duration::from_secs(5);
 
 /// A JSON body. An empty body is read as an empty object.
 pub(super) struct Body<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+/// Bodies that are on their way at the same time; each is held in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Bodies(Arc<Semaphore>);
+
+impl Bodies {
+    /// Room for so many.
+    pub(super) fn new(most: usize) -> Self {
+        Self(Arc::new(Semaphore::new(most)))
+    }
+
+    /// Waits a moment for room.
+    async fn room(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let room = tokio::time::timeout(ROOM, Arc::clone(&self.0).acquire_owned()).await;
+        room.ok().and_then(Result::ok).ok_or_else(|| {
+            let words = "too many requests are on their way, and their bodies do not arrive";
+            let hint = "try again; `open_bodies` in the server's settings says how many there may be";
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "try_again", words).hint(Some(hint.to_owned()))
+        })
+    }
+}
+
+impl FromRef<Api> for Bodies {
+    fn from_ref(api: &Api) -> Self {
+        api.bodies.clone()
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T>
+where
+    Bodies: FromRef<S>,
+{
     type Rejection = Failure;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let _room = Bodies::from_ref(state).room().await?;
         let arrived = tokio::time::timeout(LONGEST, axum::body::to_bytes(request.into_body(), LARGEST));
         let bytes = arrived.await.map_err(|_| {
             let words = format!("the body did not arrive within {} s", LONGEST.as_secs());
@@ -108,8 +144,26 @@ mod tests {
     async fn a_body_that_does_not_arrive_is_given_up() {
         let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
         let request = Request::new(Sent::from_stream(never));
-        let refused = Body::<serde_json::Value>::from_request(request, &()).await.err().unwrap();
+        let refused = Body::<serde_json::Value>::from_request(request, &Bodies::new(1)).await.err().unwrap();
         assert!(format!("{refused:?}").contains("did not arrive within 60 s"), "{refused:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_do_not_arrive_take_bounded_room_and_leave_it_again() {
+        let bodies = Bodies::new(2);
+        let never = || {
+            let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+            Body::<serde_json::Value>::from_request(Request::new(Sent::from_stream(never)), &bodies)
+        };
+        let whole = || Body::<serde_json::Value>::from_request(Request::new(Sent::from("{}")), &bodies);
+        let others = async { tokio::join!(never(), never()) };
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let refused = whole().await.err().map(|refused| format!("{refused:?}"));
+            assert!(refused.is_some_and(|said| said.contains("too many requests")));
+        };
+        let _ = tokio::join!(others, late);
+        assert!(whole().await.is_ok(), "there is room again");
     }
 
     #[tokio::test]

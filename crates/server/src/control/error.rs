@@ -1,4 +1,5 @@
 //! What can go wrong with a request. Each kind has one HTTP status and one way to go on.
+use vessl_core::plan::RunId;
 use vessl_core::wire::Problem;
 
 use crate::engine::EngineError;
@@ -30,6 +31,9 @@ pub enum ControlError {
         /// What to do next.
         hint: Option<String>,
     },
+    /// What it left is still being removed; it takes longer than a request waits.
+    #[error("run {} has ended and is still being cleaned up", .0.0)]
+    CleaningUp(RunId),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

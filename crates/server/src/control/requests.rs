@@ -17,8 +17,8 @@ use crate::store::runs::{Save, StoredRun};
 const TRIES: u32 = 1000;
 /// Longest wait of a terminate for the end of a run that has not been started; it takes an instant, or the run is starting.
 const ENDING: Duration = Duration::from_millis(500);
-/// Longest wait of a delete for the end of the cleaning up.
-const CLEANING: Duration = Duration::from_secs(10);
+/// Longest wait of a delete for the end of the cleaning up; shorter than a client waits for an answer.
+const CLEANING: Duration = Duration::from_secs(45);
 
 impl Control {
     /// Asks for the end of a run. Asking twice is fine.
@@ -97,6 +97,9 @@ impl Control {
         self.let_settle(&self.0.stored(place, id).await?.doc.run).await;
         for _ in 0..TRIES {
             let stored = self.0.stored(place, id).await?;
+            if is_cleaning(&stored.doc.run) {
+                return Err(ControlError::CleaningUp(id));
+            }
             match request(&stored.doc.run, Ask::Delete, self.now()) {
                 Answer::AlreadySo(_) => return Ok(()),
                 Answer::Denied(why) => return Err(ControlError::refused(why)),
@@ -119,10 +122,9 @@ impl Control {
 
     /// Lets the driver of a run that has ended finish its cleaning up, which takes an instant or fails again and again.
     async fn let_settle(&self, run: &Run) {
-        let cleaning = run.status().is_final() && !run.is_settled();
-        let Some(mut changes) = cleaning.then(|| self.follow(run.id)).flatten() else { return };
+        let Some(mut changes) = is_cleaning(run).then(|| self.follow(run.id)).flatten() else { return };
         let settled = async { while changes.changed().await.is_ok() {} };
-        // What is not done by then is refused by the rules, with its reason.
+        // A client asks again for what is not done by then.
         let _ = tokio::time::timeout(CLEANING, settled).await;
     }
 
@@ -228,6 +230,11 @@ impl Inner {
             Err(_) => Err(ControlError::Stopping),
         }
     }
+}
+
+/// Whether a run has ended and something of it is still on the machine.
+fn is_cleaning(run: &Run) -> bool {
+    run.status().is_final() && !run.is_settled()
 }
 
 fn check_update(update: &RunUpdate) -> Result<()> {

@@ -71,6 +71,7 @@ impl Place {
             url: "http://127.0.0.1:1".to_owned(),
             data_dir: "DATA".to_owned(),
             started_at: *self.clock.borrow(),
+            open_bodies: 64,
             stop: tokio_util::sync::CancellationToken::new(),
         };
         let guard = Guard::new(opened.token.clone(), Some(Vec::new()), Entrance::Tcp(1));

@@ -121,7 +121,7 @@ impl Client {
         if begin > 0 {
             headers.push((header::RANGE, format!("bytes={begin}-")));
         }
-        let answer = self.connection.send(&Ask { method: Method::GET, path, body: None, headers }).await?;
+        let answer = self.begin(&Ask { method: Method::GET, path, body: None, headers }).await?;
         let from = if answer.status() == ::http::StatusCode::PARTIAL_CONTENT { begin } else { 0 };
         Ok((from, answer.into_body()))
     }

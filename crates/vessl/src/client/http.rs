@@ -43,6 +43,7 @@ pub(super) struct Connection {
     address: Address,
     token: Option<Token>,
     open: Option<SendRequest<Full<Bytes>>>,
+    was_open: bool,
 }
 
 /// One request.
@@ -60,7 +61,7 @@ pub(super) struct Ask {
 
 impl Connection {
     pub(super) fn new(address: Address, token: Option<Token>) -> Self {
-        Self { address, token, open: None }
+        Self { address, token, open: None, was_open: false }
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -72,9 +73,15 @@ impl Connection {
         Self::new(self.address.clone(), self.token.clone())
     }
 
+    /// Whether there was a connection at all: then whatever fails now was there.
+    pub(super) fn was_open(&self) -> bool {
+        self.was_open
+    }
+
     /// Opens the connection before it is needed.
     pub(super) async fn open(&mut self) -> Result<()> {
         self.open = Some(self.connect().await?);
+        self.was_open = true;
         Ok(())
     }
 
@@ -136,6 +143,7 @@ impl Connection {
         }
         let request = self.request(ask)?;
         let mut fresh = self.connect().await?;
+        self.was_open = true;
         let answer = fresh.send_request(request).await.map_err(|e| self.unreachable(&words(&e)))?;
         self.open = Some(fresh);
         Ok(answer)

@@ -17,7 +17,7 @@ pub(crate) use logs::{Logs, Next, Record, Stream};
 
 use std::time::Duration;
 
-use ::http::{Method, header};
+use ::http::{Method, Response, header};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,6 +28,11 @@ use crate::output::Out;
 
 /// Longest wait between two attempts to reach a server again.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Most times that a request is sent.
+const TRIES: u32 = 5;
+/// How long a server that was lost in the middle of a request may stay away, and the pause between two looks.
+const COMES_BACK: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long a server may stay away before a watching client gives up.
 const PATIENCE: Duration = Duration::from_mins(10);
 
@@ -60,6 +65,7 @@ pub(crate) struct Client {
     origin: Origin,
     connection: Connection,
     scope: Scope,
+    out: Out,
 }
 
 impl Client {
@@ -69,7 +75,7 @@ impl Client {
             Origin::Given { address, token } => Connection::new(address.clone(), token.clone()),
             Origin::Local(local) => to_local(local, out).await?,
         };
-        Ok(Self { origin, connection, scope })
+        Ok(Self { origin, connection, scope, out: out.clone() })
     }
 
     /// Whether it is the server of this machine, which can be started again.
@@ -89,7 +95,13 @@ impl Client {
 
     /// Another connection to the same server, for a second stream.
     pub(crate) fn another(&self) -> Self {
-        Self { origin: self.origin.clone(), connection: self.connection.another(), scope: self.scope.clone() }
+        let Self { origin, connection, scope, out } = self;
+        Self {
+            origin: origin.clone(),
+            connection: connection.another(),
+            scope: scope.clone(),
+            out: out.clone(),
+        }
     }
 
     /// Finds the server again after the connection was lost: one of this machine that died is started, one that was
@@ -150,21 +162,72 @@ impl Client {
 
     async fn delete(&mut self, path: String) -> Result<()> {
         let ask = Ask { method: Method::DELETE, path, body: None, headers: Vec::new() };
-        let answer = self.connection.send(&ask).await?;
-        self.connection.body(answer).await.map(drop)
+        match self.answer(&ask).await {
+            // What is gone after a try without an answer was removed by that.
+            (tries, Err(Error::Refused { status: 404, .. })) if tries > 1 => Ok(()),
+            (_, answer) => answer.map(drop),
+        }
     }
 
     async fn json<T: DeserializeOwned>(&mut self, ask: Ask) -> Result<T> {
-        let answer = self.connection.send(&ask).await?;
-        let body = self.connection.body(answer).await?;
+        let body = self.answer(&ask).await.1?;
         serde_json::from_slice(&body).map_err(|e| self.connection.protocol(e))
+    }
+
+    /// Sends a request, and again if the server was lost before its answer was whole: everything that is asked this way may
+    /// be asked twice, a submit by its key. Gives the number of tries and the answer.
+    async fn answer(&mut self, ask: &Ask) -> (u32, Result<Bytes>) {
+        for tries in 1..TRIES {
+            match self.answer_once(ask).await {
+                Err(Error::Unreachable { .. }) if self.connection.was_open() => {
+                    if let Err(error) = self.find_again().await {
+                        return (tries, Err(error));
+                    }
+                }
+                answer => return (tries, answer),
+            }
+        }
+        (TRIES, self.answer_once(ask).await)
+    }
+
+    async fn answer_once(&mut self, ask: &Ask) -> Result<Bytes> {
+        let answer = self.connection.send(ask).await?;
+        self.connection.body(answer).await
+    }
+
+    /// Connects anew: the server of this machine is started if it is gone, any other gets a moment to come back.
+    async fn find_again(&mut self) -> Result<()> {
+        match &self.origin {
+            Origin::Local(local) => self.connection = to_local(local, &self.out).await?,
+            Origin::Given { .. } => {
+                let begin = tokio::time::Instant::now();
+                while let Err(error) = self.connection.open().await {
+                    if begin.elapsed() > COMES_BACK || !matches!(error, Error::Unreachable { .. }) {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens a stream.
     async fn stream(&mut self, path: String, accept: &str) -> Result<hyper::body::Incoming> {
         let headers = vec![(header::ACCEPT, accept.to_owned())];
         let ask = Ask { method: Method::GET, path, body: None, headers };
-        Ok(self.connection.send(&ask).await?.into_body())
+        Ok(self.begin(&ask).await?.into_body())
+    }
+
+    /// The begin of an answer that goes on, from the server that is found again if it was lost.
+    async fn begin(&mut self, ask: &Ask) -> Result<Response<hyper::body::Incoming>> {
+        match self.connection.send(ask).await {
+            Err(Error::Unreachable { .. }) if self.connection.was_open() => {
+                self.find_again().await?;
+                self.connection.send(ask).await
+            }
+            answer => answer,
+        }
     }
 }
 

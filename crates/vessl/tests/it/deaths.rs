@@ -68,6 +68,28 @@ impl Stay {
 }
 
 #[test]
+fn what_was_exported_before_the_agent_was_killed_can_be_fetched() {
+    let test = Test::new();
+    let yaml = format!(
+        "{}export: {{/a: vessl-artifact://default/default/kept, /z: vessl-artifact://}}\n{}",
+        head("host://"),
+        item("echo once\necho kept > /a/x\ntruncate -s 100G /z/large")
+    );
+    let id = test.create(&yaml);
+    test.until_log(&id, "exporting `/z`");
+    Test::kill(test.agent(&id));
+    let run = test.until_end(&id);
+    assert_eq!((&run["status"], &run["exit_code"]), (&"failed".into(), &0.into()), "{run}");
+    test.vessl(["run", "download", &id, "/a", "back"]).ok();
+    assert_eq!(std::fs::read_to_string(test.path("back/x")).unwrap(), "kept\n");
+    let artifact = test.vessl(["artifact", "read", "kept", "--output", "json"]).ok().json();
+    assert_eq!(artifact["versions"][0]["run"].to_string(), id, "{artifact}");
+    // The log tells of no end that there was not.
+    let log = test.vessl(["run", "logs", &id, "--only", "system"]).ok().stdout;
+    assert!(!log.contains("completed:"), "{log}");
+}
+
+#[test]
 fn of_the_server_changes_nothing() {
     for stay in Stay::all() {
         let test = Test::new();
@@ -134,7 +156,7 @@ fn of_the_machine_is_the_end_and_said() {
         test.kill_server();
         Test::kill(agent);
         // What the agent noted of its boot is now of an earlier one.
-        let file = test.data().join(format!("runs/{id}/1/events"));
+        let file = test.attempt(&id).join("events");
         let events = std::fs::read_to_string(&file).unwrap();
         let earlier = events.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
         assert_ne!(events, earlier);
@@ -154,7 +176,7 @@ fn of_the_machine_after_the_end_keeps_the_result() {
     test.kill_server();
     gate.open();
     Test::until_gone(agent);
-    let file = test.data().join(format!("runs/{id}/1/events"));
+    let file = test.attempt(&id).join("events");
     let events = std::fs::read_to_string(&file).unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let earlier = events.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
@@ -171,7 +193,7 @@ fn of_the_server_at_any_moment_runs_everything_once() {
     for step in ["", "lock", "plan.json", "events", "box", "control.sock", "log", "exit.json"] {
         let ends = step == "exit.json";
         let id = test.create(&gate.host(&format!("echo once\n{}", if ends { "" } else { WAIT })));
-        let attempt = test.data().join(format!("runs/{id}/1"));
+        let attempt = test.attempt(&id);
         until(step, || step.is_empty() || attempt.join(step).exists());
         test.kill_server();
         assert_eq!(attempt.join("exit.json").exists(), ends, "the server died at `{step}`");
@@ -214,7 +236,7 @@ fn of_an_export_at_any_moment_leaves_the_old_version_or_the_new_one() {
         let text = format!("new{tenths}");
         let before = stored();
         let id = test.create(&write(&text));
-        let attempt = test.data().join(format!("runs/{id}/1"));
+        let attempt = test.attempt(&id);
         let began = || std::fs::read_to_string(attempt.join("events")).is_ok_and(|text| text.contains('\n'));
         until("no agent starts", began);
         let agent = test.agent(&id);

@@ -30,7 +30,7 @@ fn a_run_whose_socket_is_gone_can_be_ended() {
     for instead in ["", "file", "directory"] {
         let id = test.create(&host("trap '' TERM\necho ready\nwhile :; do sleep 0.1; done"));
         test.until_log(&id, "ready");
-        let socket = test.data().join("runs").join(&id).join("1/control.sock");
+        let socket = test.attempt(&id).join("control.sock");
         std::fs::remove_file(&socket).unwrap();
         match instead {
             "file" => std::fs::write(&socket, "").unwrap(),

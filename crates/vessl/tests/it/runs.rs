@@ -95,7 +95,7 @@ fn damage_to_the_directory_of_a_run_costs_neither_its_end_nor_its_seat() {
     for (damage, harm) in DAMAGES {
         let id = test.create(&gate.host(&format!("echo ready\n{WAIT}")));
         test.until_log(&id, "ready");
-        harm(&test.data().join("runs").join(&id).join("1"));
+        harm(&test.attempt(&id));
         gate.open();
         let run = test.until_end(&id);
         assert_eq!(run["status"], "completed", "{damage}: {run}");
@@ -112,7 +112,7 @@ fn damage_and_the_death_of_server_and_agent_still_end_the_run() {
         test.until_log(&id, "ready");
         let agent = test.agent(&id);
         test.kill_server();
-        harm(&test.data().join("runs").join(&id).join("1"));
+        harm(&test.attempt(&id));
         Test::kill(agent);
         let run = test.until_end(&id);
         assert_eq!(run["status"], "failed", "{damage}: {run}");

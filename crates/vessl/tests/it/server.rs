@@ -210,7 +210,7 @@ fn a_server_on_a_unix_socket_works_the_same() {
 
 #[test]
 fn a_named_server_wants_its_token() {
-    let test = Test::new();
+    let test = Test::new().env("VESSL_SERVER_LISTEN", "127.0.0.1:0");
     test.vessl(["whoami"]).ok();
     let url =
         test.vessl(["server", "status", "--output", "json"]).ok().json()["url"].as_str().unwrap().to_owned();

@@ -273,14 +273,11 @@ impl Test {
         self.read(id)
     }
 
-    /// Waits until nothing of an ended run is on the machine any more; until then its node lists it.
+    /// Waits until nothing of an ended run is on the machine any more; until then its server works for it.
     pub(crate) fn until_removed(&self, id: &str) {
-        let id = Value::from(id.parse::<u64>().expect("the id of a run is a number"));
-        until("the run is not removed", || {
-            let nodes = self.vessl(["cluster", "list-nodes", "local", "--output", "json"]).ok().json();
-            let mut nodes = nodes.as_array().expect("there is a list of nodes").iter();
-            nodes.all(|node| !node["runs"].as_array().expect("a node has runs").contains(&id))
-        });
+        let run = self.data().join("runs").join(id);
+        let is_left = |attempt: &String| run.join(attempt).join("box").exists();
+        until("the run is not removed", || !names(&run).iter().any(is_left));
     }
 
     /// The process of the running server.
@@ -295,10 +292,16 @@ impl Test {
         Self::kill(self.server());
     }
 
+    /// The directory of a run's one attempt, once there is one.
+    pub(crate) fn attempt(&self, id: &str) -> PathBuf {
+        let run = self.data().join("runs").join(id);
+        until("the run is not placed", || !names(&run).is_empty());
+        run.join(&names(&run)[0])
+    }
+
     /// The process of the agent of a run's first attempt.
     pub(crate) fn agent(&self, id: &str) -> Pid {
-        let events = std::fs::read_to_string(self.data().join(format!("runs/{id}/1/events")))
-            .expect("the agent started");
+        let events = std::fs::read_to_string(self.attempt(id).join("events")).expect("the agent started");
         let first: Value =
             serde_json::from_str(events.lines().next().unwrap_or_default()).expect("an event is JSON");
         pid(&first["what"]["pid"])

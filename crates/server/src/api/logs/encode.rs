@@ -72,6 +72,15 @@ impl Encoder {
         self.note(to, &format!("{} bytes of the log are damaged and left out here", to - from));
     }
 
+    /// Says that the limit of the log cost bytes.
+    pub(super) fn left_out(&mut self, from: u64, to: u64) {
+        let words = format!(
+            "{} bytes of the log are left out here: it reached its limit (`log_limit` of the server), which keeps begin and end",
+            to - from
+        );
+        self.note(to, &words);
+    }
+
     /// Says something about the log itself.
     pub(super) fn note(&mut self, position: u64, words: &str) {
         let at_ns = if self.at_ns == 0 { nanos(Timestamp::now()) } else { self.at_ns };

@@ -2,7 +2,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use vessl_core::plan::{Amounts, ImagePlan, Nonce, PLAN_VERSION, RunId};
+use vessl_core::plan::{Amounts, Bounds, ImagePlan, Nonce, PLAN_VERSION, RunId};
 use vessl_core::units::Span;
 
 use super::*;
@@ -112,6 +112,7 @@ fn plan() -> Plan {
         termination_protection: false,
         grace: Span(1000),
         export_limit: Span(1000),
+        bounds: Bounds::default(),
         place: None,
     }
 }

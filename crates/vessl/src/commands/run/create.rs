@@ -1,17 +1,13 @@
 //! `vessl run create`.
 use clap::Args;
 use vessl_core::spec::{self, ReadOptions, Spec};
-use vessl_core::wire::{EnvPair, Problem, RunCreate, RunView};
+use vessl_core::wire::{EnvPair, Problem, RunCreate};
 
 use super::{begin_of_name, text, uncommitted, watch};
-use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::{Format, views};
 use crate::session::{Session, Source};
-
-/// Most times that a submit is sent.
-const SUBMITS: usize = 5;
 
 /// Arguments.
 #[derive(Args, Debug)]
@@ -58,7 +54,7 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
         // Another machine has directories of its own.
         if is_local { uncommitted::notes(&spec, ask.base.as_deref()).await } else { Vec::new() }
     };
-    let (run, notes) = tokio::join!(submit(&mut client, &ask, session), notes);
+    let (run, notes) = tokio::join!(client.create(&ask), notes);
     let run = run.map_err(|e| named(e, &args.file, &warnings))?;
     session.out.problems(&args.file.to_string(), &unsaid(run.warnings.clone(), &warnings));
     for note in &notes {
@@ -114,17 +110,6 @@ fn checked(args: &Create, session: &Session) -> Result<Checked> {
     let yaml =
         String::from_utf8(bytes).map_err(|_| Error::Bug("a text that was read is not text".to_owned()))?;
     Ok(Checked { yaml, spec, warnings: read.problems })
-}
-
-/// Submits; if the connection was lost on the way, again with the same key, which the server takes as the same run.
-async fn submit(client: &mut Client, ask: &RunCreate, session: &Session) -> Result<RunView> {
-    for _ in 1..SUBMITS {
-        match client.create(ask).await {
-            Err(Error::Unreachable { .. }) if client.is_local() => client.recover(&session.out).await?,
-            done => return done,
-        }
-    }
-    client.create(ask).await
 }
 
 /// Problems that have not been said.

@@ -3,10 +3,14 @@ use clap::Args;
 use vessl_core::plan::RunId;
 
 use super::run_id;
-use crate::error::{Kind, Result};
+use crate::client::Client;
+use crate::error::{Error, Kind, Result};
 use crate::exit::{self, Exit};
 use crate::output::Format;
 use crate::session::Session;
+
+/// How often a removal is asked for; the server waits most of a minute each time.
+const WAITS: u32 = 20;
 
 /// Arguments.
 #[derive(Args, Debug)]
@@ -24,12 +28,27 @@ pub(crate) struct Delete {
     ids: Vec<RunId>,
 }
 
+/// Removes a run; what one that has ended left is waited for.
+async fn remove(client: &mut Client, id: RunId, session: &Session) -> Result<()> {
+    for tries in 1..WAITS {
+        match client.delete_run(id).await {
+            Err(Error::Refused { body, .. }) if body.code == "cleaning_up" => {
+                if tries == 1 {
+                    session.out.note(&format!("run {} is still being cleaned up; waiting", id.0));
+                }
+            }
+            done => return done,
+        }
+    }
+    client.delete_run(id).await
+}
+
 /// Removes them in order, and says which were.
 pub(crate) async fn perform(args: &Delete, session: &Session) -> Result<Exit> {
     let mut client = session.client().await?;
     let (mut removed, mut exit) = (Vec::new(), exit::OK);
     for &id in &args.ids {
-        match client.delete_run(id).await {
+        match remove(&mut client, id, session).await {
             Ok(()) => {
                 removed.push(id);
                 if session.out.format() == Format::Table {
