@@ -84,9 +84,11 @@ pub struct RunCreate {
     pub lenient: bool,
     /// Absolute directory of the run file, on the server's machine: git addresses like `./code` are relative to it.
     #[serde(default)]
+    #[schema(pattern = "^/")]
     pub base: Option<String>,
-    /// Makes a repeated submit return the first run.
+    /// Makes a repeated submit return the first run; 1 to 200 bytes.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 50)]
     pub idempotency_key: Option<String>,
 }
 
@@ -190,32 +192,71 @@ pub struct RunQuery {
     /// Words that name, description or a tag contain.
     pub keyword: Option<String>,
     /// Runs with an id below this one (newest first).
+    #[serde(default, deserialize_with = "position")]
     pub before: Option<u64>,
     /// At most this many, default 100, largest 1000.
+    #[serde(default, deserialize_with = "count")]
     pub limit: Option<u32>,
+}
+
+/// A number of a query that names a place: 64 bits with a sign, as the document of the API says.
+pub fn position<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let number = Option::<u64>::deserialize(from)?;
+    within(number, number.is_none_or(|number| i64::try_from(number).is_ok()))
+}
+
+/// A number of a query that counts: 32 bits with a sign.
+fn count<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let number = Option::<u32>::deserialize(from)?;
+    within(number, number.is_none_or(|number| i32::try_from(number).is_ok()))
+}
+
+fn within<T, E: serde::de::Error>(number: Option<T>, fits: bool) -> Result<Option<T>, E> {
+    if fits { Ok(number) } else { Err(E::custom("the number is too large")) }
 }
 
 /// Body of `PATCH …/runs/{id}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunUpdate {
-    /// New name.
+    /// New name, not blank.
+    #[schema(pattern = "^[^\\x00]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00]*$", min_length = 1, max_length = 253)]
     pub name: Option<String>,
-    /// New description.
+    /// New description, at most 64 KiB.
+    #[schema(pattern = "^[^\\x00]*$")]
     pub description: Option<String>,
-    /// New tags.
+    /// New tags, not blank.
+    #[schema(value_type = Option<Vec<Tag>>, max_items = 100)]
     pub tags: Option<Vec<String>>,
 }
+
+/// One tag of a run, as a schema.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = "^[^\\x00]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00]*$", min_length = 1, max_length = 253)]
+#[allow(dead_code, reason = "it stands for text in the API's document")]
+pub struct Tag(String);
 
 /// Body of `POST …/runs/{id}/terminate`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunTerminate {
     /// Seconds between SIGTERM and the kill; default 30.
+    #[serde(default, deserialize_with = "whole")]
     pub grace_s: Option<u64>,
     /// Skip exports.
     #[serde(default)]
     pub no_export: bool,
+}
+
+/// A whole number, which JSON may also write as `30.0`.
+fn whole<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(from)? else { return Ok(None) };
+    let of_float = || number.as_f64().filter(|float| float.fract() == 0.0).map(|float| format!("{float:.0}"));
+    let whole = number.as_u64().or_else(|| of_float()?.parse().ok());
+    let whole = whole.filter(|number| i64::try_from(*number).is_ok());
+    whole
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom(format!("`{number}` is no whole number of seconds")))
 }
 
 /// Answer of `GET …/runs/{id}/explain`.
@@ -408,27 +449,76 @@ pub struct SecretView {
     pub replaced: bool,
 }
 
-/// Body of `POST …/secrets` and `POST …/credentials`.
+/// Body of `POST …/secrets`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretCreate {
-    /// Name.
+    /// Name: letters, digits, `-`, `_`, `.`.
+    #[schema(pattern = "^[0-9A-Za-z][0-9A-Za-z._-]{0,99}$", min_length = 1, max_length = 100)]
     pub name: String,
-    /// `secret`, `registry` or `git`.
-    pub kind: String,
-    /// User name, for a credential.
+    /// May be left out.
     #[serde(default)]
-    pub username: Option<String>,
-    /// The value; write-only.
+    pub kind: SecretKind,
+    /// The value; write-only, at most 256 KiB.
+    #[schema(min_length = 1)]
     pub value: String,
 }
 
 impl std::fmt::Debug for SecretCreate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretCreate")
-            .field("name", &self.name)
-            .field("kind", &self.kind)
-            .finish_non_exhaustive()
+        f.debug_struct("SecretCreate").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The one kind of a secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretKind {
+    /// A value for `env`.
+    #[default]
+    Secret,
+}
+
+/// Body of `POST …/credentials`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialCreate {
+    /// Name: letters, digits, `-`, `_`, `.`.
+    #[schema(pattern = "^[0-9A-Za-z][0-9A-Za-z._-]{0,99}$", min_length = 1, max_length = 100)]
+    pub name: String,
+    /// What it logs in to.
+    pub kind: CredentialKind,
+    /// User name.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Password or token; write-only, at most 256 KiB.
+    #[schema(min_length = 1)]
+    pub value: String,
+}
+
+impl std::fmt::Debug for CredentialCreate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CredentialCreate").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a credential logs in to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialKind {
+    /// A container registry.
+    Registry,
+    /// A git server.
+    Git,
+}
+
+impl CredentialKind {
+    /// As it is stored and shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Registry => "registry",
+            Self::Git => "git",
+        }
     }
 }
 
@@ -470,6 +560,7 @@ pub struct ServerProof {
 #[serde(deny_unknown_fields)]
 pub struct NameCreate {
     /// Name: letters, digits, `-`, `_`, `.`.
+    #[schema(pattern = "^[0-9A-Za-z][0-9A-Za-z._-]{0,99}$", min_length = 1, max_length = 100)]
     pub name: String,
 }
 
@@ -503,6 +594,18 @@ pub enum PullLine {
     Image(ImageView),
     /// It failed; the last line.
     Error(ErrorBody),
+}
+
+/// One server-sent event of a stream, as a schema.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "it stands for a text format in the API's document")]
+pub struct ServerSentEvent {
+    /// Where to go on after it: `after` or `from` of the same request, or the header `Last-Event-ID`.
+    id: Option<String>,
+    /// Which kind it is.
+    event: Option<String>,
+    /// JSON: a `RunEvent` of the events of a run, a `LogPiece` of its log.
+    data: String,
 }
 
 /// One piece of a log as a server-sent event; the event's `id` is where to go on.

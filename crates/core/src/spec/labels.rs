@@ -40,7 +40,7 @@ pub fn check_tags(tags: &[String]) -> Result<(), String> {
 
 fn word(what: &str, text: &str) -> Result<(), String> {
     match text.chars().count() {
-        _ if text.trim().is_empty() => Err(format!("`{what}` is blank")),
+        _ if text.chars().all(|c| c.is_whitespace() || c.is_control()) => Err(format!("`{what}` is blank")),
         length if length > LONGEST_NAME => {
             Err(format!("`{what}` has {length} characters; it may have {LONGEST_NAME}"))
         }

@@ -10,7 +10,7 @@ use http::{HeaderMap, header};
 use serde::Deserialize;
 use tokio::sync::watch;
 use utoipa::IntoParams;
-use vessl_core::wire::{ErrorBody, RunEvent};
+use vessl_core::wire::{ErrorBody, RunEvent, ServerSentEvent};
 
 use super::Api;
 use super::error::{Failure, Result};
@@ -23,6 +23,7 @@ use crate::control::{Attempt, Changes};
 #[into_params(parameter_in = Query)]
 pub(super) struct After {
     /// Only events after this number; the header `Last-Event-ID` says the same.
+    #[serde(default, deserialize_with = "vessl_core::wire::position")]
     after: Option<u64>,
 }
 
@@ -32,7 +33,10 @@ pub(super) struct After {
     operation_id = "streamRunEvents",
     params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path), After),
     responses(
-        (status = 200, description = "events", body = RunEvent, content_type = "text/event-stream"),
+        (
+            status = 200, body = ServerSentEvent, content_type = "text/event-stream",
+            description = "server-sent events: `id` is the number, `event` the kind, `data` a `RunEvent` as JSON",
+        ),
         (status = 404, description = "there is no such run", body = ErrorBody),
     )
 )]

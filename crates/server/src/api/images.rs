@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
 use http::header;
+use vessl_core::reference::Reference;
 use vessl_core::wire::{ErrorBody, ImagePull, ImageView, Pruned, PullLine};
 
 use super::Api;
@@ -49,9 +50,7 @@ pub(super) async fn read(State(api): State<Api>, Path(id): Path<String>) -> Resu
     responses((status = 200, description = "lines", body = PullLine, content_type = "application/x-ndjson"))
 )]
 pub(super) async fn pull(State(api): State<Api>, Body(ask): Body<ImagePull>) -> Result<Response> {
-    if ask.reference.trim().is_empty() {
-        return Err(Failure::malformed("`reference` is empty"));
-    }
+    Reference::parse(&ask.reference).map_err(|error| Failure::malformed(error.to_string()))?;
     let organization = api.control.site().organization.clone();
     if let Some(name) = &ask.credential_name {
         is_stored(&api, &organization, name).await?;

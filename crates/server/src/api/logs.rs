@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use utoipa::{IntoParams, ToSchema};
 use vessl_core::logwire;
-use vessl_core::wire::{ErrorBody, LogPiece};
+use vessl_core::wire::{ErrorBody, ServerSentEvent};
 use vessl_data::log::{LogError, Reader, Stream};
 
 use super::Api;
@@ -42,8 +42,10 @@ const LAST_LINE: Duration = Duration::from_secs(10);
 #[into_params(parameter_in = Query)]
 pub(super) struct LogQuery {
     /// Position to begin at: a resume token. The header `Last-Event-ID` says the same.
+    #[serde(default, deserialize_with = "vessl_core::wire::position")]
     from: Option<u64>,
     /// Only the last lines.
+    #[serde(default, deserialize_with = "vessl_core::wire::position")]
     tail: Option<u64>,
     /// Only one stream; `tail` then counts its lines.
     #[param(inline)]
@@ -78,10 +80,12 @@ impl From<Only> for Stream {
     operation_id = "readLog",
     params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path), LogQuery),
     responses(
-        (status = 200, description = "the log", content(
-            (LogPiece = "text/event-stream"),
-            (String = "application/vnd.vessl.log"),
-        )),
+        (
+            status = 200,
+            description = "the log: server-sent events whose `data` is a `LogPiece` as JSON, with `event: end` at the end \
+                           of a finished log; or framed bytes",
+            content((ServerSentEvent = "text/event-stream"), (String = "application/vnd.vessl.log")),
+        ),
         (status = 404, description = "there is no such run", body = ErrorBody),
     )
 )]

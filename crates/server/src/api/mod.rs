@@ -25,6 +25,8 @@ use utoipa::openapi::{Content, Ref, RefOr, Response as OpenApiResponse, Response
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use vessl_core::wire::{LogPiece, RunEvent};
+
 use crate::control::{Control, ControlError};
 use crate::registry::Registry;
 
@@ -60,6 +62,7 @@ pub struct About {
     info(title = "vessl", description = "Machine-learning runs described in one YAML file.", version = "1"),
     servers((url = "/v1")),
     security(("token" = [])),
+    components(schemas(LogPiece, RunEvent)),
 )]
 struct Document;
 

@@ -78,7 +78,7 @@ pub(super) async fn read(State(api): State<Api>, of: OfRun) -> Result<Json<RunVi
     patch, path = "/organizations/{organization}/projects/{project}/runs/{id}", tag = "runs",
     operation_id = "updateRun",
     params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
-    request_body = RunUpdate,
+    request_body = Option<RunUpdate>,
     responses((status = 200, description = "the run after the change", body = RunView))
 )]
 pub(super) async fn update(
@@ -117,7 +117,7 @@ pub(super) async fn delete(State(api): State<Api>, of: OfRun) -> Result<StatusCo
     post, path = "/organizations/{organization}/projects/{project}/runs/{id}/terminate", tag = "runs",
     operation_id = "terminateRun",
     params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
-    request_body = RunTerminate,
+    request_body = Option<RunTerminate>,
     responses((status = 200, description = "the run; it may take a while to end", body = RunView))
 )]
 pub(super) async fn terminate(

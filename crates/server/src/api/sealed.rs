@@ -4,11 +4,12 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
-use vessl_core::wire::{ErrorBody, SecretCreate, SecretView};
+use vessl_core::wire::{CredentialCreate, ErrorBody, SecretCreate, SecretView};
 
 use super::Api;
 use super::error::Result;
 use super::take::{Asked, Body};
+use crate::control::NewValue;
 use crate::store::sealed::Class;
 
 /// Whose they are.
@@ -49,6 +50,8 @@ pub(super) async fn create_secret(
     Asked(owner): Asked<Owner>,
     Body(new): Body<SecretCreate>,
 ) -> Result<(StatusCode, Json<SecretView>)> {
+    let SecretCreate { name, kind: _, value } = new;
+    let new = NewValue { name, kind: "secret", username: None, value };
     let view = api.control.put_secret(&owner.name(&api), Class::Secret, new).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -86,14 +89,16 @@ pub(super) async fn credentials(
 /// Store a credential; one of the same name is replaced.
 #[utoipa::path(
     post, path = "/credentials", tag = "secrets", operation_id = "createCredential", params(Owner),
-    request_body = SecretCreate,
+    request_body = CredentialCreate,
     responses((status = 201, description = "it is stored", body = SecretView))
 )]
 pub(super) async fn create_credential(
     State(api): State<Api>,
     Asked(owner): Asked<Owner>,
-    Body(new): Body<SecretCreate>,
+    Body(new): Body<CredentialCreate>,
 ) -> Result<(StatusCode, Json<SecretView>)> {
+    let CredentialCreate { name, kind, username, value } = new;
+    let new = NewValue { name, kind: kind.word(), username, value };
     let view = api.control.put_secret(&owner.name(&api), Class::Credential, new).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }

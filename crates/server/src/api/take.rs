@@ -22,7 +22,7 @@ const LONGEST: Duration = Duration::from_mins(1);
 /// Longest wait for the bodies of others.
 const ROOM: Duration = Duration::from_secs(5);
 
-/// A JSON body. An empty body is read as an empty object.
+/// A JSON body. An empty body, or `null`, is read as an empty object.
 pub(super) struct Body<T>(pub(super) T);
 
 /// Bodies that are on their way at the same time; each is held in memory.
@@ -69,7 +69,7 @@ where
             let words = "the body is larger than 8 MiB, or it was cut off";
             Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", words)
         })?;
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let text: &[u8] = if matches!(bytes.trim_ascii(), b"" | b"null") { b"{}" } else { &bytes };
         // The decoder would take the fields in order from a list, too.
         if text.trim_ascii_start().first() == Some(&b'[') {
             return Err(Failure::malformed("the body is a list where an object is expected"));

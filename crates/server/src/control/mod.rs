@@ -49,6 +49,7 @@ use crate::watch::Watches;
 
 pub use clock::Clock;
 pub(crate) use error::ControlError;
+pub(crate) use secrets::NewValue;
 pub(crate) use site::{Site, SiteError};
 
 /// Longest wait of a start for the first look at the runs.

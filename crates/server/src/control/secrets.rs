@@ -1,7 +1,7 @@
 //! Stored secrets and credentials: written sealed, listed by name, opened only for an agent.
 use vessl_core::plan::RunId;
 use vessl_core::record::{Login, Secrets};
-use vessl_core::wire::{SecretCreate, SecretView};
+use vessl_core::wire::SecretView;
 
 use super::{Control, ControlError, Inner, Result};
 use crate::store::names::check_name;
@@ -10,25 +10,31 @@ use crate::store::sealed::{Class, NewSealed};
 /// Longest value in bytes.
 const LONGEST: usize = 256 << 10;
 
+/// A value to be stored.
+pub struct NewValue {
+    /// Name.
+    pub name: String,
+    /// `secret`, or what a credential logs in to.
+    pub kind: &'static str,
+    /// User name, for a credential.
+    pub username: Option<String>,
+    /// The value.
+    pub value: String,
+}
+
 impl Control {
     /// Stores a secret or credential under its name; an existing one is replaced.
-    pub async fn put_secret(
-        &self,
-        organization: &str,
-        class: Class,
-        new: SecretCreate,
-    ) -> Result<SecretView> {
+    pub async fn put_secret(&self, organization: &str, class: Class, new: NewValue) -> Result<SecretView> {
         self.0.known_organization(organization).await?;
         check_name(class.word(), &new.name).map_err(ControlError::Malformed)?;
-        check_kind(class, &new)?;
         if new.value.is_empty() || new.value.len() > LONGEST {
             let words = format!("the value of `{}` must have 1 to {LONGEST} bytes", new.name);
             return Err(ControlError::Malformed(words));
         }
         let view = SecretView {
             name: new.name,
-            kind: new.kind,
-            username: new.username.filter(|_| class == Class::Credential),
+            kind: new.kind.to_owned(),
+            username: new.username,
             created_at: self.now(),
             replaced: false,
         };
@@ -103,21 +109,6 @@ impl Inner {
         let value = self.parts.vault.unseal(&bound(organization, class, name), &row.value)?;
         Ok(Login { username: row.username.unwrap_or_default(), password: value.to_string() })
     }
-}
-
-fn check_kind(class: Class, new: &SecretCreate) -> Result<()> {
-    let fits = match class {
-        Class::Secret => new.kind == "secret",
-        Class::Credential => matches!(new.kind.as_str(), "registry" | "git"),
-    };
-    if fits {
-        return Ok(());
-    }
-    let known = match class {
-        Class::Secret => "`secret`",
-        Class::Credential => "`registry` or `git`",
-    };
-    Err(ControlError::Malformed(format!("the kind of a {} is {known}, not `{}`", class.word(), new.kind)))
 }
 
 /// What a stored value is sealed for.

@@ -4,9 +4,9 @@ use hyper::body::Incoming;
 use vessl_core::logwire;
 use vessl_core::plan::RunId;
 use vessl_core::wire::{
-    ArtifactView, ClusterView, Explain, FileView, ImagePull, ImageView, NodeView, PresetView, Progress,
-    Pruned, PullLine, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView, SecretCreate, SecretView,
-    WhoAmI,
+    ArtifactView, ClusterView, CredentialCreate, Explain, FileView, ImagePull, ImageView, NodeView,
+    PresetView, Progress, Pruned, PullLine, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView,
+    SecretCreate, SecretView, WhoAmI,
 };
 
 use super::http::Ask;
@@ -245,7 +245,7 @@ impl Client {
     }
 
     /// Stores a credential.
-    pub(crate) async fn create_credential(&mut self, ask: &SecretCreate) -> Result<SecretView> {
+    pub(crate) async fn create_credential(&mut self, ask: &CredentialCreate) -> Result<SecretView> {
         self.post(self.owned(&["credentials"]).into(), ask).await
     }
 

@@ -1,6 +1,6 @@
 //! `vessl credential …`.
 use clap::{Args, Subcommand, ValueEnum};
-use vessl_core::wire::SecretCreate;
+use vessl_core::wire::{CredentialCreate, CredentialKind};
 
 use super::value;
 use crate::error::Result;
@@ -70,10 +70,10 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Create(args) => {
             let value = value::read(&format!("password or token of `{}`", args.name))?;
             let kind = match args.kind {
-                Kind::Registry => "registry",
-                Kind::Git => "git",
+                Kind::Registry => CredentialKind::Registry,
+                Kind::Git => CredentialKind::Git,
             };
-            let ask = SecretCreate { name: args.name, kind: kind.to_owned(), username: args.username, value };
+            let ask = CredentialCreate { name: args.name, kind, username: args.username, value };
             session.out.object(&client.create_credential(&ask).await?, views::secret)?;
         }
         Command::List => {

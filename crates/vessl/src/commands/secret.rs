@@ -1,6 +1,6 @@
 //! `vessl secret …`.
 use clap::{Args, Subcommand};
-use vessl_core::wire::SecretCreate;
+use vessl_core::wire::{SecretCreate, SecretKind};
 
 use super::value;
 use crate::error::Result;
@@ -45,7 +45,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
     match command {
         Command::Create(Name { name }) => {
             let value = value::read(&format!("value of the secret `{name}`"))?;
-            let ask = SecretCreate { name, kind: "secret".to_owned(), username: None, value };
+            let ask = SecretCreate { name, kind: SecretKind::Secret, value };
             session.out.object(&client.create_secret(&ask).await?, views::secret)?;
         }
         Command::List => {

@@ -66,7 +66,9 @@ fn a_plain_terminate_ends_an_export_of_a_hole() {
 fn what_a_run_held_is_free_while_its_exports_are_written() {
     let test = Test::new().env("VESSL_SERVER_EXPORT_BYTES", "0");
     // All of the machine, twice.
-    let all = |command: &str| exporting(command).replace("requests: {cpu: 250m, memory: 64Mi}", "preset: cpu-large");
+    let all = |command: &str| {
+        exporting(command).replace("requests: {cpu: 250m, memory: 64Mi}", "preset: cpu-large")
+    };
     let first = test.create(&all("truncate -s 15T /o/hole"));
     test.until_log(&first, "exporting `/o`");
     test.wait(&all("echo second > /o/x")).ok();

@@ -1,5 +1,6 @@
 //! The product's acceptance tests: the real binary, a real server, real runs.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "what tests share lives outside of `#[test]`")]
+mod api;
 mod bad_days;
 mod bounds;
 mod data;
