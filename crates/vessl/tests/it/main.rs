@@ -10,6 +10,7 @@ mod examples;
 mod gate;
 mod identity;
 mod images;
+mod kills;
 mod logs;
 mod ordinary;
 mod refusals;

@@ -660,7 +660,7 @@ fn pid(value: &Value) -> Pid {
     Pid::from_raw(value.as_i64().and_then(|n| n.try_into().ok()).expect("a process id is a number"))
 }
 
-fn processes() -> Vec<i32> {
+pub(crate) fn processes() -> Vec<i32> {
     names(Path::new("/proc")).iter().filter_map(|name| name.parse().ok()).collect()
 }
 
