@@ -1,6 +1,7 @@
 //! The product's acceptance tests: the real binary, a real server, real runs.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "what tests share lives outside of `#[test]`")]
 mod bad_days;
+mod confined;
 mod data;
 mod deaths;
 mod ends;
