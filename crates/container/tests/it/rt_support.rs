@@ -149,9 +149,16 @@ impl Place {
     /// Puts the program `/calls` into the image, which has this `main` and may call `filter` in it.
     pub(crate) fn calls(&self, main: &str) {
         fs::write(self.path("layer/filter"), seccomp::default_filter()).unwrap();
-        fs::write(self.path("calls.c"), format!("{FILTERED}{main}")).unwrap();
-        let files = [self.path("layer/calls"), self.path("calls.c")];
-        assert!(Command::new("cc").args(["-static", "-o"]).args(files).status().unwrap().success());
+        self.program("calls", &format!("{FILTERED}{main}"));
+    }
+
+    /// Puts a program in C into the image.
+    pub(crate) fn program(&self, name: &str, source: &str) {
+        let file = self.path(&format!("{name}.c"));
+        fs::write(&file, source).unwrap();
+        let program = self.path("layer").join(name);
+        let built = Command::new("cc").args(["-static", "-o"]).args([program, file]).status().unwrap();
+        assert!(built.success(), "a C compiler builds `{name}`");
     }
 
     pub(crate) fn rootfs(&self) -> Rootfs {
