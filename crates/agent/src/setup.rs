@@ -307,6 +307,7 @@ fn order(attempt: &Attempt, root: &Root) -> Result<InitOrder, Halt> {
         groups: root.user.groups.clone(),
         seccomp: seccomp::default_filter(),
         stay,
+        items: u32::try_from(plan.items.len()).unwrap_or(u32::MAX),
     })
 }
 

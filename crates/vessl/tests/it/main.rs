@@ -9,6 +9,7 @@ mod examples;
 mod gate;
 mod images;
 mod logs;
+mod marks;
 mod ordinary;
 mod refusals;
 mod registry;
