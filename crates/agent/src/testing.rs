@@ -29,5 +29,6 @@ pub(crate) fn plan(commands: &[&str]) -> Plan {
         grace: Span(30_000),
         export_limit: Span(60_000),
         place: None,
+        fence: None,
     }
 }

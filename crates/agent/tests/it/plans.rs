@@ -34,6 +34,7 @@ pub(crate) fn host(commands: &[&str]) -> Plan {
         grace: Span(30_000),
         export_limit: Span(60_000),
         place: None,
+        fence: None,
     }
 }
 

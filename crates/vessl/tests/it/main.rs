@@ -6,6 +6,7 @@ mod data;
 mod deaths;
 mod ends;
 mod examples;
+mod fenced;
 mod gate;
 mod images;
 mod logs;

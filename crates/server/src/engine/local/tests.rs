@@ -110,6 +110,7 @@ fn plan() -> Plan {
         grace: Span(1000),
         export_limit: Span(1000),
         place: None,
+        fence: None,
     }
 }
 
