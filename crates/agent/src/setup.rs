@@ -10,7 +10,7 @@ use vessl_container::image::ImageConfig;
 use vessl_container::limits::Limits;
 use vessl_container::rootfs::{Merged, Rootfs, plain};
 use vessl_container::runtime::{self, Bundle, Container};
-use vessl_container::store::{Hold, Store};
+use vessl_container::store::{Hold, Options, Store};
 use vessl_container::{probe, seccomp, userns};
 use vessl_core::plan::{ImagePlan, MountPlan, Plan};
 use vessl_core::record::{EventKind, InitOrder, Phase, RECORD_VERSION};
@@ -79,7 +79,9 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
     let plan = &attempt.plan;
     let hidden = own::dirs(&attempt.data);
     userns::isolate().map_err(|error| Halt::of("cannot isolate the run", error))?;
+    let roots = plan.fence.as_ref().map(|roots| roots.iter().map(PathBuf::from).collect());
     let store = Store::open(&attempt.data.join("images")).map_err(Halt::because)?;
+    let store = store.with(Options { roots, ..Options::default() });
     let found = image::get(desk, &store, plan, &attempt.secrets)?;
     std::fs::create_dir_all(&attempt.scratch)
         .map_err(|error| Halt::of("cannot make the run's scratch directory", error))?;
@@ -312,6 +314,7 @@ fn order(attempt: &Attempt, root: &Root) -> Result<InitOrder, Halt> {
         groups: root.user.groups.clone(),
         seccomp: seccomp::default_filter(),
         stay,
+        items: u32::try_from(plan.items.len()).unwrap_or(u32::MAX),
     })
 }
 

@@ -13,7 +13,7 @@ use vessl_container::runtime::StartError;
 use vessl_core::plan::{ImportPlan, ImportSource};
 use vessl_core::record::{EventKind, Transfer};
 use vessl_data::blob::{Digest, Store};
-use vessl_data::git::{Address, Files, GitError, Request, STALL, find_local, import};
+use vessl_data::git::{Address, Fence, Files, GitError, Request, STALL, find_local, import};
 use vessl_data::tree::{self, Checkout, Trees};
 use vessl_data::{DataError, Owner};
 
@@ -131,6 +131,7 @@ fn git(ground: &Ground<'_>, path: &str, want: &Commit<'_>, transfer: &mut Transf
             }
         };
     let owner = owner(ground, path);
+    let fence = ground.plan.fence.as_ref().map(|roots| Fence::new(roots, ground.merged.scratch()));
     let dest = ground.merged.make_dir(Path::new(path), owner)?;
     let imported = follow(ground, "import", &transfer.label, |watch| {
         import(&Request {
@@ -142,6 +143,7 @@ fn git(ground: &Ground<'_>, path: &str, want: &Commit<'_>, transfer: &mut Transf
             watch,
             stall: STALL,
             prepare: &die_with_us,
+            fence: fence.as_ref(),
         })
     })?;
     (transfer.bytes, transfer.files) = (imported.bytes, imported.files);
@@ -151,7 +153,7 @@ fn git(ground: &Ground<'_>, path: &str, want: &Commit<'_>, transfer: &mut Transf
 }
 
 /// Where git shall go: a path of this machine is settled once, links and all. A repository inside the data directory is
-/// another run's, or nobody's.
+/// another run's, or nobody's. Whether it lies inside the plan's fence is seen by who opens it.
 fn address(ground: &Ground<'_>, url: &str) -> Result<Address, Reason> {
     let address = Address::parse(url, Files::Allowed)?;
     let Some(local) = find_local(&address)? else { return Ok(address) };

@@ -31,5 +31,6 @@ pub(crate) fn plan(commands: &[&str]) -> Plan {
         export_limit: Span(60_000),
         bounds: Bounds::default(),
         place: None,
+        fence: None,
     }
 }

@@ -41,9 +41,33 @@ pub(crate) struct Watched {
     pub(crate) oom: bool,
 }
 
+/// The items of a run in their order.
+#[derive(Debug)]
+struct Items {
+    of: u32,
+    /// The last that began, from 1.
+    last: u32,
+}
+
+impl Items {
+    fn of(plan: &Plan) -> Self {
+        Self { of: u32::try_from(plan.items.len()).unwrap_or(u32::MAX), last: 0 }
+    }
+
+    /// Whether item `n` can begin now, which is then the last one.
+    fn begins(&mut self, n: u32) -> bool {
+        let is_next = self.last.checked_add(1) == Some(n) && n <= self.of;
+        if is_next {
+            self.last = n;
+        }
+        is_next
+    }
+}
+
 struct Watch<'a> {
     desk: &'a mut Desk,
     plan: &'a Plan,
+    items: Items,
     link: Link,
     pump: Pump,
     scratch: Option<ScratchWatch>,
@@ -65,6 +89,7 @@ pub(crate) fn watch(desk: &mut Desk, plan: &Plan, running: Running) -> Watched {
     let watch = Watch {
         desk,
         plan,
+        items: Items::of(plan),
         link,
         pump,
         scratch,
@@ -118,10 +143,13 @@ impl Watch<'_> {
         }
     }
 
+    /// Believes a report where it can stand: what runs in the container must not make up events.
     fn take(&mut self, report: InitReport) {
         match report {
-            InitReport::Running => self.running(),
-            InitReport::Item { n } => self.item(n),
+            _ if self.end.is_some() => {}
+            InitReport::Running if self.started_at.is_none() => self.running(),
+            InitReport::Item { n } if self.started_at.is_some() && self.items.begins(n) => self.item(n),
+            InitReport::Running | InitReport::Item { .. } => {}
             InitReport::Refused { why, exit_code } => self.end = Some(End::Refused { why, exit_code }),
             InitReport::Ended { exit_code, item, how } => self.ended(exit_code, item, how),
         }
@@ -139,7 +167,7 @@ impl Watch<'_> {
     /// The script waits for leave to go on, so what is in the pipes now is older than the item.
     fn item(&mut self, n: u32) {
         self.pump.drain(self.desk);
-        let of = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
+        let of = self.items.of;
         if of > 1 {
             self.desk.log.say(&format!("item {n} of {of}"));
         }
@@ -246,5 +274,25 @@ impl Watch<'_> {
             killed: self.killed,
             oom: self.cgroup.oom_kills() > 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_begin_one_after_the_other() {
+        let check = |of: u32, told: &[u32], believed: &[u32]| {
+            let mut items = Items { of, last: 0 };
+            let began: Vec<u32> = told.iter().copied().filter(|&n| items.begins(n)).collect();
+            assert_eq!(began, believed, "{told:?} of {of}");
+        };
+        check(3, &[1, 2, 3], &[1, 2, 3]);
+        check(3, &[1, 1, 2, 1, 2, 3, 3, 4, 999], &[1, 2, 3]);
+        check(3, &[2, 0, 3, u32::MAX], &[]);
+        check(3, &[1, 3, 2], &[1, 2]);
+        check(0, &[0, 1], &[]);
+        check(u32::MAX, &[1, 3, u32::MAX], &[1]);
     }
 }

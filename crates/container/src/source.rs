@@ -57,7 +57,9 @@ impl Source {
         match reference {
             Reference::Registry(named) => Ok(Self::Registry(Box::new(Registry::new(named, auth, options)?))),
             Reference::Layout { path, tag } => {
-                Ok(Self::Layout(Layout::open(&reference.to_string(), path, tag.as_deref())?))
+                let layout =
+                    Layout::open(&reference.to_string(), path, tag.as_deref(), options.roots.as_deref())?;
+                Ok(Self::Layout(layout))
             }
             Reference::Host => Err(StoreError::Reference(
                 "`host://` is this machine itself; there is nothing to pull".into(),

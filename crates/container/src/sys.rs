@@ -130,6 +130,12 @@ pub(crate) fn open_plain(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     resolve(AT_FDCWD, path, flags, resolve_flags)
 }
 
+/// Opens a relative path whose `..` and symbolic links all stay below `dir`; others are refused with `EXDEV`, the magic links of
+/// `/proc` with `ELOOP`. Source: openat2(2), `RESOLVE_BENEATH`.
+pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    resolve(dir, path, flags, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+}
+
 fn resolve(dir: BorrowedFd<'_>, path: &Path, flags: OFlag, resolve: ResolveFlag) -> io::Result<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
     // The kernel answers EAGAIN when a rename elsewhere raced with the walk; a few tries are its documented use.

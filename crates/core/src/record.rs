@@ -303,6 +303,8 @@ pub struct InitOrder {
     pub seccomp: Vec<u8>,
     /// Keep PID 1 alive after the script ended (termination protection, interactive).
     pub stay: bool,
+    /// Number of items of the script: no mark of another one is believed.
+    pub items: u32,
 }
 
 /// What init reports on descriptor 3, each as a length-prefixed JSON document.
@@ -354,13 +356,20 @@ pub const MARK_FD: i32 = 7;
 /// Longest line on [`MARK_FD`], in bytes with its newline; init drops longer ones.
 pub const MARK_LINE_MAX: usize = 64;
 
-/// One line of the script on [`MARK_FD`]. Commands can write there too if they try: lines that do not parse are dropped, and
-/// nothing but words for people may depend on them (the exit code comes from waiting for the shell).
+/// One line of the script on [`MARK_FD`], behind which stands the word that came with leave for the item before. While an item
+/// runs its commands can reach the descriptor too if they try (the shell keeps a copy of it), so init believes a line only
+/// - from the process of the shell itself, which the kernel tells ([`Marks`] gets nothing else),
+/// - with that word,
+/// - at the one place where it can stand, see [`Marks`].
+///
+/// Everything else is dropped: it is no report, gets no leave and leaves nothing behind. An item that goes about it in the shell
+/// itself could still say that it is the next one; nothing but words for people depends on that (the exit code comes from waiting
+/// for the shell), and there are never more reports than items.
 ///
 /// ```text
-/// item 2          item 2 starts                → InitReport::Item { n: 2 }
-/// done 2 0        item 2 ended with status 0   → remembered
-/// workdir 2       the directory of item 2 could not be entered; the shell exits at once
+/// item 2          item 2 starts                → InitReport::Item { n: 2 }, then leave to go on with a word
+/// done 2 0 WORD   item 2 ended with status 0   → remembered
+/// workdir 2 WORD  the directory of item 2 could not be entered; the shell exits at once
 /// (shell ends)                                 → InitReport::Ended { exit_code, item, how }
 /// ```
 ///
@@ -377,7 +386,7 @@ pub enum Mark {
 }
 
 impl Mark {
-    /// Reads one line, without its newline. `None` if it is not of the script.
+    /// Reads one line, without its newline and its word. `None` if it is not of the script.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let mut words = std::str::from_utf8(line).ok()?.split(' ');
         let mark = match (words.next()?, words.next()?.parse().ok()?) {
@@ -390,16 +399,43 @@ impl Mark {
     }
 }
 
-/// What the marks so far say; fed by init with the bytes of [`MARK_FD`] as they come.
+/// What the marks so far say; fed by init with what the script's own shell writes to [`MARK_FD`], as it comes. It keeps one line
+/// at most.
+///
+/// ```text
+/// item 1 → done 1 or workdir 1 → item 2 → … → done N or workdir N
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
     line: Vec<u8>,
-    item: Option<u32>,
+    items: u32,
+    item: u32,
+    step: Step,
     how: Ending,
+    word: String,
+}
+
+/// Whether an item runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Step {
+    /// Before the first, or between two.
+    #[default]
+    Between,
+    Running,
 }
 
 impl Marks {
-    /// Takes bytes in and returns the marks that they complete, in order.
+    /// Of a script with so many items.
+    pub fn new(items: u32) -> Self {
+        Self { items, ..Self::default() }
+    }
+
+    /// From here on a mark must bring this word: it was given to the shell with leave to go on.
+    pub fn expect(&mut self, word: String) {
+        self.word = word;
+    }
+
+    /// Takes bytes in and returns the marks that they complete and that can be believed, in order.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Mark> {
         let mut marks = Vec::new();
         for &byte in bytes {
@@ -414,18 +450,36 @@ impl Marks {
 
     /// The report of a script whose shell ended with `exit_code` (128+n for a signal).
     pub fn ended(&self, exit_code: i32) -> InitReport {
-        InitReport::Ended { exit_code, item: self.item, how: self.how }
+        InitReport::Ended { exit_code, item: (self.item > 0).then_some(self.item), how: self.how }
     }
 
     fn line_done(&mut self) -> Option<Mark> {
         let line = std::mem::take(&mut self.line);
-        let mark = if line.len() < MARK_LINE_MAX { Mark::parse(&line) } else { None }?;
-        match mark {
-            Mark::Item(n) => (self.item, self.how) = (Some(n), Ending::Shell),
-            Mark::Done(n, _) => (self.item, self.how) = (Some(n), Ending::Item),
-            Mark::Workdir(n) => (self.item, self.how) = (Some(n), Ending::Workdir),
+        let mark = self.read(&line)?;
+        self.believe(mark).then_some(mark)
+    }
+
+    fn read(&self, line: &[u8]) -> Option<Mark> {
+        let whole = Some(line).filter(|line| line.len() < MARK_LINE_MAX)?;
+        Mark::parse(whole.strip_suffix(self.word.as_bytes())?.trim_ascii_end())
+    }
+
+    /// Whether a mark comes where it can stand; if so, it is remembered.
+    fn believe(&mut self, mark: Mark) -> bool {
+        let (step, item, how) = match (self.step, mark) {
+            (Step::Between, Mark::Item(n)) => (Step::Running, n, Ending::Shell),
+            (Step::Running, Mark::Done(n, _)) => (Step::Between, n, Ending::Item),
+            (Step::Running, Mark::Workdir(n)) => (Step::Between, n, Ending::Workdir),
+            _ => return false,
+        };
+        let is_next = match step {
+            Step::Running => self.item.checked_add(1) == Some(item) && item <= self.items,
+            Step::Between => self.item == item,
+        };
+        if is_next {
+            (self.step, self.item, self.how) = (step, item, how);
         }
-        Some(mark)
+        is_next
     }
 }
 
@@ -434,7 +488,7 @@ impl Marks {
 #[serde(rename_all = "snake_case", tag = "ask")]
 pub enum InitAsk {
     /// The agent has taken note of the item that [`InitReport::Item`] told: the script may go on. Init passes it on as
-    /// one newline on [`MARK_FD`]. So the log can say where an item begins.
+    /// one line with a new word on [`MARK_FD`], see [`Mark`]. So the log can say where an item begins.
     Go,
     /// Send SIGTERM to the script's process group and session, and exit when nothing of the session is left.
     Stop,
@@ -445,4 +499,89 @@ pub enum InitAsk {
     },
     /// Kill what is left and exit.
     Exit,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The marks of a script of three items that are believed of these bytes; leave to go on comes with the word `w1`, `w2`, ….
+    fn believed(pieces: &[&str]) -> (Vec<Mark>, InitReport) {
+        let mut marks = Marks::new(3);
+        let mut all = Vec::new();
+        for piece in pieces {
+            for mark in marks.feed(piece.as_bytes()) {
+                if let Mark::Item(n) = mark {
+                    marks.expect(format!("w{n}"));
+                }
+                all.push(mark);
+            }
+        }
+        (all, marks.ended(0))
+    }
+
+    fn check(pieces: &[&str], expected: &[Mark], end: (u32, Ending)) {
+        let (item, how) = end;
+        let ended = InitReport::Ended { exit_code: 0, item: (item > 0).then_some(item), how };
+        assert_eq!(believed(pieces), (expected.to_vec(), ended), "{pieces:?}");
+    }
+
+    #[test]
+    fn marks_are_believed_where_they_can_stand() {
+        use Ending::{Item, Shell, Workdir};
+        use Mark::Done;
+        let whole = [Mark::Item(1), Done(1, 0), Mark::Item(2), Done(2, 7)];
+        check(&["\nitem 1 \n", "\ndone 1 0 w1\n", "\nitem 2 w1\n", "\ndone 2 7 w2\n"], &whole, (2, Item));
+        check(&["ite", "m 1", "\n", "done 1 0 w", "1\n"], &whole[..2], (1, Item));
+        check(&["item 1\n", "workdir 1 w1\n"], &[Mark::Item(1), Mark::Workdir(1)], (1, Workdir));
+        check(&[], &[], (0, Shell));
+        // A number that is not the next one, no item of the script, or no number.
+        for first in [
+            "item 0",
+            "item 2",
+            "item 3",
+            "item 4",
+            "item 999",
+            "item -1",
+            "item x",
+            "item",
+            "done 1 0",
+            "workdir 1",
+        ] {
+            check(&[first, "\n"], &[], (0, Shell));
+        }
+        check(&["item 1\n", "item 2 w1\n", "item 1 w1\n", "item 999 w1\n"], &whole[..1], (1, Shell));
+        check(&["item 1\n", "done 2 0 w1\n", "workdir 2 w1\n", "done 0 0 w1\n"], &whole[..1], (1, Shell));
+        // Each once.
+        let twice = ["item 1\n", "done 1 0 w1\n", "done 1 5 w1\n", "workdir 1 w1\n", "item 1 w1\n"];
+        check(&twice, &whole[..2], (1, Item));
+        // Past the last one.
+        let all: Vec<String> =
+            (1..6).flat_map(|n| [format!("item {n} w{}\n", n - 1), format!("done {n} 0 w{n}\n")]).collect();
+        let all: Vec<&str> =
+            std::iter::once("item 1\n").chain(all.iter().skip(1).map(String::as_str)).collect();
+        let three = [1, 2, 3].map(|n| [Mark::Item(n), Done(n, 0)]).concat();
+        check(&all, &three, (3, Item));
+    }
+
+    #[test]
+    fn a_mark_without_its_word_is_dropped() {
+        use Ending::Shell;
+        for other in
+            ["done 1 0", "done 1 0 ", "done 1 0 w2", "done 1 0 w1 ", "workdir 1", "done 1 0 w1 w1", "w1", ""]
+        {
+            check(&["item 1\n", other, "\n"], &[Mark::Item(1)], (1, Shell));
+        }
+    }
+
+    #[test]
+    fn junk_costs_one_line_and_hides_no_mark() {
+        let mut marks = Marks::new(1);
+        for _ in 0..1000 {
+            assert_eq!(marks.feed(&[b'x'; 4096]), []);
+            assert!(marks.line.capacity() <= 2 * MARK_LINE_MAX);
+        }
+        // A mark begins on a line of its own.
+        assert_eq!(marks.feed(b"\nitem 1 \n"), [Mark::Item(1)]);
+    }
 }

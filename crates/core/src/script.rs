@@ -10,8 +10,9 @@
 //! `set -e`, `exit`, `return`, here-documents and background processes do what they do in a script of its own. What it
 //! says wrongly (an open quote, a missing `fi`) is the failure of that item alone. It works in bash, dash and busybox.
 //! Marks go to [`MARK_FD`], which is closed while an item runs. After the mark of an item the
-//! script waits for one line from there, so that the log tells of the item before its first output; where the descriptor
-//! cannot be read it goes on at once.
+//! script waits for one line from there, so that the log tells of the item before its first output, and shows the word on it with the
+//! marks that follow; where the descriptor cannot be read it goes on at once. A mark begins on a line of its own, whatever an item
+//! has written there.
 use std::fmt::Write;
 
 use crate::plan::ItemPlan;
@@ -34,17 +35,20 @@ pub fn build(items: &[ItemPlan], default_workdir: &str) -> String {
     script
 }
 
-/// The functions that every item uses. `echo` and `command` are built into every shell, whatever happened to `PATH`.
+/// The functions that every item uses. `echo` and `command` are built into every shell, whatever happened to `PATH`, and
+/// `command` passes by a function that an item has called `echo`.
 fn prelude() -> String {
     format!(
         r#"# One run: every item in this shell, in order.
 __vessl_options=$(set +o)
+__vessl_word=
 __vessl_mark() {{
-    {{ echo "$1" >&{MARK_FD}; }} 2>/dev/null
+    {{ command echo "
+$1 $__vessl_word" >&{MARK_FD}; }} 2>/dev/null
 }}
 __vessl_item() {{
     __vessl_mark "item $1"
-    {{ command read -r __vessl_go <&{MARK_FD}; }} 2>/dev/null
+    {{ IFS= command read -r __vessl_word <&{MARK_FD}; }} 2>/dev/null
 }}
 __vessl_enter() {{
     {{ command cd "$2"; }} 2>/dev/null && return 0

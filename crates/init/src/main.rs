@@ -9,6 +9,7 @@
 //!
 //! When descriptor 3 reaches its end the agent is gone: init exits, and the kernel kills everything in its namespace.
 mod child;
+mod line;
 mod link;
 mod serve;
 mod session;

@@ -4,18 +4,17 @@
 //! order → Running → Item… → (Stop asked: until the session is empty) → Ended → exit, or stay until asked
 //!       → Refused → exit
 //! ```
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use vessl_core::record::{InitAsk, InitOrder, InitReport, Mark, Marks};
 
 use crate::child::{self, Refusal};
+use crate::line::{Heard, Line};
 pub(crate) use crate::link::Gone;
 use crate::link::Link;
 use crate::session;
@@ -24,12 +23,16 @@ use crate::session;
 /// without init being told.
 const ENDING_LOOK_MS: u16 = 20;
 
+/// So many pieces of what is written to the script's socket are looked at in a turn, so that whoever floods it keeps init from nothing
+/// else.
+const PIECES: usize = 16;
+
 /// What init keeps of a started script.
 struct Script {
     /// Also its session and its process group.
     pid: Pid,
-    /// Our end of the socket on which the script tells how far it is.
-    line: Option<UnixStream>,
+    /// Our end of the socket on which the script tells how far it is; nothing once its shell has ended.
+    line: Option<Line>,
     marks: Marks,
     /// Exit code, once its first process has ended.
     code: Option<i32>,
@@ -73,10 +76,9 @@ pub(crate) fn run() -> Result<(), Gone> {
 fn start(order: &InitOrder) -> Result<Script, Refusal> {
     let refused =
         |error: std::io::Error| Refusal { why: format!("cannot make a socket: {error}"), exit_code: 126 };
-    let (ours, theirs) = UnixStream::pair().map_err(refused)?;
-    ours.set_nonblocking(true).map_err(refused)?;
-    let pid = child::start(order, OwnedFd::from(theirs))?;
-    Ok(Script { pid, line: Some(ours), marks: Marks::default(), code: None, told: false })
+    let (ours, theirs) = Line::pair().map_err(refused)?;
+    let pid = child::start(order, theirs)?;
+    Ok(Script { pid, line: Some(ours), marks: Marks::new(order.items), code: None, told: false })
 }
 
 struct Init {
@@ -95,7 +97,7 @@ impl Init {
                 self.read_marks()?;
             }
             if ready.children {
-                self.reap();
+                self.reap()?;
             }
             if ready.asks && self.obey()? {
                 return Ok(());
@@ -133,7 +135,6 @@ impl Init {
             return Ok(false);
         }
         if !script.told {
-            self.read_marks()?;
             self.tell_end(exit_code)?;
         }
         Ok(self.stopping || self.after == After::Exit)
@@ -148,40 +149,55 @@ impl Init {
     }
 
     fn read_marks(&mut self) -> Result<(), Gone> {
-        let Some(script) = &mut self.script else {
-            return Ok(());
-        };
-        let mut bytes = [0; 4096];
-        while let Some(line) = &mut script.line {
-            match line.read(&mut bytes) {
-                Ok(0) => script.line = None,
-                Ok(n) => {
-                    for mark in script.marks.feed(&bytes[..n]) {
-                        if let Mark::Item(n) = mark {
-                            self.link.say(&InitReport::Item { n })?;
-                        }
-                    }
-                }
-                Err(_) => return Ok(()),
+        for _ in 0..PIECES {
+            if !self.read_mark()? {
+                break;
             }
         }
         Ok(())
     }
 
-    fn reap(&mut self) {
-        // The signal only wakes; what has ended is asked of the kernel.
-        while let Ok(Some(_)) = self.children.read_signal() {}
-        loop {
-            let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, code),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as i32),
-                Ok(WaitStatus::StillAlive) | Err(_) => return,
-                Ok(_) => continue,
-            };
-            if let Some(script) = self.script.as_mut().filter(|script| script.pid == pid) {
-                script.code = Some(code);
+    /// Reads one piece of what was written to the script's socket, and tells of the items that begin in it. Whether there may be
+    /// more.
+    fn read_mark(&mut self) -> Result<bool, Gone> {
+        let Some(script) = &mut self.script else { return Ok(false) };
+        let Some(line) = &script.line else { return Ok(false) };
+        match line.hear(script.pid) {
+            Heard::Nothing => return Ok(false),
+            Heard::End => script.line = None,
+            Heard::Others => {}
+            Heard::Shell(bytes) => {
+                for mark in script.marks.feed(&bytes) {
+                    if let Mark::Item(n) = mark {
+                        self.link.say(&InitReport::Item { n })?;
+                    }
+                }
             }
         }
+        Ok(true)
+    }
+
+    /// Reads what the shell has written to its end. This comes before its number is given back: afterwards it could be another's.
+    fn read_last_marks(&mut self) -> Result<(), Gone> {
+        if let Some(line) = self.script.as_ref().and_then(|script| script.line.as_ref()) {
+            line.close();
+        }
+        while self.read_mark()? {}
+        Ok(())
+    }
+
+    fn reap(&mut self) -> Result<(), Gone> {
+        // The signal only wakes; what has ended is asked of the kernel.
+        while let Ok(Some(_)) = self.children.read_signal() {}
+        while let Some((pid, code)) = first_to_reap() {
+            if let Some(script) = self.script.as_mut().filter(|script| script.pid == pid) {
+                script.code = Some(code);
+                self.read_last_marks()?;
+            }
+            // Its status is known.
+            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        }
+        Ok(())
     }
 
     /// Carries out the requests that have arrived; `true` to exit at once.
@@ -206,9 +222,10 @@ impl Init {
     }
 
     fn go(&mut self) {
-        // A shell that has ended meanwhile does not read it.
-        if let Some(line) = self.script.as_mut().and_then(|script| script.line.as_mut()) {
-            let _ = line.write_all(b"\n");
+        if let Some(script) = &mut self.script
+            && let Some(line) = &mut script.line
+        {
+            script.marks.expect(line.leave());
         }
     }
 
@@ -217,6 +234,22 @@ impl Init {
             session::signal(script.pid, signal);
         }
     }
+}
+
+/// A child that has ended, and its exit code (128+n for a signal). It keeps its number until it is reaped.
+fn first_to_reap() -> Option<(Pid, i32)> {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: all zero is a valid `siginfo_t`, which the kernel fills in; of an ended child it has a number and a status.
+    #[allow(unsafe_code)]
+    let (pid, why, status) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        match libc::waitid(libc::P_ALL, 0, &raw mut info, options) {
+            0 => (info.si_pid(), info.si_code, info.si_status()),
+            _ => return None,
+        }
+    };
+    let code = if why == libc::CLD_EXITED { status } else { 128 + status };
+    (pid > 0).then_some((Pid::from_raw(pid), code))
 }
 
 struct Ready {

@@ -309,6 +309,52 @@ fn failures_name_path_source_and_reason_and_are_recorded() {
 }
 
 #[test]
+fn a_repository_lies_inside_the_fence_with_all_that_it_borrows() {
+    let mut world = World::new();
+    let commit = git_repository(&world.path("open/repo"));
+    git_repository(&world.path("closed/repo"));
+    git(&world.path("closed/repo"), &["clone", "-q", "--shared", ".", "../../open/borrows"]);
+    let closed = world.path("closed/repo/.git");
+    fs::create_dir_all(world.path("open/work/tree")).unwrap();
+    fs::write(world.path("open/work/.git"), format!("gitdir: {}\n", closed.display())).unwrap();
+    std::os::unix::fs::symlink(world.path("closed"), world.path("open/link")).unwrap();
+    fs::create_dir_all(world.path("closed/repo/open-too")).unwrap();
+    world.plan.fence =
+        Some(["open", "closed/repo/open-too"].map(|name| world.path(name).display().to_string()).to_vec());
+    assert_eq!(imported(&mut world, "open/repo"), Ok(Some(commit)));
+    // The last two lead to the repository around a directory.
+    for name in [
+        "closed/repo",
+        "open/link/repo",
+        "open/borrows",
+        "open/work",
+        "open/work/tree",
+        "closed/repo/open-too",
+    ] {
+        let error = imported(&mut world, name).unwrap_err();
+        assert!(
+            error.contains("is not below a directory that the administrator allowed (`"),
+            "{name}: {error}"
+        );
+        assert!(error.contains("/closed/repo"), "{name}: {error}");
+        assert!(!world.inside(&format!("/{}/train.py", name.replace('/', "-"))).exists(), "{name}");
+    }
+    // Where the run may see the machine anyway, all of them come in.
+    world.plan.fence = None;
+    for name in ["closed/repo", "open/borrows", "open/work"] {
+        imported(&mut world, name).unwrap();
+    }
+}
+
+/// What an import of the repository at a path of the machine comes to.
+fn imported(world: &mut World, name: &str) -> Result<Option<String>, String> {
+    let url = format!("file://{}", world.path(name).display());
+    let source = ImportSource::Git { url, reference: None, credential: None };
+    world.plan.imports = vec![ImportPlan { path: format!("/{}", name.replace('/', "-")), source }];
+    world.on(run).map(|_| world.transfers().last().unwrap().version.clone()).map_err(|e| e.to_string())
+}
+
+#[test]
 fn a_cancelled_import_ends() {
     let mut world = World::new();
     git_repository(&world.path("repo"));

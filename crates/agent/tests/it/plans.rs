@@ -36,6 +36,7 @@ pub(crate) fn host(commands: &[&str]) -> Plan {
         export_limit: Span(60_000),
         bounds: Bounds::default(),
         place: None,
+        fence: None,
     }
 }
 

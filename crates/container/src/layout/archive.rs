@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Seek};
 use std::path::{Path, PathBuf};
 
+use super::door::Door;
 use crate::unpack::tar::{Kind, Tar};
 
 /// Most members of an archive.
@@ -30,10 +31,12 @@ pub(super) struct Archive {
 
 impl Archive {
     /// Reads the headers of the tar at `path`; the reason in words if it is not one.
-    pub(super) fn index(path: &Path) -> Result<Self, String> {
-        let mut file = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
+    pub(super) fn index(door: &Door, path: &Path) -> Result<Self, String> {
+        let mut file = BufReader::new(door.open(path).map_err(|e| e.to_string())?);
         let mut members = HashMap::new();
-        while let Some(entry) = Tar::new(&mut file).next().map_err(|e| explain(path, &e.to_string()))? {
+        while let Some(entry) =
+            Tar::new(&mut file).next().map_err(|e| explain(door.open(path), &e.to_string()))?
+        {
             if members.len() == MAX_MEMBERS {
                 return Err(format!("it has more than {MAX_MEMBERS} members"));
             }
@@ -91,10 +94,10 @@ fn clean(path: &Path) -> PathBuf {
     clean
 }
 
-fn explain(path: &Path, error: &str) -> String {
+fn explain(file: io::Result<File>, error: &str) -> String {
     use std::io::Read;
     let mut magic = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    let read = file.and_then(|mut file| file.read_exact(&mut magic));
     if read.is_ok() && (magic[..2] == [0x1f, 0x8b] || magic == [0x28, 0xb5, 0x2f, 0xfd]) {
         return "it is compressed; decompress it first".to_owned();
     }

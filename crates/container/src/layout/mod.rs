@@ -2,8 +2,9 @@
 //!
 //! It reads and finds; digests are verified by whoever uses the content.
 mod archive;
+mod door;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::manifest::{self, Descriptor, MAX_CONFIG, MAX_MANIFEST, Manifest};
 use crate::store::StoreError;
 use archive::{Archive, Extent};
+use door::Door;
 use vessl_core::reference::Digest;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -21,6 +23,7 @@ pub(crate) struct Layout {
     /// As in the reference, for errors.
     image: String,
     path: PathBuf,
+    door: Door,
     tag: Option<String>,
     /// `None`: a directory.
     archive: Option<Archive>,
@@ -45,6 +48,7 @@ pub(crate) enum Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
     file: PathBuf,
+    door: Door,
     extent: Extent,
 }
 
@@ -54,7 +58,7 @@ impl Piece {
     }
 
     pub(crate) fn open(&self) -> io::Result<impl Read + Send + use<>> {
-        Ok(PieceReader { file: File::open(&self.file)?, at: self.extent.offset, left: self.extent.size })
+        Ok(PieceReader { file: self.door.open(&self.file)?, at: self.extent.offset, left: self.extent.size })
     }
 }
 
@@ -75,8 +79,15 @@ impl Read for PieceReader {
 }
 
 impl Layout {
-    pub(crate) fn open(image: &str, path: &Path, tag: Option<&str>) -> Result<Self, StoreError> {
+    /// Opens what lies at `path`; where there are `roots`, below one of them alone.
+    pub(crate) fn open(
+        image: &str,
+        path: &Path,
+        tag: Option<&str>,
+        roots: Option<&[PathBuf]>,
+    ) -> Result<Self, StoreError> {
         let unknown = |reason: String| StoreError::Unknown { image: image.to_owned(), reason };
+        let (door, path) = way(image, path, roots)?;
         let meta = path.metadata().map_err(|e| unknown(format!("`{}`: {e}", path.display())))?;
         let archive = if meta.is_dir() {
             None
@@ -84,10 +95,10 @@ impl Layout {
             // To open a pipe would wait for its writer for ever.
             return Err(unknown(format!("`{}` is neither a directory nor a file", path.display())));
         } else {
-            let index = Archive::index(path);
+            let index = Archive::index(&door, &path);
             Some(index.map_err(|e| unknown(format!("`{}` is not an image archive: {e}", path.display())))?)
         };
-        Ok(Self { image: image.to_owned(), path: path.to_owned(), tag: tag.map(str::to_owned), archive })
+        Ok(Self { image: image.to_owned(), path, door, tag: tag.map(str::to_owned), archive })
     }
 
     /// The image or images that the reference means.
@@ -174,18 +185,29 @@ impl Layout {
     fn piece(&self, name: &str) -> Result<Option<Piece>, StoreError> {
         if let Some(archive) = &self.archive {
             let extent = archive.find(name);
-            return Ok(extent.map(|extent| Piece { file: self.path.clone(), extent }));
+            return Ok(extent.map(|extent| self.extract(self.path.clone(), extent)));
         }
         if Path::new(name).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
             return Err(self.damaged("manifest.json", format!("`{name}` leads out of the layout")));
         }
         let file = self.path.join(name);
-        match file.metadata() {
+        match self.metadata(&file) {
             Ok(meta) if !meta.is_file() => Err(self.damaged(name, "it is no file".into())),
-            Ok(meta) => Ok(Some(Piece { file, extent: Extent { offset: 0, size: meta.len() } })),
+            Ok(meta) => Ok(Some(self.extract(file, Extent { offset: 0, size: meta.len() }))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::io("read", &file, error)),
         }
+    }
+
+    fn metadata(&self, file: &Path) -> io::Result<Metadata> {
+        match &self.door {
+            Door::Anywhere => file.metadata(),
+            below @ Door::Below(_) => below.open(file)?.metadata(),
+        }
+    }
+
+    fn extract(&self, file: PathBuf, extent: Extent) -> Piece {
+        Piece { file, door: self.door.clone(), extent }
     }
 
     fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
@@ -206,6 +228,26 @@ impl Layout {
     fn damaged(&self, name: &str, reason: String) -> StoreError {
         StoreError::Corrupt { what: format!("`{name}` of `{}`", self.path.display()), reason }
     }
+}
+
+/// The way to a layout and where it is: anywhere, or below one of `roots`.
+fn way(image: &str, path: &Path, roots: Option<&[PathBuf]>) -> Result<(Door, PathBuf), StoreError> {
+    let Some(roots) = roots else { return Ok((Door::Anywhere, path.to_owned())) };
+    let unknown = |e: io::Error| StoreError::Unknown {
+        image: image.to_owned(),
+        reason: format!("`{}`: {e}", path.display()),
+    };
+    let inside = Door::to(path, roots).map_err(unknown)?;
+    let outside = |outside: door::Outside| StoreError::Unsupported {
+        image: image.to_owned(),
+        what: outside.explain(roots),
+    };
+    inside.map_err(outside)
+}
+
+/// Refuses a layout that does not lie below one of `roots`.
+pub(crate) fn check(image: &str, path: &Path, roots: &[PathBuf]) -> Result<(), StoreError> {
+    way(image, path, Some(roots)).map(drop)
 }
 
 /// The digest that stands for an old archive's image: that of its configuration.

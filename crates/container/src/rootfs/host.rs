@@ -211,7 +211,7 @@ fn tiles(scratch: &Path, target: &Path, written: &[PathBuf]) -> Result<(), Start
     std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o755)).map_err(os(what))?;
     let tree = sys::open_tree(sys::open_path(&base).map_err(os(what))?.as_fd(), Path::new(""), Reach::One)
         .map_err(os(what))?;
-    sys::set_attr(tree.as_fd(), Attr::NO_DEV, Reach::One).map_err(os(what))?;
+    sys::set_attr(tree.as_fd(), Attr::NO_SUID.and(Attr::NO_DEV), Reach::One).map_err(os(what))?;
     sys::move_mount(tree.as_fd(), sys::open_path(target).map_err(os(what))?.as_fd()).map_err(os(what))?;
     let mut mounts = mountinfo::read().map_err(os("read the mounts of the host"))?;
     mounts.retain(|m| !m.point.starts_with(target));

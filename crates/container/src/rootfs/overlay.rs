@@ -41,7 +41,7 @@ fn link_layers(layers: &[PathBuf], dir: &Path) -> io::Result<()> {
 
 /// Mounts one overlay: `lower` in option syntax, the private part in `private/{upper,work}`, which are made. The root of
 /// the mount gets mode and owner of `like`, else mode 0755. Device files do not work on it: a container gets its devices
-/// in `/dev` alone.
+/// in `/dev` alone. Set-user-id files give nothing on it, as nothing in a container gets new privileges.
 pub(crate) fn mount(
     lower: &str,
     private: &Path,
@@ -85,5 +85,6 @@ pub(crate) fn lend(upper: &Path, like: Option<BorrowedFd<'_>>) -> io::Result<()>
 }
 
 fn mount_with(options: &str, target: BorrowedFd<'_>) -> nix::Result<()> {
-    nix::mount::mount(Some("overlay"), &proc_path(target), Some("overlay"), MsFlags::MS_NODEV, Some(options))
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+    nix::mount::mount(Some("overlay"), &proc_path(target), Some("overlay"), flags, Some(options))
 }

@@ -86,13 +86,13 @@ const WAITING: &[c_long] = &[
     libc::SYS_futex, libc::SYS_futex_waitv, libc::SYS_ppoll, libc::SYS_pselect6,
 ];
 
-/// Sockets (`socket` itself has a condition).
+/// Sockets (`socket` and `socketpair` have conditions).
 #[rustfmt::skip]
 const SOCKETS: &[c_long] = &[
     libc::SYS_accept, libc::SYS_accept4, libc::SYS_bind, libc::SYS_connect, libc::SYS_getpeername,
     libc::SYS_getsockname, libc::SYS_getsockopt, libc::SYS_listen, libc::SYS_recvfrom, libc::SYS_recvmmsg,
     libc::SYS_recvmsg, libc::SYS_sendmmsg, libc::SYS_sendmsg, libc::SYS_sendto, libc::SYS_setsockopt,
-    libc::SYS_shutdown, libc::SYS_socketpair,
+    libc::SYS_shutdown,
 ];
 
 /// System V and POSIX communication between processes.

@@ -1,4 +1,6 @@
-//! Docker's default seccomp profile, compiled to BPF for this architecture; loaded by init, right before the script.
+//! Docker's default seccomp profile, compiled to BPF for this architecture; loaded by init, right before the script. It is
+//! narrower in one thing: a container shares the network of its machine, so only sockets that say and hear what is their own
+//! can be made in it.
 //!
 //! ```text
 //! another architecture (32 bit)      killed
@@ -28,15 +30,18 @@ const NEW_NAMESPACES: u64 = 0x7E02_0000;
 /// Personalities that change nothing about isolation: Linux, Linux32, and both with old `uname`; all bits set asks only.
 const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
-/// Sockets to the hypervisor, which are not in any namespace. Source: linux/socket.h.
-const AF_VSOCK: u64 = 40;
+/// Kinds of sockets by the internet protocols that hear only what is sent to them. The kind stands in these bits of the
+/// argument, flags beside it. Neither `SOCK_RAW` nor the old `SOCK_PACKET` is one. Source: linux/net.h.
+const SOCKET_KIND: u64 = 0xf;
+const KINDS: [i32; 3] = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET];
 
 fn program() -> Result<BpfProgram, seccompiler::Error> {
     let mut rules: BTreeMap<i64, Vec<Rule>> =
         allowed::ALLOWED.iter().copied().flatten().map(|call| (*call, Vec::new())).collect();
     let first = |op, value| Rule::new(vec![Condition::new(0, Width::Dword, op, value)?]);
     rules.insert(libc::SYS_clone, vec![first(Op::MaskedEq(NEW_NAMESPACES), 0)?]);
-    rules.insert(libc::SYS_socket, vec![first(Op::Ne, AF_VSOCK)?]);
+    rules.insert(libc::SYS_socket, sockets()?);
+    rules.insert(libc::SYS_socketpair, vec![first(Op::Eq, number(libc::AF_UNIX))?]);
     let personalities =
         PERSONALITIES.map(|value| first(Op::Eq, value)).into_iter().collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_personality, personalities);
@@ -45,6 +50,26 @@ fn program() -> Result<BpfProgram, seccompiler::Error> {
     let mut program = prelude();
     program.extend(BpfProgram::try_from(filter)?);
     Ok(program)
+}
+
+/// The sockets that can be made: local ones and netlink whatever their kind (the C library asks netlink for the addresses of
+/// the machine), and the internet's unless they are raw. Everything else (packets, the hypervisor, buses) is refused.
+fn sockets() -> Result<Vec<Rule>, seccompiler::Error> {
+    let family = |family: i32| Condition::new(0, Width::Dword, Op::Eq, number(family));
+    let kind = |kind: i32| Condition::new(1, Width::Dword, Op::MaskedEq(SOCKET_KIND), number(kind));
+    let mut rules =
+        vec![Rule::new(vec![family(libc::AF_UNIX)?])?, Rule::new(vec![family(libc::AF_NETLINK)?])?];
+    for internet in [libc::AF_INET, libc::AF_INET6] {
+        for allowed in KINDS {
+            rules.push(Rule::new(vec![family(internet)?, kind(allowed)?])?);
+        }
+    }
+    Ok(rules)
+}
+
+/// A constant of the C library as an argument of a call.
+fn number(constant: i32) -> u64 {
+    u64::from(constant.cast_unsigned())
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -91,13 +116,20 @@ fn bytes(program: &[sock_filter]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
+    const ALLOW: u32 = 0x7fff_0000;
+    const KILL: u32 = 0x8000_0000;
+
     /// What the filter answers to a call: runs the program as the kernel would. Source: linux/filter.h.
-    fn answer(arch: u32, call: u32, argument: u64) -> u32 {
-        let program = program().unwrap();
-        let mut data = [call, arch, 0, 0, 0, 0].map(u32::to_ne_bytes).concat();
-        data[16..24].copy_from_slice(&argument.to_ne_bytes());
+    fn answer(arch: u32, call: u32, arguments: [u64; 2]) -> u32 {
+        static PROGRAM: LazyLock<BpfProgram> = LazyLock::new(|| program().unwrap());
+        let program = &PROGRAM;
+        let mut data = [call, arch, 0, 0, 0, 0, 0, 0].map(u32::to_ne_bytes).concat();
+        data[16..24].copy_from_slice(&arguments[0].to_ne_bytes());
+        data[24..32].copy_from_slice(&arguments[1].to_ne_bytes());
         let (mut at, mut accumulator) = (0usize, 0u32);
         loop {
             let step = &program[at];
@@ -122,11 +154,9 @@ mod tests {
 
     #[test]
     fn calls_are_answered_like_docker_does() {
-        const ALLOW: u32 = 0x7fff_0000;
-        const KILL: u32 = 0x8000_0000;
         let errno = |number: i32| 0x5_0000 | number.cast_unsigned();
         let check = |call: libc::c_long, argument, expected| {
-            let found = answer(AUDIT_ARCH, u32::try_from(call).unwrap(), argument);
+            let found = answer(AUDIT_ARCH, u32::try_from(call).unwrap(), [argument, 0]);
             assert_eq!(found, expected, "call {call} ({argument:#x})");
         };
         check(libc::SYS_read, 0, ALLOW);
@@ -149,11 +179,44 @@ mod tests {
         check(0x4000_0000, 0, errno(libc::ENOSYS));
         check(libc::SYS_clone, u64::from(libc::SIGCHLD.cast_unsigned()), ALLOW);
         check(libc::SYS_clone, u64::from(libc::CLONE_NEWUSER.cast_unsigned()), errno(libc::EPERM));
-        check(libc::SYS_socket, 2, ALLOW);
-        check(libc::SYS_socket, AF_VSOCK, errno(libc::EPERM));
         check(libc::SYS_personality, 0xffff_ffff, ALLOW);
         check(libc::SYS_personality, 0x4_0000, errno(libc::EPERM));
-        assert_eq!(answer(0x4000_0003, 3, 0), KILL, "a 32-bit process");
+        assert_eq!(answer(0x4000_0003, 3, [0, 0]), KILL, "a 32-bit process");
+    }
+
+    #[test]
+    fn only_sockets_that_hear_what_is_theirs_can_be_made() {
+        use libc::{AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK, AF_XDP};
+        use libc::{SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_STREAM};
+        const SOCK_PACKET: i32 = 10;
+        let answers = |call: libc::c_long, family: u64, kind: i32, allowed: bool| {
+            for flags in [0, libc::SOCK_CLOEXEC, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK] {
+                let found = answer(AUDIT_ARCH, u32::try_from(call).unwrap(), [family, number(kind | flags)]);
+                let expected = if allowed { ALLOW } else { 0x5_0000 | libc::EPERM.cast_unsigned() };
+                assert_eq!(found, expected, "call {call} ({family}, {kind} | {flags:#o})");
+            }
+        };
+        let kinds = [SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, 6, SOCK_PACKET, 0, 15];
+        for kind in kinds {
+            for local in [AF_UNIX, AF_NETLINK] {
+                answers(libc::SYS_socket, number(local), kind, true);
+            }
+            for internet in [AF_INET, AF_INET6] {
+                let allowed = [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET].contains(&kind);
+                answers(libc::SYS_socket, number(internet), kind, allowed);
+            }
+            let known = [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK];
+            for other in (0..64).filter(|family| !known.contains(family)) {
+                answers(libc::SYS_socket, number(other), kind, false);
+            }
+            for other in [AF_PACKET, AF_VSOCK, AF_XDP, -1] {
+                answers(libc::SYS_socket, number(other), kind, false);
+                answers(libc::SYS_socketpair, number(other), kind, false);
+            }
+            answers(libc::SYS_socketpair, number(AF_UNIX), kind, true);
+            // The kernel looks at the lower half of a register alone.
+            answers(libc::SYS_socket, (1 << 32) | number(AF_PACKET), kind, false);
+        }
     }
 
     #[test]

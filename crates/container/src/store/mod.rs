@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::image::ImageConfig;
+use crate::layout;
 use crate::unpack::Limits;
 use vessl_core::reference::Reference;
 
@@ -58,6 +59,9 @@ pub struct Options {
     pub again: Duration,
     /// Bounds of one layer.
     pub limits: Limits,
+    /// Directories of the machine below which layouts and archives must lie, with everything that their links lead to; `None`
+    /// is anywhere.
+    pub roots: Option<Vec<PathBuf>>,
 }
 
 impl Options {
@@ -77,6 +81,7 @@ impl Default for Options {
             longest_wait: Duration::from_mins(1),
             again: Duration::from_secs(10),
             limits: Limits::default(),
+            roots: None,
         }
     }
 }
@@ -201,9 +206,13 @@ impl Store {
         self
     }
 
-    /// The image if it is completely here; no network. An `oci://` layout that changed since counts as not here.
+    /// The image if it is completely here; no network. An `oci://` layout that changed since counts as not here; one that does not
+    /// lie where it must ([`Options::roots`]) is an error, whoever brought it here.
     pub fn find(&self, reference: &str) -> Result<Option<Image>, StoreError> {
         let parsed = Reference::parse(reference)?;
+        if let (Some(roots), Reference::Layout { path, .. }) = (&self.options.roots, &parsed) {
+            layout::check(reference, path, roots)?;
+        }
         let Some(record) = record::read(self, &parsed)? else { return Ok(None) };
         if record.is_outdated(&parsed) {
             return Ok(None);

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::json;
-use vessl_container::store::Auth;
+use vessl_container::store::{Auth, Options, Store};
 
 use crate::image_build::{Built, Tar, digest, gzip, here, image, image_for, plain};
-use crate::image_support::{Fixture, pull, read};
+use crate::image_support::{Fixture, pull, quick, read};
 
 fn built(text: &str) -> Built {
     image(&[gzip(&Tar::new().file("f", text.as_bytes()))])
@@ -188,6 +188,85 @@ fn several_images_need_a_tag() {
     for tag in ["one", "two"] {
         let image = pull(&fixture.store, &format!("{}:{tag}", reference(&dir)), &Auth::Anonymous).unwrap();
         assert_eq!(read(&image, "f"), tag);
+    }
+}
+
+/// A store whose layouts must lie below `in`.
+fn fenced(fixture: &Fixture) -> Store {
+    let roots = Some(vec![fixture.dir.path().join("in"), fixture.dir.path().join("not-there")]);
+    fixture.store.clone().with(Options { roots, ..quick() })
+}
+
+#[test]
+fn layouts_lie_below_the_roots_where_there_are_some() {
+    let fixture = Fixture::new();
+    let at = |name: &str| fixture.dir.path().join(name);
+    let store = fenced(&fixture);
+    built("inside").write_layout(&at("in/layout"), "v1");
+    save(&at("in/saved"), &["a:v1"], "saved");
+    archive(&at("in/saved"), &at("in/saved.tar"));
+    std::os::unix::fs::symlink("in/layout", at("way-in")).unwrap();
+    for (name, text) in
+        [("in/layout", "inside"), ("in/saved", "saved"), ("in/saved.tar", "saved"), ("way-in", "inside")]
+    {
+        let image = pull(&store, &reference(&at(name)), &Auth::Anonymous).unwrap();
+        assert_eq!(read(&image, "f"), text, "{name}");
+        assert!(store.find(&reference(&at(name))).unwrap().is_some());
+    }
+    built("outside").write_layout(&at("out/layout"), "v1");
+    archive(&at("out/layout"), &at("out/layout.tar"));
+    for name in ["layout", "layout.tar"] {
+        std::os::unix::fs::symlink(at("out").join(name), at("in").join(format!("to-{name}"))).unwrap();
+        for path in [at("out").join(name), at("in").join(format!("to-{name}"))] {
+            // It may be here already.
+            fixture.pull(&reference(&path)).unwrap();
+            let pulled = pull(&store, &reference(&path), &Auth::Anonymous).unwrap_err().to_string();
+            let found = store.find(&reference(&path)).unwrap_err().to_string();
+            for error in [pulled, found] {
+                assert!(
+                    error.contains("is not below a directory that the administrator allowed (`"),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn no_part_of_a_layout_leads_out_of_the_roots() {
+    let fixture = Fixture::new();
+    let at = |name: &str| fixture.dir.path().join(name);
+    let theirs = built("outside");
+    theirs.write_layout(&at("out"), "v1");
+    save(&at("out"), &["a:v1"], "saved");
+    let blob = |name: &str| format!("blobs/sha256/{}", name.strip_prefix("sha256:").unwrap());
+    let mut parts = vec!["index.json".to_owned(), "blobs".to_owned(), "blobs/sha256".to_owned()];
+    parts.push(blob(&digest(&theirs.manifest)));
+    parts.extend(theirs.blobs.keys().map(|name| blob(name)));
+    let saved = ["manifest.json", "config.json", "one", "one/layer.tar"].map(str::to_owned);
+    for (n, part) in parts.into_iter().chain(saved).enumerate() {
+        let dir = at(&format!("in/{n}"));
+        if n < 3 + 1 + theirs.blobs.len() {
+            theirs.write_layout(&dir, "v1");
+        } else {
+            save(&dir, &["a:v1"], "saved");
+        }
+        let link = dir.join(&part);
+        if link.is_dir() {
+            fs::remove_dir_all(&link).unwrap();
+        } else {
+            fs::remove_file(&link).unwrap();
+        }
+        std::os::unix::fs::symlink(at("out").join(&part), &link).unwrap();
+        // A store of its own each time: what is there by its digest is not read again.
+        let fixture = Fixture::new();
+        let store = fixture.store.clone().with(Options { roots: Some(vec![at("in")]), ..quick() });
+        let error = pull(&store, &reference(&dir), &Auth::Anonymous).unwrap_err().to_string();
+        assert!(error.contains("a symbolic link is absolute or leads out of `"), "{part}: {error}");
+        fixture.assert_no_half_work();
+        fixture
+            .pull(&reference(&dir))
+            .unwrap_or_else(|error| panic!("{part} is a link to the real one: {error}"));
     }
 }
 

@@ -55,6 +55,77 @@ fn writes_go_where_the_access_says() {
     check(Access::Private, WRITE, (0, "old\nold\nnew\n"), "old\n");
 }
 
+/// Flags of every mount at or below `/b`, by its path.
+const FLAGS: &str = "while read -r _ _ _ _ point flags _; do case $point in /b*) echo $point $flags;; esac; done < /proc/self/mountinfo";
+
+#[test]
+fn no_bind_brings_devices_or_set_user_id_programs() {
+    for who in EVERYBODY {
+        let place = Place::new(who);
+        sources(&place);
+        fs::create_dir(place.path("data/sub")).unwrap();
+        // A disk of the machine below the source.
+        let run = place.spawn_in_own_mounts(
+            || {
+                let sub = place.path("data/sub");
+                Ok(nix::mount::mount(Some("tmpfs"), &sub, Some("tmpfs"), MsFlags::empty(), None::<&str>)?)
+            },
+            || {
+                let merged = place.rootfs().mount()?;
+                let all = [("ro", Access::ReadOnly), ("rw", Access::Shared), ("private", Access::Private)];
+                for (name, access) in all {
+                    // An overlay over what has mounts below it is not for everybody.
+                    if access != Access::Private || who == As::Root {
+                        bind(&merged, &place.path("data"), &format!("/b/{name}/dir"), access)?;
+                    }
+                    bind(&merged, &place.path("file"), &format!("/b/{name}/file"), access)?;
+                }
+                let (status, output) = place.run(&merged, FLAGS)?;
+                let seen = output.lines().count();
+                ensure!(
+                    status == 0 && seen == if who == As::Root { 8 } else { 7 },
+                    "{who:?} {status} {output}"
+                );
+                for line in output.lines() {
+                    ensure!(line.contains("nosuid") && line.contains("nodev"), "{who:?} {line}");
+                }
+                Ok(())
+            },
+        );
+        run.join();
+    }
+}
+
+/// Says as whom it runs; with an argument, what that says to user 1000 who starts it.
+const WHO: &str = r#"
+#include <stdio.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    if (argc > 1 && !setgid(1000) && !setuid(1000)) return execl(argv[1], argv[1], (char *)0);
+    return printf("%d %d\n", geteuid(), getegid()) < 0;
+}
+"#;
+
+#[test]
+fn root_in_a_container_makes_no_devices_in_a_directory_of_the_machine() {
+    for who in [As::Root, As::User] {
+        let place = Place::new(who);
+        sources(&place);
+        place.program("who", WHO);
+        place.supervise(|| {
+            let merged = place.rootfs().mount()?;
+            bind(&merged, &place.path("data"), "/d", Access::Shared)?;
+            let script = "cd /d; mknod c c 1 3 2>/dev/null || echo no; mknod b b 8 0 2>/dev/null || echo no; mknod p p && echo pipe; \
+                          cat /who > tool; busybox chmod 6755 tool; ./tool; /who /d/tool";
+            let (status, output) = place.run(&merged, script)?;
+            let expected = "no\nno\npipe\n0 0\n1000 1000\n";
+            ensure!((status, output.as_str()) == (0, expected), "{who:?} {status} {output}");
+            Ok(())
+        });
+        assert!(!place.path("data/c").exists() && !place.path("data/b").exists());
+    }
+}
+
 #[test]
 fn read_only_reaches_the_mounts_below() {
     let place = Place::new(As::Root);

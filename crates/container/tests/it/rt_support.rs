@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use vessl_container::limits::{Cgroup, Limits};
 use vessl_container::rootfs::{Merged, Rootfs};
 use vessl_container::runtime::{self, Bundle, Container};
+use vessl_container::seccomp;
 use vessl_container::userns;
 
 /// Who supervises.
@@ -63,6 +64,27 @@ int main(int argc, char **argv) {
     }
 }
 ";
+
+/// Begins a program that loads the filter of its container and prints the errno of calls, a line each.
+const FILTERED: &str = r#"
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#define TRY(name, ...) do { errno = 0; long r = syscall(__VA_ARGS__); printf("%s %d\n", name, r < 0 ? errno : 0); fflush(stdout); } while (0)
+static int filter(void) {
+    static struct sock_filter steps[4096];
+    FILE *in = fopen("/filter", "r");
+    size_t count = fread(steps, sizeof steps[0], 4096, in);
+    fclose(in);
+    struct sock_fprog program = { (unsigned short)count, steps };
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+"#;
 
 /// Builds the init of the tests.
 pub(crate) fn build_init(program: &Path) {
@@ -122,6 +144,21 @@ impl Place {
             symlink("busybox", bin.join(name)).unwrap();
         }
         fs::create_dir_all(self.path("layer/tmp")).unwrap();
+    }
+
+    /// Puts the program `/calls` into the image, which has this `main` and may call `filter` in it.
+    pub(crate) fn calls(&self, main: &str) {
+        fs::write(self.path("layer/filter"), seccomp::default_filter()).unwrap();
+        self.program("calls", &format!("{FILTERED}{main}"));
+    }
+
+    /// Puts a program in C into the image.
+    pub(crate) fn program(&self, name: &str, source: &str) {
+        let file = self.path(&format!("{name}.c"));
+        fs::write(&file, source).unwrap();
+        let program = self.path("layer").join(name);
+        let built = Command::new("cc").args(["-static", "-o"]).args([program, file]).status().unwrap();
+        assert!(built.success(), "a C compiler builds `{name}`");
     }
 
     pub(crate) fn rootfs(&self) -> Rootfs {

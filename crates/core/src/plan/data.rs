@@ -28,6 +28,28 @@ fn repository_path(url: &str) -> Option<&str> {
     url.strip_prefix("file://").filter(|path| !path.contains('%'))
 }
 
+/// A path as git reads it in an address: `%20` is a space.
+fn unescaped(path: &str) -> String {
+    let mut pieces = path.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        if let Some(code) = leading_code(piece) {
+            bytes.push(code);
+            bytes.extend_from_slice(&piece.as_bytes()[2..]);
+        } else {
+            bytes.push(b'%');
+            bytes.extend_from_slice(piece.as_bytes());
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The byte that the two hex digits at the beginning mean; zero is none.
+fn leading_code(text: &str) -> Option<u8> {
+    let digits = text.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+    u8::from_str_radix(digits, 16).ok().filter(|&code| code != 0)
+}
+
 /// Path and tag of an image that is a layout or an archive.
 fn layout_parts(rest: &str) -> (&str, Option<&str>) {
     match rest.rsplit_once(':') {
@@ -103,8 +125,30 @@ impl Reader<'_> {
             return self.local_only("image", "`oci://`");
         }
         let (path, tag) = layout_parts(rest);
+        self.is_fenced_in(path, "image")?;
         self.is_there(path, "image")?;
         Some(ImagePlan::Layout { path: path.to_owned(), tag: tag.map(str::to_owned) })
+    }
+
+    /// Where the sources of the machine must lie; `None` where the run may see all of it anyway.
+    pub(super) fn fence(&self) -> Option<Vec<String>> {
+        self.cluster
+            .filter(|cluster| !cluster.allow_host_image)
+            .map(|cluster| outermost(&cluster.hostpath_roots))
+    }
+
+    /// Refuses a source of the machine that lies outside of the fence, by its text, before anything is said of what is there; the
+    /// agent checks again what the links of the path lead to.
+    fn is_fenced_in(&mut self, path: &str, at: &str) -> Option<()> {
+        let Some(roots) = self.fence() else { return Some(()) };
+        if roots.iter().any(|root| below(path, root)) {
+            return Some(());
+        }
+        let message = format!("the path `{path}` of the machine may not be used");
+        let settings = self.cluster.and_then(|cluster| cluster.settings.as_deref());
+        let hint = roots_hint(path, "used", &roots, settings);
+        self.report.error(Code::NotAllowed, at, message).hint(hint);
+        None
     }
 
     /// Refuses a path that the machine does not have.
@@ -150,6 +194,9 @@ impl Reader<'_> {
         if git.url.starts_with("file://") && self.cluster.is_some_and(|cluster| !cluster.local) {
             return self.local_only(at, &format!("`{}`", git.url));
         }
+        if let Some(path) = git.url.strip_prefix("file://") {
+            self.is_fenced_in(&unescaped(path), at)?;
+        }
         if let Some(path) = repository_path(&git.url) {
             self.is_there(path, at)?;
         }
@@ -190,11 +237,11 @@ impl Reader<'_> {
 
     /// Looks at the text and what the catalogue says of it; the agent checks again what the links of the path lead to.
     fn hostpath(&mut self, host: &Hostpath, at: &str) -> Option<MountFrom> {
-        let roots = self.cluster.map(|cluster| cluster.hostpath_roots.clone()).unwrap_or_default();
+        let roots = self.cluster.map(|cluster| outermost(&cluster.hostpath_roots)).unwrap_or_default();
         if self.cluster.is_some() && !roots.iter().any(|root| below(&host.path, root)) {
             let message = format!("the path `{}` of the machine may not be mounted", host.path);
             let settings = self.cluster.and_then(|cluster| cluster.settings.as_deref());
-            let hint = hostpath_hint(&host.path, &roots, settings);
+            let hint = roots_hint(&host.path, "mounted", &roots, settings);
             self.report.error(Code::NotAllowed, at, message).hint(hint);
             return None;
         }
@@ -311,12 +358,12 @@ fn create(login: Login, name: &str) -> String {
     format!("vessl credential create {name} --kind {}{user}", login.word())
 }
 
-/// What there is to mount, and what the administrator must write so that `path` may be mounted too.
-fn hostpath_hint(path: &str, roots: &[String], settings: Option<&str>) -> String {
+/// What may be `used` (a participle), and what the administrator must write so that `path` may be used too.
+fn roots_hint(path: &str, used: &str, roots: &[String], settings: Option<&str>) -> String {
     let list = |roots: &[&str]| roots.iter().map(|root| format!("{root:?}")).collect::<Vec<_>>().join(", ");
     let mut all: Vec<&str> = roots.iter().map(String::as_str).collect();
     let now = match all.as_slice() {
-        [] => "nothing of the machine may be mounted yet".to_owned(),
+        [] => format!("nothing of the machine may be {used} yet"),
         roots => format!("only what is below `{}` may", roots.join("`, `")),
     };
     all.push(path);
@@ -325,6 +372,16 @@ fn hostpath_hint(path: &str, roots: &[String], settings: Option<&str>) -> String
         "{now}; to allow this one, write `hostpath_roots = [{}]` into {file}: it counts from the next start of the server (`vessl server stop`)",
         list(&all)
     )
+}
+
+/// The roots that lie below no other one. Those that do allow nothing more, and whoever may write to the other could make a link
+/// of one that leads out.
+fn outermost(roots: &[String]) -> Vec<String> {
+    let is_inner = |(n, root): &(usize, &String)| {
+        let is_around = |(m, other): (usize, &String)| below(root, other) && (!below(other, root) || m < *n);
+        roots.iter().enumerate().any(is_around)
+    };
+    roots.iter().enumerate().filter(|root| !is_inner(root)).map(|(_, root)| root.clone()).collect()
 }
 
 /// Whether `path` is `root` or below it, by their text; a path with `..` never is.
@@ -352,5 +409,31 @@ mod tests {
         check("/data/../etc", "/data", false);
         check("/", "/data", false);
         check("/anything", "/", true);
+    }
+
+    #[test]
+    fn a_root_below_another_allows_nothing_more() {
+        let check = |roots: &[&str], expected: &[&str]| {
+            let all: Vec<String> = roots.iter().map(|root| (*root).to_owned()).collect();
+            assert_eq!(outermost(&all), expected, "{roots:?}");
+        };
+        check(&["/data", "/srv"], &["/data", "/srv"]);
+        check(&["/data/a", "/data", "/data/b/c", "/database"], &["/data", "/database"]);
+        check(&["/data", "/data/", "//data"], &["/data"]);
+        check(&["/a", "/"], &["/"]);
+        check(&[], &[]);
+    }
+
+    #[test]
+    fn escapes_of_an_address_are_read_as_git_does() {
+        for (path, expected) in [
+            ("/a%20b", "/a b"),
+            ("/%2e%2E/x%", "/../x%"),
+            ("/100%/%zz/%00/%2", "/100%/%zz/%00/%2"),
+            ("/%c3%bc/%ü", "/ü/%ü"),
+            ("/%25%32e", "/%2e"),
+        ] {
+            assert_eq!(unescaped(path), expected, "{path}");
+        }
     }
 }

@@ -137,6 +137,10 @@ pub struct Plan {
     /// Where it was placed, with its GPUs. `None` when planned; the server fills it in before an agent gets the plan.
     #[serde(default)]
     pub place: Option<Place>,
+    /// Directories of the machine below which git repositories and image layouts must lie; none where the run may see the
+    /// whole machine anyway.
+    #[serde(default)]
+    pub fence: Option<Vec<String>>,
 }
 
 impl Plan {
@@ -395,11 +399,12 @@ pub struct Cluster {
     pub presets: Vec<Preset>,
     /// Name of the preset used when neither preset nor requests are given.
     pub default_preset: Option<String>,
-    /// Whether `host://` images are allowed.
+    /// Whether `host://` images are allowed. Where they are not, all paths of the node that a file names lie below
+    /// `hostpath_roots`.
     pub allow_host_image: bool,
     /// Whether paths of the node mean something (local cluster): `file://` git URLs, `oci://`.
     pub local: bool,
-    /// Roots that `hostpath` mounts may be below.
+    /// Roots that `hostpath` mounts may be below, and without `allow_host_image` git repositories and image layouts too.
     pub hostpath_roots: Vec<String>,
     /// The settings file of the server, where it has one.
     pub settings: Option<String>,
@@ -503,6 +508,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         data::Reader { catalogue, cluster: seat.cluster, report: &mut report, needs: Needs::default() };
     let image = data.image(&spec.image);
     let (imports, mounts, exports) = (data.imports(spec), data.mounts(spec), data.exports(spec));
+    let fence = data.fence();
     let mut needs = data.needs;
     let env = env::build(spec, &env::Given { catalogue, stamp, cluster: seat.name }, &mut needs, &mut report);
     extras::check(spec, &mut report);
@@ -534,6 +540,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         export_limit: seat.cluster.and_then(|cluster| cluster.export_time).unwrap_or(EXPORT_LIMIT),
         bounds: seat.cluster.map(|cluster| cluster.bounds).unwrap_or_default(),
         place: None,
+        fence,
     };
     Ok(Planned { plan, needs, notes })
 }

@@ -43,7 +43,7 @@ pub(crate) fn local() -> Cluster {
         allow_host_image: true,
         local: true,
         hostpath_roots: vec!["/data".to_owned(), "/mnt/shared".to_owned()],
-        settings: None,
+        ..Cluster::default()
     }
 }
 
@@ -418,6 +418,82 @@ fn data_that_is_not_there_or_not_allowed_is_refused() {
             "unknown-project export./c: there is no project `other/p` to write to | there is `acme/vision`, `acme/shared`",
         ],
     );
+}
+
+/// The local cluster where runs see of the machine only what lies below `roots`.
+fn fenced(roots: &[&str]) -> Catalogue {
+    let mut fenced = catalogue();
+    let local = fenced.clusters.get_mut("local").expect("it is the local one");
+    local.allow_host_image = false;
+    local.hostpath_roots = roots.iter().map(|root| (*root).to_owned()).collect();
+    fenced
+}
+
+#[test]
+fn sources_of_the_machine_lie_below_the_roots_where_it_may_not_be_seen() {
+    let fence = fenced(&["/data", "/srv/sets"]);
+    let refusal = |at: &str, path: &str| {
+        format!(
+            "not-allowed {at}: the path `{path}` of the machine may not be used | only what is below `/data`, `/srv/sets` may; \
+             to allow this one, write `hostpath_roots = [\"/data\", \"/srv/sets\", \"{path}\"]` into the server's settings \
+             file: it counts from the next start of the server (`vessl server stop`)"
+        )
+    };
+    let git = |url: &str| format!("import: {{/c: {{git: {{url: '{url}'}}}}}}");
+    for (url, path) in [
+        ("file:///etc/code", "/etc/code"),
+        ("file:///database", "/database"),
+        ("file:///data%2f..%2fetc", "/data/../etc"),
+        ("file:///data/%2e%2e/etc", "/data/../etc"),
+    ] {
+        check_on(&fence, &git(url), &[&refusal("import./c", path)]);
+    }
+    for url in [
+        "file:///data/code",
+        "file:///data",
+        "file:///srv/sets/a%20b",
+        "https://host/etc/code",
+        "git@host:etc/x",
+    ] {
+        check_on(&fence, &git(url), &[]);
+    }
+    for (image, path) in [("oci:///images/a:1", "/images/a"), ("oci:///database/x.tar", "/database/x.tar")] {
+        check_on(&fence, &format!("image: {image}"), &[&refusal("image", path)]);
+    }
+    for image in ["oci:///data/a:1", "oci:///srv/sets", "busybox", "host:5000/data"] {
+        check_on(&fence, &format!("image: {image}"), &[]);
+    }
+    // Nothing is said of what is there.
+    let missing = ["/etc/code", "/images/a"].map(str::to_owned).into();
+    let both = format!("image: oci:///images/a\n{}", git("file:///etc/code"));
+    let told = [refusal("image", "/images/a"), refusal("import./c", "/etc/code")];
+    check_on(&Catalogue { missing, ..fence }, &both, &[&told[0], &told[1]]);
+    let nothing = "not-allowed image: the path `/data/a` of the machine may not be used | nothing of the machine may be used yet; \
+                   to allow this one, write `hostpath_roots = [\"/data/a\"]` into the server's settings file: it counts from the \
+                   next start of the server (`vessl server stop`)";
+    check_on(&fenced(&[]), "image: oci:///data/a", &[nothing]);
+    // Relative addresses are paths too.
+    let options = ReadOptions { base: Some("/home/me"), ..ReadOptions::default() };
+    let text = "name: test\nimage: busybox\nimport: {/c: {git: {url: ../you}}}\n";
+    let spec = spec::read(text.as_bytes(), options).spec.unwrap();
+    let stamp = Stamp { run: RunId(1), attempt: 1, nonce: Nonce(9), instance: "0a1b2c3d", inject: &[] };
+    let problems = plan(&spec, &fenced(&["/home/me"]), &stamp).unwrap_err();
+    assert!(
+        lines(&problems, Level::Error)[0].contains("`/home/you` of the machine may not be used"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn a_plan_says_where_its_sources_must_lie() {
+    let fence = |catalogue: &Catalogue, body: &str| try_plan(body, &[], catalogue).unwrap().plan.fence;
+    assert_eq!(fence(&catalogue(), "image: oci:///anywhere"), None);
+    assert_eq!(fence(&fenced(&["/data"]), ""), Some(vec!["/data".to_owned()]));
+    assert_eq!(fence(&fenced(&[]), ""), Some(Vec::new()));
+    // A plan of before this was there.
+    let mut plan = serde_json::to_value(try_plan("", &[], &fenced(&["/data"])).unwrap().plan).unwrap();
+    plan.as_object_mut().unwrap().remove("fence");
+    assert_eq!(serde_json::from_value::<vessl_core::plan::Plan>(plan).unwrap().fence, None);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn run(shell: &[&str], items: &[ItemPlan]) -> Outcome {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let mut marks = Marks::default();
+    let mut marks = Marks::new(u32::try_from(items.len()).unwrap());
     let heard = marks.feed(&read(&told));
     let code = output
         .status
@@ -261,6 +261,25 @@ fn marks_tell_every_step() {
     // `false` is built into some shells and a program for others.
     assert_eq!(got.marks[..5], marks[..5], "{got:?}");
     assert_eq!(got.item, Some(3));
+}
+
+#[test]
+fn marks_come_through_whatever_an_item_does() {
+    let marks = [Mark::Item(1), Mark::Done(1, 0), Mark::Item(2), Mark::Done(2, 0)];
+    let same = |shell: &[&str], text: &str| {
+        let got = run(shell, &[command(text), command(":")]);
+        assert_eq!((got.marks.as_slice(), got.code), (marks.as_slice(), 0), "{shell:?} {got:?}");
+    };
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        same(shell, "echo() { :; }; read() { :; }; set -u; set -f");
+        same(shell, "alias echo=: read=: command=:; IFS=0123456789abcdef");
+    }
+    // Half a line on the shell's own copy of the descriptor; a POSIX shell alone cannot name it.
+    for shell in [&["/bin/bash"][..], &["/usr/bin/busybox", "sh"]] {
+        if Path::new(shell[0]).exists() {
+            same(shell, "for n in 10 11 12 13 14; do { printf junk >&$n; } 2>/dev/null; done; :");
+        }
+    }
 }
 
 #[test]

@@ -117,6 +117,20 @@ pub enum GitError {
         /// The working tree of the repository.
         path: PathBuf,
     },
+    /// The repository, or something that it borrows from elsewhere, lies where it may not.
+    #[error(
+        "`{url}` cannot be imported: it leads to `{}`, which is not below a directory that the administrator allowed ({})",
+        path.display(),
+        allowed(roots)
+    )]
+    Outside {
+        /// The address.
+        url: String,
+        /// Where it leads.
+        path: PathBuf,
+        /// Allowed directories.
+        roots: Vec<String>,
+    },
     /// The host cannot be reached.
     #[error("cannot reach `{url}`: {said}")]
     Unreachable {
@@ -185,6 +199,13 @@ fn candidates(near: &[String]) -> String {
     match near {
         [] => String::new(),
         names => format!("; it has `{}`", names.join("`, `")),
+    }
+}
+
+fn allowed(roots: &[String]) -> String {
+    match roots {
+        [] => "none is allowed: see `hostpath_roots` in the server's configuration".to_owned(),
+        roots => roots.iter().map(|root| format!("`{root}`")).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -78,13 +78,19 @@ fn is_bare(dir: &Path) -> bool {
 }
 
 fn local(path: PathBuf) -> Result<Local, GitError> {
+    let address = address_of(&path)?;
+    Ok(Local { path, address })
+}
+
+/// The address that git gets for a path of this machine.
+pub(super) fn address_of(path: &Path) -> Result<Address, GitError> {
     let bad = || GitError::BadAddress { url: path.display().to_string(), why: "its path is not UTF-8" };
     let url = format!("file://{}", encoded(path.to_str().ok_or_else(bad)?));
-    Ok(Local { path, address: Address::of_file(url) })
+    Ok(Address::of_file(url))
 }
 
 /// The path that git would read: it takes `%20` for a space.
-fn path_of(address: &Address) -> PathBuf {
+pub(super) fn path_of(address: &Address) -> PathBuf {
     let url = address.url();
     let mut rest = url.strip_prefix("file://").unwrap_or(url).as_bytes();
     let mut path = Vec::with_capacity(rest.len());

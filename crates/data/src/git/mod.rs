@@ -12,17 +12,22 @@
 //! - No configuration but ours is read, so there are no hooks, filters, file system monitors, helpers or LFS; proxies
 //!   and certificate authorities come from the environment. Submodules are left alone.
 //! - One protocol is allowed: that of the address (and https after a redirect). Nothing can ask a question.
+//! - Where the machine is not to be seen as a whole ([`Fence`]), git does not get a repository of this machine at all, but one that
+//!   is put together from it below the fence (see `snapshot`).
 //! - A password is only in memory: git reads it through `/proc/<pid>/fd/<n>`, for the host of the address alone.
 mod address;
 mod brought;
 mod command;
 mod error;
+mod fence;
 mod local;
 mod login;
 mod refs;
+mod snapshot;
 
 pub use address::{Address, Files};
 pub use error::GitError;
+pub use fence::Fence;
 pub use local::{Local, find as find_local};
 pub use login::TOKEN_USER;
 
@@ -36,9 +41,11 @@ use nix::sys::stat::{Mode, mkdirat};
 use vessl_core::record::Login;
 
 use crate::{Owner, Watch, beneath};
+use address::Scheme;
 use brought::Brought;
 use command::Git;
 use refs::{Fetch, Wanted};
+use snapshot::Snapshot;
 
 /// A remote end that says nothing for this long is given up.
 pub const STALL: Duration = Duration::from_mins(2);
@@ -61,6 +68,8 @@ pub struct Request<'a> {
     pub stall: Duration,
     /// Called with every command before it starts, to bind its life to that of the caller.
     pub prepare: &'a dyn Fn(&mut Command),
+    /// Where a repository of this machine must lie; `None` is anywhere.
+    pub fence: Option<&'a Fence>,
 }
 
 /// What was imported.
@@ -83,10 +92,13 @@ pub fn import(request: &Request<'_>) -> Result<Imported, GitError> {
         reference: request.reference.unwrap_or_default().to_owned(),
         why,
     })?;
+    let inside = request.fence.filter(|_| request.address.scheme() == Scheme::File);
+    let snapshot = inside.map(|fence| Snapshot::take(request, fence)).transpose()?;
+    let from = snapshot.as_ref().map(Snapshot::address).transpose()?;
     let repository = Repository::make(request.dest)?;
     let git = Git::new(request, &repository.name)?;
     git.quiet(&["init", "--quiet", "--template=", "--initial-branch=main"])?;
-    repository.configure(request.address, None)?;
+    repository.configure(from.as_ref().unwrap_or(request.address), None)?;
     let fetch = refs::find(&git, &wanted)?;
     let commit = refs::fetch(&git, &wanted, &fetch)?;
     let brought = Brought::list(&git, &commit)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vessl_core::record::Login;
 use vessl_data::Watch;
-use vessl_data::git::{Address, Files, GitError, Imported, Request, import};
+use vessl_data::git::{Address, Fence, Files, GitError, Imported, Request, import};
 
 pub(crate) struct Bed {
     dir: tempfile::TempDir,
@@ -21,6 +21,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) watch: Watch<'a>,
     pub(crate) stall: Duration,
     pub(crate) prepare: &'a dyn Fn(&mut Command),
+    pub(crate) fence: Option<&'a Fence>,
 }
 
 impl Ask<'_> {
@@ -32,6 +33,7 @@ impl Ask<'_> {
             watch: Watch::NONE,
             stall: Duration::from_secs(20),
             prepare: &|_| {},
+            fence: None,
         }
     }
 
@@ -47,6 +49,7 @@ impl Ask<'_> {
             watch: self.watch,
             stall: self.stall,
             prepare: self.prepare,
+            fence: self.fence,
         })
     }
 }

@@ -11,6 +11,9 @@ fn check(script: &str, code: i32) {
 fn exit_codes_are_the_shells() {
     check("exit 7\n", 7);
     check("kill -9 $$\n", 137);
+    // A signal without a name, and a child that one ends.
+    check("kill -40 $$\n", 168);
+    check("sh -c 'kill -40 $$' & wait $!; exit 3\n", 3);
     check("no-such-program 2>/dev/null\n", 127);
 }
 

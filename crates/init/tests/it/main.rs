@@ -2,5 +2,6 @@
 //! descriptor 3. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 mod ending;
+mod marks;
 mod rig;
 mod starting;

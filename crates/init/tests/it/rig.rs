@@ -44,6 +44,7 @@ pub(crate) fn order(script: &str) -> InitOrder {
         groups: Vec::new(),
         seccomp: Vec::new(),
         stay: false,
+        items: 1,
     }
 }
 

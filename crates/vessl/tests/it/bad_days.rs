@@ -99,7 +99,7 @@ fn a_daemon_that_keeps_the_output_open_does_not_hold_the_run() {
 }
 
 /// Makes a `docker save` archive `image.tar` in `dir` of the tree `root` that the script makes there.
-fn save(dir: &Path, root: &str, script: &str) {
+pub(crate) fn save(dir: &Path, root: &str, script: &str) {
     std::fs::create_dir_all(dir).unwrap();
     let script = format!(
         "{script} && mkdir image && tar -C {root} -cf image/layer.tar . && \

@@ -114,6 +114,7 @@ fn plan() -> Plan {
         export_limit: Span(1000),
         bounds: Bounds::default(),
         place: None,
+        fence: None,
     }
 }
 
