@@ -20,7 +20,7 @@ use vessl_data::blob::{self, Digest};
 use vessl_data::{DataError, Watch, durable};
 
 use crate::ServerError;
-use crate::open::take_lock;
+use crate::lock;
 use crate::paths::DataDir;
 use crate::reserve::Reserve;
 
@@ -207,8 +207,9 @@ fn copy_attempt(from: &Path, to: &Path) -> Result<()> {
 
 /// Records only grow, or are written once.
 fn copy_grown(from: &Path, to: &Path) -> Result<()> {
-    let size =
-        |path: &Path| path.symlink_metadata().ok().filter(|about| about.is_file()).map(|about| about.len());
+    let size = |path: &Path| {
+        path.symlink_metadata().ok().filter(std::fs::Metadata::is_file).map(|about| about.len())
+    };
     match size(from) {
         Some(here) if size(to) != Some(here) => copy(from, to),
         _ => Ok(()),
@@ -237,7 +238,7 @@ pub fn restore(from: &Path, data: &Path, now: Timestamp) -> Result<Restored> {
     let about = read(from)?;
     let dir = DataDir::new(data);
     make_dir(data)?;
-    let _lock = take_lock(&dir, &Reserve::at(dir.reserve())).map_err(Box::new)?;
+    let _lock = lock::take(&dir, &Reserve::at(dir.reserve())).map_err(Box::new)?;
     let blobs = restore_blobs(&from.join("blobs"), &data.join("blobs"))?;
     let mut attempts = 0;
     for run in entries(&from.join("runs"))? {

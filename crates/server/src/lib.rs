@@ -12,6 +12,7 @@ pub mod challenge;
 pub mod config;
 mod control;
 mod engine;
+mod lock;
 mod open;
 mod paths;
 mod registry;

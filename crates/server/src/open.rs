@@ -1,9 +1,9 @@
 //! Opening a server on its data directory: the lock, the instance id, the token, the key, the database, the rooms.
 //!
 //! Nothing listens yet when this is done. It decides nothing about runs.
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::control::{Clock, Control, Parts, Site};
 use crate::engine::Engine;
 use crate::engine::fake::{Fake, World};
 use crate::engine::local::{Local, Program};
+use crate::lock;
 use crate::paths::DataDir;
 use crate::registry::Registry;
 use crate::reserve::Reserve;
@@ -69,7 +70,7 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     let data = DataDir::new(setup.data);
     make_private(data.root())?;
     let reserve = Reserve::at(data.reserve());
-    let lock = take_lock(&data, &reserve)?;
+    let lock = lock::take(&data, &reserve)?;
     let instance = instance(&data)?;
     let token = token(&data)?;
     let database = data.database();
@@ -168,35 +169,6 @@ fn make_private(root: &Path) -> Result<(), ServerError> {
     let failed = |source| ServerError::file("make", root.display(), source);
     durable::create_dir_all(root, 0o700).map_err(failed)?;
     std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700)).map_err(failed)
-}
-
-/// Takes the lock of the data directory and writes our process id into it.
-pub(crate) fn take_lock(data: &DataDir, reserve: &Reserve) -> Result<File, ServerError> {
-    let path = data.lock();
-    let failed = |source| ServerError::file("lock", path.display(), source);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // An owner that has not written its number yet is named without it.
-            let _ = (&mut file).take(20).read_to_string(&mut pid);
-            return Err(ServerError::Taken { data: data.root().to_owned(), pid: pid.trim().parse().ok() });
-        }
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
-    }
-    reserve.spend_if_full();
-    file.set_len(0).map_err(failed)?;
-    file.rewind().map_err(failed)?;
-    writeln!(file, "{}", std::process::id()).map_err(failed)?;
-    Ok(file)
 }
 
 fn instance(data: &DataDir) -> Result<String, ServerError> {

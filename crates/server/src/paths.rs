@@ -1,9 +1,31 @@
 //! Where everything of one server lives on disk. Names only: it opens nothing and knows no format.
 use std::path::{Path, PathBuf};
 
-use vessl_core::plan::{RunId, attempt_name};
+use vessl_core::plan::{Nonce, Plan, RunId, attempt_name};
+use vessl_core::run::Run;
 
-use crate::engine::Attempt;
+/// One attempt of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt {
+    /// The run.
+    pub run: RunId,
+    /// From 1.
+    pub attempt: u32,
+    /// What makes it this one.
+    pub nonce: Nonce,
+}
+
+impl Attempt {
+    /// The current attempt of a run.
+    pub(crate) fn of(run: &Run) -> Self {
+        Self { run: run.id, attempt: run.attempt, nonce: run.nonce }
+    }
+
+    /// The attempt that a plan is for.
+    pub(crate) fn planned(plan: &Plan) -> Self {
+        Self { run: plan.run, attempt: plan.attempt, nonce: plan.nonce }
+    }
+}
 
 /// The data directory of one server; see the table in `ARCHITECTURE.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]

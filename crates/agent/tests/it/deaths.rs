@@ -28,6 +28,7 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("deaths::another_process_with_the_number_is_proof", another_process_with_the_number_is_proof),
     ("deaths::two_agents_never_work_on_one_attempt", two_agents_never_work_on_one_attempt),
     ("deaths::what_has_ended_is_not_touched", what_has_ended_is_not_touched),
+    ("deaths::between_the_record_and_the_end_of_the_log", between_the_record_and_the_end_of_the_log),
     ("deaths::of_the_container_alone", of_the_container_alone),
 ];
 
@@ -250,6 +251,27 @@ fn what_has_ended_is_not_touched() {
     assert_eq!(rig.record(), Some(record));
     assert_eq!(std::fs::read(rig.dir.join("events")).unwrap(), before);
     rig.remove();
+    rig.assert_clean();
+}
+
+/// The exit record is written before the last line of the log: what an agent that died in between has not said is said for it.
+fn between_the_record_and_the_end_of_the_log() {
+    let mut ended = Rig::new(host(&["echo ready; exit 3"]));
+    let record = ended.run();
+    let mut rig = Rig::new(host(&["echo ready; sleep 1000"]));
+    rig.start();
+    rig.until_log("ready");
+    rig.kill();
+    rig.until_dead();
+    assert!(!look::log(&rig.dir).contains("failed: "), "nobody has told of an end");
+    std::fs::copy(ended.dir.join("exit.json"), rig.dir.join("exit.json")).unwrap();
+    for _ in 0..2 {
+        rig.remove();
+        let log = look::log(&rig.dir);
+        let last = log.lines().last().unwrap();
+        assert!(last.ends_with(&format!("failed: {}", record.reason)), "{log}");
+        assert_eq!(log.matches("failed: ").count(), 1, "{log}");
+    }
     rig.assert_clean();
 }
 

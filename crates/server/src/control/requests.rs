@@ -200,7 +200,10 @@ impl Inner {
             let Some(save) = story.save(Vec::new()) else { return Ok(()) };
             let seq = save.stored.doc.seq;
             match self.parts.store.save_run(save).await {
-                Ok(_) => return Ok(self.publish(id, seq)),
+                Ok(_) => {
+                    self.publish(id, seq);
+                    return Ok(());
+                }
                 Err(StoreError::Stale(_)) => {}
                 Err(error) => return Err(error.into()),
             }

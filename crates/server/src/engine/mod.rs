@@ -1,42 +1,20 @@
 //! Engines: they place an agent, look at it, stop it, remove it, and say what there is room for.
 //!
 //! An engine never decides what happens next and never touches the store. Every verb is safe to repeat, because all
-//! names derive from run id and attempt.
+//! names derive from run id, attempt and nonce.
 pub(crate) mod fake;
 pub(crate) mod local;
 mod record;
 
 use std::path::PathBuf;
 
-use vessl_core::plan::{Nonce, Plan, RunId};
+use vessl_core::plan::{Plan, RunId};
 use vessl_core::record::{Event, Login, MachineReport, Secrets};
-use vessl_core::run::{Look, Run, Terminate};
+use vessl_core::run::{Look, Terminate};
 use vessl_core::wire::{ImageView, Progress, Pruned};
 
+pub use crate::paths::Attempt;
 use crate::watch::Changes;
-
-/// One attempt of one run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attempt {
-    /// The run.
-    pub run: RunId,
-    /// From 1.
-    pub attempt: u32,
-    /// What makes it this one.
-    pub nonce: Nonce,
-}
-
-impl Attempt {
-    /// The current attempt of a run.
-    pub(crate) fn of(run: &Run) -> Self {
-        Self { run: run.id, attempt: run.attempt, nonce: run.nonce }
-    }
-
-    /// The attempt that a plan is for.
-    pub(crate) fn planned(plan: &Plan) -> Self {
-        Self { run: plan.run, attempt: plan.attempt, nonce: plan.nonce }
-    }
-}
 
 /// What an engine sees of an attempt.
 #[derive(Clone, Debug)]

@@ -30,7 +30,7 @@ enum Victim {
     Shell,
 }
 
-/// SplitMix64: enough for choices, and the same for the same seed everywhere.
+/// `SplitMix64`: enough for choices, and the same for the same seed everywhere.
 struct Choices(u64);
 
 impl Choices {
@@ -104,8 +104,12 @@ fn check(victim: Victim, test: &Test, id: &str, code: u64) -> &'static str {
     let log = test.vessl(["run", "logs", id]).ok().stdout;
     let system = test.vessl(["run", "logs", id, "--only", "system"]).ok().stdout;
     let printed = log.lines().filter(|line| line.starts_with("line-")).count();
-    let expected: String = (0..printed).map(|n| format!("line-{n}\n")).collect();
-    assert_eq!(log, expected, "each line once, in order, from the first one on: {run}");
+    let expected: Vec<String> = (0..printed).map(|n| format!("line-{n}")).collect();
+    assert_eq!(
+        log.lines().collect::<Vec<_>>(),
+        expected,
+        "each line once, in order, from the first one on: {run}"
+    );
     let files = test.vessl(["run", "files", id, "--output", "json"]).ok().json();
     let exported = files.as_array().is_some_and(|files| files.len() == 1);
     let said = |words: &str| system.lines().any(|line| line.starts_with(words));
