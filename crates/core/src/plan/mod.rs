@@ -300,7 +300,7 @@ pub struct ExportPlan {
 }
 
 /// Targets an agent can export to. All of them end as a manifest in the content-addressed store; the name is
-/// attached by the server when it reads the exit record.
+/// attached by the server when it sees the event of the finished export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum ExportTarget {

@@ -1,7 +1,7 @@
 //! The one seat table: which run holds what of which node, who waits, and what the queue's rule says of those.
 //!
 //! A seat is taken in the same moment in which the rule gives it, so nothing is given twice, and it is free again only
-//! when the run is settled. The rule itself is `vessl_core::queue`.
+//! when the container of the run has ended. The rule itself is `vessl_core::queue`.
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

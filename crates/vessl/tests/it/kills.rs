@@ -211,3 +211,23 @@ fn of_a_containers_first_process_are_told() {
 fn of_the_shell_are_an_exit_code() {
     kills(Victim::Shell);
 }
+
+/// The table of attacks and kills names tests that there are.
+#[test]
+fn are_in_a_table_that_names_tests() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let table = std::fs::read_to_string(root.join("../docs/reliability.md")).unwrap();
+    let names = table.split('`').filter_map(|code| {
+        let (place, name) = code.split_once("::")?;
+        let (of, module) = place.split_once(' ')?;
+        Some((of, module, name))
+    });
+    let mut count = 0;
+    for (of, module, name) in names {
+        let file = root.join(of).join("tests/it").join(format!("{module}.rs"));
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        assert!(name == "*" || text.contains(&format!("fn {name}(")), "`{of} {module}::{name}`");
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
+}
