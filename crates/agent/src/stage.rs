@@ -12,10 +12,10 @@ use vessl_container::rootfs::{Access, Bind};
 use vessl_container::runtime::StartError;
 use vessl_core::plan::{ImportPlan, ImportSource};
 use vessl_core::record::{EventKind, Transfer};
+use vessl_data::DataError;
 use vessl_data::blob::{Digest, Store};
 use vessl_data::git::{Address, Fence, Files, GitError, Request, STALL, find_local, import};
 use vessl_data::tree::{self, Checkout, Trees};
-use vessl_data::{DataError, Owner};
 
 use crate::follow::{amount, follow, millis, through};
 use crate::ground::Ground;
@@ -92,6 +92,7 @@ fn one(
     transfer: &mut Transfer,
     staged: &mut Staged,
 ) -> Result<(), Reason> {
+    cover_mount(ground, &plan.path)?;
     match &plan.source {
         ImportSource::Git { url, reference, credential } => {
             let want = Commit { url, reference: reference.as_deref(), credential: credential.as_deref() };
@@ -106,10 +107,19 @@ fn one(
     }
 }
 
-/// Who owns what comes in at `path`; what lies in a mount belongs to the machine.
-fn owner(ground: &Ground<'_>, path: &str) -> Option<Owner> {
+/// Puts a directory of the run's own over a place in a mount. Others may write to what is mounted, also while git works there, and
+/// could make it run their programs; and an import is a copy that the machine does not get.
+fn cover_mount(ground: &Ground<'_>, path: &str) -> Result<(), Reason> {
     let is_mounted = ground.plan.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.path));
-    ground.owner.filter(|_| !is_mounted)
+    if !is_mounted {
+        return Ok(());
+    }
+    let target = PathBuf::from(path);
+    ground.merged.make_dir(&target, None)?;
+    let number = ground.plan.imports.iter().position(|import| import.path == path).unwrap_or_default();
+    let source = ground.merged.scratch().join(format!("private/import-{number}"));
+    std::fs::create_dir_all(&source)?;
+    Ok(ground.merged.bind(&Bind { source, target, access: Access::Shared })?)
 }
 
 /// A commit as the plan names it.
@@ -130,7 +140,7 @@ fn git(ground: &Ground<'_>, path: &str, want: &Commit<'_>, transfer: &mut Transf
                 })?)
             }
         };
-    let owner = owner(ground, path);
+    let owner = ground.owner;
     let fence = ground.plan.fence.as_ref().map(|roots| Fence::new(roots, ground.merged.scratch()));
     let dest = ground.merged.make_dir(Path::new(path), owner)?;
     let imported = follow(ground, "import", &transfer.label, |watch| {
@@ -200,7 +210,7 @@ fn version_of_tree(
         ground.say(format!("imported `{path}`: {}{here}", amount(transfer)));
         staged.held.push(checkout);
     } else {
-        let owner = owner(ground, path);
+        let owner = ground.owner;
         let dest = ground.merged.make_dir(&target, owner)?;
         let manifest = follow(ground, "import", &transfer.label, |watch| {
             tree::copy_into(&store, version, dest.as_fd(), owner, &watch)

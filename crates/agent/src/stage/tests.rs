@@ -223,17 +223,44 @@ fn the_images_own_files_keep_their_owner_beside_what_comes_in() {
 }
 
 #[test]
-fn what_comes_into_a_mount_belongs_to_the_machine() {
+fn what_comes_into_a_mount_is_the_runs_own() {
     let mut world = World::new();
     git_repository(&world.path("repo"));
     let version = world.tree(&[("data", "")]);
-    let source = MountFrom::Hostpath { path: "/srv".to_owned(), roots: Vec::new() };
+    let machine = world.path("machine");
+    fs::create_dir_all(machine.join("more")).unwrap();
+    fs::write(machine.join("more/there"), "").unwrap();
+    let source = MountFrom::Hostpath { path: machine.display().to_string(), roots: Vec::new() };
     world.plan.mounts = vec![MountPlan { path: "/full".to_owned(), source, readonly: false }];
-    world.plan.imports = vec![from_git(&world, "/full/code"), from_tree("/full", version)];
-    let _staged = world.on(|ground| run(&Ground { owner: Some((7, 8)), ..*ground })).unwrap();
-    for path in ["/full/code", "/full/code/train.py", "/full/code/.git", "/full/data"] {
-        assert_eq!(owner(&world.inside(path)), (0, 0), "{path}");
-    }
+    world.plan.imports = vec![
+        from_git(&world, "/full/code"),
+        from_tree("/full/code/data", version.clone()),
+        from_tree("/full/more", version),
+    ];
+    let bind = Bind { source: machine.clone(), target: "/full".into(), access: Access::Shared };
+    let staged = world.on(|ground| {
+        ground.merged.bind(&bind).unwrap();
+        let staged = run(&Ground { owner: Some((7, 8)), ..*ground });
+        for path in ["code/train.py", "code/.git", "code/data/data", "more/data"] {
+            let path = ground.merged.open(&Path::new("/full").join(path)).unwrap().unwrap();
+            let about = fs::metadata(through(&path)).unwrap();
+            assert_eq!((about.uid(), about.gid()), (7, 8));
+        }
+        staged
+    });
+    staged.unwrap();
+    // The machine has a place to put them over, and nothing of them.
+    let names = |dir: &str| {
+        let names = fs::read_dir(machine.join(dir)).unwrap();
+        let mut names: Vec<_> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        (names(""), names("code"), names("more")),
+        (vec!["code".to_owned(), "more".to_owned()], vec![], vec!["there".to_owned()])
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a run as root of this machine cannot do.
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
+use crate::data::repository;
 use crate::specs::{head, host, item};
 use crate::test::Test;
 
@@ -78,4 +79,23 @@ fn a_writable_directory_of_the_machine_gets_no_devices() {
     // It is root over the files all the same: what that is worth outside is for the administrator to say.
     let mode = std::fs::metadata(shared.join("tool")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o6755);
+}
+
+/// Others who may write to a directory of the machine must not reach git while it works.
+#[test]
+fn an_import_below_a_writable_directory_of_the_machine_is_the_runs_own() {
+    let test = Test::new();
+    repository(&test.path("code"));
+    let shared = test.file("shared/inside", "").parent().unwrap().to_owned();
+    let test = test.env("VESSL_SERVER_HOSTPATH_ROOTS", &shared.display().to_string());
+    let yaml = format!(
+        "{}mount: {{/mnt-w: {{hostpath: {{path: '{}'}}, readonly: false}}}}\n\
+         import: {{/mnt-w/code: {{git: {{url: 'file://{}'}}}}}}\n{}",
+        head("host://"),
+        shared.display(),
+        test.path("code").display(),
+        item("cat /mnt-w/code/where; echo changed > /mnt-w/code/where; ls /mnt-w")
+    );
+    assert_eq!(printed(&test, &yaml), "main\ncode\ninside\n");
+    assert_eq!(std::fs::read_dir(shared.join("code")).unwrap().count(), 0);
 }

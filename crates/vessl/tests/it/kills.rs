@@ -225,7 +225,8 @@ fn are_in_a_table_that_names_tests() {
     let mut count = 0;
     for (of, module, name) in names {
         let file = root.join(of).join("tests/it").join(format!("{module}.rs"));
-        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let text =
+            std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         assert!(name == "*" || text.contains(&format!("fn {name}(")), "`{of} {module}::{name}`");
         count += 1;
     }

@@ -42,7 +42,7 @@ fn check(test: &Test, image: &str) {
     let run = test.wait(&items(image, FORGE)).code(5).json();
     assert_eq!(run["reason"], "item 3 of 3 ended with exit code 5", "{run}");
     let id = run["id"].to_string();
-    let events = std::fs::read_to_string(test.data().join(format!("runs/{id}/1/events"))).unwrap();
+    let events = std::fs::read_to_string(test.attempt(&id).join("events")).unwrap();
     let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of_items: Vec<&Value> =
         events.iter().map(|event| &event["what"]).filter(|what| what["kind"] == "item").collect();
