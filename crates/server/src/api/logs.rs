@@ -74,7 +74,7 @@ impl From<Only> for Stream {
     }
 }
 
-/// The log of a run: framed bytes with `Accept: application/vnd.vessl.log`, else server-sent events of [`LogPiece`].
+/// The log of a run: framed bytes with `Accept: application/vnd.vessl.log`, else server-sent events of `LogPiece`.
 #[utoipa::path(
     get, path = "/organizations/{organization}/projects/{project}/runs/{id}/logs", tag = "runs",
     operation_id = "readLog",
