@@ -26,6 +26,8 @@ const WARNINGS: usize = 5;
 enum ExportError {
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error("{0} (`export_bytes` and `export_files` of the server)")]
+    Large(DataError),
     #[error(transparent)]
     Root(#[from] StartError),
     #[error("it is neither a directory nor a file")]
@@ -96,6 +98,7 @@ fn one(ground: &Ground<'_>, plan: &ExportPlan, label: &str) -> Result<Option<Wri
         tries -= 1;
         match write(ground, &store, path, &found, label) {
             Err(ExportError::Data(DataError::Changed { .. })) if tries > 0 => {}
+            Err(ExportError::Data(error @ DataError::Limit { .. })) => return Err(ExportError::Large(error)),
             other => return other.map(Some),
         }
     }

@@ -63,7 +63,10 @@ pub(crate) fn export(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merge
     let why = match result {
         Err(error) => error.to_string(),
         Ok(()) if deadline.is_some() => {
-            format!("the time limit of {} for exports was over", plan.export_limit)
+            format!(
+                "the time limit of {} for exports was over (`export_time` of the server)",
+                plan.export_limit
+            )
         }
         Ok(()) => "it ended without a result".to_owned(),
     };

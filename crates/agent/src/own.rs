@@ -1,7 +1,9 @@
 //! The product's own directories on this machine, which no run may see: this server's, this user's, and the default ones
 //! of every other user of `/etc/passwd`.
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -28,9 +30,17 @@ pub(crate) fn dirs(data: &Path) -> Vec<PathBuf> {
     // A machine without the file has no other users.
     let _ = File::open("/etc/passwd").and_then(|file| file.take(ACCOUNTS).read_to_end(&mut passwd));
     let mut dirs = vec![data.to_owned(), PathBuf::from("/etc/vessl")];
+    dirs.extend(backups(data));
     dirs.extend(of_this_user(named));
     dirs.extend(of_users(&String::from_utf8_lossy(&passwd)));
     dirs
+}
+
+/// The backups of this server that are there: they hold its keys. Source: `hide` of the server's `backup`.
+fn backups(data: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read(data.join("backups")).unwrap_or_default();
+    let lines = text.split(|byte| *byte == b'\n').map(|line| PathBuf::from(OsStr::from_bytes(line)));
+    lines.filter(|path| path.is_absolute() && path.is_dir()).take(MOST).collect()
 }
 
 /// The directories that the variables say. A path that is not absolute says nothing.

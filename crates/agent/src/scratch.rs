@@ -3,16 +3,20 @@
 //!
 //! A look at the whole tree costs time, so it is taken only when the file system has so much less room that the limit may be
 //! reached, and after a while in any case: others may have freed what the run took.
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{OFlag, openat};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
 use vessl_core::plan::Scratch;
 
@@ -104,14 +108,21 @@ fn room(path: &Path) -> io::Result<u64> {
 
 /// Bytes on disk of everything in a directory. What vanishes meanwhile does not count; links are not followed.
 fn bytes_below(dir: &Path) -> u64 {
-    let (mut open, mut bytes) = (vec![dir.to_owned()], 0);
-    while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+    let Ok(top) = File::open(dir) else { return 0 };
+    // By the directory above: the whole path may be too long for the kernel.
+    let (mut todo, mut bytes) = (vec![(Rc::new(top), PathBuf::from("."))], 0);
+    while let Some((above, name)) = todo.pop() {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let Ok(here) = openat(&*above, &name, flags, Mode::empty()) else { continue };
+        let here = Rc::new(File::from(here));
+        for entry in
+            std::fs::read_dir(format!("/proc/self/fd/{}", here.as_raw_fd())).into_iter().flatten().flatten()
+        {
             let Ok(about) = entry.metadata() else { continue };
             // A file with several names counts for each of them only its part.
             bytes += about.blocks() * 512 / about.nlink().max(1);
             if about.is_dir() {
-                open.push(entry.path());
+                todo.push((here.clone(), entry.file_name().into()));
             }
         }
     }
@@ -130,10 +141,23 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("root/upper/d")).unwrap();
         std::fs::write(dir.path().join("root/upper/d/a"), vec![1; 100_000]).unwrap();
         std::fs::hard_link(dir.path().join("root/upper/d/a"), dir.path().join("root/upper/b")).unwrap();
-        std::fs::File::create(dir.path().join("root/upper/hole")).unwrap().set_len(1 << 40).unwrap();
+        File::create(dir.path().join("root/upper/hole")).unwrap().set_len(1 << 40).unwrap();
         let bytes = bytes_below(&dir.path().join("root"));
         assert!((100_000..200_000).contains(&bytes), "{bytes}");
         assert_eq!(bytes_below(&dir.path().join("missing")), 0);
+        // Also where the path of it is longer than the kernel takes.
+        let mut at =
+            nix::fcntl::open(&dir.path().join("root/upper"), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..30 {
+            let name = "n".repeat(200);
+            nix::sys::stat::mkdirat(&at, name.as_str(), Mode::S_IRWXU).unwrap();
+            at = openat(&at, name.as_str(), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        }
+        let deep = openat(&at, "deep", OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRWXU).unwrap();
+        io::Write::write_all(&mut File::from(deep), &vec![1; 1_000_000]).unwrap();
+        let bytes = bytes_below(&dir.path().join("root"));
+        assert!((1_100_000..1_900_000).contains(&bytes), "{bytes}");
+        vessl_container::remove::remove_dir_all(&dir.path().join("root")).unwrap();
     }
 
     #[test]

@@ -175,6 +175,9 @@ impl Watch<'_> {
         let bound = self.plan.bounds.events;
         if bound == 0 || u64::from(n) <= bound {
             self.desk.events.add(EventKind::Item { n, of });
+        } else if u64::from(n) == bound + 1 {
+            let words = "items from this one on are not recorded as events (`event_limit` of the server)";
+            self.desk.log.say(words);
         }
     }
 

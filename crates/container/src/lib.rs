@@ -9,6 +9,7 @@ pub mod limits;
 mod manifest;
 pub mod probe;
 mod registry;
+pub mod remove;
 pub mod rootfs;
 pub mod runtime;
 pub mod seccomp;

@@ -3,14 +3,17 @@
 //! ```text
 //! backup   hold the blobs ─► runs/ ─► the database (one consistent snapshot) ─► what is new in runs/ ─► blobs/, keys
 //!          ─► all on disk ─► its name
-//! restore  blobs/ and runs/ that are missing ─► keys ─► the old database aside ─► the database
+//! restore  look at all of it ─► say that it has begun ─► blobs/ and records that are missing or cut ─► keys
+//!          ─► the old database aside ─► the database ─► say that it is done
 //! ```
 //! A backup has its name only when it is whole. A restore removes nothing: what is newer than the backup stays, and what has
-//! to give way is in `set-aside/`. Images are not in it; they are pulled again.
+//! to give way is in `set-aside/`. One that was cut off keeps a server from starting until it is repeated. Images are not in a
+//! backup; they are pulled again.
 use std::collections::HashSet;
-use std::fs::{DirBuilder, File};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -50,6 +53,12 @@ pub struct Backup {
     pub runs: usize,
     /// Bytes of all its files.
     pub bytes: u64,
+    /// Directories of attempts.
+    #[serde(default)]
+    attempts: usize,
+    /// Exported files.
+    #[serde(default)]
+    blobs: usize,
 }
 
 /// What a restore did.
@@ -57,8 +66,8 @@ pub struct Backup {
 pub struct Restored {
     /// The backup.
     pub backup: Backup,
-    /// Directories of attempts that were missing.
-    pub attempts: usize,
+    /// Files of attempts that were missing or cut: plans, events, exit records, logs.
+    pub records: usize,
     /// Exported files that were missing.
     pub blobs: usize,
     /// Where that is now which had to give way.
@@ -85,6 +94,25 @@ pub enum BackupError {
         /// Why not.
         why: String,
     },
+    /// The database is empty, and runs have directories.
+    #[error(
+        "the database in `{}` is empty beside {count} directories of runs: it was lost, and a backup of it would be worth nothing; \
+         bring it back first (`vessl server restore BACKUP`)",
+        data.display()
+    )]
+    Lost {
+        /// The data directory.
+        data: PathBuf,
+        /// How many directories.
+        count: usize,
+    },
+    /// Runs that the backup does not know go on.
+    #[error(
+        "{} still work{} in `{}` and {} not in the backup, so nobody could look after {} any more: terminate {} first",
+        words(.0), if .0.len() == 1 { "s" } else { "" }, .1.display(),
+        if .0.len() == 1 { "is" } else { "are" }, them(.0), them(.0)
+    )]
+    Alive(Vec<String>, PathBuf),
     /// A file.
     #[error("cannot {what} `{}`: {source}", path.display())]
     File {
@@ -108,6 +136,14 @@ pub enum BackupError {
 
 type Result<T> = std::result::Result<T, BackupError>;
 
+fn words(runs: &[String]) -> String {
+    if let [run] = runs { format!("run {run}") } else { format!("runs {}", runs.join(", ")) }
+}
+
+fn them(runs: &[String]) -> &'static str {
+    if runs.len() == 1 { "it" } else { "them" }
+}
+
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError + use<> {
     let path = path.to_owned();
     move |source| BackupError::File { what, path, source }
@@ -130,13 +166,28 @@ pub fn backup(data: &Path, to: &Path, now: Timestamp) -> Result<Backup> {
         return Err(BackupError::Inside(to));
     }
     // Only its owner may look into it: it has the keys.
-    let half = tempfile::Builder::new().prefix(".vessl-backup-").tempdir_in(&above);
+    let private = std::fs::Permissions::from_mode(0o700);
+    let half = tempfile::Builder::new().prefix(".vessl-backup-").permissions(private).tempdir_in(&above);
     let half = half.map_err(failed("make a directory in", &above))?;
+    hide(&data, &[half.path(), &to])?;
     let about = fill(&data, half.path(), now)?;
     let path = half.keep();
     std::fs::rename(&path, &to).map_err(failed("name", &to))?;
     durable::sync_dir(&above).map_err(failed("sync", &above))?;
     Ok(about)
+}
+
+/// Notes directories that no run may see, since they hold the keys: agents read this.
+fn hide(data: &Path, dirs: &[&Path]) -> Result<()> {
+    let path = DataDir::new(data).backups();
+    let mut text = Vec::new();
+    for dir in dirs {
+        text.extend_from_slice(dir.as_os_str().as_bytes());
+        text.push(b'\n');
+    }
+    let file = File::options().create(true).append(true).mode(0o600).open(&path);
+    let written = file.and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
+    written.map_err(failed("write", &path))
 }
 
 fn fill(data: &Path, half: &Path, now: Timestamp) -> Result<Backup> {
@@ -148,6 +199,9 @@ fn fill(data: &Path, half: &Path, now: Timestamp) -> Result<Backup> {
     let database = half.join(DATABASE[0]);
     let known = snapshot(&data.join(DATABASE[0]), &database)?;
     copy_runs(&runs, &copied)?;
+    if known.is_empty() && !entries(&copied)?.is_empty() {
+        return Err(BackupError::Lost { data: data.to_owned(), count: entries(&copied)?.len() });
+    }
     for dir in entries(&copied)? {
         if !name(&dir).parse().is_ok_and(|id: u64| known.contains(&id)) {
             std::fs::remove_dir_all(&dir).map_err(failed("remove", &dir))?;
@@ -162,7 +216,9 @@ fn fill(data: &Path, half: &Path, now: Timestamp) -> Result<Backup> {
     let instance = std::fs::read_to_string(half.join(KEYS[0])).unwrap_or_default().trim().to_owned();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let bytes = size(half)?;
-    let about = Backup { v: VERSION, version, instance, taken_at: now, runs: known.len(), bytes };
+    let (attempts, blobs) = (attempts(half)?.len(), stored(half)?.len());
+    let about =
+        Backup { v: VERSION, version, instance, taken_at: now, runs: known.len(), bytes, attempts, blobs };
     let text = serde_json::to_vec_pretty(&about).map_err(io::Error::other);
     let path = half.join(ABOUT);
     text.and_then(|text| durable::write_atomic(&path, &text, 0o600)).map_err(failed("write", &path))?;
@@ -176,7 +232,12 @@ fn snapshot(database: &Path, to: &Path) -> Result<HashSet<u64>> {
     let conn = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     conn.busy_timeout(std::time::Duration::from_mins(1))?;
     conn.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
-    let copy = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(to, private).map_err(failed("protect", to))?;
+    ids(&Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_ONLY)?)
+}
+
+fn ids(copy: &Connection) -> Result<HashSet<u64>> {
     let mut rows = copy.prepare("SELECT id FROM runs")?;
     let ids = rows.query_map([], |row| row.get(0))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
@@ -233,22 +294,25 @@ fn make_dir(dir: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("make", dir))
 }
 
-/// Brings back what a backup has and `data` lacks, and its database in place of the one there is. No server may work there.
+/// Brings back what a backup has and `data` lacks, and its database in place of the one there is. No server may work there, and no
+/// run that the backup does not know.
 pub fn restore(from: &Path, data: &Path, now: Timestamp) -> Result<Restored> {
     let about = read(from)?;
+    let known = check(from, &about)?;
     let dir = DataDir::new(data);
     make_dir(data)?;
     let _lock = lock::take(&dir, &Reserve::at(dir.reserve())).map_err(Box::new)?;
+    let strangers = alive(data, &known)?;
+    if !strangers.is_empty() {
+        return Err(BackupError::Alive(strangers, data.to_owned()));
+    }
+    let begun = dir.restoring();
+    durable::write_atomic(&begun, from.as_os_str().as_bytes(), 0o600).map_err(failed("write", &begun))?;
     let blobs = restore_blobs(&from.join("blobs"), &data.join("blobs"))?;
-    let mut attempts = 0;
-    for run in entries(&from.join("runs"))? {
-        for attempt in entries(&run)? {
-            let to = dir.runs().join(name(&run)).join(name(&attempt));
-            if to.symlink_metadata().is_err() {
-                copy_attempt(&attempt, &to)?;
-                attempts += 1;
-            }
-        }
+    let mut records = 0;
+    for attempt in attempts(from)? {
+        let to = data.join(attempt.strip_prefix(from).unwrap_or(&attempt));
+        records += restore_attempt(&attempt, &to)?;
     }
     let mut aside = Aside { dir: dir.set_aside(), at: now, moved: Vec::new() };
     for key in KEYS.into_iter().filter(|key| from.join(key).exists()) {
@@ -264,7 +328,85 @@ pub fn restore(from: &Path, data: &Path, now: Timestamp) -> Result<Restored> {
     place(&from.join(DATABASE[0]), &dir.database())?;
     let root = File::open(data).map_err(failed("open", data))?;
     nix::unistd::syncfs(&root).map_err(io::Error::from).map_err(failed("sync the file system of", data))?;
-    Ok(Restored { backup: about, attempts, blobs, set_aside: aside.moved })
+    std::fs::remove_file(&begun).map_err(failed("remove", &begun))?;
+    durable::sync_dir(data).map_err(failed("sync", data))?;
+    Ok(Restored { backup: about, records, blobs, set_aside: aside.moved })
+}
+
+/// Whether a backup is whole; the ids of its runs.
+fn check(from: &Path, about: &Backup) -> Result<HashSet<u64>> {
+    let none = |why: String| BackupError::NoBackup { path: from.to_owned(), why };
+    let read = || -> Result<(String, HashSet<u64>)> {
+        let copy = Connection::open_with_flags(from.join(DATABASE[0]), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let said = copy.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        Ok((said, ids(&copy)?))
+    };
+    let (said, known) = read().map_err(|error| none(format!("its database is damaged ({error})")))?;
+    if said != "ok" {
+        return Err(none(format!("its database is damaged ({said})")));
+    }
+    for (what, has, had) in [
+        ("runs", known.len(), about.runs),
+        ("attempts", attempts(from)?.len(), about.attempts),
+        ("exported files", stored(from)?.len(), about.blobs),
+    ] {
+        if has < had {
+            return Err(none(format!("it has {has} of {had} {what}: it is not whole any more")));
+        }
+    }
+    Ok(known)
+}
+
+/// Runs that work in `data`, as their locks say, and are none of `known`.
+fn alive(data: &Path, known: &HashSet<u64>) -> Result<Vec<String>> {
+    let mut runs = Vec::new();
+    for attempt in attempts(data)? {
+        let run = attempt.parent().map(name).unwrap_or_default();
+        let works = File::open(attempt.join("lock"))
+            .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+        if works && !run.parse().is_ok_and(|id: u64| known.contains(&id)) {
+            runs.push(run);
+        }
+    }
+    Ok(runs)
+}
+
+/// The directories of all attempts.
+fn attempts(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for run in entries(&root.join("runs"))? {
+        found.extend(entries(&run)?);
+    }
+    Ok(found)
+}
+
+/// The exported files.
+fn stored(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for shard in shards(&root.join("blobs"))? {
+        found.extend(entries(&shard)?);
+    }
+    Ok(found)
+}
+
+/// Brings back what is missing of an attempt's records, and what is shorter than it was: they only grow.
+fn restore_attempt(from: &Path, to: &Path) -> Result<usize> {
+    let mut files: Vec<PathBuf> = RECORDS.iter().map(PathBuf::from).collect();
+    files.extend(entries(&from.join("log"))?.iter().map(|segment| Path::new("log").join(name(segment))));
+    let mut count = 0;
+    for file in files {
+        let size = |path: &Path| path.symlink_metadata().ok().map(|about| about.len());
+        let (source, target) = (from.join(&file), to.join(&file));
+        if size(&source) > size(&target) {
+            make_dir(target.parent().unwrap_or(to))?;
+            let half = target.with_extension("restored");
+            copy(&source, &half)?;
+            let done = File::open(&half).and_then(|file| file.sync_all());
+            done.and_then(|()| std::fs::rename(&half, &target)).map_err(failed("write", &target))?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 fn read(from: &Path) -> Result<Backup> {

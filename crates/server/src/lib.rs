@@ -96,6 +96,17 @@ pub enum ServerError {
         /// How many there are.
         count: usize,
     },
+    /// A restore was cut off.
+    #[error(
+        "a restore of `{}` from `{from}` was cut off: repeat it (`vessl server restore {from}`)",
+        .data.display()
+    )]
+    HalfRestored {
+        /// The data directory.
+        data: PathBuf,
+        /// The backup.
+        from: String,
+    },
     /// The work was cut off.
     #[error("the server was interrupted while it started")]
     Interrupted,

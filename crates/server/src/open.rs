@@ -3,6 +3,7 @@
 //! Nothing listens yet when this is done. It decides nothing about runs.
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +28,9 @@ use crate::watch::Watches;
 
 /// Bytes of a token before it is written as hex.
 const TOKEN: usize = 32;
+
+/// Names of directories from this number on are no ids of runs: whoever made them, numbers go on below.
+const LAST_ID: u64 = 1_000_000_000_000_000;
 
 /// The machine that runs are placed on.
 #[derive(Clone, Debug)]
@@ -71,6 +75,11 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     make_private(data.root())?;
     let reserve = Reserve::at(data.reserve());
     let lock = lock::take(&data, &reserve)?;
+    keep_config(&data, setup.config.file.as_deref())?;
+    if let Ok(from) = std::fs::read(data.restoring()) {
+        let from = String::from_utf8_lossy(&from).into_owned();
+        return Err(ServerError::HalfRestored { data: data.root().to_owned(), from });
+    }
     let instance = instance(&data)?;
     let token = token(&data)?;
     let database = data.database();
@@ -130,7 +139,8 @@ fn run_dirs(runs: &Path) -> std::io::Result<Vec<RunId>> {
     };
     let mut ids = Vec::new();
     for entry in entries {
-        ids.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(RunId));
+        let id = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        ids.extend(id.filter(|id| *id < LAST_ID).map(RunId));
     }
     ids.sort_unstable();
     Ok(ids)
@@ -169,6 +179,21 @@ fn make_private(root: &Path) -> Result<(), ServerError> {
     let failed = |source| ServerError::file("make", root.display(), source);
     durable::create_dir_all(root, 0o700).map_err(failed)?;
     std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+/// Notes the settings file, so that a client that starts the next server starts it with the same: a server that somebody stopped must
+/// not come back with other rules.
+fn keep_config(data: &DataDir, file: Option<&Path>) -> Result<(), ServerError> {
+    let path = data.config();
+    let failed = |source| ServerError::file("write", path.display(), source);
+    match file.filter(|file| file.exists()) {
+        Some(file) if std::fs::read(&path).is_ok_and(|known| known == file.as_os_str().as_bytes()) => Ok(()),
+        Some(file) => durable::write_atomic(&path, file.as_os_str().as_bytes(), 0o600).map_err(failed),
+        None => match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(()),
+        },
+    }
 }
 
 fn instance(data: &DataDir) -> Result<String, ServerError> {

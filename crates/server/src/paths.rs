@@ -61,6 +61,18 @@ impl DataDir {
     pub fn socket(&self) -> PathBuf {
         self.0.join("server.sock")
     }
+    /// Backups that were taken, a path each line: no run may see them.
+    pub fn backups(&self) -> PathBuf {
+        self.0.join("backups")
+    }
+    /// There while a restore has begun and is not done.
+    pub fn restoring(&self) -> PathBuf {
+        self.0.join("restoring")
+    }
+    /// The settings file of the last server that was started with one.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config")
+    }
     /// Bearer token, mode 0600.
     pub fn token(&self) -> PathBuf {
         self.0.join("token")

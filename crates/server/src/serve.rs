@@ -60,7 +60,7 @@ impl Listener {
     /// Where clients come in.
     fn entrance(&self) -> std::io::Result<Entrance> {
         match self {
-            Self::Tcp(tcp) => Ok(Entrance::Tcp(tcp.local_addr()?.port())),
+            Self::Tcp(tcp) => Ok(Entrance::Tcp(tcp.local_addr()?)),
             Self::Unix(..) => Ok(Entrance::Unix),
         }
     }

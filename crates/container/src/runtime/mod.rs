@@ -201,7 +201,7 @@ pub fn remove(unit: &str, scratch: &Path) -> Result<(), StartError> {
 }
 
 fn remove_files(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
+    match crate::remove::remove_dir_all(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }

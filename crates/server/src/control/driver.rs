@@ -20,7 +20,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Drives a run until it is settled, deleted, or the server stops. `first` is dropped after the first turn.
 pub(super) async fn drive(control: Arc<Inner>, id: RunId, desk: Arc<Desk>, first: Option<FirstTurn>) {
-    let driver = Driver { control, id, desk, applied: Applied::default(), changes: None, refused: None };
+    let driver =
+        Driver { control, id, desk, applied: Applied::default(), changes: None, refused: None, failed: 0 };
     driver.run(first).await;
 }
 
@@ -35,12 +36,16 @@ struct Driver {
     changes: Option<(Attempt, Changes)>,
     /// Why this server cannot start the run, whatever the engine would say.
     refused: Option<String>,
+    /// How many actions have failed one after the other.
+    failed: u32,
 }
 
 /// What comes after a turn.
 enum Next {
     Again,
     Wait(Option<Timestamp>),
+    /// Like that after an action that failed: no change of the attempt counts until then.
+    Pause(Timestamp),
     Done,
 }
 
@@ -64,6 +69,13 @@ impl Driver {
             match next {
                 Next::Again => {}
                 Next::Done => return self.leave(),
+                Next::Pause(until) => {
+                    tokio::select! {
+                        () = self.desk.wake.notified() => {}
+                        () = self.control.parts.clock.sleep_until(Some(until)) => {}
+                        () = stopping.cancelled() => {}
+                    }
+                }
                 Next::Wait(until) => {
                     tokio::select! {
                         () = self.signal(until) => {}
@@ -199,11 +211,27 @@ impl Driver {
                 let why = format!("{}; that failed and is tried again: {error}", turn.why);
                 let at = self.control.now();
                 self.desk.say(Said { status: Some(turn.run.status()), why, next: turn.next.clone(), at });
-                return if self.refused.is_some() { Next::Again } else { Next::Wait(turn.wake_at) };
+                return if self.refused.is_some() {
+                    Next::Again
+                } else {
+                    Next::Pause(self.pause(turn.wake_at))
+                };
             }
+            self.failed = 0;
             self.applied.note(action, self.control.now());
         }
         Next::Again
+    }
+
+    /// How long an action that failed is left alone: longer each time, and at most until the turn is due. What changes in the
+    /// directory of the attempt is no reason to try sooner: it may be the action itself that changes it.
+    fn pause(&mut self, due: Option<Timestamp>) -> Timestamp {
+        let pause = Duration::from_secs(1 << self.failed.min(5)).min(LONGEST_PAUSE);
+        self.failed = self.failed.saturating_add(1);
+        let now = self.control.now();
+        let later = now.checked_add(SignedDuration::try_from(pause).unwrap_or_default());
+        let later = later.unwrap_or(Timestamp::MAX);
+        due.filter(|due| *due > now).map_or(later, |due| due.min(later))
     }
 
     async fn act(&mut self, at: Attempt, action: &Action) -> Result<(), ControlError> {

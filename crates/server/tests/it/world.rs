@@ -74,7 +74,7 @@ impl Place {
             open_bodies: 64,
             stop: tokio_util::sync::CancellationToken::new(),
         };
-        let guard = Guard::new(opened.token.clone(), Some(Vec::new()), Entrance::Tcp(1));
+        let guard = Guard::new(opened.token.clone(), Some(Vec::new()), Entrance::Unix);
         let router = Api::new(opened.control.clone(), opened.registry.clone(), guard, about).router();
         Server { token: opened.token.to_string(), router, opened }
     }

@@ -77,24 +77,20 @@ impl Address {
         }
     }
 
-    /// Where this is the entrance of a server that must prove itself; `None` where its certificate does that.
-    pub(super) fn entrance(&self) -> Option<Entrance> {
-        match self {
-            Self::Tcp { port, .. } => Some(Entrance::Tcp(*port)),
-            Self::Tls { .. } => None,
-            Self::Unix(_) => Some(Entrance::Unix),
-        }
-    }
-
-    /// Opens a connection.
-    pub(super) async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
+    /// Opens a connection. With it comes where it went in, for which the server must prove itself; `None` where its certificate has
+    /// done that.
+    pub(super) async fn connect(&self) -> std::io::Result<(Box<dyn Stream>, Option<Entrance>)> {
         let open = async {
-            let stream: Box<dyn Stream> = match self {
-                Self::Tcp { host, port } => Box::new(tcp(host, *port).await?),
-                Self::Tls { host, port } => Box::new(tls(host, tcp(host, *port).await?).await?),
-                Self::Unix(path) => Box::new(unix(path).await?),
+            let opened: (Box<dyn Stream>, _) = match self {
+                Self::Tcp { host, port } => {
+                    let stream = tcp(host, *port).await?;
+                    let entrance = Entrance::Tcp(stream.peer_addr()?);
+                    (Box::new(stream), Some(entrance))
+                }
+                Self::Tls { host, port } => (Box::new(tls(host, tcp(host, *port).await?).await?), None),
+                Self::Unix(path) => (Box::new(unix(path).await?), Some(Entrance::Unix)),
             };
-            Ok::<_, std::io::Error>(stream)
+            Ok::<_, std::io::Error>(opened)
         };
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 10 seconds");
         tokio::time::timeout(CONNECT, open).await.unwrap_or_else(|_| Err(late()))

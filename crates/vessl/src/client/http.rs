@@ -151,11 +151,11 @@ impl Connection {
 
     /// Opens a connection to a server that has proved itself: nothing is sent to any other.
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
-        let stream = self.address.connect().await.map_err(|e| self.unreachable(&plain(&e)))?;
+        let (stream, entrance) = self.address.connect().await.map_err(|e| self.unreachable(&plain(&e)))?;
         let (mut sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|e| self.unreachable(&words(&e)))?;
         tokio::spawn(connection);
-        if let Some(entrance) = self.address.entrance() {
+        if let Some(entrance) = entrance {
             let proof = tokio::time::timeout(PROOF, self.challenge(&mut sender, entrance)).await;
             proof.unwrap_or_else(|_| {
                 Err(self.unreachable("it does not prove within 10 seconds that it has the token"))
@@ -183,7 +183,7 @@ impl Connection {
             return Err(unproved(format!("status {status}")));
         }
         let said: ServerProof = serde_json::from_slice(&body).map_err(|e| unproved(e.to_string()))?;
-        if is_answer(&said.proof, token, entrance, &nonce) { Ok(()) } else { Err(self.wrong_token()) }
+        if is_answer(&said.proof, token, entrance, &nonce) { Ok(()) } else { Err(self.stranger()) }
     }
 
     /// A request without a token.
@@ -230,6 +230,27 @@ impl Connection {
             Ok(body) if body.code == "stopping" => self.unreachable("it is stopping"),
             Ok(body) => Error::Refused { status: status.as_u16(), body: Box::new(body) },
             Err(_) => self.protocol(format_args!("status {status} without a reason")),
+        }
+    }
+
+    /// Something answers there that has another token or none, or that is not at the address where it says it is.
+    fn stranger(&self) -> Error {
+        Error::Refused {
+            status: 401,
+            body: Box::new(ErrorBody {
+                code: "unauthorized".to_owned(),
+                message: format!(
+                    "what answers at {} is not the server that this token is of, so nothing was sent to it",
+                    self.address
+                ),
+                hint: Some(format!(
+                    "compare address and token with the machine's own (`vessl server status`, and `token` in the data directory) and \
+                     keep them with `vessl configure server {} < token`; a forwarded port needs the same address and number at both \
+                     ends (`ssh -L 127.0.0.1:7300:127.0.0.1:7300`)",
+                    self.address
+                )),
+                problems: Vec::new(),
+            }),
         }
     }
 

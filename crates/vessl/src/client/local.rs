@@ -4,9 +4,11 @@
 //! must not try the lock itself: a server that starts at that moment would find it taken. What the kernel says of the
 //! server's open files tells the same without a touch. Clients that start or stop a server take turns by a lock on the data directory, so a
 //! race of clients ends with one server.
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -283,6 +285,7 @@ impl Local {
         let err = log.try_clone().map_err(Error::os("open the server's log"))?;
         tokio::process::Command::new(program)
             .args(["server", "run", "--background"])
+            .args(self.config()?.map(|file| [OsString::from("--config"), file.into()]).into_iter().flatten())
             .env("VESSL_DATA", &self.data)
             .env_remove("VESSL_TOKEN")
             .env_remove("VESSL_SERVER")
@@ -292,6 +295,13 @@ impl Local {
             .stderr(err)
             .spawn()
             .map_err(Error::os("start the server"))
+    }
+
+    /// The settings file of the last server, unless it is the one that counts anyway.
+    fn config(&self) -> Result<Option<PathBuf>> {
+        let Ok(bytes) = std::fs::read(self.data.join("config")) else { return Ok(None) };
+        let file = PathBuf::from(OsString::from_vec(bytes));
+        Ok((file != settings::config_dir()?.join("server.toml")).then_some(file))
     }
 
     fn open_log(&self) -> Result<File> {

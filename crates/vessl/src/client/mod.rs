@@ -66,6 +66,8 @@ pub(crate) struct Client {
     connection: Connection,
     scope: Scope,
     out: Out,
+    /// Whether a lost server is the caller's to find again, by [`Client::recover`].
+    follows: bool,
 }
 
 impl Client {
@@ -75,7 +77,7 @@ impl Client {
             Origin::Given { address, token } => Connection::new(address.clone(), token.clone()),
             Origin::Local(local) => to_local(local, out).await?,
         };
-        Ok(Self { origin, connection, scope, out: out.clone() })
+        Ok(Self { origin, connection, scope, out: out.clone(), follows: false })
     }
 
     /// Whether it is the server of this machine, which can be started again.
@@ -95,13 +97,20 @@ impl Client {
 
     /// Another connection to the same server, for a second stream.
     pub(crate) fn another(&self) -> Self {
-        let Self { origin, connection, scope, out } = self;
+        let Self { origin, connection, scope, out, follows } = self;
         Self {
             origin: origin.clone(),
             connection: connection.another(),
             scope: scope.clone(),
             out: out.clone(),
+            follows: *follows,
         }
+    }
+
+    /// From now on a lost server is an error, which the caller answers with [`Client::recover`]: who follows a run must not start
+    /// a server that somebody stopped.
+    pub(crate) fn follow(&mut self) {
+        self.follows = true;
     }
 
     /// Finds the server again after the connection was lost: one of this machine that died is started, one that was
@@ -179,7 +188,7 @@ impl Client {
     async fn answer(&mut self, ask: &Ask) -> (u32, Result<Bytes>) {
         for tries in 1..TRIES {
             match self.answer_once(ask).await {
-                Err(Error::Unreachable { .. }) if self.connection.was_open() => {
+                Err(Error::Unreachable { .. }) if self.connection.was_open() && !self.follows => {
                     if let Err(error) = self.find_again().await {
                         return (tries, Err(error));
                     }
@@ -222,7 +231,7 @@ impl Client {
     /// The begin of an answer that goes on, from the server that is found again if it was lost.
     async fn begin(&mut self, ask: &Ask) -> Result<Response<hyper::body::Incoming>> {
         match self.connection.send(ask).await {
-            Err(Error::Unreachable { .. }) if self.connection.was_open() => {
+            Err(Error::Unreachable { .. }) if self.connection.was_open() && !self.follows => {
                 self.find_again().await?;
                 self.connection.send(ask).await
             }

@@ -161,7 +161,7 @@ fn not_done(error: BackupError) -> Error {
 }
 
 fn restored(done: &Restored) -> String {
-    let Restored { backup, attempts, blobs, set_aside } = done;
+    let Restored { backup, records, blobs, set_aside } = done;
     let aside = match set_aside.as_slice() {
         [] => String::new(),
         paths => {
@@ -170,7 +170,7 @@ fn restored(done: &Restored) -> String {
         }
     };
     format!(
-        "the database of {} with {} runs is back; {attempts} run directories and {blobs} files were missing{aside}",
+        "the database of {} with {} runs is back; {records} records and {blobs} exported files were missing{aside}",
         views::moment(backup.taken_at),
         backup.runs
     )

@@ -53,6 +53,8 @@ fn a_lost_database_is_named_and_comes_back_from_a_backup_that_was_taken_while_a_
         let _ = std::fs::remove_file(test.data().join(file));
     }
     test.vessl(["run", "list"]).code(4).says(&["is empty, but", "3 runs", "vessl server restore"]);
+    // A backup of nothing would take the place of a good one.
+    test.vessl(["server", "backup", test.path("worthless").to_str().unwrap()]).code(2).says(&["it was lost"]);
     test.vessl(["server", "restore", to]).ok().says(&["with 1 run"]);
     // What the backup knows is back, log and files and all; what is newer is on disk and not taken over.
     assert_eq!(test.vessl(["run", "logs", &first]).ok().stdout, "FIRST\n");
@@ -91,4 +93,84 @@ fn a_backup_is_enough_for_another_machine() {
         .code(2)
         .says(&["to another one"]);
     Test::new().vessl(["server", "backup", "/tmp/never"]).code(2).says(&["is no server's data directory"]);
+}
+
+/// A world with a run that exported `FIRST`, and its backup.
+fn saved() -> (Test, String, std::path::PathBuf) {
+    let test = Test::new();
+    let id = test.wait(&exporting("FIRST")).ok().json()["id"].to_string();
+    test.until_removed(&id);
+    let backup = test.path("backup");
+    test.vessl(["server", "backup", backup.to_str().unwrap()]).ok();
+    (test, id, backup)
+}
+
+#[test]
+fn a_backup_is_its_owners_alone_and_no_run_sees_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let (test, _, backup) = saved();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&backup), 0o700);
+    for file in ["vessl.db", "token", "secret.key", "backup.json"].map(|name| backup.join(name)) {
+        assert!(!file.exists() || mode(&file) == 0o600, "{}", file.display());
+    }
+    let look = format!("ls -A {0}; cat {0}/token", backup.display());
+    let id = test.wait(&host(&look)).code(1).json()["id"].to_string();
+    let said = test.vessl(["run", "logs", &id]).ok().stdout;
+    let token = std::fs::read_to_string(backup.join("token")).unwrap();
+    assert!(!said.contains(token.trim()) && !said.contains("vessl.db"), "{said}");
+}
+
+#[test]
+fn a_restore_brings_back_what_is_missing_or_cut() {
+    let (test, id, backup) = saved();
+    test.vessl(["server", "stop"]).ok();
+    let attempt = test.attempt(&id);
+    let log = std::fs::read_dir(attempt.join("log")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(attempt.join("exit.json")).unwrap();
+    std::fs::File::options().write(true).open(&log).unwrap().set_len(10).unwrap();
+    // As one leaves it that was killed in the middle.
+    std::fs::write(test.data().join("restoring"), backup.to_str().unwrap()).unwrap();
+    test.vessl(["run", "list"]).code(4).says(&["was cut off", "vessl server restore"]);
+    test.vessl(["server", "restore", backup.to_str().unwrap()]).ok().says(&["2 records"]);
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "FIRST\n");
+    assert!(attempt.join("exit.json").exists());
+    std::fs::remove_dir_all(test.data().join("set-aside")).unwrap();
+}
+
+#[test]
+fn a_restore_waits_for_runs_that_the_backup_does_not_know() {
+    let (test, _, backup) = saved();
+    let id = test.create(&host("echo ready; sleep 1000"));
+    test.until_log(&id, "ready");
+    test.vessl(["server", "stop"]).ok();
+    let to = backup.to_str().unwrap();
+    test.vessl(["server", "restore", to]).code(2).says(&[&format!("run {id} still works"), "terminate it"]);
+    test.vessl(["run", "terminate", &id, "--grace", "0"]).ok();
+    test.until_end(&id);
+    test.until_removed(&id);
+    test.vessl(["server", "stop"]).ok();
+    test.vessl(["server", "restore", to]).ok();
+    std::fs::remove_dir_all(test.data().join("set-aside")).unwrap();
+}
+
+#[test]
+fn a_damaged_backup_is_none() {
+    let (test, id, backup) = saved();
+    test.vessl(["server", "stop"]).ok();
+    let refused = |why: &str| {
+        test.vessl(["server", "restore", backup.to_str().unwrap()]).code(2).says(&[why]);
+    };
+    let shard = std::fs::read_dir(backup.join("blobs")).unwrap().next().unwrap().unwrap().path();
+    std::fs::rename(&shard, backup.join("away")).unwrap();
+    refused("exported files: it is not whole any more");
+    std::fs::rename(backup.join("away"), &shard).unwrap();
+    std::fs::rename(backup.join("runs").join(&id), backup.join("away")).unwrap();
+    refused("attempts: it is not whole any more");
+    std::fs::rename(backup.join("away"), backup.join("runs").join(&id)).unwrap();
+    let database = std::fs::File::options().write(true).open(backup.join("vessl.db")).unwrap();
+    let size = database.metadata().unwrap().len();
+    database.set_len(size / 2).unwrap();
+    refused("its database is damaged");
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "FIRST\n", "nothing was touched");
 }

@@ -112,6 +112,11 @@ fn check(victim: Victim, test: &Test, id: &str, code: u64) -> &'static str {
     );
     let files = test.vessl(["run", "files", id, "--output", "json"]).ok().json();
     let exported = files.as_array().is_some_and(|files| files.len() == 1);
+    if exported {
+        let here = test.path(&format!("files-{id}"));
+        test.vessl(["run", "download", id, "/o", here.to_str().unwrap()]).ok();
+        assert_eq!(std::fs::read_to_string(here.join("x")).unwrap(), "data\n", "{run}");
+    }
     let said = |words: &str| system.lines().any(|line| line.starts_with(words));
     assert!(
         exported || !said("exported `/o`"),
@@ -130,7 +135,11 @@ fn check(victim: Victim, test: &Test, id: &str, code: u64) -> &'static str {
         Victim::Server | Victim::Submit => panic!("a run is none of the server's life: {run}\n{log}{system}"),
         Victim::Agent => {
             assert!(reason.contains("was lost"), "{run}");
-            assert!(!said("completed: "), "the log tells of no end that there was not: {system}");
+            let ends = ["completed: ", "failed: item", "failed: the command"];
+            assert!(
+                !ends.iter().any(|end| said(end)),
+                "the log tells of no end that there was not: {system}"
+            );
             assert!(run["exit_code"].is_null() || run["exit_code"] == code, "{run}");
             "lost"
         }

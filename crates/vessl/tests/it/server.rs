@@ -174,6 +174,41 @@ fn a_watcher_survives_the_death_of_the_server() {
 }
 
 #[test]
+fn a_server_that_is_started_again_has_the_settings_of_the_last_one() {
+    let test = Test::new();
+    let file = test.file("fence.toml", "allow_host_image = false\n");
+    let mut live = test.start(["server", "run", "--config", file.to_str().unwrap()]);
+    live.until("listening");
+    test.vessl(["server", "stop"]).ok();
+    live.finish().ok();
+    let refused = |test: &Test| {
+        test.file("run.yaml", host("true"));
+        test.vessl(["run", "create", "-f", "run.yaml"]).code(3).says(&["not-allowed"]);
+    };
+    refused(&test);
+    test.kill_server();
+    refused(&test);
+    // Without the file there is no server, rather than one with other rules.
+    test.vessl(["server", "stop"]).ok();
+    std::fs::rename(&file, test.path("away.toml")).unwrap();
+    test.vessl(["run", "list"]).code(4).says(&["fence.toml"]);
+}
+
+#[test]
+fn a_watcher_waits_for_a_server_that_was_stopped_on_purpose() {
+    let (test, gate) = Gate::new();
+    test.file("run.yaml", gate.host(&format!("echo ready\n{WAIT}\necho end; exit 5")));
+    let mut live = test.start(["run", "create", "-f", "run.yaml", "--watch"]);
+    live.until("ready");
+    test.vessl(["server", "stop"]).ok();
+    live.until("waiting for a server to start again");
+    assert!(!test.data().join("server.json").exists(), "nobody has started one");
+    gate.open();
+    test.vessl(["whoami"]).ok();
+    assert_eq!(live.finish().code(5).stdout, "ready\nend\n");
+}
+
+#[test]
 fn a_killed_agent_ends_the_run_with_proof() {
     let test = Test::new();
     let id = test.create(&endless());

@@ -424,6 +424,8 @@ impl Test {
         let known: BTreeSet<&str> = [
             "instance",
             "reserve",
+            "backups",
+            "config",
             "server.lock",
             "server.log",
             "token",

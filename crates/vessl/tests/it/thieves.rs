@@ -89,20 +89,12 @@ fn a_program_on_the_port_of_a_stopped_server_gets_no_token() {
     });
     let said = ask(&test, &url);
     assert!(said.contains("does not prove that it has the token"), "{said}");
-    assert!(said.contains("does not know this token"), "{said}");
+    assert!(said.contains("is not the server that this token is of"), "{said}");
     nothing_was_taken(&loot, &token);
 }
 
-#[test]
-fn a_program_that_passes_everything_on_to_the_real_server_gets_no_token() {
-    let (test, url, token) = robbed();
-    let (listener, loot) = (take(&url), Loot::default());
-    // The server has moved to another port.
-    test.vessl(["whoami"]).ok();
-    let real =
-        test.vessl(["server", "status", "--output", "json"]).ok().json()["url"].as_str().unwrap().to_owned();
-    assert_ne!(real, url);
-    let (seen, to) = (loot.clone(), real.strip_prefix("http://").unwrap().to_owned());
+/// Passes everything on to the real server at `to`, and keeps a copy.
+fn pass_on(listener: TcpListener, loot: Loot, to: String) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let relay = |request: &[u8]| {
@@ -114,12 +106,47 @@ fn a_program_that_passes_everything_on_to_the_real_server_gets_no_token() {
                 answer.truncate(n);
                 answer
             };
-            rob(stream.unwrap(), &seen, &relay);
+            rob(stream.unwrap(), &loot, &relay);
         }
     });
-    let said = ask(&test, &url);
-    assert!(said.contains("does not know this token"), "{said}");
+}
+
+fn url(test: &Test) -> String {
+    test.vessl(["server", "status", "--output", "json"]).ok().json()["url"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_program_that_passes_everything_on_to_the_real_server_gets_no_token() {
+    let (test, gone, token) = robbed();
+    let (listener, loot) = (take(&gone), Loot::default());
+    // The server has moved to another port.
+    test.vessl(["whoami"]).ok();
+    let real = url(&test);
+    assert_ne!(real, gone);
+    pass_on(listener, loot.clone(), real.strip_prefix("http://").unwrap().to_owned());
+    let said = ask(&test, &gone);
+    assert!(said.contains("is not the server that this token is of"), "{said}");
     nothing_was_taken(&loot, &token);
+    test.vessl(["--server", &real, "whoami"]).ok();
+}
+
+#[test]
+fn a_program_at_another_address_with_the_same_port_gets_no_token() {
+    let test = Test::new().env("VESSL_SERVER_LISTEN", "127.0.0.1:0");
+    test.vessl(["whoami"]).ok();
+    let real = url(&test);
+    let token = std::fs::read_to_string(test.data().join("token")).unwrap().trim().to_owned();
+    let test = test.env("VESSL_TOKEN", &token);
+    let port = real.rsplit_once(':').unwrap().1;
+    for host in ["[::1]", "127.0.0.2"] {
+        let loot = Loot::default();
+        let listener = TcpListener::bind(format!("{host}:{port}")).unwrap();
+        pass_on(listener, loot.clone(), real.strip_prefix("http://").unwrap().to_owned());
+        let said = ask(&test, &format!("http://{host}:{port}"));
+        let words = ["is not the server that this token is of", "does not prove that it has the token"];
+        assert!(words.iter().any(|words| said.contains(words)), "{said}");
+        nothing_was_taken(&loot, &token);
+    }
     test.vessl(["--server", &real, "whoami"]).ok();
 }
 

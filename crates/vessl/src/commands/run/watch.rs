@@ -111,6 +111,9 @@ pub(super) async fn follow(client: &mut Client, id: RunId, query: LogQuery, who:
         Follow::Alone(out, form) | Follow::Beside(Beside { out, form, .. }) => (*out, *form),
     };
     let follow = query.follow || matches!(who, Follow::Beside(..));
+    if follow {
+        client.follow();
+    }
     let mut query = LogQuery { follow, ..query };
     let mut printer = LogPrinter::new(out, form);
     loop {
@@ -168,6 +171,7 @@ async fn ended(
     out: &Out,
     tell: &mut dyn FnMut(&RunEvent),
 ) -> Result<RunView> {
+    client.follow();
     let mut after = 0;
     loop {
         let before = after;
