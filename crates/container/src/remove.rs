@@ -19,7 +19,7 @@ pub fn remove_dir_all(dir: &Path) -> io::Result<()> {
     let mut lift = Lift { root: root.as_fd(), count: 0 };
     loop {
         let before = lift.count;
-        lift.empty(root.try_clone()?, LEVELS)?;
+        lift.empty(&root, LEVELS)?;
         if lift.count == before {
             break;
         }
@@ -40,18 +40,18 @@ struct Lift<'a> {
 
 impl Lift<'_> {
     /// Removes what is in a directory, or moves it to the root if there are no levels left.
-    fn empty(&mut self, dir: OwnedFd, levels: usize) -> io::Result<()> {
+    fn empty(&mut self, dir: &OwnedFd, levels: usize) -> io::Result<()> {
         // A descriptor of its own: one that was read already is at its end.
-        let mut entries = Dir::from_fd(open(&dir, c".")?)?;
+        let mut entries = Dir::from_fd(open(dir, c".")?)?;
         for entry in entries.iter() {
             let entry = entry?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            match unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir) {
+            match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(nix::Error::ENOENT) => {}
-                Err(nix::Error::EISDIR | nix::Error::EPERM) => self.remove(&dir, name, levels)?,
+                Err(nix::Error::EISDIR | nix::Error::EPERM) => self.remove(dir, name, levels)?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -62,7 +62,7 @@ impl Lift<'_> {
         if levels == 0 {
             return self.up(dir, name);
         }
-        self.empty(open(dir, name)?, levels - 1)?;
+        self.empty(&open(dir, name)?, levels - 1)?;
         Ok(unlinkat(dir, name, UnlinkatFlags::RemoveDir)?)
     }
 
