@@ -3,6 +3,7 @@
 //!
 //! A look at the whole tree costs time, so it is taken only when the file system has so much less room that the limit may be
 //! reached, and after a while in any case: others may have freed what the run took.
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use vessl_core::plan::Scratch;
 
@@ -41,7 +43,8 @@ pub(crate) struct ScratchWatch {
 
 impl ScratchWatch {
     /// Begins to look, if there is a limit.
-    pub(crate) fn start(scratch: &Path, bound: Scratch) -> io::Result<Option<Self>> {
+    /// `init` is the container's first process.
+    pub(crate) fn start(scratch: &Path, init: i32, bound: Scratch) -> io::Result<Option<Self>> {
         let limit = match bound {
             Scratch::All => return Ok(None),
             Scratch::Share => room(scratch)? / 10 * 9,
@@ -50,7 +53,7 @@ impl ScratchWatch {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let bell = Arc::new(EventFd::from_flags(flags)?);
         let (used, (end, ended)) = (Arc::<AtomicU64>::default(), channel());
-        let look = Look { scratch: scratch.to_owned(), limit, bell: bell.clone(), used: used.clone() };
+        let look = Look { scratch: scratch.to_owned(), init, limit, bell: bell.clone(), used: used.clone() };
         std::thread::Builder::new().name("scratch".to_owned()).spawn(move || look.until(&ended))?;
         Ok(Some(Self { bell, used, limit, _end: end }))
     }
@@ -71,6 +74,7 @@ impl AsFd for ScratchWatch {
 /// The thread that looks.
 struct Look {
     scratch: PathBuf,
+    init: i32,
     limit: u64,
     bell: Arc<EventFd>,
     used: Arc<AtomicU64>,
@@ -88,6 +92,7 @@ impl Look {
             }
             let began = Instant::now();
             used = WRITTEN.iter().map(|name| bytes_below(&self.scratch.join(name))).sum();
+            used += bytes_unlinked(self.init);
             free = now;
             due = Instant::now() + WALK.max(began.elapsed() * WALK_SHARE);
             if used > self.limit {
@@ -129,6 +134,27 @@ fn bytes_below(dir: &Path) -> u64 {
     bytes
 }
 
+/// Bytes on disk of files in the layers of a container that its processes have open and that have no name any more.
+fn bytes_unlinked(init: i32) -> u64 {
+    let namespace = |process: &Path| std::fs::read_link(process.join("ns/pid")).ok();
+    let Some(own) = namespace(&PathBuf::from(format!("/proc/{init}"))) else { return 0 };
+    let mut files = HashMap::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if namespace(&process).as_ref() != Some(&own) {
+            continue;
+        }
+        for open in std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+            let Ok(about) = std::fs::metadata(open.path()) else { continue };
+            // Layers are overlays; what is mounted from elsewhere, or is memory, is none.
+            let layer = || statfs(&open.path()).is_ok_and(|fs| fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
+            if about.is_file() && about.nlink() == 0 && layer() {
+                files.insert((about.dev(), about.ino()), about.blocks() * 512);
+            }
+        }
+    }
+    files.values().sum()
+}
+
 #[cfg(test)]
 mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -163,9 +189,9 @@ mod tests {
     #[test]
     fn too_much_rings_once_and_no_limit_looks_at_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(ScratchWatch::start(dir.path(), Scratch::All).unwrap().is_none());
+        assert!(ScratchWatch::start(dir.path(), 0, Scratch::All).unwrap().is_none());
         std::fs::create_dir_all(dir.path().join("private/0/upper")).unwrap();
-        let watch = ScratchWatch::start(dir.path(), Scratch::Bytes(1_000_000)).unwrap().unwrap();
+        let watch = ScratchWatch::start(dir.path(), 0, Scratch::Bytes(1_000_000)).unwrap().unwrap();
         assert_eq!(watch.exceeded(), None);
         std::fs::write(dir.path().join("private/0/upper/x"), vec![1; 5_000_000]).unwrap();
         let mut bell = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];

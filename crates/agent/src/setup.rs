@@ -270,7 +270,8 @@ pub(crate) fn start(desk: &mut Desk, attempt: &Attempt, root: &Root) -> Result<R
     })?;
     desk.watch(Source::Link, &link).map_err(failed)?;
     desk.watch(Source::Child, &container.pidfd).map_err(failed)?;
-    let scratch = ScratchWatch::start(&attempt.scratch, attempt.plan.bounds.scratch).map_err(failed)?;
+    let scratch = ScratchWatch::start(&attempt.scratch, container.pid, attempt.plan.bounds.scratch);
+    let scratch = scratch.map_err(failed)?;
     scratch.iter().try_for_each(|watch| desk.watch(Source::Scratch, watch)).map_err(failed)?;
     Ok(Running { container, link, pump, scratch })
 }

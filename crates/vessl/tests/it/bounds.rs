@@ -37,6 +37,9 @@ fn a_run_that_writes_too_much_is_ended_and_told() {
     let test = Test::new().env("VESSL_SERVER_SCRATCH_LIMIT", "20Mi");
     let run = test.wait(&host("echo begin\nhead -c 50000000 /dev/urandom > /x\nsleep 1000")).json();
     failed(&run, &["own file system", "may have 20.0 MiB", "`scratch_limit`"]);
+    // Also where it has no name any more.
+    let run = test.wait(&host("exec 9>/x; rm /x; head -c 50000000 /dev/urandom >&9; sleep 1000")).json();
+    failed(&run, &["own file system", "may have 20.0 MiB"]);
     // What is below the limit, and what is on a mount, is its own business.
     test.wait(&host("head -c 5000000 /dev/urandom > /x\nsleep 3")).ok();
 }
@@ -45,7 +48,7 @@ fn a_run_that_writes_too_much_is_ended_and_told() {
 fn an_export_beyond_its_bounds_fails_at_once() {
     let test = Test::new().env("VESSL_SERVER_EXPORT_FILES", "10").env("VESSL_SERVER_EXPORT_BYTES", "1Mi");
     let run = test.wait(&exporting("for i in $(seq 11); do echo $i > /o/$i; done")).json();
-    failed(&run, &["the export of `/o` failed", "more than 10 files"]);
+    failed(&run, &["the export of `/o` failed", "more than 10 files", "`export_files`"]);
     let run = test.wait(&exporting("truncate -s 15T /o/hole")).json();
     failed(&run, &["the export of `/o` failed", "`hole`", "more than 1048576 bytes"]);
     assert_eq!(run["exit_code"], 0);
