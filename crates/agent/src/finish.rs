@@ -46,10 +46,17 @@ pub(crate) fn export(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merge
         export::run(&shared.ground(&merged, teller, cancel));
     });
     let mut deadline = None;
-    let limit = |desk: &Desk| {
+    let limit = |desk: &mut Desk| {
         let stop = desk.stop?;
         let allowed = if stop.export { Duration::from_millis(plan.export_limit.0) } else { Duration::ZERO };
         let asked = Instant::now();
+        if stop.export && deadline.is_none() {
+            let words = "exports may take another";
+            desk.log.say(&format!(
+                "{words} {}; a terminate with `--no-export` leaves them out",
+                plan.export_limit
+            ));
+        }
         let known: &mut Instant = deadline.get_or_insert(asked + allowed);
         *known = (*known).min(asked + allowed);
         deadline

@@ -113,7 +113,7 @@ impl<T: Send + 'static> Job<T> {
     pub(crate) fn attend(
         self,
         desk: &mut Desk,
-        mut limit: impl FnMut(&Desk) -> Option<Instant>,
+        mut limit: impl FnMut(&mut Desk) -> Option<Instant>,
     ) -> Result<T, JobError> {
         desk.watch(Source::Job, &self.bell)?;
         let result = self.watch(desk, &mut limit);
@@ -128,7 +128,7 @@ impl<T: Send + 'static> Job<T> {
     fn watch(
         &self,
         desk: &mut Desk,
-        limit: &mut impl FnMut(&Desk) -> Option<Instant>,
+        limit: &mut impl FnMut(&mut Desk) -> Option<Instant>,
     ) -> Result<std::thread::Result<T>, JobError> {
         let mut give_up = None;
         loop {

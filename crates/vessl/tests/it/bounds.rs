@@ -63,6 +63,7 @@ fn a_plain_terminate_ends_an_export_of_a_hole() {
     test.vessl(["run", "terminate", &id]).ok();
     let run = test.until_end(&id);
     failed(&run, &["the time limit of 1s for exports was over"]);
+    test.vessl(["run", "logs", &id, "--only", "system"]).ok().prints(&["exports may take another 1s"]);
 }
 
 #[test]
