@@ -134,7 +134,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Run(args) => run(&args, session),
         Command::Backup { to } => {
             let taken = backup::backup(local.data(), &to, Timestamp::now()).map_err(not_done)?;
-            let words = format!("{} runs, {} in `{}`", taken.runs, views::size(taken.bytes), to.display());
+            let words = format!("{}, {} in `{}`", runs(taken.runs), views::size(taken.bytes), to.display());
             session.out.outcome(&taken, &words)?;
             Ok(exit::OK)
         }
@@ -170,10 +170,14 @@ fn restored(done: &Restored) -> String {
         }
     };
     format!(
-        "the database of {} with {} runs is back; {records} records and {blobs} exported files were missing{aside}",
+        "the database of {} with {} is back; {records} records and {blobs} exported files were missing{aside}",
         views::moment(backup.taken_at),
-        backup.runs
+        runs(backup.runs)
     )
+}
+
+fn runs(count: usize) -> String {
+    if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
 }
 
 fn standing(lead: Option<&Lead>) -> Result<Standing> {
