@@ -115,7 +115,9 @@ fn check(victim: Victim, test: &Test, id: &str, code: u64) -> &'static str {
     if exported {
         let here = test.path(&format!("files-{id}"));
         test.vessl(["run", "download", id, "/o", here.to_str().unwrap()]).ok();
-        assert_eq!(std::fs::read_to_string(here.join("x")).unwrap(), "data\n", "{run}");
+        let text = std::fs::read_to_string(here.join("x")).unwrap();
+        // A shell that is killed between opening the file and writing to it leaves it empty.
+        assert!(text == "data\n" || (text.is_empty() && printed == 0), "{text:?} {run}");
     }
     let said = |words: &str| system.lines().any(|line| line.starts_with(words));
     assert!(
