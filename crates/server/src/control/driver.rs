@@ -36,7 +36,7 @@ struct Driver {
     changes: Option<(Attempt, Changes)>,
     /// Why this server cannot start the run, whatever the engine would say.
     refused: Option<String>,
-    /// How many actions have failed one after the other.
+    /// How many removals have failed one after the other.
     failed: u32,
 }
 
@@ -44,7 +44,7 @@ struct Driver {
 enum Next {
     Again,
     Wait(Option<Timestamp>),
-    /// Like that after an action that failed: no change of the attempt counts until then.
+    /// Like that after a removal that failed: no change of the attempt counts until then.
     Pause(Timestamp),
     Done,
 }
@@ -211,10 +211,10 @@ impl Driver {
                 let why = format!("{}; that failed and is tried again: {error}", turn.why);
                 let at = self.control.now();
                 self.desk.say(Said { status: Some(turn.run.status()), why, next: turn.next.clone(), at });
-                return if self.refused.is_some() {
-                    Next::Again
-                } else {
-                    Next::Pause(self.pause(turn.wake_at))
+                return match action {
+                    _ if self.refused.is_some() => Next::Again,
+                    Action::Remove => Next::Pause(self.pause(turn.wake_at)),
+                    _ => Next::Wait(turn.wake_at),
                 };
             }
             self.failed = 0;
@@ -223,8 +223,8 @@ impl Driver {
         Next::Again
     }
 
-    /// How long an action that failed is left alone: longer each time, and at most until the turn is due. What changes in the
-    /// directory of the attempt is no reason to try sooner: it may be the action itself that changes it.
+    /// How long a removal that failed is left alone: longer each time, and at most until the turn is due. What changes in the directory
+    /// of the attempt is no reason to try sooner: it is the removal itself that changes it.
     fn pause(&mut self, due: Option<Timestamp>) -> Timestamp {
         let pause = Duration::from_secs(1 << self.failed.min(5)).min(LONGEST_PAUSE);
         self.failed = self.failed.saturating_add(1);
