@@ -1,5 +1,5 @@
-//! How much a run has written into its own file system, looked at now and then beside the supervisor. It stops nothing: who
-//! hears of too much decides.
+//! How much a run has written into its own file system, in bytes and in files, looked at now and then beside the supervisor. It
+//! stops nothing: who hears of too much decides.
 //!
 //! A look at the whole tree costs time, so it is taken only when the file system has so much less room that the limit may be
 //! reached, and after a while in any case: others may have freed what the run took.
@@ -10,9 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, openat};
@@ -30,38 +29,64 @@ const WALK_SHARE: u32 = 20;
 /// Below scratch: the layers that a run writes to. What it shows from elsewhere is not its own.
 const WRITTEN: [&str; 2] = ["root", "private"];
 
+/// What is taken of a file system, or free in it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Amount {
+    bytes: u64,
+    files: u64,
+}
+
+/// A run has more in its own file system than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Excess {
+    /// So many bytes.
+    Bytes {
+        /// What it has.
+        used: u64,
+        /// What it may have.
+        limit: u64,
+    },
+    /// So many files and directories.
+    Files {
+        /// What it has.
+        used: u64,
+        /// What it may have.
+        limit: u64,
+    },
+}
+
 /// Looks after the scratch of a run; ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ScratchWatch {
     bell: Arc<EventFd>,
-    used: Arc<AtomicU64>,
-    /// Bytes that the run may use.
-    limit: u64,
+    excess: Arc<OnceLock<Excess>>,
     /// Closed to end the thread.
     _end: Sender<()>,
 }
 
 impl ScratchWatch {
-    /// Begins to look, if there is a limit.
+    /// Begins to look, if there is a limit. Files are bounded by a share of what is free, where the file system counts them.
     /// `init` is the container's first process.
     pub(crate) fn start(scratch: &Path, init: i32, bound: Scratch) -> io::Result<Option<Self>> {
+        let free = Amount::free(scratch)?;
+        let share = free.share();
         let limit = match bound {
             Scratch::All => return Ok(None),
-            Scratch::Share => room(scratch)? / 10 * 9,
-            Scratch::Bytes(limit) => limit,
+            Scratch::Share => share,
+            Scratch::Bytes(bytes) => Amount { bytes, ..share },
         };
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let bell = Arc::new(EventFd::from_flags(flags)?);
-        let (used, (end, ended)) = (Arc::<AtomicU64>::default(), channel());
-        let look = Look { scratch: scratch.to_owned(), init, limit, bell: bell.clone(), used: used.clone() };
+        let (excess, (end, ended)) = (Arc::<OnceLock<Excess>>::default(), channel());
+        let (scratch, excess_of) = (scratch.to_owned(), excess.clone());
+        let look = Look { scratch, init, free, limit, bell: bell.clone(), excess: excess_of };
         std::thread::Builder::new().name("scratch".to_owned()).spawn(move || look.until(&ended))?;
-        Ok(Some(Self { bell, used, limit, _end: end }))
+        Ok(Some(Self { bell, excess, _end: end }))
     }
 
-    /// What the run uses and what it may use, in bytes, once it uses more.
-    pub(crate) fn exceeded(&self) -> Option<(u64, u64)> {
-        let used = self.used.load(Ordering::SeqCst);
-        (used > self.limit).then_some((used, self.limit))
+    /// What the run has too much of.
+    pub(crate) fn exceeded(&self) -> Option<Excess> {
+        self.excess.get().copied()
     }
 }
 
@@ -75,47 +100,82 @@ impl AsFd for ScratchWatch {
 struct Look {
     scratch: PathBuf,
     init: i32,
-    limit: u64,
+    /// Before the run wrote anything.
+    free: Amount,
+    limit: Amount,
     bell: Arc<EventFd>,
-    used: Arc<AtomicU64>,
+    excess: Arc<OnceLock<Excess>>,
 }
 
 impl Look {
     fn until(&self, ended: &Receiver<()>) {
-        let (mut used, mut free, mut due) =
-            (0, room(&self.scratch).unwrap_or_default(), Instant::now() + WALK);
+        let (mut used, mut before, mut due) = (Amount::default(), self.free, Instant::now() + WALK);
         while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            let now = room(&self.scratch).unwrap_or_default();
-            let may_be = free.saturating_sub(now).saturating_add(used);
-            if may_be <= self.limit && Instant::now() < due {
+            let now = Amount::free(&self.scratch).unwrap_or_default();
+            if used.and_since(before, now).beyond(self.limit).is_none() && Instant::now() < due {
                 continue;
             }
             let began = Instant::now();
-            used = WRITTEN.iter().map(|name| bytes_below(&self.scratch.join(name))).sum();
-            used += bytes_unlinked(self.init);
-            free = now;
+            used = self.used();
+            before = now;
             due = Instant::now() + WALK.max(began.elapsed() * WALK_SHARE);
-            if used > self.limit {
-                self.used.store(used, Ordering::SeqCst);
+            if let Some(excess) = used.beyond(self.limit) {
+                let _ = self.excess.set(excess);
                 // A full counter has rung already.
                 let _ = self.bell.write(1);
                 return;
             }
         }
     }
+
+    fn used(&self) -> Amount {
+        let mut used = unlinked(self.init);
+        for name in WRITTEN {
+            let below = below(&self.scratch.join(name));
+            used.bytes += below.bytes;
+            used.files += below.files;
+        }
+        used
+    }
 }
 
-/// Bytes that are free for everybody on the file system of a path.
-fn room(path: &Path) -> io::Result<u64> {
-    let about = statvfs(path)?;
-    Ok(about.blocks_available() * about.fragment_size())
+impl Amount {
+    /// What is free for everybody on the file system of a path.
+    fn free(path: &Path) -> io::Result<Self> {
+        let about = statvfs(path)?;
+        // Some make room for files as they come, and say that there are none.
+        let files = if about.files() == 0 { u64::MAX } else { about.files_available() };
+        Ok(Self { bytes: about.blocks_available() * about.fragment_size(), files })
+    }
+
+    /// What one run may have of it.
+    fn share(self) -> Self {
+        Self { bytes: self.bytes / 10 * 9, files: self.files / 10 * 9 }
+    }
+
+    /// What it is now at most, when so much was free before and is now.
+    fn and_since(self, before: Self, now: Self) -> Self {
+        let more = |used: u64, before: u64, now: u64| before.saturating_sub(now).saturating_add(used);
+        Self {
+            bytes: more(self.bytes, before.bytes, now.bytes),
+            files: more(self.files, before.files, now.files),
+        }
+    }
+
+    fn beyond(self, limit: Self) -> Option<Excess> {
+        if self.bytes > limit.bytes {
+            return Some(Excess::Bytes { used: self.bytes, limit: limit.bytes });
+        }
+        (self.files > limit.files).then_some(Excess::Files { used: self.files, limit: limit.files })
+    }
 }
 
-/// Bytes on disk of everything in a directory. What vanishes meanwhile does not count; links are not followed.
-fn bytes_below(dir: &Path) -> u64 {
-    let Ok(top) = File::open(dir) else { return 0 };
+/// What is on disk of everything in a directory. What vanishes meanwhile does not count; links are not followed.
+fn below(dir: &Path) -> Amount {
+    let mut found = Amount::default();
+    let Ok(top) = File::open(dir) else { return found };
     // By the directory above: the whole path may be too long for the kernel.
-    let (mut todo, mut bytes) = (vec![(Rc::new(top), PathBuf::from("."))], 0);
+    let mut todo = vec![(Rc::new(top), PathBuf::from("."))];
     while let Some((above, name)) = todo.pop() {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let Ok(here) = openat(&*above, &name, flags, Mode::empty()) else { continue };
@@ -125,19 +185,22 @@ fn bytes_below(dir: &Path) -> u64 {
         {
             let Ok(about) = entry.metadata() else { continue };
             // A file with several names counts for each of them only its part.
-            bytes += about.blocks() * 512 / about.nlink().max(1);
+            found.bytes += about.blocks() * 512 / about.nlink().max(1);
+            found.files += 1;
             if about.is_dir() {
                 todo.push((here.clone(), entry.file_name().into()));
             }
         }
     }
-    bytes
+    found
 }
 
-/// Bytes on disk of files in the layers of a container that its processes have open and that have no name any more.
-fn bytes_unlinked(init: i32) -> u64 {
+/// What is on disk of files in the layers of a container that its processes have open and that have no name any more.
+fn unlinked(init: i32) -> Amount {
     let namespace = |process: &Path| std::fs::read_link(process.join("ns/pid")).ok();
-    let Some(own) = namespace(&PathBuf::from(format!("/proc/{init}"))) else { return 0 };
+    let Some(own) = namespace(&PathBuf::from(format!("/proc/{init}"))) else {
+        return Amount::default();
+    };
     let mut files = HashMap::new();
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()) {
         if namespace(&process).as_ref() != Some(&own) {
@@ -152,7 +215,7 @@ fn bytes_unlinked(init: i32) -> u64 {
             }
         }
     }
-    files.values().sum()
+    Amount { bytes: files.values().sum(), files: files.len() as u64 }
 }
 
 #[cfg(test)]
@@ -168,9 +231,9 @@ mod tests {
         std::fs::write(dir.path().join("root/upper/d/a"), vec![1; 100_000]).unwrap();
         std::fs::hard_link(dir.path().join("root/upper/d/a"), dir.path().join("root/upper/b")).unwrap();
         File::create(dir.path().join("root/upper/hole")).unwrap().set_len(1 << 40).unwrap();
-        let bytes = bytes_below(&dir.path().join("root"));
-        assert!((100_000..200_000).contains(&bytes), "{bytes}");
-        assert_eq!(bytes_below(&dir.path().join("missing")), 0);
+        let found = below(&dir.path().join("root"));
+        assert!((100_000..200_000).contains(&found.bytes) && found.files == 5, "{found:?}");
+        assert_eq!(below(&dir.path().join("missing")).bytes, 0);
         // Also where the path of it is longer than the kernel takes.
         let mut at =
             nix::fcntl::open(&dir.path().join("root/upper"), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
@@ -181,8 +244,8 @@ mod tests {
         }
         let deep = openat(&at, "deep", OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRWXU).unwrap();
         io::Write::write_all(&mut File::from(deep), &vec![1; 1_000_000]).unwrap();
-        let bytes = bytes_below(&dir.path().join("root"));
-        assert!((1_100_000..1_900_000).contains(&bytes), "{bytes}");
+        let found = below(&dir.path().join("root"));
+        assert!((1_100_000..1_900_000).contains(&found.bytes) && found.files == 36, "{found:?}");
         vessl_container::remove::remove_dir_all(&dir.path().join("root")).unwrap();
     }
 
@@ -196,7 +259,8 @@ mod tests {
         std::fs::write(dir.path().join("private/0/upper/x"), vec![1; 5_000_000]).unwrap();
         let mut bell = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut bell, PollTimeout::from(60_000_u16)), Ok(1), "it rings");
-        let (used, limit) = watch.exceeded().unwrap();
-        assert!(used >= 5_000_000 && limit == 1_000_000, "{used}");
+        let excess = watch.exceeded();
+        let is_right = |used, limit| used >= 5_000_000 && limit == 1_000_000;
+        assert!(matches!(excess, Some(Excess::Bytes { used, limit }) if is_right(used, limit)), "{excess:?}");
     }
 }

@@ -4,6 +4,7 @@ use vessl_core::record::{Ending, Transfer};
 use vessl_core::run::Status;
 use vessl_core::script;
 
+use crate::scratch::Excess;
 use crate::words;
 
 /// What happened to one attempt.
@@ -30,13 +31,8 @@ pub(crate) enum Cut {
     Asked,
     /// The session's time was over.
     TimeOver,
-    /// It wrote more into its own file system than it may, both in bytes.
-    TooMuch {
-        /// What it uses.
-        used: u64,
-        /// What it may use.
-        limit: u64,
-    },
+    /// It wrote more into its own file system than it may.
+    TooMuch(Excess),
 }
 
 /// How the commands ended.
@@ -115,8 +111,8 @@ fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) 
     match facts.cut {
         Some(Cut::Asked) => return Judged::new(Status::Terminated, format!("terminated; {words}"), code),
         Some(Cut::TimeOver) => return session(facts, code),
-        Some(Cut::TooMuch { used, limit }) => {
-            return Judged::new(Status::Failed, format!("{}; {words}", too_much(used, limit)), code);
+        Some(Cut::TooMuch(excess)) => {
+            return Judged::new(Status::Failed, format!("{}; {words}", too_much(excess)), code);
         }
         None => {}
     }
@@ -152,9 +148,7 @@ fn vanished(facts: &Facts<'_>) -> Judged {
             Judged::new(Status::Terminated, words.to_owned(), killed)
         }
         (true, Some(Cut::TimeOver)) => session(facts, killed),
-        (true, Some(Cut::TooMuch { used, limit })) => {
-            Judged::new(Status::Failed, too_much(used, limit), killed)
-        }
+        (true, Some(Cut::TooMuch(excess))) => Judged::new(Status::Failed, too_much(excess), killed),
         _ if facts.oom => Judged::new(Status::Failed, out_of_memory(facts), killed),
         _ => {
             let words =
@@ -165,12 +159,17 @@ fn vanished(facts: &Facts<'_>) -> Judged {
 }
 
 /// What a run is told that writes too much.
-pub(crate) fn too_much(used: u64, limit: u64) -> String {
-    format!(
-        "it wrote {} into its own file system, and may have {} there (`scratch_limit` of the server)",
-        words::size(used),
-        words::size(limit)
-    )
+pub(crate) fn too_much(excess: Excess) -> String {
+    match excess {
+        Excess::Bytes { used, limit } => format!(
+            "it wrote {} into its own file system, and may have {} there (`scratch_limit` of the server)",
+            words::size(used),
+            words::size(limit)
+        ),
+        Excess::Files { used, limit } => format!(
+            "it has {used} files in its own file system, and may have {limit} there: nine tenths of what was free at its start"
+        ),
+    }
 }
 
 fn out_of_memory(facts: &Facts<'_>) -> String {
@@ -204,7 +203,7 @@ mod tests {
             cut: match (has("stopped"), has("out of time"), has("too much")) {
                 (true, ..) => Some(Cut::Asked),
                 (_, true, _) => Some(Cut::TimeOver),
-                (.., true) => Some(Cut::TooMuch { used: 3 << 20, limit: 1 << 20 }),
+                (.., true) => Some(Cut::TooMuch(Excess::Bytes { used: 3 << 20, limit: 1 << 20 })),
                 _ => None,
             },
             killed: has("killed"),

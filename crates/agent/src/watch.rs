@@ -207,9 +207,9 @@ impl Watch<'_> {
     fn too_much(&mut self) {
         let Some(watch) = self.scratch.take() else { return };
         self.desk.leave(&watch);
-        if let Some((used, limit)) = watch.exceeded() {
+        if let Some(excess) = watch.exceeded() {
             let grace = Duration::from_millis(self.plan.grace.0);
-            self.stop(Cut::TooMuch { used, limit }, Instant::now() + grace);
+            self.stop(Cut::TooMuch(excess), Instant::now() + grace);
         }
     }
 
@@ -238,7 +238,7 @@ impl Watch<'_> {
                 let why = match cut {
                     Cut::Asked => "asked to stop".to_owned(),
                     Cut::TimeOver => "the session's time is over".to_owned(),
-                    Cut::TooMuch { used, limit } => verdict::too_much(used, limit),
+                    Cut::TooMuch(excess) => verdict::too_much(excess),
                 };
                 let grace = kill_at.saturating_duration_since(Instant::now()).as_secs_f64().round();
                 self.desk.log.say(&format!("{why}: the commands get SIGTERM and {grace} s to end"));

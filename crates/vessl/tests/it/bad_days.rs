@@ -143,7 +143,7 @@ impl Drop for Disk<'_> {
 }
 
 /// A world whose data is on a disk of `size`, which goes with it.
-fn on_disk(size: &str, work: impl FnOnce(&Test)) {
+pub(crate) fn on_disk(size: &str, work: impl FnOnce(&Test)) {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::mount(dir.path(), size);
     let test = Test::at(&disk.0.join("data"));

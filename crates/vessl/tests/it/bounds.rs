@@ -1,4 +1,8 @@
 //! What one run may take of the machine beside its resources: each bound is kept and said.
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
 use serde_json::Value;
 
 use crate::specs::{head, host, item};
@@ -79,4 +83,54 @@ fn what_a_run_held_is_free_while_its_exports_are_written() {
     assert_eq!(test.read(&first)["status"], "stopping");
     test.vessl(["run", "terminate", &first, "--no-export"]).ok();
     test.until_end(&first);
+}
+
+#[test]
+fn a_run_that_makes_too_many_files_is_ended_and_told() {
+    crate::bad_days::on_disk("64m,nr_inodes=4000", |test| {
+        let run = test.wait(&host("mkdir /d; cd /d; seq 10000 | xargs touch 2>/dev/null\nsleep 1000")).json();
+        failed(&run, &["files in its own file system", "nine tenths of what was free"]);
+        test.until_removed(&run["id"].to_string());
+        test.wait(&host("touch /x")).ok();
+    });
+}
+
+#[test]
+fn only_so_many_items_are_recorded_as_events() {
+    let test = Test::new().env("VESSL_SERVER_EVENT_LIMIT", "3");
+    let items = "  - command: echo done\n".repeat(6);
+    let id = test.wait(&format!("{}run:\n{items}", head("host://"))).ok().json()["id"].to_string();
+    let events = std::fs::read_to_string(test.attempt(&id).join("events")).unwrap();
+    assert_eq!(events.matches("\"kind\":\"item\"").count(), 3, "{events}");
+    let log = test.vessl(["run", "logs", &id]).ok().stdout;
+    assert_eq!(log, "done\n".repeat(6));
+    let said = test.vessl(["run", "logs", &id, "--only", "system"]).ok().stdout;
+    assert_eq!(said.matches("`event_limit` of the server").count(), 1, "{said}");
+}
+
+#[test]
+fn requests_whose_bodies_do_not_arrive_are_refused_when_there_are_too_many() {
+    let test = Test::new().env("VESSL_SERVER_OPEN_BODIES", "1");
+    test.vessl(["whoami"]).ok();
+    let token = std::fs::read_to_string(test.data().join("token")).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let streams = [1, 2].map(|_| {
+        let mut stream = UnixStream::connect(test.data().join("server.sock")).unwrap();
+        let (line, token) = ("POST /v1/organizations/default/projects/default/runs HTTP/1.1", token.trim());
+        let head = format!("{line}\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 9");
+        stream.write_all(format!("{head}\r\n\r\n{{").as_bytes()).unwrap();
+        let (mut answers, tell) = (stream.try_clone().unwrap(), tell.clone());
+        std::thread::spawn(move || {
+            let mut answer = [0; 4096];
+            let bytes = answers.read(&mut answer).unwrap_or(0);
+            tell.send(String::from_utf8_lossy(&answer[..bytes]).into_owned())
+        });
+        stream
+    });
+    let answer = told.recv_timeout(std::time::Duration::from_secs(40)).expect("one of them is answered");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("`open_bodies`"), "{answer}");
+    for stream in streams {
+        stream.shutdown(Shutdown::Both).unwrap();
+    }
+    test.wait(&host("true")).ok();
 }

@@ -74,3 +74,20 @@ fn commands_in_busybox_do_not_say_which_item_runs() {
     save(&dir, "root", root);
     check(&test, &format!("oci://{}/image.tar", dir.display()));
 }
+
+/// What stays possible, and no more than this: a builtin that knows the word can say that a later item ran. The exit code is the
+/// shell's, and no item is told of twice.
+#[test]
+fn the_shell_itself_can_only_be_wrong_about_its_own_items() {
+    let forge = r#"fd=$(ls /proc/$$/fd | sort -n | tail -n 1)
+for n in $(seq 3 $fd); do
+    { printf '\ndone 1 0 %s\nitem 2 %s\nitem 2 %s\nitem 9 %s\n' "$__vessl_word" "$__vessl_word" "$__vessl_word" "$__vessl_word" >&$n; } 2>/dev/null
+done
+exit 4"#;
+    let test = Test::new();
+    let run = test.wait(&items("host://", forge)).code(4).json();
+    assert_eq!((&run["status"], &run["exit_code"]), (&"failed".into(), &4.into()), "{run}");
+    let events = std::fs::read_to_string(test.attempt(&run["id"].to_string()).join("events")).unwrap();
+    let told = |n: u32| events.matches(&format!("\"kind\":\"item\",\"n\":{n},")).count();
+    assert!(told(1) == 1 && told(2) <= 1 && told(3) == 0 && told(9) == 0, "{events}");
+}
