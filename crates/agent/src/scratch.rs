@@ -4,6 +4,7 @@
 //! A look at the whole tree costs time, so it is taken only when the file system has so much less room that the limit may be
 //! reached, and after a while in any case: others may have freed what the run took.
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -14,9 +15,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::stat::Mode;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use vessl_core::plan::Scratch;
@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_secs(2);
 /// After this time the tree is looked at in any case, and after a multiple of what the last look took.
 const WALK: Duration = Duration::from_mins(1);
 const WALK_SHARE: u32 = 20;
+/// Longest path that is opened at once, in bytes. Source: `PATH_MAX`, less one name.
+const LONGEST: usize = 3800;
 /// Below scratch: the layers that a run writes to. What it shows from elsewhere is not its own.
 const WRITTEN: [&str; 2] = ["root", "private"];
 
@@ -171,15 +173,14 @@ impl Amount {
 }
 
 /// What is on disk of everything in a directory. What vanishes meanwhile does not count; links are not followed.
+///
+/// However deep a run makes its directories, one of them is open at a time: the others are known by their names alone.
 fn below(dir: &Path) -> Amount {
     let mut found = Amount::default();
     let Ok(top) = File::open(dir) else { return found };
-    // By the directory above: the whole path may be too long for the kernel.
-    let mut todo = vec![(Rc::new(top), PathBuf::from("."))];
-    while let Some((above, name)) = todo.pop() {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let Ok(here) = openat(&*above, &name, flags, Mode::empty()) else { continue };
-        let here = Rc::new(File::from(here));
+    let mut todo: Vec<Rc<Inner>> = vec![Rc::default()];
+    while let Some(inner) = todo.pop() {
+        let Ok(here) = inner.open(&top) else { continue };
         for entry in
             std::fs::read_dir(format!("/proc/self/fd/{}", here.as_raw_fd())).into_iter().flatten().flatten()
         {
@@ -188,11 +189,47 @@ fn below(dir: &Path) -> Amount {
             found.bytes += about.blocks() * 512 / about.nlink().max(1);
             found.files += 1;
             if about.is_dir() {
-                todo.push((here.clone(), entry.file_name().into()));
+                todo.push(Rc::new(Inner { above: Some(inner.clone()), name: entry.file_name() }));
             }
         }
     }
     found
+}
+
+/// A directory below another by its name there; the topmost is `.` of nothing.
+#[derive(Default)]
+struct Inner {
+    above: Option<Rc<Inner>>,
+    name: OsString,
+}
+
+impl Inner {
+    /// Opens it from `top`, in pieces, as the whole path may be too long for the kernel.
+    fn open(&self, top: &File) -> io::Result<File> {
+        let mut names = Vec::new();
+        let mut at = Some(self);
+        while let Some(inner) = at {
+            names.push(&inner.name);
+            at = inner.above.as_deref();
+        }
+        let mut here = top.try_clone()?;
+        let mut path = PathBuf::from(".");
+        for name in names.into_iter().rev() {
+            if path.as_os_str().len() + name.len() > LONGEST {
+                here = open_dir(&here, &path)?;
+                path = PathBuf::from(".");
+            }
+            path.push(name);
+        }
+        open_dir(&here, &path)
+    }
+}
+
+fn open_dir(from: &File, path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let how =
+        OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(openat2(from, path, how)?.into())
 }
 
 /// What is on disk of files in the layers of a container that its processes have open and that have no name any more.
@@ -220,7 +257,9 @@ fn unlinked(init: i32) -> Amount {
 
 #[cfg(test)]
 mod tests {
+    use nix::fcntl::openat;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::stat::{Mode, mkdirat};
 
     use super::*;
 
@@ -237,15 +276,16 @@ mod tests {
         // Also where the path of it is longer than the kernel takes.
         let mut at =
             nix::fcntl::open(&dir.path().join("root/upper"), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
-        for _ in 0..30 {
-            let name = "n".repeat(200);
-            nix::sys::stat::mkdirat(&at, name.as_str(), Mode::S_IRWXU).unwrap();
-            at = openat(&at, name.as_str(), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..1500 {
+            for name in ["n".repeat(20), "beside".to_owned()] {
+                mkdirat(&at, name.as_str(), Mode::S_IRWXU).unwrap();
+            }
+            at = openat(&at, "n".repeat(20).as_str(), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
         }
         let deep = openat(&at, "deep", OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRWXU).unwrap();
         io::Write::write_all(&mut File::from(deep), &vec![1; 1_000_000]).unwrap();
         let found = below(&dir.path().join("root"));
-        assert!((1_100_000..1_900_000).contains(&found.bytes) && found.files == 36, "{found:?}");
+        assert!((1_100_000..30_000_000).contains(&found.bytes) && found.files == 3006, "{found:?}");
         vessl_container::remove::remove_dir_all(&dir.path().join("root")).unwrap();
     }
 

@@ -1,14 +1,13 @@
 //! Imports: what the plan names is copied or mounted into the run's root before the commands start. It must not know where
 //! a source comes from beyond its plan, and it starts nothing that outlives it.
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use vessl_container::rootfs::{Access, Bind};
 use vessl_container::runtime::StartError;
 use vessl_core::plan::{ImportPlan, ImportSource};
 use vessl_core::record::{EventKind, Transfer};
@@ -92,34 +91,21 @@ fn one(
     transfer: &mut Transfer,
     staged: &mut Staged,
 ) -> Result<(), Reason> {
-    cover_mount(ground, &plan.path)?;
+    // Git runs programs that the files in its directory name, so nobody else may write there; and an import is a copy that the
+    // machine does not get.
+    let dest = ground.merged.private_dir(Path::new(&plan.path), ground.owner)?;
     match &plan.source {
         ImportSource::Git { url, reference, credential } => {
             let want = Commit { url, reference: reference.as_deref(), credential: credential.as_deref() };
-            git(ground, &plan.path, &want, transfer)
+            git(ground, (&plan.path, &dest), &want, transfer)
         }
         ImportSource::Tree { manifest, .. } => {
             let version = manifest
                 .parse()
                 .map_err(|_| Reason::Plan(format!("`{manifest}` is not the version of a tree")))?;
-            version_of_tree(ground, &plan.path, version, transfer, staged)
+            version_of_tree(ground, (&plan.path, &dest), version, transfer, staged)
         }
     }
-}
-
-/// Puts a directory of the run's own over a place in a mount. Others may write to what is mounted, also while git works there, and
-/// could make it run their programs; and an import is a copy that the machine does not get.
-fn cover_mount(ground: &Ground<'_>, path: &str) -> Result<(), Reason> {
-    let is_mounted = ground.plan.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.path));
-    if !is_mounted {
-        return Ok(());
-    }
-    let target = PathBuf::from(path);
-    ground.merged.make_dir(&target, None)?;
-    let number = ground.plan.imports.iter().position(|import| import.path == path).unwrap_or_default();
-    let source = ground.merged.scratch().join(format!("private/import-{number}"));
-    std::fs::create_dir_all(&source)?;
-    Ok(ground.merged.bind(&Bind { source, target, access: Access::Shared })?)
 }
 
 /// A commit as the plan names it.
@@ -129,7 +115,15 @@ struct Commit<'a> {
     credential: Option<&'a str>,
 }
 
-fn git(ground: &Ground<'_>, path: &str, want: &Commit<'_>, transfer: &mut Transfer) -> Result<(), Reason> {
+/// A directory of the container, with its path for people.
+type Dest<'a> = (&'a str, &'a OwnedFd);
+
+fn git(
+    ground: &Ground<'_>,
+    (path, dest): Dest<'_>,
+    want: &Commit<'_>,
+    transfer: &mut Transfer,
+) -> Result<(), Reason> {
     let address = address(ground, want.url)?;
     let login =
         match want.credential {
@@ -142,7 +136,6 @@ fn git(ground: &Ground<'_>, path: &str, want: &Commit<'_>, transfer: &mut Transf
         };
     let owner = ground.owner;
     let fence = ground.plan.fence.as_ref().map(|roots| Fence::new(roots, ground.merged.scratch()));
-    let dest = ground.merged.make_dir(Path::new(path), owner)?;
     let imported = follow(ground, "import", &transfer.label, |watch| {
         import(&Request {
             address: &address,
@@ -191,27 +184,24 @@ fn die_with_us(command: &mut Command) {
 /// A version of the store: mounted over an empty place if root owns it, else copied.
 fn version_of_tree(
     ground: &Ground<'_>,
-    path: &str,
+    (path, dest): Dest<'_>,
     version: Digest,
     transfer: &mut Transfer,
     staged: &mut Staged,
 ) -> Result<(), Reason> {
     let store = Store::open(&ground.data.join("blobs"))?;
-    let target = PathBuf::from(path);
-    let was_empty = is_empty(ground, &target)?;
+    let was_empty = std::fs::read_dir(through(dest))?.next().is_none();
     if was_empty && ground.owner.is_none() {
         let trees = Trees::open(&ground.data.join("trees"))?;
         let checkout =
             follow(ground, "import", &transfer.label, |watch| trees.checkout(&store, version, &watch))?;
         (transfer.bytes, transfer.files) = (checkout.bytes, checkout.files);
-        let source = checkout.path.canonicalize()?;
-        ground.merged.bind(&Bind { source, target, access: Access::Private })?;
+        ground.merged.show_private(&checkout.path.canonicalize()?, dest.as_fd())?;
         let here = if checkout.new { "" } else { ", nothing copied: it is here already" };
         ground.say(format!("imported `{path}`: {}{here}", amount(transfer)));
         staged.held.push(checkout);
     } else {
         let owner = ground.owner;
-        let dest = ground.merged.make_dir(&target, owner)?;
         let manifest = follow(ground, "import", &transfer.label, |watch| {
             tree::copy_into(&store, version, dest.as_fd(), owner, &watch)
         })?;
@@ -221,13 +211,6 @@ fn version_of_tree(
     }
     transfer.version = Some(version.to_string());
     Ok(())
-}
-
-/// Whether there is nothing at `path`, or an empty directory.
-fn is_empty(ground: &Ground<'_>, path: &Path) -> Result<bool, Reason> {
-    let Some(found) = ground.merged.open(path)? else { return Ok(true) };
-    let found = through(&found);
-    Ok(std::fs::metadata(&found)?.is_dir() && std::fs::read_dir(&found)?.next().is_none())
 }
 
 #[cfg(test)]

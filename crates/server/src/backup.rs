@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
+use vessl_core::record::{self, EventKind};
 use vessl_data::blob::{self, Digest};
 use vessl_data::{DataError, Watch, durable};
 
@@ -108,11 +109,12 @@ pub enum BackupError {
     },
     /// Runs that the backup does not know go on.
     #[error(
-        "{} still work{} in `{}` and {} not in the backup, so nobody could look after {} any more: terminate {} first",
+        "{} still work{} in `{}` and {} not in the backup, so nobody could look after {} any more: terminate {} first; \
+         where no server starts, `kill {}` ends {}",
         words(.0), if .0.len() == 1 { "s" } else { "" }, .1.display(),
-        if .0.len() == 1 { "is" } else { "are" }, them(.0), them(.0)
+        if .0.len() == 1 { "is" } else { "are" }, them(.0), them(.0), pids(.0), them(.0)
     )]
-    Alive(Vec<String>, PathBuf),
+    Alive(Vec<Stranger>, PathBuf),
     /// A file.
     #[error("cannot {what} `{}`: {source}", path.display())]
     File {
@@ -136,11 +138,25 @@ pub enum BackupError {
 
 type Result<T> = std::result::Result<T, BackupError>;
 
-fn words(runs: &[String]) -> String {
-    if let [run] = runs { format!("run {run}") } else { format!("runs {}", runs.join(", ")) }
+/// A run that works and that a backup does not know.
+#[derive(Debug)]
+pub struct Stranger {
+    run: String,
+    /// Of its agent.
+    pid: Option<i32>,
 }
 
-fn them(runs: &[String]) -> &'static str {
+fn words(runs: &[Stranger]) -> String {
+    let names: Vec<&str> = runs.iter().map(|stranger| stranger.run.as_str()).collect();
+    format!("run{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
+}
+
+fn pids(runs: &[Stranger]) -> String {
+    let pid = |stranger: &Stranger| stranger.pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
+    runs.iter().map(pid).collect::<Vec<_>>().join(" ")
+}
+
+fn them(runs: &[Stranger]) -> &'static str {
     if runs.len() == 1 { "it" } else { "them" }
 }
 
@@ -306,6 +322,8 @@ pub fn restore(from: &Path, data: &Path, now: Timestamp) -> Result<Restored> {
     if !strangers.is_empty() {
         return Err(BackupError::Alive(strangers, data.to_owned()));
     }
+    // It has the token and the key that are in use from now on.
+    hide(data, &[&std::path::absolute(from).map_err(failed("find", from))?])?;
     let begun = dir.restoring();
     durable::write_atomic(&begun, from.as_os_str().as_bytes(), 0o600).map_err(failed("write", &begun))?;
     let blobs = restore_blobs(&from.join("blobs"), &data.join("blobs"))?;
@@ -358,17 +376,26 @@ fn check(from: &Path, about: &Backup) -> Result<HashSet<u64>> {
 }
 
 /// Runs that work in `data`, as their locks say, and are none of `known`.
-fn alive(data: &Path, known: &HashSet<u64>) -> Result<Vec<String>> {
+fn alive(data: &Path, known: &HashSet<u64>) -> Result<Vec<Stranger>> {
     let mut runs = Vec::new();
     for attempt in attempts(data)? {
         let run = attempt.parent().map(name).unwrap_or_default();
         let works = File::open(attempt.join("lock"))
             .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
         if works && !run.parse().is_ok_and(|id: u64| known.contains(&id)) {
-            runs.push(run);
+            runs.push(Stranger { run, pid: agent_of(&attempt) });
         }
     }
     Ok(runs)
+}
+
+/// The process of the agent that works in the directory of an attempt.
+fn agent_of(attempt: &Path) -> Option<i32> {
+    let text = durable::read_lines(&attempt.join("events"), 0).ok()?;
+    record::events(&text).ok()?.into_iter().find_map(|event| match event.what {
+        EventKind::Started { pid, .. } => Some(pid),
+        _ => None,
+    })
 }
 
 /// The directories of all attempts.

@@ -3,10 +3,10 @@
 //! ```text
 //! SIGTERM, SIGINT or POST /v1/shutdown ─► no new connection ─► streams end, requests finish ─► drivers finish their turn
 //! ```
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -282,12 +282,10 @@ async fn listen_unix(path: &Path) -> std::io::Result<Listener> {
         }
         std::fs::remove_file(path)?;
     }
-    // Only for the moment of the bind: agents must not inherit it.
-    let private = nix::sys::stat::Mode::from_bits_truncate(0o177);
-    let before = nix::sys::stat::umask(private);
-    let bound = UnixListener::bind(&address);
-    nix::sys::stat::umask(before);
-    Ok(Listener::Unix(bound?, path.to_owned()))
+    let bound = UnixListener::bind(&address)?;
+    // Who is faster than this is turned away by `is_own`.
+    std::fs::set_permissions(&address, Permissions::from_mode(0o600))?;
+    Ok(Listener::Unix(bound, path.to_owned()))
 }
 
 /// Runs a server until a signal or a request stops it.

@@ -25,6 +25,9 @@ pub(crate) enum Error {
     /// No server answers.
     #[error("cannot reach the server at {address}: {reason}")]
     Unreachable { address: String, reason: String, hint: String },
+    /// The server is there and takes too long.
+    #[error("the server at {address} did not answer within {seconds} seconds")]
+    NoAnswer { address: String, seconds: u64 },
     /// The background server did not start.
     #[error("the server did not start: {reason}")]
     NoStart { reason: String, log: PathBuf },
@@ -93,7 +96,10 @@ impl Error {
         match self {
             Self::Usage { .. } | Self::Settings { .. } => Kind::Usage,
             Self::File { .. } | Self::Unreadable { .. } => Kind::File,
-            Self::Unreachable { .. } | Self::NoStart { .. } | Self::Protocol { .. } => Kind::Unreachable,
+            Self::Unreachable { .. }
+            | Self::NoAnswer { .. }
+            | Self::NoStart { .. }
+            | Self::Protocol { .. } => Kind::Unreachable,
             Self::Refused { body, .. } if body.code == "spec_invalid" => Kind::File,
             Self::Refused { body, .. } if body.code == "internal" => Kind::Bug,
             Self::Refused { .. } => Kind::Refused,
@@ -111,6 +117,7 @@ impl Error {
             Self::Unreadable { .. } => "unreadable",
             Self::Settings { .. } => "settings_invalid",
             Self::Unreachable { .. } => "unreachable",
+            Self::NoAnswer { .. } => "no_answer",
             Self::NoStart { .. } => "not_started",
             Self::Server(_) => "server_failed",
             Self::Refused { body, .. } => &body.code,
@@ -127,6 +134,9 @@ impl Error {
         match self {
             Self::Usage { hint, .. } | Self::Unreachable { hint, .. } | Self::Damaged { hint, .. } => {
                 Some(hint.clone())
+            }
+            Self::NoAnswer { .. } => {
+                Some("perhaps it still does what it was asked: look before you ask again".to_owned())
             }
             Self::NoStart { log, .. } => Some(format!("its log is `{}`", log.display())),
             Self::Refused { body, .. } => body.hint.clone(),

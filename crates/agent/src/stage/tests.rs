@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use vessl_container::rootfs::{Access, Bind};
 use vessl_core::plan::{MountFrom, MountPlan};
 use vessl_core::record::Login;
 

@@ -1,14 +1,16 @@
 //! One bind into a root file system. Source and target are held by descriptor from the moment they are resolved, so
 //! nothing can be swapped below them.
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use nix::fcntl::OFlag;
 
 use super::inside::{self, Make, proc_path};
-use super::{Access, Bind, Merged, hidden, overlay};
+use super::{Access, Bind, Merged, hidden, mountinfo, overlay};
 use crate::runtime::{StartError, os};
 use crate::sys::{self, Attr, Reach};
 
@@ -23,25 +25,67 @@ pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
     let to = inside::make(merged.root.as_fd(), target, make);
     let to = to.map_err(|e| explain_kind(e, make)).map_err(os(what()))?;
     match (access, make) {
-        (Access::Private, Make::Dir) => {
-            let lower = proc_path(from.as_fd()).display().to_string();
-            let private = private_dir(&merged.scratch).map_err(os(what()))?;
-            overlay::mount(&lower, &private, Some(from.as_fd()), to.as_fd()).map_err(os(what()))?;
-        }
+        (Access::Private, Make::Dir) => show_private(merged, source, to.as_fd()).map_err(os(what()))?,
         (Access::Private, Make::File) => {
-            attach(&copy(&from, &merged.scratch).map_err(os(what()))?, &to, PLAIN).map_err(os(what()))?;
+            let file = copy(&from, &merged.scratch).map_err(os(what()))?;
+            attach(&file, &to, PLAIN).map_err(os(what()))?;
         }
-        (Access::ReadOnly, _) => attach(&from, &to, PLAIN.and(Attr::READ_ONLY)).map_err(os(what()))?,
-        (Access::Shared, _) => attach(&from, &to, PLAIN).map_err(os(what()))?,
+        (Access::ReadOnly | Access::Shared, _) => {
+            let attr = if *access == Access::ReadOnly { PLAIN.and(Attr::READ_ONLY) } else { PLAIN };
+            let shown = attach(&from, &to, attr).and_then(|mount| mount_id(&mount)).map_err(os(what()))?;
+            merged.binds.lock().unwrap_or_else(PoisonError::into_inner).push(shown);
+        }
     }
     hidden::cover_below(merged, source, target)
 }
 
-/// Mounts a copy of the mounts at `from` over `to`.
-fn attach(from: &OwnedFd, to: &OwnedFd, attr: Attr) -> io::Result<()> {
+/// Mounts a copy of the mounts at `from` over `to`; the root of what is there then.
+fn attach(from: &OwnedFd, to: &OwnedFd, attr: Attr) -> io::Result<OwnedFd> {
     let tree = sys::open_tree(from.as_fd(), Path::new(""), Reach::Tree)?;
     sys::set_attr(tree.as_fd(), attr, Reach::Tree)?;
-    sys::move_mount(tree.as_fd(), to.as_fd())
+    sys::move_mount(tree.as_fd(), to.as_fd())?;
+    Ok(tree)
+}
+
+/// `dir` itself, or an empty directory of the run's own that is mounted over it if it lies in one of the binds. It is told by the
+/// numbers of the mounts: links of an image give a path many names, and a directory in a bind can be moved.
+pub(super) fn cover(merged: &Merged, dir: OwnedFd) -> io::Result<OwnedFd> {
+    let binds = merged.binds.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if binds.is_empty() || !is_on(mount_id(&dir)?, &binds)? {
+        return Ok(dir);
+    }
+    let own = sys::open_path(&private_dir(&merged.scratch)?)?;
+    attach(&own, &dir, PLAIN)
+}
+
+/// Whether a mount is one of `binds` or mounted somewhere on one of them.
+fn is_on(mut mount: u64, binds: &[u64]) -> io::Result<bool> {
+    let all: HashMap<u64, u64> = mountinfo::read()?.into_iter().map(|one| (one.id, one.parent)).collect();
+    // No chain is longer than there are mounts.
+    for _ in 0..=all.len() {
+        if binds.contains(&mount) {
+            return Ok(true);
+        }
+        match all.get(&mount) {
+            Some(&parent) => mount = parent,
+            None => break,
+        }
+    }
+    Ok(false)
+}
+
+/// The number of the mount that an open file is on. Source: `proc_pid_fdinfo(5)`.
+fn mount_id(file: &OwnedFd) -> io::Result<u64> {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+    let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    id.ok_or_else(|| io::Error::other("the kernel does not say which mount it is on"))
+}
+
+/// Mounts an overlay over `source` at `at`.
+pub(super) fn show_private(merged: &Merged, source: &Path, at: BorrowedFd<'_>) -> io::Result<()> {
+    let from = sys::open_plain(source, OFlag::O_PATH).map_err(explain_link)?;
+    let lower = proc_path(from.as_fd()).display().to_string();
+    overlay::mount(&lower, &private_dir(&merged.scratch)?, Some(from.as_fd()), at)
 }
 
 /// A fresh directory `scratch/private/N`.

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MountEntry {
+    /// Its number in this namespace.
+    pub(crate) id: u64,
+    /// The number of the mount that it is mounted on.
+    pub(crate) parent: u64,
     /// `major:minor` of the file system.
     pub(crate) device: String,
     /// What part of the file system is shown.
@@ -31,9 +35,11 @@ pub(crate) fn parse(text: &str) -> Vec<MountEntry> {
 
 fn parse_line(line: &str) -> Option<MountEntry> {
     let (place, system) = line.split_once(" - ")?;
-    let mut place = place.split(' ').skip(2);
+    let mut place = place.split(' ');
     let mut system = system.split(' ');
     Some(MountEntry {
+        id: place.next()?.parse().ok()?,
+        parent: place.next()?.parse().ok()?,
         device: place.next()?.to_owned(),
         root: unescape(place.next()?),
         point: unescape(place.next()?),
@@ -67,6 +73,8 @@ mod tests {
     fn lines_become_entries() {
         let line = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue";
         let expected = MountEntry {
+            id: 36,
+            parent: 35,
             device: "98:0".to_owned(),
             root: "/mnt1".into(),
             point: "/mnt2".into(),

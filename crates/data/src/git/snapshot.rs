@@ -8,6 +8,7 @@
 //! objects/pack/….pack and .idx          links to what this process has open, so that no byte is copied
 //! config                                ours
 //! ```
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -29,6 +30,10 @@ const OPEN: usize = 256;
 const LOOKS: usize = 10;
 /// Most bytes of a file with paths or settings.
 const SMALL: u64 = 1 << 20;
+/// Most bytes that are copied in all: a repository keeps what is large in packs, and those are not copied.
+const LARGEST: u64 = 16 << 30;
+/// Bytes between two looks whether to stop.
+const PIECE: u64 = 16 << 20;
 
 /// The repository; it is gone when this is.
 pub(super) struct Snapshot {
@@ -42,7 +47,7 @@ impl Snapshot {
     pub(super) fn take(request: &Request<'_>, fence: &Fence) -> Result<Self, GitError> {
         let dir = tempfile::Builder::new().prefix("vessl-git-").tempdir_in(fence.scratch());
         let dir = dir.map_err(|error| GitError::write(fence.scratch(), error))?;
-        let mut copy = Copy { request, fence, to: dir.path(), open: Vec::new() };
+        let mut copy = Copy { request, fence, to: dir.path(), open: Vec::new(), left: LARGEST.into() };
         copy.repository()?;
         let open = copy.open;
         Ok(Self { dir, _open: open })
@@ -59,6 +64,8 @@ struct Copy<'a> {
     fence: &'a Fence,
     to: &'a Path,
     open: Vec<File>,
+    /// Bytes that may still be copied.
+    left: Cell<u64>,
 }
 
 impl Copy<'_> {
@@ -123,17 +130,29 @@ impl Copy<'_> {
     /// Copies a file, if it is there.
     fn file(&self, dir: &Dir, name: &str, to: &Path) -> Result<(), GitError> {
         match dir.file(self.fence, name).map_err(|why| self.failed(why))? {
-            Some(file) => self.bytes(file, to),
+            Some(file) => self.bytes(&file, to),
             None => Ok(()),
         }
     }
 
-    fn bytes(&self, mut from: File, to: &Path) -> Result<(), GitError> {
-        if (self.request.watch.stop)() {
-            return Err(GitError::Stopped);
+    fn bytes(&self, from: &File, to: &Path) -> Result<(), GitError> {
+        let mut file = File::create(self.to.join(to)).map_err(|error| GitError::write(to, error))?;
+        loop {
+            if (self.request.watch.stop)() {
+                return Err(GitError::Stopped);
+            }
+            let copied = io::copy(&mut from.take(PIECE), &mut file);
+            let copied = copied.map_err(|error| GitError::write(to, error))?;
+            if copied == 0 {
+                return Ok(());
+            }
+            let left = self.left.get().checked_sub(copied).ok_or_else(|| {
+                let words =
+                    format!("more than {} GiB of it are in no pack: `git gc` packs them", LARGEST >> 30);
+                self.failed(NotInside::Os(io::Error::other(words)))
+            })?;
+            self.left.set(left);
         }
-        let copied = File::create(self.to.join(to)).and_then(|mut file| io::copy(&mut from, &mut file));
-        copied.map(drop).map_err(|error| GitError::write(to, error))
     }
 
     /// Copies the files of a directory and of those in it. A link to a directory is not followed: it could be one around it.
@@ -142,7 +161,7 @@ impl Copy<'_> {
         for name in self.names(dir)? {
             let to = to.join(&name);
             if let Some(file) = dir.file(self.fence, &name).map_err(|why| self.failed(why))? {
-                self.bytes(file, &to)?;
+                self.bytes(&file, &to)?;
             } else if let Some(inner) = dir.plain_dir(&name).filter(|_| depth > 0) {
                 self.tree(&inner, &to, depth - 1)?;
             }
@@ -228,7 +247,7 @@ impl Copy<'_> {
             return Ok(false);
         };
         if self.open.len() >= OPEN {
-            return self.bytes(file, &to).map(|()| true);
+            return self.bytes(&file, &to).map(|()| true);
         }
         symlink(through(file.as_fd()), self.to.join(&to)).map_err(|error| GitError::write(&to, error))?;
         self.open.push(file);

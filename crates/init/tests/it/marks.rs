@@ -29,7 +29,9 @@ fn reports(rig: &mut Rig) -> Vec<InitReport> {
 
 /// The reports and the output of a run of three items of which the first does `forge` and then `rest`.
 fn run(forge: &str, rest: &str) -> (Vec<InitReport>, String) {
-    let first = format!("{FORGE}\n{forge}\n{rest}");
+    // Without a copy of the descriptor within reach there is nothing to be seen here.
+    let reach = "for n in $(seq 8 15); do [ -S /proc/$$/fd/$n ] && echo -n >&$n && reached=1; done 2>/dev/null; [ -n \"$reached\" ] || exit 99";
+    let first = format!("{reach}\n{FORGE}\n{forge}\n{rest}");
     let mut rig = Rig::start(&items(&[&first, "echo two", "echo three; (exit 5)"]));
     (reports(&mut rig), rig.finish())
 }
@@ -109,8 +111,8 @@ fn nothing_is_heard_after_the_end_of_the_shell() {
 
 #[test]
 fn who_floods_init_keeps_it_from_nothing() {
-    let flood =
-        "for n in 10 11 12; do [ -S /proc/$$/fd/$n ] && { yes 'item 2' >&$n; } & done; echo ready; wait";
+    let flood = "for n in 10 11 12; do [ -S /proc/$$/fd/$n ] && { yes 'item 2' >&$n; } & [ -S /proc/$$/fd/$n ] && found=1; done; \
+         [ -n \"$found\" ] && echo ready; wait";
     let mut rig = Rig::start(&items(&[flood, "echo never"]));
     assert_eq!(rig.report(), Some(InitReport::Running));
     assert_eq!(rig.report(), Some(InitReport::Item { n: 1 }));

@@ -255,10 +255,9 @@ impl Driver {
     /// Says what was found where the run has its directory.
     async fn set_aside(&self, moved: &[PathBuf]) -> Result<(), ControlError> {
         for path in moved {
-            let path = path.display();
-            tracing::warn!(run = self.id.0, %path, "files of another run were in the way and are here now");
             let words = format!(
-                "files of another run were in the way; nothing of them counts, and they are `{path}` now"
+                "files of another run were in the way; nothing of them counts, and they are `{}` now",
+                path.display()
             );
             self.control.note(self.id, "set_aside", &words).await?;
         }

@@ -88,7 +88,12 @@ impl Connection {
     /// Sends a request and gives back the answer if its status is a good one.
     pub(super) async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>> {
         let answer = tokio::time::timeout(ANSWER, self.exchange(ask)).await;
-        let answer = answer.unwrap_or_else(|_| Err(self.unreachable("no answer within 60 seconds")))?;
+        let late = || Error::NoAnswer { address: self.address.to_string(), seconds: ANSWER.as_secs() };
+        let Ok(answer) = answer else {
+            self.open = None;
+            return Err(late());
+        };
+        let answer = answer?;
         if answer.status().is_success() {
             return Ok(answer);
         }

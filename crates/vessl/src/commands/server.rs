@@ -152,11 +152,15 @@ fn not_done(error: BackupError) -> Error {
         | BackupError::Database(_)
         | BackupError::Blobs(_)
         | BackupError::Server(_) => Error::Server(error.to_string()),
-        error => Error::Usage {
-            message: error.to_string(),
-            hint: "`vessl server backup DEST` makes a new directory, `vessl server restore` takes one"
-                .to_owned(),
-        },
+        error => {
+            // The others say themselves what to do.
+            let hint = match error {
+                BackupError::NoBackup { .. } => "`vessl server backup DEST` makes one",
+                BackupError::NoData(_) => "`VESSL_DATA` names another data directory",
+                _ => "",
+            };
+            Error::Usage { message: error.to_string(), hint: hint.to_owned() }
+        }
     }
 }
 

@@ -98,4 +98,17 @@ fn an_import_below_a_writable_directory_of_the_machine_is_the_runs_own() {
     );
     assert_eq!(printed(&test, &yaml), "main\ncode\ninside\n");
     assert_eq!(std::fs::read_dir(shared.join("code")).unwrap().count(), 0);
+    // Also where a link of the image gives the directory another name: `/var/run` leads to `/run`.
+    let git = format!("git: {{url: 'file://{}'}}", test.path("code").display());
+    let yaml = format!(
+        "{}mount: {{/var/run/w: {{hostpath: {{path: '{}'}}, readonly: false}}}}\n\
+         import: {{/var/run/w/a: {{{git}}}, /run/w/b: {{{git}}}}}\n{}",
+        head("host://"),
+        shared.display(),
+        item("cat /run/w/inside /run/w/a/where /var/run/w/b/where; echo changed > /run/w/b/where")
+    );
+    assert_eq!(printed(&test, &yaml), "main\nmain\n");
+    for name in ["a", "b"] {
+        assert_eq!(std::fs::read_dir(shared.join(name)).unwrap().count(), 0, "{name}");
+    }
 }

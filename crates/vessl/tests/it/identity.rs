@@ -112,13 +112,25 @@ fn a_backup_is_its_owners_alone_and_no_run_sees_it() {
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&backup), 0o700);
     for file in ["vessl.db", "token", "secret.key", "backup.json"].map(|name| backup.join(name)) {
-        assert!(!file.exists() || mode(&file) == 0o600, "{}", file.display());
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
-    let look = format!("ls -A {0}; cat {0}/token", backup.display());
+    let beside = test.file("beside", "to be seen\n");
+    let look = format!("cat {1}; ls -A {0}; cat {0}/token", backup.display(), beside.display());
     let id = test.wait(&host(&look)).code(1).json()["id"].to_string();
     let said = test.vessl(["run", "logs", &id]).ok().stdout;
     let token = std::fs::read_to_string(backup.join("token")).unwrap();
+    assert!(said.contains("to be seen"), "the run sees the machine: {said}");
     assert!(!said.contains(token.trim()) && !said.contains("vessl.db"), "{said}");
+    // Also where a moved backup was brought back.
+    test.until_removed(&id);
+    let moved = test.path("moved");
+    std::fs::rename(&backup, &moved).unwrap();
+    test.vessl(["server", "stop"]).ok();
+    test.vessl(["server", "restore", moved.to_str().unwrap()]).ok();
+    let look = format!("cat {1}; cat {0}/token", moved.display(), beside.display());
+    let id = test.wait(&host(&look)).code(1).json()["id"].to_string();
+    assert_eq!(test.vessl(["run", "logs", &id, "--only", "stdout"]).ok().stdout, "to be seen\n");
+    std::fs::remove_dir_all(test.data().join("set-aside")).unwrap();
 }
 
 #[test]
@@ -145,13 +157,40 @@ fn a_restore_waits_for_runs_that_the_backup_does_not_know() {
     test.until_log(&id, "ready");
     test.vessl(["server", "stop"]).ok();
     let to = backup.to_str().unwrap();
-    test.vessl(["server", "restore", to]).code(2).says(&[&format!("run {id} still works"), "terminate it"]);
+    let agent = test.agent(&id);
+    let kill = format!("`kill {agent}` ends it");
+    test.vessl(["server", "restore", to]).code(2).says(&[
+        &format!("run {id} still works"),
+        "terminate it",
+        &kill,
+    ]);
     test.vessl(["run", "terminate", &id, "--grace", "0"]).ok();
     test.until_end(&id);
     test.until_removed(&id);
     test.vessl(["server", "stop"]).ok();
     test.vessl(["server", "restore", to]).ok();
     std::fs::remove_dir_all(test.data().join("set-aside")).unwrap();
+}
+
+/// No server starts there that could end the run.
+#[test]
+fn a_lost_database_beside_a_run_that_works_can_be_brought_back() {
+    let (test, first, backup) = saved();
+    let id = test.create(&host("echo ready; sleep 1000"));
+    test.until_log(&id, "ready");
+    test.vessl(["server", "stop"]).ok();
+    for file in ["vessl.db", "vessl.db-wal", "vessl.db-shm"] {
+        let _ = std::fs::remove_file(test.data().join(file));
+    }
+    test.vessl(["whoami"]).code(4).says(&["is empty", "restore"]);
+    let agent = test.agent(&id);
+    let to = backup.to_str().unwrap();
+    test.vessl(["server", "restore", to]).code(2).says(&[&format!("`kill {agent}`")]);
+    nix::sys::signal::kill(agent, nix::sys::signal::Signal::SIGTERM).unwrap();
+    Test::until_gone(agent);
+    test.vessl(["server", "restore", to]).ok();
+    assert_eq!(test.vessl(["run", "logs", &first]).ok().stdout, "FIRST\n");
+    let _ = std::fs::remove_dir_all(test.data().join("set-aside"));
 }
 
 #[test]

@@ -195,6 +195,10 @@ fn kills(victim: Victim) {
     let listed = test.vessl(["run", "list", "--limit", "1000", "--output", "json"]).ok().json();
     assert_eq!(listed.as_array().unwrap().len() as u64, submitted, "each submit is one run");
     eprintln!("{victim:?}: {hits} kills, {submitted} runs: {tally:?}");
+    if matches!(victim, Victim::Agent | Victim::Init | Victim::Shell) && hits >= 20 {
+        let unharmed = u64::from(tally.get("unharmed").copied().unwrap_or_default());
+        assert!(unharmed * 2 < hits, "most kills harm the run that they hit: {tally:?}");
+    }
     // That nothing is left on the machine is looked at when the world ends.
 }
 

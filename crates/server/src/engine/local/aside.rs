@@ -17,14 +17,19 @@ pub(super) async fn clear(data: &DataDir, at: Attempt) -> Result<Vec<PathBuf>, E
     blocking(move || {
         let mut moved = Vec::new();
         for name in foreign(&run, at)? {
-            if RunDir::new(run.join(&name), Nonce::default()).is_locked() != Ok(false) {
-                return Err(std::io::Error::other(format!("an agent of another run works in its `{name}`")));
+            match RunDir::new(run.join(&name), Nonce::default()).is_locked() {
+                Ok(true) => {
+                    return Err(std::io::Error::other(format!("an agent of another run works in its `{name}`")));
+                }
+                Err(why) if run.join(&name).is_dir() => return Err(std::io::Error::other(why)),
+                _ => {}
             }
             durable::create_dir_all(&aside, 0o700)?;
             let to = free(&aside, &format!("{}-{name}", at.run.0));
             std::fs::rename(run.join(&name), &to)?;
             durable::sync_dir(&aside)?;
             durable::sync_dir(&run)?;
+            tracing::warn!(run = at.run.0, to = %to.display(), "files of another run were in the way and were moved");
             moved.push(to);
         }
         Ok(moved)
