@@ -24,7 +24,7 @@ use vessl_core::plan::Scratch;
 /// How often the room of the file system is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// After this time the tree is looked at in any case, and after a multiple of what the last look took.
-const WALK: Duration = Duration::from_mins(1);
+const WALK: Duration = Duration::from_secs(15);
 const WALK_SHARE: u32 = 20;
 /// Longest path that is opened at once, in bytes. Source: `PATH_MAX`, less one name.
 const LONGEST: usize = 3800;
