@@ -51,9 +51,9 @@ fn own(plan: &Plan) -> [(&'static str, String); 7] {
         ("VESSL_RUN_ID", plan.run.0.to_string()),
         ("VESSL_RUN_NAME", plan.name.clone()),
         ("VESSL_RUN_ATTEMPT", plan.attempt.to_string()),
-        ("VESSL_ORGANIZATION", plan.organization.clone()),
-        ("VESSL_PROJECT", plan.project.clone()),
-        ("VESSL_CLUSTER", plan.cluster.clone()),
+        ("VESSL_ORGANIZATION", plan.project.organization.to_string()),
+        ("VESSL_PROJECT", plan.project.project.to_string()),
+        ("VESSL_CLUSTER", plan.cluster.to_string()),
     ]
 }
 

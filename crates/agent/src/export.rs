@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use vessl_container::runtime::StartError;
-use vessl_core::plan::{ExportPlan, ExportTarget, Plan};
+use vessl_core::plan::{ExportPlan, Plan};
 use vessl_core::record::{EventKind, Transfer};
 use vessl_data::DataError;
 use vessl_data::blob::Store;
@@ -44,7 +44,7 @@ pub(crate) fn run(ground: &Ground<'_>) {
             return;
         }
         let mut transfer =
-            Transfer { path: plan.path.clone(), label: label(&plan.target), ..Transfer::default() };
+            Transfer { path: plan.path.clone(), label: plan.target.label(), ..Transfer::default() };
         ground.say(format!("exporting `{}` to `{}`", transfer.path, transfer.label));
         let began = Instant::now();
         let result = one(ground, plan, &transfer.label);
@@ -62,16 +62,6 @@ pub(crate) fn run(ground: &Ground<'_>) {
             Ok(Some(written)) => note(ground, &mut transfer, &written),
         }
         ground.record(EventKind::Exported(transfer));
-    }
-}
-
-/// How people name a target.
-pub(crate) fn label(target: &ExportTarget) -> String {
-    match target {
-        ExportTarget::Output => "vessl-artifact://".to_owned(),
-        ExportTarget::Artifact { organization, project, name } => {
-            format!("vessl-artifact://{organization}/{project}/{name}")
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use vessl_container::rootfs::Merged;
 use vessl_container::runtime;
-use vessl_core::plan::{ExportPlan, ExportTarget};
+use vessl_core::plan::ExportPlan;
 use vessl_core::record::{EventKind, ExitRecord, Phase, RECORD_VERSION, Transfer};
 use vessl_core::run::Status;
 
@@ -87,12 +87,7 @@ fn complete(desk: &mut Desk, export: &ExportPlan, why: &str) {
     if desk.exports.iter().any(|known| known.path == export.path) {
         return;
     }
-    let label = match &export.target {
-        ExportTarget::Output => "vessl-artifact://".to_owned(),
-        ExportTarget::Artifact { organization, project, name } => {
-            format!("vessl-artifact://{organization}/{project}/{name}")
-        }
-    };
+    let label = export.target.label();
     let error = Some(why.to_owned());
     let transfer = Transfer { path: export.path.clone(), label, error, ..Transfer::default() };
     desk.note(crate::job::Note::Event(EventKind::Exported(transfer)));

@@ -27,7 +27,7 @@ pub(crate) fn devices(plan: &Plan) -> Result<Vec<PathBuf>, Halt> {
 }
 
 fn held(plan: &Plan) -> &[u32] {
-    plan.place.as_ref().map(|place| place.gpus.as_slice()).unwrap_or_default()
+    plan.placement.as_ref().map(|placement| placement.gpus.as_slice()).unwrap_or_default()
 }
 
 /// Whether the driver's files are shown to the commands. The machine's own root has them already.
@@ -50,7 +50,7 @@ pub(crate) fn name_driver(env: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use vessl_core::run::Place;
+    use vessl_core::run::Placement;
 
     use super::*;
     use crate::testing;
@@ -63,8 +63,7 @@ mod tests {
         for (gpus, image, expected) in
             [(vec![], image.clone(), false), (vec![1], image, true), (vec![1], ImagePlan::Host, false)]
         {
-            let node = "here".to_owned();
-            (plan.place, plan.image) = (Some(Place { node, gpus }), image);
+            (plan.placement, plan.image) = (Some(Placement { gpus, ..Placement::default() }), image);
             assert_eq!(needs_driver(&plan), expected, "{plan:?}");
         }
     }

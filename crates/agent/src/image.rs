@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use vessl_container::image::ImageConfig;
 use vessl_container::store::{Auth, Hold, Image, Password, PullWatch, Store, StoreError};
+use vessl_core::credential::CredentialKind;
 use vessl_core::plan::{ImagePlan, Plan};
 use vessl_core::record::{EventKind, Login, Phase, Secrets};
 use vessl_core::wire::Progress;
@@ -69,7 +70,7 @@ fn auth(image: &ImagePlan, secrets: &Secrets) -> Result<Auth, Halt> {
     let ImagePlan::Registry { credential: Some(name), .. } = image else {
         return Ok(Auth::Anonymous);
     };
-    let login = secrets.registry.get(name);
+    let login = secrets.login(CredentialKind::Registry, name);
     login
         .map(auth_of)
         .ok_or_else(|| Halt::Failed(format!("the registry credential `{name}` did not reach the agent")))

@@ -13,7 +13,7 @@ pub(crate) fn report() -> MachineReport {
         memory: gpu.memory,
     };
     let node = Node {
-        name: machine.hostname,
+        name: machine.hostname.into(),
         cpu_milli: machine.cpu_milli,
         memory: machine.memory,
         gpus: machine.gpus.into_iter().map(gpu).collect(),

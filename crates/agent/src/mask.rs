@@ -47,7 +47,7 @@ impl Mask {
                 add(&mut values, value);
             }
         }
-        let logins = secrets.registry.values().chain(secrets.git.values());
+        let logins = secrets.credentials.values();
         for login in logins.filter(|login| login.password.trim().len() >= SHORTEST) {
             add_login(&mut values, login);
         }
@@ -196,6 +196,8 @@ fn add_login(values: &mut Vec<Vec<u8>>, login: &Login) {
 
 #[cfg(test)]
 mod tests {
+    use vessl_core::credential::{CredentialKind, CredentialRef};
+
     use super::*;
 
     fn mask(values: &[&str]) -> Mask {
@@ -283,10 +285,12 @@ mod tests {
     fn a_login_is_hidden_in_every_form_that_it_is_sent_in() {
         let hidden = |username: &str, password: &str, text: &str| {
             let login = Login { username: username.to_owned(), password: password.to_owned() };
-            let logins = [("name".to_owned(), login)];
-            let git = Secrets { git: logins.clone().into(), ..Secrets::default() };
-            let registry = Secrets { registry: logins.into(), ..Secrets::default() };
-            [git, registry].map(|secrets| Mask::new(&secrets).0.text(text))
+            CredentialKind::USABLE.map(|kind| {
+                let credential = CredentialRef { kind, name: "name".into() };
+                let secrets =
+                    Secrets { credentials: [(credential, login.clone())].into(), ..Secrets::default() };
+                Mask::new(&secrets).0.text(text)
+            })
         };
         let check = |username, password, text, expected: &str| {
             assert_eq!(hidden(username, password, text), [expected, expected], "{text}");

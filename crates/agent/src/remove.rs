@@ -206,7 +206,7 @@ mod tests {
             pid,
             start_time,
             unit: "vessl-none".to_owned(),
-            nonce: vessl_core::plan::Nonce::default(),
+            nonce: vessl_core::ids::Nonce::default(),
         };
         let event = vessl_core::record::Event { v: 1, seq: 1, at: jiff::Timestamp::UNIX_EPOCH, what };
         let line = serde_json::to_string(&event).unwrap() + "\n";

@@ -9,6 +9,8 @@ use std::time::Instant;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use vessl_container::runtime::StartError;
+use vessl_core::credential::CredentialKind;
+use vessl_core::ids::CredentialName;
 use vessl_core::plan::{ImportPlan, ImportSource};
 use vessl_core::record::{EventKind, Transfer};
 use vessl_data::DataError;
@@ -96,7 +98,7 @@ fn one(
     let dest = ground.merged.private_dir(Path::new(&plan.path), ground.owner)?;
     match &plan.source {
         ImportSource::Git { url, reference, credential } => {
-            let want = Commit { url, reference: reference.as_deref(), credential: credential.as_deref() };
+            let want = Commit { url, reference: reference.as_deref(), credential: credential.as_ref() };
             git(ground, (&plan.path, &dest), &want, transfer)
         }
         ImportSource::Tree { manifest, .. } => {
@@ -112,7 +114,7 @@ fn one(
 struct Commit<'a> {
     url: &'a str,
     reference: Option<&'a str>,
-    credential: Option<&'a str>,
+    credential: Option<&'a CredentialName>,
 }
 
 /// A directory of the container, with its path for people.
@@ -125,15 +127,15 @@ fn git(
     transfer: &mut Transfer,
 ) -> Result<(), Reason> {
     let address = address(ground, want.url)?;
-    let login =
-        match want.credential {
-            None => None,
-            Some(name) => {
-                Some(ground.secrets.git.get(name).ok_or_else(|| {
-                    Reason::Plan(format!("the credential `{name}` did not reach the agent"))
-                })?)
-            }
-        };
+    let login = match want.credential {
+        None => None,
+        Some(name) => Some(
+            ground
+                .secrets
+                .login(CredentialKind::Git, name)
+                .ok_or_else(|| Reason::Plan(format!("the credential `{name}` did not reach the agent")))?,
+        ),
+    };
     let owner = ground.owner;
     let fence = ground.plan.fence.as_ref().map(|roots| Fence::new(roots, ground.merged.scratch()));
     let imported = follow(ground, "import", &transfer.label, |watch| {

@@ -1,5 +1,6 @@
 //! Plans for tests.
-use vessl_core::plan::{Amounts, Bounds, ImagePlan, ItemPlan, Nonce, PLAN_VERSION, Plan, RunId};
+use vessl_core::ids::{Nonce, ProjectRef, RunId};
+use vessl_core::plan::{Amounts, Bounds, ImagePlan, ItemPlan, PLAN_VERSION, Plan};
 use vessl_core::units::Span;
 
 /// A plan that runs `commands` on the machine's own root.
@@ -12,9 +13,8 @@ pub(crate) fn plan(commands: &[&str]) -> Plan {
         nonce: Nonce(9),
         instance: "0badcafe".to_owned(),
         name: "test".to_owned(),
-        organization: "org".to_owned(),
-        project: "project".to_owned(),
-        cluster: "local".to_owned(),
+        project: ProjectRef::new("org", "project"),
+        cluster: "local".into(),
         nodes: Vec::new(),
         preset: None,
         resources: Amounts { cpu_milli: 1000, memory: 1_000_000_000, gpus: 0, gpu_type: None },
@@ -30,7 +30,7 @@ pub(crate) fn plan(commands: &[&str]) -> Plan {
         grace: Span(30_000),
         export_limit: Span(60_000),
         bounds: Bounds::default(),
-        place: None,
+        placement: None,
         fence: None,
     }
 }

@@ -6,8 +6,11 @@
 //! text --spec::read--> Spec --plan::plan(catalogue)--> Plan        (Plan is what an agent carries out)
 //! Run + Seen + now --run::decide--> Turn { state, actions, why }   (Turn is what a driver saves and applies)
 //! ```
+pub mod access;
 pub mod codes;
+pub mod credential;
 pub mod frame;
+pub mod ids;
 pub mod logwire;
 pub mod plan;
 pub mod queue;

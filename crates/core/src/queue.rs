@@ -1,27 +1,28 @@
-//! Admission: which waiting runs get a seat now, and what the others wait for. First in, first out; it never gives out what
-//! is not there.
+//! Admission to one cluster: which of its waiting runs are placed now, and what the others wait for. First in, first out; it never
+//! gives out what is not there.
 //!
 //! ```text
 //! for each run in order:  its nodes = candidates that could hold it when empty
 //!     none                                       → Never
 //!     one that nobody in front waits for, with room → Free   (the tightest one; the lowest GPU indices)
-//!     else                                       → Waits, and nobody behind gets a seat on any of its nodes
+//!     else                                       → Waits, and nobody behind gets a place on any of its nodes
 //! ```
-use crate::plan::{Amounts, Gpu, Node, RunId, fit};
-use crate::run::{Place, Seat, Wait};
+use crate::ids::{ClusterName, NodeName, RunId};
+use crate::plan::{Amounts, Gpu, Node, fit};
+use crate::run::{Admission, Placement, Wait};
 
 /// Runs named in one sentence; more are counted.
 const NAMED: usize = 5;
 
 /// One run that waits, in the order of submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub struct QueuedRun {
     /// The run.
     pub id: RunId,
     /// What it needs; 0 is nothing.
     pub amounts: Amounts,
-    /// Candidate nodes by name; empty means any.
-    pub nodes: Vec<String>,
+    /// Candidate nodes; empty means every node of the cluster.
+    pub nodes: Vec<NodeName>,
 }
 
 /// One node with what is in use.
@@ -29,11 +30,11 @@ pub struct Waiting {
 pub struct NodeUse {
     /// Name and totals.
     pub node: Node,
-    /// Runs that hold a seat here ([`Run::seat`](crate::run::Run::seat)).
+    /// Runs that hold something here ([`Run::allocation`](crate::run::Run::allocation)).
     pub holders: Vec<Holder>,
 }
 
-/// A run that holds a seat on a node.
+/// A run that holds something on a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
     /// The run.
@@ -46,45 +47,46 @@ pub struct Holder {
     pub ended: bool,
 }
 
-/// Says for every waiting run, in order, whether it has a seat now, waits, or can never be placed.
-pub fn admit(waiting: &[Waiting], nodes: &[NodeUse]) -> Vec<(RunId, Seat)> {
-    let mut rooms: Vec<Room<'_>> = nodes.iter().map(Room::new).collect();
-    waiting.iter().map(|one| (one.id, seat(one, &mut rooms))).collect()
+/// Says for every run that waits for `cluster`, in order, whether it is placed now, waits, or can never be placed.
+pub fn admit(cluster: &ClusterName, waiting: &[QueuedRun], nodes: &[NodeUse]) -> Vec<(RunId, Admission)> {
+    let mut rooms: Vec<Room<'_>> = nodes.iter().map(|node| Room::new(cluster, node)).collect();
+    waiting.iter().map(|one| (one.id, admit_one(cluster, one, &mut rooms))).collect()
 }
 
-fn seat(one: &Waiting, rooms: &mut [Room<'_>]) -> Seat {
+fn admit_one(cluster: &ClusterName, one: &QueuedRun, rooms: &mut [Room<'_>]) -> Admission {
     let eligible: Vec<usize> = (0..rooms.len()).filter(|&index| rooms[index].could_hold(one)).collect();
     if eligible.is_empty() {
-        return Seat::Never(never(one, rooms));
+        return Admission::Impossible(never(cluster, one, rooms));
     }
     let free = eligible.iter().copied().filter(|&index| rooms[index].first_in_line.is_none());
     let tightest = free
         .filter(|&index| rooms[index].lacks(&one.amounts, &[]).is_empty())
         .min_by_key(|&index| rooms[index].slack(&one.amounts));
     if let Some(index) = tightest {
-        return Seat::Free(rooms[index].take(one));
+        return Admission::Granted(rooms[index].take(one));
     }
     let wait = wait(one, &eligible, rooms);
     for index in eligible {
         rooms[index].first_in_line.get_or_insert(one.id);
     }
-    Seat::Waits(wait)
+    Admission::Waiting(wait)
 }
 
-/// One node while seats are given out.
+/// One node while places are given out.
 struct Room<'a> {
+    cluster: &'a ClusterName,
     node: &'a Node,
     holders: Vec<Holder>,
-    /// The first run that waits for this node; nobody behind it may have a seat here.
+    /// The first run that waits for this node; nobody behind it may have a place here.
     first_in_line: Option<RunId>,
 }
 
 impl<'a> Room<'a> {
-    fn new(from: &'a NodeUse) -> Self {
-        Self { node: &from.node, holders: from.holders.clone(), first_in_line: None }
+    fn new(cluster: &'a ClusterName, from: &'a NodeUse) -> Self {
+        Self { cluster, node: &from.node, holders: from.holders.clone(), first_in_line: None }
     }
 
-    fn could_hold(&self, one: &Waiting) -> bool {
+    fn could_hold(&self, one: &QueuedRun) -> bool {
         (one.nodes.is_empty() || one.nodes.contains(&self.node.name))
             && fit::could_hold(self.node, &one.amounts)
     }
@@ -113,8 +115,8 @@ impl<'a> Room<'a> {
         (gpus.len(), cpu_milli.saturating_sub(needs.cpu_milli), memory.saturating_sub(needs.memory))
     }
 
-    /// Gives `one` a seat; it fits.
-    fn take(&mut self, one: &Waiting) -> Place {
+    /// Gives `one` a place; it fits.
+    fn take(&mut self, one: &QueuedRun) -> Placement {
         let (_, _, free) = self.free(&[]);
         let wanted = one.amounts.gpu_type.as_deref();
         let mut gpus: Vec<u32> =
@@ -127,7 +129,7 @@ impl<'a> Room<'a> {
             gpus: gpus.clone(),
             ended: false,
         });
-        Place { node: self.node.name.clone(), gpus }
+        Placement { cluster: self.cluster.clone(), node: self.node.name.clone(), gpus }
     }
 
     /// A small set of holders whose end makes room: the oldest one if one is enough, else the largest first.
@@ -152,7 +154,7 @@ impl<'a> Room<'a> {
     }
 }
 
-fn wait(one: &Waiting, eligible: &[usize], rooms: &[Room<'_>]) -> Wait {
+fn wait(one: &QueuedRun, eligible: &[usize], rooms: &[Room<'_>]) -> Wait {
     let nearest = eligible.iter().map(|&index| &rooms[index]).min_by_key(|room| {
         room.first_in_line.map_or_else(|| (false, room.blockers(&one.amounts).len()), |_| (true, 0))
     });
@@ -177,7 +179,7 @@ fn wait(one: &Waiting, eligible: &[usize], rooms: &[Room<'_>]) -> Wait {
                 room.lacks(&one.amounts, &[]).join(" and "),
                 held_by(&room.holders)
             ),
-            next: vec![end_of(&room.blockers(&one.amounts), node)],
+            next: vec![end_of(&room.blockers(&one.amounts), node.as_str())],
         },
     }
 }
@@ -206,7 +208,10 @@ fn end_of(runs: &[RunId], node: &str) -> String {
     }
 }
 
-fn never(one: &Waiting, rooms: &[Room<'_>]) -> String {
+fn never(cluster: &ClusterName, one: &QueuedRun, rooms: &[Room<'_>]) -> String {
+    if rooms.is_empty() {
+        return format!("the cluster `{cluster}` has no node");
+    }
     let candidates = || {
         rooms
             .iter()
@@ -214,7 +219,8 @@ fn never(one: &Waiting, rooms: &[Room<'_>]) -> String {
             .filter(|node| one.nodes.is_empty() || one.nodes.contains(&node.name))
     };
     if candidates().next().is_none() && !one.nodes.is_empty() {
-        return format!("none of its nodes is there: `{}`", one.nodes.join("`, `"));
+        let names: Vec<&str> = one.nodes.iter().map(NodeName::as_str).collect();
+        return format!("none of its nodes is there: `{}`", names.join("`, `"));
     }
     format!("no node has {}; {}", fit::amounts_words(&one.amounts), fit::largest(candidates()))
 }
@@ -225,6 +231,10 @@ mod tests {
 
     use super::*;
 
+    fn here() -> ClusterName {
+        "here".into()
+    }
+
     fn node(name: &str, cores: u64, gpus: u32) -> NodeUse {
         let gpus = (0..gpus).map(|index| Gpu {
             index,
@@ -232,7 +242,7 @@ mod tests {
             ..Gpu::default()
         });
         let node =
-            Node { name: name.to_owned(), cpu_milli: cores * 1000, memory: 64 << 30, gpus: gpus.collect() };
+            Node { name: name.into(), cpu_milli: cores * 1000, memory: 64 << 30, gpus: gpus.collect() };
         NodeUse { node, holders: Vec::new() }
     }
 
@@ -246,22 +256,22 @@ mod tests {
         Amounts { cpu_milli: cores * 1000, memory: 1 << 30, gpus, gpu_type: None }
     }
 
-    fn run(id: u64, cores: u64, gpus: u32) -> Waiting {
-        Waiting { id: RunId(id), amounts: amounts(cores, gpus), nodes: Vec::new() }
+    fn run(id: u64, cores: u64, gpus: u32) -> QueuedRun {
+        QueuedRun { id: RunId(id), amounts: amounts(cores, gpus), nodes: Vec::new() }
     }
 
     /// One line per run: `1 free a []`, `2 waits <why> | <next>`, `3 never <why>`.
-    fn check(waiting: &[Waiting], nodes: &[NodeUse], expected: &[&str]) {
-        let lines = admit(waiting, nodes).into_iter().map(|(id, seat)| match seat {
-            Seat::Free(place) => format!("{} free {} {:?}", id.0, place.node, place.gpus),
-            Seat::Waits(wait) => format!("{} {} | {}", id.0, wait.why, wait.next.join(" | ")),
-            Seat::Never(why) => format!("{} never {why}", id.0),
+    fn check(waiting: &[QueuedRun], nodes: &[NodeUse], expected: &[&str]) {
+        let lines = admit(&here(), waiting, nodes).into_iter().map(|(id, admission)| match admission {
+            Admission::Granted(placement) => format!("{} free {} {:?}", id.0, placement.node, placement.gpus),
+            Admission::Waiting(wait) => format!("{} {} | {}", id.0, wait.why, wait.next.join(" | ")),
+            Admission::Impossible(why) => format!("{} never {why}", id.0),
         });
         assert_eq!(lines.collect::<Vec<_>>(), expected);
     }
 
     #[test]
-    fn seats_are_given_while_there_is_room() {
+    fn places_are_given_while_there_is_room() {
         check(
             &[run(1, 4, 1), run(2, 4, 1), run(3, 1, 0)],
             &[node("a", 8, 2)],
@@ -302,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_run_for_another_node_goes_on() {
-        let on_a = Waiting { nodes: vec!["a".to_owned()], ..run(1, 8, 0) };
+        let on_a = QueuedRun { nodes: vec!["a".into()], ..run(1, 8, 0) };
         check(
             &[on_a, run(2, 1, 0), run(3, 8, 0)],
             &[held(node("a", 8, 0), 9, 8, &[]), node("b", 2, 0)],
@@ -336,7 +346,7 @@ mod tests {
     fn what_can_never_be_is_said() {
         let typed = |kind: &str| {
             let amounts = Amounts { gpu_type: Some(kind.to_owned()), ..amounts(1, 1) };
-            Waiting { amounts, ..run(1, 1, 1) }
+            QueuedRun { amounts, ..run(1, 1, 1) }
         };
         check(
             &[run(1, 9, 0)],
@@ -351,23 +361,29 @@ mod tests {
                the largest node, `a`, has 8 cores, 64.0 GiB of memory and 1 GPU (NVIDIA A100-SXM4-80GB)"],
         );
         check(&[typed("a100")], &[node("a", 8, 1)], &["1 free a [0]"]);
-        let elsewhere = Waiting { nodes: vec!["z".to_owned()], ..run(1, 1, 0) };
+        let elsewhere = QueuedRun { nodes: vec!["z".into()], ..run(1, 1, 0) };
         check(&[elsewhere], &[node("a", 8, 0)], &["1 never none of its nodes is there: `z`"]);
-        check(&[run(1, 1, 0)], &[], &["1 never no node has 1 core, 1.0 GiB of memory; there is no node"]);
+        check(&[run(1, 1, 0)], &[], &["1 never the cluster `here` has no node"]);
     }
 
     #[test]
     fn only_gpus_of_the_type_are_given() {
         let mut mixed = node("a", 8, 3);
         mixed.node.gpus[1].product = "Tesla T4".to_owned();
-        let typed = |id| Waiting {
+        let typed = |id| QueuedRun {
             amounts: Amounts { gpu_type: Some("T4".to_owned()), ..amounts(1, 1) },
             ..run(id, 1, 1)
         };
-        let got = admit(&[typed(1), run(2, 1, 2), typed(3)], &[mixed]);
-        assert_eq!(got[0].1, Seat::Free(Place { node: "a".to_owned(), gpus: vec![1] }));
-        assert_eq!(got[1].1, Seat::Free(Place { node: "a".to_owned(), gpus: vec![0, 2] }));
-        assert!(matches!(got[2].1, Seat::Waits(_)));
+        let got = admit(&here(), &[typed(1), run(2, 1, 2), typed(3)], &[mixed]);
+        assert_eq!(
+            got[0].1,
+            Admission::Granted(Placement { cluster: here(), node: "a".into(), gpus: vec![1] })
+        );
+        assert_eq!(
+            got[1].1,
+            Admission::Granted(Placement { cluster: here(), node: "a".into(), gpus: vec![0, 2] })
+        );
+        assert!(matches!(got[2].1, Admission::Waiting(_)));
     }
 
     prop_compose! {
@@ -381,31 +397,31 @@ mod tests {
             sizes.iter().enumerate().map(|(n, (cores, memory, gpus))| {
                 let product = |t4: bool| if t4 { "Tesla T4" } else { "NVIDIA A100" }.to_owned();
                 let gpus = (0..).zip(gpus).map(|(index, &t4)| Gpu { index, product: product(t4), ..Gpu::default() });
-                let node = Node { name: format!("n{n}"), cpu_milli: cores * 1000, memory: memory << 30, gpus: gpus.collect() };
+                let node = Node { name: format!("n{n}").into(), cpu_milli: cores * 1000, memory: memory << 30, gpus: gpus.collect() };
                 NodeUse { node, holders: Vec::new() }
             }).collect()
         }
     }
 
     prop_compose! {
-        fn any_queue()(all in prop::collection::vec((any_amounts(), prop::collection::vec(0..4u8, 0..2)), 0..12)) -> Vec<Waiting> {
+        fn any_queue()(all in prop::collection::vec((any_amounts(), prop::collection::vec(0..4u8, 0..2)), 0..12)) -> Vec<QueuedRun> {
             (1..).zip(all).map(|(id, (amounts, nodes))| {
-                Waiting { id: RunId(id), amounts, nodes: nodes.iter().map(|n| format!("n{n}")).collect() }
+                QueuedRun { id: RunId(id), amounts, nodes: nodes.iter().map(|n| format!("n{n}").into()).collect() }
             }).collect()
         }
     }
 
-    /// The nodes after the seats of `admitted` were taken.
-    fn after(waiting: &[Waiting], nodes: &[NodeUse], admitted: &[(RunId, Seat)]) -> Vec<NodeUse> {
+    /// The nodes after what `admitted` grants was taken.
+    fn after(waiting: &[QueuedRun], nodes: &[NodeUse], admitted: &[(RunId, Admission)]) -> Vec<NodeUse> {
         let mut nodes = nodes.to_vec();
-        for (one, (id, seat)) in waiting.iter().zip(admitted) {
+        for (one, (id, admission)) in waiting.iter().zip(admitted) {
             assert_eq!(one.id, *id);
-            if let Seat::Free(place) = seat {
-                let node = nodes.iter_mut().find(|node| node.node.name == place.node).unwrap();
+            if let Admission::Granted(placement) = admission {
+                let node = nodes.iter_mut().find(|node| node.node.name == placement.node).unwrap();
                 node.holders.push(Holder {
                     id: one.id,
                     amounts: one.amounts.clone(),
-                    gpus: place.gpus.clone(),
+                    gpus: placement.gpus.clone(),
                     ended: false,
                 });
             }
@@ -434,51 +450,53 @@ mod tests {
 
     /// Runs in front that wait for one of the nodes that `one` could use.
     fn in_front(
-        one: &Waiting,
+        one: &QueuedRun,
         index: usize,
-        waiting: &[Waiting],
-        seats: &[(RunId, Seat)],
+        waiting: &[QueuedRun],
+        answers: &[(RunId, Admission)],
         node: &Node,
     ) -> bool {
-        let wants = |run: &Waiting| {
+        let wants = |run: &QueuedRun| {
             (run.nodes.is_empty() || run.nodes.contains(&node.name)) && fit::could_hold(node, &run.amounts)
         };
         wants(one)
-            && (0..index).any(|front| matches!(seats[front].1, Seat::Waits(_)) && wants(&waiting[front]))
+            && (0..index)
+                .any(|front| matches!(answers[front].1, Admission::Waiting(_)) && wants(&waiting[front]))
     }
 
     proptest! {
         #[test]
         fn admission_never_over_commits_and_never_overtakes(waiting in any_queue(), nodes in any_nodes()) {
-            let seats = admit(&waiting, &nodes);
-            prop_assert_eq!(seats.len(), waiting.len());
-            prop_assert_eq!(&admit(&waiting, &nodes), &seats);
-            let full = after(&waiting, &nodes, &seats);
+            let answers = admit(&here(), &waiting, &nodes);
+            prop_assert_eq!(answers.len(), waiting.len());
+            prop_assert_eq!(&admit(&here(), &waiting, &nodes), &answers);
+            let full = after(&waiting, &nodes, &answers);
             full.iter().for_each(assert_not_over_committed);
             for (index, one) in waiting.iter().enumerate() {
-                if let Seat::Free(place) = &seats[index].1 {
-                    let node = &nodes.iter().find(|node| node.node.name == place.node).unwrap().node;
-                    prop_assert!(!in_front(one, index, &waiting, &seats, node), "{:?} overtook", one.id);
+                if let Admission::Granted(placement) = &answers[index].1 {
+                    let node = &nodes.iter().find(|node| node.node.name == placement.node).unwrap().node;
+                    prop_assert!(!in_front(one, index, &waiting, &answers, node), "{:?} overtook", one.id);
                 }
             }
             // Nobody waits for what is free, and a second round changes nothing.
-            let left: Vec<Waiting> = waiting.iter().zip(&seats).filter(|(_, (_, seat))| matches!(seat, Seat::Waits(_))).map(|(one, _)| one.clone()).collect();
-            for (_, seat) in admit(&left, &full) {
-                prop_assert!(matches!(seat, Seat::Waits(_)));
+            let left: Vec<QueuedRun> = waiting.iter().zip(&answers).filter(|(_, (_, admission))| matches!(admission, Admission::Waiting(_))).map(|(one, _)| one.clone()).collect();
+            for (_, admission) in admit(&here(), &left, &full) {
+                prop_assert!(matches!(admission, Admission::Waiting(_)));
             }
         }
 
         #[test]
         fn the_first_in_line_starts_when_the_named_runs_end(one in any_amounts(), waiting in any_queue(), nodes in any_nodes()) {
-            let full = after(&waiting, &nodes, &admit(&waiting, &nodes));
-            let last = Waiting { id: RunId(99), amounts: one, nodes: Vec::new() };
+            let full = after(&waiting, &nodes, &admit(&here(), &waiting, &nodes));
+            let last = QueuedRun { id: RunId(99), amounts: one, nodes: Vec::new() };
+            let cluster = here();
             for node in &full {
-                let room = Room::new(node);
+                let room = Room::new(&cluster, node);
                 if room.could_hold(&last) {
                     prop_assert!(room.lacks(&last.amounts, &room.blockers(&last.amounts)).is_empty());
                 }
             }
-            if let Seat::Waits(wait) = &admit(std::slice::from_ref(&last), &full)[0].1 {
+            if let Admission::Waiting(wait) = &admit(&here(), std::slice::from_ref(&last), &full)[0].1 {
                 prop_assert!(wait.next.len() == 1 && wait.next[0].starts_with("the end"), "{wait:?}");
             }
         }

@@ -19,7 +19,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Nonce, RunId};
+use crate::credential::{CredentialKind, CredentialRef};
+use crate::ids::{CredentialName, Nonce, RunId};
 use crate::run::Status;
 
 /// Version of `events`, `exit.json` and of the control protocol.
@@ -252,10 +253,15 @@ pub enum Proof {
 pub struct Secrets {
     /// [`EnvFrom::Secret`](crate::plan::EnvFrom::Secret) key → value.
     pub env: BTreeMap<String, String>,
-    /// Credential name → registry login.
-    pub registry: BTreeMap<String, Login>,
-    /// Credential name → git login.
-    pub git: BTreeMap<String, Login>,
+    /// The logins of the credentials that the run uses.
+    pub credentials: BTreeMap<CredentialRef, Login>,
+}
+
+impl Secrets {
+    /// The login of a credential of this kind.
+    pub fn login(&self, kind: CredentialKind, name: &CredentialName) -> Option<&Login> {
+        self.credentials.get(&CredentialRef { kind, name: name.clone() })
+    }
 }
 
 impl fmt::Debug for Secrets {

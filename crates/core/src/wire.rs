@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::plan::{Amounts, RunId};
+use crate::credential::CredentialKind;
+use crate::ids::RunId;
+use crate::plan::Amounts;
 use crate::record::Transfer;
 use crate::run::Status;
 
@@ -127,6 +129,9 @@ pub struct RunView {
     /// When it was submitted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+    /// Who submitted it, where that is known.
+    #[serde(default)]
+    pub created_by: Option<String>,
     /// When the commands started.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
@@ -499,26 +504,6 @@ pub struct CredentialCreate {
 impl std::fmt::Debug for CredentialCreate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CredentialCreate").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// What a credential logs in to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CredentialKind {
-    /// A container registry.
-    Registry,
-    /// A git server.
-    Git,
-}
-
-impl CredentialKind {
-    /// As it is stored and shown.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Registry => "registry",
-            Self::Git => "git",
-        }
     }
 }
 

@@ -121,7 +121,7 @@ pub enum ServerError {
     Engine(#[from] engine::EngineError),
     /// The configuration.
     #[error(transparent)]
-    Site(#[from] control::SiteError),
+    Inventory(#[from] control::InventoryError),
     /// The content-addressed store.
     #[error("{}", chain(.0))]
     Registry(#[from] registry::RegistryError),
@@ -136,7 +136,7 @@ impl ServerError {
         match self {
             Self::Address(_) | Self::NotLoopback(_) => Some("listen"),
             Self::Log(_) => Some("log"),
-            Self::Site(error) => Some(error.key()),
+            Self::Inventory(error) => Some(error.key()),
             _ => None,
         }
     }
@@ -236,10 +236,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// The server's inside for this crate's own tests and benchmarks: a scripted machine, a clock set by hand.
 #[doc(hidden)]
 pub mod testing {
-    pub use crate::api::{About, Api, Guard};
+    pub use crate::api::{About, Api, Auth};
     pub use crate::challenge::Entrance;
     pub use crate::control::{Clock, Control};
-    pub use crate::engine::Attempt;
     pub use crate::engine::fake::{Tally, World};
     pub use crate::open::{Machine, Opened, Setup, open};
     pub use crate::serve::{Running, start};

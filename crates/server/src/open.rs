@@ -8,13 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 use vessl_data::durable;
 use zeroize::Zeroizing;
 
 use crate::ServerError;
 use crate::config::Config;
-use crate::control::{Clock, Control, Parts, Site};
+use crate::control::{Clock, Control, Inventory, Parts};
 use crate::engine::Engine;
 use crate::engine::fake::{Fake, World};
 use crate::engine::local::{Local, Program};
@@ -96,10 +96,10 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         Watches::start().map_err(|source| ServerError::file("watch", data.root().display(), source))?;
     let engine = engine(&setup.config, setup.machine, &data, &watches)?;
     let node = engine.machine().await?.node;
-    let site = Site::new(&setup.config, instance, node)?;
+    let inventory = Inventory::new(&setup.config, instance, node)?;
     let registry = Registry::open(&data, Arc::clone(&store))?;
     let parts =
-        Parts { store, engine, vault, clock: setup.clock, site, data: data.clone(), watches, reserve };
+        Parts { store, engine, vault, clock: setup.clock, inventory, data: data.clone(), watches, reserve };
     parts.reserve.fill();
     let control = Control::open(parts).await?;
     Ok(Opened { control, registry, token, data, lock })
@@ -171,7 +171,7 @@ fn program(config: &Config) -> Result<Program, ServerError> {
 /// Says whether the settings can be carried out on this machine. Needs a runtime; opens nothing.
 pub(crate) async fn check(config: &Config) -> Result<(), ServerError> {
     let node = program(config)?.machine().await?.node;
-    Site::new(config, String::new(), node)?;
+    Inventory::new(config, String::new(), node)?;
     Ok(())
 }
 

@@ -1,31 +1,7 @@
 //! Where everything of one server lives on disk. Names only: it opens nothing and knows no format.
 use std::path::{Path, PathBuf};
 
-use vessl_core::plan::{Nonce, Plan, RunId, attempt_name};
-use vessl_core::run::Run;
-
-/// One attempt of one run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attempt {
-    /// The run.
-    pub run: RunId,
-    /// From 1.
-    pub attempt: u32,
-    /// What makes it this one.
-    pub nonce: Nonce,
-}
-
-impl Attempt {
-    /// The current attempt of a run.
-    pub(crate) fn of(run: &Run) -> Self {
-        Self { run: run.id, attempt: run.attempt, nonce: run.nonce }
-    }
-
-    /// The attempt that a plan is for.
-    pub(crate) fn planned(plan: &Plan) -> Self {
-        Self { run: plan.run, attempt: plan.attempt, nonce: plan.nonce }
-    }
-}
+use vessl_core::ids::{AttemptId, RunId};
 
 /// The data directory of one server; see the table in `ARCHITECTURE.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,8 +70,8 @@ impl DataDir {
         self.0.join("runs")
     }
     /// The directory of one attempt.
-    pub fn attempt(&self, at: Attempt) -> PathBuf {
-        self.run(at.run).join(attempt_name(at.attempt, at.nonce))
+    pub fn attempt(&self, at: AttemptId) -> PathBuf {
+        self.run(at.run).join(at.name())
     }
     /// What stood in the way of an attempt.
     pub fn set_aside(&self) -> PathBuf {

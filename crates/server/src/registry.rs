@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use vessl_core::plan::{ImportSource, RunId};
+use vessl_core::access::{Action, Caller, Denied, Scope, allowed};
+use vessl_core::ids::{ArtifactName, ProjectRef, RunRef};
+use vessl_core::plan::ImportSource;
 use vessl_core::spelling;
 use vessl_core::wire::{ArtifactView, FileKind, FileView, VersionView};
 use vessl_data::blob::{self, Digest};
@@ -25,6 +27,9 @@ pub enum RegistryError {
     /// There is no such thing.
     #[error("{0}")]
     Missing(String),
+    /// The caller may not.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,7 +85,9 @@ impl Registry {
     }
 
     /// Every file, link and empty directory that a run exported.
-    pub async fn files(&self, run: RunId) -> Result<Vec<FileView>> {
+    pub async fn files(&self, caller: &Caller, of: &RunRef) -> Result<Vec<FileView>> {
+        allowed(caller, Action::Read, Scope::Project(of.project.clone()))?;
+        let run = of.id;
         let outputs = self.store.outputs(run).await?;
         self.blocking(move |blobs| {
             let mut files = Vec::new();
@@ -93,7 +100,15 @@ impl Registry {
     }
 
     /// One file that a run exported at `export`.
-    pub async fn content(&self, run: RunId, export: String, path: String) -> Result<Content> {
+    pub async fn content(
+        &self,
+        caller: &Caller,
+        of: &RunRef,
+        export: String,
+        path: String,
+    ) -> Result<Content> {
+        allowed(caller, Action::Read, Scope::Project(of.project.clone()))?;
+        let run = of.id;
         let outputs = self.store.outputs(run).await?;
         let output = outputs
             .into_iter()
@@ -114,19 +129,21 @@ impl Registry {
     }
 
     /// Artifacts of a project, each with its newest version.
-    pub async fn artifacts(&self, organization: String, project: String) -> Result<Vec<ArtifactView>> {
-        let found = self.store.artifacts(organization).await?.into_iter();
-        let found = found.filter(|artifact| artifact.project == project);
+    pub async fn artifacts(&self, caller: &Caller, project: &ProjectRef) -> Result<Vec<ArtifactView>> {
+        allowed(caller, Action::Read, Scope::Project(project.clone()))?;
+        let found = self.store.artifacts(project.organization.clone()).await?.into_iter();
+        let found = found.filter(|artifact| artifact.name.project == project.project);
         let newest = |artifact: Artifact| ArtifactView {
-            name: artifact.name,
+            name: artifact.name.name,
             versions: vec![version_view(artifact.newest)],
         };
         Ok(found.map(newest).collect())
     }
 
     /// One artifact with its history.
-    pub async fn artifact(&self, place: [&str; 2], name: String) -> Result<ArtifactView> {
-        let full = [place[0].to_owned(), place[1].to_owned(), name.clone()];
+    pub async fn artifact(&self, caller: &Caller, full: ArtifactName) -> Result<ArtifactView> {
+        allowed(caller, Action::Read, Scope::Project(full.project()))?;
+        let name = full.name.clone();
         let versions = self.store.versions(full).await?;
         if versions.is_empty() {
             return Err(RegistryError::Missing(format!(

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use vessl_data::durable;
 
 use crate::ServerError;
-use crate::api::{About, Api, Guard};
+use crate::api::{About, Api, Auth};
 use crate::challenge::Entrance;
 use crate::open::{Opened, Setup, open};
 use crate::paths::DataDir;
@@ -111,8 +111,8 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
         stop: stop.clone(),
     };
     let hosts = matches!(listener, Listener::Tcp(_)).then(|| config.allowed_hosts.clone());
-    let guard = Guard::new(opened.token.clone(), hosts, entrance);
-    let router = Api::new(opened.control.clone(), opened.registry.clone(), guard, about).router();
+    let auth = Auth::new(opened.token.clone(), hosts, entrance);
+    let router = Api::new(opened.control.clone(), opened.registry.clone(), auth, about).router();
     let lead =
         Lead { v: 1, pid: std::process::id(), url: &url, started_at, version: env!("CARGO_PKG_VERSION") };
     let text = serde_json::to_vec(&lead).unwrap_or_default();

@@ -3,6 +3,9 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use vessl_core::ids::ProjectRef;
+use vessl_core::plan::ExportTarget;
+
 use super::*;
 use crate::testing_ground::World;
 
@@ -26,11 +29,7 @@ fn directories_and_files_become_versions() {
     fs::write(world.inside("/output/model"), "weights").unwrap();
     fs::write(world.inside("/output/sub/metrics.json"), "{}").unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(world.inside("/output/socket")).unwrap();
-    let named = ExportTarget::Artifact {
-        organization: "o".to_owned(),
-        project: "p".to_owned(),
-        name: "m".to_owned(),
-    };
+    let named = ExportTarget::Artifact(ProjectRef::new("o", "p").artifact("m"));
     world.plan.exports = vec![
         export("/output"),
         ExportPlan { path: "/output/model".to_owned(), target: named },

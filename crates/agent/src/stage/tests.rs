@@ -8,6 +8,8 @@ use vessl_container::rootfs::{Access, Bind};
 use vessl_core::plan::{MountFrom, MountPlan};
 use vessl_core::record::Login;
 
+use vessl_core::credential::CredentialRef;
+
 use super::*;
 use crate::testing_ground::World;
 
@@ -274,7 +276,7 @@ fn failures_name_path_source_and_reason_and_are_recorded() {
     let git = |url: String, reference: Option<&str>, credential: Option<&str>| ImportSource::Git {
         url,
         reference: reference.map(str::to_owned),
-        credential: credential.map(str::to_owned),
+        credential: credential.map(Into::into),
     };
     let label = "vessl-artifact://o/p/m";
     let tree = |manifest: String| ImportSource::Tree { label: label.to_owned(), manifest };
@@ -399,10 +401,10 @@ fn a_login_is_found_by_the_credentials_name() {
     let mut world = World::new();
     git_repository(&world.path("repo"));
     let login = Login { username: "me".to_owned(), password: "secret".to_owned() };
-    world.secrets.git.insert("mine".to_owned(), login);
+    world.secrets.credentials.insert(CredentialRef { kind: CredentialKind::Git, name: "mine".into() }, login);
     let mut import = from_git(&world, "/code");
     if let ImportSource::Git { credential, .. } = &mut import.source {
-        *credential = Some("mine".to_owned());
+        *credential = Some("mine".into());
     }
     world.plan.imports = vec![import];
     world.on(run).unwrap();

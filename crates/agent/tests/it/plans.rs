@@ -1,9 +1,10 @@
 //! Plans as a server writes them.
 use std::path::Path;
 
+use vessl_core::ids::{Nonce, ProjectRef, RunId};
 use vessl_core::plan::{
-    Amounts, Bounds, EnvFrom, EnvPlan, ExportPlan, ExportTarget, ImagePlan, InteractivePlan, ItemPlan, Nonce,
-    PLAN_VERSION, Plan, RunId,
+    Amounts, Bounds, EnvFrom, EnvPlan, ExportPlan, ExportTarget, ImagePlan, InteractivePlan, ItemPlan,
+    PLAN_VERSION, Plan,
 };
 use vessl_core::units::Span;
 
@@ -17,9 +18,8 @@ pub(crate) fn host(commands: &[&str]) -> Plan {
         nonce: Nonce(9),
         instance: instance(),
         name: "test".to_owned(),
-        organization: "org".to_owned(),
-        project: "project".to_owned(),
-        cluster: "local".to_owned(),
+        project: ProjectRef::new("org", "project"),
+        cluster: "local".into(),
         nodes: Vec::new(),
         preset: None,
         resources: Amounts { cpu_milli: 1000, memory: 256 << 20, gpus: 0, gpu_type: None },
@@ -35,7 +35,7 @@ pub(crate) fn host(commands: &[&str]) -> Plan {
         grace: Span(30_000),
         export_limit: Span(60_000),
         bounds: Bounds::default(),
-        place: None,
+        placement: None,
         fence: None,
     }
 }

@@ -7,6 +7,8 @@ use super::{
     Catalogue, Cluster, ExportPlan, ExportTarget, ImagePlan, ImportPlan, ImportSource, MountFrom, MountPlan,
     Needs,
 };
+use crate::credential::{CredentialKind, CredentialRef};
+use crate::ids::{ArtifactName, CredentialName};
 use crate::spec::{ArtifactRef, Export, Git, Hostpath, Image, Import, MountSource, Spec};
 
 /// Paths of the machine that a run file names as sources: of `hostpath` mounts, of git repositories, of its image.
@@ -67,22 +69,6 @@ pub(super) struct Reader<'a> {
     pub(super) needs: Needs,
 }
 
-/// Kinds of stored credentials that a run can use in this version.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Login {
-    Registry,
-    Git,
-}
-
-impl Login {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Registry => "registry",
-            Self::Git => "git",
-        }
-    }
-}
-
 impl Reader<'_> {
     /// `None` after an error.
     pub(super) fn image(&mut self, image: &Image) -> Option<ImagePlan> {
@@ -96,7 +82,7 @@ impl Reader<'_> {
             return self.layout(rest);
         }
         let credential = match credential {
-            Some(name) => Some(self.credential(name, Login::Registry, "image.credential_name")?),
+            Some(name) => Some(self.credential(name, CredentialKind::Registry, "image.credential_name")?),
             None => None,
         };
         Some(ImagePlan::Registry { reference: image.url.clone(), credential })
@@ -201,22 +187,24 @@ impl Reader<'_> {
             self.is_there(path, at)?;
         }
         let credential = match &git.credential_name {
-            Some(name) => Some(self.credential(name, Login::Git, &format!("{at}.git.credential_name"))?),
+            Some(name) => {
+                Some(self.credential(name, CredentialKind::Git, &format!("{at}.git.credential_name"))?)
+            }
             None => None,
         };
         Some(ImportSource::Git { url: git.url.clone(), reference: git.reference.clone(), credential })
     }
 
     fn artifact(&mut self, artifact: &ArtifactRef, at: &str) -> Option<ImportSource> {
-        let (organization, project) = self.owner(artifact);
-        let full = format!("{organization}/{project}/{}", artifact.name);
-        let Some(manifest) = self.catalogue.artifacts.get(&full) else {
-            let names = self.catalogue.artifacts.keys().map(String::as_str);
-            let message = format!("there is no artifact `{full}`");
-            self.report.error(Code::UnknownArtifact, at, message).candidates(&full, "artifact", names);
+        let name = self.full_name(artifact);
+        let Some(manifest) = self.catalogue.artifacts.get(&name) else {
+            let names: Vec<String> = self.catalogue.artifacts.keys().map(ToString::to_string).collect();
+            self.report
+                .error(Code::UnknownArtifact, at, format!("there is no artifact `{name}`"))
+                .candidates(&name.to_string(), "artifact", names.iter().map(String::as_str));
             return None;
         };
-        Some(ImportSource::Tree { label: format!("vessl-artifact://{full}"), manifest: manifest.clone() })
+        Some(ImportSource::Tree { label: format!("vessl-artifact://{name}"), manifest: manifest.clone() })
     }
 
     pub(super) fn mounts(&mut self, spec: &Spec) -> Vec<MountPlan> {
@@ -251,7 +239,7 @@ impl Reader<'_> {
 
     pub(super) fn exports(&mut self, spec: &Spec) -> Vec<ExportPlan> {
         let mut plans = Vec::new();
-        let mut targets: BTreeMap<String, &str> = BTreeMap::new();
+        let mut targets: BTreeMap<ArtifactName, &str> = BTreeMap::new();
         for (path, export) in &spec.export {
             let at = format!("export.{}", path.as_str());
             let target = match export {
@@ -263,12 +251,11 @@ impl Reader<'_> {
                 Export::Gs(_) => self.unsupported(&at, "exporting to Google Cloud Storage"),
                 Export::Volume(_) => self.unsupported(&at, "exporting to a storage volume"),
             };
-            if let Some(ExportTarget::Artifact { organization, project, name }) = &target {
-                let full = format!("{organization}/{project}/{name}");
-                if let Some(other) = targets.insert(full.clone(), path.as_str()) {
-                    let message = format!("`{other}` is exported to the artifact `{full}` as well");
-                    self.report.error(Code::SameTarget, &at, message).hint("give each path its own artifact");
-                }
+            if let Some(ExportTarget::Artifact(name)) = &target
+                && let Some(other) = targets.insert(name.clone(), path.as_str())
+            {
+                let message = format!("`{other}` is exported to the artifact `{name}` as well");
+                self.report.error(Code::SameTarget, &at, message).hint("give each path its own artifact");
             }
             plans.extend(target.map(|target| ExportPlan { path: path.as_str().to_owned(), target }));
         }
@@ -276,48 +263,45 @@ impl Reader<'_> {
     }
 
     fn target(&mut self, artifact: &ArtifactRef, at: &str) -> Option<ExportTarget> {
-        let (organization, project) = self.owner(artifact);
-        let own = (&self.catalogue.organization, &self.catalogue.project) == (&organization, &project);
-        let full = format!("{organization}/{project}");
-        if !own && !self.catalogue.projects.contains(&full) {
-            let own = format!("{}/{}", self.catalogue.organization, self.catalogue.project);
-            let others = self.catalogue.projects.iter().map(String::as_str);
-            let names = std::iter::once(own.as_str()).chain(others.filter(|other| *other != own));
+        let name = self.full_name(artifact);
+        let project = name.project();
+        let own = &self.catalogue.project;
+        if project != *own && !self.catalogue.projects.contains(&project) {
+            let others = self.catalogue.projects.iter().filter(|other| *other != own);
+            let names: Vec<String> = std::iter::once(own).chain(others).map(ToString::to_string).collect();
             self.report
-                .error(Code::UnknownProject, at, format!("there is no project `{full}` to write to"))
-                .candidates(&full, "project", names);
+                .error(Code::UnknownProject, at, format!("there is no project `{project}` to write to"))
+                .candidates(&project.to_string(), "project", names.iter().map(String::as_str));
             return None;
         }
-        Some(ExportTarget::Artifact { organization, project, name: artifact.name.clone() })
+        Some(ExportTarget::Artifact(name))
     }
 
-    /// Organization and project of an artifact; absent ones are the submitter's.
-    fn owner(&self, artifact: &ArtifactRef) -> (String, String) {
-        let organization = artifact.organization_name.as_ref().unwrap_or(&self.catalogue.organization);
-        let project = artifact.project_name.as_ref().unwrap_or(&self.catalogue.project);
-        (organization.clone(), project.clone())
+    /// An artifact with what the file leaves out: the submitter's organization and project.
+    fn full_name(&self, artifact: &ArtifactRef) -> ArtifactName {
+        artifact.of(&self.catalogue.project)
     }
 
     /// Checks that a credential is stored and of the right kind, and notes that it is needed.
-    fn credential(&mut self, name: &str, login: Login, at: &str) -> Option<String> {
-        let word = login.word();
-        match self.catalogue.credentials.get(name).map(String::as_str) {
-            Some(kind) if kind == word => {
-                let names = if login == Login::Git { &mut self.needs.git } else { &mut self.needs.registry };
-                names.insert(name.to_owned());
-                return Some(name.to_owned());
+    fn credential(&mut self, name: &str, kind: CredentialKind, at: &str) -> Option<CredentialName> {
+        match self.catalogue.credentials.get(name) {
+            Some(stored) if *stored == kind => {
+                let name = CredentialName::from(name);
+                self.needs.credentials.insert(CredentialRef { kind, name: name.clone() });
+                return Some(name);
             }
-            Some(kind) => {
-                let message =
-                    format!("credential `{name}` is a {kind} credential; a {word} credential is needed here");
+            Some(stored) => {
+                let message = format!(
+                    "credential `{name}` is a {stored} credential; a {kind} credential is needed here"
+                );
                 self.report
                     .error(Code::WrongCredential, at, message)
-                    .hint(format!("store one under another name: `{}`", create(login, "NAME")));
+                    .hint(format!("store one under another name: `{}`", create(kind, "NAME")));
             }
             None => {
-                let of_kind = self.catalogue.credentials.iter().filter(|(_, kind)| *kind == word);
+                let of_kind = self.catalogue.credentials.iter().filter(|(_, stored)| **stored == kind);
                 let names: Vec<&str> = of_kind.map(|(name, _)| name.as_str()).collect();
-                let store = create(login, typed(name));
+                let store = create(kind, typed(name));
                 let added = self.report.error(
                     Code::UnknownCredential,
                     at,
@@ -353,9 +337,9 @@ impl Reader<'_> {
 }
 
 /// The command that stores a credential.
-fn create(login: Login, name: &str) -> String {
-    let user = if login == Login::Registry { " --username USER" } else { "" };
-    format!("vessl credential create {name} --kind {}{user}", login.word())
+fn create(kind: CredentialKind, name: &str) -> String {
+    let user = if kind == CredentialKind::Registry { " --username USER" } else { "" };
+    format!("vessl credential create {name} --kind {kind}{user}")
 }
 
 /// What may be `used` (a participle), and what the administrator must write so that `path` may be used too.

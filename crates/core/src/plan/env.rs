@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 
 use super::report::{Code, Report, candidates, typed};
 use super::{Catalogue, EnvFrom, EnvPlan, Needs, Stamp};
+use crate::ids::ClusterName;
 use crate::spec::{EnvValue, Spec};
 
 /// Longest `KEY=VALUE` that Linux passes to a program, in bytes (`MAX_ARG_STRLEN` with its final NUL).
@@ -16,12 +17,12 @@ pub const RESERVED: [&str; 3] = ["VESSL_RUN_ID", "VESSL_RUN_NAME", "VESSL_CLUSTE
 pub(super) struct Given<'a> {
     pub(super) catalogue: &'a Catalogue,
     pub(super) stamp: &'a Stamp<'a>,
-    pub(super) cluster: &'a str,
+    pub(super) cluster: &'a ClusterName,
 }
 
 /// Builds the environment in order: the run's own variables, the file's, then what only the submit brought.
 pub(super) fn build(spec: &Spec, given: &Given<'_>, needs: &mut Needs, report: &mut Report) -> Vec<EnvPlan> {
-    let values = [given.stamp.run.0.to_string(), spec.name.clone(), given.cluster.to_owned()];
+    let values = [given.stamp.run.0.to_string(), spec.name.clone(), given.cluster.to_string()];
     let own = RESERVED.into_iter().zip(values);
     let inject = injected(given.stamp, report);
     let mut env: IndexMap<String, EnvFrom> =

@@ -4,7 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::Place;
+use crate::credential::{CredentialKind, CredentialRef};
+use crate::ids::{
+    ArtifactName, AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId,
+};
+use crate::run::Placement;
 use crate::spec::Spec;
 use crate::units::{Cpu, Memory, Span};
 use crate::wire::{Level, Problem};
@@ -30,57 +34,6 @@ const EXPORT_LIMIT: Span = Span(600_000);
 /// Version of the `plan.json` format.
 pub const PLAN_VERSION: u32 = 1;
 
-/// Identity of a run: a 12-digit number.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(transparent)]
-pub struct RunId(pub u64);
-
-/// What makes one attempt this one and no other, whatever its number: random, made at submit. Run ids can come again (a
-/// database that was restored or lost); a record with another nonce is another attempt's and is not believed.
-///
-/// 16 hex digits as text. 0 is an attempt from before there were nonces.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Nonce(pub u64);
-
-impl fmt::Display for Nonce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl From<Nonce> for String {
-    fn from(nonce: Nonce) -> Self {
-        nonce.to_string()
-    }
-}
-
-impl TryFrom<String> for Nonce {
-    type Error = std::num::ParseIntError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        u64::from_str_radix(&text, 16).map(Self)
-    }
-}
-
-/// The name of an attempt of its run, of its directory below the run's: `<attempt>-<nonce>`.
-pub fn attempt_name(attempt: u32, nonce: Nonce) -> String {
-    if nonce == Nonce::default() { attempt.to_string() } else { format!("{attempt}-{nonce}") }
-}
-
 /// Everything an agent needs to carry out one attempt of one run, except secret values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -97,16 +50,15 @@ pub struct Plan {
     pub instance: String,
     /// Name of the run.
     pub name: String,
-    /// Organization the run belongs to.
-    pub organization: String,
-    /// Project the run belongs to.
-    pub project: String,
+    /// Organization and project the run belongs to.
+    #[serde(flatten)]
+    pub project: ProjectRef,
     /// Cluster chosen.
-    pub cluster: String,
+    pub cluster: ClusterName,
     /// Candidate nodes; empty means every node of the cluster.
-    pub nodes: Vec<String>,
+    pub nodes: Vec<NodeName>,
     /// Preset chosen, if the cluster has presets.
-    pub preset: Option<String>,
+    pub preset: Option<PresetName>,
     /// Exact amounts, enforced.
     pub resources: Amounts,
     /// Container image.
@@ -135,8 +87,8 @@ pub struct Plan {
     #[serde(default)]
     pub bounds: Bounds,
     /// Where it was placed, with its GPUs. `None` when planned; the server fills it in before an agent gets the plan.
-    #[serde(default)]
-    pub place: Option<Place>,
+    #[serde(default, rename = "place")]
+    pub placement: Option<Placement>,
     /// Directories of the machine below which git repositories and image layouts must lie; none where the run may see the
     /// whole machine anyway.
     #[serde(default)]
@@ -147,7 +99,12 @@ impl Plan {
     /// Name of everything made for this attempt on a machine (cgroup, container):
     /// `vessl-<instance>-<run>-<attempt>-<nonce>`.
     pub fn unit(&self) -> String {
-        format!("vessl-{}-{}-{}", self.instance, self.run.0, attempt_name(self.attempt, self.nonce))
+        format!("vessl-{}-{}-{}", self.instance, self.run.0, self.attempt_id().name())
+    }
+
+    /// The attempt that it is for.
+    pub fn attempt_id(&self) -> AttemptId {
+        AttemptId { run: self.run, number: self.attempt, nonce: self.nonce }
     }
 }
 
@@ -207,12 +164,12 @@ impl Amounts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum ImagePlan {
-    /// Pulled from a registry. `reference` as written, `credential` a key of [`record::Secrets`](crate::record::Secrets).
+    /// Pulled from a registry. `reference` as written.
     Registry {
         /// Reference as the author wrote it.
         reference: String,
-        /// Key into the secrets' `registry` map.
-        credential: Option<String>,
+        /// Stored registry credential.
+        credential: Option<CredentialName>,
     },
     /// An OCI layout directory or a docker-save archive on the node.
     Layout {
@@ -244,8 +201,8 @@ pub enum ImportSource {
         url: String,
         /// Branch, tag or commit; `None` is the remote's HEAD.
         reference: Option<String>,
-        /// Key into the secrets' `git` map.
-        credential: Option<String>,
+        /// Stored git credential.
+        credential: Option<CredentialName>,
     },
     /// A tree of the content-addressed store; `manifest` is its version.
     Tree {
@@ -306,15 +263,18 @@ pub struct ExportPlan {
 pub enum ExportTarget {
     /// The run's own output files.
     Output,
-    /// A named artifact of an organization and project.
-    Artifact {
-        /// Organization.
-        organization: String,
-        /// Project.
-        project: String,
-        /// Artifact.
-        name: String,
-    },
+    /// The next version of an artifact.
+    Artifact(ArtifactName),
+}
+
+impl ExportTarget {
+    /// How people name it.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Output => "vessl-artifact://".to_owned(),
+            Self::Artifact(name) => format!("vessl-artifact://{name}"),
+        }
+    }
 }
 
 /// One entry of the script.
@@ -370,22 +330,20 @@ pub struct InteractivePlan {
 /// What the server knows by name when a run is submitted. Values of secrets are not in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalogue {
-    /// Organization of the submitter.
-    pub organization: String,
-    /// Project submitted to.
-    pub project: String,
+    /// Organization and project submitted to.
+    pub project: ProjectRef,
     /// Clusters by name.
-    pub clusters: BTreeMap<String, Cluster>,
+    pub clusters: BTreeMap<ClusterName, Cluster>,
     /// Name of the default cluster.
-    pub default_cluster: String,
+    pub default_cluster: ClusterName,
     /// Names of stored secrets.
     pub secrets: Vec<String>,
-    /// Stored credentials: name → kind (`registry`, `git`, …).
-    pub credentials: BTreeMap<String, String>,
-    /// Artifacts that the submitter may read: `organization/project/name` → manifest hash of the newest version.
-    pub artifacts: BTreeMap<String, String>,
-    /// Projects beside the submitter's own that artifacts may be written to: `organization/project`.
-    pub projects: BTreeSet<String>,
+    /// Stored credentials and what each logs in to.
+    pub credentials: BTreeMap<CredentialName, CredentialKind>,
+    /// Artifacts that the submitter may read → manifest hash of the newest version.
+    pub artifacts: BTreeMap<ArtifactName, String>,
+    /// Projects beside the submitter's own that artifacts may be written to.
+    pub projects: BTreeSet<ProjectRef>,
     /// Those of [`machine_paths`] that the machine of the local cluster does not have.
     pub missing: BTreeSet<String>,
 }
@@ -398,7 +356,7 @@ pub struct Cluster {
     /// Presets, in order of priority.
     pub presets: Vec<Preset>,
     /// Name of the preset used when neither preset nor requests are given.
-    pub default_preset: Option<String>,
+    pub default_preset: Option<PresetName>,
     /// Whether `host://` images are allowed. Where they are not, all paths of the node that a file names lie below
     /// `hostpath_roots`.
     pub allow_host_image: bool,
@@ -415,10 +373,10 @@ pub struct Cluster {
 }
 
 /// A node and its total capacity.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Name.
-    pub name: String,
+    pub name: NodeName,
     /// Thousandths of a core.
     pub cpu_milli: u64,
     /// Bytes of memory that runs may use.
@@ -428,7 +386,7 @@ pub struct Node {
 }
 
 /// One GPU of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpu {
     /// Index on the node.
     pub index: u32,
@@ -441,10 +399,10 @@ pub struct Gpu {
 }
 
 /// A named bundle of amounts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preset {
     /// Name.
-    pub name: String,
+    pub name: PresetName,
     /// What it gives.
     pub amounts: Amounts,
 }
@@ -482,10 +440,8 @@ pub struct Needs {
     pub stored: BTreeMap<String, String>,
     /// Key of `Secrets::env` → value to be kept with the run, encrypted. Never printed.
     pub literal: BTreeMap<String, String>,
-    /// Names of registry credentials: keys of `Secrets::registry`.
-    pub registry: BTreeSet<String>,
-    /// Names of git credentials: keys of `Secrets::git`.
-    pub git: BTreeSet<String>,
+    /// Keys of `Secrets::credentials`.
+    pub credentials: BTreeSet<CredentialRef>,
 }
 
 impl fmt::Debug for Needs {
@@ -493,8 +449,7 @@ impl fmt::Debug for Needs {
         f.debug_struct("Needs")
             .field("stored", &self.stored)
             .field("literal", &self.literal.keys())
-            .field("registry", &self.registry)
-            .field("git", &self.git)
+            .field("credentials", &self.credentials)
             .finish()
     }
 }
@@ -503,17 +458,18 @@ impl fmt::Debug for Needs {
 /// a `path` and no place in the text (`line` and `column` are 0).
 pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Planned, Vec<Problem>> {
     let mut report = Report::default();
-    let seat = place::choose(&spec.resources, catalogue, &mut report);
+    let chosen = place::choose(&spec.resources, catalogue, &mut report);
     let mut data =
-        data::Reader { catalogue, cluster: seat.cluster, report: &mut report, needs: Needs::default() };
+        data::Reader { catalogue, cluster: chosen.cluster, report: &mut report, needs: Needs::default() };
     let image = data.image(&spec.image);
     let (imports, mounts, exports) = (data.imports(spec), data.mounts(spec), data.exports(spec));
     let fence = data.fence();
     let mut needs = data.needs;
-    let env = env::build(spec, &env::Given { catalogue, stamp, cluster: seat.name }, &mut needs, &mut report);
+    let env =
+        env::build(spec, &env::Given { catalogue, stamp, cluster: &chosen.name }, &mut needs, &mut report);
     extras::check(spec, &mut report);
     let notes = report.finish()?;
-    let (Some(image), Some(resources)) = (image, seat.amounts) else { return Err(notes) };
+    let (Some(image), Some(resources)) = (image, chosen.amounts) else { return Err(notes) };
     let plan = Plan {
         v: PLAN_VERSION,
         run: stamp.run,
@@ -521,11 +477,10 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         nonce: stamp.nonce,
         instance: stamp.instance.to_owned(),
         name: spec.name.clone(),
-        organization: catalogue.organization.clone(),
         project: catalogue.project.clone(),
-        cluster: seat.name.to_owned(),
-        nodes: seat.nodes,
-        preset: seat.preset,
+        cluster: chosen.name.clone(),
+        nodes: chosen.nodes,
+        preset: chosen.preset,
         resources,
         image,
         imports,
@@ -537,9 +492,9 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         interactive: None,
         termination_protection: spec.termination_protection,
         grace: GRACE,
-        export_limit: seat.cluster.and_then(|cluster| cluster.export_time).unwrap_or(EXPORT_LIMIT),
-        bounds: seat.cluster.map(|cluster| cluster.bounds).unwrap_or_default(),
-        place: None,
+        export_limit: chosen.cluster.and_then(|cluster| cluster.export_time).unwrap_or(EXPORT_LIMIT),
+        bounds: chosen.cluster.map(|cluster| cluster.bounds).unwrap_or_default(),
+        placement: None,
         fence,
     };
     Ok(Planned { plan, needs, notes })

@@ -1,42 +1,39 @@
-//! Where a run may be placed and what it gets: cluster, nodes, preset, requests. It gives out no seat.
+//! Where a run may be placed and what it gets: cluster, nodes, preset, requests. It gives nothing out.
 use super::report::{Code, Report, listed};
 use super::{Amounts, Catalogue, Cluster, Node, Preset, fit};
+use crate::ids::{ClusterName, NodeName, PresetName};
 use crate::spec::{GpuRequest, Requests, Resources};
 
 /// What the `resources` of a run file come to.
 pub(super) struct Chosen<'a> {
     /// Name of the cluster, also of one that does not exist.
-    pub(super) name: &'a str,
+    pub(super) name: ClusterName,
     pub(super) cluster: Option<&'a Cluster>,
-    pub(super) nodes: Vec<String>,
-    pub(super) preset: Option<String>,
+    pub(super) nodes: Vec<NodeName>,
+    pub(super) preset: Option<PresetName>,
     /// `None` after an error.
     pub(super) amounts: Option<Amounts>,
 }
 
 /// Reads `resources` against the catalogue.
-pub(super) fn choose<'a>(
-    resources: &'a Resources,
-    catalogue: &'a Catalogue,
-    report: &mut Report,
-) -> Chosen<'a> {
+pub(super) fn choose<'a>(resources: &Resources, catalogue: &'a Catalogue, report: &mut Report) -> Chosen<'a> {
     unsupported(resources, report);
-    let name = resources.cluster.as_deref().unwrap_or(&catalogue.default_cluster);
-    let Some(cluster) = catalogue.clusters.get(name) else {
+    let name = resources.cluster.as_deref().map_or_else(|| catalogue.default_cluster.clone(), Into::into);
+    let Some(cluster) = catalogue.clusters.get(&name) else {
         unknown_cluster(resources, catalogue, report);
         return Chosen { name, cluster: None, nodes: Vec::new(), preset: None, amounts: None };
     };
-    let sizing = Sizing { name, cluster, nodes: candidates(resources, (name, cluster), report) };
+    let sizing = Sizing { name: &name, cluster, nodes: candidates(resources, (&name, cluster), report) };
     let sized = sizing.amounts(resources, report);
     let (preset, amounts) = sized.map_or((None, None), |(preset, amounts)| (preset, Some(amounts)));
-    let mut nodes = resources.node_names.clone();
+    let mut nodes: Vec<NodeName> = resources.node_names.iter().map(|name| name.as_str().into()).collect();
     nodes.sort_unstable();
     nodes.dedup();
     Chosen { name, cluster: Some(cluster), nodes, preset, amounts }
 }
 
 fn unknown_cluster(resources: &Resources, catalogue: &Catalogue, report: &mut Report) {
-    let names = catalogue.clusters.keys().map(String::as_str);
+    let names = catalogue.clusters.keys().map(ClusterName::as_str);
     match &resources.cluster {
         Some(name) => report
             .error(Code::UnknownCluster, "resources.cluster", format!("there is no cluster `{name}`"))
@@ -84,7 +81,7 @@ fn unsupported(resources: &Resources, report: &mut Report) {
 /// The nodes that the file allows, as far as they exist.
 fn candidates<'a>(
     resources: &Resources,
-    (name, cluster): (&str, &'a Cluster),
+    (name, cluster): (&ClusterName, &'a Cluster),
     report: &mut Report,
 ) -> Vec<&'a Node> {
     if resources.node_names.is_empty() {
@@ -92,7 +89,7 @@ fn candidates<'a>(
     }
     let mut found = Vec::new();
     for (index, wanted) in resources.node_names.iter().enumerate() {
-        match cluster.nodes.iter().find(|node| node.name == *wanted) {
+        match cluster.nodes.iter().find(|node| node.name == *wanted.as_str()) {
             Some(node) => found.push(node),
             None => report
                 .error(
@@ -108,12 +105,12 @@ fn candidates<'a>(
 
 /// One cluster with the nodes that come into question.
 struct Sizing<'a> {
-    name: &'a str,
+    name: &'a ClusterName,
     cluster: &'a Cluster,
     nodes: Vec<&'a Node>,
 }
 
-type Sized = (Option<String>, Amounts);
+type Sized = (Option<PresetName>, Amounts);
 
 impl Sizing<'_> {
     fn amounts(&self, resources: &Resources, report: &mut Report) -> Option<Sized> {
@@ -128,7 +125,7 @@ impl Sizing<'_> {
     }
 
     fn by_preset(&self, name: &str, asked: Option<&Amounts>, report: &mut Report) -> Option<Sized> {
-        let Some(preset) = self.cluster.presets.iter().find(|preset| preset.name == name) else {
+        let Some(preset) = self.cluster.presets.iter().find(|preset| preset.name == *name) else {
             report
                 .error(
                     Code::UnknownPreset,
@@ -157,8 +154,8 @@ impl Sizing<'_> {
     }
 
     fn by_default(&self, report: &mut Report) -> Option<Sized> {
-        let default = self.cluster.default_preset.as_deref();
-        let found = default.and_then(|name| self.cluster.presets.iter().find(|preset| preset.name == name));
+        let default = self.cluster.default_preset.as_ref();
+        let found = default.and_then(|name| self.cluster.presets.iter().find(|preset| preset.name == *name));
         if found.is_none() {
             let hint = match listed(&self.preset_names().collect::<Vec<_>>()) {
                 Some(list) => format!("add `preset:` with one of {list}"),

@@ -1,7 +1,7 @@
 //! One turn of a run: what was seen → what to save and what to do. Pure and total; it never guesses that silence is death.
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Left, Look, Place, Run, Seat, Seen, State, Status, Turn, Verdict};
+use super::{Action, Admission, Inputs, Left, Observation, Placement, Run, State, Status, Turn, Verdict};
 use crate::record::{ExitRecord, Phase};
 
 /// An action whose effect is not seen is applied again after this many seconds.
@@ -12,13 +12,13 @@ const START_TRIES: u32 = 3;
 const CLEANUP_S: i64 = 60;
 
 /// Decides one turn of `run` after `seen` at `now`.
-pub fn decide(run: &Run, seen: &Seen, now: Timestamp) -> Turn {
-    let case = Case { run, seen, now };
+pub fn decide(run: &Run, inputs: &Inputs, now: Timestamp) -> Turn {
+    let case = Case { run, inputs, now };
     match &run.state {
         State::Queued => case.queued(),
-        State::Pending { place } => case.pending(place),
-        State::Active { place, phase, started_at } => case.active(place, *phase, *started_at),
-        State::Ended { place, verdict, .. } => case.ended(place.as_ref(), verdict),
+        State::Pending { placement } => case.pending(placement),
+        State::Active { placement, phase, started_at } => case.active(placement, *phase, *started_at),
+        State::Ended { placement, verdict, .. } => case.ended(placement.as_ref(), verdict),
     }
 }
 
@@ -33,117 +33,119 @@ struct End {
 /// The arguments of one decision.
 struct Case<'a> {
     run: &'a Run,
-    seen: &'a Seen,
+    inputs: &'a Inputs,
     now: Timestamp,
 }
 
 impl Case<'_> {
     fn queued(&self) -> Turn {
-        match &self.seen.look {
+        match &self.inputs.observed {
             // The store is older than the machine (it was restored from a copy): what the machine shows counts.
-            Look::Alive { phase, started_at } => self.alive(&self.unknown_place(), *phase, *started_at),
-            Look::Exited { record, left } => self.exited(None, record, *left),
-            Look::Dead { proof, started_at, exit_code, left } => {
+            Observation::Alive { phase, started_at } => {
+                self.alive(&self.unknown_place(), *phase, *started_at)
+            }
+            Observation::Exited { record, left } => self.exited(None, record, *left),
+            Observation::Dead { proof, started_at, exit_code, left } => {
                 self.dead(None, proof, (*started_at, *exit_code), *left)
             }
-            Look::Refused { why } => self.refused(None, why),
-            Look::Nothing | Look::Unreachable { .. } if self.terminating() => {
+            Observation::Refused { why } => self.refused(None, why),
+            Observation::Nothing | Observation::Unreachable { .. } if self.terminating() => {
                 self.over(None, End::terminated("before it was placed"), true)
             }
-            Look::Unreachable { why } => {
+            Observation::Unreachable { why } => {
                 self.stay(format!("waits: the cluster cannot be reached: {why}")).wake(self.after(REPEAT_S))
             }
-            Look::Nothing => self.seated(),
+            Observation::Nothing => self.placed(),
         }
     }
 
     /// A queued run without any trace, by what the queue says.
-    fn seated(&self) -> Turn {
-        match &self.seen.seat {
+    fn placed(&self) -> Turn {
+        match &self.inputs.admission {
             None => self.stay("waits for its turn in the queue".to_owned()),
-            Some(Seat::Waits(wait)) => self.stay(wait.why.clone()).next(wait.next.clone()),
-            Some(Seat::Never(why)) => {
+            Some(Admission::Waiting(wait)) => self.stay(wait.why.clone()).next(wait.next.clone()),
+            Some(Admission::Impossible(why)) => {
                 self.over(None, End::failed(format!("can never be placed: {why}"), None), true)
             }
-            Some(Seat::Free(place)) => {
+            Some(Admission::Granted(placement)) => {
                 let turn = self.go(
-                    State::Pending { place: place.clone() },
-                    format!("placed on `{}`, being started", place.node),
+                    State::Pending { placement: placement.clone() },
+                    format!("placed on `{}`, being started", placement.node),
                 );
-                self.want(turn, Action::Start(place.clone()))
+                self.want(turn, Action::Start(placement.clone()))
             }
         }
     }
 
-    fn pending(&self, place: &Place) -> Turn {
-        match &self.seen.look {
-            Look::Nothing if self.terminating() => {
-                let turn = self.over(Some(place), End::terminated("before it was started"), false);
+    fn pending(&self, placement: &Placement) -> Turn {
+        match &self.inputs.observed {
+            Observation::Nothing if self.terminating() => {
+                let turn = self.over(Some(placement), End::terminated("before it was started"), false);
                 self.want(turn, Action::Remove)
             }
-            Look::Nothing => self.start(place),
-            Look::Alive { phase, started_at } => self.alive(place, *phase, *started_at),
-            Look::Exited { record, left } => self.exited(Some(place), record, *left),
-            Look::Dead { proof, started_at, exit_code, left } => {
-                self.dead(Some(place), proof, (*started_at, *exit_code), *left)
+            Observation::Nothing => self.start(placement),
+            Observation::Alive { phase, started_at } => self.alive(placement, *phase, *started_at),
+            Observation::Exited { record, left } => self.exited(Some(placement), record, *left),
+            Observation::Dead { proof, started_at, exit_code, left } => {
+                self.dead(Some(placement), proof, (*started_at, *exit_code), *left)
             }
-            Look::Unreachable { why } => self.unreachable(why),
-            Look::Refused { why } => self.refused(Some(place), why),
+            Observation::Unreachable { why } => self.unreachable(why),
+            Observation::Refused { why } => self.refused(Some(placement), why),
         }
     }
 
     /// Starts the agent, again if its start left no trace, but not for ever.
-    fn start(&self, place: &Place) -> Turn {
-        let start = Action::Start(place.clone());
-        let tries = self.seen.applied.last(&start).map_or(0, |(_, times)| times);
+    fn start(&self, placement: &Placement) -> Turn {
+        let start = Action::Start(placement.clone());
+        let tries = self.inputs.applied.last(&start).map_or(0, |(_, times)| times);
         if tries >= START_TRIES {
             let reason = format!(
                 "the agent ended {tries} times on `{}` before it took the run; `agent.log` in the run directory may say why",
-                place.node
+                placement.node
             );
-            let turn = self.over(Some(place), End::failed(reason, None), false);
+            let turn = self.over(Some(placement), End::failed(reason, None), false);
             return self.want(turn, Action::Remove);
         }
         let why = match tries {
-            0 => format!("placed on `{}`, being started", place.node),
-            _ => format!("started on `{}`, but the agent left no trace; it is started again", place.node),
+            0 => format!("placed on `{}`, being started", placement.node),
+            _ => format!("started on `{}`, but the agent left no trace; it is started again", placement.node),
         };
         self.want(self.stay(why), start)
     }
 
-    fn active(&self, place: &Place, phase: Phase, started_at: Option<Timestamp>) -> Turn {
-        match &self.seen.look {
-            Look::Nothing => {
+    fn active(&self, placement: &Placement, phase: Phase, started_at: Option<Timestamp>) -> Turn {
+        match &self.inputs.observed {
+            Observation::Nothing => {
                 let reason = format!(
                     "the record of attempt {} is gone from `{}`: nothing shows that it runs or how it ended",
-                    self.run.attempt, place.node
+                    self.run.attempt, placement.node
                 );
-                let turn = self.over(Some(place), End::failed(reason, started_at), false);
+                let turn = self.over(Some(placement), End::failed(reason, started_at), false);
                 self.want(turn, Action::Remove)
             }
-            Look::Alive { phase: said, started_at: said_at } => {
-                self.alive(place, Some(said.unwrap_or(phase)), said_at.or(started_at))
+            Observation::Alive { phase: said, started_at: said_at } => {
+                self.alive(placement, Some(said.unwrap_or(phase)), said_at.or(started_at))
             }
-            Look::Exited { record, left } => self.exited(Some(place), record, *left),
-            Look::Dead { proof, started_at: said_at, exit_code, left } => {
-                self.dead(Some(place), proof, (said_at.or(started_at), *exit_code), *left)
+            Observation::Exited { record, left } => self.exited(Some(placement), record, *left),
+            Observation::Dead { proof, started_at: said_at, exit_code, left } => {
+                self.dead(Some(placement), proof, (said_at.or(started_at), *exit_code), *left)
             }
-            Look::Unreachable { why } => self.unreachable(why),
+            Observation::Unreachable { why } => self.unreachable(why),
             // A start that is refused says nothing about the agent that took the run before.
-            Look::Refused { why } => self
+            Observation::Refused { why } => self
                 .stay(format!("{}; a second start was refused: {why}", phase.words()))
                 .wake(self.after(REPEAT_S)),
         }
     }
 
     /// The agent lives: follow it, and pass on what was asked.
-    fn alive(&self, place: &Place, phase: Option<Phase>, started_at: Option<Timestamp>) -> Turn {
+    fn alive(&self, placement: &Placement, phase: Option<Phase>, started_at: Option<Timestamp>) -> Turn {
         let Some(phase) = phase else {
-            let why = format!("started on `{}`, the agent has not said anything yet", place.node);
-            let turn = self.go(State::Pending { place: place.clone() }, why);
+            let why = format!("started on `{}`, the agent has not said anything yet", placement.node);
+            let turn = self.go(State::Pending { placement: placement.clone() }, why);
             return self.stop(turn, None);
         };
-        let state = State::Active { place: place.clone(), phase, started_at };
+        let state = State::Active { placement: placement.clone(), phase, started_at };
         let words = match &self.run.asked.terminate {
             Some(_) if phase < Phase::Terminating => format!("asked to end; now: {}", phase.words()),
             _ => phase.words().to_owned(),
@@ -155,12 +157,12 @@ impl Case<'_> {
     fn stop(&self, turn: Turn, phase: Option<Phase>) -> Turn {
         let Some(asked) = &self.run.asked.terminate else { return turn };
         let stop = Action::Stop(asked.clone());
-        let heard = phase >= Some(Phase::Terminating) && self.seen.applied.last(&stop).is_some();
+        let heard = phase >= Some(Phase::Terminating) && self.inputs.applied.last(&stop).is_some();
         if heard { turn } else { self.want(turn, stop) }
     }
 
     /// The exit record decides.
-    fn exited(&self, place: Option<&Place>, record: &ExitRecord, left: Left) -> Turn {
+    fn exited(&self, placement: Option<&Placement>, record: &ExitRecord, left: Left) -> Turn {
         let found = (record.run, record.attempt, record.nonce);
         if found != (self.run.id, self.run.attempt, self.run.nonce) {
             let why = format!(
@@ -171,7 +173,7 @@ impl Case<'_> {
         }
         let state = State::Ended {
             verdict: verdict(record),
-            place: place.cloned(),
+            placement: placement.cloned(),
             started_at: record.started_at.or(self.run.started_at()),
             ended_at: record.ended_at,
             // The record is written after the end of the container.
@@ -184,7 +186,7 @@ impl Case<'_> {
     /// `commands` is when they started and how they ended, as far as they did.
     fn dead(
         &self,
-        place: Option<&Place>,
+        placement: Option<&Placement>,
         proof: &str,
         commands: (Option<Timestamp>, Option<i32>),
         left: Left,
@@ -195,7 +197,7 @@ impl Case<'_> {
             .map_or(String::new(), |code| format!(" after its commands had ended with exit status {code}"));
         let reason = format!("the run was lost{asked}{after}: {proof}");
         let end = End { exit_code, ..End::failed(reason, started_at) };
-        let mut turn = self.over(place, end, left == Left::Nothing);
+        let mut turn = self.over(placement, end, left == Left::Nothing);
         // The proof says that its container is empty.
         if let State::Ended { freed, .. } = &mut turn.run.state {
             *freed = true;
@@ -203,14 +205,14 @@ impl Case<'_> {
         if left == Left::Nothing { turn } else { self.want(turn, Action::Remove) }
     }
 
-    fn refused(&self, place: Option<&Place>, why: &str) -> Turn {
+    fn refused(&self, placement: Option<&Placement>, why: &str) -> Turn {
         let end = if self.terminating() {
             End::terminated("before it was started")
         } else {
-            let on = place.map(|place| format!(" on `{}`", place.node)).unwrap_or_default();
+            let on = placement.map(|placement| format!(" on `{}`", placement.node)).unwrap_or_default();
             End::failed(format!("could not be started{on}: {why}"), None)
         };
-        self.want(self.over(place, end, false), Action::Remove)
+        self.want(self.over(placement, end, false), Action::Remove)
     }
 
     /// Silence is not death: the status is kept.
@@ -227,23 +229,26 @@ impl Case<'_> {
     }
 
     /// Over: only what was started is still removed.
-    fn ended(&self, place: Option<&Place>, verdict: &Verdict) -> Turn {
+    fn ended(&self, placement: Option<&Placement>, verdict: &Verdict) -> Turn {
         let State::Ended { removed, ended_at, .. } = &self.run.state else { return self.stay(String::new()) };
         let turn = self.stay(verdict.reason.clone());
         if *removed {
             return turn;
         }
-        match &self.seen.look {
-            Look::Exited { left, .. } => self.clean(turn, *left, *ended_at),
-            Look::Dead { left: Left::Nothing, .. } => removed_now(turn),
-            Look::Nothing | Look::Refused { .. } if self.seen.applied.last(&Action::Remove).is_some() => {
+        match &self.inputs.observed {
+            Observation::Exited { left, .. } => self.clean(turn, *left, *ended_at),
+            Observation::Dead { left: Left::Nothing, .. } => removed_now(turn),
+            Observation::Nothing | Observation::Refused { .. }
+                if self.inputs.applied.last(&Action::Remove).is_some() =>
+            {
                 removed_now(turn)
             }
-            Look::Nothing | Look::Refused { .. } | Look::Dead { .. } | Look::Alive { .. } => {
-                self.want(turn, Action::Remove)
-            }
-            Look::Unreachable { why } => {
-                let on = place.map(|place| format!(" on `{}`", place.node)).unwrap_or_default();
+            Observation::Nothing
+            | Observation::Refused { .. }
+            | Observation::Dead { .. }
+            | Observation::Alive { .. } => self.want(turn, Action::Remove),
+            Observation::Unreachable { why } => {
+                let on = placement.map(|placement| format!(" on `{}`", placement.node)).unwrap_or_default();
                 turn.next(vec![format!("what it left{on} is removed as soon as there is contact: {why}")])
                     .wake(self.after(REPEAT_S))
             }
@@ -262,7 +267,7 @@ impl Case<'_> {
 
     /// Adds an action unless this driver applied it a moment ago.
     fn want(&self, mut turn: Turn, action: Action) -> Turn {
-        if let Some((at, _)) = self.seen.applied.last(&action) {
+        if let Some((at, _)) = self.inputs.applied.last(&action) {
             let due = plus(at, REPEAT_S);
             if at <= self.now && self.now < due {
                 return turn.wake(due);
@@ -272,13 +277,13 @@ impl Case<'_> {
         turn.wake(self.after(REPEAT_S))
     }
 
-    fn over(&self, place: Option<&Place>, end: End, removed: bool) -> Turn {
+    fn over(&self, placement: Option<&Placement>, end: End, removed: bool) -> Turn {
         let reason = end.reason.clone();
         let verdict =
             Verdict { status: end.status, reason: end.reason, exit_code: end.exit_code, cleanup: None };
-        let (place, started_at, ended_at) = (place.cloned(), end.started_at, self.now);
-        let freed = removed || self.run.seat().is_none();
-        self.go(State::Ended { verdict, place, started_at, ended_at, freed, removed }, reason)
+        let (placement, started_at, ended_at) = (placement.cloned(), end.started_at, self.now);
+        let freed = removed || self.run.allocation().is_none();
+        self.go(State::Ended { verdict, placement, started_at, ended_at, freed, removed }, reason)
     }
 
     /// A turn to `state`, with contact.
@@ -292,10 +297,10 @@ impl Case<'_> {
         Turn { run: self.run.clone(), actions: Vec::new(), wake_at: None, why, next: Vec::new() }
     }
 
-    fn unknown_place(&self) -> Place {
-        match &self.seen.seat {
-            Some(Seat::Free(place)) => place.clone(),
-            _ => Place::default(),
+    fn unknown_place(&self) -> Placement {
+        match &self.inputs.admission {
+            Some(Admission::Granted(placement)) => placement.clone(),
+            _ => Placement::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A run's life: the only owner of state transitions. Pure; time enters as an argument.
 //!
 //! ```text
-//!            seat free            agent speaks              exit record | proof of death
+//!            place free           agent speaks              exit record | proof of death
 //!   Queued ───────────▶ Pending ───────────────▶ Active ────────────────────────────────▶ Ended ──▶ Ended, removed
 //!     │   save, Start      │  Start again, ≤ 3×    │ ▲ follows the phase     Remove until   ▲         (final)
 //!     │                    │  while no trace       └─┘ Stop while asked      nothing is left│
@@ -19,7 +19,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Nonce, RunId};
+use crate::ids::{ClusterName, NodeName, Nonce, RunId};
 use crate::record::{ExitRecord, Phase};
 
 mod decide;
@@ -82,12 +82,14 @@ pub enum State {
     /// A place was given and the start was asked for.
     Pending {
         /// Where.
-        place: Place,
+        #[serde(rename = "place")]
+        placement: Placement,
     },
     /// The agent lives.
     Active {
         /// Where.
-        place: Place,
+        #[serde(rename = "place")]
+        placement: Placement,
         /// What the agent said last.
         phase: Phase,
         /// When the commands started.
@@ -98,12 +100,13 @@ pub enum State {
         /// How.
         verdict: Verdict,
         /// Where it was, `None` if it was never placed.
-        place: Option<Place>,
+        #[serde(rename = "place")]
+        placement: Option<Placement>,
         /// When the commands started.
         started_at: Option<Timestamp>,
         /// When it ended.
         ended_at: Timestamp,
-        /// Whether nothing of its container runs any more: its seat is free.
+        /// Whether nothing of its container runs any more: its place is free.
         #[serde(default)]
         freed: bool,
         /// Whether everything that was started is gone from the machine.
@@ -129,11 +132,14 @@ pub struct Terminate {
     pub export: bool,
 }
 
-/// A seat on a node: what a run holds while it is not ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Place {
-    /// Node name.
-    pub node: String,
+/// What a run holds while its container may run: GPUs and its amounts on a node of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Cluster; empty in what was stored before there was more than one.
+    #[serde(default)]
+    pub cluster: ClusterName,
+    /// Node of the cluster.
+    pub node: NodeName,
     /// Indices of the GPUs it holds.
     pub gpus: Vec<u32>,
 }
@@ -153,11 +159,11 @@ pub struct Verdict {
 
 /// What a driver saw before a turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Inputs {
     /// What the engine says of the current attempt.
-    pub look: Look,
+    pub observed: Observation,
     /// What the queue says, asked only while the run is queued.
-    pub seat: Option<Seat>,
+    pub admission: Option<Admission>,
     /// What this driver has applied with success since it started; empty after a restart of the server.
     pub applied: Applied,
 }
@@ -187,7 +193,7 @@ impl Applied {
 
 /// What an engine says of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Observation {
     /// No trace of an agent: it was never started here, or it ended before it took the run, or everything was removed
     /// together with the record. After a successful [`Action::Start`] an engine says this only when it is sure that no
     /// agent of the attempt lives (locally: the lock of the run directory is free).
@@ -242,13 +248,13 @@ pub enum Left {
 
 /// What the queue says of a waiting run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seat {
-    /// This place is free for it now.
-    Free(Place),
+pub enum Admission {
+    /// This is free for it now, and taken by this answer.
+    Granted(Placement),
     /// It waits.
-    Waits(Wait),
+    Waiting(Wait),
     /// No node can ever satisfy it (the machine changed since the submit); the words say why.
-    Never(String),
+    Impossible(String),
 }
 
 /// Why a run waits.
@@ -283,7 +289,7 @@ pub struct Turn {
 pub enum Action {
     /// Start the agent of this attempt at this place. Succeeds only when from now on a look finds the agent (locally:
     /// it holds the lock); an attempt that has an agent or was ever taken by one is left as it is.
-    Start(Place),
+    Start(Placement),
     /// Tell the agent to stop.
     Stop(Terminate),
     /// Remove everything the attempt left on the machine except its record and log; an agent that still lives is killed

@@ -52,8 +52,9 @@ fn delete(run: &Run) -> Answer {
     let id = run.id.0;
     match &run.state {
         State::Ended { removed: true, .. } => Answer::Accepted(Box::new(run.clone())),
-        State::Ended { place, .. } => {
-            let on = place.as_ref().map(|place| format!(" on `{}`", place.node)).unwrap_or_default();
+        State::Ended { placement, .. } => {
+            let on =
+                placement.as_ref().map(|placement| format!(" on `{}`", placement.node)).unwrap_or_default();
             Answer::Denied(format!(
                 "run {id} has ended and is still being cleaned up{on}; try again when that is done"
             ))

@@ -1,8 +1,8 @@
 //! How a run reads to people: its status word and its reason. It decides nothing.
 use jiff::Timestamp;
 
-use super::{Asked, Place, Run, State, Status};
-use crate::plan::{Nonce, RunId};
+use super::{Asked, Placement, Run, State, Status};
+use crate::ids::{AttemptId, Nonce, RunId};
 use crate::record::Phase;
 
 impl Status {
@@ -63,7 +63,7 @@ impl Run {
     pub fn reason(&self) -> String {
         let words = match &self.state {
             State::Queued => "waits for its turn".to_owned(),
-            State::Pending { place } => format!("placed on `{}`, being started", place.node),
+            State::Pending { placement } => format!("placed on `{}`, being started", placement.node),
             State::Active { phase, .. } => phase.words().to_owned(),
             State::Ended { verdict, .. } => verdict.reason.clone(),
         };
@@ -73,25 +73,30 @@ impl Run {
         }
     }
 
-    /// The seat the run holds: from its placement until nothing of its container runs any more. Exports need none: whoever
+    /// The current attempt.
+    pub fn attempt_id(&self) -> AttemptId {
+        AttemptId { run: self.id, number: self.attempt, nonce: self.nonce }
+    }
+
+    /// What the run holds: from its placement until nothing of its container runs any more. Exports need none: whoever
     /// waits may start meanwhile. What admission must count.
-    pub fn seat(&self) -> Option<&Place> {
+    pub fn allocation(&self) -> Option<&Placement> {
         match &self.state {
             State::Queued
             | State::Active { phase: Phase::Exporting, .. }
             | State::Ended { freed: true, .. }
             | State::Ended { removed: true, .. } => None,
-            State::Pending { place } | State::Active { place, .. } => Some(place),
-            State::Ended { place, .. } => place.as_ref(),
+            State::Pending { placement } | State::Active { placement, .. } => Some(placement),
+            State::Ended { placement, .. } => placement.as_ref(),
         }
     }
 
     /// Where the run is or was placed.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn placement(&self) -> Option<&Placement> {
         match &self.state {
             State::Queued => None,
-            State::Pending { place } | State::Active { place, .. } => Some(place),
-            State::Ended { place, .. } => place.as_ref(),
+            State::Pending { placement } | State::Active { placement, .. } => Some(placement),
+            State::Ended { placement, .. } => placement.as_ref(),
         }
     }
 

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{ContainerPath, schema};
+use crate::ids::{ArtifactName, ProjectRef};
 use crate::units::{Cpu, Memory, Span};
 
 /// One run file, after every old spelling was rewritten to the modern one.
@@ -236,6 +237,17 @@ pub struct ArtifactRef {
     pub project_name: Option<String>,
     /// Artifact.
     pub name: String,
+}
+
+impl ArtifactRef {
+    /// The artifact, where what the file leaves out is of the project `own`.
+    pub fn of(&self, own: &ProjectRef) -> ArtifactName {
+        ArtifactName {
+            organization: self.organization_name.as_deref().map_or(own.organization.clone(), Into::into),
+            project: self.project_name.as_deref().map_or(own.project.clone(), Into::into),
+            name: self.name.clone(),
+        }
+    }
 }
 
 /// An S3 prefix.

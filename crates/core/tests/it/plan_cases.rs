@@ -1,9 +1,11 @@
 //! Planning, case by case: what a file comes to on a given site, and every reason why it cannot be carried out.
 use std::collections::BTreeSet;
 
+use vessl_core::credential::CredentialKind;
+use vessl_core::ids::{Nonce, PresetName, ProjectRef, RunId};
 use vessl_core::plan::{
-    Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, Gpu, ImagePlan, ImportSource, MountFrom, Node, Nonce,
-    Planned, Preset, RunId, Stamp, machine_paths, plan, refused_everywhere,
+    Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, Gpu, ImagePlan, ImportSource, MountFrom, Node,
+    Planned, Preset, Stamp, machine_paths, plan, refused_everywhere,
 };
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{Level, Problem};
@@ -17,17 +19,12 @@ pub(crate) fn node(name: &str, cores: u64, gpus: u32) -> Node {
         product: "NVIDIA A100-SXM4-80GB".to_owned(),
         memory: 80 * GIB,
     };
-    Node {
-        name: name.to_owned(),
-        cpu_milli: cores * 1000,
-        memory: 64 * GIB,
-        gpus: (0..gpus).map(gpu).collect(),
-    }
+    Node { name: name.into(), cpu_milli: cores * 1000, memory: 64 * GIB, gpus: (0..gpus).map(gpu).collect() }
 }
 
 pub(crate) fn preset(name: &str, cores: u64, gpus: u32) -> Preset {
     let amounts = Amounts { cpu_milli: cores * 1000, memory: cores * 4 * GIB, gpus, gpu_type: None };
-    Preset { name: name.to_owned(), amounts }
+    Preset { name: name.into(), amounts }
 }
 
 pub(crate) fn local() -> Cluster {
@@ -39,7 +36,7 @@ pub(crate) fn local() -> Cluster {
             preset("gpu-1", 4, 1),
             preset("gpu-2", 8, 2),
         ],
-        default_preset: Some("cpu-small".to_owned()),
+        default_preset: Some("cpu-small".into()),
         allow_host_image: true,
         local: true,
         hostpath_roots: vec!["/data".to_owned(), "/mnt/shared".to_owned()],
@@ -53,14 +50,13 @@ fn far() -> Cluster {
 
 pub(crate) fn catalogue() -> Catalogue {
     Catalogue {
-        organization: "acme".to_owned(),
-        project: "vision".to_owned(),
-        clusters: [("local".to_owned(), local()), ("far".to_owned(), far())].into(),
-        default_cluster: "local".to_owned(),
+        project: ProjectRef::new("acme", "vision"),
+        clusters: [("local".into(), local()), ("far".into(), far())].into(),
+        default_cluster: "local".into(),
         secrets: vec!["db-password".to_owned(), "HF_TOKEN".to_owned()],
-        credentials: [("hub".to_owned(), "registry".to_owned()), ("gh".to_owned(), "git".to_owned())].into(),
-        artifacts: [("acme/vision/weights".to_owned(), "ab12".to_owned())].into(),
-        projects: ["acme/shared".to_owned(), "acme/vision".to_owned()].into(),
+        credentials: [("hub".into(), CredentialKind::Registry), ("gh".into(), CredentialKind::Git)].into(),
+        artifacts: [(ProjectRef::new("acme", "vision").artifact("weights"), "ab12".to_owned())].into(),
+        projects: ["shared", "vision"].map(|project| ProjectRef::new("acme", project)).into(),
         missing: BTreeSet::new(),
     }
 }
@@ -117,7 +113,11 @@ fn check_everywhere(body: &str, expected: &[&str]) {
 fn check_size(resources: &str, expected: (Option<&str>, u64, u32), notes: &[&str]) {
     let got = planned(&format!("resources: {resources}"));
     let amounts = &got.plan.resources;
-    assert_eq!((got.plan.preset.as_deref(), amounts.cpu_milli, amounts.gpus), expected, "{resources}");
+    assert_eq!(
+        (got.plan.preset.as_ref().map(PresetName::as_str), amounts.cpu_milli, amounts.gpus),
+        expected,
+        "{resources}"
+    );
     let told = [lines(&got.notes, Level::Note), lines(&got.notes, Level::Warning)].concat();
     assert_eq!(told, notes, "{resources}");
 }
@@ -186,7 +186,7 @@ fn unknown_names_list_the_candidates() {
             "unknown-node resources.node_names[2]: cluster `far` has no node `yy` | there is `w1`, `w2`",
         ],
     );
-    let empty = Catalogue { default_cluster: "local".to_owned(), ..Catalogue::default() };
+    let empty = Catalogue { default_cluster: "local".into(), ..Catalogue::default() };
     check_on(
         &empty,
         "description: x",
@@ -239,23 +239,23 @@ fn what_can_never_be_placed_is_refused() {
         ],
     );
     let got = try_plan("resources: {requests: {nvidia.com/gpu: {quantity: 1}}}", &[], &shrunk).unwrap();
-    assert_eq!(got.plan.preset.as_deref(), Some("gpu-1"), "a preset that no node holds is not chosen");
+    assert_eq!(got.plan.preset, Some("gpu-1".into()), "a preset that no node holds is not chosen");
 }
 
 fn image_of(image: &str) -> (ImagePlan, Vec<String>) {
     let got = planned(&format!("image: {image}\nrun: ['true']"));
-    (got.plan.image, got.needs.registry.into_iter().collect())
+    (got.plan.image, got.needs.credentials.into_iter().map(String::from).collect())
 }
 
 #[test]
 fn images_are_resolved() {
     let registry = |reference: &str, credential: Option<&str>| ImagePlan::Registry {
         reference: reference.to_owned(),
-        credential: credential.map(str::to_owned),
+        credential: credential.map(Into::into),
     };
     assert_eq!(image_of("ubuntu:24.04"), (registry("ubuntu:24.04", None), vec![]));
     let private = "{url: 'r.io/x/y:1', credential_name: hub}";
-    assert_eq!(image_of(private), (registry("r.io/x/y:1", Some("hub")), vec!["hub".to_owned()]));
+    assert_eq!(image_of(private), (registry("r.io/x/y:1", Some("hub")), vec!["registry/hub".to_owned()]));
     assert_eq!(image_of("host://").0, ImagePlan::Host);
     let layout = |path: &str, tag: Option<&str>| ImagePlan::Layout {
         path: path.to_owned(),
@@ -333,7 +333,7 @@ fn data_is_resolved() {
     let git = |url: &str, reference: Option<&str>, credential: Option<&str>| ImportSource::Git {
         url: url.to_owned(),
         reference: reference.map(str::to_owned),
-        credential: credential.map(str::to_owned),
+        credential: credential.map(Into::into),
     };
     let imports: Vec<_> =
         got.plan.imports.iter().map(|import| (import.path.as_str(), &import.source)).collect();
@@ -344,17 +344,14 @@ fn data_is_resolved() {
     let sub = git("https://github.com/x/z", Some("v1"), Some("gh"));
     let code = git("https://github.com/x/y", None, None);
     assert_eq!(imports, [("/code", &code), ("/code/sub", &sub), ("/w", &tree)]);
-    assert_eq!(got.needs.git.iter().collect::<Vec<_>>(), ["gh"]);
+    assert_eq!(got.needs.credentials.into_iter().map(String::from).collect::<Vec<_>>(), ["git/gh"]);
     let roots = vec!["/data".to_owned(), "/mnt/shared".to_owned()];
     let from = |path: &str| MountFrom::Hostpath { path: path.to_owned(), roots: roots.clone() };
     let mounts: Vec<_> =
         got.plan.mounts.iter().map(|mount| (mount.path.as_str(), &mount.source, mount.readonly)).collect();
     assert_eq!(mounts, [("/rw", &from("/data"), false), ("/shared", &from("/mnt/shared/set"), true)]);
-    let artifact = |project: &str, name: &str| ExportTarget::Artifact {
-        organization: "acme".to_owned(),
-        project: project.to_owned(),
-        name: name.to_owned(),
-    };
+    let artifact =
+        |project: &str, name: &str| ExportTarget::Artifact(ProjectRef::new("acme", project).artifact(name));
     let exports: Vec<_> =
         got.plan.exports.iter().map(|export| (export.path.as_str(), &export.target)).collect();
     let (model, shared) = (artifact("vision", "model"), artifact("shared", "m"));

@@ -1,5 +1,6 @@
 //! Planning of real run files.
-use vessl_core::plan::{Catalogue, Cluster, Nonce, RunId, Stamp, plan};
+use vessl_core::ids::{Nonce, RunId};
+use vessl_core::plan::{Catalogue, Cluster, Stamp, plan};
 use vessl_core::spec::{self, Spec};
 use vessl_core::wire::Level;
 
@@ -58,8 +59,8 @@ fn site_for(spec: &Spec) -> Catalogue {
     cluster.presets = wanted.preset.iter().map(|name| preset(name, 1, 0)).collect();
     if wanted.preset.is_none() && wanted.requests.is_none() {
         cluster.presets.push(preset("default", 1, 0));
-        cluster.default_preset = Some("default".to_owned());
+        cluster.default_preset = Some("default".into());
     }
-    catalogue.clusters.insert(wanted.cluster.clone().unwrap_or_else(|| "local".to_owned()), cluster);
+    catalogue.clusters.insert(wanted.cluster.clone().unwrap_or_else(|| "local".to_owned()).into(), cluster);
     catalogue
 }

@@ -1,19 +1,19 @@
 //! One turn at a time: what people read and what is done, case by case.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 use jiff::{SignedDuration, Timestamp};
-use vessl_core::plan::{Nonce, RunId};
+use vessl_core::ids::{Nonce, RunId};
 use vessl_core::record::{ExitRecord, Phase, RECORD_VERSION};
 use vessl_core::run::{
-    Action, Answer, Applied, Ask, Left, Look, Place, Run, Seat, Seen, State, Status, Terminate, Turn,
-    Verdict, Wait, decide, request,
+    Action, Admission, Answer, Applied, Ask, Inputs, Left, Observation, Placement, Run, State, Status,
+    Terminate, Turn, Verdict, Wait, decide, request,
 };
 
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_750_000_000).unwrap() + SignedDuration::from_secs(seconds)
 }
 
-pub(crate) fn place() -> Place {
-    Place { node: "n1".to_owned(), gpus: vec![0] }
+pub(crate) fn placement() -> Placement {
+    Placement { cluster: "here".into(), node: "n1".into(), gpus: vec![0] }
 }
 
 pub(crate) fn run_in(state: State) -> Run {
@@ -21,18 +21,18 @@ pub(crate) fn run_in(state: State) -> Run {
 }
 
 pub(crate) fn pending() -> State {
-    State::Pending { place: place() }
+    State::Pending { placement: placement() }
 }
 
 pub(crate) fn active(phase: Phase) -> State {
-    State::Active { place: place(), phase, started_at: (phase >= Phase::Running).then(|| at(1)) }
+    State::Active { placement: placement(), phase, started_at: (phase >= Phase::Running).then(|| at(1)) }
 }
 
 pub(crate) fn ended(status: Status, removed: bool) -> State {
     let verdict = Verdict { status, reason: "because".to_owned(), exit_code: Some(1), cleanup: None };
     State::Ended {
         verdict,
-        place: Some(place()),
+        placement: Some(placement()),
         started_at: Some(at(1)),
         ended_at: at(2),
         freed: removed,
@@ -62,20 +62,25 @@ pub(crate) fn record(status: Status) -> Box<ExitRecord> {
     })
 }
 
-pub(crate) fn seen(look: Look) -> Seen {
-    Seen { look, seat: None, applied: Applied::default() }
+pub(crate) fn seen(observed: Observation) -> Inputs {
+    Inputs { observed, admission: None, applied: Applied::default() }
 }
 
-pub(crate) fn dead(left: Left) -> Look {
-    Look::Dead { proof: "the machine was started anew".to_owned(), started_at: None, exit_code: None, left }
+pub(crate) fn dead(left: Left) -> Observation {
+    Observation::Dead {
+        proof: "the machine was started anew".to_owned(),
+        started_at: None,
+        exit_code: None,
+        left,
+    }
 }
 
-pub(crate) fn unreachable() -> Look {
-    Look::Unreachable { why: "no route".to_owned() }
+pub(crate) fn unreachable() -> Observation {
+    Observation::Unreachable { why: "no route".to_owned() }
 }
 
-fn alive(phase: Phase) -> Look {
-    Look::Alive { phase: Some(phase), started_at: None }
+fn alive(phase: Phase) -> Observation {
+    Observation::Alive { phase: Some(phase), started_at: None }
 }
 
 /// A turn in one line: status, `+removed`, actions, then why.
@@ -85,7 +90,7 @@ fn line(turn: &Turn) -> String {
         .actions
         .iter()
         .map(|action| match action {
-            Action::Start(place) => format!("start {}", place.node),
+            Action::Start(placement) => format!("start {}", placement.node),
             Action::Stop(asked) => format!("stop {} {}", asked.grace_s, asked.export),
             Action::Remove => "remove".to_owned(),
         })
@@ -93,11 +98,11 @@ fn line(turn: &Turn) -> String {
     format!("{}{removed} [{}] {}", turn.run.status().word(), actions.join(", "), turn.why)
 }
 
-fn check(state: State, seen: &Seen, expected: &str) {
+fn check(state: State, seen: &Inputs, expected: &str) {
     assert_eq!(line(&decide(&run_in(state), seen, at(10))), expected);
 }
 
-fn check_asked(state: State, seen: &Seen, expected: &str) {
+fn check_asked(state: State, seen: &Inputs, expected: &str) {
     let mut run = run_in(state);
     run.asked.terminate = Some(asked(30, true));
     assert_eq!(line(&decide(&run, seen, at(10))), expected);
@@ -105,45 +110,56 @@ fn check_asked(state: State, seen: &Seen, expected: &str) {
 
 #[test]
 fn a_queued_run_follows_the_queue() {
-    let with = |seat| Seen { seat: Some(seat), ..seen(Look::Nothing) };
-    check(State::Queued, &seen(Look::Nothing), "queued [] waits for its turn in the queue");
+    let with = |admission| Inputs { admission: Some(admission), ..seen(Observation::Nothing) };
+    check(State::Queued, &seen(Observation::Nothing), "queued [] waits for its turn in the queue");
     let wait = Wait { why: "waits for 4 cores".to_owned(), next: vec!["the end of run 3".to_owned()] };
-    check(State::Queued, &with(Seat::Waits(wait.clone())), "queued [] waits for 4 cores");
-    assert_eq!(decide(&run_in(State::Queued), &with(Seat::Waits(wait.clone())), at(10)).next, wait.next);
-    check(State::Queued, &with(Seat::Free(place())), "pending [start n1] placed on `n1`, being started");
+    check(State::Queued, &with(Admission::Waiting(wait.clone())), "queued [] waits for 4 cores");
+    assert_eq!(
+        decide(&run_in(State::Queued), &with(Admission::Waiting(wait.clone())), at(10)).next,
+        wait.next
+    );
+    check(
+        State::Queued,
+        &with(Admission::Granted(placement())),
+        "pending [start n1] placed on `n1`, being started",
+    );
     let never = "failed+removed [] can never be placed: no node has 9 cores";
-    check(State::Queued, &with(Seat::Never("no node has 9 cores".to_owned())), never);
-    let away = Seen { seat: Some(Seat::Free(place())), ..seen(unreachable()) };
+    check(State::Queued, &with(Admission::Impossible("no node has 9 cores".to_owned())), never);
+    let away = Inputs { admission: Some(Admission::Granted(placement())), ..seen(unreachable()) };
     check(State::Queued, &away, "queued [] waits: the cluster cannot be reached: no route");
 }
 
 #[test]
 fn a_terminate_before_the_start_starts_nothing() {
-    let free = Seen { seat: Some(Seat::Free(place())), ..seen(Look::Nothing) };
+    let free = Inputs { admission: Some(Admission::Granted(placement())), ..seen(Observation::Nothing) };
     check_asked(State::Queued, &free, "terminated+removed [] terminated before it was placed");
     check_asked(State::Queued, &seen(unreachable()), "terminated+removed [] terminated before it was placed");
-    check_asked(pending(), &seen(Look::Nothing), "terminated [remove] terminated before it was started");
-    let refused = Look::Refused { why: "no space".to_owned() };
+    check_asked(
+        pending(),
+        &seen(Observation::Nothing),
+        "terminated [remove] terminated before it was started",
+    );
+    let refused = Observation::Refused { why: "no space".to_owned() };
     check_asked(pending(), &seen(refused), "terminated [remove] terminated before it was started");
 }
 
 #[test]
 fn a_start_is_repeated_but_not_for_ever() {
-    check(pending(), &seen(Look::Nothing), "pending [start n1] placed on `n1`, being started");
-    let mut seen = seen(Look::Nothing);
-    seen.applied.note(&Action::Start(place()), at(5));
+    check(pending(), &seen(Observation::Nothing), "pending [start n1] placed on `n1`, being started");
+    let mut seen = seen(Observation::Nothing);
+    seen.applied.note(&Action::Start(placement()), at(5));
     let why = "started on `n1`, but the agent left no trace; it is started again";
     check(pending(), &seen, &format!("pending [] {why}"));
-    seen.applied.note(&Action::Start(place()), at(0));
+    seen.applied.note(&Action::Start(placement()), at(0));
     check(pending(), &seen, &format!("pending [start n1] {why}"));
-    seen.applied.note(&Action::Start(place()), at(10));
+    seen.applied.note(&Action::Start(placement()), at(10));
     let given_up = "failed [remove] the agent ended 3 times on `n1` before it took the run; `agent.log` in the run directory may say why";
     check(pending(), &seen, given_up);
 }
 
 #[test]
 fn a_living_agent_is_followed() {
-    let silent = seen(Look::Alive { phase: None, started_at: None });
+    let silent = seen(Observation::Alive { phase: None, started_at: None });
     check(pending(), &silent, "pending [] started on `n1`, the agent has not said anything yet");
     check(pending(), &seen(alive(Phase::Pulling)), "initializing [] fetching the image");
     check(active(Phase::Pulling), &seen(alive(Phase::Running)), "running [] the commands run");
@@ -168,7 +184,7 @@ fn a_terminate_is_passed_on_until_it_is_heard() {
         &seen(alive(Phase::Running)),
         "stopping [stop 30 true] asked to end; now: the commands run",
     );
-    let silent = seen(Look::Alive { phase: None, started_at: None });
+    let silent = seen(Observation::Alive { phase: None, started_at: None });
     check_asked(
         pending(),
         &silent,
@@ -191,7 +207,7 @@ fn a_terminate_is_passed_on_until_it_is_heard() {
 #[test]
 fn the_record_decides() {
     for status in [Status::Completed, Status::Failed, Status::Terminated] {
-        let exited = |left| seen(Look::Exited { record: record(status), left });
+        let exited = |left| seen(Observation::Exited { record: record(status), left });
         let word = status.word();
         check(active(Phase::Running), &exited(Left::Nothing), &format!("{word}+removed [] recorded"));
         check(active(Phase::Running), &exited(Left::Scratch), &format!("{word} [remove] recorded"));
@@ -201,7 +217,7 @@ fn the_record_decides() {
     }
     let turn = decide(
         &run_in(pending()),
-        &seen(Look::Exited { record: record(Status::Failed), left: Left::Nothing }),
+        &seen(Observation::Exited { record: record(Status::Failed), left: Left::Nothing }),
         at(10),
     );
     let State::Ended { verdict, started_at, ended_at, .. } = turn.run.state else { panic!("not ended") };
@@ -216,12 +232,13 @@ fn a_record_that_cannot_be_ours_decides_nothing() {
         "the exit record found is of run 8 attempt 1 (0000000000000009), not of this one; it is left alone";
     check(
         active(Phase::Running),
-        &seen(Look::Exited { record: other, left: Left::Nothing }),
+        &seen(Observation::Exited { record: other, left: Left::Nothing }),
         &format!("running [] {words}"),
     );
     let mut odd = record(Status::Running);
     odd.reason = "x".to_owned();
-    let turn = decide(&run_in(pending()), &seen(Look::Exited { record: odd, left: Left::Nothing }), at(10));
+    let turn =
+        decide(&run_in(pending()), &seen(Observation::Exited { record: odd, left: Left::Nothing }), at(10));
     assert_eq!(turn.run.status(), Status::Failed);
     assert_eq!(turn.run.reason(), "the exit record says `running`, which is not an end: x");
 }
@@ -231,16 +248,20 @@ fn death_needs_proof() {
     let lost = "the run was lost: the machine was started anew";
     check(active(Phase::Running), &seen(dead(Left::Scratch)), &format!("failed [remove] {lost}"));
     check(active(Phase::Running), &seen(dead(Left::Nothing)), &format!("failed+removed [] {lost}"));
-    let ended =
-        Look::Dead { proof: "p".to_owned(), started_at: None, exit_code: Some(3), left: Left::Nothing };
+    let ended = Observation::Dead {
+        proof: "p".to_owned(),
+        started_at: None,
+        exit_code: Some(3),
+        left: Left::Nothing,
+    };
     let turn = decide(&run_in(active(Phase::Exporting)), &seen(ended), at(0));
     let State::Ended { verdict, .. } = turn.run.state else { panic!("{turn:?}") };
     assert_eq!(verdict.exit_code, Some(3));
     assert_eq!(verdict.reason, "the run was lost after its commands had ended with exit status 3: p");
     check(active(Phase::Running), &seen(unreachable()), "running [] no contact: no route");
     let gone = "failed [remove] the record of attempt 1 is gone from `n1`: nothing shows that it runs or how it ended";
-    check(active(Phase::Running), &seen(Look::Nothing), gone);
-    let again = Look::Refused { why: "busy".to_owned() };
+    check(active(Phase::Running), &seen(Observation::Nothing), gone);
+    let again = Observation::Refused { why: "busy".to_owned() };
     check(
         active(Phase::Running),
         &seen(again),
@@ -265,14 +286,14 @@ fn no_contact_is_shown_and_ends_with_contact() {
 
 #[test]
 fn a_refused_start_fails() {
-    let refused = Look::Refused { why: "no space left".to_owned() };
+    let refused = Observation::Refused { why: "no space left".to_owned() };
     check(pending(), &seen(refused), "failed [remove] could not be started on `n1`: no space left");
 }
 
 #[test]
 fn what_was_started_is_removed() {
     let over = || ended(Status::Failed, false);
-    let exited = |left| seen(Look::Exited { record: record(Status::Failed), left });
+    let exited = |left| seen(Observation::Exited { record: record(Status::Failed), left });
     check(over(), &exited(Left::Scratch), "failed [remove] because");
     check(over(), &exited(Left::Nothing), "failed+removed [] because");
     check(over(), &exited(Left::Agent), "failed [] because");
@@ -284,8 +305,8 @@ fn what_was_started_is_removed() {
     check(over(), &seen(alive(Phase::Running)), "failed [remove] because");
     check(over(), &seen(dead(Left::Agent)), "failed [remove] because");
     check(over(), &seen(unreachable()), "failed [] because");
-    check(over(), &seen(Look::Nothing), "failed [remove] because");
-    let mut seen = seen(Look::Nothing);
+    check(over(), &seen(Observation::Nothing), "failed [remove] because");
+    let mut seen = seen(Observation::Nothing);
     seen.applied.note(&Action::Remove, at(0));
     check(over(), &seen, "failed+removed [] because");
 }
@@ -340,8 +361,9 @@ fn only_what_is_over_and_removed_is_deleted() {
 
 #[test]
 fn a_seat_is_held_until_the_container_has_ended() {
-    let check =
-        |state: State, held: bool| assert_eq!(run_in(state.clone()).seat().is_some(), held, "{state:?}");
+    let check = |state: State, held: bool| {
+        assert_eq!(run_in(state.clone()).allocation().is_some(), held, "{state:?}")
+    };
     check(State::Queued, false);
     check(pending(), true);
     check(active(Phase::Terminating), true);
@@ -350,13 +372,13 @@ fn a_seat_is_held_until_the_container_has_ended() {
     check(ended(Status::Failed, true), false);
     // The record is written, and a death is proven, after the end of the container.
     let record = record(Status::Failed);
-    for look in [Look::Exited { record, left: Left::Scratch }, dead(Left::Scratch)] {
+    for look in [Observation::Exited { record, left: Left::Scratch }, dead(Left::Scratch)] {
         let turn = decide(&run_in(active(Phase::Running)), &seen(look), at(9));
-        assert_eq!(turn.run.seat(), None, "{turn:?}");
+        assert_eq!(turn.run.allocation(), None, "{turn:?}");
     }
     // Nothing says that it has ended.
-    let turn = decide(&run_in(active(Phase::Running)), &seen(Look::Nothing), at(9));
-    assert!(turn.run.seat().is_some(), "{turn:?}");
+    let turn = decide(&run_in(active(Phase::Running)), &seen(Observation::Nothing), at(9));
+    assert!(turn.run.allocation().is_some(), "{turn:?}");
 }
 
 #[test]
@@ -371,7 +393,7 @@ fn the_record_of_another_attempt_is_not_believed() {
         change(&mut other);
         for state in [State::Queued, pending(), active(Phase::Running)] {
             let run = run_in(state);
-            let look = Look::Exited { record: other.clone(), left: Left::Nothing };
+            let look = Observation::Exited { record: other.clone(), left: Left::Nothing };
             assert_eq!(decide(&run, &seen(look), at(9)).run, run);
         }
     }
@@ -382,7 +404,10 @@ fn the_stored_form_does_not_change() {
     let mut run = run_in(active(Phase::Running));
     run.asked.terminate = Some(asked(30, false));
     let text = serde_json::to_string(&run).unwrap();
-    let expected = r#"{"id":7,"attempt":1,"nonce":"0000000000000009","state":{"status":"active","place":{"node":"n1","gpus":[0]},"phase":"running","started_at":"2025-06-15T15:06:41Z"},"asked":{"terminate":{"at":"2025-06-15T15:06:43Z","grace_s":30,"export":false}},"no_contact_since":null}"#;
+    let expected = r#"{"id":7,"attempt":1,"nonce":"0000000000000009","state":{"status":"active","place":{"cluster":"here","node":"n1","gpus":[0]},"phase":"running","started_at":"2025-06-15T15:06:41Z"},"asked":{"terminate":{"at":"2025-06-15T15:06:43Z","grace_s":30,"export":false}},"no_contact_since":null}"#;
     assert_eq!(text, expected);
     assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), run);
+    // Before there were clusters.
+    let earlier: Run = serde_json::from_str(&text.replace(r#""cluster":"here","#, "")).unwrap();
+    assert_eq!(earlier.placement().unwrap().node, *"n1");
 }

@@ -1,14 +1,14 @@
 //! The laws of a run's life: over every pair of state and sight, and over random histories with crashes.
 use jiff::Timestamp;
 use proptest::prelude::*;
-use vessl_core::plan::{Nonce, RunId};
+use vessl_core::ids::{Nonce, RunId};
 use vessl_core::record::{ExitRecord, Phase};
 use vessl_core::run::{
-    Action, Answer, Applied, Ask, Left, Look, Run, Seat, Seen, State, Status, Terminate, Wait, decide,
-    request,
+    Action, Admission, Answer, Applied, Ask, Inputs, Left, Observation, Run, State, Status, Terminate, Wait,
+    decide, request,
 };
 
-use crate::run_cases::{active, asked, at, dead, ended, pending, place, record, run_in, unreachable};
+use crate::run_cases::{active, asked, at, dead, ended, pending, placement, record, run_in, unreachable};
 
 const PHASES: [Phase; 7] = [
     Phase::Pulling,
@@ -45,28 +45,34 @@ fn every_run() -> Vec<Run> {
     runs
 }
 
-fn every_look() -> Vec<Look> {
-    let mut looks = vec![Look::Nothing, unreachable(), Look::Refused { why: "no space".to_owned() }];
-    looks.push(Look::Alive { phase: None, started_at: None });
-    looks.extend(PHASES.map(|phase| Look::Alive { phase: Some(phase), started_at: Some(at(1)) }));
+fn every_look() -> Vec<Observation> {
+    let mut looks =
+        vec![Observation::Nothing, unreachable(), Observation::Refused { why: "no space".to_owned() }];
+    looks.push(Observation::Alive { phase: None, started_at: None });
+    looks.extend(PHASES.map(|phase| Observation::Alive { phase: Some(phase), started_at: Some(at(1)) }));
     looks.extend(LEFT.map(dead));
     let mut other = record(Status::Completed);
     other.attempt = 2;
     let records = FINAL.map(record).into_iter().chain([record(Status::Running), other]);
     for record in records {
-        looks.extend(LEFT.map(|left| Look::Exited { record: record.clone(), left }));
+        looks.extend(LEFT.map(|left| Observation::Exited { record: record.clone(), left }));
     }
     looks
 }
 
-fn every_seat() -> Vec<Option<Seat>> {
+fn every_seat() -> Vec<Option<Admission>> {
     let wait = Wait { why: "waits for a core".to_owned(), next: Vec::new() };
-    vec![None, Some(Seat::Free(place())), Some(Seat::Waits(wait)), Some(Seat::Never("too large".to_owned()))]
+    vec![
+        None,
+        Some(Admission::Granted(placement())),
+        Some(Admission::Waiting(wait)),
+        Some(Admission::Impossible("too large".to_owned())),
+    ]
 }
 
 fn every_memory() -> Vec<Applied> {
     let actions = [
-        Action::Start(place()),
+        Action::Start(placement()),
         Action::Stop(asked(30, true)),
         Action::Stop(asked(0, false)),
         Action::Remove,
@@ -84,13 +90,20 @@ fn every_memory() -> Vec<Applied> {
     memories
 }
 
-fn for_every_pair(mut law: impl FnMut(&Run, &Seen)) {
+fn for_every_pair(mut law: impl FnMut(&Run, &Inputs)) {
     let (looks, seats, memories) = (every_look(), every_seat(), every_memory());
     for run in every_run() {
         for look in &looks {
-            for seat in &seats {
+            for admission in &seats {
                 for applied in &memories {
-                    law(&run, &Seen { look: look.clone(), seat: seat.clone(), applied: applied.clone() });
+                    law(
+                        &run,
+                        &Inputs {
+                            observed: look.clone(),
+                            admission: admission.clone(),
+                            applied: applied.clone(),
+                        },
+                    );
                 }
             }
         }
@@ -137,7 +150,7 @@ fn a_finished_run_never_changes() {
             assert!(*removed >= *before, "what is removed stays removed");
             *removed = *before;
         }
-        assert!(run.seat().is_some() || same.seat().is_none(), "what is free stays free");
+        assert!(run.allocation().is_some() || same.allocation().is_none(), "what is free stays free");
         assert_eq!(&same, run);
         assert!(!turn.actions.iter().any(|action| matches!(action, Action::Start(_))), "{turn:?}");
         assert!(!run.is_settled() || turn.actions.is_empty(), "{turn:?}");
@@ -171,13 +184,17 @@ fn only_a_placed_run_without_a_trace_is_started() {
         let turn = decide(run, seen, at(NOW));
         for action in turn.actions {
             if let Action::Start(started) = action {
-                let free = seen.seat == Some(Seat::Free(place()));
+                let free = seen.admission == Some(Admission::Granted(placement()));
                 assert!(
                     matches!(run.state, State::Pending { .. }) || (run.state == State::Queued && free),
                     "{run:?}"
                 );
-                assert_eq!((&seen.look, run.asked.terminate.is_some()), (&Look::Nothing, false), "{run:?}");
-                assert_eq!(turn.run.state, State::Pending { place: started });
+                assert_eq!(
+                    (&seen.observed, run.asked.terminate.is_some()),
+                    (&Observation::Nothing, false),
+                    "{run:?}"
+                );
+                assert_eq!(turn.run.state, State::Pending { placement: started });
             }
         }
     });
@@ -191,17 +208,19 @@ fn a_run_ends_by_proof_alone() {
             return;
         }
         let never_started = matches!(run.state, State::Queued) || run.asked.terminate.is_some();
-        let proven = match &seen.look {
-            Look::Alive { .. } => false,
-            Look::Unreachable { .. } => matches!(run.state, State::Queued) && run.asked.terminate.is_some(),
-            Look::Nothing => {
+        let proven = match &seen.observed {
+            Observation::Alive { .. } => false,
+            Observation::Unreachable { .. } => {
+                matches!(run.state, State::Queued) && run.asked.terminate.is_some()
+            }
+            Observation::Nothing => {
                 never_started
                     || matches!(run.state, State::Active { .. })
                     || turn.run.reason().contains("3 times")
             }
-            Look::Refused { .. } => !matches!(run.state, State::Active { .. }),
-            Look::Exited { record, .. } => record.attempt == run.attempt,
-            Look::Dead { .. } => true,
+            Observation::Refused { .. } => !matches!(run.state, State::Active { .. }),
+            Observation::Exited { record, .. } => record.attempt == run.attempt,
+            Observation::Dead { .. } => true,
         };
         assert!(proven, "{run:?}\n{seen:?}\n{turn:?}");
     });
@@ -214,13 +233,13 @@ fn nothing_is_called_removed_that_may_be_there() {
         if run.is_settled() || !turn.run.is_settled() {
             return;
         }
-        let clean = match &seen.look {
-            Look::Exited { left, .. } | Look::Dead { left, .. } => *left == Left::Nothing,
-            Look::Nothing | Look::Refused { .. } => {
+        let clean = match &seen.observed {
+            Observation::Exited { left, .. } | Observation::Dead { left, .. } => *left == Left::Nothing,
+            Observation::Nothing | Observation::Refused { .. } => {
                 run.state == State::Queued || seen.applied.last(&Action::Remove).is_some()
             }
-            Look::Unreachable { .. } => run.state == State::Queued,
-            Look::Alive { .. } => false,
+            Observation::Unreachable { .. } => run.state == State::Queued,
+            Observation::Alive { .. } => false,
         };
         assert!(clean, "{run:?}\n{seen:?}");
     });
@@ -240,12 +259,12 @@ fn an_end_that_is_not_removed_goes_on() {
 fn no_contact_is_kept_and_cleared() {
     for_every_pair(|run, seen| {
         let turn = decide(run, seen, at(NOW));
-        let contact = match (&run.state, &seen.look) {
-            (State::Pending { .. } | State::Active { .. }, Look::Unreachable { .. }) => {
+        let contact = match (&run.state, &seen.observed) {
+            (State::Pending { .. } | State::Active { .. }, Observation::Unreachable { .. }) => {
                 assert!(turn.run.no_contact_since.is_some() && turn.run.state == run.state);
                 return;
             }
-            (_, Look::Alive { .. }) => true,
+            (_, Observation::Alive { .. }) => true,
             _ => false,
         };
         if contact && verdict(run).is_none() {
@@ -257,7 +276,9 @@ fn no_contact_is_kept_and_cleared() {
 #[test]
 fn a_living_agent_hears_every_wish() {
     for_every_pair(|run, seen| {
-        let (Some(asked), Look::Alive { .. }, None) = (&run.asked.terminate, &seen.look, verdict(run)) else {
+        let (Some(asked), Observation::Alive { .. }, None) =
+            (&run.asked.terminate, &seen.observed, verdict(run))
+        else {
             return;
         };
         let stop = Action::Stop(asked.clone());
@@ -387,17 +408,17 @@ impl World {
         }
     }
 
-    fn look(&self) -> Look {
+    fn look(&self) -> Observation {
         if !self.connected {
             return unreachable();
         }
         let left = if self.scratch { Left::Scratch } else { Left::Nothing };
         match &self.agent {
-            Agent::Absent => Look::Nothing,
-            Agent::Spawned => Look::Alive { phase: None, started_at: None },
-            Agent::Working(phase) => Look::Alive { phase: Some(PHASES[*phase]), started_at: None },
-            Agent::Cleaning(record) => Look::Exited { record: record.clone(), left: Left::Agent },
-            Agent::Gone(Some(record)) => Look::Exited { record: record.clone(), left },
+            Agent::Absent => Observation::Nothing,
+            Agent::Spawned => Observation::Alive { phase: None, started_at: None },
+            Agent::Working(phase) => Observation::Alive { phase: Some(PHASES[*phase]), started_at: None },
+            Agent::Cleaning(record) => Observation::Exited { record: record.clone(), left: Left::Agent },
+            Agent::Gone(Some(record)) => Observation::Exited { record: record.clone(), left },
             Agent::Gone(None) => dead(left),
         }
     }
@@ -423,9 +444,9 @@ impl World {
 
     fn turn(&mut self, crash: Crash) {
         let wait = Wait { why: "waits".to_owned(), next: Vec::new() };
-        let seat = if self.offered { Seat::Free(place()) } else { Seat::Waits(wait) };
-        let seat = (self.stored.state == State::Queued).then_some(seat);
-        let seen = Seen { look: self.look(), seat, applied: self.applied.clone() };
+        let admission = if self.offered { Admission::Granted(placement()) } else { Admission::Waiting(wait) };
+        let admission = (self.stored.state == State::Queued).then_some(admission);
+        let seen = Inputs { observed: self.look(), admission, applied: self.applied.clone() };
         let turn = decide(&self.stored, &seen, self.now);
         if crash == Crash::BeforeSave {
             self.applied = Applied::default();

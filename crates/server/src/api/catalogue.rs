@@ -1,6 +1,8 @@
 //! Clusters, nodes, presets.
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use vessl_core::access::Caller;
+use vessl_core::ids::ClusterName;
 use vessl_core::plan::{Cluster, Preset};
 use vessl_core::queue::NodeUse;
 use vessl_core::wire::{ClusterView, ErrorBody, NodeView, PresetView};
@@ -13,9 +15,13 @@ use super::error::{Failure, Result};
     get, path = "/clusters", tag = "clusters", operation_id = "listClusters",
     responses((status = 200, description = "clusters", body = Vec<ClusterView>))
 )]
-pub(super) async fn clusters(State(api): State<Api>) -> Json<Vec<ClusterView>> {
-    let site = api.control.site();
-    Json(site.clusters.iter().map(|(name, cluster)| view(name, cluster, &site.cluster)).collect())
+pub(super) async fn clusters(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<ClusterView>>> {
+    let default = &api.control.inventory().cluster;
+    let clusters = api.control.clusters(&caller)?.iter();
+    Ok(Json(clusters.map(|(name, cluster)| view(name, cluster, default)).collect()))
 }
 
 /// One cluster.
@@ -27,8 +33,16 @@ pub(super) async fn clusters(State(api): State<Api>) -> Json<Vec<ClusterView>> {
         (status = 404, description = "there is no such cluster", body = ErrorBody),
     )
 )]
-pub(super) async fn cluster(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<ClusterView>> {
-    Ok(Json(view(&name, api.control.cluster(&name)?, &api.control.site().cluster)))
+pub(super) async fn cluster(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<ClusterView>> {
+    Ok(Json(view(
+        &name.as_str().into(),
+        api.control.cluster(&caller, &name)?,
+        &api.control.inventory().cluster,
+    )))
 }
 
 /// Nodes of a cluster with what is in use.
@@ -37,11 +51,12 @@ pub(super) async fn cluster(State(api): State<Api>, Path(name): Path<String>) ->
     params(("name" = String, Path)),
     responses((status = 200, description = "nodes", body = Vec<NodeView>))
 )]
-pub(super) async fn nodes(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Vec<NodeView>>> {
-    let of_cluster = &api.control.cluster(&name)?.nodes;
-    let usage = api.control.usage();
-    let known = |one: &&NodeUse| of_cluster.iter().any(|node| node.name == one.node.name);
-    Ok(Json(usage.iter().filter(known).map(node_view).collect()))
+pub(super) async fn nodes(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<NodeView>>> {
+    Ok(Json(api.control.usage(&caller, &name)?.iter().map(node_view).collect()))
 }
 
 /// Presets of a cluster.
@@ -52,9 +67,10 @@ pub(super) async fn nodes(State(api): State<Api>, Path(name): Path<String>) -> R
 )]
 pub(super) async fn presets(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Vec<PresetView>>> {
-    let cluster = api.control.cluster(&name)?;
+    let cluster = api.control.cluster(&caller, &name)?;
     Ok(Json(cluster.presets.iter().map(|preset| preset_view(preset, cluster)).collect()))
 }
 
@@ -69,10 +85,11 @@ pub(super) async fn presets(
 )]
 pub(super) async fn preset(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path((name, wanted)): Path<(String, String)>,
 ) -> Result<Json<PresetView>> {
-    let cluster = api.control.cluster(&name)?;
-    let found = cluster.presets.iter().find(|preset| preset.name == wanted);
+    let cluster = api.control.cluster(&caller, &name)?;
+    let found = cluster.presets.iter().find(|preset| preset.name == *wanted.as_str());
     found.map(|preset| Json(preset_view(preset, cluster))).ok_or_else(|| {
         let known: Vec<&str> = cluster.presets.iter().map(|preset| preset.name.as_str()).collect();
         Failure::not_found(format!("the cluster `{name}` has no preset `{wanted}`"))
@@ -80,9 +97,9 @@ pub(super) async fn preset(
     })
 }
 
-fn view(name: &str, cluster: &Cluster, default: &str) -> ClusterView {
+fn view(name: &ClusterName, cluster: &Cluster, default: &ClusterName) -> ClusterView {
     ClusterView {
-        name: name.to_owned(),
+        name: name.to_string(),
         default: name == default,
         kind: if cluster.local { "local" } else { "kubernetes" }.to_owned(),
         status: "connected".to_owned(),
@@ -92,7 +109,7 @@ fn view(name: &str, cluster: &Cluster, default: &str) -> ClusterView {
 
 fn preset_view(preset: &Preset, cluster: &Cluster) -> PresetView {
     PresetView {
-        name: preset.name.clone(),
+        name: preset.name.to_string(),
         default: cluster.default_preset.as_ref() == Some(&preset.name),
         amounts: preset.amounts.clone(),
     }
@@ -101,7 +118,7 @@ fn preset_view(preset: &Preset, cluster: &Cluster) -> PresetView {
 fn node_view(one: &NodeUse) -> NodeView {
     let gpus_used: usize = one.holders.iter().map(|holder| holder.gpus.len()).sum();
     NodeView {
-        name: one.node.name.clone(),
+        name: one.node.name.to_string(),
         cpu_milli: one.node.cpu_milli,
         cpu_milli_used: one.holders.iter().map(|holder| holder.amounts.cpu_milli).sum(),
         memory: one.node.memory,

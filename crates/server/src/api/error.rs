@@ -2,6 +2,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use vessl_core::access::Denied;
 use vessl_core::wire::{ErrorBody, in_words};
 use vessl_data::DataError;
 
@@ -81,6 +82,7 @@ impl From<ControlError> for Failure {
             ControlError::Refused { message, hint } => {
                 Self::new(StatusCode::CONFLICT, "refused", message).hint(hint)
             }
+            ControlError::Denied(denied) => denied.into(),
             ControlError::CleaningUp(_) => {
                 let hint = "ask again: it takes as long as the files that the run left".to_owned();
                 Self::new(StatusCode::CONFLICT, "cleaning_up", error.to_string()).hint(Some(hint))
@@ -92,6 +94,13 @@ impl From<ControlError> for Failure {
                 Self::internal(&error)
             }
         }
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", denied.to_string())
+            .hint(Some("ask whoever looks after this server for the right to do it".to_owned()))
     }
 }
 
@@ -126,6 +135,7 @@ impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Missing(message) => Self::not_found(message),
+            RegistryError::Denied(denied) => denied.into(),
             RegistryError::Store(error) => error.into(),
             RegistryError::Stopping => stopping(),
             RegistryError::Data(error @ (DataError::Missing { .. } | DataError::Damaged { .. })) => {

@@ -1,6 +1,7 @@
 //! The events of a run as server-sent events, from any number on, until the run has ended.
 use std::fmt::Write as _;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -10,12 +11,14 @@ use http::{HeaderMap, header};
 use serde::Deserialize;
 use tokio::sync::watch;
 use utoipa::IntoParams;
+use vessl_core::access::Caller;
+use vessl_core::ids::{AttemptId, RunRef};
 use vessl_core::wire::{ErrorBody, RunEvent, ServerSentEvent};
 
 use super::Api;
 use super::error::{Failure, Result};
-use super::take::{Asked, OfRun};
-use crate::control::{Attempt, Changes};
+use super::extract::{Query, RunPath};
+use crate::control::Changes;
 
 /// Where to begin.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -42,8 +45,9 @@ pub(super) struct After {
 )]
 pub(super) async fn stream(
     State(api): State<Api>,
-    of: OfRun,
-    Asked(query): Asked<After>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+    Query(query): Query<After>,
     headers: HeaderMap,
 ) -> Result<Response> {
     let after = match query.after {
@@ -52,9 +56,9 @@ pub(super) async fn stream(
     };
     let changes = api.control.follow(of.id);
     // Asked once before the answer begins, so that an unknown run is an error and not an empty stream.
-    let (attempt, ended) = api.control.attempt(of.place(), of.id).await?;
+    let (attempt, ended) = api.control.attempt(&caller, &of).await?;
     let progress = (!ended).then(|| api.control.follow_progress(attempt));
-    let follower = Follower { api, of, attempt, after, changes, progress, ended: false };
+    let follower = Follower { api, caller, of, attempt, after, changes, progress, ended: false };
     let parts = stream::unfold(follower, |mut follower| async {
         let part = follower.next().await?;
         Some((Ok::<_, std::convert::Infallible>(part), follower))
@@ -65,8 +69,9 @@ pub(super) async fn stream(
 
 struct Follower {
     api: Api,
-    of: OfRun,
-    attempt: Attempt,
+    caller: Caller,
+    of: RunRef,
+    attempt: AttemptId,
     after: u64,
     changes: Option<watch::Receiver<u64>>,
     progress: Option<Changes>,
@@ -86,8 +91,7 @@ impl Follower {
             if let Some(changes) = &mut self.changes {
                 changes.mark_unchanged();
             }
-            let (events, more) =
-                self.api.control.events(self.of.place(), self.of.id, self.after).await.ok()?;
+            let (events, more) = self.api.control.events(&self.caller, &self.of, self.after).await.ok()?;
             self.ended = !more;
             if let Some(last) = events.last() {
                 self.after = last.seq;

@@ -1,18 +1,19 @@
 //! Files that runs exported: list, and bytes with ranges.
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
+use vessl_core::access::Caller;
 use vessl_core::wire::{ErrorBody, FileView};
 
 use super::Api;
 use super::error::{Failure, Result};
-use super::take::{Asked, OfRun};
+use super::extract::{Query, RunPath};
 
 /// Bytes that are read and sent at once.
 const CHUNK: usize = 256 << 10;
@@ -35,9 +36,13 @@ pub(super) struct Which {
     params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
     responses((status = 200, description = "files", body = Vec<FileView>))
 )]
-pub(super) async fn list(State(api): State<Api>, of: OfRun) -> Result<Json<Vec<FileView>>> {
-    api.control.attempt(of.place(), of.id).await?;
-    Ok(Json(api.registry.files(of.id).await?))
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+) -> Result<Json<Vec<FileView>>> {
+    api.control.attempt(&caller, &of).await?;
+    Ok(Json(api.registry.files(&caller, &of).await?))
 }
 
 /// Bytes of one file. `Range: bytes=FROM-[TO]` works; `ETag` is the BLAKE3 of the whole file.
@@ -54,12 +59,13 @@ pub(super) async fn list(State(api): State<Api>, of: OfRun) -> Result<Json<Vec<F
 )]
 pub(super) async fn content(
     State(api): State<Api>,
-    of: OfRun,
-    Asked(which): Asked<Which>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+    Query(which): Query<Which>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    api.control.attempt(of.place(), of.id).await?;
-    let content = api.registry.content(of.id, which.export, which.path).await?;
+    api.control.attempt(&caller, &of).await?;
+    let content = api.registry.content(&caller, &of, which.export, which.path).await?;
     let (size, digest) = (content.size, content.digest.clone());
     let part = range(&headers, size).map_err(|()| {
         let words = format!("the range is not within the {size} bytes of the file");
@@ -78,9 +84,9 @@ pub(super) async fn content(
     let mut response = (named, Body::from_stream(bytes)).into_response();
     if part.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let place = format!("bytes {from}-{}/{size}", to - 1);
-        let place = place.parse().map_err(|_| Failure::malformed("the range is not one"))?;
-        response.headers_mut().insert(header::CONTENT_RANGE, place);
+        let range = format!("bytes {from}-{}/{size}", to - 1);
+        let range = range.parse().map_err(|_| Failure::malformed("the range is not one"))?;
+        response.headers_mut().insert(header::CONTENT_RANGE, range);
     }
     Ok(response)
 }

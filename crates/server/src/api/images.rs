@@ -1,27 +1,32 @@
 //! Images of the machine: list, read, pull, prune.
-use axum::Json;
 use axum::body::Body as Answer;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use futures::stream;
 use http::header;
+use vessl_core::access::Caller;
+use vessl_core::ids::OrganizationName;
 use vessl_core::reference::Reference;
 use vessl_core::wire::{ErrorBody, ImagePull, ImageView, Pruned, PullLine};
 
 use super::Api;
 use super::error::{Failure, Result};
-use super::take::Body;
+use super::extract::JsonBody;
 use crate::control::{EngineError, PullStep};
-use crate::store::sealed::Class;
+use crate::store::secrets::Class;
 
 /// Images that are here.
 #[utoipa::path(
     get, path = "/images", tag = "images", operation_id = "listImages",
     responses((status = 200, description = "images", body = Vec<ImageView>))
 )]
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<ImageView>>> {
-    Ok(Json(api.control.images().await?))
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<ImageView>>> {
+    Ok(Json(api.control.images(&caller).await?))
 }
 
 /// One image, by its id, digest or reference.
@@ -33,8 +38,12 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<ImageView>>>
         (status = 404, description = "there is no such image", body = ErrorBody),
     )
 )]
-pub(super) async fn read(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ImageView>> {
-    let images = api.control.images().await?;
+pub(super) async fn read(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<ImageView>> {
+    let images = api.control.images(&caller).await?;
     let found =
         images.into_iter().find(|image| image.id == id || image.digest == id || image.reference == id);
     found.map(Json).ok_or_else(|| {
@@ -49,13 +58,17 @@ pub(super) async fn read(State(api): State<Api>, Path(id): Path<String>) -> Resu
     request_body = ImagePull,
     responses((status = 200, description = "lines", body = PullLine, content_type = "application/x-ndjson"))
 )]
-pub(super) async fn pull(State(api): State<Api>, Body(ask): Body<ImagePull>) -> Result<Response> {
+pub(super) async fn pull(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    JsonBody(ask): JsonBody<ImagePull>,
+) -> Result<Response> {
     Reference::parse(&ask.reference).map_err(|error| Failure::malformed(error.to_string()))?;
-    let organization = api.control.site().organization.clone();
+    let organization = api.control.inventory().project.organization.clone();
     if let Some(name) = &ask.credential_name {
-        is_stored(&api, &organization, name).await?;
+        is_stored(&api, &caller, &organization, name).await?;
     }
-    let steps = api.control.pull_image(&organization, ask.reference, ask.credential_name).await?;
+    let steps = api.control.pull_image(&caller, &organization, ask.reference, ask.credential_name).await?;
     let lines = stream::unfold(steps, |mut steps| async {
         let line = line(steps.recv().await?);
         Some((Ok::<_, std::convert::Infallible>(line), steps))
@@ -65,8 +78,8 @@ pub(super) async fn pull(State(api): State<Api>, Body(ask): Body<ImagePull>) -> 
 }
 
 /// Refuses a credential that is not stored, and says which could be meant.
-async fn is_stored(api: &Api, organization: &str, name: &str) -> Result<()> {
-    let stored = api.control.secret_names(organization, Class::Credential).await?;
+async fn is_stored(api: &Api, caller: &Caller, organization: &OrganizationName, name: &str) -> Result<()> {
+    let stored = api.control.secret_names(caller, organization, Class::Credential).await?;
     if stored.iter().any(|credential| credential.name == name) {
         return Ok(());
     }
@@ -85,8 +98,11 @@ async fn is_stored(api: &Api, organization: &str, name: &str) -> Result<()> {
     post, path = "/images/prune", tag = "images", operation_id = "pruneImages",
     responses((status = 200, description = "what was freed", body = Pruned))
 )]
-pub(super) async fn prune(State(api): State<Api>) -> Result<Json<Pruned>> {
-    Ok(Json(api.control.prune_images().await?))
+pub(super) async fn prune(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Pruned>> {
+    Ok(Json(api.control.prune_images(&caller).await?))
 }
 
 fn line(step: std::result::Result<PullStep, EngineError>) -> Bytes {

@@ -9,6 +9,7 @@ mod encode;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -19,6 +20,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use utoipa::{IntoParams, ToSchema};
+use vessl_core::access::Caller;
+use vessl_core::ids::RunRef;
 use vessl_core::logwire;
 use vessl_core::wire::{ErrorBody, ServerSentEvent};
 use vessl_data::log::{LogError, Reader, Stream};
@@ -26,7 +29,7 @@ use vessl_data::log::{LogError, Reader, Stream};
 use super::Api;
 use super::error::{Failure, Result};
 use super::events::last_id;
-use super::take::{Asked, OfRun, switch};
+use super::extract::{Query, RunPath, switch};
 use crate::control::{Changes, ControlError};
 use crate::registry::RegistryError;
 use encode::Encoder;
@@ -91,14 +94,15 @@ impl From<Only> for Stream {
 )]
 pub(super) async fn read(
     State(api): State<Api>,
-    of: OfRun,
-    Asked(mut query): Asked<LogQuery>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+    Query(mut query): Query<LogQuery>,
     headers: HeaderMap,
 ) -> Result<Response> {
     if let (None, Some(id)) = (query.from, last_id(&headers)?) {
         (query.from, query.tail) = (Some(id), None);
     }
-    let (attempt, _) = api.control.attempt(of.place(), of.id).await?;
+    let (attempt, _) = api.control.attempt(&caller, &of).await?;
     let dir = api.control.log_dir(attempt);
     let (changes, follow) = (api.control.follow_log(attempt), query.follow);
     let whole = query.from.is_none() && query.tail.is_none();
@@ -111,7 +115,7 @@ pub(super) async fn read(
         encoder.lost(0, reader.position());
     }
     let (chunks, sent) = mpsc::channel(1);
-    tokio::spawn(pump(Pump { api, of, changes, follow, chunks }, reader, encoder));
+    tokio::spawn(pump(Pump { api, caller, of, changes, follow, chunks }, reader, encoder));
     let body = Body::from_stream(stream::unfold(sent, |mut sent| async {
         let chunk = sent.recv().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(chunk), sent))
@@ -145,7 +149,8 @@ async fn open(dir: PathBuf, query: LogQuery) -> Result<Reader> {
 /// What moves a log from the files to one client.
 struct Pump {
     api: Api,
-    of: OfRun,
+    caller: Caller,
+    of: RunRef,
     /// Signals of the files.
     changes: Changes,
     /// Whether the client stays for what comes.
@@ -217,7 +222,7 @@ impl Pump {
 
     /// Whether the run has ended, or is gone: nobody writes any more.
     async fn has_ended(&self) -> bool {
-        let ended = self.api.control.attempt(self.of.place(), self.of.id).await;
+        let ended = self.api.control.attempt(&self.caller, &self.of).await;
         ended.map_or(true, |(_, ended)| ended)
     }
 
@@ -231,7 +236,7 @@ impl Pump {
 
     /// Why the log of a run that has ended has no end, and when it ended.
     async fn no_end(&self, reader: &Reader) -> Option<(Timestamp, String)> {
-        let run = self.api.control.run(self.of.place(), self.of.id).await.ok()?;
+        let run = self.api.control.run(&self.caller, &self.of).await.ok()?;
         let words = if has_record(reader) {
             format!("the rest of the log is damaged or lost: it has no end; the run ended: {}", run.reason)
         } else if reader.dir().exists() {

@@ -1,17 +1,17 @@
 //! The HTTP API `/v1`: checks who asks, decodes, calls one function, encodes. No rule lives here and no engine is known.
 #![allow(unused_qualifications, reason = "utoipa's macro writes the paths of parameter types")]
+mod auth;
 mod catalogue;
 mod error;
 mod events;
+mod extract;
 mod files;
-mod guard;
 mod images;
 mod logs;
 mod names;
 mod runs;
-mod sealed;
+mod secrets;
 mod server;
-mod take;
 
 use std::sync::Arc;
 
@@ -30,16 +30,16 @@ use vessl_core::wire::{LogPiece, RunEvent};
 use crate::control::{Control, ControlError};
 use crate::registry::Registry;
 
-pub use guard::Guard;
+pub use auth::Auth;
 
 /// What every handler works with.
 #[derive(Clone, Debug)]
 pub struct Api {
     control: Control,
     registry: Registry,
-    guard: Arc<Guard>,
+    auth: Arc<Auth>,
     about: Arc<About>,
-    bodies: take::Bodies,
+    bodies: extract::Bodies,
 }
 
 /// What a server says about itself.
@@ -68,16 +68,16 @@ struct Document;
 
 impl Api {
     /// The API over these rooms.
-    pub fn new(control: Control, registry: Registry, guard: Guard, about: About) -> Self {
-        let bodies = take::Bodies::new(about.open_bodies);
-        Self { control, registry, guard: Arc::new(guard), about: Arc::new(about), bodies }
+    pub fn new(control: Control, registry: Registry, auth: Auth, about: About) -> Self {
+        let bodies = extract::Bodies::new(about.open_bodies);
+        Self { control, registry, auth: Arc::new(auth), about: Arc::new(about), bodies }
     }
 
     /// All routes.
     pub fn router(self) -> Router {
         let (v1, _) = routes_of_v1().split_for_parts();
         let v1 = v1.method_not_allowed_fallback(server::wrong_method);
-        let v1 = v1.layer(middleware::from_fn_with_state(self.clone(), guard::check_token));
+        let v1 = v1.layer(middleware::from_fn_with_state(self.clone(), auth::check_token));
         let (open, _) = open_routes().split_for_parts();
         let v1 = v1.merge(open.method_not_allowed_fallback(server::wrong_method));
         Router::new()
@@ -85,7 +85,7 @@ impl Api {
             .route("/healthz", axum::routing::get(server::healthz))
             .method_not_allowed_fallback(server::wrong_method)
             .fallback(server::nowhere)
-            .layer(middleware::from_fn_with_state(self.clone(), guard::check_host))
+            .layer(middleware::from_fn_with_state(self.clone(), auth::check_host))
             .with_state(self)
     }
 }
@@ -142,10 +142,10 @@ fn routes_of_v1() -> OpenApiRouter<Api> {
         .routes(routes!(images::read))
         .routes(routes!(images::pull))
         .routes(routes!(images::prune))
-        .routes(routes!(sealed::secrets, sealed::create_secret))
-        .routes(routes!(sealed::delete_secret))
-        .routes(routes!(sealed::credentials, sealed::create_credential))
-        .routes(routes!(sealed::delete_credential))
+        .routes(routes!(secrets::secrets, secrets::create_secret))
+        .routes(routes!(secrets::delete_secret))
+        .routes(routes!(secrets::credentials, secrets::create_credential))
+        .routes(routes!(secrets::delete_credential))
         .routes(routes!(server::whoami))
         .routes(routes!(server::read))
         .routes(routes!(server::shutdown))

@@ -1,20 +1,25 @@
 //! Organizations, projects, artifacts.
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use http::StatusCode;
+use vessl_core::access::Caller;
+use vessl_core::ids::ProjectRef;
 use vessl_core::wire::{ArtifactView, ErrorBody, NameCreate, NameView};
 
 use super::Api;
 use super::error::Result;
-use super::take::Body;
+use super::extract::{ArtifactPath, JsonBody, ProjectPath};
 
 /// All organizations.
 #[utoipa::path(
     get, path = "/organizations", tag = "names", operation_id = "listOrganizations",
     responses((status = 200, description = "organizations", body = Vec<NameView>))
 )]
-pub(super) async fn organizations(State(api): State<Api>) -> Result<Json<Vec<NameView>>> {
-    Ok(Json(api.control.organizations().await?))
+pub(super) async fn organizations(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<NameView>>> {
+    Ok(Json(api.control.organizations(&caller).await?))
 }
 
 /// Make an organization.
@@ -25,9 +30,10 @@ pub(super) async fn organizations(State(api): State<Api>) -> Result<Json<Vec<Nam
 )]
 pub(super) async fn create_organization(
     State(api): State<Api>,
-    Body(new): Body<NameCreate>,
+    Extension(caller): Extension<Caller>,
+    JsonBody(new): JsonBody<NameCreate>,
 ) -> Result<(StatusCode, Json<NameView>)> {
-    Ok((StatusCode::CREATED, Json(api.control.create_organization(&new.name).await?)))
+    Ok((StatusCode::CREATED, Json(api.control.create_organization(&caller, &new.name.into()).await?)))
 }
 
 /// All projects of an organization.
@@ -38,9 +44,10 @@ pub(super) async fn create_organization(
 )]
 pub(super) async fn projects(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(organization): Path<String>,
 ) -> Result<Json<Vec<NameView>>> {
-    Ok(Json(api.control.projects(&organization).await?))
+    Ok(Json(api.control.projects(&caller, &organization.into()).await?))
 }
 
 /// Make a project.
@@ -52,10 +59,14 @@ pub(super) async fn projects(
 )]
 pub(super) async fn create_project(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(organization): Path<String>,
-    Body(new): Body<NameCreate>,
+    JsonBody(new): JsonBody<NameCreate>,
 ) -> Result<(StatusCode, Json<NameView>)> {
-    Ok((StatusCode::CREATED, Json(api.control.create_project(&organization, &new.name).await?)))
+    Ok((
+        StatusCode::CREATED,
+        Json(api.control.create_project(&caller, &ProjectRef::new(organization, new.name)).await?),
+    ))
 }
 
 /// Artifacts of a project, each with its newest version.
@@ -70,10 +81,11 @@ pub(super) async fn create_project(
 )]
 pub(super) async fn artifacts(
     State(api): State<Api>,
-    Path((organization, project)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
+    ProjectPath(project): ProjectPath,
 ) -> Result<Json<Vec<ArtifactView>>> {
-    api.control.check_project(&organization, &project).await?;
-    Ok(Json(api.registry.artifacts(organization, project).await?))
+    api.control.check_project(&caller, &project).await?;
+    Ok(Json(api.registry.artifacts(&caller, &project).await?))
 }
 
 /// One artifact with its versions, newest first.
@@ -88,8 +100,9 @@ pub(super) async fn artifacts(
 )]
 pub(super) async fn artifact(
     State(api): State<Api>,
-    Path((organization, project, name)): Path<(String, String, String)>,
+    Extension(caller): Extension<Caller>,
+    ArtifactPath(artifact): ArtifactPath,
 ) -> Result<Json<ArtifactView>> {
-    api.control.check_project(&organization, &project).await?;
-    Ok(Json(api.registry.artifact([&organization, &project], name).await?))
+    api.control.check_project(&caller, &artifact.project()).await?;
+    Ok(Json(api.registry.artifact(&caller, artifact).await?))
 }

@@ -1,11 +1,12 @@
 //! Runs: submit, list, read, change, end, delete, explain.
-use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
+use axum::{Extension, Json};
 use http::StatusCode;
+use vessl_core::access::Caller;
 use vessl_core::wire::{ErrorBody, Explain, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView};
 
 use super::error::Result;
-use super::take::{Asked, Body, OfRun};
+use super::extract::{JsonBody, ProjectPath, Query, RunPath};
 use super::{Api, to_the_end};
 use crate::store::runs::Page;
 
@@ -26,12 +27,12 @@ const PAGE: u32 = 100;
 )]
 pub(super) async fn create(
     State(api): State<Api>,
-    Path((organization, project)): Path<(String, String)>,
-    Body(create): Body<RunCreate>,
+    Extension(caller): Extension<Caller>,
+    ProjectPath(project): ProjectPath,
+    JsonBody(create): JsonBody<RunCreate>,
 ) -> Result<(StatusCode, Json<RunView>)> {
     let control = api.control.clone();
-    let submitted =
-        to_the_end(async move { control.submit([&organization, &project], create).await }).await?;
+    let submitted = to_the_end(async move { control.submit(&caller, &project, create).await }).await?;
     let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(submitted.view)))
 }
@@ -45,18 +46,18 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Path((organization, project)): Path<(String, String)>,
-    Asked(query): Asked<RunQuery>,
+    Extension(caller): Extension<Caller>,
+    ProjectPath(project): ProjectPath,
+    Query(query): Query<RunQuery>,
 ) -> Result<Json<Vec<RunView>>> {
     let page = Page {
-        organization,
         project,
         status: query.status,
         keyword: query.keyword.filter(|word| !word.is_empty()),
         before: query.before,
         limit: query.limit.unwrap_or(PAGE),
     };
-    Ok(Json(api.control.runs(page).await?))
+    Ok(Json(api.control.runs(&caller, page).await?))
 }
 
 /// One run, with its canonical run file.
@@ -69,8 +70,12 @@ pub(super) async fn list(
         (status = 404, description = "there is no such run", body = ErrorBody),
     )
 )]
-pub(super) async fn read(State(api): State<Api>, of: OfRun) -> Result<Json<RunView>> {
-    Ok(Json(api.control.run(of.place(), of.id).await?))
+pub(super) async fn read(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+) -> Result<Json<RunView>> {
+    Ok(Json(api.control.run(&caller, &of).await?))
 }
 
 /// Change name, description or tags.
@@ -83,10 +88,11 @@ pub(super) async fn read(State(api): State<Api>, of: OfRun) -> Result<Json<RunVi
 )]
 pub(super) async fn update(
     State(api): State<Api>,
-    of: OfRun,
-    Body(update): Body<RunUpdate>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+    JsonBody(update): JsonBody<RunUpdate>,
 ) -> Result<Json<RunView>> {
-    Ok(Json(to_the_end(async move { api.control.update(of.place(), of.id, update).await }).await?))
+    Ok(Json(to_the_end(async move { api.control.update(&caller, &of, update).await }).await?))
 }
 
 /// Delete a run that has ended, with its log and its output files.
@@ -99,9 +105,13 @@ pub(super) async fn update(
         (status = 409, description = "it has not ended", body = ErrorBody),
     )
 )]
-pub(super) async fn delete(State(api): State<Api>, of: OfRun) -> Result<StatusCode> {
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+) -> Result<StatusCode> {
     to_the_end(async move {
-        api.control.delete(of.place(), of.id).await?;
+        api.control.delete(&caller, &of).await?;
         tokio::spawn(async move {
             if let Err(error) = api.registry.collect().await {
                 tracing::warn!(error = %crate::chain(&error), "bytes of a deleted run stay until the next delete");
@@ -122,10 +132,11 @@ pub(super) async fn delete(State(api): State<Api>, of: OfRun) -> Result<StatusCo
 )]
 pub(super) async fn terminate(
     State(api): State<Api>,
-    of: OfRun,
-    Body(ask): Body<RunTerminate>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+    JsonBody(ask): JsonBody<RunTerminate>,
 ) -> Result<Json<RunView>> {
-    Ok(Json(to_the_end(async move { api.control.terminate(of.place(), of.id, ask).await }).await?))
+    Ok(Json(to_the_end(async move { api.control.terminate(&caller, &of, ask).await }).await?))
 }
 
 /// Why a run is where it is, and what would let it go on.
@@ -135,6 +146,10 @@ pub(super) async fn terminate(
     params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
     responses((status = 200, description = "the deciding fact", body = Explain))
 )]
-pub(super) async fn explain(State(api): State<Api>, of: OfRun) -> Result<Json<Explain>> {
-    Ok(Json(api.control.explain(of.place(), of.id).await?))
+pub(super) async fn explain(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+) -> Result<Json<Explain>> {
+    Ok(Json(api.control.explain(&caller, &of).await?))
 }

@@ -1,15 +1,16 @@
 //! The server itself: who am I, is it well, what is it, stop it.
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::{Method, StatusCode, header};
 use serde::Deserialize;
 use utoipa::IntoParams;
+use vessl_core::access::Caller;
 use vessl_core::wire::{ServerProof, ServerView, WhoAmI};
 
 use super::Api;
 use super::error::{Failure, Result};
-use super::take::Asked;
+use super::extract::Query;
 use crate::challenge::LONGEST_NONCE;
 
 /// Who the token belongs to and what the server is.
@@ -17,14 +18,14 @@ use crate::challenge::LONGEST_NONCE;
     get, path = "/whoami", tag = "server", operation_id = "whoami",
     responses((status = 200, description = "you", body = WhoAmI))
 )]
-pub(super) async fn whoami(State(api): State<Api>) -> Json<WhoAmI> {
-    let site = api.control.site();
+pub(super) async fn whoami(State(api): State<Api>, Extension(caller): Extension<Caller>) -> Json<WhoAmI> {
+    let inventory = api.control.inventory();
     Json(WhoAmI {
-        user: "owner".to_owned(),
-        organization: site.organization.clone(),
-        project: site.project.clone(),
+        user: caller.user.to_string(),
+        organization: inventory.project.organization.to_string(),
+        project: inventory.project.project.to_string(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        instance: site.instance.clone(),
+        instance: inventory.instance.clone(),
     })
 }
 
@@ -47,13 +48,13 @@ pub(super) struct Nonce {
 )]
 pub(super) async fn challenge(
     State(api): State<Api>,
-    Asked(Nonce { nonce }): Asked<Nonce>,
+    Query(Nonce { nonce }): Query<Nonce>,
 ) -> Result<Json<ServerProof>> {
     let plain = nonce.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if nonce.is_empty() || nonce.len() > LONGEST_NONCE || !plain {
         return Err(Failure::malformed(format!("`nonce` must be 1 to {LONGEST_NONCE} letters and digits")));
     }
-    Ok(Json(ServerProof { proof: api.guard.prove(&nonce) }))
+    Ok(Json(ServerProof { proof: api.auth.prove(&nonce) }))
 }
 
 /// The server itself.
@@ -61,16 +62,19 @@ pub(super) async fn challenge(
     get, path = "/server", tag = "server", operation_id = "readServer",
     responses((status = 200, description = "the server", body = ServerView))
 )]
-pub(super) async fn read(State(api): State<Api>) -> Result<Json<ServerView>> {
+pub(super) async fn read(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<ServerView>> {
     let about = &api.about;
     Ok(Json(ServerView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        instance: api.control.site().instance.clone(),
+        instance: api.control.inventory().instance.clone(),
         url: about.url.clone(),
         data_dir: about.data_dir.clone(),
         started_at: about.started_at,
-        unfinished_runs: api.control.unfinished(),
+        unfinished_runs: api.control.unfinished(&caller)?,
     }))
 }
 
@@ -79,9 +83,13 @@ pub(super) async fn read(State(api): State<Api>) -> Result<Json<ServerView>> {
     post, path = "/shutdown", tag = "server", operation_id = "shutdown",
     responses((status = 202, description = "it stops"))
 )]
-pub(super) async fn shutdown(State(api): State<Api>) -> StatusCode {
+pub(super) async fn shutdown(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<StatusCode> {
+    api.control.may_operate(&caller)?;
     api.about.stop.cancel();
-    StatusCode::ACCEPTED
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// This document.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use vessl_core::plan::{Plan, RunId};
+use vessl_core::ids::{AttemptId, RunId};
+use vessl_core::plan::Plan;
 use vessl_core::record::{Secrets, Transfer};
-use vessl_core::run::{Action, Applied, Look, Seen, State, Status, Turn, decide};
+use vessl_core::run::{Action, Applied, Inputs, Observation, State, Status, Turn, decide};
 
-use super::story::{self, Story};
-use super::{ControlError, Desk, Inner, Said};
-use crate::engine::{Attempt, Sight};
+use super::record::{self, RecordBuilder};
+use super::{ControlError, DriverHandle, Explanation, Inner};
+use crate::engine::Snapshot;
 use crate::store::StoreError;
 use crate::store::runs::{Export, StoredRun};
 use crate::watch::Changes;
@@ -19,9 +20,14 @@ use crate::watch::Changes;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Drives a run until it is settled, deleted, or the server stops. `first` is dropped after the first turn.
-pub(super) async fn drive(control: Arc<Inner>, id: RunId, desk: Arc<Desk>, first: Option<FirstTurn>) {
+pub(super) async fn drive(
+    control: Arc<Inner>,
+    id: RunId,
+    handle: Arc<DriverHandle>,
+    first: Option<FirstTurn>,
+) {
     let driver =
-        Driver { control, id, desk, applied: Applied::default(), changes: None, refused: None, failed: 0 };
+        Driver { control, id, handle, applied: Applied::default(), changes: None, refused: None, failed: 0 };
     driver.run(first).await;
 }
 
@@ -31,9 +37,9 @@ pub(super) type FirstTurn = tokio::sync::mpsc::Sender<()>;
 struct Driver {
     control: Arc<Inner>,
     id: RunId,
-    desk: Arc<Desk>,
+    handle: Arc<DriverHandle>,
     applied: Applied,
-    changes: Option<(Attempt, Changes)>,
+    changes: Option<(AttemptId, Changes)>,
     /// Why this server cannot start the run, whatever the engine would say.
     refused: Option<String>,
     /// How many removals have failed one after the other.
@@ -71,7 +77,7 @@ impl Driver {
                 Next::Done => return self.leave(),
                 Next::Pause(until) => {
                     tokio::select! {
-                        () = self.desk.wake.notified() => {}
+                        () = self.handle.wake.notified() => {}
                         () = self.control.parts.clock.sleep_until(Some(until)) => {}
                         () = stopping.cancelled() => {}
                     }
@@ -95,7 +101,7 @@ impl Driver {
             }
         };
         tokio::select! {
-            () = self.desk.wake.notified() => {}
+            () = self.handle.wake.notified() => {}
             () = changes => {}
             () = self.control.parts.clock.sleep_until(until) => {}
         }
@@ -106,19 +112,19 @@ impl Driver {
         tracing::warn!(run = self.id.0, error = %crate::chain(error), "a turn failed; tried again in {pause:?}");
         let now = self.control.now();
         let why = format!("the last turn failed: {error}");
-        self.desk.say(Said { status: None, why, next: Vec::new(), at: now });
+        self.handle.say(Explanation { status: None, why, next: Vec::new(), at: now });
         now.checked_add(SignedDuration::try_from(pause).unwrap_or_default()).unwrap_or(Timestamp::MAX)
     }
 
     /// The run needs no driver any more.
     fn leave(self) {
-        self.control.seats.release(self.id);
-        self.control.desks().remove(&self.id);
+        self.control.allocator.release(self.id);
+        self.control.handles().remove(&self.id);
     }
 
     async fn turn(&mut self) -> Result<Next, ControlError> {
         let Some(stored) = self.control.parts.store.run(self.id).await? else { return Ok(Next::Done) };
-        let at = Attempt::of(&stored.doc.run);
+        let at = stored.doc.run.attempt_id();
         self.watch(at, &stored.doc.run.state);
         let sight = self.control.parts.engine.look(at, stored.doc.agent_seq).await;
         let now = self.control.now();
@@ -129,7 +135,12 @@ impl Driver {
             Err(ControlError::Store(StoreError::Stale(_))) => return Ok(Next::Again),
             Err(error) => return Err(error),
         };
-        self.desk.say(Said { status: Some(status), why: turn.why.clone(), next: turn.next.clone(), at: now });
+        self.handle.say(Explanation {
+            status: Some(status),
+            why: turn.why.clone(),
+            next: turn.next.clone(),
+            at: now,
+        });
         if turn.run.is_settled() {
             return Ok(Next::Done);
         }
@@ -137,7 +148,7 @@ impl Driver {
     }
 
     /// Watches an attempt before it is looked at, so that no change is missed. What waits in the queue is not watched.
-    fn watch(&mut self, at: Attempt, state: &State) {
+    fn watch(&mut self, at: AttemptId, state: &State) {
         if matches!(state, State::Queued) {
             self.changes = None;
         } else if self.changes.as_ref().is_none_or(|(known, _)| *known != at) {
@@ -145,41 +156,43 @@ impl Driver {
         }
     }
 
-    fn seen(&self, stored: &StoredRun, sight: &Sight) -> Seen {
-        let seat = matches!(stored.doc.run.state, State::Queued).then(|| self.control.seats.seat(self.id));
+    fn seen(&self, stored: &StoredRun, sight: &Snapshot) -> Inputs {
+        let admission = matches!(stored.doc.run.state, State::Queued)
+            .then(|| self.control.allocator.admission(self.id))
+            .flatten();
         let look = match (&sight.look, &self.refused) {
-            (Look::Nothing, Some(why)) => Look::Refused { why: why.clone() },
+            (Observation::Nothing, Some(why)) => Observation::Refused { why: why.clone() },
             (look, _) => look.clone(),
         };
-        Seen { look, seat, applied: self.applied.clone() }
+        Inputs { observed: look, admission, applied: self.applied.clone() }
     }
 
     /// Stores what has changed; the status that the run then has.
     async fn save(
         &self,
         stored: StoredRun,
-        sight: &Sight,
+        sight: &Snapshot,
         turn: &Turn,
         now: Timestamp,
     ) -> Result<Status, ControlError> {
         let status = stored.status();
-        let held = stored.doc.run.seat().is_some();
-        let verdict = story::is_verdict(&stored.doc.run, &turn.run);
-        let mut story = Story::of(stored);
-        story.heard(&sight.events);
-        if let (true, Look::Exited { record, .. }) = (verdict, &sight.look) {
-            story.ended(record);
+        let held = stored.doc.run.allocation().is_some();
+        let verdict = record::is_verdict(&stored.doc.run, &turn.run);
+        let mut builder = RecordBuilder::of(stored);
+        builder.heard(&sight.events);
+        if let (true, Observation::Exited { record, .. }) = (verdict, &sight.look) {
+            builder.ended(record);
         }
-        let exports = self.exports(story.exported()).await?;
-        story.decided(turn.run.clone(), &turn.why, now);
-        let Some(save) = story.save(exports) else { return Ok(status) };
+        let exports = self.exports(builder.exported()).await?;
+        builder.decided(turn.run.clone(), &turn.why, now);
+        let Some(save) = builder.save(exports) else { return Ok(status) };
         let (seq, status) = (save.stored.doc.seq, save.stored.status());
         self.control.parts.store.save_run(save).await?;
-        if turn.run.seat().is_none() && (held || turn.run.is_settled()) {
+        if turn.run.allocation().is_none() && (held || turn.run.is_settled()) {
             // The seat is free before anybody hears of it.
-            self.control.seats.release(self.id);
+            self.control.allocator.release(self.id);
         } else if verdict {
-            self.control.seats.ended(self.id);
+            self.control.allocator.ended(self.id);
         }
         self.control.publish(self.id, seq);
         Ok(status)
@@ -189,7 +202,7 @@ impl Driver {
         if finished.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(story::exports(finished, &self.plan().await?))
+        Ok(record::exports(finished, &self.plan().await?))
     }
 
     async fn plan(&self) -> Result<Plan, ControlError> {
@@ -200,7 +213,7 @@ impl Driver {
     }
 
     /// Applies the actions of a saved turn.
-    async fn apply(&mut self, at: Attempt, turn: Turn) -> Next {
+    async fn apply(&mut self, at: AttemptId, turn: Turn) -> Next {
         if turn.actions.is_empty() {
             return Next::Wait(turn.wake_at);
         }
@@ -210,7 +223,12 @@ impl Driver {
                 tracing::warn!(run = self.id.0, error, "an action failed");
                 let why = format!("{}; that failed and is tried again: {error}", turn.why);
                 let at = self.control.now();
-                self.desk.say(Said { status: Some(turn.run.status()), why, next: turn.next.clone(), at });
+                self.handle.say(Explanation {
+                    status: Some(turn.run.status()),
+                    why,
+                    next: turn.next.clone(),
+                    at,
+                });
                 return match action {
                     _ if self.refused.is_some() => Next::Again,
                     Action::Remove => Next::Pause(self.pause(turn.wake_at)),
@@ -234,16 +252,16 @@ impl Driver {
         due.filter(|due| *due > now).map_or(later, |due| due.min(later))
     }
 
-    async fn act(&mut self, at: Attempt, action: &Action) -> Result<(), ControlError> {
+    async fn act(&mut self, at: AttemptId, action: &Action) -> Result<(), ControlError> {
         let engine = &self.control.parts.engine;
         match action {
-            Action::Start(place) => {
+            Action::Start(placement) => {
                 let secrets = self.secrets().await?;
                 let mut plan = self.plan().await?;
-                plan.attempt = at.attempt;
-                plan.place = Some(place.clone());
+                plan.attempt = at.number;
+                plan.placement = Some(placement.clone());
                 // Watched from before the start, so that not even its first event is missed.
-                self.watch(at, &State::Pending { place: place.clone() });
+                self.watch(at, &State::Pending { placement: placement.clone() });
                 let moved = self.control.parts.engine.start(&plan, &secrets).await?;
                 self.set_aside(&moved).await
             }

@@ -1,5 +1,6 @@
 //! What can go wrong with a request. Each kind has one HTTP status and one way to go on.
-use vessl_core::plan::RunId;
+use vessl_core::access::Denied;
+use vessl_core::ids::RunId;
 use vessl_core::wire::Problem;
 
 use crate::engine::EngineError;
@@ -23,6 +24,9 @@ pub enum ControlError {
     /// The request itself makes no sense.
     #[error("{0}")]
     Malformed(String),
+    /// The caller may not.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The rules say no.
     #[error("{message}")]
     Refused {

@@ -5,19 +5,19 @@
 //! driver [ store.load → engine.look → core::run::decide → store.save (guarded by revision) → engine.apply ]*
 //! ```
 //! Rules live in `vessl_core`. No transaction is open while an engine works. A restart only resumes the drivers.
+mod allocator;
 mod clock;
 mod driver;
 mod error;
+mod inventory;
 mod names;
+mod record;
 mod requests;
-mod seats;
 mod secrets;
-mod site;
-mod story;
 mod submit;
 mod views;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -28,13 +28,15 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vessl_core::plan::{Cluster, RunId};
-use vessl_core::queue::{NodeUse, Waiting};
+use vessl_core::access::{Action, Caller, Scope, allowed};
+use vessl_core::credential::{CredentialKind, CredentialRef};
+use vessl_core::ids::{AttemptId, ClusterName, CredentialName, OrganizationName, RunId};
+use vessl_core::plan::Cluster;
+use vessl_core::queue::{NodeUse, QueuedRun};
 use vessl_core::record::Login;
 use vessl_core::run::Status;
 use vessl_core::wire::{ImageView, Progress, Pruned};
 
-pub(crate) use crate::engine::Attempt;
 use crate::engine::Engine;
 
 /// What an engine says that the API passes on.
@@ -49,8 +51,8 @@ use crate::watch::Watches;
 
 pub use clock::Clock;
 pub(crate) use error::ControlError;
+pub(crate) use inventory::{Inventory, InventoryError};
 pub(crate) use secrets::NewValue;
-pub(crate) use site::{Site, SiteError};
 
 /// Longest wait of a start for the first look at the runs.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
@@ -72,7 +74,7 @@ pub struct Parts {
     /// Where the time comes from.
     pub clock: Clock,
     /// What is offered.
-    pub site: Site,
+    pub inventory: Inventory,
     /// Where run directories are.
     pub data: DataDir,
     /// Signals of their files.
@@ -88,25 +90,25 @@ pub struct Control(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     parts: Parts,
-    seats: seats::Seats,
+    allocator: allocator::Allocator,
     names: names::Names,
-    desks: Mutex<HashMap<RunId, Arc<Desk>>>,
+    handles: Mutex<HashMap<RunId, Arc<DriverHandle>>>,
     drivers: TaskTracker,
     stopping: CancellationToken,
 }
 
 /// Where a driver is woken and where it says what it knows.
 #[derive(Debug)]
-struct Desk {
+struct DriverHandle {
     wake: Arc<Notify>,
     /// Last saved event of the run.
     seq: watch::Sender<u64>,
-    said: Mutex<Option<Said>>,
+    said: Mutex<Option<Explanation>>,
 }
 
 /// What the last turn said.
 #[derive(Clone, Debug)]
-struct Said {
+struct Explanation {
     /// The status that it is about; `None` for whatever the run has.
     status: Option<Status>,
     why: String,
@@ -117,15 +119,14 @@ struct Said {
 impl Control {
     /// Makes the default names and resumes a driver for every unfinished run. Needs a runtime.
     pub async fn open(parts: Parts) -> Result<Self> {
-        let (organization, project) = (parts.site.organization.clone(), parts.site.project.clone());
-        parts.store.ensure_project(organization, project, parts.clock.now()).await?;
+        parts.store.ensure_project(parts.inventory.project.clone(), parts.clock.now()).await?;
         let unfinished = parts.store.unfinished().await?;
-        let seats = seats::Seats::new(parts.site.nodes());
+        let allocator = allocator::Allocator::new(parts.inventory.nodes());
         let control = Self(Arc::new(Inner {
             parts,
-            seats,
+            allocator,
             names: names::Names::default(),
-            desks: Mutex::default(),
+            handles: Mutex::default(),
             drivers: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }));
@@ -149,13 +150,18 @@ impl Control {
     }
 
     /// What this server offers.
-    pub fn site(&self) -> &Site {
-        &self.0.parts.site
+    pub fn inventory(&self) -> &Inventory {
+        &self.0.parts.inventory
     }
 
     /// The database, to read from.
     pub fn store(&self) -> &Arc<Store> {
         &self.0.parts.store
+    }
+
+    /// Refuses who may not stop the server.
+    pub fn may_operate(&self, caller: &Caller) -> Result<()> {
+        Ok(allowed(caller, Action::Operate, Scope::Server)?)
     }
 
     /// The time now.
@@ -164,46 +170,56 @@ impl Control {
     }
 
     /// One cluster by name.
-    pub fn cluster(&self, name: &str) -> Result<&Cluster> {
-        let clusters = &self.0.parts.site.clusters;
+    pub fn cluster(&self, caller: &Caller, name: &str) -> Result<&Cluster> {
+        allowed(caller, Action::Read, Scope::Server)?;
+        let clusters = &self.0.parts.inventory.clusters;
         clusters.get(name).ok_or_else(|| {
-            ControlError::not_found("cluster", name, &clusters.keys().cloned().collect::<Vec<_>>())
+            let names: Vec<String> = clusters.keys().map(ToString::to_string).collect();
+            ControlError::not_found("cluster", name, &names)
         })
     }
 
-    /// Nodes with the runs that hold seats on them.
-    pub fn usage(&self) -> Vec<NodeUse> {
-        self.0.seats.usage()
+    /// All clusters.
+    pub fn clusters(&self, caller: &Caller) -> Result<&BTreeMap<ClusterName, Cluster>> {
+        allowed(caller, Action::Read, Scope::Server)?;
+        Ok(&self.0.parts.inventory.clusters)
+    }
+
+    /// Nodes of a cluster with the runs that hold something on them.
+    pub fn usage(&self, caller: &Caller, cluster: &str) -> Result<Vec<NodeUse>> {
+        self.cluster(caller, cluster)?;
+        Ok(self.0.allocator.usage(&cluster.into()))
     }
 
     /// The number of the run's last event, and its changes; `None` once no driver works for the run.
     pub fn follow(&self, run: RunId) -> Option<watch::Receiver<u64>> {
-        self.0.desks().get(&run).map(|desk| desk.seq.subscribe())
+        self.0.handles().get(&run).map(|handle| handle.seq.subscribe())
     }
 
     /// How many runs a driver works for.
-    pub fn unfinished(&self) -> u64 {
-        self.0.desks().len() as u64
+    pub fn unfinished(&self, caller: &Caller) -> Result<u64> {
+        allowed(caller, Action::Read, Scope::Server)?;
+        Ok(self.0.handles().len() as u64)
     }
 
     /// Directory of an attempt's log.
-    pub fn log_dir(&self, at: Attempt) -> PathBuf {
+    pub fn log_dir(&self, at: AttemptId) -> PathBuf {
         self.0.parts.data.attempt(at).join("log")
     }
 
     /// Tells when an attempt's log grows.
-    pub fn follow_log(&self, at: Attempt) -> Changes {
+    pub fn follow_log(&self, at: AttemptId) -> Changes {
         let dir = self.0.parts.data.attempt(at);
         self.0.parts.watches.dirs(&[&dir, &dir.join("log")])
     }
 
     /// Tells when there is something new in [`Control::progress`].
-    pub fn follow_progress(&self, at: Attempt) -> Changes {
+    pub fn follow_progress(&self, at: AttemptId) -> Changes {
         self.0.parts.watches.progress(&self.0.parts.data.attempt(at))
     }
 
     /// How far a pull, an import or an export of the run is, if one is under way. A view, not a record.
-    pub async fn progress(&self, at: Attempt) -> Option<Progress> {
+    pub async fn progress(&self, at: AttemptId) -> Option<Progress> {
         let path = self.0.parts.data.attempt(at).join("progress");
         let read = tokio::task::spawn_blocking(move || {
             let mut text = Vec::new();
@@ -214,24 +230,31 @@ impl Control {
     }
 
     /// Images that are here.
-    pub async fn images(&self) -> Result<Vec<ImageView>> {
+    pub async fn images(&self, caller: &Caller) -> Result<Vec<ImageView>> {
+        allowed(caller, Action::Read, Scope::Server)?;
         Ok(self.0.parts.engine.images().await?)
     }
 
     /// Removes images that no run uses.
-    pub async fn prune_images(&self) -> Result<Pruned> {
+    pub async fn prune_images(&self, caller: &Caller) -> Result<Pruned> {
+        allowed(caller, Action::Operate, Scope::Server)?;
         Ok(self.0.parts.engine.prune().await?)
     }
 
     /// Pulls an image, with a stored registry credential if one is named.
     pub async fn pull_image(
         &self,
-        organization: &str,
+        caller: &Caller,
+        organization: &OrganizationName,
         reference: String,
         credential: Option<String>,
     ) -> Result<mpsc::Receiver<std::result::Result<PullStep, EngineError>>> {
-        let login: Option<Login> = match credential {
-            Some(name) => Some(self.0.login(organization, &name, "registry").await?),
+        allowed(caller, Action::Operate, Scope::Server)?;
+        let login: Option<Login> = match credential.map(CredentialName::from) {
+            Some(name) => {
+                let credential = CredentialRef { kind: CredentialKind::Registry, name };
+                Some(self.0.login(organization, &credential).await?)
+            }
             None => None,
         };
         Ok(self.0.parts.engine.pull(reference, login).await?)
@@ -243,73 +266,79 @@ impl Inner {
         self.parts.clock.now()
     }
 
-    fn desks(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Desk>>> {
-        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn handles(&self) -> MutexGuard<'_, HashMap<RunId, Arc<DriverHandle>>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Goes on with all unfinished runs. Everybody has his seat or his place in the queue before anybody moves.
     fn resume(self: &Arc<Self>, unfinished: &[StoredRun]) -> mpsc::Receiver<()> {
         let (first, looked) = mpsc::channel(1);
-        let desks: Vec<(RunId, Arc<Desk>)> =
+        let handles: Vec<(RunId, Arc<DriverHandle>)> =
             unfinished.iter().map(|stored| (stored.id(), self.new_desk(stored))).collect();
-        for (id, desk) in desks {
-            self.drivers.spawn(driver::drive(Arc::clone(self), id, desk, Some(first.clone())));
+        for (id, handle) in handles {
+            self.drivers.spawn(driver::drive(Arc::clone(self), id, handle, Some(first.clone())));
         }
         looked
     }
 
     /// Starts the one driver of a new run.
     fn start_driver(self: &Arc<Self>, stored: &StoredRun) {
-        let desk = self.new_desk(stored);
-        self.drivers.spawn(driver::drive(Arc::clone(self), stored.id(), desk, None));
+        let handle = self.new_desk(stored);
+        self.drivers.spawn(driver::drive(Arc::clone(self), stored.id(), handle, None));
     }
 
     /// A desk for the driver of a run, which has its seat or its place in the queue from now on.
-    fn new_desk(&self, stored: &StoredRun) -> Arc<Desk> {
+    fn new_desk(&self, stored: &StoredRun) -> Arc<DriverHandle> {
         let (id, seq) = (stored.id(), stored.doc.seq);
-        let desk =
-            Arc::new(Desk { wake: Arc::default(), seq: watch::Sender::new(seq), said: Mutex::default() });
-        if self.desks().insert(id, Arc::clone(&desk)).is_some() {
+        let handle = Arc::new(DriverHandle {
+            wake: Arc::default(),
+            seq: watch::Sender::new(seq),
+            said: Mutex::default(),
+        });
+        if self.handles().insert(id, Arc::clone(&handle)).is_some() {
             tracing::error!(run = id.0, "a second driver was asked for");
         }
-        match stored.doc.run.seat() {
-            Some(place) => {
-                let (amounts, place) = (stored.doc.resources.clone(), place.clone());
-                self.seats.hold(id, seats::Held { amounts, place, ended: stored.status().is_final() });
+        match stored.doc.run.allocation() {
+            Some(placement) => {
+                let (amounts, placement) = (stored.doc.resources.clone(), placement.clone());
+                self.allocator
+                    .hold(id, allocator::Held { amounts, placement, ended: stored.status().is_final() });
             }
-            None if stored.status() == Status::Queued => self.seats.queue(asks(stored), &desk.wake),
+            None if stored.status() == Status::Queued => {
+                self.allocator.queue(&stored.doc.cluster, asks(stored), &handle.wake)
+            }
             None => {}
         }
-        desk
+        handle
     }
 
     /// Wakes the driver of a run, if it has one.
     fn wake(&self, id: RunId) {
-        if let Some(desk) = self.desks().get(&id) {
-            desk.wake.notify_one();
+        if let Some(handle) = self.handles().get(&id) {
+            handle.wake.notify_one();
         }
     }
 
     /// Says to those who follow a run that it has events up to `seq`.
     fn publish(&self, id: RunId, seq: u64) {
-        if let Some(desk) = self.desks().get(&id) {
-            desk.seq.send_if_modified(|known| std::mem::replace(known, (*known).max(seq)) < seq);
+        if let Some(handle) = self.handles().get(&id) {
+            handle.seq.send_if_modified(|known| std::mem::replace(known, (*known).max(seq)) < seq);
         }
     }
 }
 
 /// What a run needs of the machine.
-fn asks(stored: &StoredRun) -> Waiting {
+fn asks(stored: &StoredRun) -> QueuedRun {
     let (amounts, nodes) = (stored.doc.resources.clone(), stored.doc.nodes.clone());
-    Waiting { id: stored.id(), amounts, nodes }
+    QueuedRun { id: stored.id(), amounts, nodes }
 }
 
-impl Desk {
-    fn said(&self) -> Option<Said> {
+impl DriverHandle {
+    fn said(&self) -> Option<Explanation> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn say(&self, said: Said) {
+    fn say(&self, said: Explanation) {
         *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
     }
 }

@@ -4,12 +4,14 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use vessl_core::credential::CredentialKind;
+use vessl_core::ids::{ArtifactName, CredentialName, OrganizationName, ProjectRef};
 use vessl_core::plan::{Catalogue, machine_paths};
-use vessl_core::spec::{ArtifactRef, Import, Spec};
+use vessl_core::spec::{Import, Spec};
+use vessl_core::wire::SecretView;
 
 use super::{ControlError, Inner, Result};
-use crate::store::names::Artifact;
-use crate::store::sealed::Class;
+use crate::store::secrets::Class;
 
 /// Longest look at the paths of the machine that a run file names.
 const LOOK: Duration = Duration::from_secs(2);
@@ -17,18 +19,18 @@ const LOOK: Duration = Duration::from_secs(2);
 /// The names of one organization.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    projects: Vec<String>,
+    projects: Vec<ProjectRef>,
     secrets: Vec<String>,
-    credentials: BTreeMap<String, String>,
+    credentials: BTreeMap<CredentialName, CredentialKind>,
 }
 
 /// Known names by organization, with the generation of the store they were read at.
 #[derive(Debug, Default)]
-pub(super) struct Names(Mutex<(u64, HashMap<String, Arc<Known>>)>);
+pub(super) struct Names(Mutex<(u64, HashMap<OrganizationName, Arc<Known>>)>);
 
 impl Inner {
     /// Refuses an organization that does not exist.
-    pub(super) async fn known_organization(&self, organization: &str) -> Result<Arc<Known>> {
+    pub(super) async fn known_organization(&self, organization: &OrganizationName) -> Result<Arc<Known>> {
         let generation = self.parts.store.names_generation();
         {
             let mut kept = self.names.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,82 +45,75 @@ impl Inner {
         let mut kept = self.names.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A name that changed while we read makes a new generation; then this is read again.
         if kept.0 == generation {
-            kept.1.insert(organization.to_owned(), Arc::clone(&known));
+            kept.1.insert(organization.clone(), Arc::clone(&known));
         }
         Ok(known)
     }
 
-    async fn read_names(&self, organization: &str) -> Result<Known> {
+    async fn read_names(&self, organization: &OrganizationName) -> Result<Known> {
         let store = &self.parts.store;
-        let projects = store.projects(organization.to_owned()).await?;
+        let projects = store.projects(organization.clone()).await?;
         if projects.is_empty() {
             let all: Vec<String> = store.organizations().await?.into_iter().map(|view| view.name).collect();
-            if !all.iter().any(|name| name == organization) {
-                return Err(ControlError::not_found("organization", organization, &all));
+            if !all.iter().any(|name| name == organization.as_str()) {
+                return Err(ControlError::not_found("organization", organization.as_str(), &all));
             }
         }
-        let secrets = store.sealed_names(organization.to_owned(), Class::Secret).await?;
-        let credentials = store.sealed_names(organization.to_owned(), Class::Credential).await?;
+        let secrets = store.sealed_names(organization.clone(), Class::Secret).await?;
+        let credentials = store.sealed_names(organization.clone(), Class::Credential).await?;
         Ok(Known {
-            projects: projects.into_iter().map(|view| view.name).collect(),
+            projects: projects
+                .into_iter()
+                .map(|view| ProjectRef::new(organization.clone(), view.name))
+                .collect(),
             secrets: secrets.into_iter().map(|view| view.name).collect(),
-            credentials: credentials.into_iter().map(|view| (view.name, view.kind)).collect(),
+            credentials: credentials.into_iter().filter_map(credential).collect(),
         })
     }
 
     /// Refuses a project that does not exist.
-    pub(super) async fn known_project(&self, organization: &str, project: &str) -> Result<Arc<Known>> {
-        let known = self.known_organization(organization).await?;
-        if known.projects.iter().any(|name| name == project) {
+    pub(super) async fn known_project(&self, project: &ProjectRef) -> Result<Arc<Known>> {
+        let known = self.known_organization(&project.organization).await?;
+        if known.projects.contains(project) {
             return Ok(known);
         }
-        Err(ControlError::not_found("project", &format!("{organization}/{project}"), &known.projects))
+        let names: Vec<String> = known.projects.iter().map(|known| known.project.to_string()).collect();
+        Err(ControlError::not_found("project", &project.to_string(), &names))
     }
 
     /// Everything that a run file may name, as far as this one does.
-    pub(super) async fn catalogue(
-        &self,
-        organization: &str,
-        project: &str,
-        spec: &Spec,
-    ) -> Result<Catalogue> {
-        let known = self.known_project(organization, project).await?;
-        let wanted: Vec<[String; 3]> = spec
-            .import
-            .values()
-            .filter_map(|import| match import {
-                Import::Artifact(artifact) => Some(full_name(organization, project, artifact)),
-                _ => None,
-            })
-            .collect();
+    pub(super) async fn catalogue(&self, project: &ProjectRef, spec: &Spec) -> Result<Catalogue> {
+        let known = self.known_project(project).await?;
+        let wanted = spec.import.values().filter_map(|import| match import {
+            Import::Artifact(artifact) => Some(artifact.of(project)),
+            _ => None,
+        });
+        let wanted: Vec<ArtifactName> = wanted.collect();
         let artifacts = self.artifacts(wanted).await?;
         let missing = missing(machine_paths(spec)).await;
         Ok(Catalogue {
-            organization: organization.to_owned(),
-            project: project.to_owned(),
-            clusters: self.parts.site.clusters.clone(),
-            default_cluster: self.parts.site.cluster.clone(),
+            project: project.clone(),
+            clusters: self.parts.inventory.clusters.clone(),
+            default_cluster: self.parts.inventory.cluster.clone(),
             secrets: known.secrets.clone(),
             credentials: known.credentials.clone(),
             artifacts,
-            projects: known.projects.iter().map(|name| format!("{organization}/{name}")).collect(),
+            projects: known.projects.iter().cloned().collect(),
             missing,
         })
     }
 
     /// The artifacts that are wanted; if one is missing, also the others of its organization, to be named instead.
-    async fn artifacts(&self, wanted: Vec<[String; 3]>) -> Result<BTreeMap<String, String>> {
+    async fn artifacts(&self, wanted: Vec<ArtifactName>) -> Result<BTreeMap<ArtifactName, String>> {
         if wanted.is_empty() {
             return Ok(BTreeMap::new());
         }
         let mut artifacts = self.parts.store.newest(wanted.clone()).await?;
-        let missing = wanted.into_iter().filter(|name| !artifacts.contains_key(&name.join("/")));
-        let organizations: BTreeSet<String> = missing.map(|[organization, ..]| organization).collect();
+        let missing = wanted.into_iter().filter(|name| !artifacts.contains_key(name));
+        let organizations: BTreeSet<OrganizationName> = missing.map(|name| name.organization).collect();
         for organization in organizations {
-            for Artifact { project, name, newest } in self.parts.store.artifacts(organization.clone()).await?
-            {
-                artifacts.insert(format!("{organization}/{project}/{name}"), newest.manifest);
-            }
+            let all = self.parts.store.artifacts(organization).await?;
+            artifacts.extend(all.into_iter().map(|artifact| (artifact.name, artifact.newest.manifest)));
         }
         Ok(artifacts)
     }
@@ -138,11 +133,6 @@ async fn missing(mut paths: BTreeSet<String>) -> BTreeSet<String> {
     tokio::time::timeout(LOOK, look).await.ok().and_then(std::result::Result::ok).unwrap_or_default()
 }
 
-fn full_name(organization: &str, project: &str, artifact: &ArtifactRef) -> [String; 3] {
-    let own = |name: &Option<String>, own: &str| name.clone().unwrap_or_else(|| own.to_owned());
-    [
-        own(&artifact.organization_name, organization),
-        own(&artifact.project_name, project),
-        artifact.name.clone(),
-    ]
+fn credential(stored: SecretView) -> Option<(CredentialName, CredentialKind)> {
+    Some((stored.name.into(), stored.kind.parse().ok()?))
 }

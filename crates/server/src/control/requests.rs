@@ -1,14 +1,14 @@
 //! What people ask of runs that exist: terminate, change, delete. The rules answer; this only carries it out.
 use std::time::Duration;
 
-use vessl_core::plan::RunId;
+use vessl_core::access::{Action, Caller, Scope, allowed};
+use vessl_core::ids::{OrganizationName, ProjectRef, RunId, RunRef};
 use vessl_core::run::{Answer, Ask, Run, Status, request};
 use vessl_core::spec::labels;
 use vessl_core::wire::{NameView, RunTerminate, RunUpdate, RunView};
 
-use super::story::Story;
+use super::record::RecordBuilder;
 use super::{Control, ControlError, Inner, Result};
-use crate::engine::Attempt;
 use crate::store::StoreError;
 use crate::store::names::check_name;
 use crate::store::runs::{Save, StoredRun};
@@ -22,47 +22,47 @@ const CLEANING: Duration = Duration::from_secs(45);
 
 impl Control {
     /// Asks for the end of a run. Asking twice is fine.
-    pub async fn terminate(&self, place: [&str; 2], id: RunId, ask: RunTerminate) -> Result<RunView> {
-        let grace_s = Some(ask.grace_s.unwrap_or(self.0.parts.site.grace_s));
+    pub async fn terminate(&self, caller: &Caller, of: &RunRef, ask: RunTerminate) -> Result<RunView> {
+        let grace_s = Some(ask.grace_s.unwrap_or(self.0.parts.inventory.grace_s));
         let ask = Ask::Terminate { grace_s, export: !ask.no_export };
-        match self.0.with_reserve(|| self.wish(place, id, ask)).await {
-            Err(full) if full.is_disk_full() => self.pass_on(place, id, ask).await.map_err(|_| full),
+        match self.0.with_reserve(|| self.request(caller, of, ask)).await {
+            Err(full) if full.is_disk_full() => self.forward(caller, of, ask).await.map_err(|_| full),
             done => done,
         }
     }
 
-    /// A wish that cannot be stored goes to the agent alone: it may be the run that filled the disk.
-    async fn pass_on(&self, place: [&str; 2], id: RunId, ask: Ask) -> Result<RunView> {
-        let stored = self.0.stored(place, id).await?;
+    /// A request that cannot be stored goes to the agent alone: it may be the run that filled the disk.
+    async fn forward(&self, caller: &Caller, of: &RunRef, ask: Ask) -> Result<RunView> {
+        let stored = self.0.stored(caller, Action::Run, of).await?;
         let Answer::Accepted(run) = request(&stored.doc.run, ask, self.now()) else {
             return Ok(self.0.view(stored));
         };
-        let at = Attempt::of(&run);
+        let at = run.attempt_id();
         let asked = run.asked.terminate.ok_or(ControlError::Stopping)?;
         self.0.parts.engine.stop(at, &asked).await?;
         Ok(self.0.view(stored))
     }
 
-    async fn wish(&self, place: [&str; 2], id: RunId, ask: Ask) -> Result<RunView> {
+    async fn request(&self, caller: &Caller, of: &RunRef, ask: Ask) -> Result<RunView> {
         let stored = self
             .0
-            .change(place, id, |stored| {
+            .change(caller, of, |stored| {
                 let now = self.now();
                 match request(&stored.doc.run, ask, now) {
                     Answer::AlreadySo(_) => Ok(None),
                     Answer::Denied(why) => Err(ControlError::refused(why)),
                     Answer::Accepted(run) => {
-                        let mut story = Story::of(stored.clone());
-                        story.decided(*run, "a person asked for the end of the run", now);
-                        Ok(story.save(Vec::new()))
+                        let mut record = RecordBuilder::of(stored.clone());
+                        record.decided(*run, "a person asked for the end of the run", now);
+                        Ok(record.save(Vec::new()))
                     }
                 }
             })
             .await?;
-        self.0.wake(id);
+        self.0.wake(of.id);
         if matches!(stored.status(), Status::Queued | Status::Pending) {
-            let _ = tokio::time::timeout(ENDING, self.next_event(id, stored.doc.seq)).await;
-            return Ok(self.0.view(self.0.stored(place, id).await?));
+            let _ = tokio::time::timeout(ENDING, self.next_event(of.id, stored.doc.seq)).await;
+            return Ok(self.0.view(self.0.stored(caller, Action::Run, of).await?));
         }
         Ok(self.0.view(stored))
     }
@@ -74,11 +74,11 @@ impl Control {
     }
 
     /// Changes name, description or tags.
-    pub async fn update(&self, place: [&str; 2], id: RunId, update: RunUpdate) -> Result<RunView> {
+    pub async fn update(&self, caller: &Caller, of: &RunRef, update: RunUpdate) -> Result<RunView> {
         check_update(&update)?;
         let stored = self
             .0
-            .change(place, id, |stored| {
+            .change(caller, of, |stored| {
                 let mut changed = stored.clone();
                 let update = update.clone();
                 changed.name = update.name.unwrap_or(changed.name);
@@ -93,12 +93,12 @@ impl Control {
     }
 
     /// Deletes a run that has ended: its rows, its secrets, its directory with the log.
-    pub async fn delete(&self, place: [&str; 2], id: RunId) -> Result<()> {
-        self.let_settle(&self.0.stored(place, id).await?.doc.run).await;
+    pub async fn delete(&self, caller: &Caller, of: &RunRef) -> Result<()> {
+        self.let_settle(&self.0.stored(caller, Action::Run, of).await?.doc.run).await;
         for _ in 0..TRIES {
-            let stored = self.0.stored(place, id).await?;
+            let stored = self.0.stored(caller, Action::Run, of).await?;
             if is_cleaning(&stored.doc.run) {
-                return Err(ControlError::CleaningUp(id));
+                return Err(ControlError::CleaningUp(of.id));
             }
             match request(&stored.doc.run, Ask::Delete, self.now()) {
                 Answer::AlreadySo(_) => return Ok(()),
@@ -107,8 +107,8 @@ impl Control {
             }
             // The directory goes first: a crash in between leaves a run that can be deleted again, and never a
             // directory that nobody knows.
-            self.0.remove_dir(id).await?;
-            let delete = || async { Ok(self.0.parts.store.delete_run(id, stored.revision).await?) };
+            self.0.remove_dir(of.id).await?;
+            let delete = || async { Ok(self.0.parts.store.delete_run(of.id, stored.revision).await?) };
             match self.0.with_reserve(delete).await {
                 Err(ControlError::Store(StoreError::Stale(_))) => {}
                 done => {
@@ -117,7 +117,7 @@ impl Control {
                 }
             }
         }
-        Err(ControlError::Store(StoreError::Stale(id)))
+        Err(ControlError::Store(StoreError::Stale(of.id)))
     }
 
     /// Lets the driver of a run that has ended finish its cleaning up, which takes an instant or fails again and again.
@@ -129,40 +129,45 @@ impl Control {
     }
 
     /// Makes an organization.
-    pub async fn create_organization(&self, name: &str) -> Result<NameView> {
-        check_name("organization", name).map_err(ControlError::Malformed)?;
+    pub async fn create_organization(&self, caller: &Caller, name: &OrganizationName) -> Result<NameView> {
+        allowed(caller, Action::Operate, Scope::Server)?;
+        check_name("organization", name.as_str()).map_err(ControlError::Malformed)?;
         let created_at = self.now();
-        if self.0.parts.store.add_organization(name.to_owned(), created_at).await? {
-            return Ok(NameView { name: name.to_owned(), created_at });
+        if self.0.parts.store.add_organization(name.clone(), created_at).await? {
+            return Ok(NameView { name: name.to_string(), created_at });
         }
         Err(ControlError::refused(format!("the organization `{name}` is already there")))
     }
 
     /// Makes a project of an organization.
-    pub async fn create_project(&self, organization: &str, name: &str) -> Result<NameView> {
-        check_name("project", name).map_err(ControlError::Malformed)?;
-        self.0.known_organization(organization).await?;
+    pub async fn create_project(&self, caller: &Caller, new: &ProjectRef) -> Result<NameView> {
+        allowed(caller, Action::Manage, Scope::Organization(new.organization.clone()))?;
+        check_name("project", new.project.as_str()).map_err(ControlError::Malformed)?;
+        self.0.known_organization(&new.organization).await?;
         let created_at = self.now();
-        if self.0.parts.store.add_project(organization.to_owned(), name.to_owned(), created_at).await? {
-            return Ok(NameView { name: name.to_owned(), created_at });
+        if self.0.parts.store.add_project(new.clone(), created_at).await? {
+            return Ok(NameView { name: new.project.to_string(), created_at });
         }
-        Err(ControlError::refused(format!("the project `{organization}/{name}` is already there")))
+        Err(ControlError::refused(format!("the project `{new}` is already there")))
     }
 
     /// All organizations.
-    pub async fn organizations(&self) -> Result<Vec<NameView>> {
+    pub async fn organizations(&self, caller: &Caller) -> Result<Vec<NameView>> {
+        allowed(caller, Action::Read, Scope::Server)?;
         Ok(self.0.parts.store.organizations().await?)
     }
 
     /// All projects of an organization.
-    pub async fn projects(&self, organization: &str) -> Result<Vec<NameView>> {
+    pub async fn projects(&self, caller: &Caller, organization: &OrganizationName) -> Result<Vec<NameView>> {
+        allowed(caller, Action::Read, Scope::Organization(organization.clone()))?;
         self.0.known_organization(organization).await?;
-        Ok(self.0.parts.store.projects(organization.to_owned()).await?)
+        Ok(self.0.parts.store.projects(organization.clone()).await?)
     }
 
-    /// Refuses a project that does not exist.
-    pub async fn check_project(&self, organization: &str, project: &str) -> Result<()> {
-        self.0.known_project(organization, project).await.map(drop)
+    /// Refuses a project that does not exist, or that the caller may not see.
+    pub async fn check_project(&self, caller: &Caller, project: &ProjectRef) -> Result<()> {
+        allowed(caller, Action::Read, Scope::Project(project.clone()))?;
+        self.0.known_project(project).await.map(drop)
     }
 }
 
@@ -170,34 +175,34 @@ impl Inner {
     /// Loads, changes and saves until nobody was faster. Answers the run as it is then.
     async fn change(
         &self,
-        place: [&str; 2],
-        id: RunId,
+        caller: &Caller,
+        of: &RunRef,
         change: impl Fn(&StoredRun) -> Result<Option<Save>>,
     ) -> Result<StoredRun> {
         for _ in 0..TRIES {
-            let stored = self.stored(place, id).await?;
+            let stored = self.stored(caller, Action::Run, of).await?;
             let Some(save) = change(&stored)? else { return Ok(stored) };
             let mut after = save.stored.clone();
             match self.parts.store.save_run(save).await {
                 Ok(revision) => {
                     after.revision = revision;
-                    self.publish(id, after.doc.seq);
+                    self.publish(of.id, after.doc.seq);
                     return Ok(after);
                 }
                 Err(StoreError::Stale(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(ControlError::Store(StoreError::Stale(id)))
+        Err(ControlError::Store(StoreError::Stale(of.id)))
     }
 
     /// Adds an event that is neither the agent's nor a change of the status.
     pub(super) async fn note(&self, id: RunId, kind: &str, message: &str) -> Result<()> {
         for _ in 0..TRIES {
             let Some(stored) = self.parts.store.run(id).await? else { return Ok(()) };
-            let mut story = Story::of(stored);
-            story.note(kind, self.now(), message);
-            let Some(save) = story.save(Vec::new()) else { return Ok(()) };
+            let mut record = RecordBuilder::of(stored);
+            record.note(kind, self.now(), message);
+            let Some(save) = record.save(Vec::new()) else { return Ok(()) };
             let seq = save.stored.doc.seq;
             match self.parts.store.save_run(save).await {
                 Ok(_) => {

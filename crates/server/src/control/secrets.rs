@@ -1,11 +1,13 @@
 //! Stored secrets and credentials: written sealed, listed by name, opened only for an agent.
-use vessl_core::plan::RunId;
+use vessl_core::access::{Action, Caller, Scope, allowed};
+use vessl_core::credential::CredentialRef;
+use vessl_core::ids::{OrganizationName, RunId};
 use vessl_core::record::{Login, Secrets};
 use vessl_core::wire::SecretView;
 
 use super::{Control, ControlError, Inner, Result};
 use crate::store::names::check_name;
-use crate::store::sealed::{Class, NewSealed};
+use crate::store::secrets::{Class, NewSealed};
 
 /// Longest value in bytes.
 const LONGEST: usize = 256 << 10;
@@ -24,7 +26,14 @@ pub struct NewValue {
 
 impl Control {
     /// Stores a secret or credential under its name; an existing one is replaced.
-    pub async fn put_secret(&self, organization: &str, class: Class, new: NewValue) -> Result<SecretView> {
+    pub async fn put_secret(
+        &self,
+        caller: &Caller,
+        organization: &OrganizationName,
+        class: Class,
+        new: NewValue,
+    ) -> Result<SecretView> {
+        allowed(caller, Action::Manage, Scope::Organization(organization.clone()))?;
         self.0.known_organization(organization).await?;
         check_name(class.word(), &new.name).map_err(ControlError::Malformed)?;
         if new.value.is_empty() || new.value.len() > LONGEST {
@@ -40,24 +49,37 @@ impl Control {
         };
         let bound = bound(organization, class, &view.name);
         let sealed = self.0.parts.vault.seal(&bound, new.value.as_bytes())?;
-        let row = NewSealed { organization: organization.to_owned(), class, view: view.clone(), sealed };
+        let row = NewSealed { organization: organization.clone(), class, view: view.clone(), sealed };
         let replaced = self.0.parts.store.put_sealed(row).await?;
         Ok(SecretView { replaced, ..view })
     }
 
     /// Names of the secrets or credentials.
-    pub async fn secret_names(&self, organization: &str, class: Class) -> Result<Vec<SecretView>> {
+    pub async fn secret_names(
+        &self,
+        caller: &Caller,
+        organization: &OrganizationName,
+        class: Class,
+    ) -> Result<Vec<SecretView>> {
+        allowed(caller, Action::Read, Scope::Organization(organization.clone()))?;
         self.0.known_organization(organization).await?;
-        Ok(self.0.parts.store.sealed_names(organization.to_owned(), class).await?)
+        Ok(self.0.parts.store.sealed_names(organization.clone(), class).await?)
     }
 
     /// Forgets a secret or credential.
-    pub async fn delete_secret(&self, organization: &str, class: Class, name: &str) -> Result<()> {
+    pub async fn delete_secret(
+        &self,
+        caller: &Caller,
+        organization: &OrganizationName,
+        class: Class,
+        name: &str,
+    ) -> Result<()> {
+        allowed(caller, Action::Manage, Scope::Organization(organization.clone()))?;
         self.0.known_organization(organization).await?;
-        if self.0.parts.store.delete_sealed(organization.to_owned(), class, name.to_owned()).await? {
+        if self.0.parts.store.delete_sealed(organization.clone(), class, name.to_owned()).await? {
             return Ok(());
         }
-        let known = self.0.parts.store.sealed_names(organization.to_owned(), class).await?;
+        let known = self.0.parts.store.sealed_names(organization.clone(), class).await?;
         let known: Vec<String> = known.into_iter().map(|view| view.name).collect();
         Err(ControlError::not_found(class.word(), name, &known))
     }
@@ -76,35 +98,36 @@ impl Inner {
             secrets.env.insert(key, value.to_string());
         }
         for (key, name) in keys.stored {
-            let login = self.open(&stored.organization, Class::Secret, &name).await?;
+            let login = self.open(&stored.project.organization, Class::Secret, &name).await?;
             secrets.env.insert(key, login.password);
         }
-        for name in keys.registry {
-            let login = self.login(&stored.organization, &name, "registry").await?;
-            secrets.registry.insert(name, login);
-        }
-        for name in keys.git {
-            let login = self.login(&stored.organization, &name, "git").await?;
-            secrets.git.insert(name, login);
+        for credential in keys.credentials {
+            let login = self.login(&stored.project.organization, &credential).await?;
+            secrets.credentials.insert(credential, login);
         }
         Ok(secrets)
     }
 
-    /// The login of a stored credential of this kind.
-    pub(super) async fn login(&self, organization: &str, name: &str, kind: &str) -> Result<Login> {
+    /// The login of a stored credential.
+    pub(super) async fn login(
+        &self,
+        organization: &OrganizationName,
+        credential: &CredentialRef,
+    ) -> Result<Login> {
+        let CredentialRef { kind, name } = credential;
         let found =
-            self.parts.store.sealed(organization.to_owned(), Class::Credential, name.to_owned()).await?;
+            self.parts.store.sealed(organization.clone(), Class::Credential, name.to_string()).await?;
         match found {
-            Some(row) if row.kind != kind => Err(ControlError::refused(format!(
+            Some(row) if row.kind != kind.word() => Err(ControlError::refused(format!(
                 "the credential `{name}` is of the kind `{}`, here one of the kind `{kind}` is needed",
                 row.kind
             ))),
-            _ => self.open(organization, Class::Credential, name).await,
+            _ => self.open(organization, Class::Credential, name.as_str()).await,
         }
     }
 
-    async fn open(&self, organization: &str, class: Class, name: &str) -> Result<Login> {
-        let found = self.parts.store.sealed(organization.to_owned(), class, name.to_owned()).await?;
+    async fn open(&self, organization: &OrganizationName, class: Class, name: &str) -> Result<Login> {
+        let found = self.parts.store.sealed(organization.clone(), class, name.to_owned()).await?;
         let row = found.ok_or_else(|| ControlError::not_found(class.word(), name, &[]))?;
         let value = self.parts.vault.unseal(&bound(organization, class, name), &row.value)?;
         Ok(Login { username: row.username.unwrap_or_default(), password: value.to_string() })
@@ -112,7 +135,7 @@ impl Inner {
 }
 
 /// What a stored value is sealed for.
-fn bound(organization: &str, class: Class, name: &str) -> String {
+fn bound(organization: &OrganizationName, class: Class, name: &str) -> String {
     format!("{organization}/{}/{name}", class.word())
 }
 

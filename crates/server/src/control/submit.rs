@@ -1,6 +1,8 @@
 //! Taking a run in: text → spec → plan → one durable insert → a driver.
 use jiff::Timestamp;
-use vessl_core::plan::{ImagePlan, Needs, Nonce, Plan, Planned, RunId, Stamp, plan};
+use vessl_core::access::{Action, Caller, Scope, allowed};
+use vessl_core::ids::{Nonce, ProjectRef, RunId, RunRef};
+use vessl_core::plan::{ImagePlan, Plan, Planned, Stamp, plan};
 use vessl_core::run::{Run, Status};
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{Problem, RunCreate, RunView, StatusChange};
@@ -26,25 +28,35 @@ pub struct Submitted {
 
 impl Control {
     /// Takes a run in. When this is `Ok`, the run is on disk.
-    pub async fn submit(&self, place: [&str; 2], create: RunCreate) -> Result<Submitted> {
+    pub async fn submit(
+        &self,
+        caller: &Caller,
+        project: &ProjectRef,
+        create: RunCreate,
+    ) -> Result<Submitted> {
+        allowed(caller, Action::Run, Scope::Project(project.clone()))?;
         if self.0.stopping.is_cancelled() {
             return Err(ControlError::Stopping);
         }
-        let [organization, project] = place;
-        self.0.known_project(organization, project).await?;
+        self.0.known_project(project).await?;
         let key = self.key(&create)?;
         if let Some((key, digest)) = &key {
-            let known = [organization.to_owned(), project.to_owned()];
-            if let Some((earlier, found)) = self.0.parts.store.run_by_key(known, key.clone()).await? {
-                return if found == *digest { self.repeat(place, earlier).await } else { taken(earlier) };
+            if let Some((earlier, found)) =
+                self.0.parts.store.run_by_key(project.clone(), key.clone()).await?
+            {
+                return if found == *digest {
+                    self.repeat(caller, project, earlier).await
+                } else {
+                    taken(earlier)
+                };
             }
         }
         let read = read_spec(&create).await?;
-        let catalogue = self.0.catalogue(organization, project, &read.spec).await?;
+        let catalogue = self.0.catalogue(project, &read.spec).await?;
         let id = self.0.parts.store.next_id();
         let inject: Vec<(String, String)> =
             create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
-        let (nonce, instance) = (nonce()?, self.0.parts.site.instance.as_str());
+        let (nonce, instance) = (nonce()?, self.0.parts.inventory.instance.as_str());
         let stamp = Stamp { run: id, attempt: 1, nonce, instance, inject: &inject };
         let planned = plan(&read.spec, &catalogue, &stamp);
         let planned = planned.map_err(|problems| {
@@ -52,11 +64,11 @@ impl Control {
             ControlError::Invalid(read.with(&create.yaml, problems))
         })?;
         let warnings = read.with(&create.yaml, planned.notes.clone());
-        let new = self.new_run(&read, planned, key)?;
+        let new = self.new_run(caller, &read, planned, key)?;
         let stored = new.stored.clone();
         match self.0.parts.store.insert_run(new).await? {
             Inserted::New => {}
-            Inserted::Repeat(earlier) => return self.repeat(place, earlier).await,
+            Inserted::Repeat(earlier) => return self.repeat(caller, project, earlier).await,
             Inserted::KeyTaken(earlier) => return taken(earlier),
         }
         self.0.start_driver(&stored);
@@ -64,8 +76,9 @@ impl Control {
         Ok(Submitted { view, created: true })
     }
 
-    async fn repeat(&self, place: [&str; 2], earlier: RunId) -> Result<Submitted> {
-        let view = self.0.view(self.0.stored(place, earlier).await?);
+    async fn repeat(&self, caller: &Caller, project: &ProjectRef, earlier: RunId) -> Result<Submitted> {
+        let of = RunRef { project: project.clone(), id: earlier };
+        let view = self.0.view(self.0.stored(caller, Action::Run, &of).await?);
         Ok(Submitted { view, created: false })
     }
 
@@ -81,7 +94,13 @@ impl Control {
         Ok(Some((key.clone(), self.0.parts.vault.digest(&bytes))))
     }
 
-    fn new_run(&self, read: &Read, planned: Planned, key: Option<(String, Vec<u8>)>) -> Result<NewRun> {
+    fn new_run(
+        &self,
+        caller: &Caller,
+        read: &Read,
+        planned: Planned,
+        key: Option<(String, Vec<u8>)>,
+    ) -> Result<NewRun> {
         let Planned { plan, needs, .. } = planned;
         let id = plan.run;
         let mut sealed = Vec::with_capacity(needs.literal.len());
@@ -89,9 +108,14 @@ impl Control {
             let bytes = self.0.parts.vault.seal(&bound_to_run(id, name), value.as_bytes())?;
             sealed.push((name.clone(), bytes));
         }
-        let stored = first(&read.spec, &plan, self.now());
+        let stored = first(caller, &read.spec, &plan, self.now());
         let yaml = read.canonical();
-        Ok(NewRun { stored, texts: Texts { plan, yaml, keys: keys(needs) }, sealed, key })
+        Ok(NewRun {
+            stored,
+            texts: Texts { plan, yaml, keys: Keys { stored: needs.stored, credentials: needs.credentials } },
+            sealed,
+            key,
+        })
     }
 }
 
@@ -109,18 +133,13 @@ fn taken(earlier: RunId) -> Result<Submitted> {
     })
 }
 
-fn keys(needs: Needs) -> Keys {
-    Keys { stored: needs.stored, registry: needs.registry, git: needs.git }
-}
-
 /// The run at its first revision: queued.
-fn first(spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun {
+fn first(caller: &Caller, spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun {
     let run = Run::new(plan.run, plan.nonce);
     let why = run.reason();
     let history = vec![StatusChange { status: Status::Queued, at: now, reason: why.clone() }];
     StoredRun {
         revision: 1,
-        organization: plan.organization.clone(),
         project: plan.project.clone(),
         name: spec.name.clone(),
         description: spec.description.clone(),
@@ -129,6 +148,7 @@ fn first(spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun {
             tags: spec.tags.clone(),
             kind: if spec.interactive.is_some() { "interactive" } else { "batch" }.to_owned(),
             created_at: now,
+            created_by: Some(caller.user.clone()),
             cluster: plan.cluster.clone(),
             preset: plan.preset.clone(),
             resources: plan.resources.clone(),

@@ -1,12 +1,14 @@
 //! How stored runs read to people: store rows and what the drivers said last, put into the API's types.
 use std::collections::BTreeMap;
 
-use vessl_core::plan::{EnvFrom, EnvPlan, Plan, RESERVED, RunId};
+use vessl_core::access::{Action, Caller, Scope, allowed};
+use vessl_core::ids::{AttemptId, RunRef};
+use vessl_core::plan::{EnvFrom, EnvPlan, Plan, RESERVED};
 use vessl_core::record::Phase;
-use vessl_core::run::{Applied, Look, Seat, Seen, State, Status, decide};
+use vessl_core::run::{Admission, Applied, Inputs, Observation, State, Status, decide};
 use vessl_core::wire::{Explain, RunEvent, RunView};
 
-use super::{Attempt, Control, ControlError, Inner, Result, Said};
+use super::{Control, ControlError, Explanation, Inner, Result};
 use crate::store::runs::{Page, StoredEvent, StoredRun};
 
 /// Largest page of runs.
@@ -16,9 +18,9 @@ const EVENTS: u32 = 256;
 
 impl Control {
     /// One run, with its canonical run file.
-    pub async fn run(&self, place: [&str; 2], id: RunId) -> Result<RunView> {
-        let stored = self.0.stored(place, id).await?;
-        let texts = self.0.parts.store.run_texts(id).await?;
+    pub async fn run(&self, caller: &Caller, of: &RunRef) -> Result<RunView> {
+        let stored = self.0.stored(caller, Action::Read, of).await?;
+        let texts = self.0.parts.store.run_texts(of.id).await?;
         let mut view = self.0.view(stored);
         if let Some(texts) = texts {
             view.env = Some(env(texts.plan));
@@ -28,16 +30,18 @@ impl Control {
     }
 
     /// One page of runs, newest first.
-    pub async fn runs(&self, mut page: Page) -> Result<Vec<RunView>> {
-        self.0.known_project(&page.organization, &page.project).await?;
+    pub async fn runs(&self, caller: &Caller, mut page: Page) -> Result<Vec<RunView>> {
+        allowed(caller, Action::Read, Scope::Project(page.project.clone()))?;
+        self.0.known_project(&page.project).await?;
         page.limit = page.limit.min(LARGEST_PAGE);
         let runs = self.0.parts.store.page(page).await?;
         Ok(runs.into_iter().map(|stored| self.0.view(stored)).collect())
     }
 
     /// Why a run is where it is.
-    pub async fn explain(&self, place: [&str; 2], id: RunId) -> Result<Explain> {
-        let stored = self.0.stored(place, id).await?;
+    pub async fn explain(&self, caller: &Caller, of: &RunRef) -> Result<Explain> {
+        let stored = self.0.stored(caller, Action::Read, of).await?;
+        let id = of.id;
         let (status, mut said) = (stored.status(), self.0.said(&stored));
         if status == Status::Idle {
             said.next.push(format!("`vessl run terminate {}`", id.0));
@@ -47,17 +51,17 @@ impl Control {
             if let Some(what) = self.0.moves(&stored, phase).await? {
                 said.why = format!("{}: {what}", said.why);
             }
-            progress = self.progress(Attempt::of(&stored.doc.run)).await;
+            progress = self.progress(stored.doc.run.attempt_id()).await;
         }
         Ok(Explain { id, status, why: said.why, next: said.next, progress, decided_at: said.at })
     }
 
     /// Events after `after`, at most some hundred, and whether the run can have more.
-    pub async fn events(&self, place: [&str; 2], id: RunId, after: u64) -> Result<(Vec<RunEvent>, bool)> {
-        let stored = self.0.stored(place, id).await?;
+    pub async fn events(&self, caller: &Caller, of: &RunRef, after: u64) -> Result<(Vec<RunEvent>, bool)> {
+        let stored = self.0.stored(caller, Action::Read, of).await?;
         // Read after the run, so that an ended run shows all of its events; what came in between is for the next look,
         // because it belongs to a later state of the run than the one that would be shown with it.
-        let mut found = self.0.parts.store.events(id, after, EVENTS).await?;
+        let mut found = self.0.parts.store.events(of.id, after, EVENTS).await?;
         found.retain(|event| event.seq <= stored.doc.seq);
         let last = found.last().map_or(after, |event| event.seq);
         let more = last < stored.doc.seq || !stored.status().is_final();
@@ -66,20 +70,20 @@ impl Control {
     }
 
     /// Attempt and whether it has ended: what somebody who reads a log must know.
-    pub async fn attempt(&self, place: [&str; 2], id: RunId) -> Result<(Attempt, bool)> {
-        let stored = self.0.stored(place, id).await?;
-        Ok((Attempt::of(&stored.doc.run), stored.status().is_final()))
+    pub async fn attempt(&self, caller: &Caller, of: &RunRef) -> Result<(AttemptId, bool)> {
+        let stored = self.0.stored(caller, Action::Read, of).await?;
+        Ok((stored.doc.run.attempt_id(), stored.status().is_final()))
     }
 }
 
 impl Inner {
-    /// The run, if it is of this organization and project.
-    pub(super) async fn stored(&self, [organization, project]: [&str; 2], id: RunId) -> Result<StoredRun> {
-        let stored = self.parts.store.run(id).await?;
-        match stored {
-            Some(stored) if stored.organization == organization && stored.project == project => Ok(stored),
+    /// The run, if the caller may do this with it and it is of this project.
+    pub(super) async fn stored(&self, caller: &Caller, action: Action, of: &RunRef) -> Result<StoredRun> {
+        allowed(caller, action, Scope::Project(of.project.clone()))?;
+        match self.parts.store.run(of.id).await? {
+            Some(stored) if stored.project == of.project => Ok(stored),
             _ => Err(ControlError::NotFound {
-                message: format!("there is no run `{}` in `{organization}/{project}`", id.0),
+                message: format!("there is no run `{}` in `{}`", of.id.0, of.project),
                 hint: Some("`vessl run list` shows the runs there are".to_owned()),
             }),
         }
@@ -89,7 +93,7 @@ impl Inner {
         let said = self.said(&stored);
         let doc = stored.doc;
         let exit_code = exit_code(&doc.run.state).or(doc.commands.map(|end| end.exit_code));
-        let node = doc.run.place().map(|place| place.node.clone());
+        let node = doc.run.placement().map(|placement| placement.node.to_string());
         let status = doc.history.last().map_or_else(|| doc.run.status(), |change| change.status);
         RunView {
             id: doc.run.id,
@@ -105,11 +109,12 @@ impl Inner {
             started_at: doc.run.started_at(),
             ended_at: doc.run.ended_at(),
             no_contact_since: doc.run.no_contact_since,
-            organization: stored.organization,
-            project: stored.project,
-            cluster: doc.cluster,
+            created_by: doc.created_by.map(String::from),
+            organization: stored.project.organization.into(),
+            project: stored.project.project.into(),
+            cluster: doc.cluster.into(),
             node,
-            preset: doc.preset,
+            preset: doc.preset.map(String::from),
             resources: doc.resources,
             image: doc.image,
             image_digest: doc.image_digest,
@@ -140,20 +145,27 @@ impl Inner {
     }
 
     /// The words of the last turn. For a run that waits they are made new from the very rule that decides.
-    fn said(&self, stored: &StoredRun) -> Said {
+    fn said(&self, stored: &StoredRun) -> Explanation {
         let doc = &stored.doc;
-        if let (State::Queued, Some(seat @ Seat::Waits(_))) = (&doc.run.state, self.seats.peek(doc.run.id)) {
-            let seen = Seen { look: Look::Nothing, seat: Some(seat), applied: Applied::default() };
+        if let (State::Queued, Some(admission @ Admission::Waiting(_))) =
+            (&doc.run.state, self.allocator.peek(doc.run.id))
+        {
+            let seen = Inputs {
+                observed: Observation::Nothing,
+                admission: Some(admission),
+                applied: Applied::default(),
+            };
             let at = self.now();
             let turn = decide(&doc.run, &seen, at);
-            return Said { status: None, why: turn.why, next: turn.next, at };
+            return Explanation { status: None, why: turn.why, next: turn.next, at };
         }
         let status = stored.status();
         // A turn since the record was read may have brought another status.
-        let fits = |said: &Said| said.at >= doc.decided_at && said.status.is_none_or(|said| said == status);
-        let desk = self.desks().get(&doc.run.id).and_then(|desk| desk.said());
+        let fits =
+            |said: &Explanation| said.at >= doc.decided_at && said.status.is_none_or(|said| said == status);
+        let handle = self.handles().get(&doc.run.id).and_then(|handle| handle.said());
         let settled = status.is_final() || status == Status::Idle;
-        desk.filter(|said| fits(said) && !settled).unwrap_or_else(|| Said {
+        handle.filter(|said| fits(said) && !settled).unwrap_or_else(|| Explanation {
             status: None,
             why: doc.why.clone(),
             next: Vec::new(),

@@ -17,14 +17,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
-use vessl_core::plan::{ImportPlan, ImportSource, Nonce, Plan};
+use vessl_core::ids::{AttemptId, Nonce};
+use vessl_core::plan::{ImportPlan, ImportSource, Plan};
 use vessl_core::record::{
     Event, EventKind, ExitRecord, MachineReport, Phase, RECORD_VERSION, Secrets, Transfer,
 };
-use vessl_core::run::{Left, Look, Status, Terminate};
+use vessl_core::run::{Left, Observation, Status, Terminate};
 use vessl_core::wire::{ImageView, Progress};
 
-use super::{Attempt, EngineError, PullStep, Sight};
+use super::{EngineError, PullStep, Snapshot};
 use crate::watch::Changes;
 
 /// The fake engine: a door to a [`World`].
@@ -47,12 +48,12 @@ impl std::fmt::Debug for World {
 
 #[derive(Debug, Default)]
 struct State {
-    actors: BTreeMap<Attempt, Actor>,
-    signals: BTreeMap<Attempt, watch::Sender<u64>>,
-    tally: BTreeMap<Attempt, Tally>,
-    refused: BTreeMap<Attempt, String>,
-    order: Vec<Attempt>,
-    values: BTreeMap<Attempt, Vec<String>>,
+    actors: BTreeMap<AttemptId, Actor>,
+    signals: BTreeMap<AttemptId, watch::Sender<u64>>,
+    tally: BTreeMap<AttemptId, Tally>,
+    refused: BTreeMap<AttemptId, String>,
+    order: Vec<AttemptId>,
+    values: BTreeMap<AttemptId, Vec<String>>,
 }
 
 /// How often each verb had an effect on an attempt.
@@ -117,17 +118,17 @@ impl World {
     }
 
     /// How often each verb had an effect.
-    pub fn tally(&self, at: Attempt) -> Tally {
+    pub fn tally(&self, at: AttemptId) -> Tally {
         self.lock().tally.get(&at).cloned().unwrap_or_default()
     }
 
     /// Attempts that have an agent or scratch on the machine.
-    pub fn littered(&self) -> Vec<Attempt> {
+    pub fn littered(&self) -> Vec<AttemptId> {
         self.lock().actors.iter().filter(|(_, actor)| !actor.removed).map(|(&at, _)| at).collect()
     }
 
     /// Lets an attempt go on after `fake hold` or `fake unreachable`.
-    pub fn release(&self, at: Attempt) {
+    pub fn release(&self, at: AttemptId) {
         let mut state = self.lock();
         if let Some(actor) = state.actors.get_mut(&at)
             && actor.steps.front().is_some_and(Step::is_lasting)
@@ -138,17 +139,17 @@ impl World {
     }
 
     /// Agents in the order in which they came to life.
-    pub fn order(&self) -> Vec<Attempt> {
+    pub fn order(&self) -> Vec<AttemptId> {
         self.lock().order.clone()
     }
 
     /// Secret values that the attempt's agent was given, by key.
-    pub fn values(&self, at: Attempt) -> Vec<String> {
+    pub fn values(&self, at: AttemptId) -> Vec<String> {
         self.lock().values.get(&at).cloned().unwrap_or_default()
     }
 
     /// Versions of the trees that the attempt imports.
-    pub fn imports(&self, at: Attempt) -> Vec<String> {
+    pub fn imports(&self, at: AttemptId) -> Vec<String> {
         let state = self.lock();
         let imports = state.actors.get(&at).map(|actor| actor.plan.imports.as_slice()).unwrap_or_default();
         let version = |import: &ImportPlan| match &import.source {
@@ -178,12 +179,12 @@ impl World {
 }
 
 impl State {
-    fn signal(&mut self, at: Attempt) {
+    fn signal(&mut self, at: AttemptId) {
         self.signals.entry(at).or_default().send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// The script, and how many looks at its agent there were with this one.
-    fn count_look(&mut self, at: Attempt) -> (String, u32) {
+    fn count_look(&mut self, at: AttemptId) -> (String, u32) {
         let text = self.script(at);
         if !self.actors.contains_key(&at) {
             return (text, 0);
@@ -193,21 +194,21 @@ impl State {
         (text, tally.looks)
     }
 
-    fn script(&self, at: Attempt) -> String {
+    fn script(&self, at: AttemptId) -> String {
         self.actors.get(&at).map(|actor| script(&actor.plan)).unwrap_or_default()
     }
 }
 
 impl Fake {
     pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<Vec<PathBuf>, EngineError> {
-        let (at, text) = (key(Attempt::planned(plan)), script(plan));
+        let (at, text) = (key(plan.attempt_id()), script(plan));
         self.0.pass(&text, "before start").await;
         self.start_now(at, plan, secrets)?;
         self.0.pass(&text, "after start").await;
         Ok(Vec::new())
     }
 
-    fn start_now(&self, at: Attempt, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
+    fn start_now(&self, at: AttemptId, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
         let mut state = self.0.lock();
         if state.actors.contains_key(&at) {
             return Ok(());
@@ -232,7 +233,7 @@ impl Fake {
         Ok(())
     }
 
-    pub(super) async fn look(&self, at: Attempt, after: u64) -> Sight {
+    pub(super) async fn look(&self, at: AttemptId, after: u64) -> Snapshot {
         let at = key(at);
         let (text, nth) = self.0.lock().count_look(at);
         self.0.pass(&text, &format!("look {nth}")).await;
@@ -240,18 +241,18 @@ impl Fake {
         let mut state = self.0.lock();
         let Some(actor) = state.actors.get_mut(&at) else {
             let refused = state.refused.get(&at).cloned();
-            let look = refused.map_or(Look::Nothing, |why| Look::Refused { why });
-            return Sight { look, events: Vec::new() };
+            let look = refused.map_or(Observation::Nothing, |why| Observation::Refused { why });
+            return Snapshot { look, events: Vec::new() };
         };
         let (look, more) = actor.look(now);
         let events = actor.events.iter().filter(|event| event.seq > after).cloned().collect();
         if more {
             state.signal(at);
         }
-        Sight { look, events }
+        Snapshot { look, events }
     }
 
-    pub(super) async fn stop(&self, at: Attempt, _how: &Terminate) -> Result<(), EngineError> {
+    pub(super) async fn stop(&self, at: AttemptId, _how: &Terminate) -> Result<(), EngineError> {
         let at = key(at);
         let text = self.0.lock().script(at);
         self.0.pass(&text, "before stop").await;
@@ -270,7 +271,7 @@ impl Fake {
         Ok(())
     }
 
-    pub(super) async fn remove(&self, at: Attempt) -> Result<(), EngineError> {
+    pub(super) async fn remove(&self, at: AttemptId) -> Result<(), EngineError> {
         let at = key(at);
         let text = self.0.lock().script(at);
         self.0.pass(&text, "before remove").await;
@@ -287,7 +288,7 @@ impl Fake {
         Ok(())
     }
 
-    pub(super) fn watch(&self, at: Attempt) -> Changes {
+    pub(super) fn watch(&self, at: AttemptId) -> Changes {
         Changes::of(self.0.lock().signals.entry(key(at)).or_default().subscribe())
     }
 
@@ -333,23 +334,23 @@ impl Actor {
     }
 
     /// One look: takes one step. Says whether another look would see more.
-    fn look(&mut self, now: Timestamp) -> (Look, bool) {
+    fn look(&mut self, now: Timestamp) -> (Observation, bool) {
         if self.end.is_none() {
             match self.steps.pop_front_if(|step| !step.is_lasting()) {
                 Some(step) => self.take(&step, now),
                 None if self.steps.front() == Some(&Step::Unreachable) => {
-                    return (Look::Unreachable { why: "the line is cut".to_owned() }, false);
+                    return (Observation::Unreachable { why: "the line is cut".to_owned() }, false);
                 }
                 None => {}
             }
         }
         let left = if self.removed { Left::Nothing } else { Left::Scratch };
         let look = match &self.end {
-            Some(Ending::Record(record)) => Look::Exited { record: record.clone(), left },
+            Some(Ending::Record(record)) => Observation::Exited { record: record.clone(), left },
             Some(Ending::Proof(why)) => {
-                Look::Dead { proof: why.clone(), started_at: self.started_at, exit_code: None, left }
+                Observation::Dead { proof: why.clone(), started_at: self.started_at, exit_code: None, left }
             }
-            None => Look::Alive { phase: self.phase, started_at: self.started_at },
+            None => Observation::Alive { phase: self.phase, started_at: self.started_at },
         };
         (look, self.has_more())
     }
@@ -406,17 +407,17 @@ impl Actor {
 }
 
 /// Tests know an attempt by its number.
-fn key(at: Attempt) -> Attempt {
-    Attempt { nonce: Nonce::default(), ..at }
+fn key(at: AttemptId) -> AttemptId {
+    AttemptId { nonce: Nonce::default(), ..at }
 }
 
 fn names(secrets: &Secrets) -> Vec<String> {
-    let logins = secrets.registry.keys().chain(secrets.git.keys());
-    secrets.env.keys().chain(logins).cloned().collect()
+    let logins = secrets.credentials.keys().map(|credential| credential.name.to_string());
+    secrets.env.keys().cloned().chain(logins).collect()
 }
 
 fn values(secrets: &Secrets) -> Vec<String> {
-    let logins = secrets.registry.values().chain(secrets.git.values());
+    let logins = secrets.credentials.values();
     secrets.env.values().chain(logins.map(|login| &login.password)).cloned().collect()
 }
 

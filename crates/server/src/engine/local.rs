@@ -13,14 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::process::Child;
+use vessl_core::ids::AttemptId;
 use vessl_core::plan::Plan;
 use vessl_core::record::{Control, ControlReply, Login, MachineReport, Proof, Secrets};
-use vessl_core::run::{Left, Look, Terminate};
+use vessl_core::run::{Left, Observation, Terminate};
 use vessl_core::wire::{ImageView, Pruned};
 use vessl_data::durable;
 
-use super::record::{RunDir, Told};
-use super::{Attempt, EngineError, PullStep, Sight};
+use super::record::{AttemptLog, RunDir};
+use super::{EngineError, PullStep, Snapshot};
 use crate::chain;
 use crate::paths::DataDir;
 use crate::watch::{Changes, Watches};
@@ -56,11 +57,11 @@ pub struct Local {
 #[derive(Debug, Default)]
 struct Memory {
     /// Attempts whose agent is our child and lives.
-    children: HashSet<Attempt>,
+    children: HashSet<AttemptId>,
     /// Attempts that could not be started, with the reason.
-    refused: HashMap<Attempt, String>,
+    refused: HashMap<AttemptId, String>,
     /// Attempts without an agent of which something still lives, with when that was asked.
-    unproven: HashMap<Attempt, (Instant, String)>,
+    unproven: HashMap<AttemptId, (Instant, String)>,
 }
 
 impl Local {
@@ -69,7 +70,7 @@ impl Local {
         Self { data, program, watches, memory: Arc::default() }
     }
 
-    fn dir(&self, at: Attempt) -> RunDir {
+    fn dir(&self, at: AttemptId) -> RunDir {
         RunDir::new(self.data.attempt(at), at.nonce)
     }
 
@@ -77,12 +78,12 @@ impl Local {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn watch(&self, at: Attempt) -> Changes {
+    pub(super) fn watch(&self, at: AttemptId) -> Changes {
         self.watches.dirs(&[self.dir(at).path()])
     }
 
     pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<Vec<PathBuf>, EngineError> {
-        let at = Attempt::planned(plan);
+        let at = plan.attempt_id();
         let dir = self.dir(at);
         if self.memory().children.contains(&at) || dir.was_taken() {
             return Ok(Vec::new());
@@ -101,7 +102,7 @@ impl Local {
 
     async fn start_agent(
         &self,
-        at: Attempt,
+        at: AttemptId,
         dir: &RunDir,
         plan: &Plan,
         secrets: &Secrets,
@@ -127,7 +128,7 @@ impl Local {
     }
 
     /// Remembers a living child, and tells when it is gone.
-    fn keep(&self, at: Attempt, mut child: Child) {
+    fn keep(&self, at: AttemptId, mut child: Child) {
         self.memory().children.insert(at);
         let (memory, watches, path) =
             (Arc::clone(&self.memory), self.watches.clone(), self.dir(at).path().to_owned());
@@ -139,31 +140,31 @@ impl Local {
         });
     }
 
-    pub(super) async fn look(&self, at: Attempt, after: u64) -> Sight {
+    pub(super) async fn look(&self, at: AttemptId, after: u64) -> Snapshot {
         let (dir, ours) = (self.dir(at), self.memory().children.contains(&at));
         let seen = blocking(move || Ok(see(&dir, ours))).await;
         let (look, told) = match seen {
             Ok(Ok(Seen::Sure(look, told))) => (look, told),
-            Ok(Ok(Seen::NoDirectory)) => (self.nothing(at), Told::default()),
+            Ok(Ok(Seen::NoDirectory)) => (self.nothing(at), AttemptLog::default()),
             Ok(Ok(Seen::AskProof(told))) => (self.prove(at, &told).await, told),
-            Ok(Err(why)) => (Look::Unreachable { why }, Told::default()),
-            Err(error) => (Look::Unreachable { why: error.to_string() }, Told::default()),
+            Ok(Err(why)) => (Observation::Unreachable { why }, AttemptLog::default()),
+            Err(error) => (Observation::Unreachable { why: error.to_string() }, AttemptLog::default()),
         };
-        Sight { look, events: told.events.into_iter().filter(|event| event.seq > after).collect() }
+        Snapshot { look, events: told.events.into_iter().filter(|event| event.seq > after).collect() }
     }
 
     /// What a free lock without an exit record means. The last processes of a container whose agent was killed may take
     /// a moment to go; one that does not go is asked about again only after a while, because asking is itself a change
     /// in the directory.
-    async fn prove(&self, at: Attempt, told: &Told) -> Look {
+    async fn prove(&self, at: AttemptId, told: &AttemptLog) -> Observation {
         let dir = self.dir(at);
-        if let (Look::Refused { why }, true) = (self.nothing(at), told.events.is_empty()) {
-            return Look::Refused { why };
+        if let (Observation::Refused { why }, true) = (self.nothing(at), told.events.is_empty()) {
+            return Observation::Refused { why };
         }
         if let Some((asked, why)) = self.memory().unproven.get(&at)
             && asked.elapsed() < ASK_AGAIN
         {
-            return Look::Unreachable { why: why.clone() };
+            return Observation::Unreachable { why: why.clone() };
         }
         let mut left = PROOFS;
         let proof = loop {
@@ -179,21 +180,21 @@ impl Local {
             Ok(Proof::NeverStarted) => return self.nothing(at),
             Ok(Proof::Dead { why }) => {
                 let (started_at, exit_code) = (told.started_at, told.exit_code);
-                return Look::Dead { proof: why, started_at, exit_code, left: dir.left() };
+                return Observation::Dead { proof: why, started_at, exit_code, left: dir.left() };
             }
             Ok(Proof::Alive { why }) => why,
             Err(error) => chain(&error),
         };
         self.memory().unproven.insert(at, (Instant::now(), why.clone()));
-        Look::Unreachable { why }
+        Observation::Unreachable { why }
     }
 
-    fn nothing(&self, at: Attempt) -> Look {
+    fn nothing(&self, at: AttemptId) -> Observation {
         let refused = self.memory().refused.get(&at).cloned();
-        refused.map_or(Look::Nothing, |why| Look::Refused { why })
+        refused.map_or(Observation::Nothing, |why| Observation::Refused { why })
     }
 
-    pub(super) async fn stop(&self, at: Attempt, how: &Terminate) -> Result<(), EngineError> {
+    pub(super) async fn stop(&self, at: AttemptId, how: &Terminate) -> Result<(), EngineError> {
         let ask = Control::Stop { grace_s: how.grace_s, export: how.export };
         let silent = |why: String| EngineError::Silent { run: at.run, why };
         let dir = self.dir(at);
@@ -206,7 +207,7 @@ impl Local {
     }
 
     /// Asks an agent whose socket somebody has removed, once it listens anew.
-    async fn ask_anew(&self, at: Attempt, dir: &RunDir, ask: &Control) -> std::io::Result<ControlReply> {
+    async fn ask_anew(&self, at: AttemptId, dir: &RunDir, ask: &Control) -> std::io::Result<ControlReply> {
         let mut changes = self.watch(at);
         match self.program.listen(dir.path()).await {
             Ok(true) => {}
@@ -228,7 +229,7 @@ impl Local {
         tokio::time::timeout(LISTEN_LIMIT, again).await.unwrap_or_else(|_| late())
     }
 
-    pub(super) async fn remove(&self, at: Attempt) -> Result<(), EngineError> {
+    pub(super) async fn remove(&self, at: AttemptId) -> Result<(), EngineError> {
         // Also where the directory is gone: an agent may still work there.
         self.program.remove(self.data.root(), self.dir(at).path()).await?;
         let mut memory = self.memory();
@@ -259,8 +260,8 @@ impl Local {
 }
 
 enum Seen {
-    Sure(Look, Told),
-    AskProof(Told),
+    Sure(Observation, AttemptLog),
+    AskProof(AttemptLog),
     NoDirectory,
 }
 
@@ -278,7 +279,7 @@ fn see(dir: &RunDir, ours: bool) -> Result<Seen, String> {
     }
     let told = told?;
     if ours || dir.is_locked()? {
-        let look = Look::Alive { phase: told.phase, started_at: told.started_at };
+        let look = Observation::Alive { phase: told.phase, started_at: told.started_at };
         return Ok(Seen::Sure(look, told));
     }
     if dir.exit()?.is_some() {
@@ -287,10 +288,10 @@ fn see(dir: &RunDir, ours: bool) -> Result<Seen, String> {
     Ok(Seen::AskProof(told))
 }
 
-fn exited(dir: &RunDir, ours: bool) -> Result<Look, String> {
+fn exited(dir: &RunDir, ours: bool) -> Result<Observation, String> {
     let record = dir.exit()?.ok_or("its exit record has gone")?;
     let left = if ours || dir.is_locked()? { Left::Agent } else { dir.left() };
-    Ok(Look::Exited { record: Box::new(record), left })
+    Ok(Observation::Exited { record: Box::new(record), left })
 }
 
 /// Whether nobody listens there.
@@ -298,8 +299,8 @@ fn is_no_socket(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
 }
 
-fn unreachable(why: String) -> Look {
-    Look::Unreachable { why }
+fn unreachable(why: String) -> Observation {
+    Observation::Unreachable { why }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

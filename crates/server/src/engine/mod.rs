@@ -8,19 +8,19 @@ mod record;
 
 use std::path::PathBuf;
 
-use vessl_core::plan::{Plan, RunId};
+use vessl_core::ids::{AttemptId, RunId};
+use vessl_core::plan::Plan;
 use vessl_core::record::{Event, Login, MachineReport, Secrets};
-use vessl_core::run::{Look, Terminate};
+use vessl_core::run::{Observation, Terminate};
 use vessl_core::wire::{ImageView, Progress, Pruned};
 
-pub use crate::paths::Attempt;
 use crate::watch::Changes;
 
 /// What an engine sees of an attempt.
 #[derive(Clone, Debug)]
-pub struct Sight {
+pub struct Snapshot {
     /// For the rules.
-    pub look: Look,
+    pub look: Observation,
     /// Events of the agent after the one that was asked for, in order.
     pub events: Vec<Event>,
 }
@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// What is known of the attempt now, with the agent's events after number `after`.
-    pub async fn look(&self, at: Attempt, after: u64) -> Sight {
+    pub async fn look(&self, at: AttemptId, after: u64) -> Snapshot {
         match self {
             Self::Local(local) => local.look(at, after).await,
             Self::Fake(fake) => fake.look(at, after).await,
@@ -101,7 +101,7 @@ impl Engine {
     }
 
     /// Tells the agent to stop.
-    pub async fn stop(&self, at: Attempt, how: &Terminate) -> Result<(), EngineError> {
+    pub async fn stop(&self, at: AttemptId, how: &Terminate) -> Result<(), EngineError> {
         match self {
             Self::Local(local) => local.stop(at, how).await,
             Self::Fake(fake) => fake.stop(at, how).await,
@@ -109,7 +109,7 @@ impl Engine {
     }
 
     /// Removes what the attempt left, except record and log; when this is `Ok`, nothing is left.
-    pub async fn remove(&self, at: Attempt) -> Result<(), EngineError> {
+    pub async fn remove(&self, at: AttemptId) -> Result<(), EngineError> {
         match self {
             Self::Local(local) => local.remove(at).await,
             Self::Fake(fake) => fake.remove(at).await,
@@ -117,7 +117,7 @@ impl Engine {
     }
 
     /// Tells when something about the attempt may have changed. Making it again for the same attempt is fine.
-    pub fn watch(&self, at: Attempt) -> Changes {
+    pub fn watch(&self, at: AttemptId) -> Changes {
         match self {
             Self::Local(local) => local.watch(at),
             Self::Fake(fake) => fake.watch(at),

@@ -3,7 +3,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use vessl_core::plan::Nonce;
+use vessl_core::ids::Nonce;
 use vessl_core::record::{self, Event, EventKind, ExitRecord, Phase, RECORD_VERSION};
 use vessl_core::run::Left;
 use vessl_data::durable;
@@ -21,7 +21,7 @@ pub(super) struct RunDir {
 
 /// What the events say so far.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct AttemptLog {
     /// All events.
     pub(super) events: Vec<Event>,
     /// The last phase.
@@ -44,10 +44,10 @@ impl RunDir {
     }
 
     /// Every complete event; words if they cannot be read.
-    pub(super) fn told(&self) -> Result<Told, String> {
+    pub(super) fn told(&self) -> Result<AttemptLog, String> {
         let text = durable::read_lines(&self.path.join("events"), 0)
             .map_err(|error| format!("its `events` cannot be read: {error}"))?;
-        let mut told = Told::default();
+        let mut told = AttemptLog::default();
         let events =
             record::events(&text).map_err(|error| format!("its `events` hold something unknown: {error}"))?;
         for event in events {

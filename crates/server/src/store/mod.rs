@@ -6,7 +6,7 @@ mod migrate;
 pub(crate) mod names;
 mod readers;
 pub(crate) mod runs;
-pub(crate) mod sealed;
+pub(crate) mod secrets;
 mod writer;
 
 use std::fs::OpenOptions;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, OpenFlags};
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 
 use readers::Readers;
 use writer::Writer;

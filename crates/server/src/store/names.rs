@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use vessl_core::plan::RunId;
+use vessl_core::ids::{ArtifactName, OrganizationName, ProjectRef, RunId};
 use vessl_core::spec::labels::{self, NAME_FORM};
 use vessl_core::wire::NameView;
 
@@ -43,24 +43,22 @@ pub struct Version {
 /// One artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
-    /// Project.
-    pub project: String,
     /// Name.
-    pub name: String,
+    pub name: ArtifactName,
     /// Its newest version.
     pub newest: Version,
 }
 
 impl Store {
     /// Makes organization and project if they are not there.
-    pub async fn ensure_project(&self, organization: String, project: String, at: Timestamp) -> Result<()> {
+    pub async fn ensure_project(&self, project: ProjectRef, at: Timestamp) -> Result<()> {
         self.write(move |db| {
             db.execute(
                 "INSERT OR IGNORE INTO organizations VALUES (?1, ?2)",
-                params![organization, nanos(at)],
+                params![project.organization.as_str(), nanos(at)],
             )?;
             let sql = "INSERT OR IGNORE INTO projects VALUES (?1, ?2, ?3)";
-            db.execute(sql, params![organization, project, nanos(at)])?;
+            db.execute(sql, params![project.organization.as_str(), project.project.as_str(), nanos(at)])?;
             Ok(())
         })
         .await?;
@@ -69,18 +67,21 @@ impl Store {
     }
 
     /// Makes an organization; answers false if it was there.
-    pub async fn add_organization(&self, name: String, at: Timestamp) -> Result<bool> {
+    pub async fn add_organization(&self, name: OrganizationName, at: Timestamp) -> Result<bool> {
         let sql = "INSERT OR IGNORE INTO organizations VALUES (?1, ?2)";
-        let added = self.write(move |db| Ok(db.execute(sql, params![name, nanos(at)])?)).await?;
+        let added = self.write(move |db| Ok(db.execute(sql, params![name.as_str(), nanos(at)])?)).await?;
         self.names_changed();
         Ok(added > 0)
     }
 
     /// Makes a project of an existing organization; answers false if it was there.
-    pub async fn add_project(&self, organization: String, name: String, at: Timestamp) -> Result<bool> {
+    pub async fn add_project(&self, new: ProjectRef, at: Timestamp) -> Result<bool> {
         let sql = "INSERT OR IGNORE INTO projects VALUES (?1, ?2, ?3)";
-        let added =
-            self.write(move |db| Ok(db.execute(sql, params![organization, name, nanos(at)])?)).await?;
+        let added = self
+            .write(move |db| {
+                Ok(db.execute(sql, params![new.organization.as_str(), new.project.as_str(), nanos(at)])?)
+            })
+            .await?;
         self.names_changed();
         Ok(added > 0)
     }
@@ -95,17 +96,17 @@ impl Store {
     }
 
     /// All projects of an organization by name.
-    pub async fn projects(&self, organization: String) -> Result<Vec<NameView>> {
+    pub async fn projects(&self, organization: OrganizationName) -> Result<Vec<NameView>> {
         self.read(move |db| {
             let sql = "SELECT name, created_at FROM projects WHERE organization = ?1 ORDER BY name";
             let mut rows = db.prepare_cached(sql)?;
-            Ok(rows.query_map([organization], name_view)?.collect::<rusqlite::Result<_>>()?)
+            Ok(rows.query_map([organization.as_str()], name_view)?.collect::<rusqlite::Result<_>>()?)
         })
         .await
     }
 
-    /// Newest manifest of each of these artifacts that exists, by `organization/project/name`.
-    pub async fn newest(&self, wanted: Vec<[String; 3]>) -> Result<BTreeMap<String, String>> {
+    /// Newest manifest of each of these artifacts that exists.
+    pub async fn newest(&self, wanted: Vec<ArtifactName>) -> Result<BTreeMap<ArtifactName, String>> {
         self.read(move |db| {
             let sql = "SELECT manifest FROM artifacts WHERE organization = ?1 AND project = ?2 AND name = ?3
                        ORDER BY version DESC LIMIT 1";
@@ -113,7 +114,7 @@ impl Store {
             let mut found = BTreeMap::new();
             for name in wanted {
                 if let Some(manifest) = row.query_row(params_of(&name), |row| row.get(0)).optional()? {
-                    found.insert(name.join("/"), manifest);
+                    found.insert(name, manifest);
                 }
             }
             Ok(found)
@@ -122,14 +123,16 @@ impl Store {
     }
 
     /// Every artifact of an organization with its newest version, by project and name.
-    pub async fn artifacts(&self, organization: String) -> Result<Vec<Artifact>> {
+    pub async fn artifacts(&self, organization: OrganizationName) -> Result<Vec<Artifact>> {
         self.read(move |db| {
             // Beside a `max`, the other columns are those of its row.
             let sql = "SELECT max(version), manifest, bytes, files, run, created_at, project, name
                        FROM artifacts WHERE organization = ?1 GROUP BY project, name ORDER BY project, name";
             let mut rows = db.prepare_cached(sql)?;
-            let found = rows.query_map([organization], |row| {
-                Ok(Artifact { project: row.get(6)?, name: row.get(7)?, newest: version(row)? })
+            let found = rows.query_map([organization.as_str()], |row| {
+                let (project, name): (String, String) = (row.get(6)?, row.get(7)?);
+                let name = ProjectRef::new(organization.clone(), project).artifact(name);
+                Ok(Artifact { name, newest: version(row)? })
             })?;
             Ok(found.collect::<rusqlite::Result<_>>()?)
         })
@@ -137,7 +140,7 @@ impl Store {
     }
 
     /// History of one artifact, newest first.
-    pub async fn versions(&self, name: [String; 3]) -> Result<Vec<Version>> {
+    pub async fn versions(&self, name: ArtifactName) -> Result<Vec<Version>> {
         self.read(move |db| {
             let sql = "SELECT version, manifest, bytes, files, run, created_at FROM artifacts
                        WHERE organization = ?1 AND project = ?2 AND name = ?3 ORDER BY version DESC";
@@ -189,16 +192,16 @@ pub(super) fn put_export(db: &Connection, stored: &StoredRun, export: &Export) -
         "INSERT OR REPLACE INTO outputs (run, path, manifest, bytes, files) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute(params![stored.id().0, export.path, export.manifest, bytes, files])?;
-    let Some([organization, project, name]) = &export.artifact else { return Ok(()) };
+    let Some(artifact) = &export.artifact else { return Ok(()) };
     db.prepare_cached(
         "INSERT INTO artifacts (organization, project, name, version, manifest, bytes, files, run, created_at)
          SELECT ?1, ?2, ?3, coalesce(max(version), 0) + 1, ?4, ?5, ?6, ?7, ?8 FROM artifacts
          WHERE organization = ?1 AND project = ?2 AND name = ?3",
     )?
     .execute(params![
-        organization,
-        project,
-        name,
+        artifact.organization.as_str(),
+        artifact.project.as_str(),
+        artifact.name,
         export.manifest,
         bytes,
         files,
@@ -208,8 +211,8 @@ pub(super) fn put_export(db: &Connection, stored: &StoredRun, export: &Export) -
     Ok(())
 }
 
-fn params_of(name: &[String; 3]) -> [&str; 3] {
-    [&name[0], &name[1], &name[2]]
+fn params_of(name: &ArtifactName) -> [&str; 3] {
+    [name.organization.as_str(), name.project.as_str(), &name.name]
 }
 
 fn name_view(row: &Row<'_>) -> rusqlite::Result<NameView> {

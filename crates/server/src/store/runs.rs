@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
-use vessl_core::plan::{Amounts, Plan, RunId};
+use vessl_core::credential::{CredentialKind, CredentialRef};
+use vessl_core::ids::{
+    ArtifactName, ClusterName, CredentialName, NodeName, PresetName, ProjectRef, RunId, UserName,
+};
+use vessl_core::plan::{Amounts, Plan};
 use vessl_core::record::Transfer;
-use vessl_core::run::{Run, Status};
+use vessl_core::run::{Run, State, Status};
 use vessl_core::wire::StatusChange;
 
 use super::names::put_export;
@@ -17,10 +21,8 @@ use super::{Result, Store, StoreError};
 pub struct StoredRun {
     /// Grows by one with every save; a save names the one it loaded.
     pub revision: u64,
-    /// Organization.
-    pub organization: String,
     /// Project.
-    pub project: String,
+    pub project: ProjectRef,
     /// Name.
     pub name: String,
     /// Description.
@@ -51,10 +53,13 @@ pub struct Doc {
     pub kind: String,
     /// When it was submitted.
     pub created_at: Timestamp,
+    /// Who submitted it; absent in runs from before that was kept.
+    #[serde(default)]
+    pub created_by: Option<UserName>,
     /// Cluster.
-    pub cluster: String,
+    pub cluster: ClusterName,
     /// Preset.
-    pub preset: Option<String>,
+    pub preset: Option<PresetName>,
     /// Amounts.
     pub resources: Amounts,
     /// Image as written.
@@ -79,8 +84,8 @@ pub struct Doc {
     pub imports: Vec<Transfer>,
     /// Results of the exports.
     pub exports: Vec<Transfer>,
-    /// Candidate nodes; empty means any.
-    pub nodes: Vec<String>,
+    /// Candidate nodes; empty means every node of the cluster.
+    pub nodes: Vec<NodeName>,
 }
 
 /// How the commands of a run ended.
@@ -94,13 +99,34 @@ pub struct CommandsEnd {
 
 /// Which stored values a run needs when it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredKeys")]
 pub struct Keys {
     /// Key of the agent's `env` secrets → name of the stored secret.
     pub stored: BTreeMap<String, String>,
-    /// Names of registry credentials.
-    pub registry: BTreeSet<String>,
-    /// Names of git credentials.
-    pub git: BTreeSet<String>,
+    /// Credentials.
+    pub credentials: BTreeSet<CredentialRef>,
+}
+
+/// As it is read: once there was a list for each kind.
+#[derive(Deserialize)]
+struct StoredKeys {
+    stored: BTreeMap<String, String>,
+    #[serde(default)]
+    credentials: BTreeSet<CredentialRef>,
+    #[serde(default)]
+    registry: Vec<CredentialName>,
+    #[serde(default)]
+    git: Vec<CredentialName>,
+}
+
+impl From<StoredKeys> for Keys {
+    fn from(keys: StoredKeys) -> Self {
+        let StoredKeys { stored, mut credentials, registry, git } = keys;
+        let of = |kind| move |name| CredentialRef { kind, name };
+        credentials.extend(registry.into_iter().map(of(CredentialKind::Registry)));
+        credentials.extend(git.into_iter().map(of(CredentialKind::Git)));
+        Self { stored, credentials }
+    }
 }
 
 /// What a run was submitted with.
@@ -165,7 +191,7 @@ pub struct Export {
     /// Files in it.
     pub files: u64,
     /// The artifact it becomes the next version of; `None` for the run's own output files.
-    pub artifact: Option<[String; 3]>,
+    pub artifact: Option<ArtifactName>,
 }
 
 /// What is written in one save.
@@ -184,10 +210,8 @@ pub struct Save {
 /// Which runs a page shows; newest first.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// Organization.
-    pub organization: String,
     /// Project.
-    pub project: String,
+    pub project: ProjectRef,
     /// Only this status.
     pub status: Option<Status>,
     /// Only if name, description or a tag contain it, in any case.
@@ -210,8 +234,8 @@ impl Store {
     }
 
     /// The run that was submitted with this key, with its digest.
-    pub async fn run_by_key(&self, place: [String; 2], key: String) -> Result<Option<(RunId, Vec<u8>)>> {
-        self.read(move |db| by_key(db, &place, &key)).await
+    pub async fn run_by_key(&self, project: ProjectRef, key: String) -> Result<Option<(RunId, Vec<u8>)>> {
+        self.read(move |db| by_key(db, &project, &key)).await
     }
 
     /// What the run was submitted with.
@@ -270,9 +294,8 @@ const SELECT: &str = "SELECT revision, organization, project, name, description,
 
 fn insert(db: &Connection, new: &NewRun) -> Result<Inserted> {
     let (stored, id) = (&new.stored, new.stored.id());
-    let place = [stored.organization.clone(), stored.project.clone()];
     if let Some((key, digest)) = &new.key
-        && let Some((earlier, found)) = by_key(db, &place, key)?
+        && let Some((earlier, found)) = by_key(db, &stored.project, key)?
     {
         return Ok(if found == *digest { Inserted::Repeat(earlier) } else { Inserted::KeyTaken(earlier) });
     }
@@ -282,8 +305,8 @@ fn insert(db: &Connection, new: &NewRun) -> Result<Inserted> {
     )?
     .execute(params![
         id.0,
-        stored.organization,
-        stored.project,
+        stored.project.organization.as_str(),
+        stored.project.project.as_str(),
         stored.revision,
         stored.status().word(),
         stored.name,
@@ -310,10 +333,12 @@ fn insert(db: &Connection, new: &NewRun) -> Result<Inserted> {
     Ok(Inserted::New)
 }
 
-fn by_key(db: &Connection, place: &[String; 2], key: &str) -> Result<Option<(RunId, Vec<u8>)>> {
+fn by_key(db: &Connection, project: &ProjectRef, key: &str) -> Result<Option<(RunId, Vec<u8>)>> {
     let sql = "SELECT id, submit_digest FROM runs WHERE organization = ?1 AND project = ?2 AND idempotency_key = ?3";
     let mut row = db.prepare_cached(sql)?;
-    let found = row.query_row(params![place[0], place[1], key], |row| Ok((RunId(row.get(0)?), row.get(1)?)));
+    let found = row.query_row(params![project.organization.as_str(), project.project.as_str(), key], |row| {
+        Ok((RunId(row.get(0)?), row.get(1)?))
+    });
     Ok(found.optional()?)
 }
 
@@ -343,7 +368,14 @@ fn list(db: &Connection, page: &Page) -> Result<Vec<StoredRun>> {
     let mut rows = db.prepare_cached(&sql)?;
     let status = page.status.map(Status::word);
     rows.query_and_then(
-        params![page.organization, page.project, status, before, keyword, page.limit],
+        params![
+            page.project.organization.as_str(),
+            page.project.project.as_str(),
+            status,
+            before,
+            keyword,
+            page.limit
+        ],
         from_row,
     )?
     .collect()
@@ -408,15 +440,26 @@ fn events(db: &Connection, id: RunId, after: u64, limit: u32) -> Result<Vec<Stor
 }
 
 fn from_row(row: &Row<'_>) -> Result<StoredRun> {
-    let doc: String = row.get(5)?;
+    let (organization, project, doc): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(5)?);
     Ok(StoredRun {
         revision: row.get(0)?,
-        organization: row.get(1)?,
-        project: row.get(2)?,
+        project: ProjectRef::new(organization, project),
         name: row.get(3)?,
         description: row.get(4)?,
-        doc: from_json("run", &doc)?,
+        doc: placed(from_json("run", &doc)?),
     })
+}
+
+/// What was stored before placements named their cluster gets the one of its run.
+fn placed(mut doc: Doc) -> Doc {
+    if let State::Pending { placement }
+    | State::Active { placement, .. }
+    | State::Ended { placement: Some(placement), .. } = &mut doc.run.state
+        && placement.cluster == ClusterName::default()
+    {
+        placement.cluster = doc.cluster.clone();
+    }
+    doc
 }
 
 fn to_json(what: &'static str, value: &impl Serialize) -> Result<String> {
@@ -469,6 +512,15 @@ mod tests {
             assert!(said.contains(&format!("USING INDEX {index}")), "{said}");
             assert!(!said.contains("TEMP B-TREE"), "{said}");
         }
+    }
+
+    #[test]
+    fn keys_with_a_list_for_each_kind_are_read() {
+        let keys: Keys =
+            from_json("keys", r#"{"stored":{"A":"a"},"registry":["hub"],"git":["gh"]}"#).unwrap();
+        let texts: Vec<String> = keys.credentials.iter().cloned().map(String::from).collect();
+        assert_eq!(texts, ["registry/hub", "git/gh"]);
+        assert_eq!(from_json::<Keys>("keys", &to_json("keys", &keys).unwrap()).unwrap(), keys);
     }
 
     #[test]

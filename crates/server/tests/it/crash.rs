@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 
 use crate::world::{Place, RUNS, first_attempt, run_file};
 

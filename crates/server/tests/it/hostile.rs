@@ -150,7 +150,7 @@ async fn clients_that_hang_up_in_the_middle_leave_nothing_half_done() {
     let last = server.submit("true").await;
     server.settled(last).await;
     for run in server.get(RUNS).await.as_array().unwrap() {
-        let id = vessl_core::plan::RunId(run["id"].as_u64().unwrap());
+        let id = vessl_core::ids::RunId(run["id"].as_u64().unwrap());
         assert_eq!(server.settled(id).await["status"], "completed");
     }
 }

@@ -1,7 +1,7 @@
 //! What becomes of runs whose machine does this or that.
 use http::StatusCode;
 use serde_json::{Value, json};
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 
 use crate::world::{DEADLINE, Place, RUNS, Server, first_attempt, run_file};
 

@@ -4,8 +4,8 @@ use std::os::unix::fs::FileExt;
 use axum::body::{Body, BodyDataStream};
 use futures::StreamExt;
 use http::{Request, StatusCode, header};
+use vessl_core::ids::RunId;
 use vessl_core::logwire::{self, Header};
-use vessl_core::plan::RunId;
 use vessl_data::log::{Stream, Writer};
 
 use crate::world::{DEADLINE, Place, RUNS, Server, first_attempt};

@@ -2,7 +2,7 @@
 use serde_json::json;
 
 use crate::world::{Place, RUNS, Server, first_attempt, run_file};
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 
 const HOLD: &str = "fake say running\nfake hold\nfake exit 0";
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 use vessl_server::testing::{Entrance, Setup, open, start};
 
 use crate::world::{DEADLINE, Place, run_file};

@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
-use vessl_core::plan::{Gpu, Node, Nonce, RunId};
+use vessl_core::access::Caller;
+use vessl_core::ids::{AttemptId, Nonce, ProjectRef, RunId, RunRef};
+use vessl_core::plan::{Gpu, Node};
 use vessl_core::record::MachineReport;
-use vessl_server::testing::{
-    About, Api, Attempt, Clock, Entrance, Guard, Machine, Opened, Setup, World, open,
-};
+use vessl_server::testing::{About, Api, Auth, Clock, Entrance, Machine, Opened, Setup, World, open};
 use vessl_server::{Config, ServerError};
 
 /// Longest time that a test waits for anything.
@@ -28,6 +28,11 @@ pub(crate) struct Place {
     pub(crate) config: Config,
 }
 
+/// A run of the default project.
+fn default_run(id: RunId) -> RunRef {
+    RunRef { project: ProjectRef::new("default", "default"), id }
+}
+
 impl Place {
     pub(crate) fn new() -> Self {
         Self::with(|_| {})
@@ -38,12 +43,8 @@ impl Place {
         let clock = watch::Sender::new("2024-05-01T12:00:00Z".parse().unwrap());
         let gpu =
             |index| Gpu { index, uuid: format!("GPU-{index}"), product: "NVIDIA T4".to_owned(), memory: 1 };
-        let node = Node {
-            name: "box".to_owned(),
-            cpu_milli: 4000,
-            memory: 16_512_000_000,
-            gpus: vec![gpu(0), gpu(1)],
-        };
+        let node =
+            Node { name: "box".into(), cpu_milli: 4000, memory: 16_512_000_000, gpus: vec![gpu(0), gpu(1)] };
         let report = MachineReport { v: 1, boot_id: "boot".to_owned(), node };
         let time = clock.subscribe();
         let world = World::new(report, move || *time.borrow());
@@ -74,7 +75,7 @@ impl Place {
             open_bodies: 64,
             stop: tokio_util::sync::CancellationToken::new(),
         };
-        let guard = Guard::new(opened.token.clone(), Some(Vec::new()), Entrance::Unix);
+        let guard = Auth::new(opened.token.clone(), Some(Vec::new()), Entrance::Unix);
         let router = Api::new(opened.control.clone(), opened.registry.clone(), guard, about).router();
         Server { token: opened.token.to_string(), router, opened }
     }
@@ -172,7 +173,7 @@ impl Server {
 
     /// Directory of the run's first attempt.
     pub(crate) async fn attempt_dir(&self, id: RunId) -> std::path::PathBuf {
-        let (attempt, _) = self.opened.control.attempt(["default", "default"], id).await.unwrap();
+        let (attempt, _) = self.opened.control.attempt(&Caller::admin(), &default_run(id)).await.unwrap();
         self.opened.control.log_dir(attempt).parent().unwrap().to_owned()
     }
 
@@ -242,6 +243,6 @@ pub(crate) fn run_file(name: &str, lines: &str, command: &str) -> String {
     format!("name: {name}\nimage: alpine:3\n{lines}\nrun:\n  - command: |\n{}\n", lines_of_command.join("\n"))
 }
 
-pub(crate) fn first_attempt(run: RunId) -> Attempt {
-    Attempt { run, attempt: 1, nonce: Nonce::default() }
+pub(crate) fn first_attempt(run: RunId) -> AttemptId {
+    AttemptId { run, number: 1, nonce: Nonce::default() }
 }

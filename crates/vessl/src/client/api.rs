@@ -1,8 +1,8 @@
 //! What can be asked of a server, one function each.
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use vessl_core::ids::RunId;
 use vessl_core::logwire;
-use vessl_core::plan::RunId;
 use vessl_core::wire::{
     ArtifactView, ClusterView, CredentialCreate, Explain, FileView, ImagePull, ImageView, NodeView,
     PresetView, Progress, Pruned, PullLine, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView,

@@ -1,6 +1,8 @@
 //! `vessl credential …`.
-use clap::{Args, Subcommand, ValueEnum};
-use vessl_core::wire::{CredentialCreate, CredentialKind};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use vessl_core::credential::CredentialKind;
+use vessl_core::wire::CredentialCreate;
 
 use super::value;
 use crate::error::Result;
@@ -37,20 +39,18 @@ pub(crate) struct Create {
     /// Name of the credential
     name: String,
     /// What it logs in to
-    #[arg(long, value_enum)]
-    kind: Kind,
+    #[arg(long, value_parser = kinds())]
+    kind: CredentialKind,
     /// User name; must be given for a registry, may be left out for a bare git token
     #[arg(long, value_name = "USER", required_if_eq("kind", "registry"))]
     username: Option<String>,
 }
 
-/// What a credential logs in to.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Kind {
-    /// A container registry
-    Registry,
-    /// A git server
-    Git,
+/// The kinds that a run can use.
+fn kinds() -> impl TypedValueParser<Value = CredentialKind> {
+    let value = |kind: CredentialKind| PossibleValue::new(kind.word()).help(kind.what());
+    PossibleValuesParser::new(CredentialKind::USABLE.map(value))
+        .try_map(|word| word.parse::<CredentialKind>())
 }
 
 /// Names one credential.
@@ -69,11 +69,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
     match command {
         Command::Create(args) => {
             let value = value::read(&format!("password or token of `{}`", args.name))?;
-            let kind = match args.kind {
-                Kind::Registry => CredentialKind::Registry,
-                Kind::Git => CredentialKind::Git,
-            };
-            let ask = CredentialCreate { name: args.name, kind, username: args.username, value };
+            let ask = CredentialCreate { name: args.name, kind: args.kind, username: args.username, value };
             session.out.object(&client.create_credential(&ask).await?, views::secret)?;
         }
         Command::List => {

@@ -3,15 +3,15 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use vessl_core::plan::{Nonce, attempt_name};
+use vessl_core::ids::{AttemptId, Nonce};
 use vessl_data::durable;
 
-use super::{Attempt, EngineError, RunDir, blocking};
+use super::{EngineError, RunDir, blocking};
 use crate::paths::DataDir;
 
 /// Moves what the directory of the run holds of this attempt's number and later ones, and is not this attempt, to
 /// `set-aside/<run>-<name>`. Answers where it is now.
-pub(super) async fn clear(data: &DataDir, at: Attempt) -> Result<Vec<PathBuf>, EngineError> {
+pub(super) async fn clear(data: &DataDir, at: AttemptId) -> Result<Vec<PathBuf>, EngineError> {
     let (run, aside) = (data.run(at.run), data.set_aside());
     let failed = |source| EngineError::File { what: "make room in", path: data.run(at.run), source };
     blocking(move || {
@@ -39,7 +39,7 @@ pub(super) async fn clear(data: &DataDir, at: Attempt) -> Result<Vec<PathBuf>, E
 }
 
 /// Names in the directory of the run that are not of this attempt, nor of an earlier one.
-fn foreign(run: &Path, at: Attempt) -> std::io::Result<Vec<String>> {
+fn foreign(run: &Path, at: AttemptId) -> std::io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(run) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -48,8 +48,8 @@ fn foreign(run: &Path, at: Attempt) -> std::io::Result<Vec<String>> {
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let number = name.split('-').next().and_then(|number| number.parse::<u32>().ok());
-        let is_earlier = number.is_some_and(|number| number < at.attempt);
-        if !is_earlier && name != attempt_name(at.attempt, at.nonce) {
+        let is_earlier = number.is_some_and(|number| number < at.number);
+        if !is_earlier && name != at.name() {
             names.push(name);
         }
     }
@@ -66,7 +66,7 @@ fn free(dir: &Path, name: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use vessl_core::plan::RunId;
+    use vessl_core::ids::RunId;
 
     use super::*;
 
@@ -74,7 +74,7 @@ mod tests {
     async fn what_is_not_this_attempts_is_moved_and_what_is_stays() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::new(dir.path());
-        let at = Attempt { run: RunId(7), attempt: 2, nonce: Nonce(0xab) };
+        let at = AttemptId { run: RunId(7), number: 2, nonce: Nonce(0xab) };
         let own = data.attempt(at);
         assert!(clear(&data, at).await.unwrap().is_empty(), "there is nothing yet");
         for name in ["1", "1-00000000000000ff", "2", "2-00000000000000ff", "3", "x"] {

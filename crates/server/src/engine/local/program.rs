@@ -51,7 +51,7 @@ const ENVIRONMENT: [&str; 28] = [
     "all_proxy",
 ];
 
-/// Which program is the agent, and what it is told about the site.
+/// Which program is the agent, and what it is told about the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     path: PathBuf,

@@ -2,13 +2,14 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use vessl_core::plan::{Amounts, Bounds, ImagePlan, Nonce, PLAN_VERSION, RunId};
+use vessl_core::ids::{AttemptId, Nonce, ProjectRef, RunId};
+use vessl_core::plan::{Amounts, Bounds, ImagePlan, PLAN_VERSION};
 use vessl_core::units::Span;
 
 use super::*;
 
 const DEADLINE: Duration = Duration::from_mins(1);
-const AT: Attempt = Attempt { run: RunId(100_000_000_001), attempt: 1, nonce: Nonce(9) };
+const AT: AttemptId = AttemptId { run: RunId(100_000_000_001), number: 1, nonce: Nonce(9) };
 
 /// What every agent of these tests has in common. `$DIR` is the run directory; `rest` is what `supervise` does.
 fn script(rest: &str) -> String {
@@ -62,12 +63,12 @@ impl Bench {
         started.await.expect("the start ends").map(drop)
     }
 
-    async fn look(&self) -> Look {
+    async fn look(&self) -> Observation {
         self.local.look(AT, 0).await.look
     }
 
     /// Looks again at every signal until `wanted`.
-    async fn until(&self, wanted: impl Fn(&Look) -> bool) -> Look {
+    async fn until(&self, wanted: impl Fn(&Observation) -> bool) -> Observation {
         let mut changes = self.local.watch(AT);
         let looking = async {
             loop {
@@ -91,13 +92,12 @@ fn plan() -> Plan {
     Plan {
         v: PLAN_VERSION,
         run: AT.run,
-        attempt: AT.attempt,
+        attempt: AT.number,
         nonce: AT.nonce,
         instance: "0123abcd".to_owned(),
         name: "x".to_owned(),
-        organization: "o".to_owned(),
-        project: "p".to_owned(),
-        cluster: "local".to_owned(),
+        project: ProjectRef::new("o", "p"),
+        cluster: "local".into(),
         nodes: Vec::new(),
         preset: None,
         resources: Amounts::default(),
@@ -113,7 +113,7 @@ fn plan() -> Plan {
         grace: Span(1000),
         export_limit: Span(1000),
         bounds: Bounds::default(),
-        place: None,
+        placement: None,
         fence: None,
     }
 }
@@ -129,19 +129,19 @@ async fn an_agent_from_start_to_removal() {
         "mkfifo \"$DIR/go\"; started; mkdir \"$DIR/box\"; event 2 '{\"kind\":\"phase\",\"phase\":\"running\"}'
          cat \"$DIR/go\"; ended",
     );
-    assert_eq!(bench.look().await, Look::Nothing);
+    assert_eq!(bench.look().await, Observation::Nothing);
     bench.start().await.unwrap();
-    let running = bench.until(|look| matches!(look, Look::Alive { phase: Some(_), .. })).await;
-    let Look::Alive { started_at, .. } = running else { unreachable!() };
+    let running = bench.until(|look| matches!(look, Observation::Alive { phase: Some(_), .. })).await;
+    let Observation::Alive { started_at, .. } = running else { unreachable!() };
     assert_eq!(started_at, Some("2024-05-01T12:00:02Z".parse().unwrap()));
     assert_eq!(bench.local.look(AT, 1).await.events.len(), 1, "only what is new");
     bench.start().await.expect("a second start leaves it as it is");
     std::fs::write(bench.file("go"), "").unwrap();
-    let ended = bench.until(|look| matches!(look, Look::Exited { left: Left::Scratch, .. })).await;
-    let Look::Exited { record, .. } = ended else { unreachable!() };
+    let ended = bench.until(|look| matches!(look, Observation::Exited { left: Left::Scratch, .. })).await;
+    let Observation::Exited { record, .. } = ended else { unreachable!() };
     assert_eq!(record.exit_code, Some(0));
     bench.local.remove(AT).await.unwrap();
-    assert!(matches!(bench.look().await, Look::Exited { left: Left::Nothing, .. }));
+    assert!(matches!(bench.look().await, Observation::Exited { left: Left::Nothing, .. }));
     assert_eq!(bench.read("events").lines().count(), 2, "it was started once");
 }
 
@@ -149,7 +149,7 @@ async fn an_agent_from_start_to_removal() {
 async fn secrets_go_through_the_pipe_and_the_environment_is_small() {
     let bench = Bench::new("started; ended");
     bench.start().await.unwrap();
-    bench.until(|look| matches!(look, Look::Exited { left: Left::Nothing, .. })).await;
+    bench.until(|look| matches!(look, Observation::Exited { left: Left::Nothing, .. })).await;
     let seen: Secrets = serde_json::from_str(&bench.read("secrets.seen")).unwrap();
     assert!(seen == secrets());
     let environment = bench.read("env.seen");
@@ -172,10 +172,10 @@ async fn an_agent_that_outlives_the_server_is_found_again_by_its_lock() {
     let agent = dir.path().join("agent");
     drop(local);
     let bench = Bench { local: engine(&dir, agent), dir };
-    assert!(matches!(bench.look().await, Look::Alive { .. }));
+    assert!(matches!(bench.look().await, Observation::Alive { .. }));
     bench.start().await.expect("it is left as it is");
     std::fs::write(bench.file("go"), "").unwrap();
-    bench.until(|look| matches!(look, Look::Exited { left: Left::Nothing, .. })).await;
+    bench.until(|look| matches!(look, Observation::Exited { left: Left::Nothing, .. })).await;
     assert!(bench.dir.path().exists());
 }
 
@@ -184,10 +184,10 @@ async fn a_start_that_fails_says_why() {
     let bench = Bench::new("echo 'no such kernel feature' >&2; exit 7");
     let said = bench.start().await.unwrap_err().to_string();
     assert!(said.contains("exit status: 7") && said.contains("no such kernel feature"), "{said}");
-    let Look::Refused { why } = bench.look().await else { panic!("not refused") };
+    let Observation::Refused { why } = bench.look().await else { panic!("not refused") };
     assert!(why.contains("no such kernel feature"), "{why}");
     bench.local.remove(AT).await.unwrap();
-    assert_eq!(bench.look().await, Look::Nothing);
+    assert_eq!(bench.look().await, Observation::Nothing);
 }
 
 #[tokio::test]
@@ -196,12 +196,12 @@ async fn a_program_that_is_missing_and_a_disk_that_refuses_are_told() {
     let bench = Bench { local: engine(&dir, dir.path().join("nowhere")), dir };
     let said = chain(&bench.start().await.unwrap_err());
     assert!(said.starts_with("cannot run `") && said.contains("nowhere"), "{said}");
-    assert!(matches!(bench.look().await, Look::Refused { .. }));
+    assert!(matches!(bench.look().await, Observation::Refused { .. }));
     let bench = Bench::new("started");
     std::fs::write(bench.dir.path().join("data"), "not a directory").unwrap();
     let said = chain(&bench.start().await.unwrap_err());
     assert!(said.starts_with("cannot make room in `"), "{said}");
-    assert!(matches!(bench.look().await, Look::Refused { .. }));
+    assert!(matches!(bench.look().await, Observation::Refused { .. }));
 }
 
 #[tokio::test]
@@ -210,17 +210,17 @@ async fn death_needs_a_proof() {
         "started; mkdir \"$DIR/box\"; echo '{\"proof\":\"dead\",\"why\":\"it is gone\"}' > \"$DIR/proof\"",
     );
     bench.start().await.unwrap();
-    let dead = bench.until(|look| matches!(look, Look::Dead { .. })).await;
+    let dead = bench.until(|look| matches!(look, Observation::Dead { .. })).await;
     let (started_at, exit_code, left) = (None, None, Left::Scratch);
-    assert_eq!(dead, Look::Dead { proof: "it is gone".to_owned(), started_at, exit_code, left });
+    assert_eq!(dead, Observation::Dead { proof: "it is gone".to_owned(), started_at, exit_code, left });
     let bench =
         Bench::new("started; echo '{\"proof\":\"alive\",\"why\":\"a process is left\"}' > \"$DIR/proof\"");
     bench.start().await.unwrap();
-    let unsure = bench.until(|look| matches!(look, Look::Unreachable { .. })).await;
-    assert_eq!(unsure, Look::Unreachable { why: "a process is left".to_owned() });
+    let unsure = bench.until(|look| matches!(look, Observation::Unreachable { .. })).await;
+    assert_eq!(unsure, Observation::Unreachable { why: "a process is left".to_owned() });
     let bench = Bench::new("started; echo nonsense > \"$DIR/proof\"");
     bench.start().await.unwrap();
-    bench.until(|look| matches!(look, Look::Unreachable { .. })).await;
+    bench.until(|look| matches!(look, Observation::Unreachable { .. })).await;
 }
 
 #[tokio::test]
@@ -238,23 +238,23 @@ async fn a_record_that_cannot_be_read_is_no_end() {
         std::fs::create_dir_all(bench.file("")).unwrap();
         std::fs::write(bench.file(file), text).unwrap();
         let look = bench.look().await;
-        assert!(matches!(look, Look::Unreachable { .. }), "{file} {text:?}: {look:?}");
+        assert!(matches!(look, Observation::Unreachable { .. }), "{file} {text:?}: {look:?}");
     }
     // One that is not even JSON leaves the proof to the machine.
     let bench = Bench::new(
         "started; echo garbage > \"$DIR/exit.json\"; echo '{\"proof\":\"dead\",\"why\":\"it is gone\"}' > \"$DIR/proof\"",
     );
     bench.start().await.unwrap();
-    bench.until(|look| matches!(look, Look::Dead { proof, .. } if proof == "it is gone")).await;
+    bench.until(|look| matches!(look, Observation::Dead { proof, .. } if proof == "it is gone")).await;
     // Events that are not, say nothing, but take nothing from the record.
     let bench = Bench::new("started; echo nonsense > \"$DIR/events\"; ended");
     bench.start().await.unwrap();
-    bench.until(|look| matches!(look, Look::Exited { .. })).await;
+    bench.until(|look| matches!(look, Observation::Exited { .. })).await;
     // A last line that is still being written is not there yet.
     let bench = Bench::new("");
     std::fs::create_dir_all(bench.file("")).unwrap();
     std::fs::write(bench.file("events"), "{\"v\":1,\"se").unwrap();
-    assert_eq!(bench.look().await, Look::Nothing);
+    assert_eq!(bench.look().await, Observation::Nothing);
 }
 
 #[tokio::test]

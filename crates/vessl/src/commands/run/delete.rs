@@ -1,6 +1,6 @@
 //! `vessl run delete`.
 use clap::Args;
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 
 use super::run_id;
 use crate::client::Client;

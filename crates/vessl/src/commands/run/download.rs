@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use http_body_util::BodyExt;
 use serde::Serialize;
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 use vessl_core::spelling;
 use vessl_core::wire::{FileKind, FileView, Progress};
 

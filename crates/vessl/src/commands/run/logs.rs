@@ -1,6 +1,6 @@
 //! `vessl run logs`.
 use clap::{Args, ValueEnum};
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 
 use super::watch::{Follow, follow, follow_to_the_end};
 use super::{count, run_id};

@@ -18,7 +18,7 @@ mod validate;
 mod watch;
 
 use clap::Subcommand;
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 
 use crate::error::Result;
 use crate::exit::Exit;

@@ -1,6 +1,6 @@
 //! `vessl run terminate`.
 use clap::Args;
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 use vessl_core::units::Span;
 use vessl_core::wire::RunTerminate;
 

@@ -1,6 +1,6 @@
 //! `vessl run update`.
 use clap::Args;
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 use vessl_core::wire::RunUpdate;
 
 use super::run_id;

@@ -2,7 +2,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use vessl_core::plan::RunId;
+use vessl_core::ids::RunId;
 use vessl_core::wire::{RunEvent, RunView};
 
 use super::order::Order;

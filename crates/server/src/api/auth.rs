@@ -5,6 +5,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 use subtle::ConstantTimeEq;
+use vessl_core::access::Caller;
 use zeroize::Zeroizing;
 
 use super::Api;
@@ -12,19 +13,19 @@ use super::error::{Failure, Result};
 use crate::challenge::{self, Entrance};
 
 /// Hosts and token of a server.
-pub struct Guard {
+pub struct Auth {
     token: Zeroizing<String>,
     hosts: Option<Vec<String>>,
     entrance: Entrance,
 }
 
-impl std::fmt::Debug for Guard {
+impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guard").field("hosts", &self.hosts).finish_non_exhaustive()
+        f.debug_struct("Auth").field("hosts", &self.hosts).finish_non_exhaustive()
     }
 }
 
-impl Guard {
+impl Auth {
     /// A guard that wants this token, and on TCP one of the loopback names or of `hosts`; clients come in at `entrance`.
     pub fn new(token: Zeroizing<String>, hosts: Option<Vec<String>>, entrance: Entrance) -> Self {
         Self { token, hosts, entrance }
@@ -61,7 +62,7 @@ pub(super) async fn check_host(State(api): State<Api>, request: Request, next: N
     if request.headers().get_all(header::HOST).iter().count() > 1 {
         return Err(Failure::malformed("the request has more than one `Host` header"));
     }
-    if api.guard.knows_host(request.headers()) {
+    if api.auth.knows_host(request.headers()) {
         return Ok(next.run(request).await);
     }
     let message = "this server does not go by the name in the `Host` header";
@@ -69,9 +70,15 @@ pub(super) async fn check_host(State(api): State<Api>, request: Request, next: N
     Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", message).hint(Some(hint)))
 }
 
-/// Lets only requests with the token in.
-pub(super) async fn check_token(State(api): State<Api>, request: Request, next: Next) -> Result<Response> {
-    if api.guard.knows_token(request.headers()) {
+/// Lets only requests with the token in, and says who asks.
+pub(super) async fn check_token(
+    State(api): State<Api>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response> {
+    if api.auth.knows_token(request.headers()) {
+        // There is one token, and it is the administrator's.
+        request.extensions_mut().insert(Caller::admin());
         return Ok(next.run(request).await);
     }
     let message = "the request carries no token, or a wrong one";
@@ -92,11 +99,11 @@ mod tests {
 
     fn check(host: Option<&str>, token: Option<&str>, expected: (bool, bool)) {
         let hosts = Some(vec!["gpu.example".to_owned()]);
-        let guard = Guard::new(Zeroizing::new("s3cret".to_owned()), hosts, Entrance::Unix);
+        let auth = Auth::new(Zeroizing::new("s3cret".to_owned()), hosts, Entrance::Unix);
         let mut headers = HeaderMap::new();
         host.map(|host| headers.insert(header::HOST, host.parse().unwrap()));
         token.map(|token| headers.insert(header::AUTHORIZATION, token.parse().unwrap()));
-        assert_eq!((guard.knows_host(&headers), guard.knows_token(&headers)), expected, "{host:?} {token:?}");
+        assert_eq!((auth.knows_host(&headers), auth.knows_token(&headers)), expected, "{host:?} {token:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Rows of stored secrets and credentials. Values enter and leave sealed; this module has no key.
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
+use vessl_core::ids::OrganizationName;
 use vessl_core::wire::SecretView;
 
 use super::runs::{moment, nanos};
@@ -29,7 +30,7 @@ impl Class {
 #[derive(Debug)]
 pub struct NewSealed {
     /// Organization.
-    pub organization: String,
+    pub organization: OrganizationName,
     /// Which list.
     pub class: Class,
     /// What people see.
@@ -63,12 +64,16 @@ impl Store {
     }
 
     /// Names of one list.
-    pub async fn sealed_names(&self, organization: String, class: Class) -> Result<Vec<SecretView>> {
+    pub async fn sealed_names(
+        &self,
+        organization: OrganizationName,
+        class: Class,
+    ) -> Result<Vec<SecretView>> {
         self.read(move |db| {
             let sql = "SELECT name, kind, username, created_at FROM secrets
                        WHERE organization = ?1 AND class = ?2 ORDER BY name";
             let mut rows = db.prepare_cached(sql)?;
-            let found = rows.query_map(params![organization, class.word()], |row| {
+            let found = rows.query_map(params![organization.as_str(), class.word()], |row| {
                 let at: i64 = row.get(3)?;
                 let created_at: Timestamp = moment(at);
                 let (name, kind, username) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -80,12 +85,17 @@ impl Store {
     }
 
     /// One sealed value.
-    pub async fn sealed(&self, organization: String, class: Class, name: String) -> Result<Option<Sealed>> {
+    pub async fn sealed(
+        &self,
+        organization: OrganizationName,
+        class: Class,
+        name: String,
+    ) -> Result<Option<Sealed>> {
         self.read(move |db| {
             let sql = "SELECT kind, username, sealed FROM secrets
                        WHERE organization = ?1 AND class = ?2 AND name = ?3";
             let mut row = db.prepare_cached(sql)?;
-            let found = row.query_row(params![organization, class.word(), name], |row| {
+            let found = row.query_row(params![organization.as_str(), class.word(), name], |row| {
                 Ok(Sealed { kind: row.get(0)?, username: row.get(1)?, value: row.get(2)? })
             });
             Ok(found.optional()?)
@@ -94,10 +104,16 @@ impl Store {
     }
 
     /// Forgets one value; answers whether it was there.
-    pub async fn delete_sealed(&self, organization: String, class: Class, name: String) -> Result<bool> {
+    pub async fn delete_sealed(
+        &self,
+        organization: OrganizationName,
+        class: Class,
+        name: String,
+    ) -> Result<bool> {
         let sql = "DELETE FROM secrets WHERE organization = ?1 AND class = ?2 AND name = ?3";
-        let gone =
-            self.write(move |db| Ok(db.execute(sql, params![organization, class.word(), name])?)).await?;
+        let gone = self
+            .write(move |db| Ok(db.execute(sql, params![organization.as_str(), class.word(), name])?))
+            .await?;
         self.names_changed();
         Ok(gone > 0)
     }
@@ -107,12 +123,12 @@ fn put(db: &Connection, new: &NewSealed) -> Result<bool> {
     let view = &new.view;
     let sql = "SELECT EXISTS (SELECT 1 FROM secrets WHERE organization = ?1 AND class = ?2 AND name = ?3)";
     let replaced =
-        db.query_row(sql, params![new.organization, new.class.word(), view.name], |row| row.get(0))?;
+        db.query_row(sql, params![new.organization.as_str(), new.class.word(), view.name], |row| row.get(0))?;
     db.execute(
         "INSERT OR REPLACE INTO secrets (organization, class, name, kind, username, sealed, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
-            new.organization,
+            new.organization.as_str(),
             new.class.word(),
             view.name,
             view.kind,

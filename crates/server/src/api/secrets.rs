@@ -1,16 +1,18 @@
 //! Secrets and credentials: written, listed by name, deleted; never read.
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
+use vessl_core::access::Caller;
+use vessl_core::ids::OrganizationName;
 use vessl_core::wire::{CredentialCreate, ErrorBody, SecretCreate, SecretView};
 
 use super::Api;
 use super::error::Result;
-use super::take::{Asked, Body};
+use super::extract::{JsonBody, Query};
 use crate::control::NewValue;
-use crate::store::sealed::Class;
+use crate::store::secrets::Class;
 
 /// Whose they are.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -22,8 +24,8 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    fn name(self, api: &Api) -> String {
-        self.organization.unwrap_or_else(|| api.control.site().organization.clone())
+    fn name(self, api: &Api) -> OrganizationName {
+        self.organization.map_or_else(|| api.control.inventory().project.organization.clone(), Into::into)
     }
 }
 
@@ -34,9 +36,10 @@ impl Owner {
 )]
 pub(super) async fn secrets(
     State(api): State<Api>,
-    Asked(owner): Asked<Owner>,
+    Extension(caller): Extension<Caller>,
+    Query(owner): Query<Owner>,
 ) -> Result<Json<Vec<SecretView>>> {
-    Ok(Json(api.control.secret_names(&owner.name(&api), Class::Secret).await?))
+    Ok(Json(api.control.secret_names(&caller, &owner.name(&api), Class::Secret).await?))
 }
 
 /// Store a secret; one of the same name is replaced.
@@ -47,12 +50,13 @@ pub(super) async fn secrets(
 )]
 pub(super) async fn create_secret(
     State(api): State<Api>,
-    Asked(owner): Asked<Owner>,
-    Body(new): Body<SecretCreate>,
+    Extension(caller): Extension<Caller>,
+    Query(owner): Query<Owner>,
+    JsonBody(new): JsonBody<SecretCreate>,
 ) -> Result<(StatusCode, Json<SecretView>)> {
     let SecretCreate { name, kind: _, value } = new;
     let new = NewValue { name, kind: "secret", username: None, value };
-    let view = api.control.put_secret(&owner.name(&api), Class::Secret, new).await?;
+    let view = api.control.put_secret(&caller, &owner.name(&api), Class::Secret, new).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 
@@ -67,10 +71,11 @@ pub(super) async fn create_secret(
 )]
 pub(super) async fn delete_secret(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    Asked(owner): Asked<Owner>,
+    Query(owner): Query<Owner>,
 ) -> Result<StatusCode> {
-    api.control.delete_secret(&owner.name(&api), Class::Secret, &name).await?;
+    api.control.delete_secret(&caller, &owner.name(&api), Class::Secret, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -81,9 +86,10 @@ pub(super) async fn delete_secret(
 )]
 pub(super) async fn credentials(
     State(api): State<Api>,
-    Asked(owner): Asked<Owner>,
+    Extension(caller): Extension<Caller>,
+    Query(owner): Query<Owner>,
 ) -> Result<Json<Vec<SecretView>>> {
-    Ok(Json(api.control.secret_names(&owner.name(&api), Class::Credential).await?))
+    Ok(Json(api.control.secret_names(&caller, &owner.name(&api), Class::Credential).await?))
 }
 
 /// Store a credential; one of the same name is replaced.
@@ -94,12 +100,13 @@ pub(super) async fn credentials(
 )]
 pub(super) async fn create_credential(
     State(api): State<Api>,
-    Asked(owner): Asked<Owner>,
-    Body(new): Body<CredentialCreate>,
+    Extension(caller): Extension<Caller>,
+    Query(owner): Query<Owner>,
+    JsonBody(new): JsonBody<CredentialCreate>,
 ) -> Result<(StatusCode, Json<SecretView>)> {
     let CredentialCreate { name, kind, username, value } = new;
     let new = NewValue { name, kind: kind.word(), username, value };
-    let view = api.control.put_secret(&owner.name(&api), Class::Credential, new).await?;
+    let view = api.control.put_secret(&caller, &owner.name(&api), Class::Credential, new).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 
@@ -114,9 +121,10 @@ pub(super) async fn create_credential(
 )]
 pub(super) async fn delete_credential(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    Asked(owner): Asked<Owner>,
+    Query(owner): Query<Owner>,
 ) -> Result<StatusCode> {
-    api.control.delete_secret(&owner.name(&api), Class::Credential, &name).await?;
+    api.control.delete_secret(&caller, &owner.name(&api), Class::Credential, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -11,7 +11,7 @@ use crate::store::runs::{CommandsEnd, Export, Save, StoredEvent, StoredRun};
 
 /// A record that is being continued.
 #[derive(Debug)]
-pub(super) struct Story {
+pub(super) struct RecordBuilder {
     stored: StoredRun,
     events: Vec<StoredEvent>,
     /// Exports that were finished since the record was stored.
@@ -19,7 +19,7 @@ pub(super) struct Story {
     changed: bool,
 }
 
-impl Story {
+impl RecordBuilder {
     pub(super) fn of(stored: StoredRun) -> Self {
         Self { stored, events: Vec::new(), exported: Vec::new(), changed: false }
     }
@@ -158,9 +158,7 @@ pub(super) fn exports(finished: &[Transfer], plan: &Plan) -> Vec<Export> {
         let planned = plan.exports.iter().find(|export| export.path == transfer.path)?;
         let artifact = match &planned.target {
             ExportTarget::Output => None,
-            ExportTarget::Artifact { organization, project, name } => {
-                Some([organization.clone(), project.clone(), name.clone()])
-            }
+            ExportTarget::Artifact(name) => Some(name.clone()),
         };
         let (path, bytes, files) = (transfer.path.clone(), transfer.bytes, transfer.files);
         Some(Export { path, manifest, bytes, files, artifact })

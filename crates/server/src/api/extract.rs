@@ -4,13 +4,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use vessl_core::plan::RunId;
+use vessl_core::ids::{ArtifactName, ProjectRef, RunId, RunRef};
 
 use super::Api;
 use super::error::Failure;
@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_mins(1);
 const ROOM: Duration = Duration::from_secs(5);
 
 /// A JSON body. An empty body, or `null`, is read as an empty object.
-pub(super) struct Body<T>(pub(super) T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
 /// Bodies that are on their way at the same time; each is held in memory.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl FromRef<Api> for Bodies {
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T>
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T>
 where
     Bodies: FromRef<S>,
 {
@@ -81,35 +81,51 @@ where
 }
 
 /// A query string.
-pub(super) struct Asked<T>(pub(super) T);
+pub(super) struct Query<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(query)| Self(query)).map_err(|error| {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query.map(|axum::extract::Query(query)| Self(query)).map_err(|error| {
             let why = error.source().map_or_else(|| error.body_text(), ToString::to_string);
             Failure::malformed(format!("the query is not what is expected: {why}"))
         })
     }
 }
 
-/// Organization, project and run of a path.
-pub(super) struct OfRun {
-    pub(super) organization: String,
-    pub(super) project: String,
-    pub(super) id: RunId,
-}
+/// A project of a path.
+pub(super) struct ProjectPath(pub(super) ProjectRef);
 
-impl OfRun {
-    /// Organization and project.
-    pub(super) fn place(&self) -> [&str; 2] {
-        [&self.organization, &self.project]
+impl<S: Send + Sync> FromRequestParts<S> for ProjectPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((organization, project)) = path.map_err(|error| Failure::malformed(error.body_text()))?;
+        Ok(Self(ProjectRef::new(organization, project)))
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for OfRun {
+/// An artifact of a path.
+pub(super) struct ArtifactPath(pub(super) ArtifactName);
+
+impl<S: Send + Sync> FromRequestParts<S> for ArtifactPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = Path::<(String, String, String)>::from_request_parts(parts, state).await;
+        let Path((organization, project, name)) =
+            path.map_err(|error| Failure::malformed(error.body_text()))?;
+        Ok(Self(ProjectRef::new(organization, project).artifact(name)))
+    }
+}
+
+/// A run of a path.
+pub(super) struct RunPath(pub(super) RunRef);
+
+impl<S: Send + Sync> FromRequestParts<S> for RunPath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
@@ -121,7 +137,7 @@ impl<S: Send + Sync> FromRequestParts<S> for OfRun {
             let shown: String = id.chars().take(40).collect();
             Failure::not_found(format!("there is no run `{}`", shown.escape_debug()))
         })?;
-        Ok(Self { organization, project, id: RunId(id) })
+        Ok(Self(RunRef { project: ProjectRef::new(organization, project), id: RunId(id) }))
     }
 }
 
@@ -144,7 +160,8 @@ mod tests {
     async fn a_body_that_does_not_arrive_is_given_up() {
         let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
         let request = Request::new(Sent::from_stream(never));
-        let refused = Body::<serde_json::Value>::from_request(request, &Bodies::new(1)).await.err().unwrap();
+        let refused =
+            JsonBody::<serde_json::Value>::from_request(request, &Bodies::new(1)).await.err().unwrap();
         assert!(format!("{refused:?}").contains("did not arrive within 60 s"), "{refused:?}");
     }
 
@@ -153,9 +170,9 @@ mod tests {
         let bodies = Bodies::new(2);
         let never = || {
             let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
-            Body::<serde_json::Value>::from_request(Request::new(Sent::from_stream(never)), &bodies)
+            JsonBody::<serde_json::Value>::from_request(Request::new(Sent::from_stream(never)), &bodies)
         };
-        let whole = || Body::<serde_json::Value>::from_request(Request::new(Sent::from("{}")), &bodies);
+        let whole = || JsonBody::<serde_json::Value>::from_request(Request::new(Sent::from("{}")), &bodies);
         let others = async { tokio::join!(never(), never()) };
         let late = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -169,12 +186,12 @@ mod tests {
     #[tokio::test]
     async fn a_query_that_is_none_is_told_in_our_words() {
         #[derive(Debug, Deserialize)]
-        struct Query {
+        struct Number {
             #[expect(dead_code, reason = "only its type counts")]
             n: u64,
         }
         let (mut parts, ()) = http::Request::get("/?n=x").body(()).unwrap().into_parts();
-        let refused = Asked::<Query>::from_request_parts(&mut parts, &()).await.err().unwrap();
+        let refused = Query::<Number>::from_request_parts(&mut parts, &()).await.err().unwrap();
         let said = format!("{refused:?}");
         assert!(said.contains("expected: n: invalid digit found in string"), "{said}");
     }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 
+use vessl_core::ids::{ClusterName, PresetName, ProjectRef};
 use vessl_core::plan::{Amounts, Bounds, Cluster, Node, Preset, Scratch};
 use vessl_core::units::{Cpu, Memory, Span};
 
@@ -11,19 +12,17 @@ use crate::config::{Config, PresetConfig};
 /// Smallest limit of a log: what is kept of it must be of use.
 const SMALLEST_LOG: u64 = 1 << 20;
 
-/// Everything about the site that does not change while the server runs.
+/// Everything about the server that does not change while the server runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
+pub struct Inventory {
     /// Random id of the installation.
     pub instance: String,
-    /// Default organization.
-    pub organization: String,
     /// Default project.
-    pub project: String,
-    /// Name of the local cluster, which is the default one.
-    pub cluster: String,
+    pub project: ProjectRef,
+    /// The default cluster.
+    pub cluster: ClusterName,
     /// Clusters by name.
-    pub clusters: BTreeMap<String, Cluster>,
+    pub clusters: BTreeMap<ClusterName, Cluster>,
     /// Seconds between SIGTERM and the kill when a terminate names none.
     pub grace_s: u64,
 }
@@ -31,12 +30,12 @@ pub struct Site {
 /// A value of the configuration that has no meaning.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration's `{key}` is wrong: {why}")]
-pub struct SiteError {
+pub struct InventoryError {
     key: String,
     why: String,
 }
 
-impl SiteError {
+impl InventoryError {
     /// The setting, such as `presets[0].cpu`.
     pub fn key(&self) -> &str {
         &self.key
@@ -47,9 +46,9 @@ impl SiteError {
     }
 }
 
-impl Site {
-    /// The site of `config` on a machine that has `node`.
-    pub fn new(config: &Config, instance: String, mut node: Node) -> Result<Self, SiteError> {
+impl Inventory {
+    /// The inventory of `config` on a machine that has `node`.
+    pub fn new(config: &Config, instance: String, mut node: Node) -> Result<Self, InventoryError> {
         let reserve: Cpu = parse("reserve_cpu", &config.reserve_cpu)?;
         let reserve_memory: Memory = parse("reserve_memory", &config.reserve_memory)?;
         let grace: Span = parse("grace", &config.grace)?;
@@ -57,7 +56,7 @@ impl Site {
         node.cpu_milli = rest("reserve_cpu", node.cpu_milli, reserve.0)?;
         node.memory = rest("reserve_memory", node.memory, reserve_memory.0)?;
         if !config.node.is_empty() {
-            node.name.clone_from(&config.node);
+            node.name = config.node.as_str().into();
         }
         let presets = match config.presets.as_slice() {
             [] => presets_of(&node),
@@ -79,26 +78,25 @@ impl Site {
         };
         Ok(Self {
             instance,
-            organization: config.organization.clone(),
-            project: config.project.clone(),
-            cluster: config.cluster.clone(),
-            clusters: BTreeMap::from([(config.cluster.clone(), cluster)]),
+            project: ProjectRef::new(config.organization.as_str(), config.project.as_str()),
+            cluster: config.cluster.as_str().into(),
+            clusters: BTreeMap::from([(config.cluster.as_str().into(), cluster)]),
             grace_s: grace.0.div_ceil(1000),
         })
     }
 
-    /// Nodes of every cluster.
-    pub fn nodes(&self) -> Vec<Node> {
-        self.clusters.values().flat_map(|cluster| cluster.nodes.clone()).collect()
+    /// Every cluster with its nodes.
+    pub fn nodes(&self) -> Vec<(ClusterName, Vec<Node>)> {
+        self.clusters.iter().map(|(name, cluster)| (name.clone(), cluster.nodes.clone())).collect()
     }
 }
 
 /// What each run may take beside its resources.
-fn bounds(config: &Config) -> Result<Bounds, SiteError> {
+fn bounds(config: &Config) -> Result<Bounds, InventoryError> {
     let bytes = |key: &str, text: &str| parse::<Memory>(key, text).map(|bytes| bytes.0);
     let log = bytes("log_limit", &config.log_limit)?;
     if (1..SMALLEST_LOG).contains(&log) {
-        return Err(SiteError::of("log_limit", "it must be 0, or at least 1Mi"));
+        return Err(InventoryError::of("log_limit", "it must be 0, or at least 1Mi"));
     }
     let scratch = match config.scratch_limit.as_str() {
         "" => Scratch::Share,
@@ -112,22 +110,22 @@ fn bounds(config: &Config) -> Result<Bounds, SiteError> {
 }
 
 /// What runs may use; a machine that knows its size leaves them something.
-fn rest(key: &str, all: u64, kept: u64) -> Result<u64, SiteError> {
+fn rest(key: &str, all: u64, kept: u64) -> Result<u64, InventoryError> {
     if all > 0 && kept >= all {
-        return Err(SiteError::of(key, "it keeps back everything that this machine has"));
+        return Err(InventoryError::of(key, "it keeps back everything that this machine has"));
     }
     Ok(all.saturating_sub(kept))
 }
 
-fn check_presets(presets: &[Preset], node: &Node) -> Result<(), SiteError> {
+fn check_presets(presets: &[Preset], node: &Node) -> Result<(), InventoryError> {
     for (index, Preset { name, amounts }) in presets.iter().enumerate() {
         if presets[..index].iter().any(|earlier| earlier.name == *name) {
-            return Err(SiteError::of("presets", format!("there are two presets `{name}`")));
+            return Err(InventoryError::of("presets", format!("there are two presets `{name}`")));
         }
         if !fits(amounts, node) {
             // Perhaps a GPU is missing today; the other presets work all the same.
             tracing::warn!(
-                preset = name,
+                preset = name.as_str(),
                 "a preset is larger than this machine: runs that ask for it are refused"
             );
         }
@@ -140,9 +138,9 @@ fn fits(amounts: &Amounts, node: &Node) -> bool {
     amounts.cpu_milli <= node.cpu_milli && amounts.memory <= node.memory && amounts.gpus <= gpus
 }
 
-fn check_roots(roots: &[String]) -> Result<(), SiteError> {
+fn check_roots(roots: &[String]) -> Result<(), InventoryError> {
     if let Some(root) = roots.iter().find(|root| !root.starts_with('/')) {
-        return Err(SiteError::of("hostpath_roots", format!("`{root}` is not an absolute path")));
+        return Err(InventoryError::of("hostpath_roots", format!("`{root}` is not an absolute path")));
     }
     for root in roots.iter().filter(|root| !Path::new(root).exists()) {
         tracing::warn!(root, "a path of `hostpath_roots` is not there: nothing below it can be mounted yet");
@@ -150,22 +148,24 @@ fn check_roots(roots: &[String]) -> Result<(), SiteError> {
     Ok(())
 }
 
-fn preset((index, written): (usize, &PresetConfig)) -> Result<Preset, SiteError> {
+fn preset((index, written): (usize, &PresetConfig)) -> Result<Preset, InventoryError> {
     if written.name.is_empty() {
-        return Err(SiteError::of(&format!("presets[{index}]"), "a preset has no name"));
+        return Err(InventoryError::of(&format!("presets[{index}]"), "a preset has no name"));
     }
     let key = |name: &str| format!("presets[{index}].{name}");
-    let named =
-        |error: SiteError| SiteError { why: format!("{} (preset `{}`)", error.why, written.name), ..error };
+    let named = |error: InventoryError| InventoryError {
+        why: format!("{} (preset `{}`)", error.why, written.name),
+        ..error
+    };
     let cpu: Cpu = parse(&key("cpu"), &written.cpu).map_err(named)?;
     let memory: Memory = parse(&key("memory"), &written.memory).map_err(named)?;
     for (name, amount) in [("cpu", cpu.0), ("memory", memory.0)] {
         if amount == 0 {
-            return Err(named(SiteError::of(&key(name), "a run needs more than none")));
+            return Err(named(InventoryError::of(&key(name), "a run needs more than none")));
         }
     }
     Ok(Preset {
-        name: written.name.clone(),
+        name: written.name.as_str().into(),
         amounts: Amounts {
             cpu_milli: cpu.0,
             memory: memory.0,
@@ -176,16 +176,20 @@ fn preset((index, written): (usize, &PresetConfig)) -> Result<Preset, SiteError>
 }
 
 /// The preset of a run that names nothing; none that this machine is too small for, because every such run is refused.
-fn default_preset(config: &Config, presets: &[Preset], node: &Node) -> Result<Option<String>, SiteError> {
+fn default_preset(
+    config: &Config,
+    presets: &[Preset],
+    node: &Node,
+) -> Result<Option<PresetName>, InventoryError> {
     let name = |preset: &Preset| preset.name.clone();
     if config.default_preset.is_empty() {
         return Ok(presets.iter().find(|preset| fits(&preset.amounts, node)).map(name));
     }
-    if let Some(preset) = presets.iter().find(|preset| preset.name == config.default_preset) {
+    if let Some(preset) = presets.iter().find(|preset| preset.name == *config.default_preset.as_str()) {
         let fitting = Some(preset).filter(|preset| fits(&preset.amounts, node));
         if fitting.is_none() {
             tracing::warn!(
-                preset = preset.name,
+                preset = preset.name.as_str(),
                 "the default preset is larger than this machine: runs have to name another preset, or requests"
             );
         }
@@ -193,7 +197,7 @@ fn default_preset(config: &Config, presets: &[Preset], node: &Node) -> Result<Op
     }
     let names: Vec<&str> = presets.iter().map(|preset| preset.name.as_str()).collect();
     let why = format!("there is no preset `{}`; there are {}", config.default_preset, names.join(", "));
-    Err(SiteError { key: "default_preset".to_owned(), why })
+    Err(InventoryError { key: "default_preset".to_owned(), why })
 }
 
 /// Presets for a machine whose administrator wrote none: a quarter, all of it, and its GPUs by powers of two, each with
@@ -214,18 +218,18 @@ fn presets_of(node: &Node) -> Vec<Preset> {
     let mut gpus: Vec<u32> = (0..31).map(|power| 1 << power).take_while(|&n| n < all).collect();
     gpus.extend((all > 0).then_some(all));
     presets.extend(gpus.iter().map(|&n| (format!("gpu-{n}"), share(u64::from(n), u64::from(all), n))));
-    presets.into_iter().map(|(name, amounts)| Preset { name, amounts }).collect()
+    presets.into_iter().map(|(name, amounts)| Preset { name: name.into(), amounts }).collect()
 }
 
 fn share_of(all: u64, part: u64, of: u64) -> u64 {
     u64::try_from(u128::from(all) * u128::from(part) / u128::from(of.max(1))).unwrap_or(all)
 }
 
-fn parse<T: FromStr>(key: &str, text: &str) -> Result<T, SiteError>
+fn parse<T: FromStr>(key: &str, text: &str) -> Result<T, InventoryError>
 where
     T::Err: std::fmt::Display,
 {
-    text.parse().map_err(|error: T::Err| SiteError { key: key.to_owned(), why: error.to_string() })
+    text.parse().map_err(|error: T::Err| InventoryError { key: key.to_owned(), why: error.to_string() })
 }
 
 #[cfg(test)]
@@ -235,14 +239,14 @@ mod tests {
 
     fn check(cores: u64, gpus: u32, expected: &[(&str, u64, u64, u32)]) {
         let node = Node {
-            name: "n".to_owned(),
+            name: "n".into(),
             cpu_milli: cores * 1000,
             memory: (16 << 30) + 536_000_000,
             gpus: (0..gpus).map(|index| Gpu { index, ..Gpu::default() }).collect(),
         };
-        let site = Site::new(&Config::default(), "0".repeat(8), node).unwrap();
-        let cluster = &site.clusters["local"];
-        assert_eq!(cluster.default_preset.as_deref(), Some("cpu-small"));
+        let inventory = Inventory::new(&Config::default(), "0".repeat(8), node).unwrap();
+        let cluster = &inventory.clusters["local"];
+        assert_eq!(cluster.default_preset.as_ref().map(PresetName::as_str), Some("cpu-small"));
         let made: Vec<_> = cluster
             .presets
             .iter()
@@ -278,8 +282,12 @@ mod tests {
             let presets = cores.iter().map(preset).collect();
             let config = Config { presets, default_preset: default.to_owned(), ..Config::default() };
             let node = Node { cpu_milli: 2000, memory: 16 << 30, ..Node::default() };
-            let site = Site::new(&config, String::new(), node).unwrap();
-            assert_eq!(site.clusters["local"].default_preset.as_deref(), expected, "{cores:?} {default}");
+            let inventory = Inventory::new(&config, String::new(), node).unwrap();
+            assert_eq!(
+                inventory.clusters["local"].default_preset.as_ref().map(PresetName::as_str),
+                expected,
+                "{cores:?} {default}"
+            );
         };
         check(&["64", "2", "1"], "", Some("p2"));
         check(&["64"], "", None);
@@ -292,7 +300,7 @@ mod tests {
         let check = |change: fn(&mut Config), expected: &str| {
             let mut config = Config::default();
             change(&mut config);
-            let said = Site::new(&config, String::new(), Node::default()).unwrap_err().to_string();
+            let said = Inventory::new(&config, String::new(), Node::default()).unwrap_err().to_string();
             assert!(said.starts_with(expected), "{said}");
         };
         check(|c| c.grace = "soon".to_owned(), "the configuration's `grace` is wrong: ");
@@ -310,7 +318,7 @@ mod tests {
         };
         let set = |presets: Vec<PresetConfig>, expected: &str| {
             let config = Config { presets, ..Config::default() };
-            let said = Site::new(&config, String::new(), Node::default()).unwrap_err().to_string();
+            let said = Inventory::new(&config, String::new(), Node::default()).unwrap_err().to_string();
             assert!(said.starts_with(expected), "{said}");
         };
         set(vec![one("1"), one("2")], "the configuration's `presets` is wrong: there are two presets `one`");
@@ -321,7 +329,7 @@ mod tests {
         set(vec![one("1"), one("5OOm")], "the configuration's `presets[1].cpu` is wrong: ");
         let config = Config { reserve_memory: "999999Gi".to_owned(), ..Config::default() };
         let node = Node { memory: 1 << 30, ..Node::default() };
-        let said = Site::new(&config, String::new(), node).unwrap_err().to_string();
+        let said = Inventory::new(&config, String::new(), node).unwrap_err().to_string();
         assert!(said.starts_with("the configuration's `reserve_memory` is wrong: it keeps back"), "{said}");
         check(
             |c| c.log_limit = "100k".to_owned(),
