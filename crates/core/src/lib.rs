@@ -15,6 +15,7 @@ pub mod record;
 pub mod reference;
 pub mod run;
 pub mod script;
+pub mod secret;
 pub mod spec;
 pub mod spelling;
 pub mod units;

@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::plan::{Amounts, RunId};
 use crate::record::Transfer;
 use crate::run::Status;
+use crate::secret::{Secret, expose};
 
 /// Body of every error answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -74,8 +75,10 @@ pub enum Level {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunCreate {
-    /// The run file's text.
-    pub yaml: String,
+    /// The run file's text, which may hold secrets.
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String)]
+    pub yaml: Secret,
     /// Values for `source: inject` and overrides (`-e KEY=VALUE`), in order.
     #[serde(default)]
     pub env: Vec<EnvPair>,
@@ -99,7 +102,9 @@ pub struct EnvPair {
     /// Variable name.
     pub key: String,
     /// Text.
-    pub value: String,
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String)]
+    pub value: Secret,
 }
 
 /// One run as people see it.
@@ -450,7 +455,7 @@ pub struct SecretView {
 }
 
 /// Body of `POST …/secrets`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretCreate {
     /// Name: letters, digits, `-`, `_`, `.`.
@@ -460,14 +465,9 @@ pub struct SecretCreate {
     #[serde(default)]
     pub kind: SecretKind,
     /// The value; write-only, at most 256 KiB.
-    #[schema(min_length = 1)]
-    pub value: String,
-}
-
-impl std::fmt::Debug for SecretCreate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretCreate").field("name", &self.name).finish_non_exhaustive()
-    }
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String, min_length = 1)]
+    pub value: Secret,
 }
 
 /// The one kind of a secret.
@@ -480,7 +480,7 @@ pub enum SecretKind {
 }
 
 /// Body of `POST …/credentials`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialCreate {
     /// Name: letters, digits, `-`, `_`, `.`.
@@ -492,14 +492,9 @@ pub struct CredentialCreate {
     #[serde(default)]
     pub username: Option<String>,
     /// Password or token; write-only, at most 256 KiB.
-    #[schema(min_length = 1)]
-    pub value: String,
-}
-
-impl std::fmt::Debug for CredentialCreate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CredentialCreate").field("name", &self.name).finish_non_exhaustive()
-    }
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String, min_length = 1)]
+    pub value: Secret,
 }
 
 /// What a credential logs in to.

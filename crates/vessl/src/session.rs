@@ -3,9 +3,10 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use vessl_core::run::Status;
+use vessl_core::secret::Secret;
 
 use crate::cli::Globals;
-use crate::client::{Address, Client, Local, Origin, Scope, Token};
+use crate::client::{Address, Client, Local, Origin, Scope};
 use crate::error::Result;
 use crate::output::Out;
 use crate::settings::{Settings, variable};
@@ -46,7 +47,7 @@ impl Session {
         // A token belongs to one server: the one of the file never goes to a server that the file does not name.
         let server = over(&self.globals.server, settings.server.clone());
         let of_file = if server == settings.server { settings.token.take() } else { None };
-        settings.token = variable("VESSL_TOKEN").or(of_file);
+        settings.token = variable("VESSL_TOKEN").map(Secret::from).or(of_file);
         settings.server = server;
         settings.organization = over(&self.globals.organization, settings.organization.take());
         settings.project = over(&self.globals.project, settings.project.take());
@@ -60,7 +61,7 @@ fn origin(settings: Settings) -> Result<Origin> {
         None => Ok(Origin::Local(Local::of_this_machine()?)),
         Some(server) => Ok(Origin::Given {
             address: Address::parse(&server)?,
-            token: settings.token.as_deref().map(Token::new),
+            token: settings.token.map(|token| token.expose().trim().into()),
         }),
     }
 }

@@ -22,6 +22,7 @@ use vessl_core::record::{
     Event, EventKind, ExitRecord, MachineReport, Phase, RECORD_VERSION, Secrets, Transfer,
 };
 use vessl_core::run::{Left, Look, Status, Terminate};
+use vessl_core::secret::Secret;
 use vessl_core::wire::{ImageView, Progress};
 
 use super::{Attempt, EngineError, PullStep, Sight};
@@ -52,7 +53,7 @@ struct State {
     tally: BTreeMap<Attempt, Tally>,
     refused: BTreeMap<Attempt, String>,
     order: Vec<Attempt>,
-    values: BTreeMap<Attempt, Vec<String>>,
+    values: BTreeMap<Attempt, Vec<Secret>>,
 }
 
 /// How often each verb had an effect on an attempt.
@@ -143,7 +144,7 @@ impl World {
     }
 
     /// Secret values that the attempt's agent was given, by key.
-    pub fn values(&self, at: Attempt) -> Vec<String> {
+    pub fn values(&self, at: Attempt) -> Vec<Secret> {
         self.lock().values.get(&at).cloned().unwrap_or_default()
     }
 
@@ -415,7 +416,7 @@ fn names(secrets: &Secrets) -> Vec<String> {
     secrets.env.keys().chain(logins).cloned().collect()
 }
 
-fn values(secrets: &Secrets) -> Vec<String> {
+fn values(secrets: &Secrets) -> Vec<Secret> {
     let logins = secrets.registry.values().chain(secrets.git.values());
     secrets.env.values().chain(logins.map(|login| &login.password)).cloned().collect()
 }
