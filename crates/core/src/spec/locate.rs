@@ -3,6 +3,7 @@ use std::rc::Rc;
 
 use super::path::ContainerPath;
 use super::problem::{MOST, Problems, more};
+use super::redact;
 use super::source::{Place, Source};
 use super::tree::{self, Entry, Kind, Node};
 use crate::wire::Problem;
@@ -30,16 +31,14 @@ pub fn locate(text: &[u8], problems: &mut Vec<Problem>) {
 
 fn place(text: &[u8], problems: &mut [Problem]) {
     let (source, stop) = Source::read(text);
-    let mut reading = Problems::default();
-    let root = if stop.is_none() { tree::read(&source, &mut reading) } else { None };
+    let root = if stop.is_none() { tree::read(&source, &mut Problems::default()) } else { None };
     let Some(root) = root else { return };
     for problem in problems.iter_mut().filter(|problem| problem.line == 0) {
         if let Some(node) = find(&root, &problem.path) {
             (problem.line, problem.column) = (node.place.line, node.place.column);
-            problem.source = source.shown(node.place);
+            problem.source = redact::line(&source, node.place, &problem.path).0;
         }
     }
-    reading.cover_others(&root, problems);
 }
 
 /// The deepest node on the way along `path`.
