@@ -6,10 +6,10 @@
 //! text --spec::read--> Spec --plan::plan(catalogue)--> Plan        (Plan is what an agent carries out)
 //! Run + Seen + now --run::decide--> Turn { state, actions, why }   (Turn is what a driver saves and applies)
 //! ```
-pub mod codes;
 pub mod frame;
 pub mod logwire;
 pub mod plan;
+pub mod problem;
 pub mod queue;
 pub mod record;
 pub mod reference;
@@ -20,3 +20,8 @@ pub mod spec;
 pub mod spelling;
 pub mod units;
 pub mod wire;
+
+/// What each code of a problem means: those of the reading, then those of the planning.
+pub fn codes() -> impl Iterator<Item = &'static problem::CodeInfo> {
+    spec::codes().iter().chain(plan::codes())
+}

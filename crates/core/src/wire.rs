@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::plan::{Amounts, RunId};
+pub use crate::problem::{Level, Problem, in_words};
 use crate::record::Transfer;
 use crate::run::Status;
 use crate::secret::{Secret, expose};
@@ -22,53 +23,6 @@ pub struct ErrorBody {
     /// Problems of the run file, when `code` is `spec_invalid`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
-}
-
-/// One problem of a run file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
-    /// Stable code that can be looked up, e.g. `unknown-key`.
-    pub code: String,
-    /// `error` or `warning`.
-    pub level: Level,
-    /// From 1.
-    pub line: u32,
-    /// From 1, in characters.
-    pub column: u32,
-    /// Path inside the file, e.g. `resources.requests.cpu`.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// What to do.
-    pub hint: Option<String>,
-    /// The source line.
-    pub source: String,
-}
-
-/// How many problems there are, in words: `the run file has 2 problems and 1 warning`. What is no error is no problem.
-pub fn in_words(problems: &[Problem]) -> String {
-    let count = |level| problems.iter().filter(|problem| problem.level == level).count();
-    let errors = match count(Level::Error) {
-        1 => "a problem".to_owned(),
-        n => format!("{n} problems"),
-    };
-    match count(Level::Warning) {
-        0 => format!("the run file has {errors}"),
-        1 => format!("the run file has {errors} and a warning"),
-        n => format!("the run file has {errors} and {n} warnings"),
-    }
-}
-
-/// How bad a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// The file is refused.
-    Error,
-    /// The file is accepted, but perhaps not as its author meant it.
-    Warning,
-    /// The file is accepted, and something was settled that it left open.
-    Note,
 }
 
 /// Body of `POST …/runs`.

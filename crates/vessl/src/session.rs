@@ -1,15 +1,60 @@
 //! What every command works with: where it prints, and the way to the server.
 use std::path::PathBuf;
 
+use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use vessl_core::run::Status;
 use vessl_core::secret::Secret;
 
-use crate::cli::Globals;
 use crate::client::{Address, Client, Local, Origin, Scope};
 use crate::error::Result;
-use crate::output::Out;
+use crate::output::{Format, Out};
 use crate::settings::{Settings, variable};
+
+/// Flags that every command has.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Globals {
+    /// How the result, or the error, is printed
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Global options"
+    )]
+    pub(crate) output: Format,
+    /// Server to use, like `http://127.0.0.1:7300` or `unix:///path`; default: the one of this machine
+    #[arg(
+        long,
+        global = true,
+        env = "VESSL_SERVER",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    pub(crate) server: Option<String>,
+    /// Organization
+    #[arg(
+        long,
+        global = true,
+        env = "VESSL_ORGANIZATION",
+        hide_env_values = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub(crate) organization: Option<String>,
+    /// Project
+    #[arg(
+        long,
+        global = true,
+        env = "VESSL_PROJECT",
+        hide_env_values = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub(crate) project: Option<String>,
+}
 
 /// One call of the program.
 #[derive(Debug)]

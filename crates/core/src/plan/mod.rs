@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::problem::{Level, Problem};
 use crate::run::Place;
 use crate::secret::Secret;
 use crate::spec::Spec;
 use crate::units::{Cpu, Memory, Span};
-use crate::wire::{Level, Problem};
 
 mod data;
 mod env;

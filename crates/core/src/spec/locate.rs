@@ -6,7 +6,7 @@ use super::problem::{MOST, Problems, more};
 use super::redact;
 use super::source::{Place, Source};
 use super::tree::{self, Entry, Kind, Node};
-use crate::wire::Problem;
+use crate::problem::Problem;
 
 /// Gives problems that have no place yet (`line` is 0) the place of their `path` in `text`, or of the nearest thing around
 /// it that the file has, and sorts all by place. A problem about something that the file does not have at all stays
@@ -86,7 +86,7 @@ fn fits(entry: &Entry, path: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Level;
+    use crate::problem::Level;
 
     const FILE: &str = "name: x\nresources:\n  requests:\n    nvidia.com/gpu: {quantity: 4}\n    cpu: 2\nimport:\n  /a/: s3://b/p\n  /a.b: {git: {url: h.com/x/y,\n    credential_name: c}}\nrun:\n  - command: a\n  - {command: b, workdir: c}\n";
 

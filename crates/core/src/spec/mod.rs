@@ -35,7 +35,7 @@ pub use problem::{codes, unreadable};
 pub use schema::schema;
 pub use types::*;
 
-use crate::wire::{Level, Problem};
+use crate::problem::{Level, Problem};
 use fields::Reader;
 use problem::{Code, Problems, Report};
 use source::{Place, Source};

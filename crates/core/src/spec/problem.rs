@@ -1,6 +1,5 @@
 //! Problems of a run file: their stable codes, and the list that one reading collects. It knows no field of the file.
-use crate::codes::{CodeInfo, define_codes};
-use crate::wire::{Level, Problem};
+use crate::problem::{CodeInfo, Level, Problem, define_codes};
 
 use super::redact;
 use super::source::{Place, Source};

@@ -98,7 +98,7 @@ fn quoted(text: &str, shown: impl Fn(&str) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::{ReadOptions, locate, read};
-    use crate::wire::{Level, Problem};
+    use crate::problem::{Level, Problem};
 
     /// The lines that are shown for the problems of a file with this `body`, and for one found in `env` later.
     fn shown(body: &str) -> Vec<String> {

@@ -3,7 +3,7 @@ use super::problem::{Code, Problems, Report};
 use super::redact::has_login;
 use super::source::{Place, Source, number};
 use super::{keys, lines};
-use crate::wire::Level;
+use crate::problem::Level;
 
 /// Most placeholders reported for a text that cannot be parsed.
 const MOST_PLACEHOLDERS: usize = 50;

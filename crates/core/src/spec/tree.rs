@@ -8,7 +8,7 @@ use super::bounded::{Bounded, Gauge, Stop};
 use super::problem::{Code, Problems, Report};
 use super::source::{Place, Source};
 use super::syntax;
-use crate::wire::Level;
+use crate::problem::Level;
 
 /// Most nodes, aliases and merge keys followed.
 pub(super) const MOST_NODES: usize = 100_000;

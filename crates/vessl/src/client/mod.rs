@@ -12,7 +12,7 @@ pub(crate) use address::Address;
 pub(crate) use api::LogQuery;
 pub(crate) use events::Events;
 pub(crate) use local::{Gone, Lead, Local};
-pub(crate) use logs::{Logs, Next, Record, Stream};
+pub(crate) use logs::Logs;
 
 use std::time::Duration;
 
