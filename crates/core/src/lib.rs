@@ -20,6 +20,7 @@ pub mod spec;
 pub mod spelling;
 pub mod units;
 pub mod wire;
+pub mod yaml;
 
 /// What each code of a problem means: those of the reading, then those of the planning.
 pub fn codes() -> impl Iterator<Item = &'static problem::CodeInfo> {
