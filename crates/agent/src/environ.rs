@@ -32,7 +32,7 @@ pub(crate) fn build(
         let value = match &variable.value {
             EnvFrom::Text(text) => text,
             EnvFrom::Secret(name) => {
-                secrets.env.get(name).ok_or_else(|| MissingSecret(variable.key.clone()))?
+                secrets.env.get(name).ok_or_else(|| MissingSecret(variable.key.clone()))?.expose()
             }
         };
         set(&mut env, &variable.key, value);

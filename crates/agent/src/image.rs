@@ -63,7 +63,7 @@ pub(crate) const STORE_LOGIN: &str =
 
 /// A login in the store's words.
 pub(crate) fn auth_of(login: &Login) -> Auth {
-    Auth::Basic { username: login.username.clone(), password: Password(login.password.clone()) }
+    Auth::Basic { username: login.username.clone(), password: Password(login.password.expose().to_owned()) }
 }
 
 fn auth(image: &ImagePlan, secrets: &Secrets) -> Result<Auth, Halt> {

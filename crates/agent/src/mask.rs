@@ -41,6 +41,7 @@ impl Mask {
         let mut short = Vec::new();
         let mut values = Vec::new();
         for (key, value) in &secrets.env {
+            let value = value.expose();
             if value.trim().len() < SHORTEST {
                 short.push(key.clone());
             } else {
@@ -48,7 +49,7 @@ impl Mask {
             }
         }
         let logins = secrets.credentials.values();
-        for login in logins.filter(|login| login.password.trim().len() >= SHORTEST) {
+        for login in logins.filter(|login| login.password.expose().trim().len() >= SHORTEST) {
             add_login(&mut values, login);
         }
         (Self::of(values), short)
@@ -180,8 +181,9 @@ fn add(values: &mut Vec<Vec<u8>>, value: &str) {
 
 /// A password counts alone, and with its user as it goes over the network: whoever gets it there may say it again.
 fn add_login(values: &mut Vec<Vec<u8>>, login: &Login) {
-    add(values, &login.password);
-    let password = login.password.trim_end_matches(['\r', '\n']);
+    let password = login.password.expose();
+    add(values, password);
+    let password = password.trim_end_matches(['\r', '\n']);
     // A private key never goes there.
     if password.contains('\n') {
         return;
@@ -201,8 +203,7 @@ mod tests {
     use super::*;
 
     fn mask(values: &[&str]) -> Mask {
-        let env =
-            values.iter().enumerate().map(|(i, value)| (format!("S{i}"), (*value).to_owned())).collect();
+        let env = values.iter().enumerate().map(|(i, value)| (format!("S{i}"), (*value).into())).collect();
         Mask::new(&Secrets { env, ..Secrets::default() }).0
     }
 
@@ -275,7 +276,7 @@ mod tests {
     #[test]
     fn short_values_are_named_and_not_hidden() {
         let env = [("A", "abc"), ("B", "abcd"), ("C", ""), ("D", " x \n")];
-        let env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let env = env.map(|(key, value)| (key.to_owned(), value.into())).into();
         let (mask, short) = Mask::new(&Secrets { env, ..Secrets::default() });
         assert_eq!(short, ["A", "C", "D"]);
         assert_eq!(mask.text("abc abcd"), "abc ***");
@@ -284,7 +285,7 @@ mod tests {
     #[test]
     fn a_login_is_hidden_in_every_form_that_it_is_sent_in() {
         let hidden = |username: &str, password: &str, text: &str| {
-            let login = Login { username: username.to_owned(), password: password.to_owned() };
+            let login = Login { username: username.to_owned(), password: password.into() };
             CredentialKind::USABLE.map(|kind| {
                 let credential = CredentialRef { kind, name: "name".into() };
                 let secrets =

@@ -7,18 +7,25 @@
 //! Run + Seen + now --run::decide--> Turn { state, actions, why }   (Turn is what a driver saves and applies)
 //! ```
 pub mod access;
-pub mod codes;
 pub mod credential;
 pub mod frame;
 pub mod ids;
 pub mod logwire;
 pub mod plan;
+pub mod problem;
 pub mod queue;
 pub mod record;
 pub mod reference;
 pub mod run;
 pub mod script;
+pub mod secret;
 pub mod spec;
 pub mod spelling;
 pub mod units;
 pub mod wire;
+pub mod yaml;
+
+/// What each code of a problem means: those of the reading, then those of the planning.
+pub fn codes() -> impl Iterator<Item = &'static problem::CodeInfo> {
+    spec::codes().iter().chain(plan::codes())
+}

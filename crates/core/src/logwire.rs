@@ -16,13 +16,43 @@ pub const HEADER: usize = 24;
 /// Largest payload of one record.
 pub const MAX_PAYLOAD: usize = 1 << 20;
 /// Stream byte of standard output.
-pub const STDOUT: u8 = 1;
+pub const STDOUT: u8 = Stream::Stdout as u8;
 /// Stream byte of standard error.
-pub const STDERR: u8 = 2;
+pub const STDERR: u8 = Stream::Stderr as u8;
 /// Stream byte of the product's own lines.
-pub const SYSTEM: u8 = 3;
+pub const SYSTEM: u8 = Stream::System as u8;
 /// Stream byte of the end record.
 pub const END: u8 = 255;
+
+/// Where bytes of a log came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output of the commands.
+    Stdout = 1,
+    /// Standard error of the commands.
+    Stderr = 2,
+    /// The product itself.
+    System = 3,
+}
+
+impl Stream {
+    /// Every stream, in the order of their bytes.
+    pub const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::System];
+
+    /// The stream of a byte, if it has one.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|stream| *stream as u8 == byte)
+    }
+
+    /// Its name, six letters wide.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::System => "system",
+        }
+    }
+}
 
 /// What stands before a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,6 @@
 //!                     box/          scratch
 //! ```
 use std::collections::BTreeMap;
-use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::credential::{CredentialKind, CredentialRef};
 use crate::ids::{CredentialName, Nonce, RunId};
 use crate::run::Status;
+use crate::secret::{Secret, expose, expose_all};
 
 /// Version of `events`, `exit.json` and of the control protocol.
 pub const RECORD_VERSION: u32 = 1;
@@ -249,10 +249,11 @@ pub enum Proof {
 }
 
 /// Secret values of one attempt. Reach the agent as one JSON document on an inherited pipe, and never a file.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secrets {
     /// [`EnvFrom::Secret`](crate::plan::EnvFrom::Secret) key → value.
-    pub env: BTreeMap<String, String>,
+    #[serde(serialize_with = "expose_all")]
+    pub env: BTreeMap<String, Secret>,
     /// The logins of the credentials that the run uses.
     pub credentials: BTreeMap<CredentialRef, Login>,
 }
@@ -264,25 +265,14 @@ impl Secrets {
     }
 }
 
-impl fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secrets(..)")
-    }
-}
-
 /// A user name and a password or token.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
     /// User name; may be empty for a bare token.
     pub username: String,
     /// Password or token.
-    pub password: String,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Login(..)")
-    }
+    #[serde(serialize_with = "expose")]
+    pub password: Secret,
 }
 
 /// What the supervisor sends to init as one length-prefixed JSON document on descriptor 3 (u32 little endian, then bytes).

@@ -8,8 +8,10 @@ use utoipa::{IntoParams, ToSchema};
 use crate::credential::CredentialKind;
 use crate::ids::RunId;
 use crate::plan::Amounts;
+pub use crate::problem::{Level, Problem, in_words};
 use crate::record::Transfer;
 use crate::run::Status;
+use crate::secret::{Secret, expose};
 
 /// Body of every error answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -25,59 +27,14 @@ pub struct ErrorBody {
     pub problems: Vec<Problem>,
 }
 
-/// One problem of a run file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
-    /// Stable code that can be looked up, e.g. `unknown-key`.
-    pub code: String,
-    /// `error` or `warning`.
-    pub level: Level,
-    /// From 1.
-    pub line: u32,
-    /// From 1, in characters.
-    pub column: u32,
-    /// Path inside the file, e.g. `resources.requests.cpu`.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// What to do.
-    pub hint: Option<String>,
-    /// The source line.
-    pub source: String,
-}
-
-/// How many problems there are, in words: `the run file has 2 problems and 1 warning`. What is no error is no problem.
-pub fn in_words(problems: &[Problem]) -> String {
-    let count = |level| problems.iter().filter(|problem| problem.level == level).count();
-    let errors = match count(Level::Error) {
-        1 => "a problem".to_owned(),
-        n => format!("{n} problems"),
-    };
-    match count(Level::Warning) {
-        0 => format!("the run file has {errors}"),
-        1 => format!("the run file has {errors} and a warning"),
-        n => format!("the run file has {errors} and {n} warnings"),
-    }
-}
-
-/// How bad a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// The file is refused.
-    Error,
-    /// The file is accepted, but perhaps not as its author meant it.
-    Warning,
-    /// The file is accepted, and something was settled that it left open.
-    Note,
-}
-
 /// Body of `POST …/runs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunCreate {
-    /// The run file's text.
-    pub yaml: String,
+    /// The run file's text, which may hold secrets.
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String)]
+    pub yaml: Secret,
     /// Values for `source: inject` and overrides (`-e KEY=VALUE`), in order.
     #[serde(default)]
     pub env: Vec<EnvPair>,
@@ -101,7 +58,9 @@ pub struct EnvPair {
     /// Variable name.
     pub key: String,
     /// Text.
-    pub value: String,
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String)]
+    pub value: Secret,
 }
 
 /// One run as people see it.
@@ -455,7 +414,7 @@ pub struct SecretView {
 }
 
 /// Body of `POST …/secrets`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretCreate {
     /// Name: letters, digits, `-`, `_`, `.`.
@@ -465,14 +424,9 @@ pub struct SecretCreate {
     #[serde(default)]
     pub kind: SecretKind,
     /// The value; write-only, at most 256 KiB.
-    #[schema(min_length = 1)]
-    pub value: String,
-}
-
-impl std::fmt::Debug for SecretCreate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretCreate").field("name", &self.name).finish_non_exhaustive()
-    }
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String, min_length = 1)]
+    pub value: Secret,
 }
 
 /// The one kind of a secret.
@@ -485,7 +439,7 @@ pub enum SecretKind {
 }
 
 /// Body of `POST …/credentials`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialCreate {
     /// Name: letters, digits, `-`, `_`, `.`.
@@ -497,14 +451,9 @@ pub struct CredentialCreate {
     #[serde(default)]
     pub username: Option<String>,
     /// Password or token; write-only, at most 256 KiB.
-    #[schema(min_length = 1)]
-    pub value: String,
-}
-
-impl std::fmt::Debug for CredentialCreate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CredentialCreate").field("name", &self.name).finish_non_exhaustive()
-    }
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String, min_length = 1)]
+    pub value: Secret,
 }
 
 /// One organization or project.

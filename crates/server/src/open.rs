@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vessl_core::ids::RunId;
+use vessl_core::secret::Secret;
 use vessl_data::durable;
 use zeroize::Zeroizing;
 
@@ -62,7 +63,7 @@ pub struct Opened {
     /// Names and files.
     pub registry: Registry,
     /// Bearer token.
-    pub token: Zeroizing<String>,
+    pub token: Secret,
     /// The data directory.
     pub(crate) data: DataDir,
     /// Held until everything else is closed.
@@ -203,8 +204,8 @@ fn instance(data: &DataDir) -> Result<String, ServerError> {
         Ok(text) => text.trim().to_owned(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let made = random_hex(4)?;
-            durable::write_atomic(&path, made.as_bytes(), 0o600).map_err(failed)?;
-            made.to_string()
+            durable::write_atomic(&path, made.expose().as_bytes(), 0o600).map_err(failed)?;
+            made.expose().to_owned()
         }
         Err(source) => return Err(failed(source)),
     };
@@ -214,7 +215,7 @@ fn instance(data: &DataDir) -> Result<String, ServerError> {
     Err(failed(std::io::Error::other("it does not hold 8 hex digits")))
 }
 
-fn token(data: &DataDir) -> Result<Zeroizing<String>, ServerError> {
+fn token(data: &DataDir) -> Result<Secret, ServerError> {
     let path = data.token();
     let failed = |source| ServerError::file("use", path.display(), source);
     match read_private(&path, 4096) {
@@ -225,11 +226,11 @@ fn token(data: &DataDir) -> Result<Zeroizing<String>, ServerError> {
                     format!("a token must have at least {TOKEN} characters; delete it to get a new one");
                 return Err(failed(std::io::Error::other(words)));
             }
-            Ok(Zeroizing::new(text))
+            Ok(text.into())
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let made = random_hex(TOKEN)?;
-            let line = Zeroizing::new(format!("{}\n", *made));
+            let line = Zeroizing::new(format!("{}\n", made.expose()));
             durable::write_atomic(&path, line.as_bytes(), 0o600).map_err(failed)?;
             Ok(made)
         }
@@ -237,8 +238,8 @@ fn token(data: &DataDir) -> Result<Zeroizing<String>, ServerError> {
     }
 }
 
-fn random_hex(bytes: usize) -> Result<Zeroizing<String>, ServerError> {
+fn random_hex(bytes: usize) -> Result<Secret, ServerError> {
     let mut random = Zeroizing::new(vec![0; bytes]);
     getrandom::fill(&mut random).map_err(|error| ServerError::Random(error.to_string()))?;
-    Ok(Zeroizing::new(crate::hex(&random)))
+    Ok(crate::hex(&random).into())
 }

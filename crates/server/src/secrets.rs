@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use vessl_core::secret::Secret;
 use vessl_data::durable;
 use zeroize::Zeroizing;
 
@@ -88,7 +89,7 @@ impl Vault {
     }
 
     /// Opens what was sealed for `name`.
-    pub fn unseal(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<String>, SecretError> {
+    pub fn unseal(&self, name: &str, sealed: &[u8]) -> Result<Secret, SecretError> {
         let wrong = || SecretError::Sealed(name.to_owned());
         let (version, rest) = sealed.split_first().ok_or_else(wrong)?;
         if *version != VERSION || rest.len() < NONCE {
@@ -97,7 +98,7 @@ impl Vault {
         let (nonce, msg) = rest.split_at(NONCE);
         let payload = Payload { msg, aad: name.as_bytes() };
         let plain = self.cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| wrong())?;
-        String::from_utf8(plain).map(Zeroizing::new).map_err(|_| wrong())
+        String::from_utf8(plain).map(Secret::from).map_err(|_| wrong())
     }
 
     /// A digest that tells equal inputs without giving anything away to who has no key.
@@ -147,7 +148,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sealed = vault(&dir).seal("org/secret/A", b"hunter2").unwrap();
         assert!(!sealed.windows(7).any(|part| part == b"hunter2"));
-        assert_eq!(*vault(&dir).unseal("org/secret/A", &sealed).unwrap(), "hunter2");
+        assert_eq!(vault(&dir).unseal("org/secret/A", &sealed).unwrap().expose(), "hunter2");
         assert!(vault(&dir).unseal("org/secret/B", &sealed).is_err());
     }
 

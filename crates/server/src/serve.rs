@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use vessl_core::secret::Secret;
 use vessl_data::durable;
 
 use crate::ServerError;
@@ -72,7 +73,7 @@ pub struct Running {
     /// Where it listens.
     pub url: String,
     /// Its token.
-    pub token: String,
+    pub token: Secret,
     stop: CancellationToken,
     done: tokio::task::JoinHandle<()>,
 }
@@ -120,7 +121,7 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
     durable::write_atomic(&path, &text, 0o600)
         .map_err(|source| ServerError::file("write", path.display(), source))?;
     tracing::info!(url, "listening");
-    let token = opened.token.to_string();
+    let token = opened.token.clone();
     let done = tokio::spawn(serve(opened, listener, router, stop.clone()));
     Ok(Running { url, token, stop, done })
 }

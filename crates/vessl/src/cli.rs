@@ -6,7 +6,7 @@ mod reference;
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     artifact, cluster, completion, configure, credential, doctor, image, resource, run, secret, server,
@@ -15,7 +15,7 @@ use crate::commands::{
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::{Format, Out};
-use crate::session::Session;
+use crate::session::{Globals, Session};
 
 /// Runs machine-learning runs described in one YAML file.
 #[derive(Debug, Parser)]
@@ -55,51 +55,6 @@ Files:
 ",
     "Exit codes: see `vessl -h`, or `docs/cli.md`."
 );
-
-/// Flags that every command has.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Globals {
-    /// How the result, or the error, is printed
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        help_heading = "Global options"
-    )]
-    pub(crate) output: Format,
-    /// Server to use, like `http://127.0.0.1:7300` or `unix:///path`; default: the one of this machine
-    #[arg(
-        long,
-        global = true,
-        env = "VESSL_SERVER",
-        hide_env_values = true,
-        value_name = "URL",
-        help_heading = "Global options"
-    )]
-    pub(crate) server: Option<String>,
-    /// Organization
-    #[arg(
-        long,
-        global = true,
-        env = "VESSL_ORGANIZATION",
-        hide_env_values = true,
-        value_name = "NAME",
-        help_heading = "Global options"
-    )]
-    pub(crate) organization: Option<String>,
-    /// Project
-    #[arg(
-        long,
-        global = true,
-        env = "VESSL_PROJECT",
-        hide_env_values = true,
-        value_name = "NAME",
-        help_heading = "Global options"
-    )]
-    pub(crate) project: Option<String>,
-}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -286,7 +241,7 @@ async fn perform(command: Command, session: &Session) -> Result<Exit> {
         Command::Whoami => whoami::perform(session).await,
         Command::Server(command) => server::perform(command, session).await,
         Command::Doctor => doctor::perform(session),
-        Command::Completion(args) => completion::perform(&args, session),
+        Command::Completion(args) => completion::perform(&args, definition(), session),
     }
 }
 

@@ -4,6 +4,7 @@ mod client;
 mod commands;
 mod error;
 mod exit;
+mod log;
 mod output;
 mod session;
 mod settings;

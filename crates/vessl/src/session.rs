@@ -1,14 +1,60 @@
 //! What every command works with: where it prints, and the way to the server.
 use std::path::PathBuf;
 
+use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use vessl_core::run::Status;
+use vessl_core::secret::Secret;
 
-use crate::cli::Globals;
-use crate::client::{Address, Client, Local, Origin, Scope, Token};
+use crate::client::{Address, Client, Local, Origin, Scope};
 use crate::error::Result;
-use crate::output::Out;
+use crate::output::{Format, Out};
 use crate::settings::{Settings, variable};
+
+/// Flags that every command has.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Globals {
+    /// How the result, or the error, is printed
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Global options"
+    )]
+    pub(crate) output: Format,
+    /// Server to use, like `http://127.0.0.1:7300` or `unix:///path`; default: the one of this machine
+    #[arg(
+        long,
+        global = true,
+        env = "VESSL_SERVER",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    pub(crate) server: Option<String>,
+    /// Organization
+    #[arg(
+        long,
+        global = true,
+        env = "VESSL_ORGANIZATION",
+        hide_env_values = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub(crate) organization: Option<String>,
+    /// Project
+    #[arg(
+        long,
+        global = true,
+        env = "VESSL_PROJECT",
+        hide_env_values = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub(crate) project: Option<String>,
+}
 
 /// One call of the program.
 #[derive(Debug)]
@@ -46,7 +92,7 @@ impl Session {
         // A token belongs to one server: the one of the file never goes to a server that the file does not name.
         let server = over(&self.globals.server, settings.server.clone());
         let of_file = if server == settings.server { settings.token.take() } else { None };
-        settings.token = variable("VESSL_TOKEN").or(of_file);
+        settings.token = variable("VESSL_TOKEN").map(Secret::from).or(of_file);
         settings.server = server;
         settings.organization = over(&self.globals.organization, settings.organization.take());
         settings.project = over(&self.globals.project, settings.project.take());
@@ -60,7 +106,7 @@ fn origin(settings: Settings) -> Result<Origin> {
         None => Ok(Origin::Local(Local::of_this_machine()?)),
         Some(server) => Ok(Origin::Given {
             address: Address::parse(&server)?,
-            token: settings.token.as_deref().map(Token::new),
+            token: settings.token.map(|token| token.expose().trim().into()),
         }),
     }
 }

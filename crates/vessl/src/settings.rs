@@ -6,33 +6,28 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use vessl_core::secret::{Secret, expose};
 use vessl_server::ServerError;
 use vessl_server::config::{Config, load, load_data_dir, origin};
 
 use crate::error::{Error, Result};
 
 /// `$XDG_CONFIG_HOME/vessl/config.toml`, mode 0600.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Address of the server; absent means the server of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<String>,
     /// Its token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) token: Option<String>,
+    #[serde(serialize_with = "expose", skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Secret>,
     /// Default organization.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) organization: Option<String>,
     /// Default project.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) project: Option<String>,
-}
-
-impl std::fmt::Debug for Settings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").field("server", &self.server).finish_non_exhaustive()
-    }
 }
 
 impl Settings {
@@ -175,7 +170,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vessl/config.toml");
         assert_eq!(Settings::read(&path).unwrap(), Settings::default());
-        let settings = Settings { token: Some("t".to_owned()), ..Settings::default() };
+        let settings = Settings { token: Some("t".into()), ..Settings::default() };
         settings.write(&path).unwrap();
         assert_eq!(Settings::read(&path).unwrap(), settings);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -400,7 +400,7 @@ fn a_cancelled_import_ends() {
 fn a_login_is_found_by_the_credentials_name() {
     let mut world = World::new();
     git_repository(&world.path("repo"));
-    let login = Login { username: "me".to_owned(), password: "secret".to_owned() };
+    let login = Login { username: "me".to_owned(), password: "secret".into() };
     world.secrets.credentials.insert(CredentialRef { kind: CredentialKind::Git, name: "mine".into() }, login);
     let mut import = from_git(&world, "/code");
     if let ImportSource::Git { credential, .. } = &mut import.source {

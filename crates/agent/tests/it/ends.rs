@@ -265,7 +265,7 @@ fn secrets_are_seen_by_the_commands_alone() {
     plan.env = vec![secret("TOKEN"), secret("PIN")];
     let mut rig = Rig::new(plan);
     let env = [("TOKEN", value), ("PIN", "123")];
-    let env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let env = env.map(|(key, value)| (key.to_owned(), value.into())).into();
     rig.start_with(&serde_json::to_vec(&Secrets { env, ..Secrets::default() }).unwrap());
     let record = rig.end();
     assert_eq!(record.exit_code, Some(3));

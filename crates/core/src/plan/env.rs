@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use super::report::{Code, Report, candidates, typed};
 use super::{Catalogue, EnvFrom, EnvPlan, Needs, Stamp};
 use crate::ids::ClusterName;
+use crate::secret::Secret;
 use crate::spec::{EnvValue, Spec};
 
 /// Longest `KEY=VALUE` that Linux passes to a program, in bytes (`MAX_ARG_STRLEN` with its final NUL).
@@ -39,7 +40,7 @@ pub(super) fn build(spec: &Spec, given: &Given<'_>, needs: &mut Needs, report: &
         if RESERVED.contains(key) {
             builder.reserved(key);
         } else if !spec.env.contains_key(*key) {
-            env.insert((*key).to_owned(), EnvFrom::Text((*value).to_owned()));
+            env.insert((*key).to_owned(), EnvFrom::Text(value.expose().to_owned()));
         }
     }
     lengths(&env, needs, report);
@@ -47,7 +48,7 @@ pub(super) fn build(spec: &Spec, given: &Given<'_>, needs: &mut Needs, report: &
 }
 
 /// What the submit brought, the last value of a key; keys that no program can be given are reported.
-fn injected<'a>(stamp: &Stamp<'a>, report: &mut Report) -> IndexMap<&'a str, &'a str> {
+fn injected<'a>(stamp: &Stamp<'a>, report: &mut Report) -> IndexMap<&'a str, &'a Secret> {
     let mut pairs = IndexMap::new();
     for (key, value) in stamp.inject {
         if key.is_empty() || key.contains(['=', '\0']) {
@@ -58,14 +59,14 @@ fn injected<'a>(stamp: &Stamp<'a>, report: &mut Report) -> IndexMap<&'a str, &'a
                     format!("`-e` has the name `{}`, which no variable can have", key.escape_debug()),
                 )
                 .hint("write `-e KEY=VALUE`");
-        } else if value.contains('\0') {
+        } else if value.expose().contains('\0') {
             report.error(
                 Code::BadInject,
                 format!("env.{key}"),
                 format!("the value of `-e {key}` contains NUL"),
             );
         } else {
-            pairs.insert(key.as_str(), value.as_str());
+            pairs.insert(key.as_str(), value);
         }
     }
     pairs
@@ -79,9 +80,11 @@ struct Builder<'a, 'b> {
 
 impl Builder<'_, '_> {
     /// One variable of the file. What the file marks as secret stays secret when the submit overrides it.
-    fn value(&mut self, key: &str, value: &EnvValue, inject: Option<&str>) -> Option<EnvFrom> {
+    fn value(&mut self, key: &str, value: &EnvValue, inject: Option<&Secret>) -> Option<EnvFrom> {
         match (value, inject) {
-            (EnvValue::Text(_) | EnvValue::Inject, Some(text)) => Some(EnvFrom::Text(text.to_owned())),
+            (EnvValue::Text(_) | EnvValue::Inject, Some(text)) => {
+                Some(EnvFrom::Text(text.expose().to_owned()))
+            }
             (EnvValue::Text(text), None) => Some(EnvFrom::Text(text.clone())),
             (EnvValue::Secret(_) | EnvValue::Masked(_) | EnvValue::InjectSecret, Some(text)) => {
                 Some(self.literal(key, text))
@@ -121,15 +124,16 @@ impl Builder<'_, '_> {
     }
 
     /// A value marked as secret: the name of a stored secret, else the secret itself.
-    fn masked(&mut self, key: &str, text: &str) -> EnvFrom {
+    fn masked(&mut self, key: &str, text: &Secret) -> EnvFrom {
         let at = format!("env.{key}");
-        if self.given.catalogue.secrets.iter().any(|known| known == text) {
+        if self.given.catalogue.secrets.iter().any(|known| known == text.expose()) {
+            let name = text.expose().to_owned();
             self.report.warn(
                 Code::SecretUse,
                 at,
-                format!("`{key}` gets the value of the stored secret `{text}`"),
+                format!("`{key}` gets the value of the stored secret `{name}`"),
             );
-            self.needs.stored.insert(key.to_owned(), text.to_owned());
+            self.needs.stored.insert(key.to_owned(), name);
             return EnvFrom::Secret(key.to_owned());
         }
         let message =
@@ -141,11 +145,11 @@ impl Builder<'_, '_> {
     }
 
     /// An empty secret hides nothing, and masking it would mask everything.
-    fn literal(&mut self, key: &str, text: &str) -> EnvFrom {
+    fn literal(&mut self, key: &str, text: &Secret) -> EnvFrom {
         if text.is_empty() {
             return EnvFrom::Text(String::new());
         }
-        self.needs.literal.insert(key.to_owned(), text.to_owned());
+        self.needs.literal.insert(key.to_owned(), text.clone());
         EnvFrom::Secret(key.to_owned())
     }
 
@@ -159,7 +163,7 @@ fn lengths(env: &IndexMap<String, EnvFrom>, needs: &Needs, report: &mut Report) 
     for (key, value) in env {
         let value = match value {
             EnvFrom::Text(text) => text.len(),
-            EnvFrom::Secret(name) => needs.literal.get(name).map_or(0, String::len),
+            EnvFrom::Secret(name) => needs.literal.get(name).map_or(0, Secret::len),
         };
         let length = key.len() + 1 + value;
         if length > LONGEST {

@@ -1,6 +1,5 @@
 //! Spec + catalogue → Plan. A plan leaves no choice open except the node; it carries no secret value.
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +7,11 @@ use crate::credential::{CredentialKind, CredentialRef};
 use crate::ids::{
     ArtifactName, AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId,
 };
+use crate::problem::{Level, Problem};
 use crate::run::Placement;
+use crate::secret::Secret;
 use crate::spec::Spec;
 use crate::units::{Cpu, Memory, Span};
-use crate::wire::{Level, Problem};
 
 mod data;
 mod env;
@@ -419,7 +419,7 @@ pub struct Stamp<'a> {
     /// Id of the installation: 8 hex digits.
     pub instance: &'a str,
     /// `-e KEY=VALUE` of the submit, in order; the last of a key counts.
-    pub inject: &'a [(String, String)],
+    pub inject: &'a [(String, Secret)],
 }
 
 /// A plan with what the server must look up for it and what the submitter should know.
@@ -434,24 +434,14 @@ pub struct Planned {
 }
 
 /// The secret values of a plan: by name where they are stored, in clear where the submit brought them.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Key of `Secrets::env` → name of the stored secret.
     pub stored: BTreeMap<String, String>,
-    /// Key of `Secrets::env` → value to be kept with the run, encrypted. Never printed.
-    pub literal: BTreeMap<String, String>,
+    /// Key of `Secrets::env` → value to be kept with the run, encrypted.
+    pub literal: BTreeMap<String, Secret>,
     /// Keys of `Secrets::credentials`.
     pub credentials: BTreeSet<CredentialRef>,
-}
-
-impl fmt::Debug for Needs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Needs")
-            .field("stored", &self.stored)
-            .field("literal", &self.literal.keys())
-            .field("credentials", &self.credentials)
-            .finish()
-    }
 }
 
 /// Turns a run file into a plan, or reports every reason why it cannot be carried out on this catalogue. The problems have

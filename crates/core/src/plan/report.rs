@@ -1,6 +1,5 @@
 //! Problems of planning: their stable codes, and the list that one planning collects. It knows no rule.
-use crate::codes::{CodeInfo, define_codes};
-use crate::wire::{Level, Problem};
+use crate::problem::{CodeInfo, Level, Problem, define_codes};
 
 /// Candidates named in one hint; more are counted.
 const NAMED: usize = 20;

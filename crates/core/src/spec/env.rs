@@ -121,7 +121,7 @@ fn injected(value: Option<String>, secret: &Secret) -> Result<EnvValue, Report> 
 fn valued(value: Option<String>, secret: Secret, name: &str) -> Result<EnvValue, Report> {
     match (value, secret) {
         (Some(_), Secret::Named(_)) => Err(conflict("`value` and the name of a stored secret")),
-        (Some(value), Secret::Yes) => Ok(EnvValue::Masked(value)),
+        (Some(value), Secret::Yes) => Ok(EnvValue::Masked(value.into())),
         (Some(value), Secret::No) => Ok(EnvValue::Text(value)),
         (None, Secret::Named(secret)) => Ok(EnvValue::Secret(secret)),
         (None, Secret::Yes) => Ok(EnvValue::Secret(name.to_owned())),

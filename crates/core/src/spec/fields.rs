@@ -4,7 +4,7 @@ use super::problem::{Code, Problems, Report};
 use super::source::Source;
 use super::syntax;
 use super::tree::{Entry, Kind, Node};
-use crate::wire::Level;
+use crate::problem::Level;
 
 /// A node with its path from the top of the file, such as `run[0].command`.
 #[derive(Clone)]

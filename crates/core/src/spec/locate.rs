@@ -3,9 +3,10 @@ use std::rc::Rc;
 
 use super::path::ContainerPath;
 use super::problem::{MOST, Problems, more};
+use super::redact;
 use super::source::{Place, Source};
 use super::tree::{self, Entry, Kind, Node};
-use crate::wire::Problem;
+use crate::problem::Problem;
 
 /// Gives problems that have no place yet (`line` is 0) the place of their `path` in `text`, or of the nearest thing around
 /// it that the file has, and sorts all by place. A problem about something that the file does not have at all stays
@@ -30,16 +31,14 @@ pub fn locate(text: &[u8], problems: &mut Vec<Problem>) {
 
 fn place(text: &[u8], problems: &mut [Problem]) {
     let (source, stop) = Source::read(text);
-    let mut reading = Problems::default();
-    let root = if stop.is_none() { tree::read(&source, &mut reading) } else { None };
+    let root = if stop.is_none() { tree::read(&source, &mut Problems::default()) } else { None };
     let Some(root) = root else { return };
     for problem in problems.iter_mut().filter(|problem| problem.line == 0) {
         if let Some(node) = find(&root, &problem.path) {
             (problem.line, problem.column) = (node.place.line, node.place.column);
-            problem.source = source.shown(node.place);
+            problem.source = redact::line(&source, node.place, &problem.path).0;
         }
     }
-    reading.cover_others(&root, problems);
 }
 
 /// The deepest node on the way along `path`.
@@ -87,7 +86,7 @@ fn fits(entry: &Entry, path: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Level;
+    use crate::problem::Level;
 
     const FILE: &str = "name: x\nresources:\n  requests:\n    nvidia.com/gpu: {quantity: 4}\n    cpu: 2\nimport:\n  /a/: s3://b/p\n  /a.b: {git: {url: h.com/x/y,\n    credential_name: c}}\nrun:\n  - command: a\n  - {command: b, workdir: c}\n";
 

@@ -5,7 +5,6 @@
 //! Spec --print--> canonical text, which reads back as the same Spec
 //! ```
 mod bounded;
-mod cover;
 mod data;
 mod env;
 mod fields;
@@ -14,11 +13,11 @@ mod kinds;
 pub mod labels;
 mod lines;
 mod locate;
-mod logins;
 mod old;
 mod path;
 mod print;
 mod problem;
+mod redact;
 mod run;
 mod schema;
 mod session;
@@ -36,7 +35,7 @@ pub use problem::{codes, unreadable};
 pub use schema::schema;
 pub use types::*;
 
-use crate::wire::{Level, Problem};
+use crate::problem::{Level, Problem};
 use fields::Reader;
 use problem::{Code, Problems, Report};
 use source::{Place, Source};
@@ -84,7 +83,6 @@ fn read_spec(text: &[u8], options: ReadOptions<'_>, problems: &mut Problems) -> 
     }
     let root = tree::read(&source, problems);
     if problems.has_errors() && root.is_none() {
-        problems.cover_unread();
         return None;
     }
     let Some(root) = root.filter(|root| !root.is_null()) else {
@@ -94,7 +92,5 @@ fn read_spec(text: &[u8], options: ReadOptions<'_>, problems: &mut Problems) -> 
         return None;
     };
     let unknown = if options.lenient { Level::Warning } else { Level::Error };
-    let spec = run::read(&mut Reader::new(&source, problems, (unknown, options.base)), &root);
-    problems.cover(&root);
-    spec
+    run::read(&mut Reader::new(&source, problems, (unknown, options.base)), &root)
 }

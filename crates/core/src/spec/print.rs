@@ -7,6 +7,7 @@ use super::types::{
     Port, PortKind, Requests, Resources, S3, Spec, Volume,
 };
 use super::yaml::Yaml;
+use crate::secret::Secret;
 
 /// The canonical text of a run. [`read`](super::read) gives the same run back.
 ///
@@ -42,7 +43,7 @@ pub fn print(spec: &Spec) -> String {
 ///
 /// Each becomes [`EnvValue::InjectSecret`], printed as `{source: inject, secret: true}`: a run that is submitted again
 /// from the printed text has to be given the values again (`-e NAME=VALUE`), and they stay secrets.
-pub fn hide(spec: &mut Spec) -> Vec<(String, String)> {
+pub fn hide(spec: &mut Spec) -> Vec<(String, Secret)> {
     let mut taken = Vec::new();
     for (key, value) in &mut spec.env {
         if let EnvValue::Masked(text) = value {
@@ -249,7 +250,7 @@ fn env(yaml: &mut Yaml, key: &str, value: &EnvValue) {
         EnvValue::Text(text) => yaml.text(key, Some(text)),
         EnvValue::Secret(name) => yaml.map(key, |yaml| yaml.text("secret", Some(name))),
         EnvValue::Masked(text) => yaml.map(key, |yaml| {
-            yaml.text("value", Some(text));
+            yaml.text("value", Some(text.expose()));
             yaml.bare("secret", true);
         }),
         EnvValue::Inject => yaml.map(key, |yaml| yaml.bare("source", "inject")),

@@ -1,10 +1,8 @@
 //! Problems of a run file: their stable codes, and the list that one reading collects. It knows no field of the file.
-use crate::codes::{CodeInfo, define_codes};
-use crate::wire::{Level, Problem};
+use crate::problem::{CodeInfo, Level, Problem, define_codes};
 
-use super::cover::{Secrets, cover_unread};
+use super::redact;
 use super::source::{Place, Source};
-use super::tree::{Entry, Node};
 
 /// Most problems that one reading reports; a last one says how many were left out.
 pub(super) const MOST: usize = 200;
@@ -94,8 +92,6 @@ pub(super) struct Problems {
     found: Vec<Problem>,
     errors: usize,
     left_out: usize,
-    /// Entries of the file that are not in its tree; they are hidden like those that are.
-    apart: Vec<Entry>,
 }
 
 impl Problems {
@@ -129,37 +125,24 @@ impl Problems {
             self.left_out += 1;
             return;
         }
-        let (place, path) = at;
+        let (place, mut path) = at;
+        let Report { code, mut message, mut hint } = report;
+        let (shown, hidden) = redact::line(source, place, path);
+        if let Some(values) = hidden {
+            path = path.split('=').next().unwrap_or_default();
+            message = redact::message(&message, path);
+            hint = hint.map(|hint| redact::hint(&hint, values));
+        }
         self.found.push(Problem {
-            code: report.code.as_str().to_owned(),
+            code: code.as_str().to_owned(),
             level,
             line: place.line,
             column: place.column,
             path: path.to_owned(),
-            message: report.message,
-            hint: report.hint,
-            source: source.shown(place),
+            message,
+            hint,
+            source: shown,
         });
-    }
-
-    /// Remembers what a key says the second time.
-    pub(super) fn keep(&mut self, entry: &Entry) {
-        self.apart.push(entry.clone());
-    }
-
-    /// Hides secret values of the file in what was found.
-    pub(super) fn cover(&mut self, root: &Node) {
-        Secrets::of(root, &self.apart).cover(&mut self.found);
-    }
-
-    /// The same in `problems` that were found later.
-    pub(super) fn cover_others(&self, root: &Node, problems: &mut [Problem]) {
-        Secrets::of(root, &self.apart).cover(problems);
-    }
-
-    /// The same for a file that could not be read.
-    pub(super) fn cover_unread(&mut self) {
-        cover_unread(&mut self.found);
     }
 
     /// All problems, sorted by place.

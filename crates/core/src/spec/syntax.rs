@@ -1,9 +1,9 @@
 //! What to say about text that is not YAML, or that is a template still. It knows no field of the file.
-use super::logins::without_logins;
 use super::problem::{Code, Problems, Report};
+use super::redact::has_login;
 use super::source::{Place, Source, number};
 use super::{keys, lines};
-use crate::wire::Level;
+use crate::problem::Level;
 
 /// Most placeholders reported for a text that cannot be parsed.
 const MOST_PLACEHOLDERS: usize = 50;
@@ -11,14 +11,18 @@ const MOST_PLACEHOLDERS: usize = 50;
 /// Longest piece of a line that is searched for a placeholder at a place, in characters before and bytes behind it.
 const LONGEST_SEARCHED: usize = 1000;
 
-/// Longest begin of a text that is searched for logins, in bytes: no login is longer.
-const LONGEST_LOGIN: usize = 8 << 10;
-
-/// At most 60 characters of `text`, on one line and without logins, for messages.
+/// At most 60 characters of `text`, on one line, for messages; nothing of a text with a login.
 pub(super) fn clip(text: &str) -> String {
-    let begin = without_logins(&text[..text.floor_char_boundary(LONGEST_LOGIN)]);
-    let mut short: String = begin.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if short.len() < begin.len() || text.len() > LONGEST_LOGIN {
+    if has_login(text) {
+        return "…".to_owned();
+    }
+    let plain = |c: char| match c {
+        '`' => '\'',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    let mut short: String = text.chars().take(60).map(plain).collect();
+    if short.len() < text.len() {
         short.push('…');
     }
     short

@@ -8,7 +8,7 @@ use super::bounded::{Bounded, Gauge, Stop};
 use super::problem::{Code, Problems, Report};
 use super::source::{Place, Source};
 use super::syntax;
-use crate::wire::Level;
+use crate::problem::Level;
 
 /// Most nodes, aliases and merge keys followed.
 pub(super) const MOST_NODES: usize = 100_000;
@@ -26,8 +26,6 @@ pub(super) const DEEPEST: usize = 64;
 pub(super) struct Node {
     /// Where it begins.
     pub(super) place: Place,
-    /// Where it ends; a list or map without brackets ends where the next thing begins.
-    pub(super) end: Place,
     /// What it is.
     pub(super) kind: Kind,
     /// What is in it, itself and what its aliases stand for included.
@@ -138,7 +136,7 @@ pub(super) fn read(source: &Source<'_>, problems: &mut Problems) -> Option<Rc<No
                 documents += 1;
                 if documents == 2 { Err(Halt::documents(source.place(span.start))) } else { Ok(()) }
             }
-            Ok((event, span)) => tree.event(event, source.place(span.start), source.place(span.end)),
+            Ok((event, span)) => tree.event(event, source.place(span.start)),
             Err(error) => Err(tree.scan_error(&error)),
         };
         gauge.event();
@@ -206,7 +204,7 @@ struct Tree<'a, 't> {
 }
 
 impl Tree<'_, '_> {
-    fn event(&mut self, event: Event<'_>, place: Place, end: Place) -> Result<(), Halt> {
+    fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), Halt> {
         match event {
             Event::Alias(anchor) => self.alias(anchor, place),
             Event::Scalar(text, style, anchor, tag) => {
@@ -214,7 +212,7 @@ impl Tree<'_, '_> {
                 let size = Size::one(text.len());
                 self.count(size, place)?;
                 let kind = Kind::Scalar { text: text.into_owned().into_boxed_str(), plain };
-                self.close(Node { place, end, kind, size, height: 0 }, anchor)
+                self.close(Node { place, kind, size, height: 0 }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 self.tag(tag.as_deref(), "seq", place);
@@ -224,7 +222,7 @@ impl Tree<'_, '_> {
                 self.tag(tag.as_deref(), "map", place);
                 self.open(Open { place, anchor, entries: Some(Vec::new()), items: Vec::new() })
             }
-            Event::SequenceEnd | Event::MappingEnd => self.end(end),
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
             _ => Ok(()),
         }
     }
@@ -262,7 +260,7 @@ impl Tree<'_, '_> {
     }
 
     /// Ends the innermost list or map.
-    fn end(&mut self, end: Place) -> Result<(), Halt> {
+    fn end(&mut self) -> Result<(), Halt> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         let (place, anchor) = (open.place, open.anchor);
         let kind = match open.entries {
@@ -279,7 +277,7 @@ impl Tree<'_, '_> {
             Kind::Map(entries) => entries.iter().for_each(|e| (tally(&e.key), tally(&e.value)).1),
             Kind::Scalar { .. } => {}
         }
-        self.close(Node { place, end, kind, size, height: height + 1 }, anchor)
+        self.close(Node { place, kind, size, height: height + 1 }, anchor)
     }
 
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), Halt> {
@@ -322,7 +320,6 @@ impl Tree<'_, '_> {
                 self.merge(entry, &mut merged)?;
             } else if let Some(first) = own.get(name).copied() {
                 self.duplicate(name, first, entry.key.place);
-                self.problems.keep(entry);
             } else {
                 own.insert(name, entry.key.place);
                 kept.push(index);

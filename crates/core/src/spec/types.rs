@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{ContainerPath, schema};
 use crate::ids::{ArtifactName, ProjectRef};
+use crate::secret::{self, Secret};
 use crate::units::{Cpu, Memory, Span};
 
 /// One run file, after every old spelling was rewritten to the modern one.
@@ -387,7 +388,8 @@ pub enum EnvValue {
     /// A stored secret of this name must exist.
     Secret(String),
     /// A value marked `secret: true`: the stored secret called like the text if there is one, else the text itself.
-    Masked(String),
+    #[serde(serialize_with = "secret::hide")]
+    Masked(#[schemars(with = "String")] Secret),
     /// Must be given at submit (`-e KEY=VALUE`).
     Inject,
     /// Must be given at submit and is a secret. This is what [`hide`](crate::spec::hide) leaves of a literal secret.

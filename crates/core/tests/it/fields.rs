@@ -1,5 +1,6 @@
 //! Every field and every form of the run file: what is written, and what it means.
 use serde_json::{Value, json};
+use vessl_core::spec::EnvValue;
 use vessl_core::wire::Level;
 
 use crate::schema::complaints;
@@ -568,14 +569,19 @@ fn secrets() {
     check("{source: secret}", json!({"secret": "KEY"}));
     check("{source: secret, secret: NAME}", json!({"secret": "NAME"}));
     check("{source: secret, secret: true}", json!({"secret": "KEY"}));
-    check("{value: X, secret: true}", json!({"masked": "X"}));
-    check("{value: X, secret: yes}", json!({"masked": "X"}));
-    check("{value: 0.10, secret: true}", json!({"masked": "0.10"}));
+    let masked = |text: &str, expected: &str| {
+        check(text, json!({"masked": "…"}));
+        let spec = read(&format!("name: x\nimage: i\nenv: {{KEY: {text}}}\n")).spec.expect("a good file");
+        assert_eq!(spec.env["KEY"], EnvValue::Masked(expected.into()), "{text}");
+    };
+    masked("{value: X, secret: true}", "X");
+    masked("{value: X, secret: yes}", "X");
+    masked("{value: 0.10, secret: true}", "0.10");
     check("{value: X, secret: false}", json!({"text": "X"}));
     check("{value: X, secret: }", json!({"text": "X"}));
     check("{value: , secret: true}", json!({"secret": "KEY"}));
     check("{source: text, value: X}", json!({"text": "X"}));
-    check("{source: text, value: X, secret: true}", json!({"masked": "X"}));
+    masked("{source: text, value: X, secret: true}", "X");
     check("{source: inject}", json!("inject"));
     check("{source: inject, secret: true}", json!("injectsecret"));
 }

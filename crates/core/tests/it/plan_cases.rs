@@ -7,6 +7,7 @@ use vessl_core::plan::{
     Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, Gpu, ImagePlan, ImportSource, MountFrom, Node,
     Planned, Preset, Stamp, machine_paths, plan, refused_everywhere,
 };
+use vessl_core::secret::Secret;
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{Level, Problem};
 
@@ -70,7 +71,7 @@ fn spec_of(body: &str) -> Spec {
 
 fn try_plan(body: &str, inject: &[(&str, &str)], catalogue: &Catalogue) -> Result<Planned, Vec<Problem>> {
     let spec = spec_of(body);
-    let inject: Vec<_> = inject.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let inject: Vec<_> = inject.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
     plan(
         &spec,
         catalogue,
@@ -612,7 +613,7 @@ fn secrets_are_named_or_kept_apart() {
     assert_eq!(env[3..], ["STORED<STORED", "HF_TOKEN<HF_TOKEN", "NAMED<NAMED", "LITERAL<LITERAL", "EMPTY="]);
     let stored: Vec<_> = got.needs.stored.iter().map(|(key, name)| format!("{key}={name}")).collect();
     assert_eq!(stored, ["HF_TOKEN=HF_TOKEN", "NAMED=db-password", "STORED=db-password"]);
-    assert_eq!(got.needs.literal.get("LITERAL").map(String::as_str), Some("hunter2"));
+    assert_eq!(got.needs.literal.get("LITERAL").map(Secret::expose), Some("hunter2"));
     assert_eq!(got.needs.literal.len(), 1);
     let all = format!("{got:?} {}", serde_json::to_string(&got.plan).unwrap());
     assert!(!all.contains("hunter2"), "a secret can be printed: {all}");
@@ -631,7 +632,8 @@ fn what_is_given_at_submit_stays_as_secret_as_the_file_says() {
         "env:\n  TOKEN: {secret: NOT_STORED}\n  MASK: {value: a, secret: true}\n  OPEN: {source: inject}";
     let (env, got) = env_of(body, &[("TOKEN", "t0ken"), ("MASK", "m4sk"), ("OPEN", "plain")]);
     assert_eq!(env[3..], ["TOKEN<TOKEN", "MASK<MASK", "OPEN=plain"]);
-    let literal: Vec<_> = got.needs.literal.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let literal: Vec<_> =
+        got.needs.literal.iter().map(|(key, value)| format!("{key}={}", value.expose())).collect();
     assert_eq!(literal, ["MASK=m4sk", "TOKEN=t0ken"]);
 }
 

@@ -14,7 +14,7 @@ fn real_files_are_planned_or_refused_in_words() {
     let mut planned = 0;
     for file in files {
         let Some(spec) = read(&file.text).spec else { continue };
-        let inject: Vec<_> = spec.env.keys().map(|key| (key.clone(), "x".to_owned())).collect();
+        let inject: Vec<_> = spec.env.keys().map(|key| (key.clone(), "x".into())).collect();
         let stamp =
             Stamp { run: RunId(1), attempt: 1, nonce: Nonce(9), instance: "0a1b2c3d", inject: &inject };
         match plan(&spec, &site_for(&spec), &stamp) {

@@ -261,7 +261,7 @@ fn env() -> impl Strategy<Value = BTreeMap<String, EnvValue>> {
     let value = prop_oneof![
         4 => text().prop_map(EnvValue::Text),
         1 => word().prop_map(EnvValue::Secret),
-        1 => text().prop_map(EnvValue::Masked),
+        1 => text().prop_map(|text| EnvValue::Masked(text.into())),
         1 => Just(EnvValue::Inject),
         1 => Just(EnvValue::InjectSecret),
     ];

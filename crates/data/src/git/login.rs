@@ -35,13 +35,13 @@ impl Secret {
         let bad = |why| Err(GitError::BadLogin { url: address.to_string(), why });
         let (kind, mut text) = match address.scheme() {
             Scheme::File => return Ok(None),
-            Scheme::Ssh if !login.password.contains("PRIVATE KEY-----") => {
+            Scheme::Ssh if !login.password.expose().contains("PRIVATE KEY-----") => {
                 return bad("ssh needs a private key");
             }
-            Scheme::Ssh => (SecretKind::Key, login.password.trim_end().to_owned()),
+            Scheme::Ssh => (SecretKind::Key, login.password.expose().trim_end().to_owned()),
             Scheme::Https | Scheme::Http => {
                 let user = if login.username.is_empty() { TOKEN_USER } else { &login.username };
-                let password = login.password.trim_end_matches(['\r', '\n']);
+                let password = login.password.expose().trim_end_matches(['\r', '\n']);
                 if user.chars().chain(password.chars()).any(char::is_control) {
                     return bad("user name or password has control characters");
                 }

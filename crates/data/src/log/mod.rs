@@ -37,6 +37,7 @@ mod search;
 mod writer;
 
 pub use reader::{Batch, Extent, Reader, Record};
+pub use vessl_core::logwire::Stream;
 pub use writer::Writer;
 
 use std::io;
@@ -44,29 +45,6 @@ use std::path::{Path, PathBuf};
 
 /// Version of the format.
 pub const VERSION: u16 = 1;
-
-/// Where a record came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Stream {
-    /// Standard output of the commands.
-    Stdout = 1,
-    /// Standard error of the commands.
-    Stderr = 2,
-    /// The product itself.
-    System = 3,
-}
-
-impl Stream {
-    fn from_byte(byte: u8) -> Option<Self> {
-        match byte {
-            1 => Some(Self::Stdout),
-            2 => Some(Self::Stderr),
-            3 => Some(Self::System),
-            _ => None,
-        }
-    }
-}
 
 /// Why a log could not be written or read.
 #[derive(Debug, thiserror::Error)]

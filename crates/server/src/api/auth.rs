@@ -6,34 +6,29 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 use subtle::ConstantTimeEq;
 use vessl_core::access::Caller;
-use zeroize::Zeroizing;
+use vessl_core::secret::Secret;
 
 use super::Api;
 use super::error::{Failure, Result};
 use crate::challenge::{self, Entrance};
 
 /// Hosts and token of a server.
+#[derive(Debug)]
 pub struct Auth {
-    token: Zeroizing<String>,
+    token: Secret,
     hosts: Option<Vec<String>>,
     entrance: Entrance,
 }
 
-impl std::fmt::Debug for Auth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth").field("hosts", &self.hosts).finish_non_exhaustive()
-    }
-}
-
 impl Auth {
     /// A guard that wants this token, and on TCP one of the loopback names or of `hosts`; clients come in at `entrance`.
-    pub fn new(token: Zeroizing<String>, hosts: Option<Vec<String>>, entrance: Entrance) -> Self {
+    pub fn new(token: Secret, hosts: Option<Vec<String>>, entrance: Entrance) -> Self {
         Self { token, hosts, entrance }
     }
 
     /// The proof that this server has the token.
     pub(super) fn prove(&self, nonce: &str) -> String {
-        challenge::answer(&self.token, self.entrance, nonce)
+        challenge::answer(self.token.expose(), self.entrance, nonce)
     }
 
     fn knows_host(&self, headers: &HeaderMap) -> bool {
@@ -53,7 +48,7 @@ impl Auth {
         let given = given.and_then(|value| value.split_once(' '));
         let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let given = given.map(|(_, token)| token).unwrap_or_default();
-        !self.token.is_empty() && bool::from(given.trim().as_bytes().ct_eq(self.token.as_bytes()))
+        !self.token.is_empty() && bool::from(given.trim().as_bytes().ct_eq(self.token.expose().as_bytes()))
     }
 }
 
@@ -99,7 +94,7 @@ mod tests {
 
     fn check(host: Option<&str>, token: Option<&str>, expected: (bool, bool)) {
         let hosts = Some(vec!["gpu.example".to_owned()]);
-        let auth = Auth::new(Zeroizing::new("s3cret".to_owned()), hosts, Entrance::Unix);
+        let auth = Auth::new("s3cret".into(), hosts, Entrance::Unix);
         let mut headers = HeaderMap::new();
         host.map(|host| headers.insert(header::HOST, host.parse().unwrap()));
         token.map(|token| headers.insert(header::AUTHORIZATION, token.parse().unwrap()));

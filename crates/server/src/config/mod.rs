@@ -15,7 +15,7 @@ pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
 
 /// All settings of a server. What each means is written in [`DEFAULT_TOML`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `unix:/path` or `127.0.0.1:PORT`; empty is a socket in the data directory.
     pub listen: String,
@@ -79,6 +79,7 @@ pub struct Config {
 
 /// One preset as written in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PresetConfig {
     /// Name.
     pub name: String,

@@ -1,4 +1,4 @@
-//! Reading: file and environment become one table, whose keys are checked before its values.
+//! Reading: the file by serde, the environment above it, then what no type can refuse.
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,10 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 use vessl_core::spec::labels::{self, NAME_FORM};
 
-use super::{Config, DEFAULT_TOML, place};
+use super::{Config, place};
 
 /// Prefix of the environment variables.
 const PREFIX: &str = "VESSL_SERVER_";
-const PRESET_KEYS: [&str; 5] = ["name", "cpu", "memory", "gpus", "gpu_type"];
 /// How many threads may serve requests.
 const THREADS: RangeInclusive<usize> = 1..=1024;
 /// How many bodies may be on their way.
@@ -38,16 +37,6 @@ pub enum ConfigError {
         /// Why, with line and column where known.
         why: String,
     },
-    /// A key that does not exist.
-    #[error("{place} has the unknown key `{key}`{}", nearest(key, known))]
-    Unknown {
-        /// File or environment.
-        place: String,
-        /// As written.
-        key: String,
-        /// What exists.
-        known: Vec<String>,
-    },
 }
 
 /// Reads the file, if there is one, and puts `environment` above it.
@@ -55,16 +44,15 @@ pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let defaults: Table = DEFAULT_TOML.parse().map_err(|error| wrong("`config.default.toml`", &error))?;
-    let mut table = match file {
-        Some(path) => File::read(path)?.checked(&defaults)?,
-        None => Table::new(),
+    let config: Config = match file {
+        Some(path) => File::read(path)?.parse()?,
+        None => Config::default(),
     };
+    let mut table = Table::try_from(config).map_err(|error| wrong("file", &error))?;
     let environment: Vec<_> = environment.into_iter().collect();
     for (name, text) in &environment {
         if let Some(key) = name.strip_prefix(PREFIX) {
-            let (key, value) = variable(name, &key.to_ascii_lowercase(), text, &defaults)?;
-            table.insert(key, value);
+            variable(name, &key.to_ascii_lowercase(), text, &mut table)?;
         }
     }
     let config = Value::Table(table).try_into().map_err(|error| wrong("environment", &error))?;
@@ -175,35 +163,13 @@ impl File {
         toml::from_str(&self.text).map_err(|error| self.wrong(&error))
     }
 
-    /// What it says, with keys that exist and values of their types.
-    fn checked(&self, defaults: &Table) -> Result<Table, ConfigError> {
-        let table = self.parse()?;
-        let known: Vec<&str> = defaults.keys().map(String::as_str).collect();
-        for entry in place::entries(&self.text) {
-            let (known, key) = match entry.path.rsplit_once("].") {
-                Some((_, key)) => (PRESET_KEYS.as_slice(), key),
-                None => (known.as_slice(), entry.path.as_str()),
-            };
-            // A table of a list has no name of its own.
-            if !key.ends_with(']') && !known.contains(&key) {
-                return Err(ConfigError::Unknown {
-                    place: self.place(entry.key.start),
-                    key: key.to_owned(),
-                    known: known.iter().map(|&key| key.to_owned()).collect(),
-                });
-            }
-        }
-        self.parse::<Config>()?;
-        Ok(table)
-    }
-
     fn place(&self, offset: usize) -> String {
         format!("`{}:{}`", self.path.display(), place::of_offset(&self.text, offset))
     }
 
     /// The error with its place, and its key where it has one.
     fn wrong(&self, error: &toml::de::Error) -> ConfigError {
-        let why = error.message().lines().collect::<Vec<_>>().join(", ");
+        let why = with_nearest(error.message().lines().collect::<Vec<_>>().join(", "));
         let Some(span) = error.span() else {
             return wrong(&format!("`{}`", self.path.display()), &why);
         };
@@ -213,40 +179,54 @@ impl File {
     }
 }
 
-/// The value of one variable, in the type that its default has.
-fn variable(name: &str, key: &str, text: &str, defaults: &Table) -> Result<(String, Value), ConfigError> {
-    let value = match defaults.get(key) {
-        Some(Value::Boolean(_)) => text.parse().map(Value::Boolean).map_err(|error| wrong(name, &error))?,
-        Some(Value::Integer(_)) => text.parse().map(Value::Integer).map_err(|error| wrong(name, &error))?,
-        Some(Value::Array(_)) if key == "presets" => {
-            return Err(wrong(name, &"presets can only be set in the file"));
+/// Puts the value of one variable into the table, in the type that is there.
+fn variable(name: &str, key: &str, text: &str, table: &mut Table) -> Result<(), ConfigError> {
+    let known: Vec<_> = table.keys().map(|key| format!("{PREFIX}{}", key.to_ascii_uppercase())).collect();
+    let Some(value) = table.get_mut(key) else {
+        let known: Vec<_> = known.iter().map(String::as_str).collect();
+        let nearest = nearest(name, &known).map(|one| format!("; did you mean `{one}`?"));
+        return Err(wrong(
+            "environment",
+            &format!("unknown variable `{name}`{}", nearest.unwrap_or_default()),
+        ));
+    };
+    *value = match value {
+        Value::Boolean(_) => {
+            text.parse().map(Value::Boolean).map_err(|error| wrong(&format!("`{name}`"), &error))?
         }
-        Some(Value::Array(_)) => Value::Array(
+        Value::Integer(_) => {
+            text.parse().map(Value::Integer).map_err(|error| wrong(&format!("`{name}`"), &error))?
+        }
+        Value::Array(_) if key == "presets" => {
+            return Err(wrong(&format!("`{name}`"), &"presets can only be set in the file"));
+        }
+        Value::Array(_) => Value::Array(
             text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect(),
         ),
-        Some(_) => Value::from(text),
-        None => {
-            let known = defaults.keys().map(|key| format!("{PREFIX}{}", key.to_ascii_uppercase())).collect();
-            return Err(ConfigError::Unknown {
-                place: "the environment".to_owned(),
-                key: name.to_owned(),
-                known,
-            });
-        }
+        _ => Value::from(text),
     };
-    Ok((key.to_owned(), value))
+    Ok(())
 }
 
-fn nearest(key: &str, known: &[String]) -> String {
-    let close = known.iter().map(|one| (strsim::osa_distance(key, one), one)).min();
+/// What serde says, which names every key that exists after an unknown one, with the nearest instead if one is near.
+fn with_nearest(why: String) -> String {
+    let mut quoted = why.split('`').skip(1).step_by(2);
+    let (Some(key), known) = (quoted.next(), quoted.collect::<Vec<_>>()) else { return why };
+    match nearest(key, &known) {
+        Some(one) if why.starts_with("unknown field") => {
+            format!("unknown key `{key}`; did you mean `{one}`?")
+        }
+        _ => why,
+    }
+}
+
+fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    let close = known.iter().map(|one| (strsim::osa_distance(key, one), *one)).min();
     // One that was cut short is far away by its letters.
-    let alike = known.iter().map(|one| (strsim::jaro_winkler(key, one), one));
+    let alike = known.iter().map(|one| (strsim::jaro_winkler(key, one), *one));
     let alike = alike.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score >= 0.8);
     let close = close.filter(|(far, _)| *far <= 1 + key.len() / 3).map(|(_, one)| one);
-    match close.or(alike.map(|(_, one)| one)) {
-        Some(one) => format!(": did you mean `{one}`?"),
-        None => format!("; known are {}", known.join(", ")),
-    }
+    close.or(alike.map(|(_, one)| one))
 }
 
 fn wrong(place: &str, why: &dyn std::fmt::Display) -> ConfigError {
@@ -256,6 +236,7 @@ fn wrong(place: &str, why: &dyn std::fmt::Display) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DEFAULT_TOML;
 
     #[test]
     fn the_documented_defaults_are_the_defaults() {
@@ -301,14 +282,18 @@ mod tests {
         check("", ("VESSL_SERVER_THREADS", "4"), " 4");
         check("", ("VESSL_SERVER_THREADS", "many"), "VESSL_SERVER_THREADS");
         check("", ("VESSL_SERVER_LISTN", "x"), "did you mean `VESSL_SERVER_LISTEN`?");
-        check("# é\nlistne = \"x\"", none, "`FILE:2:1` has the unknown key `listne`: did you mean `listen`?");
-        check("zzzzzz = 1", none, "`FILE:1:1` has the unknown key `zzzzzz`; known are agent, ");
+        check(
+            "# é\nlistne = \"x\"",
+            none,
+            "`FILE:2:1` is wrong: unknown key `listne`; did you mean `listen`?",
+        );
+        check("zzzzzz = 1", none, "`FILE:1:1` is wrong: unknown field `zzzzzz`, expected one of `listen`, ");
         check("threads = \"two\"", none, "`FILE:1:11` is wrong: `threads`: invalid type: string \"two\"");
         check("threads = ", none, "`FILE:1:11` is wrong: ");
         check(
             "[[presets]]\nname=\"a\"\ncpus=\"1\"",
             none,
-            "`FILE:3:1` has the unknown key `cpus`: did you mean `cpu`?",
+            "`FILE:3:1` is wrong: `presets[0]`: unknown key `cpus`; did you mean `cpu`?",
         );
         check(
             "[[presets]]\nname=\"a\"\ncpu=[1]",
@@ -325,7 +310,7 @@ mod tests {
         check(
             "\nhostpaths = []",
             none,
-            "`FILE:2:1` has the unknown key `hostpaths`: did you mean `hostpath_roots`?",
+            "`FILE:2:1` is wrong: unknown key `hostpaths`; did you mean `hostpath_roots`?",
         );
         check("\nthreads = 0", none, "`FILE:2:1` is wrong: `threads`: it must be from 1 to 1024");
         check("threads = 1025", none, "`FILE:1:1` is wrong: `threads`: it must be from 1 to 1024");
@@ -351,7 +336,7 @@ mod tests {
             none,
             "`FILE:1:1` is wrong: `presets[0]`: missing field `memory`",
         );
-        check("[data]\nx = 1", none, "`FILE:1:2` has the unknown key `data`");
+        check("[data]\nx = 1", none, "`FILE:1:2` is wrong: unknown key `data`; did you mean `data_dir`?");
     }
 
     #[test]

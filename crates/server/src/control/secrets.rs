@@ -3,6 +3,7 @@ use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::credential::CredentialRef;
 use vessl_core::ids::{OrganizationName, RunId};
 use vessl_core::record::{Login, Secrets};
+use vessl_core::secret::Secret;
 use vessl_core::wire::SecretView;
 
 use super::{Control, ControlError, Inner, Result};
@@ -21,7 +22,7 @@ pub struct NewValue {
     /// User name, for a credential.
     pub username: Option<String>,
     /// The value.
-    pub value: String,
+    pub value: Secret,
 }
 
 impl Control {
@@ -48,7 +49,7 @@ impl Control {
             replaced: false,
         };
         let bound = bound(organization, class, &view.name);
-        let sealed = self.0.parts.vault.seal(&bound, new.value.as_bytes())?;
+        let sealed = self.0.parts.vault.seal(&bound, new.value.expose().as_bytes())?;
         let row = NewSealed { organization: organization.clone(), class, view: view.clone(), sealed };
         let replaced = self.0.parts.store.put_sealed(row).await?;
         Ok(SecretView { replaced, ..view })
@@ -95,7 +96,7 @@ impl Inner {
         let mut secrets = Secrets::default();
         for (key, sealed) in store.run_secrets(id).await? {
             let value = vault.unseal(&bound_to_run(id, &key), &sealed)?;
-            secrets.env.insert(key, value.to_string());
+            secrets.env.insert(key, value);
         }
         for (key, name) in keys.stored {
             let login = self.open(&stored.project.organization, Class::Secret, &name).await?;
@@ -129,8 +130,8 @@ impl Inner {
     async fn open(&self, organization: &OrganizationName, class: Class, name: &str) -> Result<Login> {
         let found = self.parts.store.sealed(organization.clone(), class, name.to_owned()).await?;
         let row = found.ok_or_else(|| ControlError::not_found(class.word(), name, &[]))?;
-        let value = self.parts.vault.unseal(&bound(organization, class, name), &row.value)?;
-        Ok(Login { username: row.username.unwrap_or_default(), password: value.to_string() })
+        let password = self.parts.vault.unseal(&bound(organization, class, name), &row.value)?;
+        Ok(Login { username: row.username.unwrap_or_default(), password })
     }
 }
 

@@ -6,6 +6,7 @@ use vessl_core::plan::{ImagePlan, Plan, Planned, Stamp, plan};
 use vessl_core::run::{Run, Status};
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{Problem, RunCreate, RunView, StatusChange};
+use zeroize::Zeroizing;
 
 use super::secrets::bound_to_run;
 use super::{Control, ControlError, Result};
@@ -54,16 +55,15 @@ impl Control {
         let read = read_spec(&create).await?;
         let catalogue = self.0.catalogue(project, &read.spec).await?;
         let id = self.0.parts.store.next_id();
-        let inject: Vec<(String, String)> =
-            create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
+        let inject: Vec<_> = create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
         let (nonce, instance) = (nonce()?, self.0.parts.inventory.instance.as_str());
         let stamp = Stamp { run: id, attempt: 1, nonce, instance, inject: &inject };
         let planned = plan(&read.spec, &catalogue, &stamp);
         let planned = planned.map_err(|problems| {
             self.0.parts.store.give_back(id);
-            ControlError::Invalid(read.with(&create.yaml, problems))
+            ControlError::Invalid(read.with(create.yaml.expose(), problems))
         })?;
-        let warnings = read.with(&create.yaml, planned.notes.clone());
+        let warnings = read.with(create.yaml.expose(), planned.notes.clone());
         let new = self.new_run(caller, &read, planned, key)?;
         let stored = new.stored.clone();
         match self.0.parts.store.insert_run(new).await? {
@@ -89,8 +89,9 @@ impl Control {
             let words = format!("an idempotency key must have 1 to {LONGEST_KEY} bytes");
             return Err(ControlError::Malformed(words));
         }
-        let rest = (&create.yaml, &create.env, create.lenient, &create.base);
+        let rest = (create.yaml.expose(), &create.env, create.lenient, &create.base);
         let bytes = serde_json::to_vec(&rest).map_err(|error| ControlError::Malformed(error.to_string()))?;
+        let bytes = Zeroizing::new(bytes);
         Ok(Some((key.clone(), self.0.parts.vault.digest(&bytes))))
     }
 
@@ -105,7 +106,7 @@ impl Control {
         let id = plan.run;
         let mut sealed = Vec::with_capacity(needs.literal.len());
         for (name, value) in &needs.literal {
-            let bytes = self.0.parts.vault.seal(&bound_to_run(id, name), value.as_bytes())?;
+            let bytes = self.0.parts.vault.seal(&bound_to_run(id, name), value.expose().as_bytes())?;
             sealed.push((name.clone(), bytes));
         }
         let stored = first(caller, &read.spec, &plan, self.now());
@@ -200,7 +201,7 @@ async fn read_spec(create: &RunCreate) -> Result<Read> {
 
 fn read_text(create: &RunCreate) -> Result<Read> {
     let options = ReadOptions { lenient: create.lenient, base: create.base.as_deref() };
-    let read = spec::read(create.yaml.as_bytes(), options);
+    let read = spec::read(create.yaml.expose().as_bytes(), options);
     match read.spec {
         Some(spec) => Ok(Read { spec, warnings: read.problems }),
         None => Err(ControlError::Invalid(read.problems)),

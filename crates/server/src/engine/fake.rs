@@ -23,6 +23,7 @@ use vessl_core::record::{
     Event, EventKind, ExitRecord, MachineReport, Phase, RECORD_VERSION, Secrets, Transfer,
 };
 use vessl_core::run::{Left, Observation, Status, Terminate};
+use vessl_core::secret::Secret;
 use vessl_core::wire::{ImageView, Progress};
 
 use super::{EngineError, PullStep, Snapshot};
@@ -53,7 +54,7 @@ struct State {
     tally: BTreeMap<AttemptId, Tally>,
     refused: BTreeMap<AttemptId, String>,
     order: Vec<AttemptId>,
-    values: BTreeMap<AttemptId, Vec<String>>,
+    values: BTreeMap<AttemptId, Vec<Secret>>,
 }
 
 /// How often each verb had an effect on an attempt.
@@ -144,7 +145,7 @@ impl World {
     }
 
     /// Secret values that the attempt's agent was given, by key.
-    pub fn values(&self, at: AttemptId) -> Vec<String> {
+    pub fn values(&self, at: AttemptId) -> Vec<Secret> {
         self.lock().values.get(&at).cloned().unwrap_or_default()
     }
 
@@ -416,7 +417,7 @@ fn names(secrets: &Secrets) -> Vec<String> {
     secrets.env.keys().cloned().chain(logins).collect()
 }
 
-fn values(secrets: &Secrets) -> Vec<String> {
+fn values(secrets: &Secrets) -> Vec<Secret> {
     let logins = secrets.credentials.values();
     secrets.env.values().chain(logins.map(|login| &login.password)).cloned().collect()
 }

@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use vessl_core::secret::Secret;
 use vessl_server::testing::open;
 
 use crate::world::{Place, RUNS, first_attempt};
@@ -52,7 +53,7 @@ async fn a_key_that_is_gone_is_not_replaced_in_silence() {
     let server = place.open().await;
     let id = server.submit_yaml("name: x\nimage: alpine\nenv:\n  A: {secret: API_KEY}\nrun: echo\n").await;
     assert_eq!(server.settled(id).await["status"], "completed");
-    assert_eq!(place.world.values(first_attempt(id)), [VALUES[0]]);
+    assert_eq!(place.world.values(first_attempt(id)), [VALUES[0].into()]);
 }
 
 #[tokio::test]
@@ -74,7 +75,7 @@ async fn a_secret_reaches_the_agent_and_nobody_else() {
     assert_eq!((&run["status"], &run["env"]), (&json!("completed"), &json!({ "A": null, "B": null })));
     let tally = place.world.tally(first_attempt(id));
     assert_eq!(tally.secrets, ["A", "B", "hub"]);
-    assert_eq!(place.world.values(first_attempt(id)), [VALUES[0], VALUES[1], VALUES[2]]);
+    assert_eq!(place.world.values(first_attempt(id)), VALUES.map(Secret::from));
     let mut seen = vec![run.to_string(), server.events_to_end(id).await];
     for path in ["/v1/secrets", "/v1/credentials", RUNS] {
         seen.push(server.get(path).await.to_string());

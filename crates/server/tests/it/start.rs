@@ -33,19 +33,19 @@ async fn a_server_on_a_port_from_start_to_stop() {
     assert_eq!(said["pid"], std::process::id());
     let address = running.url.strip_prefix("http://").unwrap().to_owned();
     let connect = async || tokio::net::TcpStream::connect(&address).await.unwrap();
-    let answer = talk(connect().await, &request(&running.token, "GET /v1/server", "")).await;
+    let answer = talk(connect().await, &request(running.token.expose(), "GET /v1/server", "")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     // One who follows a run does not hold the stop up.
     let body = serde_json::json!({ "yaml": run_file("x", "", "fake say running\nfake hold") }).to_string();
     let runs = format!("POST {}", crate::world::RUNS);
-    let answer = talk(connect().await, &request(&running.token, &runs, &body)).await;
+    let answer = talk(connect().await, &request(running.token.expose(), &runs, &body)).await;
     let id = answer.split("\"id\":").nth(1).unwrap().split(',').next().unwrap().to_owned();
     let follow = format!("GET {}/{id}/events", crate::world::RUNS);
     let follower = tokio::spawn({
-        let (stream, request) = (connect().await, request(&running.token, &follow, ""));
+        let (stream, request) = (connect().await, request(running.token.expose(), &follow, ""));
         async move { talk(stream, &request).await }
     });
-    let answer = talk(connect().await, &request(&running.token, "POST /v1/shutdown", "")).await;
+    let answer = talk(connect().await, &request(running.token.expose(), "POST /v1/shutdown", "")).await;
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     tokio::time::timeout(DEADLINE, running.wait()).await.expect("it stops");
     assert!(!lead.exists());
@@ -67,7 +67,7 @@ async fn a_server_on_a_socket() {
     assert_eq!(running.url, format!("unix://{}", path.display()));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
-    let answer = talk(stream, &request(&running.token, "GET /v1/whoami", "")).await;
+    let answer = talk(stream, &request(running.token.expose(), "GET /v1/whoami", "")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let other = Place::with(|config| config.listen = format!("unix:{}", path.display()));
     let refused = start(other.setup()).await.unwrap_err().to_string();
@@ -88,7 +88,7 @@ async fn without_a_setting_the_socket_is_in_the_data_directory_however_deep_it_i
     let short = place.dir.path().join("s");
     std::os::unix::fs::symlink(&data, &short).unwrap();
     let stream = tokio::net::UnixStream::connect(short.join("server.sock")).await.unwrap();
-    let answer = talk(stream, &request(&running.token, "GET /v1/whoami", "")).await;
+    let answer = talk(stream, &request(running.token.expose(), "GET /v1/whoami", "")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     running.stop().await;
     assert!(!path.exists());
@@ -106,10 +106,13 @@ async fn a_server_proves_that_it_has_its_token_and_tells_it_to_nobody() {
         talk(stream, &head).await
     };
     let answer = ask("?nonce=abc123").await;
-    let proof =
-        vessl_server::challenge::answer(&running.token, Entrance::Tcp(address.parse().unwrap()), "abc123");
+    let proof = vessl_server::challenge::answer(
+        running.token.expose(),
+        Entrance::Tcp(address.parse().unwrap()),
+        "abc123",
+    );
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&proof), "{answer}");
-    assert!(!answer.contains(&running.token));
+    assert!(!answer.contains(running.token.expose()));
     for wrong in ["", "?nonce=", "?nonce=a%20b", &format!("?nonce={}", "a".repeat(129))] {
         assert!(ask(wrong).await.starts_with("HTTP/1.1 400"), "{wrong}");
     }
@@ -203,7 +206,7 @@ async fn a_slow_client_does_not_keep_others_out() {
         idle.push(stream);
     }
     let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-    let answer = talk(stream, &request(&running.token, "GET /v1/whoami", "")).await;
+    let answer = talk(stream, &request(running.token.expose(), "GET /v1/whoami", "")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     tokio::time::timeout(DEADLINE, running.stop()).await.expect("half a request holds nothing up");
 }

@@ -77,7 +77,7 @@ impl Place {
         };
         let guard = Auth::new(opened.token.clone(), Some(Vec::new()), Entrance::Unix);
         let router = Api::new(opened.control.clone(), opened.registry.clone(), guard, about).router();
-        Server { token: opened.token.to_string(), router, opened }
+        Server { token: opened.token.expose().to_owned(), router, opened }
     }
 
     /// Opens a server as soon as the one before has let go.

@@ -3,6 +3,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use vessl_core::ids::RunId;
 use vessl_core::logwire;
+use vessl_core::logwire::Stream;
 use vessl_core::wire::{
     ArtifactView, ClusterView, CredentialCreate, Explain, FileView, ImagePull, ImageView, NodeView,
     PresetView, Progress, Pruned, PullLine, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView,
@@ -11,7 +12,7 @@ use vessl_core::wire::{
 
 use super::http::Ask;
 use super::path::Path;
-use super::{Client, Events, Logs, Method, Scope, Stream, encoded, header};
+use super::{Client, Events, Logs, Method, Scope, encoded, header};
 use crate::error::{Error, Result};
 
 /// Which part of a log, and whether to stay for what comes.

@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use vessl_core::secret::Secret;
 use vessl_core::wire::{ErrorBody, ServerProof};
 use vessl_server::challenge::{Entrance, is_answer};
 
@@ -20,28 +21,11 @@ const PROOF: Duration = Duration::from_secs(10);
 /// Largest JSON answer.
 const LARGEST: usize = 256 << 20;
 
-/// A token that prints as `***`.
-#[derive(Clone)]
-pub(crate) struct Token(String);
-
-impl Token {
-    /// Takes the text without white space around it.
-    pub(crate) fn new(text: &str) -> Self {
-        Self(text.trim().to_owned())
-    }
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
 /// A connection to one server, opened when it is first needed and again when it was lost.
 #[derive(Debug)]
 pub(super) struct Connection {
     address: Address,
-    token: Option<Token>,
+    token: Option<Secret>,
     open: Option<SendRequest<Full<Bytes>>>,
     was_open: bool,
 }
@@ -60,7 +44,7 @@ pub(super) struct Ask {
 }
 
 impl Connection {
-    pub(super) fn new(address: Address, token: Option<Token>) -> Self {
+    pub(super) fn new(address: Address, token: Option<Secret>) -> Self {
         Self { address, token, open: None, was_open: false }
     }
 
@@ -171,7 +155,7 @@ impl Connection {
 
     /// Lets the other end of this very connection prove that it has the token.
     async fn challenge(&self, sender: &mut SendRequest<Full<Bytes>>, entrance: Entrance) -> Result<()> {
-        let Some(Token(token)) = &self.token else { return Err(self.wrong_token()) };
+        let Some(token) = &self.token else { return Err(self.wrong_token()) };
         let nonce = nonce()?;
         let path = format!("/v1/challenge?nonce={nonce}");
         let ask = Ask { method: Method::GET, path, body: None, headers: Vec::new() };
@@ -188,7 +172,7 @@ impl Connection {
             return Err(unproved(format!("status {status}")));
         }
         let said: ServerProof = serde_json::from_slice(&body).map_err(|e| unproved(e.to_string()))?;
-        if is_answer(&said.proof, token, entrance, &nonce) { Ok(()) } else { Err(self.stranger()) }
+        if is_answer(&said.proof, token.expose(), entrance, &nonce) { Ok(()) } else { Err(self.stranger()) }
     }
 
     /// A request without a token.
@@ -202,11 +186,13 @@ impl Connection {
 
     fn request(&self, ask: &Ask) -> Result<Request<Full<Bytes>>> {
         let mut request = self.bare(ask);
-        if let Some(Token(token)) = &self.token {
+        if let Some(token) = &self.token {
             let mut value =
-                header::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Error::Usage {
-                    message: "the token has characters that no token has".to_owned(),
-                    hint: "set it again with `vessl configure`".to_owned(),
+                header::HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| {
+                    Error::Usage {
+                        message: "the token has characters that no token has".to_owned(),
+                        hint: "set it again with `vessl configure`".to_owned(),
+                    }
                 })?;
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);

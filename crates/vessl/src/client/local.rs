@@ -22,8 +22,8 @@ use nix::sys::stat::{major, minor};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Deserialize;
 use tokio::net::unix::pipe::Receiver;
+use vessl_core::secret::Secret;
 
-use super::http::Token;
 use crate::error::{Error, Result};
 use crate::output::Out;
 use crate::settings;
@@ -107,10 +107,10 @@ impl Local {
     }
 
     /// The token that its first start made.
-    pub(crate) fn token(&self) -> Result<Token> {
+    pub(crate) fn token(&self) -> Result<Secret> {
         let path = self.data.join("token");
         let text = std::fs::read_to_string(&path).map_err(Error::os(format!("read `{}`", path.display())))?;
-        Ok(Token::new(&text))
+        Ok(text.trim().into())
     }
 
     /// The running server, if there is one.

@@ -1,60 +1,14 @@
-//! The log of a run as the server sends it: bytes of `core::logwire` to records. It opens no connection.
-use bytes::{Buf, Bytes, BytesMut};
+//! The log of a run as the server sends it.
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use vessl_core::logwire::{self, HEADER, Header};
+
+use crate::log::{Next, Records};
 
 /// Records of one log, in order.
 #[derive(Debug)]
 pub(crate) struct Logs {
     body: Incoming,
     bytes: Records,
-}
-
-/// Where a record came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stream {
-    /// Standard output of the commands.
-    Stdout,
-    /// Standard error of the commands.
-    Stderr,
-    /// The product itself.
-    System,
-}
-
-impl Stream {
-    /// Its name, six letters wide.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-            Self::System => "system",
-        }
-    }
-}
-
-/// A piece of one stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    /// Where reading goes on after it.
-    pub(crate) next: u64,
-    /// Arrival, nanoseconds since 1970.
-    pub(crate) at_ns: u64,
-    /// Where it came from.
-    pub(crate) stream: Stream,
-    /// The bytes as they arrived; lines may be cut.
-    pub(crate) bytes: Bytes,
-}
-
-/// What comes next in a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// A record.
-    Record(Record),
-    /// The log is finished; nothing follows.
-    Finished,
-    /// The server has no more to send now.
-    NoMore,
 }
 
 impl Logs {
@@ -77,75 +31,6 @@ impl Logs {
                     }
                 }
             }
-        }
-    }
-}
-
-/// Bytes received, cut into records.
-#[derive(Debug, Default)]
-struct Records {
-    bytes: BytesMut,
-}
-
-impl Records {
-    fn feed(&mut self, data: Bytes) {
-        if self.bytes.is_empty() {
-            // A whole chunk is taken over without copying where it is not shared.
-            self.bytes = data.try_into_mut().unwrap_or_else(|data| BytesMut::from(&data[..]));
-        } else {
-            self.bytes.extend_from_slice(&data);
-        }
-    }
-
-    fn next(&mut self) -> Result<Option<Next>, String> {
-        let Some(header) = Header::decode(&self.bytes) else {
-            return Ok(None);
-        };
-        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-        if length > logwire::MAX_PAYLOAD {
-            return Err("the log makes no sense: a record is too large".to_owned());
-        }
-        if self.bytes.len() < HEADER + length {
-            self.bytes.reserve(HEADER + length - self.bytes.len());
-            return Ok(None);
-        }
-        self.bytes.advance(HEADER);
-        let bytes = self.bytes.split_to(length).freeze();
-        let stream = match header.stream {
-            logwire::STDOUT => Stream::Stdout,
-            logwire::STDERR => Stream::Stderr,
-            logwire::SYSTEM => Stream::System,
-            logwire::END => return Ok(Some(Next::Finished)),
-            other => return Err(format!("the log makes no sense: there is no stream {other}")),
-        };
-        Ok(Some(Next::Record(Record { next: header.next, at_ns: header.at_ns, stream, bytes })))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_arrive_whole_however_the_bytes_are_cut() {
-        let mut stream = Vec::new();
-        for (n, text) in [(1, "hello"), (2, "w\u{f6}rld\n"), (3, "x")] {
-            let length = u32::try_from(text.len()).unwrap();
-            stream.extend(Header { next: n, at_ns: n, length, stream: 1 }.encode());
-            stream.extend(text.as_bytes());
-        }
-        stream.extend(Header { next: 3, at_ns: 3, length: 0, stream: logwire::END }.encode());
-        for size in 1..stream.len() {
-            let mut records = Records::default();
-            let mut got = Vec::new();
-            for part in stream.chunks(size) {
-                records.feed(Bytes::copy_from_slice(part));
-                got.extend(std::iter::from_fn(|| records.next().unwrap()));
-            }
-            assert_eq!(got.len(), 4, "in pieces of {size}");
-            assert_eq!(got[3], Next::Finished);
-            let Next::Record(second) = &got[1] else { panic!("{got:?}") };
-            assert_eq!((second.next, &second.bytes[..]), (2, "w\u{f6}rld\n".as_bytes()));
         }
     }
 }

@@ -11,9 +11,8 @@ mod path;
 pub(crate) use address::Address;
 pub(crate) use api::LogQuery;
 pub(crate) use events::Events;
-pub(crate) use http::Token;
 pub(crate) use local::{Gone, Lead, Local};
-pub(crate) use logs::{Logs, Next, Record, Stream};
+pub(crate) use logs::Logs;
 
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use ::http::{Method, Response, header};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use vessl_core::secret::Secret;
 
 use self::http::{Ask, Connection};
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ pub(crate) enum Origin {
         /// Where it listens.
         address: Address,
         /// Its token.
-        token: Option<Token>,
+        token: Option<Secret>,
     },
     /// The one of this machine.
     Local(Local),

@@ -2,7 +2,6 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use crate::cli;
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::session::Session;
@@ -19,10 +18,10 @@ pub(crate) struct Completion {
     shell: Shell,
 }
 
-/// Prints the script.
-pub(crate) fn perform(args: &Completion, session: &Session) -> Result<Exit> {
+/// Prints the script for the command line of this `definition`.
+pub(crate) fn perform(args: &Completion, mut definition: clap::Command, session: &Session) -> Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut cli::definition(), "vessl", &mut script);
+    clap_complete::generate(args.shell, &mut definition, "vessl", &mut script);
     session.out.raw(&script)?;
     Ok(exit::OK)
 }

@@ -100,10 +100,10 @@ fn changed(what: What, mut settings: Settings) -> Result<Settings> {
         What::List => {}
         What::Server { url } => {
             Address::parse(&url)?;
-            settings.token = Some(value::read("token of the server")?.trim().to_owned());
+            settings.token = Some(value::read("token of the server")?.expose().trim().into());
             settings.server = Some(url);
         }
-        What::Token => settings.token = Some(value::read("token of the server")?.trim().to_owned()),
+        What::Token => settings.token = Some(value::read("token of the server")?.expose().trim().into()),
         What::Organization { name } => settings.organization = Some(name),
         What::Project { name } => settings.project = Some(name),
         What::Reset => settings = Settings::default(),
@@ -121,7 +121,7 @@ fn asked(mut settings: Settings, session: &Session) -> Result<Settings> {
         settings.token = None;
     }
     if server.is_some() && settings.token.is_none() {
-        settings.token = Some(value::read("token of the server")?.trim().to_owned());
+        settings.token = Some(value::read("token of the server")?.expose().trim().into());
     }
     settings.server = server;
     settings.organization = session.out.ask("default organization", settings.organization.as_deref())?;

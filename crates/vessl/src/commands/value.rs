@@ -1,6 +1,8 @@
 //! Values that must not stand in a command line: read from standard input, or asked for without showing them.
 use std::io::{IsTerminal, Read};
 
+use vessl_core::secret::Secret;
+
 use crate::error::{Error, Result};
 
 /// Longest secret value, in bytes.
@@ -16,7 +18,7 @@ pub(super) fn stands_apart(name: &str, command: &str) -> Result<()> {
 }
 
 /// Asks for `what` on the terminal, or reads standard input to its end; one line end after it does not count.
-pub(super) fn read(what: &str) -> Result<String> {
+pub(super) fn read(what: &str) -> Result<Secret> {
     let mut text = if std::io::stdin().is_terminal() {
         rpassword::prompt_password(format!("{what}: ")).map_err(Error::os(format!("read the {what}")))?
     } else {
@@ -28,10 +30,10 @@ pub(super) fn read(what: &str) -> Result<String> {
     if text.ends_with('\n') {
         text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
     }
-    check(text, what)
+    check(text.into(), what)
 }
 
-fn check(text: String, what: &str) -> Result<String> {
+fn check(text: Secret, what: &str) -> Result<Secret> {
     let usage = |message: String| Error::Usage {
         message,
         hint: "give it on the standard input, like `… < file`, or type it when asked".to_owned(),

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use vessl_core::logwire::Stream;
 
 use super::{Format, Out};
-use crate::client::{Record, Stream};
 use crate::error::Result;
+use crate::log::Record;
 
 /// Longest line that is kept in memory for JSON; a longer one is cut.
 const LINE: usize = 1 << 20;
@@ -90,8 +91,7 @@ impl<'a> LogPrinter<'a> {
 
     /// Prints what is left of lines that never ended, the older one first.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        let mut begun = [Stream::Stdout, Stream::Stderr, Stream::System]
-            .map(|stream| (stream, std::mem::take(&mut self.lines[slot(stream)])));
+        let mut begun = Stream::ALL.map(|stream| (stream, std::mem::take(&mut self.lines[slot(stream)])));
         begun.sort_by_key(|(_, line)| line.at_ns);
         for (stream, line) in begun.iter().filter(|(_, line)| !line.bytes.is_empty()) {
             self.line(*stream, line)?;
@@ -173,11 +173,7 @@ impl<'a> LogPrinter<'a> {
 }
 
 fn slot(stream: Stream) -> usize {
-    match stream {
-        Stream::Stdout => 0,
-        Stream::Stderr => 1,
-        Stream::System => 2,
-    }
+    stream as usize - Stream::Stdout as usize
 }
 
 fn moment(at_ns: u64) -> Timestamp {

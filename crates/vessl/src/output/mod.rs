@@ -7,7 +7,6 @@ pub(crate) mod progress;
 mod table;
 pub(crate) mod views;
 mod words;
-mod yaml;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
@@ -19,6 +18,7 @@ use clap::ValueEnum;
 use nix::sys::stat::fstat;
 use serde::Serialize;
 use vessl_core::wire::Problem;
+use vessl_core::yaml;
 
 use crate::error::{Error, Result};
 pub(crate) use paint::Paint;
@@ -111,7 +111,7 @@ impl Out {
         let value =
             serde_json::to_value(value).map_err(|e| Error::Bug(format!("a result has no JSON form: {e}")))?;
         match self.format {
-            Format::Yaml => self.text(&yaml::print(&value)),
+            Format::Yaml => self.text(&yaml::write(&value)),
             _ => self.text(&format!("{value:#}\n")),
         }
     }
@@ -125,7 +125,7 @@ impl Out {
 
     fn line_of(&self, value: &serde_json::Value) -> String {
         match self.format {
-            Format::Yaml => format!("---\n{}", yaml::print(value)),
+            Format::Yaml => format!("---\n{}", yaml::write(value)),
             _ => format!("{value}\n"),
         }
     }

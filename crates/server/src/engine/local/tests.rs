@@ -119,7 +119,7 @@ fn plan() -> Plan {
 }
 
 fn secrets() -> Secrets {
-    let env = [("A".to_owned(), "hunter2".to_owned())].into();
+    let env = [("A".to_owned(), "hunter2".into())].into();
     Secrets { env, ..Secrets::default() }
 }
 

@@ -47,7 +47,13 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
     let Checked { yaml, spec, warnings } = checked(&args, session)?;
     let key = idempotency_key()?;
     let base = text::base(&args.file);
-    let ask = RunCreate { yaml, env: args.env, lenient: args.lenient, base, idempotency_key: Some(key) };
+    let ask = RunCreate {
+        yaml: yaml.into(),
+        env: args.env,
+        lenient: args.lenient,
+        base,
+        idempotency_key: Some(key),
+    };
     let mut client = session.client().await?;
     let is_local = client.is_local();
     let notes = async {
@@ -139,7 +145,7 @@ fn pair(text: &str) -> Result<EnvPair, String> {
             }
             name => format!("`{name}` is not set in this environment; write `{name}=VALUE`"),
         })?;
-        return Ok(EnvPair { key: text.to_owned(), value });
+        return Ok(EnvPair { key: text.to_owned(), value: value.into() });
     };
     if key.contains(char::is_whitespace) {
         return Err(format!("a name has no blank in it; write `{}=VALUE`", begin_of_name(key)));
@@ -147,7 +153,7 @@ fn pair(text: &str) -> Result<EnvPair, String> {
     if key.is_empty() {
         return Err("the name is empty".to_owned());
     }
-    Ok(EnvPair { key: key.to_owned(), value: value.to_owned() })
+    Ok(EnvPair { key: key.to_owned(), value: value.into() })
 }
 
 /// A random text that makes a repeated submit the same submit.

@@ -1,10 +1,11 @@
 //! `vessl run logs`.
 use clap::{Args, ValueEnum};
 use vessl_core::ids::RunId;
+use vessl_core::logwire::Stream;
 
 use super::watch::{Follow, follow, follow_to_the_end};
 use super::{count, run_id};
-use crate::client::{LogQuery, Stream};
+use crate::client::LogQuery;
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::log::{LogForm, Sink};

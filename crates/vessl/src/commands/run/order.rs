@@ -6,10 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use vessl_core::logwire::Stream;
 use vessl_core::run::Status;
 use vessl_core::wire::{RunEvent, RunView};
 
-use crate::client::{Record, Stream};
+use crate::log::Record;
 use crate::output::Out;
 use crate::output::progress::Bars;
 use crate::output::views;

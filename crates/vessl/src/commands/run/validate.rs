@@ -105,7 +105,7 @@ fn explain(code: &str, out: &Out) -> Result<Exit> {
         meaning: &'static str,
         remedy: &'static str,
     }
-    let found = codes::all().find(|known| known.code == code).ok_or_else(|| Error::Usage {
+    let found = codes().find(|known| known.code == code).ok_or_else(|| Error::Usage {
         message: format!("there is no code `{code}`"),
         hint: "a code stands in brackets before a problem, like `error[unknown-key]`".to_owned(),
     })?;

@@ -3,12 +3,14 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use vessl_core::ids::RunId;
+use vessl_core::logwire::Stream;
 use vessl_core::wire::{RunEvent, RunView};
 
 use super::order::Order;
-use crate::client::{Client, LogQuery, Next, Stream};
+use crate::client::{Client, LogQuery};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
+use crate::log::Next;
 use crate::output::log::{LogForm, LogPrinter, Sink};
 use crate::output::{Format, Out};
 
