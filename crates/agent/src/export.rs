@@ -1,7 +1,7 @@
 //! Exports: directories and files of the run's root become versions of the content-addressed store after the commands. It
 //! must not know under which name a version will be kept.
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 
@@ -10,9 +10,10 @@ use vessl_core::plan::{ExportPlan, ExportTarget, Plan};
 use vessl_core::record::{EventKind, Transfer};
 use vessl_data::DataError;
 use vessl_data::blob::Store;
+use vessl_data::dir::{Dir, proc_path};
 use vessl_data::tree::{self, Written};
 
-use crate::follow::{amount, follow, millis, through, took};
+use crate::follow::{amount, follow, millis, took};
 use crate::ground::Ground;
 
 /// How often an export is tried when somebody outside of the run writes to its files.
@@ -111,16 +112,17 @@ fn write(
     found: &OwnedFd,
     label: &str,
 ) -> Result<Written, ExportError> {
-    let kind = std::fs::metadata(through(found))?.file_type();
+    let kind = std::fs::metadata(proc_path(found))?.file_type();
     if kind.is_dir() {
+        let dir = Dir::from(found.try_clone()?);
         return Ok(follow(ground, "export", label, |watch| {
-            tree::write(store, found.as_fd(), bounds(ground.plan), &watch)
+            tree::write(store, &dir, bounds(ground.plan), &watch)
         })?);
     }
     if !kind.is_file() {
         return Err(ExportError::Kind);
     }
-    let file = File::open(through(found))?;
+    let file = File::open(proc_path(found))?;
     let name = Path::new(path.file_name().ok_or(ExportError::Kind)?);
     Ok(follow(ground, "export", label, |watch| {
         tree::write_file(store, (name, &file), bounds(ground.plan), &watch)

@@ -1,6 +1,4 @@
 //! What imports and exports share: telling how far bytes are, asking whether to stop, saying what was moved.
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -40,9 +38,4 @@ pub(crate) fn millis(began: Instant) -> u64 {
 /// `in 1.2 s`.
 pub(crate) fn took(transfer: &Transfer) -> String {
     format!("in {}", words::time(Duration::from_millis(transfer.millis)))
-}
-
-/// A name by which path-taking calls reach an open handle.
-pub(crate) fn through(fd: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }

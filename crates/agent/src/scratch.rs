@@ -5,9 +5,8 @@
 //! reached, and after a while in any case: others may have freed what the run took.
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -15,11 +14,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use vessl_core::plan::Scratch;
+use vessl_data::dir::{Dir, proc_path};
 
 /// How often the room of the file system is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -177,13 +176,11 @@ impl Amount {
 /// However deep a run makes its directories, one of them is open at a time: the others are known by their names alone.
 fn below(dir: &Path) -> Amount {
     let mut found = Amount::default();
-    let Ok(top) = File::open(dir) else { return found };
+    let Ok(top) = Dir::open(dir) else { return found };
     let mut todo: Vec<Rc<Inner>> = vec![Rc::default()];
     while let Some(inner) = todo.pop() {
         let Ok(here) = inner.open(&top) else { continue };
-        for entry in
-            std::fs::read_dir(format!("/proc/self/fd/{}", here.as_raw_fd())).into_iter().flatten().flatten()
-        {
+        for entry in std::fs::read_dir(proc_path(&here)).into_iter().flatten().flatten() {
             let Ok(about) = entry.metadata() else { continue };
             // A file with several names counts for each of them only its part.
             found.bytes += about.blocks() * 512 / about.nlink().max(1);
@@ -205,7 +202,7 @@ struct Inner {
 
 impl Inner {
     /// Opens it from `top`, in pieces, as the whole path may be too long for the kernel.
-    fn open(&self, top: &File) -> io::Result<File> {
+    fn open(&self, top: &Dir) -> io::Result<Dir> {
         let mut names = Vec::new();
         let mut at = Some(self);
         while let Some(inner) = at {
@@ -216,20 +213,13 @@ impl Inner {
         let mut path = PathBuf::from(".");
         for name in names.into_iter().rev() {
             if path.as_os_str().len() + name.len() > LONGEST {
-                here = open_dir(&here, &path)?;
+                here = here.dir(&path)?;
                 path = PathBuf::from(".");
             }
             path.push(name);
         }
-        open_dir(&here, &path)
+        here.dir(&path)
     }
-}
-
-fn open_dir(from: &File, path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let how =
-        OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    Ok(openat2(from, path, how)?.into())
 }
 
 /// What is on disk of files in the layers of a container that its processes have open and that have no name any more.
@@ -257,7 +247,9 @@ fn unlinked(init: i32) -> Amount {
 
 #[cfg(test)]
 mod tests {
-    use nix::fcntl::openat;
+    use std::fs::File;
+
+    use nix::fcntl::{OFlag, openat};
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::stat::{Mode, mkdirat};
 

@@ -15,6 +15,7 @@ use vessl_container::{probe, seccomp, userns};
 use vessl_core::plan::{ImagePlan, MountPlan, Plan};
 use vessl_core::record::{EventKind, InitOrder, Phase, RECORD_VERSION};
 use vessl_core::script;
+use vessl_data::dir::proc_path;
 
 use crate::desk::{Desk, Source};
 use crate::ground::Ground;
@@ -198,8 +199,7 @@ fn account_file(merged: &Merged, path: &str) -> Result<String, Halt> {
 
 /// Opens for reading what an `O_PATH` descriptor names, if it is a plain file.
 fn reopen(found: &OwnedFd) -> io::Result<File> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let path = proc_path(found);
     if !std::fs::metadata(&path)?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
@@ -208,12 +208,11 @@ fn reopen(found: &OwnedFd) -> io::Result<File> {
 
 /// An export takes all that is there at the end, also what the machine had there before.
 fn warn_of_found_files(desk: &mut Desk, merged: &Merged, plan: &Plan) -> Result<(), Halt> {
-    use std::os::fd::AsRawFd;
     let brought = plan.imports.iter().map(|import| &import.path);
     let brought: Vec<_> = brought.chain(plan.mounts.iter().map(|mount| &mount.path)).collect();
     for path in plan.exports.iter().map(|export| &export.path).filter(|_| plan.image == ImagePlan::Host) {
         let Some(found) = merged.open(Path::new(path)).map_err(Halt::because)? else { continue };
-        let entries = std::fs::read_dir(format!("/proc/self/fd/{}", found.as_raw_fd()));
+        let entries = std::fs::read_dir(proc_path(&found));
         let filled = entries.is_ok_and(|mut entries| entries.next().is_some());
         let is_ours = brought.iter().any(|other| Path::new(other).starts_with(path));
         if filled && !is_ours {

@@ -1,6 +1,5 @@
 //! Imports: what the plan names is copied or mounted into the run's root before the commands start. It must not know where
 //! a source comes from beyond its plan, and it starts nothing that outlives it.
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -13,10 +12,11 @@ use vessl_core::plan::{ImportPlan, ImportSource};
 use vessl_core::record::{EventKind, Transfer};
 use vessl_data::DataError;
 use vessl_data::blob::{Digest, Store};
+use vessl_data::dir::{Dir, proc_path};
 use vessl_data::git::{Address, Fence, Files, GitError, Request, STALL, find_local, import};
 use vessl_data::tree::{self, Checkout, Trees};
 
-use crate::follow::{amount, follow, millis, through};
+use crate::follow::{amount, follow, millis};
 use crate::ground::Ground;
 
 /// What must live as long as the run's root file system.
@@ -116,7 +116,7 @@ struct Commit<'a> {
 }
 
 /// A directory of the container, with its path for people.
-type Dest<'a> = (&'a str, &'a OwnedFd);
+type Dest<'a> = (&'a str, &'a Dir);
 
 fn git(
     ground: &Ground<'_>,
@@ -140,7 +140,7 @@ fn git(
         import(&Request {
             address: &address,
             reference: want.reference,
-            dest: dest.as_fd(),
+            dest,
             owner,
             login,
             watch,
@@ -190,20 +190,20 @@ fn version_of_tree(
     staged: &mut Staged,
 ) -> Result<(), Reason> {
     let store = Store::open(&ground.data.join("blobs"))?;
-    let was_empty = std::fs::read_dir(through(dest))?.next().is_none();
+    let was_empty = std::fs::read_dir(proc_path(dest))?.next().is_none();
     if was_empty && ground.owner.is_none() {
         let trees = Trees::open(&ground.data.join("trees"))?;
         let checkout =
             follow(ground, "import", &transfer.label, |watch| trees.checkout(&store, version, &watch))?;
         (transfer.bytes, transfer.files) = (checkout.bytes, checkout.files);
-        ground.merged.show_private(&checkout.path.canonicalize()?, dest.as_fd())?;
+        ground.merged.show_private(&checkout.path.canonicalize()?, dest)?;
         let here = if checkout.new { "" } else { ", nothing copied: it is here already" };
         ground.say(format!("imported `{path}`: {}{here}", amount(transfer)));
         staged.held.push(checkout);
     } else {
         let owner = ground.owner;
         let manifest = follow(ground, "import", &transfer.label, |watch| {
-            tree::copy_into(&store, version, dest.as_fd(), owner, &watch)
+            tree::copy_into(&store, version, dest, owner, &watch)
         })?;
         (transfer.bytes, transfer.files) = (manifest.bytes(), manifest.files().count() as u64);
         let beside = if was_empty { "" } else { " beside the files there" };

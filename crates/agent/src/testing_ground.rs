@@ -1,6 +1,5 @@
 //! A root file system, a store and a desk that only listens, for tests of imports and exports.
-use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,6 +11,7 @@ use vessl_core::plan::Plan;
 use vessl_core::record::{EventKind, Secrets, Transfer};
 use vessl_data::Watch;
 use vessl_data::blob::Store;
+use vessl_data::dir::Dir;
 use vessl_data::tree;
 
 use crate::ground::Ground;
@@ -91,11 +91,8 @@ impl World {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        let fd = File::open(dir.path()).unwrap();
-        tree::write(&self.store(), fd.as_fd(), tree::Bounds::FORMAT, &Watch::NONE)
-            .unwrap()
-            .version
-            .to_string()
+        let dir = Dir::open(dir.path()).unwrap();
+        tree::write(&self.store(), &dir, tree::Bounds::FORMAT, &Watch::NONE).unwrap().version.to_string()
     }
 
     fn notes(&self) -> MutexGuard<'_, Vec<Note>> {

@@ -1,7 +1,7 @@
 //! Bytes: durable files, content-addressed blobs and trees, log segments, git. It moves and verifies; it knows no runs
 //! and never decides what a run may read.
-mod beneath;
 pub mod blob;
+pub mod dir;
 pub mod durable;
 pub mod git;
 pub mod log;

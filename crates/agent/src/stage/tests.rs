@@ -244,7 +244,7 @@ fn what_comes_into_a_mount_is_the_runs_own() {
         let staged = run(&Ground { owner: Some((7, 8)), ..*ground });
         for path in ["code/train.py", "code/.git", "code/data/data", "more/data"] {
             let path = ground.merged.open(&Path::new("/full").join(path)).unwrap().unwrap();
-            let about = fs::metadata(through(&path)).unwrap();
+            let about = fs::metadata(proc_path(&path)).unwrap();
             assert_eq!((about.uid(), about.gid()), (7, 8));
         }
         staged

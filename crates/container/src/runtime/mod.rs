@@ -19,11 +19,12 @@ mod etc;
 mod mounts;
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MntFlags;
 use nix::sched::CloneFlags;
+use vessl_data::dir::Dir;
 
 use crate::limits::{Cgroup, Limits, make};
 use crate::rootfs::inside::{self, Make};
@@ -124,19 +125,23 @@ pub fn start(bundle: Bundle) -> Result<Container, StartError> {
 
 /// What can be done before the fork: a small tmpfs of ours with init and the files of `/etc`, which are bound from there.
 fn prepare(bundle: &Bundle) -> Result<(), StartError> {
-    let root = sys::open_path(&bundle.merged).map_err(os("open the root file system"))?;
-    let own = own_files(root.as_fd()).map_err(os("make a place for init in the container"))?;
+    let root = open_root(bundle)?;
+    let own = own_files(&root).map_err(os("make a place for init in the container"))?;
     let init = sys::open_path(&bundle.init).map_err(os(format!("open `{}`", bundle.init.display())))?;
     let attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_DEV);
     let name = Path::new("/init");
-    let shown = inside::make(own.as_fd(), name, Make::File).and_then(|target| show(&init, &target, attr));
+    let shown = inside::make(&own, name, Make::File).and_then(|target| show(&init, &target, attr));
     shown.map_err(os("show init in the container"))?;
     // The directory stays writable: init puts the script there. What was bound cannot be removed or replaced.
-    etc::provide(root.as_fd(), own.as_fd(), &bundle.hostname)
+    etc::provide(&root, &own, &bundle.hostname)
+}
+
+fn open_root(bundle: &Bundle) -> Result<Dir, StartError> {
+    sys::open_path(&bundle.merged).map(Dir::from).map_err(os("open the root file system"))
 }
 
 /// Mounts an empty file system at the directory of [`INIT_PATH`].
-fn own_files(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+fn own_files(root: &Dir) -> io::Result<Dir> {
     let dir = Path::new(INIT_PATH).parent().unwrap_or(Path::new("/"));
     let target = inside::make(root, dir, Make::Dir)?;
     let mount = sys::new_mount(
@@ -145,7 +150,7 @@ fn own_files(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         Attr::NO_SUID.and(Attr::NO_DEV),
     )?;
     sys::move_mount(mount.as_fd(), target.as_fd())?;
-    Ok(mount)
+    Ok(mount.into())
 }
 
 /// Binds one open file over another.

@@ -2,7 +2,7 @@
 //! `trusted.overlay.*`, or, where a user namespace does not permit those, `user.overlay.*` (mount option `userxattr`).
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -30,15 +30,15 @@ impl Marks {
     }
 
     /// Hides `name` of the layers below in `dir`, where it does not exist.
-    pub(super) fn hide(&mut self, dir: &OwnedFd, name: &Path) -> io::Result<()> {
+    pub(super) fn hide(&mut self, dir: impl AsFd, name: &Path) -> io::Result<()> {
         if self.device {
-            match mknodat(dir, name, SFlag::S_IFCHR, Mode::empty(), 0) {
+            match mknodat(&dir, name, SFlag::S_IFCHR, Mode::empty(), 0) {
                 Err(Errno::EPERM) => self.device = false,
                 done => return Ok(done?),
             }
         }
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mark = File::from(openat(dir, name, flags, Mode::empty())?);
+        let mark = File::from(openat(&dir, name, flags, Mode::empty())?);
         self.set(&mark, "whiteout", b"y")?;
         let dir = directory(dir)?;
         let opaque = self.is_opaque(&dir)?;
@@ -46,7 +46,7 @@ impl Marks {
     }
 
     /// Hides what the layers below have in `dir`.
-    pub(super) fn cover(&mut self, dir: &OwnedFd) -> io::Result<()> {
+    pub(super) fn cover(&mut self, dir: impl AsFd) -> io::Result<()> {
         let dir = directory(dir)?;
         self.set(&dir, "opaque", b"y")
     }
@@ -71,7 +71,7 @@ impl Marks {
 }
 
 /// A directory opened for its attributes (an `O_PATH` descriptor has none).
-fn directory(dir: &OwnedFd) -> io::Result<File> {
+fn directory(dir: impl AsFd) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     Ok(File::from(openat(dir, ".", flags, Mode::empty())?))
 }
@@ -92,9 +92,9 @@ mod tests {
         for name in ["low/full/below", "low/gone", "low/stays", "high/full/above", "merged"] {
             fs::create_dir_all(dir.path().join(name)).unwrap();
         }
-        let open = |name: &str| OwnedFd::from(File::open(dir.path().join(name)).unwrap());
-        marks.hide(&open("high"), Path::new("gone")).unwrap();
-        marks.cover(&open("high/full")).unwrap();
+        let open = |name: &str| File::open(dir.path().join(name)).unwrap();
+        marks.hide(open("high"), Path::new("gone")).unwrap();
+        marks.cover(open("high/full")).unwrap();
         let (high, low, merged) =
             (dir.path().join("high"), dir.path().join("low"), dir.path().join("merged"));
         let data = format!("lowerdir={}:{}{options}", high.display(), low.display());

@@ -8,15 +8,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{ErrorKind, Seek, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat, renameat};
+use nix::fcntl::{OFlag, readlinkat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use vessl_core::wire::FileView;
+use vessl_data::dir::{Dir, Links};
 
 use crate::error::{Error, Result};
 use crate::output::clean;
@@ -24,7 +24,7 @@ use crate::output::clean;
 /// The directory that files land in.
 #[derive(Debug)]
 pub(super) struct Landing {
-    root: OwnedFd,
+    root: Dir,
     path: PathBuf,
 }
 
@@ -42,7 +42,7 @@ pub(super) enum Here {
 /// A file on its way.
 #[derive(Debug)]
 pub(super) struct Arriving {
-    dir: OwnedFd,
+    dir: Dir,
     part: String,
     name: OsString,
     shown: String,
@@ -54,7 +54,7 @@ pub(super) struct Arriving {
 impl Landing {
     /// Opens the directory, which is made if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let open = std::fs::create_dir_all(path).and_then(|()| File::open(path));
+        let open = std::fs::create_dir_all(path).and_then(|()| Dir::open(path));
         let root = open.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists | ErrorKind::NotADirectory => Error::Usage {
                 message: format!("`{}` is not a directory", clean(&path.display().to_string())),
@@ -62,7 +62,7 @@ impl Landing {
             },
             _ => Error::os(format!("open the directory `{}`", path.display()))(error),
         })?;
-        Ok(Self { root: root.into(), path: path.to_owned() })
+        Ok(Self { root, path: path.to_owned() })
     }
 
     /// Where `relative` lands.
@@ -79,7 +79,7 @@ impl Landing {
     pub(super) fn look(&self, relative: &Path, view: &FileView) -> Result<Here> {
         checked(relative)?;
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let mut file = match openat2(&self.root, relative, how(flags)) {
+        let mut file = match self.root.resolve(relative, flags, Links::Beneath) {
             Ok(file) => File::from(file),
             Err(Errno::ENOENT) => return Ok(Here::Nothing),
             Err(_) => return Ok(Here::Other),
@@ -98,20 +98,12 @@ impl Landing {
         let shown = self.named(relative);
         let name = checked(relative)?;
         let failed = |e| self.failed(relative, e);
-        let dir = self.dir(parent(relative), ResolveFlag::empty()).map_err(failed)?;
+        let dir = self.dir(parent(relative), Links::Beneath).map_err(failed)?;
         let part = format!(".vessl-{}.part", view.digest.get(..32).unwrap_or(&view.digest));
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW;
-        let file =
-            openat2(&dir, part.as_str(), how(flags).mode(Mode::from_bits_truncate(0o600))).map_err(failed)?;
-        let mut arriving = Arriving {
-            dir,
-            part,
-            name,
-            shown,
-            file: file.into(),
-            hash: blake3::Hasher::new(),
-            size: view.size,
-        };
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW;
+        let file = dir.create(Path::new(&part), flags, 0o600, Links::Beneath).map_err(failed)?;
+        let mut arriving =
+            Arriving { dir, part, name, shown, file, hash: blake3::Hasher::new(), size: view.size };
         arriving.take_up()?;
         Ok(arriving)
     }
@@ -119,14 +111,14 @@ impl Landing {
     /// Makes a directory.
     pub(super) fn make_dir(&self, relative: &Path) -> Result<()> {
         checked(relative)?;
-        self.dir(relative, ResolveFlag::empty()).map(drop).map_err(|e| self.failed(relative, e))
+        self.dir(relative, Links::Beneath).map(drop).map_err(|e| self.failed(relative, e))
     }
 
     /// Makes a symbolic link that [`stays`], and says what was here before.
     pub(super) fn link(&self, relative: &Path, target: &OsStr) -> Result<Here> {
         let name = checked(relative)?;
         let failed = |e| self.failed(relative, e);
-        let dir = self.dir(parent(relative), ResolveFlag::RESOLVE_NO_SYMLINKS).map_err(failed)?;
+        let dir = self.dir(parent(relative), Links::Refused).map_err(failed)?;
         let here = match readlinkat(&dir, name.as_os_str()) {
             Ok(here) if here == target => return Ok(Here::Same),
             Err(Errno::ENOENT) => Here::Nothing,
@@ -154,7 +146,7 @@ impl Landing {
     }
 
     /// Opens a directory below, made if it is missing.
-    fn dir(&self, relative: &Path, also: ResolveFlag) -> Result<OwnedFd, Errno> {
+    fn dir(&self, relative: &Path, links: Links) -> Result<Dir, Errno> {
         let mut dir = self.root.try_clone().map_err(|_| Errno::EMFILE)?;
         for part in relative.components() {
             let name = Path::new(part.as_os_str());
@@ -162,8 +154,7 @@ impl Landing {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(e) => return Err(e),
             }
-            let how = how(OFlag::O_RDONLY | OFlag::O_DIRECTORY);
-            dir = openat2(&dir, name, how.resolve(BENEATH | also))?;
+            dir = dir.resolve(name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, links)?.into();
         }
         Ok(dir)
     }
@@ -245,13 +236,6 @@ fn checked(relative: &Path) -> Result<OsString> {
             ),
             hint: "nothing was written for it; the server is not to be trusted".to_owned(),
         })
-}
-
-const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-
-/// Opens below a directory only: no link leads out of it.
-fn how(flags: OFlag) -> OpenHow {
-    OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(BENEATH)
 }
 
 /// The permissions that new files of this process do not get, read without changing them.
