@@ -12,7 +12,7 @@ use vessl_core::record::{Control, EventKind, Transfer};
 
 use crate::control::ControlSocket;
 use crate::events::{Events, eprint_line};
-use crate::job::Note;
+use crate::job::{Job, JobError, Note, PATIENCE, Told};
 use crate::journal::Journal;
 use crate::progress::ProgressFile;
 use crate::rundir::RunDir;
@@ -132,6 +132,47 @@ impl Desk {
         Ok(ready)
     }
 
+    /// Waits for a job. `limit` is asked after everything that happens: from that moment on the job is cancelled.
+    pub(crate) fn attend<T: Send + 'static>(
+        &mut self,
+        job: Job<T>,
+        mut limit: impl FnMut(&mut Self) -> Option<Instant>,
+    ) -> Result<T, JobError> {
+        self.watch(Source::Job, &job)?;
+        let result = self.until_done(&job, &mut limit);
+        self.leave(&job);
+        self.progress.over();
+        let result = result?;
+        job.join();
+        result.map_err(|_| JobError::Panicked)
+    }
+
+    fn until_done<T: Send + 'static>(
+        &mut self,
+        job: &Job<T>,
+        limit: &mut impl FnMut(&mut Self) -> Option<Instant>,
+    ) -> Result<std::thread::Result<T>, JobError> {
+        let mut give_up = None;
+        loop {
+            while let Some(told) = job.next() {
+                match told {
+                    Told::Note(note) => self.note(note),
+                    Told::Done(result) => return Ok(result),
+                }
+            }
+            let limit = limit(self);
+            let now = Instant::now();
+            if give_up.is_some_and(|at| at <= now) {
+                return Err(JobError::Stuck);
+            }
+            if give_up.is_none() && limit.is_some_and(|at| at <= now) {
+                job.cancel();
+                give_up = Some(now + PATIENCE);
+            }
+            self.wait(give_up.or(limit))?;
+        }
+    }
+
     /// Passes on what a job tells.
     pub(crate) fn note(&mut self, note: Note) {
         match note {
@@ -152,11 +193,6 @@ impl Desk {
             _ => {}
         }
         self.events.add(what);
-    }
-
-    /// The job that told how far it is has ended.
-    pub(crate) fn progress_over(&mut self) {
-        self.progress.over();
     }
 
     fn take_signals(&mut self) {

@@ -61,7 +61,7 @@ pub(crate) fn export(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merge
         *known = (*known).min(asked + allowed);
         deadline
     };
-    let result = job.and_then(|job| job.attend(desk, limit));
+    let result = job.and_then(|job| desk.attend(job, limit));
     if desk.stop.is_some_and(|stop| !stop.export) {
         desk.log.say("the rest of the exports is skipped, as asked");
         watched.cut = Some(Cut::Asked);

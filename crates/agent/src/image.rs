@@ -81,7 +81,7 @@ fn pull(desk: &mut Desk, store: &Store, reference: &str, auth: Auth) -> Result<I
     let began = Instant::now();
     let (store, name) = (store.clone(), Arc::<str>::from(reference));
     let job = Job::start(move |teller, cancel| pull_job(&store, &name, &auth, (teller, cancel)))?;
-    let pulled = job.attend(desk, |desk| desk.stop.map(|_| Instant::now()));
+    let pulled = desk.attend(job, |desk| desk.stop.map(|_| Instant::now()));
     if desk.stop.is_some() {
         return Err(Halt::Stopped);
     }

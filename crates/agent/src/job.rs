@@ -1,7 +1,7 @@
 //! Blocking work beside the desk: one thread that reports by notes and can be cancelled, while the desk keeps
 //! answering. It does not know what the work is.
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,10 +13,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use vessl_core::record::EventKind;
 use vessl_core::wire::Progress;
 
-use crate::desk::{Desk, Source};
-
 /// How long a cancelled job may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Shortest time between two tellings of progress, in milliseconds.
 const PROGRESS_EVERY_MS: u64 = 100;
@@ -47,8 +45,11 @@ pub(crate) enum JobError {
     Os(#[from] io::Error),
 }
 
-enum Told<T> {
+/// What comes from a job.
+pub(crate) enum Told<T> {
+    /// On the way.
     Note(Note),
+    /// Its result, at last.
     Done(std::thread::Result<T>),
 }
 
@@ -108,57 +109,28 @@ impl<T: Send + 'static> Job<T> {
         Ok(Self { thread, told, bell, cancel })
     }
 
-    /// Waits for the job at the desk. `limit` is asked after everything that happens: from that moment on the job is
-    /// cancelled.
-    pub(crate) fn attend(
-        self,
-        desk: &mut Desk,
-        mut limit: impl FnMut(&mut Desk) -> Option<Instant>,
-    ) -> Result<T, JobError> {
-        desk.watch(Source::Job, &self.bell)?;
-        let result = self.watch(desk, &mut limit);
-        desk.leave(self.bell.as_fd());
-        desk.progress_over();
-        let result = result?;
-        // It has sent its result, so it ends now; a caller that needs to be alone in its process relies on it.
-        let _ = self.thread.join();
-        result.map_err(|_| JobError::Panicked)
-    }
-
-    fn watch(
-        &self,
-        desk: &mut Desk,
-        limit: &mut impl FnMut(&mut Desk) -> Option<Instant>,
-    ) -> Result<std::thread::Result<T>, JobError> {
-        let mut give_up = None;
-        loop {
-            if let Some(result) = self.hear(desk) {
-                return Ok(result);
-            }
-            let limit = limit(desk);
-            let now = Instant::now();
-            if give_up.is_some_and(|at| at <= now) {
-                return Err(JobError::Stuck);
-            }
-            if give_up.is_none() && limit.is_some_and(|at| at <= now) {
-                self.cancel.store(true, Ordering::SeqCst);
-                give_up = Some(now + PATIENCE);
-            }
-            desk.wait(give_up.or(limit))?;
-        }
-    }
-
-    /// Passes on what was told; the result, if it is there.
-    fn hear(&self, desk: &mut Desk) -> Option<std::thread::Result<T>> {
+    /// What it tells next, if there is something; its descriptor is readable when more comes.
+    pub(crate) fn next(&self) -> Option<Told<T>> {
         // An empty bell is no news.
         let _ = self.bell.read();
-        while let Ok(told) = self.told.try_recv() {
-            match told {
-                Told::Note(note) => desk.note(note),
-                Told::Done(result) => return Some(result),
-            }
-        }
-        None
+        self.told.try_recv().ok()
+    }
+
+    /// Asks it to end.
+    pub(crate) fn cancel(&self) {
+        self.cancel.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits for its thread, after it has sent its result: a caller that needs to be alone in its process relies on it.
+    pub(crate) fn join(self) {
+        // What it sent says how it ended.
+        let _ = self.thread.join();
+    }
+}
+
+impl<T> AsFd for Job<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
     }
 }
 

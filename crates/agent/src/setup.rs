@@ -151,7 +151,7 @@ fn import(
     let job = Job::start(move |teller, cancel| {
         stage::run(&Ground { owner, ..attempt.ground(&merged, teller, cancel) })
     })?;
-    let imported = job.attend(desk, |desk| desk.stop.map(|_| Instant::now()));
+    let imported = desk.attend(job, |desk| desk.stop.map(|_| Instant::now()));
     if desk.stop.is_some() {
         return Err(Halt::Stopped);
     }

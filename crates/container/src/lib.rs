@@ -3,10 +3,13 @@
 //! It knows no runs, no run files, no HTTP API of ours and no SQL. All `unsafe` of the product is here (and the smallest
 //! necessary system calls of `agent` and `init`).
 mod crew;
+mod error;
 pub mod image;
 mod layout;
 pub mod limits;
 mod manifest;
+mod options;
+mod part;
 pub mod probe;
 mod registry;
 pub mod remove;

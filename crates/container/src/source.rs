@@ -2,10 +2,11 @@
 //! reference → (index →) manifest → configuration → layers.
 use std::io::Read;
 
+use crate::error::StoreError;
 use crate::layout::{self, Layout, Piece};
 use crate::manifest::{self, Config, Descriptor, MAX_MANIFEST, Manifest, Platform};
+use crate::options::{Auth, Options};
 use crate::registry::Registry;
-use crate::store::{Auth, Options, StoreError};
 use vessl_core::reference::{Digest, Reference};
 
 /// Indexes within indexes that are followed.

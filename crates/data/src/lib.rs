@@ -10,7 +10,7 @@ mod problem;
 pub mod tree;
 mod watch;
 
-pub use problem::DataError;
+pub use problem::{DataError, is_full};
 pub use watch::Watch;
 
 /// User and group that own what an import makes.

@@ -5,9 +5,9 @@ use reqwest::{Response, StatusCode};
 
 use super::Registry;
 use super::patience::Patience;
+use crate::error::StoreError;
 use crate::manifest::Descriptor;
-use crate::store::part::Writer;
-use crate::store::{Fetched, StoreError};
+use crate::part::{Fetched, Writer};
 
 /// Bytes that must have come for the patience to begin anew.
 const PROGRESS: u64 = 256 << 10;

@@ -18,8 +18,9 @@ use reqwest::header::{ACCEPT, HeaderValue, RANGE, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::sync::Mutex;
 
+use crate::error::StoreError;
 use crate::manifest;
-use crate::store::{Auth, Options, StoreError};
+use crate::options::{Auth, Options};
 use patience::Patience;
 use vessl_core::reference::{Digest, Named, is_loopback};
 

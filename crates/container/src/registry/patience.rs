@@ -1,7 +1,7 @@
 //! How often and how long a registry is waited for.
 use std::time::{Duration, SystemTime};
 
-use crate::store::Options;
+use crate::options::Options;
 
 /// Longest pause between two tries that nobody asked for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);

@@ -4,7 +4,8 @@ use std::error::Error;
 use reqwest::{Response, StatusCode};
 
 use super::Registry;
-use crate::store::{Auth, Options, StoreError};
+use crate::error::StoreError;
+use crate::options::{Auth, Options};
 
 /// Most bytes of an error answer that are read.
 const MAX_ANSWER: u64 = 16 << 10;

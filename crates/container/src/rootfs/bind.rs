@@ -12,7 +12,7 @@ use vessl_data::dir::{open_plain, proc_path};
 
 use super::inside::{self, Make};
 use super::{Access, Bind, Merged, hidden, mountinfo, overlay};
-use crate::runtime::{StartError, os};
+use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
 
 /// What every bind gets: no set-user-id programs and no devices by way of the host's files.

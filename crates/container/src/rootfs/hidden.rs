@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::Merged;
 use super::inside::{self, Make};
 use super::mountinfo::{self, MountEntry};
-use crate::runtime::{StartError, os};
+use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
 
 const SEALED: Attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_DEV).and(Attr::NO_EXEC);

@@ -16,7 +16,7 @@ use super::{Merged, bind, overlay};
 use nix::fcntl::OFlag;
 use vessl_data::dir::{open_plain, proc_path};
 
-use crate::runtime::{StartError, os};
+use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
 use crate::userns;
 

@@ -24,7 +24,7 @@ use std::sync::Mutex;
 
 use vessl_data::dir::{Dir, proc_path};
 
-use crate::runtime::{StartError, os};
+use crate::error::{StartError, os};
 use crate::sys;
 
 /// What a root file system is made of.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use vessl_data::dir::proc_path;
 
-use crate::runtime::{StartError, os};
+use crate::error::{StartError, os};
 use crate::{sys, userns};
 
 /// Mounts image layers, lowest first, at `target`.

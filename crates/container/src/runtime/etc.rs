@@ -5,7 +5,8 @@ use std::path::Path;
 
 use vessl_data::dir::{Dir, proc_path};
 
-use super::{StartError, os, show};
+use super::show;
+use crate::error::{StartError, os};
 use crate::rootfs::inside::{self, Make};
 use crate::sys::{self, Attr};
 

@@ -26,6 +26,8 @@ use nix::mount::MntFlags;
 use nix::sched::CloneFlags;
 use vessl_data::dir::Dir;
 
+pub use crate::error::StartError;
+use crate::error::os;
 use crate::limits::{Cgroup, Limits, make};
 use crate::rootfs::inside::{self, Make};
 use crate::sys::{self, Attr, Forked, Reach};
@@ -66,41 +68,6 @@ pub struct Container {
     pub cgroup: Cgroup,
     /// One sentence for each limit that this host does not enforce.
     pub unenforced: Vec<String>,
-}
-
-/// Why a container could not be started. The text is one sentence for people.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// Something of the operating system refused.
-    #[error("cannot {what}: {source}")]
-    Os {
-        /// The step.
-        what: String,
-        /// The system's word.
-        source: io::Error,
-    },
-    /// The caller has other threads, which a fork would not take along.
-    #[error("a container cannot be started from a process with {0} threads")]
-    Threads(usize),
-}
-
-/// Turns an I/O error into a [`StartError`] of the step `what`.
-pub(crate) fn os(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
-    let what = what.into();
-    move |source| StartError::Os { what, source }
-}
-
-/// Name under which init shows in a process list; [`crate::limits`] finds it by this.
-pub(crate) fn init_name(unit: &str) -> String {
-    format!("vessl-init:{unit}")
-}
-
-/// Name that init gives itself, of the 15 bytes that the kernel keeps: what it is known by when its arguments are gone.
-pub(crate) fn init_short_name(unit: &str) -> String {
-    use sha2::Digest as _;
-    let hash = sha2::Sha256::digest(unit);
-    hash.iter().take(7).fold("v".to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 /// Starts a container. The calling process must have one thread (checked), which must live as long as the container is to

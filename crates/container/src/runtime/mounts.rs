@@ -7,7 +7,8 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use vessl_data::dir::{Dir, Links};
 
-use super::{Bundle, StartError, os, show};
+use super::{Bundle, show};
+use crate::error::{StartError, os};
 use crate::limits::make::Made;
 use crate::rootfs::inside::{self, Make};
 use crate::sys::{self, Attr, Reach};

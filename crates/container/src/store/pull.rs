@@ -18,12 +18,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::layers::Layer;
 use super::lock::{How, Lock};
-use super::part::Writer;
 use super::record::{self, Complete, Record};
 use super::unpacker::Unpacker;
-use super::{Auth, Fetched, Hold, Image, PullWatch, Store, StoreError, prune};
+use super::{Auth, Hold, Image, PullWatch, Store, StoreError, prune};
 use crate::crew::Crew;
 use crate::manifest::Descriptor;
+use crate::part::{Fetched, Writer};
 use crate::source::{Blob, Resolved, Source};
 use vessl_core::reference::Reference;
 

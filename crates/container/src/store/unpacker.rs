@@ -7,11 +7,13 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::layers::Layer;
 use super::pull::{Desk, Job, Order};
-use super::{Store, StoreError, error, part};
+use super::{Store, StoreError};
 use crate::manifest::Descriptor;
+use crate::part;
 use crate::source::{Blob, open_local};
 use crate::unpack::{self, InputFailed, UnpackError, Unpacked};
 use vessl_core::reference::Digest;
+use vessl_data::is_full;
 
 pub(super) struct Unpacker<'a> {
     pub(super) store: &'a Store,
@@ -144,7 +146,7 @@ impl Unpacker<'_> {
         match source {
             // The first failure is told; this one only follows from it.
             UnpackError::Input => StoreError::Cancelled,
-            UnpackError::Os { source, .. } if error::is_full(&source) => StoreError::NoSpace {
+            UnpackError::Os { source, .. } if is_full(&source) => StoreError::NoSpace {
                 path: self.store.root.clone(),
                 doing: format!("unpacking {}", self.name()),
             },

@@ -1,8 +1,32 @@
-//! Why a store operation failed, in words that name registry, repository and reason. Never a credential.
+//! Why an image could not be had or a container could not be started, in words for people. Never a credential.
 use std::io;
 use std::path::{Path, PathBuf};
 
 use vessl_core::reference::{Digest, ReferenceError};
+use vessl_data::is_full;
+
+/// Why a container could not be started. The text is one sentence for people.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Something of the operating system refused.
+    #[error("cannot {what}: {source}")]
+    Os {
+        /// The step.
+        what: String,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The caller has other threads, which a fork would not take along.
+    #[error("a container cannot be started from a process with {0} threads")]
+    Threads(usize),
+}
+
+/// Turns an I/O error into a [`StartError`] of the step `what`.
+pub(crate) fn os(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.into();
+    move |source| StartError::Os { what, source }
+}
 
 /// Why a store operation failed. The text names registry, repository and reason.
 #[derive(Debug, thiserror::Error)]
@@ -134,11 +158,6 @@ impl StoreError {
             reason: format!("its digest should be `{expected}` and is `{got}`"),
         }
     }
-}
-
-/// Whether an error means a full disk or quota.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl From<ReferenceError> for StoreError {

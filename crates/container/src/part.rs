@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,35 @@ use crate::unpack::InputFailed;
 const WINDOW: usize = 4 << 20;
 /// The longest time that is taken to see it.
 const TRIAL: Duration = Duration::from_secs(1);
+
+/// Compressed bytes that came, counted while they come.
+pub(crate) struct Fetched {
+    store: PathBuf,
+    pub(crate) new: AtomicU64,
+    pub(crate) all: AtomicU64,
+}
+
+impl Fetched {
+    pub(crate) fn new(store: &Path) -> Self {
+        Self { store: store.to_owned(), new: AtomicU64::new(0), all: AtomicU64::new(0) }
+    }
+
+    /// Counts bytes that this pull fetched.
+    pub(crate) fn add(&self, bytes: u64) {
+        self.new.fetch_add(bytes, Ordering::Relaxed);
+        self.found(bytes);
+    }
+
+    /// Counts bytes that need not be fetched.
+    pub(crate) fn found(&self, bytes: u64) {
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The store, for errors.
+    pub(crate) fn store(&self) -> &Path {
+        &self.store
+    }
+}
 
 #[derive(Debug)]
 struct Shared {
