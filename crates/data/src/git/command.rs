@@ -185,7 +185,8 @@ impl<'a> Git<'a> {
         if let Some(number) = status.signal() {
             let signal =
                 Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |s| s.to_string());
-            return Err(GitError::Killed { url: self.request.address.to_string(), signal });
+            let said = format!("git was ended by {signal}; the machine's own log may say why (`dmesg`)");
+            return Err(GitError::Other { url: self.request.address.to_string(), said });
         }
         if words.contains("Operation too slow") {
             return Err(self.stalled());

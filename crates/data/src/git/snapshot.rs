@@ -99,7 +99,7 @@ impl Copy<'_> {
             let path = text
                 .strip_prefix("gitdir:")
                 .map(str::trim)
-                .ok_or_else(|| GitError::NoRepository { url: self.request.address.to_string() })?;
+                .ok_or_else(|| GitError::NoRepository(self.request.address.to_string()))?;
             return self.dir(&at.path.join(path));
         }
         match at.dir(self.fence, ".git").map_err(|why| self.failed(why))? {
