@@ -8,11 +8,11 @@ use vessl_container::runtime;
 use vessl_core::plan::{ExportPlan, ExportTarget};
 use vessl_core::record::{EventKind, ExitRecord, Phase, RECORD_VERSION, Transfer};
 use vessl_core::run::Status;
+use vessl_core::text::chain;
 
 use crate::desk::Desk;
 use crate::events::eprint_line;
 use crate::export;
-use crate::halt::chain;
 use crate::job::Job;
 use crate::rundir::RunDir;
 use crate::setup::Attempt;

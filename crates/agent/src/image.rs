@@ -8,10 +8,11 @@ use vessl_container::image::ImageConfig;
 use vessl_container::store::{Auth, Hold, Image, Password, PullWatch, Store, StoreError};
 use vessl_core::plan::{ImagePlan, Plan};
 use vessl_core::record::{EventKind, Login, Phase, Secrets};
+use vessl_core::text::chain;
 use vessl_core::wire::Progress;
 
 use crate::desk::Desk;
-use crate::halt::{Halt, chain};
+use crate::halt::Halt;
 use crate::job::{Job, Teller};
 use crate::words;
 

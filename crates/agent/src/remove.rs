@@ -8,13 +8,13 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use vessl_container::runtime::{self, StartError};
 use vessl_core::record::EventKind;
+use vessl_core::text::chain;
 use vessl_data::DataError;
 use vessl_data::blob::Store;
 
 use crate::boot::{self, Process};
 use crate::events::eprint_line;
 use crate::finish;
-use crate::halt::chain;
 use crate::journal::Journal;
 use crate::rundir::{DirError, Lock, RunDir};
 

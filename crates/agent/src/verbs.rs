@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
+use vessl_core::text::chain;
 
-use crate::halt::chain;
 use crate::rundir::RunDir;
 use crate::{control, images, machine, proof, remove, supervise};
 

@@ -17,5 +17,6 @@ pub mod run;
 pub mod script;
 pub mod spec;
 pub mod spelling;
+pub mod text;
 pub mod units;
 pub mod wire;
