@@ -59,28 +59,7 @@ fn seconds(text: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    Some(date(text)?.duration_since(now).unwrap_or_default())
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn date(text: &str) -> Option<SystemTime> {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let parts: Vec<&str> = text.split([' ', ':']).collect();
-    let [_, day, month, year, hour, minute, second, "GMT"] = parts[..] else { return None };
-    let month =
-        u64::try_from(MONTHS.find(month).filter(|at| at % 3 == 0 && month.len() == 3)? / 3 + 1).ok()?;
-    let number = |text: &str| text.parse::<u64>().ok().filter(|n| *n < 10_000);
-    let days = days_since_epoch(number(year)?, month, number(day)?)?;
-    let time = number(hour)? * 3600 + number(minute)? * 60 + number(second)?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400 + time))
-}
-
-/// Days from 1970-01-01 in the Gregorian calendar (the year begun in March).
-fn days_since_epoch(year: u64, month: u64, day: u64) -> Option<u64> {
-    let year = if month <= 2 { year.checked_sub(1)? } else { year };
-    let from_march = (month + 9) % 12;
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * from_march + 2) / 5 + day;
-    days.checked_sub(719_469)
+    Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! The first failure stops everything. No thread outlives the call.
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -21,7 +21,7 @@ use super::lock::{How, Lock};
 use super::record::{self, Complete, Record};
 use super::unpacker::Unpacker;
 use super::{Auth, Hold, Image, PullWatch, Store, StoreError, prune};
-use crate::crew::Crew;
+use crate::crew::{Crew, locked};
 use crate::manifest::Descriptor;
 use crate::part::{Fetched, Writer};
 use crate::source::{Blob, Resolved, Source};
@@ -55,14 +55,10 @@ pub(super) struct Desk {
     pub(super) fetched: Fetched,
 }
 
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Desk {
     /// Stops everything; the first reason counts.
     fn fail(&self, error: StoreError) {
-        guard(&self.failed).get_or_insert(error);
+        locked(&self.failed).get_or_insert(error);
         self.stop.store(true, Ordering::Relaxed);
     }
 
@@ -149,7 +145,7 @@ fn fetch(
     std::thread::scope(|scope| {
         let (orders, inbox) = unbounded_channel();
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        for _ in 0..guard(&desk.jobs).len().min((cores + 2).min(MAX_WORKERS)) {
+        for _ in 0..locked(&desk.jobs).len().min((cores + 2).min(MAX_WORKERS)) {
             let (desk, crew, orders) = (&desk, &crew, orders.clone());
             let work = move || {
                 crew.enter();
@@ -164,15 +160,15 @@ fn fetch(
         drop(orders);
         runtime.block_on(serve(source, &desk, inbox, (watch, total)));
     });
-    if let Some(error) = guard(&desk.failed).take() {
+    if let Some(error) = locked(&desk.failed).take() {
         return Err(error);
     }
-    if guard(&desk.done).len() < wanted {
+    if locked(&desk.done).len() < wanted {
         return Err(StoreError::Cancelled);
     }
     let fetched = desk.fetched.new.load(Ordering::Relaxed);
     (watch.progress)(total, total);
-    Ok(stack(resolved, guard(&desk.done).drain(..), fetched))
+    Ok(stack(resolved, locked(&desk.done).drain(..), fetched))
 }
 
 /// Each layer once, the largest first: the longest work should not begin last.
@@ -267,9 +263,9 @@ async fn download(source: &Source, mut order: Order, fetched: &Fetched) -> Resul
 fn worker(store: &Store, desk: &Desk, orders: &UnboundedSender<Order>) {
     while let Some(job) = next_job(desk) {
         match layer(store, desk, &job, orders) {
-            Ok(Some((layer, lock))) => guard(&desk.done).push((job.diff, layer, lock)),
+            Ok(Some((layer, lock))) => locked(&desk.done).push((job.diff, layer, lock)),
             Ok(None) => {
-                guard(&desk.jobs).push_back(job);
+                locked(&desk.jobs).push_back(job);
                 std::thread::sleep(TICK / 4);
             }
             // Its input was stopped; who stopped it says why.
@@ -280,7 +276,7 @@ fn worker(store: &Store, desk: &Desk, orders: &UnboundedSender<Order>) {
 }
 
 fn next_job(desk: &Desk) -> Option<Job> {
-    if desk.is_stopped() { None } else { guard(&desk.jobs).pop_front() }
+    if desk.is_stopped() { None } else { locked(&desk.jobs).pop_front() }
 }
 
 /// One layer: found, or fetched and unpacked. `None` if another process has its lock.

@@ -11,7 +11,8 @@ use nix::fcntl::readlinkat;
 use super::{Entry, Kind, MAX_ENTRIES, MAX_MANIFEST, MAX_NAME, MAX_PATH, Manifest, with_total};
 use crate::blob::{Digest, Put, Store};
 use crate::dir::{self, Dir};
-use crate::{DataError, Watch, pool};
+use crate::pool::{self, locked};
+use crate::{DataError, Watch};
 
 /// A version that is in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,15 +74,15 @@ pub fn write(store: &Store, root: &Dir, bounds: Bounds, watch: &Watch<'_>) -> Re
     let mut files: Vec<Mutex<&mut Entry>> =
         entries.iter_mut().filter(|e| matches!(e.kind, Kind::File { .. })).map(Mutex::new).collect();
     // The largest first, so that no thread is left with one at the end.
-    files.sort_by_cached_key(|e| std::cmp::Reverse(size_of_entry(&lock(e).kind)));
+    files.sort_by_cached_key(|e| std::cmp::Reverse(size_of_entry(&locked(e).kind)));
     with_total(watch, bytes, |watch| {
         pool::each(&files, |entry| {
-            let mut entry = lock(entry);
+            let mut entry = locked(entry);
             let put = put_file(store, root, &entry.path, watch)?;
             if let Kind::File { size, digest, .. } = &mut entry.kind {
                 (*size, *digest) = (put.size, put.digest);
             }
-            lock(&shards).insert(put.digest.0[0]);
+            locked(&shards).insert(put.digest.0[0]);
             Ok(())
         })
     })?;
@@ -153,10 +154,6 @@ fn put_unchanged(store: &Store, path: &Path, file: &File, watch: &Watch<'_>) -> 
 
 fn size_of_entry(kind: &Kind) -> u64 {
     if let Kind::File { size, .. } = kind { *size } else { 0 }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 struct Walk<'a> {
