@@ -9,7 +9,6 @@ mod layout;
 pub mod limits;
 mod manifest;
 mod options;
-mod part;
 pub mod probe;
 mod registry;
 pub mod remove;

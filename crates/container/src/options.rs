@@ -2,6 +2,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use vessl_data::fetch::RetryPolicy;
+
 use crate::unpack::Limits;
 
 /// How patient and how strict a pull is.
@@ -9,16 +11,8 @@ use crate::unpack::Limits;
 pub struct Options {
     /// Registries (host and port) that are spoken to in plain http, besides those on loopback addresses.
     pub insecure: Vec<String>,
-    /// Longest time for a connection.
-    pub connect: Duration,
-    /// Longest time in which nothing arrives.
-    pub stall: Duration,
-    /// Tries after a passing failure, from the last progress on.
-    pub retries: u32,
-    /// Pause before the first of them; it doubles.
-    pub pause: Duration,
-    /// Longest `Retry-After` that is waited for.
-    pub longest_wait: Duration,
+    /// How patient a download is.
+    pub fetch: RetryPolicy,
     /// A download that would take longer than this to repeat is kept on disk, so that a pull after a killed one goes on
     /// with it. Zero keeps all.
     pub again: Duration,
@@ -39,11 +33,7 @@ impl Default for Options {
         let insecure = std::env::var(Self::INSECURE).unwrap_or_default();
         Self {
             insecure: insecure.split(',').map(|r| r.trim().to_owned()).filter(|r| !r.is_empty()).collect(),
-            connect: Duration::from_secs(10),
-            stall: Duration::from_secs(30),
-            retries: 5,
-            pause: Duration::from_millis(250),
-            longest_wait: Duration::from_mins(1),
+            fetch: RetryPolicy::default(),
             again: Duration::from_secs(10),
             limits: Limits::default(),
             roots: None,

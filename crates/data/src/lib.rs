@@ -1,8 +1,9 @@
-//! Bytes: durable files, content-addressed blobs and trees, log segments, git. It moves and verifies; it knows no runs
+//! Bytes: durable files, content-addressed blobs and trees, log segments, git, downloads. It moves and verifies; it knows no runs
 //! and never decides what a run may read.
 pub mod blob;
 pub mod dir;
 pub mod durable;
+pub mod fetch;
 pub mod git;
 pub mod log;
 mod pool;

@@ -13,6 +13,7 @@
 //! power cut. It knows nothing of runs: what a run uses it keeps with [`Hold`].
 mod layers;
 mod lock;
+mod part;
 mod prune;
 mod pull;
 mod record;

@@ -7,6 +7,7 @@
 //! ```
 //! The first failure stops everything. No thread outlives the call.
 use std::collections::{HashSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,14 +19,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::layers::Layer;
 use super::lock::{How, Lock};
+use super::part::{Fetched, Writer};
 use super::record::{self, Complete, Record};
 use super::unpacker::Unpacker;
 use super::{Auth, Hold, Image, PullWatch, Store, StoreError, prune};
 use crate::crew::{Crew, locked};
 use crate::manifest::Descriptor;
-use crate::part::{Fetched, Writer};
 use crate::source::{Blob, Resolved, Source};
 use vessl_core::reference::Reference;
+use vessl_data::fetch::Sink;
 
 /// How often progress is told and cancel is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -53,6 +55,8 @@ pub(super) struct Desk {
     failed: Mutex<Option<StoreError>>,
     stop: AtomicBool,
     pub(super) fetched: Fetched,
+    /// The store, for errors.
+    root: PathBuf,
 }
 
 impl Desk {
@@ -139,7 +143,8 @@ fn fetch(
         done: Mutex::default(),
         failed: Mutex::default(),
         stop: AtomicBool::new(false),
-        fetched: Fetched::new(&store.root),
+        fetched: Fetched::default(),
+        root: store.root.clone(),
     };
     let crew = Crew::default();
     std::thread::scope(|scope| {
@@ -229,7 +234,7 @@ async fn serve(
     while !desk.is_stopped() {
         tokio::select! {
             order = inbox.recv() => match order {
-                Some(order) => downloads.push(download(source, order, &desk.fetched)),
+                Some(order) => downloads.push(download(source, order, desk)),
                 None => return,
             },
             Some(done) = downloads.next(), if !downloads.is_empty() => {
@@ -250,10 +255,29 @@ async fn serve(
     }
 }
 
-async fn download(source: &Source, mut order: Order, fetched: &Fetched) -> Result<(), StoreError> {
-    fetched.found(order.part.len());
+/// A part whose bytes are counted as they come.
+struct Counted<'a> {
+    part: &'a mut Writer,
+    fetched: &'a Fetched,
+}
+
+impl Sink for Counted<'_> {
+    fn received(&self) -> u64 {
+        self.part.received()
+    }
+
+    async fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.part.append(bytes).await?;
+        self.fetched.add(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+async fn download(source: &Source, mut order: Order, desk: &Desk) -> Result<(), StoreError> {
+    desk.fetched.found(order.part.received());
     if let Source::Registry(registry) = source {
-        registry.download(&order.blob, &mut order.part, fetched).await?;
+        let mut sink = Counted { part: &mut order.part, fetched: &desk.fetched };
+        registry.download(&order.blob, &mut sink, &desk.root).await?;
     }
     order.part.complete();
     Ok(())

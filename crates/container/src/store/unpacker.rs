@@ -7,9 +7,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::layers::Layer;
 use super::pull::{Desk, Job, Order};
-use super::{Store, StoreError};
+use super::{Store, StoreError, part};
 use crate::manifest::Descriptor;
-use crate::part;
 use crate::source::{Blob, open_local};
 use crate::unpack::{self, InputFailed, UnpackError, Unpacked};
 use vessl_core::reference::Digest;
@@ -74,7 +73,7 @@ impl Unpacker<'_> {
         let path = self.part_path(&blob.digest);
         let (writer, reader) = part::open(&path, blob.size, self.store.options.again)
             .map_err(|e| StoreError::io("open", &path, e))?;
-        let start = if writer.len() > 0 { Start::Resumed } else { Start::Fresh };
+        let start = if writer.received() > 0 { Start::Resumed } else { Start::Fresh };
         // If nobody takes orders any more, the order is dropped and the reader fails.
         let _ = self.orders.send(Order { blob: blob.clone(), part: writer });
         Ok((Box::new(reader), start))

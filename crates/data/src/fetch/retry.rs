@@ -1,28 +1,53 @@
-//! How often and how long a registry is waited for.
+//! How often and how long a server is waited for.
 use std::time::{Duration, SystemTime};
-
-use crate::options::Options;
 
 /// Longest pause between two tries that nobody asked for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// Tries after a connection could not be made: a registry that is down is said soon.
+/// Tries after a connection could not be made: a server that is down is said soon.
 const TRIES_TO_CONNECT: u32 = 2;
 
-/// What is left of the patience of one request, or of one download since it last moved.
+/// How patient a download is.
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    /// Longest time for a connection.
+    pub connect: Duration,
+    /// Longest time in which nothing arrives.
+    pub stall: Duration,
+    /// Tries after a passing failure, from the last progress on.
+    pub retries: u32,
+    /// Pause before the first of them; it doubles.
+    pub pause: Duration,
+    /// Longest `Retry-After` that is waited for.
+    pub longest_wait: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            retries: 5,
+            pause: Duration::from_millis(250),
+            longest_wait: Duration::from_mins(1),
+        }
+    }
+}
+
+/// What is left of the tries of one request, or of one download since it last moved.
 #[derive(Debug)]
-pub(super) struct Patience {
-    tries: u32,
+pub(super) struct Retries {
+    left: u32,
     pause: Duration,
     longest_wait: Duration,
 }
 
-impl Patience {
-    pub(super) fn new(options: &Options) -> Self {
-        Self { tries: options.retries, pause: options.pause, longest_wait: options.longest_wait }
+impl Retries {
+    pub(super) fn new(policy: &RetryPolicy) -> Self {
+        Self { left: policy.retries, pause: policy.pause, longest_wait: policy.longest_wait }
     }
 
-    pub(super) fn hurry(&mut self) {
-        self.tries = self.tries.min(TRIES_TO_CONNECT);
+    pub(super) fn shorten(&mut self) {
+        self.left = self.left.min(TRIES_TO_CONNECT);
     }
 
     /// Pauses before the next try; an error if there is none.
@@ -33,14 +58,14 @@ impl Patience {
 
     /// Uses up a try: the pause before it, as long as was `told` and never shorter than without being told.
     fn next(&mut self, told: Duration) -> Option<Duration> {
-        self.tries = self.tries.checked_sub(1)?;
+        self.left = self.left.checked_sub(1)?;
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST_PAUSE);
         Some(told.max(pause))
     }
 
     /// Waits as a `Retry-After` header says; an error in words if that is too long or too often.
-    pub(super) async fn told_to_wait(&mut self, header: Option<&str>) -> Result<(), String> {
+    pub(super) async fn retry_after(&mut self, header: Option<&str>) -> Result<(), String> {
         let Some(wait) = header.and_then(|text| seconds(text, SystemTime::now())) else {
             return self.after_failure().await.map_err(|()| "again and again".to_owned());
         };
@@ -67,10 +92,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registry_may_ask_for_longer_pauses_and_not_for_none() {
+    fn a_server_may_ask_for_longer_pauses_and_not_for_none() {
         let (pause, retries) = (Duration::from_secs(3), 4);
-        let mut patience = Patience::new(&Options { retries, pause, ..Options::default() });
-        let pauses = [0, 0, 60, 1, 0].map(|told| patience.next(Duration::from_secs(told)));
+        let mut left = Retries::new(&RetryPolicy { retries, pause, ..RetryPolicy::default() });
+        let pauses = [0, 0, 60, 1, 0].map(|told| left.next(Duration::from_secs(told)));
         assert_eq!(pauses, [Some(3), Some(6), Some(60), Some(8), None].map(|s| s.map(Duration::from_secs)));
     }
 

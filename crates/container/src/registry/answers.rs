@@ -1,51 +1,12 @@
-//! Failures of requests in words for people; addresses with query strings and credentials never appear.
-use std::error::Error;
-
+//! What a registry's answers mean, in words for people.
 use reqwest::{Response, StatusCode};
 
 use super::Registry;
 use crate::error::StoreError;
-use crate::options::{Auth, Options};
+use crate::options::Auth;
 
 /// Most bytes of an error answer that are read.
 const MAX_ANSWER: u64 = 16 << 10;
-
-/// The innermost reason of an error.
-pub(super) fn root_cause(error: &dyn Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
-}
-
-/// Failures that another try would not change.
-pub(super) fn is_final(error: &reqwest::Error) -> bool {
-    error.is_redirect() || error.is_builder() || root_cause(error).contains("certificate")
-}
-
-pub(super) fn failure(error: &reqwest::Error, options: &Options) -> String {
-    let cause = root_cause(error);
-    if error.is_timeout() && error.is_connect() {
-        return format!("it cannot be reached: no connection within {} s", options.connect.as_secs_f32());
-    }
-    if error.is_timeout() {
-        return format!("it stalled: nothing came for {} s", options.stall.as_secs_f32());
-    }
-    if cause.contains("InvalidContentType") || cause.contains("tls handshake eof") {
-        return format!(
-            "it does not speak https; if plain http is meant, list it in `{}`",
-            Options::INSECURE
-        );
-    }
-    if error.is_connect() {
-        return format!("it cannot be reached: {cause}");
-    }
-    if error.is_body() || error.is_decode() {
-        return format!("the connection was cut: {cause}");
-    }
-    cause
-}
 
 #[derive(Default, serde::Deserialize)]
 struct Answer {
