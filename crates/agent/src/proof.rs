@@ -2,8 +2,8 @@
 use vessl_container::limits::Cgroup;
 use vessl_core::record::{EventKind, Proof};
 
-use crate::boot::{self, Process};
-use crate::rundir::{DirError, RunDir};
+use crate::machine::boot::{self, Process};
+use crate::record::run_dir::{DirError, RunDir};
 
 /// What the machine says.
 #[derive(Debug)]

@@ -12,11 +12,11 @@ use vessl_core::text::chain;
 use vessl_data::DataError;
 use vessl_data::blob::Store;
 
-use crate::boot::{self, Process};
-use crate::events::eprint_line;
-use crate::finish;
-use crate::journal::Journal;
-use crate::rundir::{DirError, Lock, RunDir};
+use crate::machine::boot::{self, Process};
+use crate::record::events::eprint_line;
+use crate::record::journal::Journal;
+use crate::record::run_dir::{DirError, Lock, RunDir};
+use crate::supervise::finish;
 
 /// An agent that has written its exit record is about to end by itself.
 const PATIENCE: Duration = Duration::from_mins(1);

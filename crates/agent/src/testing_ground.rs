@@ -14,9 +14,11 @@ use vessl_data::blob::Store;
 use vessl_data::dir::Dir;
 use vessl_data::tree;
 
-use crate::ground::Ground;
-use crate::job::{Note, Teller};
+use crate::record::Sink;
+use crate::record::run_dir::RunDir;
+use crate::task::{Note, Teller};
 use crate::testing::plan;
+use crate::transfer::TransferContext;
 
 /// Everything but the work.
 pub(crate) struct World {
@@ -72,11 +74,12 @@ impl World {
         self.merged.as_ref().unwrap()
     }
 
-    /// Does `work` on the ground.
-    pub(crate) fn on<R>(&self, work: impl FnOnce(&Ground<'_>) -> R) -> R {
+    /// Does `work` in the root, with everything that a transfer needs.
+    pub(crate) fn on<R>(&self, work: impl FnOnce(&Merged, &TransferContext<'_>) -> R) -> R {
         let Self { plan, secrets, teller, cancel, .. } = self;
-        let (merged, data) = (self.merged(), &self.path("data"));
-        work(&Ground { plan, merged, owner: None, data, secrets, teller, cancel })
+        let sink = &Sink::new(RunDir::open(self.dir.path()).unwrap(), self.path("data"));
+        let scratch = &self.path("box");
+        work(self.merged(), &TransferContext { plan, owner: None, sink, scratch, secrets, teller, cancel })
     }
 
     pub(crate) fn store(&self) -> Store {

@@ -10,8 +10,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use vessl_core::text::chain;
 
-use crate::rundir::RunDir;
-use crate::{control, images, machine, proof, remove, supervise};
+use crate::record::run_dir::RunDir;
+use crate::supervise::control;
+use crate::{images, machine, proof, remove, supervise};
 
 const USAGE: &str = "usage: agent supervise --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
                      images --data DATA list|prune|pull REF";

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 use nix::fcntl::OFlag;
 use vessl_data::dir::{open_plain, proc_path};
 
 use super::inside::{self, Make};
 use super::{Access, Bind, Merged, hidden, mountinfo, overlay};
+use crate::crew::locked;
 use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
 
@@ -34,7 +34,7 @@ pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
         (Access::ReadOnly | Access::Shared, _) => {
             let attr = if *access == Access::ReadOnly { PLAIN.and(Attr::READ_ONLY) } else { PLAIN };
             let shown = attach(&from, &to, attr).and_then(|mount| mount_id(&mount)).map_err(os(what()))?;
-            merged.binds.lock().unwrap_or_else(PoisonError::into_inner).push(shown);
+            locked(&merged.binds).push(shown);
         }
     }
     hidden::cover_below(merged, source, target)
@@ -51,7 +51,7 @@ fn attach(from: &OwnedFd, to: &OwnedFd, attr: Attr) -> io::Result<OwnedFd> {
 /// `dir` itself, or an empty directory of the run's own that is mounted over it if it lies in one of the binds. It is told by the
 /// numbers of the mounts: links of an image give a path many names, and a directory in a bind can be moved.
 pub(super) fn cover(merged: &Merged, dir: OwnedFd) -> io::Result<OwnedFd> {
-    let binds = merged.binds.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let binds = locked(&merged.binds).clone();
     if binds.is_empty() || !is_on(mount_id(&dir)?, &binds)? {
         return Ok(dir);
     }

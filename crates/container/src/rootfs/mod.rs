@@ -107,11 +107,6 @@ impl Rootfs {
 }
 
 impl Merged {
-    /// The private directory of the run, which does not see it.
-    pub fn scratch(&self) -> &Path {
-        &self.scratch
-    }
-
     /// Applies one bind. An error names source and target.
     pub fn bind(&self, bind: &Bind) -> Result<(), StartError> {
         bind::bind(self, bind)

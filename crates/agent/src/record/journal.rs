@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use vessl_data::log::{LogError, Stream, Writer};
 
-use crate::events::eprint_line;
-use crate::mask::Mask;
-use crate::rundir::RunDir;
+use crate::record::events::eprint_line;
+use crate::record::mask::Mask;
+use crate::record::run_dir::RunDir;
 
 /// The log of one attempt.
 #[derive(Debug)]

@@ -15,13 +15,13 @@ use vessl_core::plan::Plan;
 use vessl_core::record::{Ending, EventKind, InitAsk, InitReport, Phase};
 use vessl_core::script;
 
-use crate::desk::{Desk, Source};
-use crate::events::eprint_line;
-use crate::link::Link;
-use crate::pump::Pump;
-use crate::scratch::ScratchWatch;
-use crate::setup::Running;
-use crate::verdict::{self, Cut, End};
+use crate::record::events::eprint_line;
+use crate::supervise::capture::Pump;
+use crate::supervise::event_loop::{Desk, Source};
+use crate::supervise::link::Link;
+use crate::supervise::outcome::{self, Cut, End};
+use crate::supervise::scratch::ScratchWatch;
+use crate::supervise::setup::Running;
 
 /// How often a kill that did not work is tried again.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -238,7 +238,7 @@ impl Watch<'_> {
                 let why = match cut {
                     Cut::Asked => "asked to stop".to_owned(),
                     Cut::TimeOver => "the session's time is over".to_owned(),
-                    Cut::TooMuch(excess) => verdict::too_much(excess),
+                    Cut::TooMuch(excess) => outcome::too_much(excess),
                 };
                 let grace = kill_at.saturating_duration_since(Instant::now()).as_secs_f64().round();
                 self.desk.log.say(&format!("{why}: the commands get SIGTERM and {grace} s to end"));

@@ -5,8 +5,8 @@ use vessl_container::probe::{self, DriverFile};
 use vessl_container::rootfs::{Access, Bind, Merged};
 use vessl_core::plan::{ImagePlan, Plan};
 
-use crate::environ;
-use crate::halt::Halt;
+use super::env;
+use crate::supervise::setup::error::Halt;
 
 /// Device nodes of the GPUs that this run holds.
 pub(crate) fn devices(plan: &Plan) -> Result<Vec<PathBuf>, Halt> {
@@ -44,8 +44,8 @@ pub(crate) fn show_driver(merged: &Merged, files: Vec<DriverFile>) -> Result<(),
 
 /// Lets the commands find the driver's files, also where the image or the run file set these variables.
 pub(crate) fn name_driver(env: &mut Vec<String>) {
-    environ::add_dir(env, "LD_LIBRARY_PATH", DriverFile::LIBRARIES);
-    environ::add_dir(env, "PATH", DriverFile::PROGRAMS);
+    env::add_dir(env, "LD_LIBRARY_PATH", DriverFile::LIBRARIES);
+    env::add_dir(env, "PATH", DriverFile::PROGRAMS);
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vessl_core::record::{Control, ControlReply, EventKind};
 
-use crate::boot::Process;
-use crate::rundir::{DirError, RunDir, remove_any};
+use crate::machine::boot::Process;
+use crate::record::run_dir::{DirError, RunDir, remove_any};
 
 /// Longest request, in bytes.
 const LONGEST: usize = 64 * 1024;

@@ -10,12 +10,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use vessl_core::record::{Control, EventKind, Transfer};
 
-use crate::control::ControlSocket;
-use crate::events::{Events, eprint_line};
-use crate::job::{Job, JobError, Note, PATIENCE, Told};
-use crate::journal::Journal;
-use crate::progress::ProgressFile;
-use crate::rundir::RunDir;
+use crate::record::Sink;
+use crate::record::events::{Events, eprint_line};
+use crate::record::journal::Journal;
+use crate::record::progress::ProgressFile;
+use crate::supervise::control::ControlSocket;
+use crate::task::{Job, JobError, Note, PATIENCE, Told};
 
 /// What can be watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ const CONTROL: u64 = 16;
 
 impl Desk {
     /// Blocks the signals that end a process, and listens.
-    pub(crate) fn open(dir: &RunDir, events: Events, log: Journal, grace: Duration) -> io::Result<Self> {
+    pub(crate) fn open(sink: &Sink, events: Events, log: Journal, grace: Duration) -> io::Result<Self> {
         let mut mask = SigSet::empty();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
             mask.add(signal);
@@ -84,8 +84,8 @@ impl Desk {
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
-        let control = ControlSocket::listen(dir, &epoll, CONTROL)?;
-        let progress = ProgressFile::new(dir);
+        let control = ControlSocket::listen(sink.dir(), &epoll, CONTROL)?;
+        let progress = sink.progress();
         Ok(Self {
             epoll,
             signals,

@@ -11,10 +11,10 @@ use vessl_core::record::{EventKind, Login, Phase, Secrets};
 use vessl_core::text::chain;
 use vessl_core::wire::Progress;
 
-use crate::desk::Desk;
-use crate::halt::Halt;
-use crate::job::{Job, Teller};
-use crate::words;
+use crate::format;
+use crate::supervise::event_loop::Desk;
+use crate::supervise::setup::error::Halt;
+use crate::task::{Job, Teller};
 
 /// What the root file system is made of.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ fn pull(desk: &mut Desk, store: &Store, reference: &str, auth: Auth) -> Result<I
         return Err(Halt::Stopped);
     }
     let image = pulled?.map_err(|error| refused(reference, error))?;
-    let (bytes, time) = (words::size(image.fetched), words::time(began.elapsed()));
+    let (bytes, time) = (format::size(image.fetched), format::time(began.elapsed()));
     let here = if image.fetched == 0 { " (its layers were here already)" } else { "" };
     desk.log.say(&format!("pulled `{reference}`: {bytes} in {time}{here}"));
     Ok(image)

@@ -5,6 +5,18 @@
 //! ```
 //! Killed at any moment, the container goes with it (parent-death signal, end of init's socket), and what is on disk
 //! says how far it came.
+mod capture;
+pub(crate) mod control;
+mod event_loop;
+mod export;
+pub(crate) mod finish;
+mod import;
+mod link;
+mod outcome;
+mod scratch;
+pub(crate) mod setup;
+mod watch;
+
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,17 +28,16 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use vessl_container::limits::Cgroup;
 use vessl_core::record::{EventKind, Secrets};
 
-use crate::boot;
-use crate::desk::Desk;
-use crate::events::{Events, eprint_line};
-use crate::finish;
-use crate::halt::Halt;
-use crate::journal::Journal;
-use crate::mask::{Mask, SHORTEST};
-use crate::rundir::{DirError, RunDir};
-use crate::setup::{self, Attempt};
-use crate::verdict::End;
-use crate::watch::{self, Watched};
+use crate::machine::boot;
+use crate::record::Sink;
+use crate::record::events::eprint_line;
+use crate::record::mask::{Mask, SHORTEST};
+use crate::record::run_dir::{DirError, RunDir};
+use event_loop::Desk;
+use outcome::End;
+use setup::Attempt;
+use setup::error::Halt;
+use watch::Watched;
 
 /// Most that may come through the pipe of secrets, in bytes.
 const SECRETS: u64 = 16 << 20;
@@ -74,10 +85,10 @@ pub(crate) fn run(data: &Path, dir: &Path) -> Result<(), NotTaken> {
     let (mask, short) = Mask::new(&secrets);
     let data = data.canonicalize().map_err(os("find the data directory"))?;
     let scratch = dir.scratch();
-    let attempt = Arc::new(Attempt { plan, data, scratch, secrets, mask });
-    let mut desk = open_desk(&dir, &attempt)?;
+    let attempt = Arc::new(Attempt { plan, sink: Sink::new(dir, data), scratch, secrets, mask });
+    let mut desk = open_desk(&attempt)?;
     started(&mut desk, &attempt)?;
-    if let Err(error) = take_output(&dir) {
+    if let Err(error) = take_output(attempt.sink.dir()) {
         eprint_line(&format!("there is no `agent.log`: {error}"));
     }
     for key in short {
@@ -85,17 +96,18 @@ pub(crate) fn run(data: &Path, dir: &Path) -> Result<(), NotTaken> {
             "the secret `{key}` has fewer than {SHORTEST} characters and is not hidden in this log"
         ));
     }
-    carry_out(&mut desk, &dir, &attempt);
+    carry_out(&mut desk, &attempt);
     drop(lock);
     Ok(())
 }
 
-fn open_desk(dir: &RunDir, attempt: &Attempt) -> Result<Desk, NotTaken> {
-    let events = Events::begin(dir).map_err(os("write the events"))?.ok_or(NotTaken::Before)?;
-    let log = Journal::open(dir, attempt.mask.clone(), attempt.plan.bounds.log)?;
+fn open_desk(attempt: &Attempt) -> Result<Desk, NotTaken> {
+    let sink = &attempt.sink;
+    let events = sink.events().map_err(os("write the events"))?.ok_or(NotTaken::Before)?;
+    let log = sink.log(attempt.mask.clone(), attempt.plan.bounds.log)?;
     let grace = Duration::from_millis(attempt.plan.grace.0);
-    let desk = Desk::open(dir, events, log, grace).map_err(os("listen on `control.sock`"))?;
-    if let Err(error) = dir.reserve() {
+    let desk = Desk::open(sink, events, log, grace).map_err(os("listen on `control.sock`"))?;
+    if let Err(error) = sink.dir().reserve() {
         eprint_line(&format!("no space is reserved for the exit record: {error}"));
     }
     Ok(desk)
@@ -115,13 +127,13 @@ fn started(desk: &mut Desk, attempt: &Attempt) -> Result<(), NotTaken> {
     desk.events.flush().map_err(os("write the events"))
 }
 
-fn carry_out(desk: &mut Desk, dir: &RunDir, attempt: &Arc<Attempt>) {
+fn carry_out(desk: &mut Desk, attempt: &Arc<Attempt>) {
     let watched = match commands(desk, attempt) {
         Ok(watched) => watched,
         Err(halt) => nothing_runs(attempt, halt),
     };
-    let record = finish::conclude(desk, dir, attempt, &watched);
-    finish::remove(dir, attempt, record);
+    let record = finish::conclude(desk, attempt, &watched);
+    finish::remove(attempt, record);
 }
 
 fn commands(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Watched, Halt> {

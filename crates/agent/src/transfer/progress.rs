@@ -6,12 +6,12 @@ use vessl_core::record::Transfer;
 use vessl_core::wire::Progress;
 use vessl_data::Watch;
 
-use crate::ground::Ground;
-use crate::words;
+use super::TransferContext;
+use crate::format;
 
-/// Does `work` with a watch that tells the desk how far `label` is and ends when the ground is cancelled.
+/// Does `work` with a watch that tells the desk how far `label` is and ends when it is cancelled.
 pub(crate) fn follow<R>(
-    ground: &Ground<'_>,
+    cx: &TransferContext<'_>,
     kind: &str,
     label: &str,
     work: impl FnOnce(Watch<'_>) -> R,
@@ -19,15 +19,15 @@ pub(crate) fn follow<R>(
     let done = AtomicU64::new(0);
     let progress = |more, total| {
         let done = done.fetch_add(more, Ordering::Relaxed) + more;
-        ground.progress(Progress { kind: kind.to_owned(), label: label.to_owned(), done, total });
+        cx.progress(Progress { kind: kind.to_owned(), label: label.to_owned(), done, total });
     };
-    work(Watch { progress: &progress, stop: &|| ground.is_cancelled() })
+    work(Watch { progress: &progress, stop: &|| cx.is_cancelled() })
 }
 
 /// `12 files, 3.4 MB`.
 pub(crate) fn amount(transfer: &Transfer) -> String {
     let files = if transfer.files == 1 { "file" } else { "files" };
-    format!("{} {files}, {}", transfer.files, words::size(transfer.bytes))
+    format!("{} {files}, {}", transfer.files, format::size(transfer.bytes))
 }
 
 /// Milliseconds since `began`.
@@ -37,5 +37,5 @@ pub(crate) fn millis(began: Instant) -> u64 {
 
 /// `in 1.2 s`.
 pub(crate) fn took(transfer: &Transfer) -> String {
-    format!("in {}", words::time(Duration::from_millis(transfer.millis)))
+    format!("in {}", format::time(Duration::from_millis(transfer.millis)))
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-use crate::user;
+use super::user;
 
 /// Where the product keeps its things: the variable, and the default below the home.
 const KINDS: [(&str, &str); 4] = [
@@ -24,7 +24,7 @@ const ACCOUNTS: u64 = 4 << 20;
 const MOST: usize = 1024;
 
 /// All of them. To be asked before a user namespace hides who owns what.
-pub(crate) fn dirs(data: &Path) -> Vec<PathBuf> {
+pub(crate) fn all(data: &Path) -> Vec<PathBuf> {
     let named = |variable| std::env::var_os(variable).map(PathBuf::from);
     let mut passwd = Vec::new();
     // A machine without the file has no other users.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use vessl_container::rootfs::{Access, Bind};
 use vessl_core::plan::{MountFrom, MountPlan};
 use vessl_core::record::Login;
+use vessl_data::tree::Trees;
 
 use super::*;
 use crate::testing_ground::World;
@@ -155,7 +156,8 @@ fn imports_belong_to_the_user_of_the_image_and_nothing_else_does() {
         full,
     ];
     std::os::unix::fs::symlink(world.path("outside/file"), world.path("image/full/link")).unwrap();
-    let _staged = world.on(|ground| run(&Ground { owner: Some((7, 8)), ..*ground })).unwrap();
+    let _staged =
+        world.on(|merged, cx| run(merged, &TransferContext { owner: Some((7, 8)), ..*cx })).unwrap();
     for path in [
         "/code",
         "/code/.git",
@@ -206,7 +208,8 @@ fn the_images_own_files_keep_their_owner_beside_what_comes_in() {
     let version = world.tree(&[("deep/data", ""), ("new/data", "")]);
     world.plan.imports =
         vec![from_git(&world, "/in"), from_tree("/in", version), from_git(&world, "/linked")];
-    let _staged = world.on(|ground| run(&Ground { owner: Some((7, 8)), ..*ground })).unwrap();
+    let _staged =
+        world.on(|merged, cx| run(merged, &TransferContext { owner: Some((7, 8)), ..*cx })).unwrap();
     let comes_in = ["train.py", ".git", "deep/code", "deep/data", "made", "made/code", "new", "new/data"];
     let comes_in = comes_in.iter().chain(&["taken", "taken/code"]).map(|name| format!("/in/{name}"));
     for path in comes_in.chain(["/etc/train.py".to_owned()]) {
@@ -239,11 +242,11 @@ fn what_comes_into_a_mount_is_the_runs_own() {
         from_tree("/full/more", version),
     ];
     let bind = Bind { source: machine.clone(), target: "/full".into(), access: Access::Shared };
-    let staged = world.on(|ground| {
-        ground.merged.bind(&bind).unwrap();
-        let staged = run(&Ground { owner: Some((7, 8)), ..*ground });
+    let staged = world.on(|merged, cx| {
+        merged.bind(&bind).unwrap();
+        let staged = run(merged, &TransferContext { owner: Some((7, 8)), ..*cx });
         for path in ["code/train.py", "code/.git", "code/data/data", "more/data"] {
-            let path = ground.merged.open(&Path::new("/full").join(path)).unwrap().unwrap();
+            let path = merged.open(&Path::new("/full").join(path)).unwrap().unwrap();
             let about = fs::metadata(proc_path(&path)).unwrap();
             assert_eq!((about.uid(), about.gid()), (7, 8));
         }

@@ -3,6 +3,8 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use vessl_data::tree;
+
 use super::*;
 use crate::testing_ground::World;
 

@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use vessl_data::log::Stream;
 
-use crate::desk::{Desk, Source};
-use crate::mask::{Mask, MaskStream};
+use crate::record::mask::{Mask, MaskStream};
+use crate::supervise::event_loop::{Desk, Source};
 
 /// Bytes of one read.
 const READ: usize = 256 * 1024;

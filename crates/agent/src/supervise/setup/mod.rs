@@ -1,9 +1,19 @@
 //! From a plan to a container that waits for its order: image, root file system, imports, mounts, user, environment.
+mod embed;
+mod env;
+pub(super) mod error;
+mod gpu;
+mod hidden_dirs;
+pub(crate) mod image;
+mod mounts;
+mod user;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use vessl_container::image::ImageConfig;
@@ -17,17 +27,17 @@ use vessl_core::record::{EventKind, InitOrder, Phase, RECORD_VERSION};
 use vessl_core::script;
 use vessl_data::dir::proc_path;
 
-use crate::desk::{Desk, Source};
-use crate::ground::Ground;
-use crate::halt::Halt;
-use crate::job::Job;
-use crate::link::Link;
-use crate::mask::Mask;
-use crate::pump::Pump;
-use crate::scratch::ScratchWatch;
-use crate::stage::Staged;
-use crate::user::User;
-use crate::{binds, embed, environ, gpu, image, own, stage, user};
+use super::capture::Pump;
+use super::event_loop::{Desk, Source};
+use super::import::{self, Staged};
+use super::link::Link;
+use super::scratch::ScratchWatch;
+use crate::record::Sink;
+use crate::record::mask::Mask;
+use crate::task::{Job, Teller};
+use crate::transfer::TransferContext;
+use error::Halt;
+use user::User;
 
 /// Most processes and threads of one run: far above what training needs. A machine with few numbers gives fewer.
 const PIDS: u64 = 32 * 1024;
@@ -39,8 +49,8 @@ const ACCOUNTS: u64 = 4 << 20;
 pub(crate) struct Attempt {
     /// The plan.
     pub(crate) plan: Plan,
-    /// The data directory.
-    pub(crate) data: PathBuf,
+    /// Where its record goes.
+    pub(crate) sink: Sink,
     /// Scratch of this attempt.
     pub(crate) scratch: PathBuf,
     /// Secret values.
@@ -78,10 +88,10 @@ pub(crate) struct Running {
 /// Makes everything that the commands find when they start.
 pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, Halt> {
     let plan = &attempt.plan;
-    let hidden = own::dirs(&attempt.data);
+    let hidden = hidden_dirs::all(attempt.sink.data());
     userns::isolate().map_err(|error| Halt::of("cannot isolate the run", error))?;
     let roots = plan.fence.as_ref().map(|roots| roots.iter().map(PathBuf::from).collect());
-    let store = Store::open(&attempt.data.join("images")).map_err(Halt::because)?;
+    let store = Store::open(&attempt.sink.data().join("images")).map_err(Halt::because)?;
     let store = store.with(Options { roots, ..Options::default() });
     let found = image::get(desk, &store, plan, &attempt.secrets)?;
     std::fs::create_dir_all(&attempt.scratch)
@@ -107,9 +117,9 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
     }
     // Parents before children: an import may lie below a mount.
     let (above, others): (Vec<_>, Vec<_>) = plan.mounts.iter().partition(|mount| is_above(mount, plan));
-    binds::mount_all(&merged, &above, &hidden)?;
+    mounts::mount_all(&merged, &above, &hidden)?;
     let staged = import(desk, attempt, &merged, &user)?;
-    binds::mount_all(&merged, &others, &hidden)?;
+    mounts::mount_all(&merged, &others, &hidden)?;
     if gpu::needs_driver(plan) {
         let files = probe::driver_files();
         if files.is_empty() {
@@ -149,7 +159,7 @@ fn import(
     let (attempt, merged) = (attempt.clone(), merged.clone());
     let owner = user.owner();
     let job = Job::start(move |teller, cancel| {
-        stage::run(&Ground { owner, ..attempt.ground(&merged, teller, cancel) })
+        import::run(&merged, &TransferContext { owner, ..attempt.transfer_context(teller, cancel) })
     })?;
     let imported = desk.attend(job, |desk| desk.stop.map(|_| Instant::now()));
     if desk.stop.is_some() {
@@ -159,15 +169,14 @@ fn import(
 }
 
 impl Attempt {
-    /// What imports and exports work on.
-    pub(crate) fn ground<'a>(
+    /// What imports and exports need.
+    pub(crate) fn transfer_context<'a>(
         &'a self,
-        merged: &'a Merged,
-        teller: &'a crate::job::Teller,
-        cancel: &'a std::sync::atomic::AtomicBool,
-    ) -> Ground<'a> {
-        let Self { plan, data, secrets, .. } = self;
-        Ground { plan, merged, owner: None, data, secrets, teller, cancel }
+        teller: &'a Teller,
+        cancel: &'a AtomicBool,
+    ) -> TransferContext<'a> {
+        let Self { plan, sink, scratch, secrets, .. } = self;
+        TransferContext { plan, owner: None, sink, scratch, secrets, teller, cancel }
     }
 }
 
@@ -242,14 +251,14 @@ pub(crate) fn start(desk: &mut Desk, attempt: &Attempt, root: &Root) -> Result<R
     desk.events.add(EventKind::Phase { phase: Phase::Starting });
     let failed = |error: io::Error| Halt::of("cannot start the container", error);
     let order = order(attempt, root)?;
-    let init = embed::place(&attempt.data).map_err(failed)?;
+    let init = embed::place(attempt.sink.data()).map_err(failed)?;
     let (mut link, init_link) = Link::pair().map_err(failed)?;
     let (pump, stdout, stderr) = Pump::open(desk, &attempt.mask).map_err(failed)?;
     let stdin = File::open("/dev/null").map_err(failed)?;
     let bundle = Bundle {
         unit: attempt.plan.unit(),
         merged: root.merged.path.clone(),
-        hostname: environ::hostname(&attempt.plan),
+        hostname: env::hostname(&attempt.plan),
         limits: limits(&attempt.plan),
         devices: gpu::devices(&attempt.plan)?,
         init,
@@ -297,7 +306,7 @@ fn order(attempt: &Attempt, root: &Root) -> Result<InitOrder, Halt> {
             "there is nothing to run: the file has no `run`, and the image no program of its own".to_owned(),
         ));
     }
-    let env = environ::build(plan, &root.config.env, &root.user.home, &attempt.secrets);
+    let env = env::build(plan, &root.config.env, &root.user.home, &attempt.secrets);
     let mut env = env.map_err(Halt::because)?;
     if gpu::needs_driver(plan) {
         gpu::name_driver(&mut env);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use vessl_container::rootfs::{Access, Bind, Merged};
 use vessl_core::plan::{MountFrom, MountPlan};
 
-use crate::halt::Halt;
+use crate::supervise::setup::error::Halt;
 
 /// Why a path of the machine is not mounted.
 #[derive(Debug, thiserror::Error)]

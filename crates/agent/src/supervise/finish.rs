@@ -5,20 +5,19 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use vessl_container::rootfs::Merged;
 use vessl_container::runtime;
-use vessl_core::plan::{ExportPlan, ExportTarget};
+use vessl_core::plan::ExportPlan;
 use vessl_core::record::{EventKind, ExitRecord, Phase, RECORD_VERSION, Transfer};
 use vessl_core::run::Status;
 use vessl_core::text::chain;
 
-use crate::desk::Desk;
-use crate::events::eprint_line;
-use crate::export;
-use crate::job::Job;
-use crate::rundir::RunDir;
-use crate::setup::Attempt;
-use crate::verdict::{Cut, End, Facts, judge};
-use crate::watch::Watched;
-use crate::words;
+use super::export::{self, label};
+use crate::format;
+use crate::record::events::eprint_line;
+use crate::supervise::event_loop::Desk;
+use crate::supervise::outcome::{Cut, End, Facts, judge};
+use crate::supervise::setup::Attempt;
+use crate::supervise::watch::Watched;
+use crate::task::{Job, Note};
 
 /// Between two tries to write the exit record on a full disk.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -43,7 +42,7 @@ pub(crate) fn export(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merge
     desk.events.add(EventKind::Phase { phase: Phase::Exporting });
     let (shared, merged) = (attempt.clone(), merged.clone());
     let job = Job::start(move |teller, cancel| {
-        export::run(&shared.ground(&merged, teller, cancel));
+        export::run(&merged, &shared.transfer_context(teller, cancel));
     });
     let mut deadline = None;
     let limit = |desk: &mut Desk| {
@@ -87,21 +86,16 @@ fn complete(desk: &mut Desk, export: &ExportPlan, why: &str) {
     if desk.exports.iter().any(|known| known.path == export.path) {
         return;
     }
-    let label = match &export.target {
-        ExportTarget::Output => "vessl-artifact://".to_owned(),
-        ExportTarget::Artifact { organization, project, name } => {
-            format!("vessl-artifact://{organization}/{project}/{name}")
-        }
-    };
-    let error = Some(why.to_owned());
+    let (label, error) = (label(&export.target), Some(why.to_owned()));
     let transfer = Transfer { path: export.path.clone(), label, error, ..Transfer::default() };
-    desk.note(crate::job::Note::Event(EventKind::Exported(transfer)));
+    desk.note(Note::Event(EventKind::Exported(transfer)));
 }
 
 /// Writes the last words: what the log has so far, events, exit record, and only then the log's last line, in this order. So
 /// a log never tells of an end that is not on disk, and the record never stands without the output before it. Who is killed
 /// before the last line leaves it to the removal.
-pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched: &Watched) -> ExitRecord {
+pub(crate) fn conclude(desk: &mut Desk, attempt: &Attempt, watched: &Watched) -> ExitRecord {
+    let dir = attempt.sink.dir();
     let plan = &attempt.plan;
     let facts = Facts {
         plan,
@@ -113,7 +107,7 @@ pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched
     };
     let mut judged = judge(&facts);
     if desk.log.lost_in_all() > 0 {
-        let amount = words::size(desk.log.lost_in_all());
+        let amount = format::size(desk.log.lost_in_all());
         judged.reason =
             format!("{}; {amount} of its output are lost: the log could not be written", judged.reason);
     }
@@ -138,7 +132,7 @@ pub(crate) fn conclude(desk: &mut Desk, dir: &RunDir, attempt: &Attempt, watched
     if let Err(error) = desk.events.flush() {
         eprint_line(&format!("the last events are lost: {error}"));
     }
-    write_exit(dir, &record, attempt);
+    write_exit(&record, attempt);
     desk.log.say(&last_line(&record));
     desk.log.finish();
     record
@@ -153,9 +147,9 @@ pub(crate) fn last_line(record: &ExitRecord) -> String {
 
 /// However long the disk takes: without its record the run would be lost. What the run wrote into its own root goes first
 /// if it takes the room: exports are done.
-fn write_exit(dir: &RunDir, record: &ExitRecord, attempt: &Attempt) {
+fn write_exit(record: &ExitRecord, attempt: &Attempt) {
     let mut told = false;
-    while let Err(error) = dir.write_exit(record) {
+    while let Err(error) = attempt.sink.dir().write_exit(record) {
         if !std::mem::replace(&mut told, true) {
             eprint_line(&format!("the exit record waits: {}", chain(&error)));
             if let Err(error) = runtime::remove(&attempt.plan.unit(), &attempt.scratch) {
@@ -176,7 +170,8 @@ fn word(status: Status) -> &'static str {
 }
 
 /// Removes container, mounts, cgroup and scratch. A failure is added to the record and never changes the verdict.
-pub(crate) fn remove(dir: &RunDir, attempt: &Attempt, mut record: ExitRecord) {
+pub(crate) fn remove(attempt: &Attempt, mut record: ExitRecord) {
+    let dir = attempt.sink.dir();
     let removed = runtime::remove(&attempt.plan.unit(), &attempt.scratch);
     if let Err(error) = removed {
         let words = attempt.mask.text(&chain(&error));

@@ -4,8 +4,8 @@ use vessl_core::record::{Ending, Transfer};
 use vessl_core::run::Status;
 use vessl_core::script;
 
-use crate::scratch::Excess;
-use crate::words;
+use crate::format;
+use crate::supervise::scratch::Excess;
 
 /// What happened to one attempt.
 #[derive(Clone, Debug)]
@@ -163,8 +163,8 @@ pub(crate) fn too_much(excess: Excess) -> String {
     match excess {
         Excess::Bytes { used, limit } => format!(
             "it wrote {} into its own file system, and may have {} there (`scratch_limit` of the server)",
-            words::size(used),
-            words::size(limit)
+            format::size(used),
+            format::size(limit)
         ),
         Excess::Files { used, limit } => format!(
             "it has {used} files in its own file system, and may have {limit} there: nine tenths of what was free at its start"
@@ -174,7 +174,7 @@ pub(crate) fn too_much(excess: Excess) -> String {
 
 fn out_of_memory(facts: &Facts<'_>) -> String {
     let limit = facts.plan.resources.memory;
-    format!("out of memory: the kernel killed a process at the limit of {}", words::size(limit))
+    format!("out of memory: the kernel killed a process at the limit of {}", format::size(limit))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use vessl_core::record::{Event, EventKind, RECORD_VERSION};
 use vessl_data::durable::Appender;
 
-use crate::rundir::RunDir;
+use crate::record::run_dir::RunDir;
 
 /// The one writer of an `events` file.
 #[derive(Debug)]

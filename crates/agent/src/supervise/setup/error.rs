@@ -3,7 +3,7 @@ use std::error::Error;
 
 use vessl_core::text::chain;
 
-use crate::job::JobError;
+use crate::task::JobError;
 
 /// What stands between the start of an agent and the start of the commands.
 #[derive(Debug, PartialEq, Eq)]

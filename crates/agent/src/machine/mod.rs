@@ -1,4 +1,6 @@
 //! What this machine has for runs, in the words of a plan.
+pub(crate) mod boot;
+
 use vessl_container::probe;
 use vessl_core::plan::{Gpu, Node};
 use vessl_core::record::{MachineReport, RECORD_VERSION};

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use vessl_core::wire::Progress;
 
-use crate::rundir::RunDir;
-use crate::words;
+use crate::format;
+use crate::record::run_dir::RunDir;
 
 /// Shortest time between two writes of the file.
 const FILE_EVERY: Duration = Duration::from_millis(200);
@@ -61,9 +61,9 @@ impl ProgressFile {
 }
 
 fn line(progress: &Progress) -> String {
-    let done = words::size(progress.done);
+    let done = format::size(progress.done);
     match progress.total {
-        Some(total) => format!("{} `{}`: {done} of {}", progress.kind, progress.label, words::size(total)),
+        Some(total) => format!("{} `{}`: {done} of {}", progress.kind, progress.label, format::size(total)),
         None => format!("{} `{}`: {done}", progress.kind, progress.label),
     }
 }
