@@ -19,7 +19,7 @@ mod task;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
-mod testing_ground;
+mod testing_root;
 mod transfer;
 mod verbs;
 

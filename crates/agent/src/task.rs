@@ -1,4 +1,4 @@
-//! Blocking work beside the desk: one thread that reports by notes and can be cancelled, while the desk keeps
+//! Blocking work beside the event loop: one thread that reports by events and can be cancelled, while the event loop keeps
 //! answering. It does not know what the work is.
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,15 +13,15 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use vessl_core::record::EventKind;
 use vessl_core::wire::Progress;
 
-/// How long a cancelled job may take to end.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a cancelled task may take to end.
+pub(crate) const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Shortest time between two tellings of progress, in milliseconds.
 const PROGRESS_EVERY_MS: u64 = 100;
 
-/// What a job tells while it works.
+/// What a task tells while it works.
 #[derive(Clone, Debug)]
-pub(crate) enum Note {
+pub(crate) enum TaskEvent {
     /// A line for the log.
     Line(String),
     /// How far it is.
@@ -30,12 +30,12 @@ pub(crate) enum Note {
     Event(EventKind),
 }
 
-/// Why a job has no result.
+/// Why a task has no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum JobError {
+pub(crate) enum TaskError {
     /// It was cancelled and did not end.
-    #[error("it could not be stopped within {} s", PATIENCE.as_secs())]
+    #[error("it could not be stopped within {} s", CANCEL_LIMIT.as_secs())]
     Stuck,
     /// A bug in it.
     #[error("it ended by a bug of this program, see `agent.log`")]
@@ -45,33 +45,33 @@ pub(crate) enum JobError {
     Os(#[from] io::Error),
 }
 
-/// What comes from a job.
-pub(crate) enum Told<T> {
+/// What comes from a task.
+pub(crate) enum Message<T> {
     /// On the way.
-    Note(Note),
+    Event(TaskEvent),
     /// Its result, at last.
     Done(std::thread::Result<T>),
 }
 
-/// A job's way to tell.
+/// A task's way to tell.
 #[derive(Clone)]
-pub(crate) struct Teller {
-    tell: Arc<dyn Fn(Note) + Send + Sync>,
+pub(crate) struct Reporter {
+    send: Arc<dyn Fn(TaskEvent) + Send + Sync>,
     began: Instant,
     /// Milliseconds after `began` at which the next progress is worth telling.
     due: Arc<AtomicU64>,
 }
 
-impl Teller {
-    /// Tells the desk. A desk that has given the job up does not hear it.
-    pub(crate) fn tell(&self, note: Note) {
-        (self.tell)(note);
+impl Reporter {
+    /// Tells the event loop. An event loop that has given the task up does not hear it.
+    pub(crate) fn report(&self, event: TaskEvent) {
+        (self.send)(event);
     }
 
     /// Tells how far something is; calls that come too soon are dropped.
     pub(crate) fn progress(&self, progress: Progress) {
         if self.is_due(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)) {
-            self.tell(Note::Progress(progress));
+            self.report(TaskEvent::Progress(progress));
         }
     }
 
@@ -82,38 +82,38 @@ impl Teller {
     }
 }
 
-/// A running job.
-pub(crate) struct Job<T> {
+/// A running task.
+pub(crate) struct Task<T> {
     thread: JoinHandle<()>,
-    told: Receiver<Told<T>>,
+    messages: Receiver<Message<T>>,
     bell: Arc<EventFd>,
     cancel: Arc<AtomicBool>,
 }
 
-impl<T: Send + 'static> Job<T> {
+impl<T: Send + 'static> Task<T> {
     /// Starts `work`. It should look at the flag often and end soon once it is true.
     pub(crate) fn start(
-        work: impl FnOnce(&Teller, &AtomicBool) -> T + Send + 'static,
-    ) -> Result<Self, JobError> {
+        work: impl FnOnce(&Reporter, &AtomicBool) -> T + Send + 'static,
+    ) -> Result<Self, TaskError> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let bell = Arc::new(EventFd::from_flags(flags).map_err(io::Error::from)?);
         let cancel = Arc::new(AtomicBool::new(false));
-        let (sender, told) = channel();
+        let (sender, messages) = channel();
         let (ring, flag) = (bell.clone(), cancel.clone());
-        let thread = std::thread::Builder::new().name("job".to_owned()).spawn(move || {
-            let tell = note_sender(sender.clone(), ring.clone());
-            let teller = Teller { tell, began: Instant::now(), due: Arc::default() };
-            let result = catch_unwind(AssertUnwindSafe(|| work(&teller, &flag)));
-            send(&sender, &ring, Told::Done(result));
+        let thread = std::thread::Builder::new().name("task".to_owned()).spawn(move || {
+            let report = event_sender(sender.clone(), ring.clone());
+            let reporter = Reporter { send: report, began: Instant::now(), due: Arc::default() };
+            let result = catch_unwind(AssertUnwindSafe(|| work(&reporter, &flag)));
+            send(&sender, &ring, Message::Done(result));
         })?;
-        Ok(Self { thread, told, bell, cancel })
+        Ok(Self { thread, messages, bell, cancel })
     }
 
     /// What it tells next, if there is something; its descriptor is readable when more comes.
-    pub(crate) fn next(&self) -> Option<Told<T>> {
+    pub(crate) fn next(&self) -> Option<Message<T>> {
         // An empty bell is no news.
         let _ = self.bell.read();
-        self.told.try_recv().ok()
+        self.messages.try_recv().ok()
     }
 
     /// Asks it to end.
@@ -128,31 +128,31 @@ impl<T: Send + 'static> Job<T> {
     }
 }
 
-impl<T> AsFd for Job<T> {
+impl<T> AsFd for Task<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }
 }
 
-fn note_sender<T: Send + 'static>(
-    sender: Sender<Told<T>>,
+fn event_sender<T: Send + 'static>(
+    sender: Sender<Message<T>>,
     bell: Arc<EventFd>,
-) -> Arc<dyn Fn(Note) + Send + Sync> {
-    Arc::new(move |note| send(&sender, &bell, Told::Note(note)))
+) -> Arc<dyn Fn(TaskEvent) + Send + Sync> {
+    Arc::new(move |event| send(&sender, &bell, Message::Event(event)))
 }
 
-fn send<T>(sender: &Sender<Told<T>>, bell: &EventFd, told: Told<T>) {
-    if sender.send(told).is_ok() {
-        // Its counter cannot be full: the desk empties it at every look.
+fn send<T>(sender: &Sender<Message<T>>, bell: &EventFd, message: Message<T>) {
+    if sender.send(message).is_ok() {
+        // Its counter cannot be full: the event loop empties it at every look.
         let _ = bell.write(1);
     }
 }
 
 #[cfg(test)]
-impl Teller {
+impl Reporter {
     /// One that hands every note to `tell`.
-    pub(crate) fn to(tell: impl Fn(Note) + Send + Sync + 'static) -> Self {
-        Self { tell: Arc::new(tell), began: Instant::now(), due: Arc::default() }
+    pub(crate) fn to(send: impl Fn(TaskEvent) + Send + Sync + 'static) -> Self {
+        Self { send: Arc::new(send), began: Instant::now(), due: Arc::default() }
     }
 }
 
@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn progress_is_told_at_intervals_however_often_it_comes() {
-        let teller = Teller::to(drop);
-        let told: Vec<u64> = (0..=250).filter(|now| teller.is_due(*now)).collect();
+        let reporter = Reporter::to(drop);
+        let told: Vec<u64> = (0..=250).filter(|now| reporter.is_due(*now)).collect();
         assert_eq!(told, [0, 100, 200]);
     }
 }

@@ -41,13 +41,13 @@ type Failure = Box<dyn std::error::Error>;
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let Some(verb) = parse(&args) else {
-        say(USAGE);
+        report(USAGE);
         return ExitCode::from(2);
     };
     match run(verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&chain(error.as_ref()));
+            report(&chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -120,7 +120,7 @@ fn answer(document: &impl Serialize) -> io::Result<()> {
     out.flush()
 }
 
-fn say(text: &str) {
+fn report(text: &str) {
     // A caller that does not listen still has the exit code.
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -2,7 +2,6 @@
 //!
 //! It knows no runs, no run files, no HTTP API of ours and no SQL. All `unsafe` of the product is here (and the smallest
 //! necessary system calls of `agent` and `init`).
-mod crew;
 mod error;
 pub mod image;
 mod layout;
@@ -18,6 +17,7 @@ pub mod seccomp;
 mod source;
 pub mod store;
 mod sys;
+mod threads;
 pub mod unpack;
 pub mod userns;
 

@@ -13,7 +13,7 @@ use vessl_core::reference::{Digest, Reference};
 const MAX_DEPTH: usize = 4;
 
 /// A place that has images.
-pub(crate) enum Source {
+pub(crate) enum ImageSource {
     Registry(Box<Registry>),
     Layout(Layout),
 }
@@ -53,7 +53,7 @@ impl Blob {
     }
 }
 
-impl Source {
+impl ImageSource {
     pub(crate) fn open(reference: &Reference, auth: &Auth, options: &Options) -> Result<Self, StoreError> {
         match reference {
             Reference::Registry(named) => Ok(Self::Registry(Box::new(Registry::new(named, auth, options)?))),

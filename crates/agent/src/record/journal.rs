@@ -32,7 +32,7 @@ impl Journal {
     }
 
     /// Adds one line of the agent's own; secret values in it are hidden.
-    pub(crate) fn say(&mut self, line: &str) {
+    pub(crate) fn report(&mut self, line: &str) {
         let text = self.mask.text(line) + "\n";
         self.output(Stream::System, text.as_bytes());
         self.flush();
@@ -48,8 +48,8 @@ impl Journal {
         if bytes.is_empty() {
             return;
         }
-        if let Err(error) = self.confess().and_then(|()| self.writer.append(now_ns(), stream, bytes)) {
-            self.lose(bytes.len(), &error);
+        if let Err(error) = self.report_lost().and_then(|()| self.writer.append(now_ns(), stream, bytes)) {
+            self.add_lost(bytes.len(), &error);
         }
     }
 
@@ -71,7 +71,7 @@ impl Journal {
 
     /// Waits until everything so far is on disk.
     pub(crate) fn sync(&mut self) {
-        if let Err(error) = self.confess().and_then(|()| self.writer.sync()) {
+        if let Err(error) = self.report_lost().and_then(|()| self.writer.sync()) {
             eprint_line(&format!("the log is not on disk: {error}"));
         }
     }
@@ -88,14 +88,14 @@ impl Journal {
 
     /// Writes the end of the log and waits for the disk. The log of a run that filled the disk may stay without its end.
     pub(crate) fn finish(&mut self) {
-        let end = self.confess().and_then(|()| self.writer.finish());
+        let end = self.report_lost().and_then(|()| self.writer.finish());
         if let Err(error) = end {
             eprint_line(&format!("the log has no end: {error}"));
         }
     }
 
     /// Says what was lost, now that there may be room.
-    fn confess(&mut self) -> Result<(), LogError> {
+    fn report_lost(&mut self) -> Result<(), LogError> {
         if self.lost == 0 {
             return Ok(());
         }
@@ -106,7 +106,7 @@ impl Journal {
         Ok(())
     }
 
-    fn lose(&mut self, bytes: usize, error: &LogError) {
+    fn add_lost(&mut self, bytes: usize, error: &LogError) {
         if self.lost == 0 {
             eprint_line(&format!("output is being lost: {error}"));
         }

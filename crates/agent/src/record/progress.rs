@@ -29,7 +29,7 @@ impl ProgressFile {
     }
 
     /// Takes note; sometimes there is a line to say.
-    pub(crate) fn tell(&mut self, progress: &Progress) -> Option<String> {
+    pub(crate) fn update(&mut self, progress: &Progress) -> Option<String> {
         let now = Instant::now();
         if self.written.is_none_or(|at| now - at >= FILE_EVERY) {
             self.written = Some(now);
@@ -80,7 +80,7 @@ mod tests {
     fn the_file_is_there_while_something_moves() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = ProgressFile::new(&RunDir::open(dir.path()).unwrap());
-        assert_eq!(file.tell(&progress(5)), None);
+        assert_eq!(file.update(&progress(5)), None);
         let text = std::fs::read(dir.path().join("progress")).unwrap();
         assert_eq!(serde_json::from_slice::<Progress>(&text).unwrap(), progress(5));
         file.over();
@@ -91,9 +91,11 @@ mod tests {
     fn lines_are_rare() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = ProgressFile::new(&RunDir::open(dir.path()).unwrap());
-        assert_eq!((0..100).filter_map(|n| file.tell(&progress(n))).count(), 0);
+        assert_eq!((0..100).filter_map(|n| file.update(&progress(n))).count(), 0);
         file.said = Instant::now().checked_sub(LINE_EVERY);
-        assert!(file.tell(&progress(5_000_000)).unwrap().starts_with("image `busybox`: 4.7 MiB of 9.5 MiB"));
-        assert_eq!(file.tell(&progress(6)), None);
+        assert!(
+            file.update(&progress(5_000_000)).unwrap().starts_with("image `busybox`: 4.7 MiB of 9.5 MiB")
+        );
+        assert_eq!(file.update(&progress(6)), None);
     }
 }

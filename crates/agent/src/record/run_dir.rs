@@ -15,7 +15,7 @@ use vessl_data::durable;
 /// Kept free on disk for the exit record and the end of the log, for the case that the commands fill the disk, in bytes.
 const SPARE: i64 = 1 << 20;
 /// How often a held lock is tried again.
-const LOCK_LOOK: Duration = Duration::from_millis(20);
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why a run directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ impl RunDir {
     }
 
     /// Takes the lock, waiting for its holder to end.
-    pub(crate) fn lock_within(&self, patience: Duration) -> Result<Lock, DirError> {
+    pub(crate) fn lock_within(&self, limit: Duration) -> Result<Lock, DirError> {
         let path = self.file("lock");
         // What is no file is no lock, and a pipe would keep us waiting.
         if path.symlink_metadata().is_ok_and(|about| !about.is_file()) {
@@ -110,11 +110,13 @@ impl RunDir {
             .mode(0o600)
             .open(&path)
             .map_err(DirError::os("open", &path))?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + limit;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Lock(file)),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_LOOK),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_INTERVAL);
+                }
                 Err(TryLockError::WouldBlock) => return Err(DirError::Busy { path }),
                 Err(TryLockError::Error(error)) => return Err(DirError::os("lock", &path)(error)),
             }

@@ -15,15 +15,15 @@ use crate::record::events::{Events, eprint_line};
 use crate::record::journal::Journal;
 use crate::record::progress::ProgressFile;
 use crate::supervise::control::ControlSocket;
-use crate::task::{Job, JobError, Note, PATIENCE, Told};
+use crate::task::{CANCEL_LIMIT, Message, Task, TaskError, TaskEvent};
 
 /// What can be watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum EventSource {
     /// A child may have ended.
     Child,
-    /// A job has something to tell.
-    Job,
+    /// A task has something to tell.
+    Task,
     /// The socket to init.
     Link,
     /// The commands' standard output.
@@ -45,7 +45,7 @@ pub(crate) struct Stop {
 
 /// Where a supervisor waits and writes.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct EventLoop {
     epoll: Epoll,
     signals: SignalFd,
     control: ControlSocket,
@@ -69,11 +69,17 @@ const LONGEST_GRACE: Duration = Duration::from_hours(365 * 24);
 
 const SIGNALS: u64 = 0;
 const FIRST_SOURCE: u64 = 1;
-const SOURCES: [Source; 6] =
-    [Source::Child, Source::Job, Source::Link, Source::Stdout, Source::Stderr, Source::Scratch];
+const SOURCES: [EventSource; 6] = [
+    EventSource::Child,
+    EventSource::Task,
+    EventSource::Link,
+    EventSource::Stdout,
+    EventSource::Stderr,
+    EventSource::Scratch,
+];
 const CONTROL: u64 = 16;
 
-impl Desk {
+impl EventLoop {
     /// Blocks the signals that end a process, and listens.
     pub(crate) fn open(sink: &Sink, events: Events, log: Journal, grace: Duration) -> io::Result<Self> {
         let mut mask = SigSet::empty();
@@ -101,7 +107,7 @@ impl Desk {
     }
 
     /// Watches `fd` as `source`.
-    pub(crate) fn watch(&self, source: Source, fd: impl AsFd) -> io::Result<()> {
+    pub(crate) fn watch(&self, source: EventSource, fd: impl AsFd) -> io::Result<()> {
         let position = SOURCES.iter().position(|known| *known == source).unwrap_or_default() as u64;
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, FIRST_SOURCE + position))?)
     }
@@ -114,7 +120,7 @@ impl Desk {
 
     /// Waits until something is ready or `until` is there; control requests are served on the way. The kernel lists
     /// sources in the order in which they became ready, and so does this: it is the order of the log.
-    pub(crate) fn wait(&mut self, until: Option<Instant>) -> io::Result<Vec<Source>> {
+    pub(crate) fn wait(&mut self, until: Option<Instant>) -> io::Result<Vec<EventSource>> {
         let mut events = [EpollEvent::empty(); 16];
         let count = match self.epoll.wait(&mut events, timeout(until)) {
             Err(Errno::EINTR) => 0,
@@ -132,55 +138,55 @@ impl Desk {
         Ok(ready)
     }
 
-    /// Waits for a job. `limit` is asked after everything that happens: from that moment on the job is cancelled.
+    /// Waits for a task. `limit` is asked after everything that happens: from that moment on the task is cancelled.
     pub(crate) fn attend<T: Send + 'static>(
         &mut self,
-        job: Job<T>,
+        task: Task<T>,
         mut limit: impl FnMut(&mut Self) -> Option<Instant>,
-    ) -> Result<T, JobError> {
-        self.watch(Source::Job, &job)?;
-        let result = self.until_done(&job, &mut limit);
-        self.leave(&job);
+    ) -> Result<T, TaskError> {
+        self.watch(EventSource::Task, &task)?;
+        let result = self.until_done(&task, &mut limit);
+        self.leave(&task);
         self.progress.over();
         let result = result?;
-        job.join();
-        result.map_err(|_| JobError::Panicked)
+        task.join();
+        result.map_err(|_| TaskError::Panicked)
     }
 
     fn until_done<T: Send + 'static>(
         &mut self,
-        job: &Job<T>,
+        task: &Task<T>,
         limit: &mut impl FnMut(&mut Self) -> Option<Instant>,
-    ) -> Result<std::thread::Result<T>, JobError> {
+    ) -> Result<std::thread::Result<T>, TaskError> {
         let mut give_up = None;
         loop {
-            while let Some(told) = job.next() {
-                match told {
-                    Told::Note(note) => self.note(note),
-                    Told::Done(result) => return Ok(result),
+            while let Some(message) = task.next() {
+                match message {
+                    Message::Event(event) => self.on_task_event(event),
+                    Message::Done(result) => return Ok(result),
                 }
             }
             let limit = limit(self);
             let now = Instant::now();
             if give_up.is_some_and(|at| at <= now) {
-                return Err(JobError::Stuck);
+                return Err(TaskError::Stuck);
             }
             if give_up.is_none() && limit.is_some_and(|at| at <= now) {
-                job.cancel();
-                give_up = Some(now + PATIENCE);
+                task.cancel();
+                give_up = Some(now + CANCEL_LIMIT);
             }
             self.wait(give_up.or(limit))?;
         }
     }
 
-    /// Passes on what a job tells.
-    pub(crate) fn note(&mut self, note: Note) {
-        match note {
-            Note::Line(line) => self.log.say(&line),
-            Note::Event(what) => self.record(what),
-            Note::Progress(progress) => {
-                if let Some(line) = self.progress.tell(&progress) {
-                    self.log.say(&line);
+    /// Passes on what a task tells.
+    pub(crate) fn on_task_event(&mut self, event: TaskEvent) {
+        match event {
+            TaskEvent::Line(line) => self.log.report(&line),
+            TaskEvent::Event(what) => self.record(what),
+            TaskEvent::Progress(progress) => {
+                if let Some(line) = self.progress.update(&progress) {
+                    self.log.report(&line);
                 }
             }
         }

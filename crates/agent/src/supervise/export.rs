@@ -35,19 +35,19 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) {
         }
         let mut transfer =
             Transfer { path: plan.path.clone(), label: label(&plan.target), ..Transfer::default() };
-        cx.say(format!("exporting `{}` to `{}`", transfer.path, transfer.label));
+        cx.log(format!("exporting `{}` to `{}`", transfer.path, transfer.label));
         let began = Instant::now();
         let result = one(merged, cx, plan, &transfer.label);
         transfer.millis = millis(began);
         match result {
             Err(Reason::Export(ExportError::Data(DataError::Stopped))) => return,
             Err(e) => {
-                cx.say(format!("cannot export `{}` to `{}`: {e}", transfer.path, transfer.label));
+                cx.log(format!("cannot export `{}` to `{}`: {e}", transfer.path, transfer.label));
                 transfer.error = Some(e.to_string());
             }
-            Ok(None) => cx.say(format!("nothing to export: there is no `{}`", plan.path)),
+            Ok(None) => cx.log(format!("nothing to export: there is no `{}`", plan.path)),
             Ok(Some(written)) if written.empty => {
-                cx.say(format!("nothing to export: `{}` is empty", plan.path));
+                cx.log(format!("nothing to export: `{}` is empty", plan.path));
             }
             Ok(Some(written)) => note(cx, &mut transfer, &written),
         }
@@ -70,12 +70,12 @@ fn note(cx: &TransferContext<'_>, transfer: &mut Transfer, written: &Written) {
     transfer.version = Some(written.version.to_string());
     for warning in written.skipped.iter().take(WARNINGS) {
         let path = Path::new(&transfer.path).join(&warning.path);
-        cx.say(format!("`{}` was left out: it is {}", path.display(), warning.why));
+        cx.log(format!("`{}` was left out: it is {}", path.display(), warning.why));
     }
     if let Some(more) = written.skipped.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
-        cx.say(format!("and {more} more were left out"));
+        cx.log(format!("and {more} more were left out"));
     }
-    cx.say(format!("exported `{}`: {} {}", transfer.path, amount(transfer), took(transfer)));
+    cx.log(format!("exported `{}`: {} {}", transfer.path, amount(transfer), took(transfer)));
 }
 
 /// `None` if there is nothing at the path.

@@ -13,45 +13,50 @@ use vessl_core::text::chain;
 use super::export::{self, label};
 use crate::format;
 use crate::record::events::eprint_line;
-use crate::supervise::event_loop::Desk;
-use crate::supervise::outcome::{Cut, End, Facts, judge};
+use crate::supervise::event_loop::EventLoop;
+use crate::supervise::outcome::{End, Facts, Interruption, evaluate};
 use crate::supervise::setup::Attempt;
-use crate::supervise::watch::Watched;
-use crate::task::{Job, Note};
+use crate::supervise::watch::ExecutionResult;
+use crate::task::{Task, TaskEvent};
 
 /// Between two tries to write the exit record on a full disk.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-impl Watched {
+impl ExecutionResult {
     /// An attempt whose commands never started.
     pub(crate) fn never(end: End) -> Self {
-        Self { end, started_at: None, cut: None, killed: false, oom: false }
+        Self { end, started_at: None, interruption: None, killed: false, oom: false }
     }
 }
 
 /// Writes the exports, all within the limit once somebody asked to stop.
-pub(crate) fn export(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merged>, watched: &mut Watched) {
+pub(crate) fn export(
+    event_loop: &mut EventLoop,
+    attempt: &Arc<Attempt>,
+    merged: &Arc<Merged>,
+    execution: &mut ExecutionResult,
+) {
     let plan = &attempt.plan;
-    if plan.exports.is_empty() || watched.started_at.is_none() {
+    if plan.exports.is_empty() || execution.started_at.is_none() {
         return;
     }
-    if desk.stop.is_some_and(|stop| !stop.export) {
-        desk.log.say("exports are skipped, as asked");
+    if event_loop.stop.is_some_and(|stop| !stop.export) {
+        event_loop.log.report("exports are skipped, as asked");
         return;
     }
-    desk.events.add(EventKind::Phase { phase: Phase::Exporting });
+    event_loop.events.add(EventKind::Phase { phase: Phase::Exporting });
     let (shared, merged) = (attempt.clone(), merged.clone());
-    let job = Job::start(move |teller, cancel| {
-        export::run(&merged, &shared.transfer_context(teller, cancel));
+    let task = Task::start(move |reporter, cancel| {
+        export::run(&merged, &shared.transfer_context(reporter, cancel));
     });
     let mut deadline = None;
-    let limit = |desk: &mut Desk| {
-        let stop = desk.stop?;
+    let limit = |event_loop: &mut EventLoop| {
+        let stop = event_loop.stop?;
         let allowed = if stop.export { Duration::from_millis(plan.export_limit.0) } else { Duration::ZERO };
         let asked = Instant::now();
         if stop.export && deadline.is_none() {
             let words = "exports may take another";
-            desk.log.say(&format!(
+            event_loop.log.report(&format!(
                 "{words} {}; a terminate with `--no-export` leaves them out",
                 plan.export_limit
             ));
@@ -60,10 +65,10 @@ pub(crate) fn export(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merge
         *known = (*known).min(asked + allowed);
         deadline
     };
-    let result = job.and_then(|job| desk.attend(job, limit));
-    if desk.stop.is_some_and(|stop| !stop.export) {
-        desk.log.say("the rest of the exports is skipped, as asked");
-        watched.cut = Some(Cut::Asked);
+    let result = task.and_then(|task| event_loop.attend(task, limit));
+    if event_loop.stop.is_some_and(|stop| !stop.export) {
+        event_loop.log.report("the rest of the exports is skipped, as asked");
+        execution.interruption = Some(Interruption::Asked);
         return;
     }
     let why = match result {
@@ -77,64 +82,68 @@ pub(crate) fn export(desk: &mut Desk, attempt: &Arc<Attempt>, merged: &Arc<Merge
         Ok(()) => "it ended without a result".to_owned(),
     };
     for export in &plan.exports {
-        complete(desk, export, &why);
+        complete(event_loop, export, &why);
     }
 }
 
 /// Every export of the plan has a result.
-fn complete(desk: &mut Desk, export: &ExportPlan, why: &str) {
-    if desk.exports.iter().any(|known| known.path == export.path) {
+fn complete(event_loop: &mut EventLoop, export: &ExportPlan, why: &str) {
+    if event_loop.exports.iter().any(|known| known.path == export.path) {
         return;
     }
     let (label, error) = (label(&export.target), Some(why.to_owned()));
     let transfer = Transfer { path: export.path.clone(), label, error, ..Transfer::default() };
-    desk.note(Note::Event(EventKind::Exported(transfer)));
+    event_loop.on_task_event(TaskEvent::Event(EventKind::Exported(transfer)));
 }
 
 /// Writes the last words: what the log has so far, events, exit record, and only then the log's last line, in this order. So
 /// a log never tells of an end that is not on disk, and the record never stands without the output before it. Who is killed
 /// before the last line leaves it to the removal.
-pub(crate) fn conclude(desk: &mut Desk, attempt: &Attempt, watched: &Watched) -> ExitRecord {
+pub(crate) fn conclude(
+    event_loop: &mut EventLoop,
+    attempt: &Attempt,
+    execution: &ExecutionResult,
+) -> ExitRecord {
     let dir = attempt.sink.dir();
     let plan = &attempt.plan;
     let facts = Facts {
         plan,
-        end: watched.end.clone(),
-        cut: watched.cut,
-        killed: watched.killed,
-        oom: watched.oom,
-        exports: &desk.exports,
+        end: execution.end.clone(),
+        interruption: execution.interruption,
+        killed: execution.killed,
+        oom: execution.oom,
+        exports: &event_loop.exports,
     };
-    let mut judged = judge(&facts);
-    if desk.log.lost_in_all() > 0 {
-        let amount = format::size(desk.log.lost_in_all());
-        judged.reason =
-            format!("{}; {amount} of its output are lost: the log could not be written", judged.reason);
+    let mut outcome = evaluate(&facts);
+    if event_loop.log.lost_in_all() > 0 {
+        let amount = format::size(event_loop.log.lost_in_all());
+        outcome.reason =
+            format!("{}; {amount} of its output are lost: the log could not be written", outcome.reason);
     }
     let record = ExitRecord {
         v: RECORD_VERSION,
         run: plan.run,
         attempt: plan.attempt,
         nonce: plan.nonce,
-        status: judged.status,
-        reason: desk.log.masked(&judged.reason),
-        exit_code: judged.exit_code,
-        oom: watched.oom,
-        started_at: watched.started_at,
+        status: outcome.status,
+        reason: event_loop.log.masked(&outcome.reason),
+        exit_code: outcome.exit_code,
+        oom: execution.oom,
+        started_at: execution.started_at,
         ended_at: Timestamp::now(),
-        imports: desk.imports.clone(),
-        exports: desk.exports.clone(),
+        imports: event_loop.imports.clone(),
+        exports: event_loop.exports.clone(),
         cleanup: None,
     };
     // From here on the space that was kept for this may be used.
     dir.release();
-    desk.log.sync();
-    if let Err(error) = desk.events.flush() {
+    event_loop.log.sync();
+    if let Err(error) = event_loop.events.flush() {
         eprint_line(&format!("the last events are lost: {error}"));
     }
     write_exit(&record, attempt);
-    desk.log.say(&last_line(&record));
-    desk.log.finish();
+    event_loop.log.report(&last_line(&record));
+    event_loop.log.finish();
     record
 }
 

@@ -15,7 +15,7 @@ use crate::transfer::{self, Moved, TransferContext, TransferError};
 
 /// What must live as long as the run's root file system.
 #[derive(Debug, Default)]
-pub(crate) struct Staged {
+pub(crate) struct ImportedVersions {
     /// Versions that are mounted; only their locks matter.
     held: Vec<Checkout>,
 }
@@ -57,14 +57,14 @@ impl ImportError {
 }
 
 /// Carries out every import of the plan in order, and records each. The first that fails ends it.
-pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<Staged, ImportError> {
-    let mut staged = Staged::default();
+pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<ImportedVersions, ImportError> {
+    let mut imported = ImportedVersions::default();
     for plan in &cx.plan.imports {
         let began = Instant::now();
         let label = plan.source.label().to_owned();
-        cx.say(format!("importing `{label}` to `{}`", plan.path));
+        cx.log(format!("importing `{label}` to `{}`", plan.path));
         let mut transfer = Transfer { path: plan.path.clone(), label, ..Transfer::default() };
-        let result = one(merged, cx, plan, &mut staged);
+        let result = one(merged, cx, plan, &mut imported);
         transfer.millis = millis(began);
         match &result {
             Err(error) => transfer.error = Some(error.to_string()),
@@ -72,7 +72,7 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<Staged, I
                 (transfer.bytes, transfer.files) = (moved.bytes, moved.files);
                 transfer.version = Some(moved.version.clone());
                 let amount = amount(&transfer);
-                cx.say(match &plan.source {
+                cx.log(match &plan.source {
                     ImportSource::Git { .. } => {
                         format!("imported `{}`: commit {}, {amount}", plan.path, moved.version)
                     }
@@ -83,7 +83,7 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<Staged, I
         cx.record(EventKind::Imported(transfer));
         result.map_err(|reason| ImportError::new(plan, reason))?;
     }
-    Ok(staged)
+    Ok(imported)
 }
 
 /// What was moved, and what is to be said of how. A version is mounted over an empty place if root owns it, else copied.
@@ -91,7 +91,7 @@ fn one(
     merged: &Merged,
     cx: &TransferContext<'_>,
     plan: &ImportPlan,
-    staged: &mut Staged,
+    imported: &mut ImportedVersions,
 ) -> Result<(Moved, &'static str), Reason> {
     // Git runs programs that the files in its directory name, so nobody else may write there; and an import is a copy that the
     // machine does not get.
@@ -104,7 +104,7 @@ fn one(
         let (moved, checkout) = transfer::checkout(label, manifest, cx)?;
         merged.show_private(&checkout.path.canonicalize()?, &into)?;
         let how = if checkout.new { "" } else { ", nothing copied: it is here already" };
-        staged.held.push(checkout);
+        imported.held.push(checkout);
         return Ok((moved, how));
     }
     let moved = transfer::import(&plan.source, &into, cx)?;

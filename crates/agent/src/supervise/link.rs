@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use vessl_core::frame::{self, Frames};
-use vessl_core::record::{InitAsk, InitOrder, InitReport};
+use vessl_core::record::{InitAsk, InitConfig, InitReport};
 
 /// Init does nothing but read when it is spoken to; if it does not, it is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SEND_LIMIT: Duration = Duration::from_secs(10);
 
 /// The socket to one init.
 #[derive(Debug)]
@@ -21,12 +21,12 @@ impl Link {
     /// A new pair: ours, and init's descriptor 3.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = UnixStream::pair()?;
-        ours.set_write_timeout(Some(PATIENCE))?;
+        ours.set_write_timeout(Some(SEND_LIMIT))?;
         Ok((Self { socket: ours, frames: Frames::default() }, theirs.into()))
     }
 
     /// Sends the order and stops waiting in reads from here on.
-    pub(crate) fn order(&mut self, order: &InitOrder) -> io::Result<()> {
+    pub(crate) fn send_config(&mut self, order: &InitConfig) -> io::Result<()> {
         self.send(&frame::encode(order).map_err(io::Error::other)?)?;
         self.socket.set_nonblocking(true)
     }

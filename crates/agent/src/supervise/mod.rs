@@ -33,11 +33,11 @@ use crate::record::Sink;
 use crate::record::events::eprint_line;
 use crate::record::mask::{Mask, SHORTEST};
 use crate::record::run_dir::{DirError, RunDir};
-use event_loop::Desk;
+use event_loop::EventLoop;
 use outcome::End;
 use setup::Attempt;
-use setup::error::Halt;
-use watch::Watched;
+use setup::error::SetupError;
+use watch::ExecutionResult;
 
 /// Most that may come through the pipe of secrets, in bytes.
 const SECRETS: u64 = 16 << 20;
@@ -86,76 +86,76 @@ pub(crate) fn run(data: &Path, dir: &Path) -> Result<(), NotTaken> {
     let data = data.canonicalize().map_err(os("find the data directory"))?;
     let scratch = dir.scratch();
     let attempt = Arc::new(Attempt { plan, sink: Sink::new(dir, data), scratch, secrets, mask });
-    let mut desk = open_desk(&attempt)?;
-    started(&mut desk, &attempt)?;
+    let mut event_loop = open_event_loop(&attempt)?;
+    started(&mut event_loop, &attempt)?;
     if let Err(error) = take_output(attempt.sink.dir()) {
         eprint_line(&format!("there is no `agent.log`: {error}"));
     }
     for key in short {
-        desk.log.say(&format!(
+        event_loop.log.report(&format!(
             "the secret `{key}` has fewer than {SHORTEST} characters and is not hidden in this log"
         ));
     }
-    carry_out(&mut desk, &attempt);
+    carry_out(&mut event_loop, &attempt);
     drop(lock);
     Ok(())
 }
 
-fn open_desk(attempt: &Attempt) -> Result<Desk, NotTaken> {
+fn open_event_loop(attempt: &Attempt) -> Result<EventLoop, NotTaken> {
     let sink = &attempt.sink;
     let events = sink.events().map_err(os("write the events"))?.ok_or(NotTaken::Before)?;
     let log = sink.log(attempt.mask.clone(), attempt.plan.bounds.log)?;
     let grace = Duration::from_millis(attempt.plan.grace.0);
-    let desk = Desk::open(sink, events, log, grace).map_err(os("listen on `control.sock`"))?;
+    let event_loop = EventLoop::open(sink, events, log, grace).map_err(os("listen on `control.sock`"))?;
     if let Err(error) = sink.dir().reserve() {
         eprint_line(&format!("no space is reserved for the exit record: {error}"));
     }
-    Ok(desk)
+    Ok(event_loop)
 }
 
 /// From here on this attempt is never started again.
-fn started(desk: &mut Desk, attempt: &Attempt) -> Result<(), NotTaken> {
+fn started(event_loop: &mut EventLoop, attempt: &Attempt) -> Result<(), NotTaken> {
     let me = boot::Process::me().map_err(os("find the own start time"))?;
     let boot_id = boot::id().map_err(os("read the boot id"))?;
-    desk.events.add(EventKind::Started {
+    event_loop.events.add(EventKind::Started {
         boot_id,
         pid: me.pid,
         start_time: me.start_time,
         unit: attempt.plan.unit(),
         nonce: attempt.plan.nonce,
     });
-    desk.events.flush().map_err(os("write the events"))
+    event_loop.events.flush().map_err(os("write the events"))
 }
 
-fn carry_out(desk: &mut Desk, attempt: &Arc<Attempt>) {
-    let watched = match commands(desk, attempt) {
-        Ok(watched) => watched,
-        Err(halt) => nothing_runs(attempt, halt),
+fn carry_out(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) {
+    let execution = match commands(event_loop, attempt) {
+        Ok(execution) => execution,
+        Err(setup_error) => nothing_runs(attempt, setup_error),
     };
-    let record = finish::conclude(desk, attempt, &watched);
+    let record = finish::conclude(event_loop, attempt, &execution);
     finish::remove(attempt, record);
 }
 
-fn commands(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Watched, Halt> {
-    let root = setup::prepare(desk, attempt)?;
-    // A request that came between two jobs.
-    if desk.stop.is_some() {
-        return Err(Halt::Stopped);
+fn commands(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Result<ExecutionResult, SetupError> {
+    let root = setup::prepare(event_loop, attempt)?;
+    // A request that came between two tasks.
+    if event_loop.stop.is_some() {
+        return Err(SetupError::Stopped);
     }
-    let running = setup::start(desk, attempt, &root)?;
-    let mut watched = watch::watch(desk, &attempt.plan, running);
-    finish::export(desk, attempt, &root.merged, &mut watched);
-    Ok(watched)
+    let running = setup::start(event_loop, attempt, &root)?;
+    let mut execution = watch::watch(event_loop, &attempt.plan, running);
+    finish::export(event_loop, attempt, &root.merged, &mut execution);
+    Ok(execution)
 }
 
 /// The commands did not start; what may have been started for them is ended before anybody hears of it.
-fn nothing_runs(attempt: &Attempt, halt: Halt) -> Watched {
+fn nothing_runs(attempt: &Attempt, setup_error: SetupError) -> ExecutionResult {
     if let Err(error) = Cgroup::named(&attempt.plan.unit()).kill() {
         eprint_line(&format!("something of the container is left: {error}"));
     }
-    Watched::never(match halt {
-        Halt::Failed(why) => End::Failed(why),
-        Halt::Stopped => End::Stopped,
+    ExecutionResult::never(match setup_error {
+        SetupError::Failed(why) => End::Failed(why),
+        SetupError::Stopped => End::Stopped,
     })
 }
 

@@ -15,7 +15,7 @@ pub(crate) struct Facts<'a> {
     /// How the commands ended, or why there were none.
     pub(crate) end: End,
     /// Why they were ended before their time.
-    pub(crate) cut: Option<Cut>,
+    pub(crate) interruption: Option<Interruption>,
     /// Whether the commands had to be killed.
     pub(crate) killed: bool,
     /// Whether the kernel killed for memory.
@@ -26,7 +26,7 @@ pub(crate) struct Facts<'a> {
 
 /// Why a run is ended that would have gone on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub(crate) enum Interruption {
     /// Somebody asked for it.
     Asked,
     /// The session's time was over.
@@ -66,7 +66,7 @@ pub(crate) enum End {
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Judged {
+pub(crate) struct Outcome {
     /// `Completed`, `Failed` or `Terminated`.
     pub(crate) status: Status,
     /// In words.
@@ -75,85 +75,87 @@ pub(crate) struct Judged {
     pub(crate) exit_code: Option<i32>,
 }
 
-impl Judged {
+impl Outcome {
     fn new(status: Status, reason: String, exit_code: Option<i32>) -> Self {
         Self { status, reason, exit_code }
     }
 }
 
-/// Judges. A failed export makes the run failed, whatever the commands did; their exit code is kept.
-pub(crate) fn judge(facts: &Facts<'_>) -> Judged {
+/// Evaluates. A failed export makes the run failed, whatever the commands did; their exit code is kept.
+pub(crate) fn evaluate(facts: &Facts<'_>) -> Outcome {
     let commands = commands(facts);
     let Some(export) = facts.exports.iter().find(|export| export.error.is_some()) else {
         return commands;
     };
     let why = export.error.as_deref().unwrap_or_default();
     let reason = format!("the export of `{}` failed: {why} ({})", export.path, commands.reason);
-    Judged::new(Status::Failed, reason, commands.exit_code)
+    Outcome::new(Status::Failed, reason, commands.exit_code)
 }
 
-fn commands(facts: &Facts<'_>) -> Judged {
+fn commands(facts: &Facts<'_>) -> Outcome {
     match &facts.end {
-        End::Failed(why) => Judged::new(Status::Failed, why.clone(), None),
+        End::Failed(why) => Outcome::new(Status::Failed, why.clone(), None),
         End::Stopped => {
-            Judged::new(Status::Terminated, "terminated before the commands started".to_owned(), None)
+            Outcome::new(Status::Terminated, "terminated before the commands started".to_owned(), None)
         }
-        End::Refused { why, exit_code } => Judged::new(Status::Failed, why.clone(), Some(*exit_code)),
+        End::Refused { why, exit_code } => Outcome::new(Status::Failed, why.clone(), Some(*exit_code)),
         End::Ended { exit_code, item, how } => ended(facts, *exit_code, (*item, *how)),
         End::Idle => session(facts, None),
         End::Vanished => vanished(facts),
     }
 }
 
-fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) -> Judged {
+fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) -> Outcome {
     let words = script::ending(&facts.plan.items, exit_code, item, how);
     let code = Some(exit_code);
-    match facts.cut {
-        Some(Cut::Asked) => return Judged::new(Status::Terminated, format!("terminated; {words}"), code),
-        Some(Cut::TimeOver) => return session(facts, code),
-        Some(Cut::TooMuch(excess)) => {
-            return Judged::new(Status::Failed, format!("{}; {words}", too_much(excess)), code);
+    match facts.interruption {
+        Some(Interruption::Asked) => {
+            return Outcome::new(Status::Terminated, format!("terminated; {words}"), code);
+        }
+        Some(Interruption::TimeOver) => return session(facts, code),
+        Some(Interruption::TooMuch(excess)) => {
+            return Outcome::new(Status::Failed, format!("{}; {words}", too_much(excess)), code);
         }
         None => {}
     }
     match (exit_code, facts.oom) {
-        (0, false) => Judged::new(Status::Completed, words, code),
+        (0, false) => Outcome::new(Status::Completed, words, code),
         (0, true) => {
             let note = "; on the way the kernel killed a process for memory";
-            Judged::new(Status::Completed, words + note, code)
+            Outcome::new(Status::Completed, words + note, code)
         }
-        (_, true) => Judged::new(Status::Failed, format!("{}; {words}", out_of_memory(facts)), code),
-        (_, false) => Judged::new(Status::Failed, words, code),
+        (_, true) => Outcome::new(Status::Failed, format!("{}; {words}", out_of_memory(facts)), code),
+        (_, false) => Outcome::new(Status::Failed, words, code),
     }
 }
 
-fn session(facts: &Facts<'_>, code: Option<i32>) -> Judged {
-    if facts.cut == Some(Cut::Asked) {
-        return Judged::new(Status::Terminated, "the session was terminated".to_owned(), code);
+fn session(facts: &Facts<'_>, code: Option<i32>) -> Outcome {
+    if facts.interruption == Some(Interruption::Asked) {
+        return Outcome::new(Status::Terminated, "the session was terminated".to_owned(), code);
     }
     let limit = facts.plan.interactive.as_ref().and_then(|interactive| interactive.max_runtime);
     let words = match limit {
         Some(limit) => format!("the session reached its `max_runtime` of {limit}"),
         None => "the session ended".to_owned(),
     };
-    Judged::new(Status::Completed, words, code)
+    Outcome::new(Status::Completed, words, code)
 }
 
 /// Killed with everything: by us after the grace, by the kernel for memory, or by somebody on the machine.
-fn vanished(facts: &Facts<'_>) -> Judged {
+fn vanished(facts: &Facts<'_>) -> Outcome {
     let killed = Some(137);
-    match (facts.killed, facts.cut) {
-        (true, Some(Cut::Asked)) => {
+    match (facts.killed, facts.interruption) {
+        (true, Some(Interruption::Asked)) => {
             let words = "terminated; the commands did not end in time after SIGTERM and were killed";
-            Judged::new(Status::Terminated, words.to_owned(), killed)
+            Outcome::new(Status::Terminated, words.to_owned(), killed)
         }
-        (true, Some(Cut::TimeOver)) => session(facts, killed),
-        (true, Some(Cut::TooMuch(excess))) => Judged::new(Status::Failed, too_much(excess), killed),
-        _ if facts.oom => Judged::new(Status::Failed, out_of_memory(facts), killed),
+        (true, Some(Interruption::TimeOver)) => session(facts, killed),
+        (true, Some(Interruption::TooMuch(excess))) => Outcome::new(Status::Failed, too_much(excess), killed),
+        _ if facts.oom => Outcome::new(Status::Failed, out_of_memory(facts), killed),
         _ => {
             let words =
                 "the container was killed from outside: its first process ended before the commands did";
-            Judged::new(Status::Failed, words.to_owned(), killed)
+            Outcome::new(Status::Failed, words.to_owned(), killed)
         }
     }
 }
@@ -200,17 +202,17 @@ mod tests {
         let facts = Facts {
             plan: &plan,
             end: case.end,
-            cut: match (has("stopped"), has("out of time"), has("too much")) {
-                (true, ..) => Some(Cut::Asked),
-                (_, true, _) => Some(Cut::TimeOver),
-                (.., true) => Some(Cut::TooMuch(Excess::Bytes { used: 3 << 20, limit: 1 << 20 })),
+            interruption: match (has("stopped"), has("out of time"), has("too much")) {
+                (true, ..) => Some(Interruption::Asked),
+                (_, true, _) => Some(Interruption::TimeOver),
+                (.., true) => Some(Interruption::TooMuch(Excess::Bytes { used: 3 << 20, limit: 1 << 20 })),
                 _ => None,
             },
             killed: has("killed"),
             oom: has("oom"),
             exports: &exports,
         };
-        assert_eq!(judge(&facts), Judged { status, reason: reason.to_owned(), exit_code });
+        assert_eq!(evaluate(&facts), Outcome { status, reason: reason.to_owned(), exit_code });
     }
 
     fn plain(end: End, flags: &'static [&'static str]) -> Case {

@@ -21,7 +21,7 @@ use vessl_core::plan::Scratch;
 use vessl_data::dir::{Dir, proc_path};
 
 /// How often the room of the file system is looked at.
-const LOOK: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(2);
 /// After this time the tree is looked at in any case, and after a multiple of what the last look took.
 const WALK: Duration = Duration::from_secs(15);
 const WALK_SHARE: u32 = 20;
@@ -80,8 +80,8 @@ impl ScratchWatch {
         let bell = Arc::new(EventFd::from_flags(flags)?);
         let (excess, (end, ended)) = (Arc::<OnceLock<Excess>>::default(), channel());
         let (scratch, excess_of) = (scratch.to_owned(), excess.clone());
-        let look = Look { scratch, init, free, limit, bell: bell.clone(), excess: excess_of };
-        std::thread::Builder::new().name("scratch".to_owned()).spawn(move || look.until(&ended))?;
+        let observer = Observer { scratch, init, free, limit, bell: bell.clone(), excess: excess_of };
+        std::thread::Builder::new().name("scratch".to_owned()).spawn(move || observer.until(&ended))?;
         Ok(Some(Self { bell, excess, _end: end }))
     }
 
@@ -98,7 +98,7 @@ impl AsFd for ScratchWatch {
 }
 
 /// The thread that looks.
-struct Look {
+struct Observer {
     scratch: PathBuf,
     init: i32,
     /// Before the run wrote anything.
@@ -108,10 +108,10 @@ struct Look {
     excess: Arc<OnceLock<Excess>>,
 }
 
-impl Look {
+impl Observer {
     fn until(&self, ended: &Receiver<()>) {
         let (mut used, mut before, mut due) = (Amount::default(), self.free, Instant::now() + WALK);
-        while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
             let now = Amount::free(&self.scratch).unwrap_or_default();
             if used.and_since(before, now).beyond(self.limit).is_none() && Instant::now() < due {
                 continue;

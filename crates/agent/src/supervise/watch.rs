@@ -16,10 +16,10 @@ use vessl_core::record::{Ending, EventKind, InitAsk, InitReport, Phase};
 use vessl_core::script;
 
 use crate::record::events::eprint_line;
-use crate::supervise::capture::Pump;
-use crate::supervise::event_loop::{Desk, Source};
+use crate::supervise::capture::OutputCapture;
+use crate::supervise::event_loop::{EventLoop, EventSource};
 use crate::supervise::link::Link;
-use crate::supervise::outcome::{self, Cut, End};
+use crate::supervise::outcome::{self, End, Interruption};
 use crate::supervise::scratch::ScratchWatch;
 use crate::supervise::setup::Running;
 
@@ -28,13 +28,13 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the time in the container was like.
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub(crate) struct ExecutionResult {
     /// How the commands ended.
     pub(crate) end: End,
     /// When they started.
     pub(crate) started_at: Option<Timestamp>,
     /// Why they were ended before their time.
-    pub(crate) cut: Option<Cut>,
+    pub(crate) interruption: Option<Interruption>,
     /// Whether everything had to be killed.
     pub(crate) killed: bool,
     /// Whether the kernel killed for memory.
@@ -65,11 +65,11 @@ impl Items {
 }
 
 struct Watch<'a> {
-    desk: &'a mut Desk,
+    event_loop: &'a mut EventLoop,
     plan: &'a Plan,
     items: Items,
     link: Link,
-    pump: Pump,
+    capture: OutputCapture,
     scratch: Option<ScratchWatch>,
     pid: Pid,
     cgroup: Cgroup,
@@ -77,28 +77,28 @@ struct Watch<'a> {
     end: Option<End>,
     /// When the session's time is over.
     time_limit: Option<Instant>,
-    cut: Option<Cut>,
+    interruption: Option<Interruption>,
     /// When everything is killed, once init was told to stop.
     kill_at: Option<Instant>,
     killed: bool,
 }
 
 /// Stays with the container to its end; after this nothing of it runs.
-pub(crate) fn watch(desk: &mut Desk, plan: &Plan, running: Running) -> Watched {
-    let Running { container, link, pump, scratch } = running;
+pub(crate) fn watch(event_loop: &mut EventLoop, plan: &Plan, running: Running) -> ExecutionResult {
+    let Running { container, link, capture, scratch } = running;
     let watch = Watch {
-        desk,
+        event_loop,
         plan,
         items: Items::of(plan),
         link,
-        pump,
+        capture,
         scratch,
         pid: Pid::from_raw(container.pid),
         cgroup: container.cgroup.clone(),
         started_at: None,
         end: None,
         time_limit: None,
-        cut: None,
+        interruption: None,
         kill_at: None,
         killed: false,
     };
@@ -106,24 +106,24 @@ pub(crate) fn watch(desk: &mut Desk, plan: &Plan, running: Running) -> Watched {
 }
 
 impl Watch<'_> {
-    fn until_it_ends(mut self) -> Watched {
+    fn until_it_ends(mut self) -> ExecutionResult {
         while !self.has_ended() {
-            self.heed_limits();
-            match self.desk.wait(self.kill_at.or(self.time_limit)) {
+            self.check_limits();
+            match self.event_loop.wait(self.kill_at.or(self.time_limit)) {
                 Ok(ready) => ready.into_iter().for_each(|source| self.serve(source)),
-                Err(error) => self.give_up(&error),
+                Err(error) => self.abort(&error),
             }
-            self.desk.log.flush();
+            self.event_loop.log.flush();
         }
         self.close()
     }
 
-    fn serve(&mut self, source: Source) {
+    fn serve(&mut self, source: EventSource) {
         match source {
-            Source::Stdout | Source::Stderr => self.pump.read(source, self.desk),
-            Source::Link => self.hear(),
-            Source::Scratch => self.too_much(),
-            Source::Child | Source::Job => {}
+            EventSource::Stdout | EventSource::Stderr => self.capture.read(source, self.event_loop),
+            EventSource::Link => self.receive(),
+            EventSource::Scratch => self.too_much(),
+            EventSource::Child | EventSource::Task => {}
         }
     }
 
@@ -133,18 +133,18 @@ impl Watch<'_> {
         !matches!(waitpid(self.pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD)), Ok(StillAlive))
     }
 
-    fn hear(&mut self) {
+    fn receive(&mut self) {
         let (reports, closed) = self.link.reports();
         for report in reports {
-            self.take(report);
+            self.on_report(report);
         }
         if closed {
-            self.desk.leave(&self.link);
+            self.event_loop.leave(&self.link);
         }
     }
 
     /// Believes a report where it can stand: what runs in the container must not make up events.
-    fn take(&mut self, report: InitReport) {
+    fn on_report(&mut self, report: InitReport) {
         match report {
             _ if self.end.is_some() => {}
             InitReport::Running if self.started_at.is_none() => self.running(),
@@ -156,7 +156,7 @@ impl Watch<'_> {
     }
 
     fn running(&mut self) {
-        self.started_at = Some(self.desk.events.add(EventKind::Phase { phase: Phase::Running }));
+        self.started_at = Some(self.event_loop.events.add(EventKind::Phase { phase: Phase::Running }));
         let limit = self.plan.interactive.as_ref().and_then(|interactive| interactive.max_runtime);
         let far = Duration::from_hours(100 * 365 * 24);
         self.time_limit = limit
@@ -166,18 +166,18 @@ impl Watch<'_> {
 
     /// The script waits for leave to go on, so what is in the pipes now is older than the item.
     fn item(&mut self, n: u32) {
-        self.pump.drain(self.desk);
+        self.capture.drain(self.event_loop);
         let of = self.items.of;
         if of > 1 {
-            self.desk.log.say(&format!("item {n} of {of}"));
+            self.event_loop.log.report(&format!("item {n} of {of}"));
         }
         self.link.ask(&InitAsk::Go);
         let bound = self.plan.bounds.events;
         if bound == 0 || u64::from(n) <= bound {
-            self.desk.events.add(EventKind::Item { n, of });
+            self.event_loop.events.add(EventKind::Item { n, of });
         } else if u64::from(n) == bound + 1 {
             let words = "items from this one on are not recorded as events (`event_limit` of the server)";
-            self.desk.log.say(words);
+            self.event_loop.log.report(words);
         }
     }
 
@@ -187,62 +187,62 @@ impl Watch<'_> {
             || !self.plan.exports.is_empty();
         let words = script::ending(&self.plan.items, exit_code, item, how);
         if goes_on {
-            self.desk.events.add(EventKind::CommandsEnded { exit_code, words: words.clone() });
+            self.event_loop.events.add(EventKind::CommandsEnded { exit_code, words: words.clone() });
         }
         self.end = Some(End::Ended { exit_code, item, how });
         if self.kill_at.is_some() {
             return;
         }
         if self.plan.termination_protection {
-            self.pump.drain(self.desk);
-            self.desk.log.say(&words);
-            self.desk.events.add(EventKind::Phase { phase: Phase::Idle });
+            self.capture.drain(self.event_loop);
+            self.event_loop.log.report(&words);
+            self.event_loop.events.add(EventKind::Phase { phase: Phase::Idle });
         } else if self.plan.interactive.is_some() {
-            self.pump.drain(self.desk);
-            self.desk.log.say(&format!("{words}; the session goes on"));
+            self.capture.drain(self.event_loop);
+            self.event_loop.log.report(&format!("{words}; the session goes on"));
         }
     }
 
     /// The run has written more than it may.
     fn too_much(&mut self) {
         let Some(watch) = self.scratch.take() else { return };
-        self.desk.leave(&watch);
+        self.event_loop.leave(&watch);
         if let Some(excess) = watch.exceeded() {
             let grace = Duration::from_millis(self.plan.grace.0);
-            self.stop(Cut::TooMuch(excess), Instant::now() + grace);
+            self.stop(Interruption::TooMuch(excess), Instant::now() + grace);
         }
     }
 
     /// Carries out what was asked and what the time says.
-    fn heed_limits(&mut self) {
+    fn check_limits(&mut self) {
         let now = Instant::now();
-        if let Some(stop) = self.desk.stop {
-            self.stop(Cut::Asked, stop.kill_at);
+        if let Some(stop) = self.event_loop.stop {
+            self.stop(Interruption::Asked, stop.kill_at);
         } else if self.time_limit.is_some_and(|at| at <= now) {
             self.time_limit = None;
-            self.stop(Cut::TimeOver, now + Duration::from_millis(self.plan.grace.0));
+            self.stop(Interruption::TimeOver, now + Duration::from_millis(self.plan.grace.0));
         }
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill();
         }
     }
 
-    fn stop(&mut self, cut: Cut, kill_at: Instant) {
+    fn stop(&mut self, interruption: Interruption, kill_at: Instant) {
         match &mut self.kill_at {
-            // A later wish can only shorten the grace, and never undoes a kill.
+            // A later request can only shorten the grace, and never undoes a kill.
             Some(_) if self.killed => {}
             Some(known) => *known = kill_at.min(*known),
             None => {
                 self.kill_at = Some(kill_at);
-                self.cut = Some(cut);
-                let why = match cut {
-                    Cut::Asked => "asked to stop".to_owned(),
-                    Cut::TimeOver => "the session's time is over".to_owned(),
-                    Cut::TooMuch(excess) => outcome::too_much(excess),
+                self.interruption = Some(interruption);
+                let why = match interruption {
+                    Interruption::Asked => "asked to stop".to_owned(),
+                    Interruption::TimeOver => "the session's time is over".to_owned(),
+                    Interruption::TooMuch(excess) => outcome::too_much(excess),
                 };
                 let grace = kill_at.saturating_duration_since(Instant::now()).as_secs_f64().round();
-                self.desk.log.say(&format!("{why}: the commands get SIGTERM and {grace} s to end"));
-                self.desk.events.add(EventKind::Phase { phase: Phase::Terminating });
+                self.event_loop.log.report(&format!("{why}: the commands get SIGTERM and {grace} s to end"));
+                self.event_loop.events.add(EventKind::Phase { phase: Phase::Terminating });
                 self.link.ask(&InitAsk::Stop);
             }
         }
@@ -250,7 +250,7 @@ impl Watch<'_> {
 
     fn kill(&mut self) {
         if !self.killed {
-            self.desk.log.say("the grace is over: everything is killed");
+            self.event_loop.log.report("the grace is over: everything is killed");
         }
         self.killed = true;
         self.kill_at = Some(Instant::now() + KILL_AGAIN);
@@ -259,21 +259,21 @@ impl Watch<'_> {
         }
     }
 
-    /// Without its desk an agent can do one thing more.
-    fn give_up(&mut self, error: &std::io::Error) {
+    /// Without its event loop an agent can do one thing more.
+    fn abort(&mut self, error: &std::io::Error) {
         eprint_line(&format!("cannot wait for events: {error}"));
         self.kill();
         std::thread::sleep(Duration::from_millis(100));
     }
 
-    fn close(mut self) -> Watched {
-        self.hear();
-        self.pump.finish(self.desk);
+    fn close(mut self) -> ExecutionResult {
+        self.receive();
+        self.capture.finish(self.event_loop);
         let idle = self.plan.items.is_empty() && self.plan.interactive.is_some() && self.started_at.is_some();
-        Watched {
+        ExecutionResult {
             end: self.end.unwrap_or(if idle { End::Idle } else { End::Vanished }),
             started_at: self.started_at,
-            cut: self.cut,
+            interruption: self.interruption,
             killed: self.killed,
             oom: self.cgroup.oom_kills() > 0,
         }

@@ -16,7 +16,7 @@ use vessl_data::dir::Dir;
 use vessl_data::git::GitError;
 
 use crate::record::Sink;
-use crate::task::{Note, Teller};
+use crate::task::{Reporter, TaskEvent};
 
 pub(crate) use export::{ExportError, export};
 pub(crate) use tree::checkout;
@@ -34,8 +34,8 @@ pub(crate) struct TransferContext<'a> {
     pub(crate) scratch: &'a Path,
     /// Logins.
     pub(crate) secrets: &'a Secrets,
-    /// The way to the desk.
-    pub(crate) teller: &'a Teller,
+    /// The way to the event loop.
+    pub(crate) reporter: &'a Reporter,
     /// Becomes true when the work should end soon.
     pub(crate) cancel: &'a AtomicBool,
 }
@@ -84,18 +84,18 @@ pub(crate) fn import(
 
 impl TransferContext<'_> {
     /// Adds a line to the run's log, as `importing …`; secret values in it are hidden.
-    pub(crate) fn say(&self, line: impl Into<String>) {
-        self.teller.tell(Note::Line(line.into()));
+    pub(crate) fn log(&self, line: impl Into<String>) {
+        self.reporter.report(TaskEvent::Line(line.into()));
     }
 
     /// Tells how far something is; as often as it likes.
     pub(crate) fn progress(&self, progress: Progress) {
-        self.teller.progress(progress);
+        self.reporter.progress(progress);
     }
 
     /// Records something, as [`EventKind::Imported`] or [`EventKind::Exported`]; those two are what the exit record lists.
     pub(crate) fn record(&self, what: EventKind) {
-        self.teller.tell(Note::Event(what));
+        self.reporter.report(TaskEvent::Event(what));
     }
 
     /// Whether the work should end.

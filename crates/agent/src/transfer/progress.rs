@@ -9,7 +9,7 @@ use vessl_data::Watch;
 use super::TransferContext;
 use crate::format;
 
-/// Does `work` with a watch that tells the desk how far `label` is and ends when it is cancelled.
+/// Does `work` with a watch that tells the event loop how far `label` is and ends when it is cancelled.
 pub(crate) fn follow<R>(
     cx: &TransferContext<'_>,
     kind: &str,

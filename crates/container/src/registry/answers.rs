@@ -11,20 +11,20 @@ const MAX_ANSWER: u64 = 16 << 10;
 #[derive(Default, serde::Deserialize)]
 struct Answer {
     #[serde(default)]
-    errors: Vec<Said>,
+    errors: Vec<RegistryMessage>,
     /// Token services answer with this form.
     details: Option<String>,
 }
 
 #[derive(Default, serde::Deserialize)]
-struct Said {
+struct RegistryMessage {
     #[serde(default)]
     code: String,
     #[serde(default)]
     message: String,
 }
 
-impl Said {
+impl RegistryMessage {
     /// What was said, short and without control characters, to stand behind a status.
     fn quoted(&self) -> String {
         let text: String = self.message.chars().filter(|c| !c.is_control()).take(200).collect();
@@ -36,12 +36,12 @@ impl Registry {
     /// What an answer that is not a success means.
     pub(super) async fn refusal(&self, path: &str, response: Response) -> StoreError {
         let status = response.status();
-        let said = self.said(response).await;
-        let text = said.quoted();
+        let message = self.message(response).await;
+        let text = message.quoted();
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.no_login(status, &text),
             StatusCode::NOT_FOUND => {
-                StoreError::Unknown { image: self.named.to_string(), reason: self.missing(path, &said) }
+                StoreError::Unknown { image: self.named.to_string(), reason: self.missing(path, &message) }
             }
             _ => self.unreachable(format!("it answers {status}{text}")),
         }
@@ -50,7 +50,7 @@ impl Registry {
     /// What an answer of the login service that is not a success means.
     pub(super) async fn login_refusal(&self, response: Response) -> StoreError {
         let status = response.status();
-        let text = self.said(response).await.quoted();
+        let text = self.message(response).await.quoted();
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.no_login(status, &text),
             _ => self.login_error(format!("its login service answers {status}{text}")),
@@ -73,10 +73,10 @@ impl Registry {
         StoreError::Login { registry, repository, reason }
     }
 
-    fn missing(&self, path: &str, said: &Said) -> String {
+    fn missing(&self, path: &str, message: &RegistryMessage) -> String {
         let (registry, repository) = self.place();
         match path.split_once('/') {
-            Some(("manifests", _)) if said.code == "NAME_UNKNOWN" => {
+            Some(("manifests", _)) if message.code == "NAME_UNKNOWN" => {
                 format!("registry `{registry}` has no repository `{repository}`")
             }
             Some(("manifests", version)) => {
@@ -89,10 +89,10 @@ impl Registry {
         }
     }
 
-    async fn said(&self, response: Response) -> Said {
+    async fn message(&self, response: Response) -> RegistryMessage {
         let body = self.body(response, MAX_ANSWER, "the answer").await.unwrap_or_default();
         let answer: Answer = serde_json::from_slice(&body).unwrap_or_default();
-        let details = Said { code: String::new(), message: answer.details.unwrap_or_default() };
+        let details = RegistryMessage { code: String::new(), message: answer.details.unwrap_or_default() };
         answer.errors.into_iter().next().unwrap_or(details)
     }
 }

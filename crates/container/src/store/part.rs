@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::crew::locked;
+use crate::threads::locked;
 use crate::unpack::InputFailed;
 
 /// Most bytes in memory, also those that show how fast they come.

@@ -17,9 +17,9 @@ use vessl_data::dir::{Dir, Kind as FileKind, Links, proc_path, real_path};
 use xattr::FileExt;
 
 use super::UnpackError;
-use super::marks::Marks;
-use super::path::{MAX_DEPTH, Place};
+use super::path::{EntryName, MAX_DEPTH};
 use super::tar::{CopyError, Entry, Kind, Tar};
+use super::whiteouts::Whiteouts;
 
 /// Most bytes of names that are remembered until the end (directories and whiteouts).
 const MAX_NAMES: usize = 256 << 20;
@@ -29,7 +29,7 @@ pub(super) struct Tree {
     root: Rc<Dir>,
     /// Where `root` is, as the kernel names it.
     root_path: PathBuf,
-    marks: Marks,
+    whiteouts: Whiteouts,
     /// The directory used last; entries come directory by directory.
     last: Option<(PathBuf, Rc<Dir>)>,
     /// Directories whose mode and time are set at the end, when nothing is made in them any more.
@@ -60,7 +60,7 @@ impl Tree {
         Ok(Self {
             root: Rc::new(dir),
             root_path,
-            marks: Marks::new(),
+            whiteouts: Whiteouts::new(),
             last: None,
             late: Vec::new(),
             hidden: HashSet::new(),
@@ -72,12 +72,12 @@ impl Tree {
 
     /// Makes one entry; the content of a file comes from `tar`.
     pub(super) fn add<R: BufRead>(&mut self, entry: &Entry, tar: &mut Tar<R>) -> Result<(), UnpackError> {
-        match Place::of(&entry.path)? {
-            Place::Bookkeeping => Ok(()),
-            Place::Root => self.root_entry(entry),
-            Place::Opaque(dir) => self.cover(entry, &dir),
-            Place::Whiteout(dir, name) => self.hide(entry, &dir, &name),
-            Place::Under(dir, name) => {
+        match EntryName::of(&entry.path)? {
+            EntryName::Bookkeeping => Ok(()),
+            EntryName::Root => self.root_entry(entry),
+            EntryName::Opaque(dir) => self.cover(entry, &dir),
+            EntryName::Whiteout(dir, name) => self.hide(entry, &dir, &name),
+            EntryName::Under(dir, name) => {
                 let fd = self.directory(&dir, entry)?;
                 let spot = Spot { dir: &fd, name: &name, entry };
                 match entry.kind {
@@ -154,7 +154,7 @@ impl Tree {
             self.make_parent(&spot)?;
             let next = self.open_directory(&made).map_err(|errno| no_directory(errno, entry))?;
             if was_hidden {
-                self.marks.cover(&next).map_err(|e| UnpackError::os("mark", &entry.path, e))?;
+                self.whiteouts.cover(&next).map_err(|e| UnpackError::os("mark", &entry.path, e))?;
             }
             above = Rc::new(next);
         }
@@ -211,7 +211,7 @@ impl Tree {
         }
         if was_hidden {
             let fd = open_dir(spot)?;
-            self.marks.cover(&fd).map_err(|e| UnpackError::os("mark", &spot.entry.path, e))?;
+            self.whiteouts.cover(&fd).map_err(|e| UnpackError::os("mark", &spot.entry.path, e))?;
         }
         self.dress_directory(spot, path.to_owned())
     }
@@ -315,7 +315,7 @@ impl Tree {
     }
 
     fn make_hard_link(&mut self, spot: &Spot<'_>, path: &Path) -> Result<(), UnpackError> {
-        let (dir, name) = Place::of_link(&spot.entry.path, &spot.entry.link)?;
+        let (dir, name) = EntryName::of_link(&spot.entry.path, &spot.entry.link)?;
         let missing = || {
             let target = super::shown(&spot.entry.link);
             UnpackError::refused(
@@ -359,7 +359,7 @@ impl Tree {
     fn cover(&mut self, entry: &Entry, dir: &Path) -> Result<(), UnpackError> {
         let fd = self.directory(dir, entry)?;
         self.covers |= dir.as_os_str().is_empty();
-        self.marks.cover(&fd).map_err(|e| UnpackError::os("mark", &entry.path, e))
+        self.whiteouts.cover(&fd).map_err(|e| UnpackError::os("mark", &entry.path, e))
     }
 
     /// A whiteout hides what the layers below have. Something of this layer with the same name stays, but a directory
@@ -371,12 +371,12 @@ impl Tree {
         match fd.kind(name).map_err(|e| UnpackError::os("look at", &entry.path, e))? {
             Some(FileKind::Dir) => {
                 let dir = open_dir(&spot)?;
-                return self.marks.cover(&dir).map_err(|e| UnpackError::os("mark", &entry.path, e));
+                return self.whiteouts.cover(&dir).map_err(|e| UnpackError::os("mark", &entry.path, e));
             }
             Some(_) => return Ok(()),
             None => {}
         }
-        self.marks.hide(&fd, name).map_err(|e| UnpackError::os("mark", &entry.path, e))?;
+        self.whiteouts.hide(&fd, name).map_err(|e| UnpackError::os("mark", &entry.path, e))?;
         self.remember(&path)?;
         self.hidden.insert(path);
         Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 use vessl_data::tree;
 
 use super::*;
-use crate::testing_ground::World;
+use crate::testing_root::World;
 
 fn export(path: &str) -> ExportPlan {
     ExportPlan { path: path.to_owned(), target: ExportTarget::Output }

@@ -10,7 +10,7 @@ use vessl_core::record::Login;
 use vessl_data::tree::Trees;
 
 use super::*;
-use crate::testing_ground::World;
+use crate::testing_root::World;
 
 fn git(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new("git");
@@ -60,7 +60,7 @@ fn code_and_a_version_inside_it() {
     let commit = git_repository(&world.path("repo"));
     let version = world.tree(&[("weights.bin", "weights"), ("sub/x", "x")]);
     world.plan.imports = vec![from_git(&world, "/code"), from_tree("/code/model", version.clone())];
-    let staged = world.on(run).unwrap();
+    let imported = world.on(run).unwrap();
     assert_eq!(read(&world, "/code/train.py"), "print()\n");
     assert_eq!(read(&world, "/code/model/sub/x"), "x");
     let transfers = world.transfers();
@@ -74,7 +74,7 @@ fn code_and_a_version_inside_it() {
     // Mounted versions are not collected, others are.
     let trees = Trees::open(&world.path("data/trees")).unwrap();
     assert_eq!(trees.collect(&|_| false).unwrap().count, 0);
-    drop(staged);
+    drop(imported);
     assert_eq!(trees.collect(&|_| false).unwrap().count, 1);
 }
 
@@ -116,7 +116,7 @@ fn a_version_is_not_copied_twice() {
     let mut world = World::new();
     let version = world.tree(&[("a", "a")]);
     world.plan.imports = vec![from_tree("/one", version.clone()), from_tree("/hollow", version)];
-    let _staged = world.on(run).unwrap();
+    let _imported = world.on(run).unwrap();
     assert_eq!((read(&world, "/one/a"), read(&world, "/hollow/a")), ("a".to_owned(), "a".to_owned()));
     let lines = world.lines();
     assert!(
@@ -130,7 +130,7 @@ fn a_place_with_files_is_filled_up_and_links_stay_inside() {
     let mut world = World::new();
     let version = world.tree(&[("new", "new"), ("kept", "replaced")]);
     world.plan.imports = vec![from_tree("/full", version.clone()), from_tree("/out/deep", version)];
-    let _staged = world.on(run).unwrap();
+    let _imported = world.on(run).unwrap();
     assert_eq!(
         (read(&world, "/full/new"), read(&world, "/full/kept")),
         ("new".to_owned(), "replaced".to_owned())
@@ -156,7 +156,7 @@ fn imports_belong_to_the_user_of_the_image_and_nothing_else_does() {
         full,
     ];
     std::os::unix::fs::symlink(world.path("outside/file"), world.path("image/full/link")).unwrap();
-    let _staged =
+    let _imported =
         world.on(|merged, cx| run(merged, &TransferContext { owner: Some((7, 8)), ..*cx })).unwrap();
     for path in [
         "/code",
@@ -208,7 +208,7 @@ fn the_images_own_files_keep_their_owner_beside_what_comes_in() {
     let version = world.tree(&[("deep/data", ""), ("new/data", "")]);
     world.plan.imports =
         vec![from_git(&world, "/in"), from_tree("/in", version), from_git(&world, "/linked")];
-    let _staged =
+    let _imported =
         world.on(|merged, cx| run(merged, &TransferContext { owner: Some((7, 8)), ..*cx })).unwrap();
     let comes_in = ["train.py", ".git", "deep/code", "deep/data", "made", "made/code", "new", "new/data"];
     let comes_in = comes_in.iter().chain(&["taken", "taken/code"]).map(|name| format!("/in/{name}"));
@@ -242,17 +242,17 @@ fn what_comes_into_a_mount_is_the_runs_own() {
         from_tree("/full/more", version),
     ];
     let bind = Bind { source: machine.clone(), target: "/full".into(), access: Access::Shared };
-    let staged = world.on(|merged, cx| {
+    let imported = world.on(|merged, cx| {
         merged.bind(&bind).unwrap();
-        let staged = run(merged, &TransferContext { owner: Some((7, 8)), ..*cx });
+        let imported = run(merged, &TransferContext { owner: Some((7, 8)), ..*cx });
         for path in ["code/train.py", "code/.git", "code/data/data", "more/data"] {
             let path = merged.open(&Path::new("/full").join(path)).unwrap().unwrap();
             let about = fs::metadata(proc_path(&path)).unwrap();
             assert_eq!((about.uid(), about.gid()), (7, 8));
         }
-        staged
+        imported
     });
-    staged.unwrap();
+    imported.unwrap();
     // The machine has a place to put them over, and nothing of them.
     let names = |dir: &str| {
         let names = fs::read_dir(machine.join(dir)).unwrap();

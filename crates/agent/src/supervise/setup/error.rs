@@ -3,18 +3,18 @@ use std::error::Error;
 
 use vessl_core::text::chain;
 
-use crate::task::JobError;
+use crate::task::TaskError;
 
 /// What stands between the start of an agent and the start of the commands.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Halt {
+pub(crate) enum SetupError {
     /// Something failed; in words.
     Failed(String),
     /// Somebody asked to stop.
     Stopped,
 }
 
-impl Halt {
+impl SetupError {
     /// A failure with the chain of its causes.
     pub(crate) fn because(error: impl Error) -> Self {
         Self::Failed(chain(&error))
@@ -26,8 +26,8 @@ impl Halt {
     }
 }
 
-impl From<JobError> for Halt {
-    fn from(error: JobError) -> Self {
+impl From<TaskError> for SetupError {
+    fn from(error: TaskError) -> Self {
         Self::because(error)
     }
 }

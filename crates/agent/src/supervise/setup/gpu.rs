@@ -6,10 +6,10 @@ use vessl_container::rootfs::{Access, Bind, Merged};
 use vessl_core::plan::{ImagePlan, Plan};
 
 use super::env;
-use crate::supervise::setup::error::Halt;
+use crate::supervise::setup::error::SetupError;
 
 /// Device nodes of the GPUs that this run holds.
-pub(crate) fn devices(plan: &Plan) -> Result<Vec<PathBuf>, Halt> {
+pub(crate) fn devices(plan: &Plan) -> Result<Vec<PathBuf>, SetupError> {
     if held(plan).is_empty() {
         return Ok(Vec::new());
     }
@@ -18,7 +18,8 @@ pub(crate) fn devices(plan: &Plan) -> Result<Vec<PathBuf>, Halt> {
     let mut nodes = Vec::new();
     for index in held(plan) {
         let gpu = machine.gpus.iter().find(|gpu| gpu.index == *index);
-        let gpu = gpu.ok_or_else(|| Halt::Failed(format!("the machine has no GPU {index} any more")))?;
+        let gpu =
+            gpu.ok_or_else(|| SetupError::Failed(format!("the machine has no GPU {index} any more")))?;
         nodes.extend(gpu.nodes.iter().cloned());
     }
     nodes.sort_unstable();
@@ -36,10 +37,10 @@ pub(crate) fn needs_driver(plan: &Plan) -> bool {
 }
 
 /// Shows the driver's files in the container, unwritable.
-pub(crate) fn show_driver(merged: &Merged, files: Vec<DriverFile>) -> Result<(), Halt> {
+pub(crate) fn show_driver(merged: &Merged, files: Vec<DriverFile>) -> Result<(), SetupError> {
     let show =
         |DriverFile { source, target }| merged.bind(&Bind { source, target, access: Access::ReadOnly });
-    files.into_iter().try_for_each(show).map_err(Halt::because)
+    files.into_iter().try_for_each(show).map_err(SetupError::because)
 }
 
 /// Lets the commands find the driver's files, also where the image or the run file set these variables.
@@ -54,7 +55,7 @@ mod tests {
 
     use super::*;
     use crate::testing;
-    use crate::testing_ground::World;
+    use crate::testing_root::World;
 
     #[test]
     fn only_images_on_gpus_need_the_driver() {

@@ -1,4 +1,4 @@
-//! The image of a run: found in the store, or pulled while the desk stays attentive.
+//! The image of a run: found in the store, or pulled while the event loop stays attentive.
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,9 +12,9 @@ use vessl_core::text::chain;
 use vessl_core::wire::Progress;
 
 use crate::format;
-use crate::supervise::event_loop::Desk;
-use crate::supervise::setup::error::Halt;
-use crate::task::{Job, Teller};
+use crate::supervise::event_loop::EventLoop;
+use crate::supervise::setup::error::SetupError;
+use crate::task::{Reporter, Task};
 
 /// What the root file system is made of.
 #[derive(Debug)]
@@ -28,17 +28,22 @@ pub(crate) struct Found {
 }
 
 /// Gets the image of `plan`.
-pub(crate) fn get(desk: &mut Desk, store: &Store, plan: &Plan, secrets: &Secrets) -> Result<Found, Halt> {
+pub(crate) fn get(
+    event_loop: &mut EventLoop,
+    store: &Store,
+    plan: &Plan,
+    secrets: &Secrets,
+) -> Result<Found, SetupError> {
     let Some(reference) = reference(&plan.image) else {
         return Ok(Found { layers: vec![PathBuf::from("/")], config: ImageConfig::default(), hold: None });
     };
     let began = Instant::now();
-    let image = match store.find(&reference).map_err(Halt::because)? {
+    let image = match store.find(&reference).map_err(SetupError::because)? {
         Some(image) => image,
-        None => pull(desk, store, &reference, auth(&plan.image, secrets)?)?,
+        None => pull(event_loop, store, &reference, auth(&plan.image, secrets)?)?,
     };
-    let hold = store.hold(&image).map_err(Halt::because)?;
-    desk.events.add(EventKind::Image {
+    let hold = store.hold(&image).map_err(SetupError::because)?;
+    event_loop.events.add(EventKind::Image {
         reference,
         digest: image.digest.clone(),
         bytes: image.fetched,
@@ -66,55 +71,55 @@ pub(crate) fn auth_of(login: &Login) -> Auth {
     Auth::Basic { username: login.username.clone(), password: Password(login.password.clone()) }
 }
 
-fn auth(image: &ImagePlan, secrets: &Secrets) -> Result<Auth, Halt> {
+fn auth(image: &ImagePlan, secrets: &Secrets) -> Result<Auth, SetupError> {
     let ImagePlan::Registry { credential: Some(name), .. } = image else {
         return Ok(Auth::Anonymous);
     };
     let login = secrets.registry.get(name);
-    login
-        .map(auth_of)
-        .ok_or_else(|| Halt::Failed(format!("the registry credential `{name}` did not reach the agent")))
+    login.map(auth_of).ok_or_else(|| {
+        SetupError::Failed(format!("the registry credential `{name}` did not reach the agent"))
+    })
 }
 
-fn pull(desk: &mut Desk, store: &Store, reference: &str, auth: Auth) -> Result<Image, Halt> {
-    desk.events.add(EventKind::Phase { phase: Phase::Pulling });
-    desk.log.say(&format!("pulling `{reference}`"));
+fn pull(event_loop: &mut EventLoop, store: &Store, reference: &str, auth: Auth) -> Result<Image, SetupError> {
+    event_loop.events.add(EventKind::Phase { phase: Phase::Pulling });
+    event_loop.log.report(&format!("pulling `{reference}`"));
     let began = Instant::now();
     let (store, name) = (store.clone(), Arc::<str>::from(reference));
-    let job = Job::start(move |teller, cancel| pull_job(&store, &name, &auth, (teller, cancel)))?;
-    let pulled = desk.attend(job, |desk| desk.stop.map(|_| Instant::now()));
-    if desk.stop.is_some() {
-        return Err(Halt::Stopped);
+    let task = Task::start(move |reporter, cancel| pull_task(&store, &name, &auth, (reporter, cancel)))?;
+    let pulled = event_loop.attend(task, |event_loop| event_loop.stop.map(|_| Instant::now()));
+    if event_loop.stop.is_some() {
+        return Err(SetupError::Stopped);
     }
     let image = pulled?.map_err(|error| refused(reference, error))?;
     let (bytes, time) = (format::size(image.fetched), format::time(began.elapsed()));
     let here = if image.fetched == 0 { " (its layers were here already)" } else { "" };
-    desk.log.say(&format!("pulled `{reference}`: {bytes} in {time}{here}"));
+    event_loop.log.report(&format!("pulled `{reference}`: {bytes} in {time}{here}"));
     Ok(image)
 }
 
 /// Where a login is named depends on who pulls. What is wrong with a layer does not say whose it is.
-fn refused(reference: &str, error: StoreError) -> Halt {
+fn refused(reference: &str, error: StoreError) -> SetupError {
     match error {
-        StoreError::LoginNeeded { .. } => Halt::Failed(format!(
+        StoreError::LoginNeeded { .. } => SetupError::Failed(format!(
             "{error}; {STORE_LOGIN} and name it in the run file as `image: {{url: …, credential_name: NAME}}`"
         )),
         error => match chain(&error) {
-            said if said.contains(reference) => Halt::Failed(said),
-            said => Halt::Failed(format!("image `{reference}`: {said}")),
+            said if said.contains(reference) => SetupError::Failed(said),
+            said => SetupError::Failed(format!("image `{reference}`: {said}")),
         },
     }
 }
 
-fn pull_job(
+fn pull_task(
     store: &Store,
     reference: &str,
     auth: &Auth,
-    (teller, cancel): (&Teller, &AtomicBool),
+    (reporter, cancel): (&Reporter, &AtomicBool),
 ) -> Result<Image, StoreError> {
     let progress = |done, total| {
         let label = reference.to_owned();
-        teller.progress(Progress { kind: "image".to_owned(), label, done, total: Some(total) });
+        reporter.progress(Progress { kind: "image".to_owned(), label, done, total: Some(total) });
     };
     store.pull(reference, auth, &PullWatch { progress: &progress, cancel })
 }

@@ -23,20 +23,20 @@ use vessl_container::runtime::{self, Bundle, Container};
 use vessl_container::store::{Hold, Options, Store};
 use vessl_container::{probe, seccomp, userns};
 use vessl_core::plan::{ImagePlan, MountPlan, Plan};
-use vessl_core::record::{EventKind, InitOrder, Phase, RECORD_VERSION};
+use vessl_core::record::{EventKind, InitConfig, Phase, RECORD_VERSION};
 use vessl_core::script;
 use vessl_data::dir::proc_path;
 
-use super::capture::Pump;
-use super::event_loop::{Desk, Source};
-use super::import::{self, Staged};
+use super::capture::OutputCapture;
+use super::event_loop::{EventLoop, EventSource};
+use super::import::{self, ImportedVersions};
 use super::link::Link;
 use super::scratch::ScratchWatch;
 use crate::record::Sink;
 use crate::record::mask::Mask;
-use crate::task::{Job, Teller};
+use crate::task::{Reporter, Task};
 use crate::transfer::TransferContext;
-use error::Halt;
+use error::SetupError;
 use user::User;
 
 /// Most processes and threads of one run: far above what training needs. A machine with few numbers gives fewer.
@@ -44,7 +44,7 @@ const PIDS: u64 = 32 * 1024;
 /// Largest `/etc/passwd` or `/etc/group` that is read, in bytes.
 const ACCOUNTS: u64 = 4 << 20;
 
-/// What an attempt works with; shared with its jobs.
+/// What an attempt works with; shared with its tasks.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     /// The plan.
@@ -69,7 +69,7 @@ pub(crate) struct Root {
     /// Keeps the layers.
     _hold: Option<Hold>,
     /// Keeps the imported versions.
-    _staged: Staged,
+    _imported: ImportedVersions,
 }
 
 /// A container whose init has its order.
@@ -80,22 +80,22 @@ pub(crate) struct Running {
     /// The socket to init.
     pub(crate) link: Link,
     /// The commands' output.
-    pub(crate) pump: Pump,
+    pub(crate) capture: OutputCapture,
     /// Who looks after what they write, if that has a limit.
     pub(crate) scratch: Option<ScratchWatch>,
 }
 
 /// Makes everything that the commands find when they start.
-pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, Halt> {
+pub(crate) fn prepare(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Result<Root, SetupError> {
     let plan = &attempt.plan;
     let hidden = hidden_dirs::all(attempt.sink.data());
-    userns::isolate().map_err(|error| Halt::of("cannot isolate the run", error))?;
+    userns::isolate().map_err(|error| SetupError::of("cannot isolate the run", error))?;
     let roots = plan.fence.as_ref().map(|roots| roots.iter().map(PathBuf::from).collect());
-    let store = Store::open(&attempt.sink.data().join("images")).map_err(Halt::because)?;
+    let store = Store::open(&attempt.sink.data().join("images")).map_err(SetupError::because)?;
     let store = store.with(Options { roots, ..Options::default() });
-    let found = image::get(desk, &store, plan, &attempt.secrets)?;
+    let found = image::get(event_loop, &store, plan, &attempt.secrets)?;
     std::fs::create_dir_all(&attempt.scratch)
-        .map_err(|error| Halt::of("cannot make the run's scratch directory", error))?;
+        .map_err(|error| SetupError::of("cannot make the run's scratch directory", error))?;
     let host = plan.image == ImagePlan::Host;
     let rootfs = Rootfs {
         layers: found.layers,
@@ -104,13 +104,13 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
         host,
         written: written(plan),
     };
-    let merged = Arc::new(rootfs.mount().map_err(Halt::because)?);
+    let merged = Arc::new(rootfs.mount().map_err(SetupError::because)?);
     let mut user = user(&merged, &found.config)?;
     if host {
         own_home(&mut user, &merged);
     }
     if !user.is_mapped() {
-        return Err(Halt::Failed(format!(
+        return Err(SetupError::Failed(format!(
             "the image's user {}:{} has no id here: the runs of an ordinary user have those of `/etc/subuid` and `/etc/subgid` (`vessl doctor`)",
             user.uid, user.gid
         )));
@@ -118,18 +118,20 @@ pub(crate) fn prepare(desk: &mut Desk, attempt: &Arc<Attempt>) -> Result<Root, H
     // Parents before children: an import may lie below a mount.
     let (above, others): (Vec<_>, Vec<_>) = plan.mounts.iter().partition(|mount| is_above(mount, plan));
     mounts::mount_all(&merged, &above, &hidden)?;
-    let staged = import(desk, attempt, &merged, &user)?;
+    let imported = import(event_loop, attempt, &merged, &user)?;
     mounts::mount_all(&merged, &others, &hidden)?;
     if gpu::needs_driver(plan) {
         let files = probe::driver_files();
         if files.is_empty() {
-            desk.log.say("this machine has no libraries of a GPU driver: the image must bring its own");
+            event_loop
+                .log
+                .report("this machine has no libraries of a GPU driver: the image must bring its own");
         }
         gpu::show_driver(&merged, files)?;
     }
-    warn_of_found_files(desk, &merged, plan)?;
+    warn_of_found_files(event_loop, &merged, plan)?;
     make_dirs(&merged, plan, &found.config, &user)?;
-    Ok(Root { merged, config: found.config, user, _hold: found.hold, _staged: staged })
+    Ok(Root { merged, config: found.config, user, _hold: found.hold, _imported: imported })
 }
 
 /// Where the run writes on a machine's own root file system, as far as that is known before.
@@ -147,43 +149,43 @@ fn is_above(mount: &MountPlan, plan: &Plan) -> bool {
 }
 
 fn import(
-    desk: &mut Desk,
+    event_loop: &mut EventLoop,
     attempt: &Arc<Attempt>,
     merged: &Arc<Merged>,
     user: &User,
-) -> Result<Staged, Halt> {
+) -> Result<ImportedVersions, SetupError> {
     if attempt.plan.imports.is_empty() {
-        return Ok(Staged::default());
+        return Ok(ImportedVersions::default());
     }
-    desk.events.add(EventKind::Phase { phase: Phase::Importing });
+    event_loop.events.add(EventKind::Phase { phase: Phase::Importing });
     let (attempt, merged) = (attempt.clone(), merged.clone());
     let owner = user.owner();
-    let job = Job::start(move |teller, cancel| {
-        import::run(&merged, &TransferContext { owner, ..attempt.transfer_context(teller, cancel) })
+    let task = Task::start(move |reporter, cancel| {
+        import::run(&merged, &TransferContext { owner, ..attempt.transfer_context(reporter, cancel) })
     })?;
-    let imported = desk.attend(job, |desk| desk.stop.map(|_| Instant::now()));
-    if desk.stop.is_some() {
-        return Err(Halt::Stopped);
+    let imported = event_loop.attend(task, |event_loop| event_loop.stop.map(|_| Instant::now()));
+    if event_loop.stop.is_some() {
+        return Err(SetupError::Stopped);
     }
-    imported?.map_err(Halt::because)
+    imported?.map_err(SetupError::because)
 }
 
 impl Attempt {
     /// What imports and exports need.
     pub(crate) fn transfer_context<'a>(
         &'a self,
-        teller: &'a Teller,
+        reporter: &'a Reporter,
         cancel: &'a AtomicBool,
     ) -> TransferContext<'a> {
         let Self { plan, sink, scratch, secrets, .. } = self;
-        TransferContext { plan, owner: None, sink, scratch, secrets, teller, cancel }
+        TransferContext { plan, owner: None, sink, scratch, secrets, reporter, cancel }
     }
 }
 
 /// The image's user, resolved by the image's own files.
-fn user(merged: &Merged, config: &ImageConfig) -> Result<User, Halt> {
+fn user(merged: &Merged, config: &ImageConfig) -> Result<User, SetupError> {
     let (passwd, group) = (account_file(merged, "/etc/passwd")?, account_file(merged, "/etc/group")?);
-    user::resolve(&config.user, &passwd, &group).map_err(Halt::because)
+    user::resolve(&config.user, &passwd, &group).map_err(SetupError::because)
 }
 
 /// On the machine's own root file system an ordinary user is shown as root, whose home is closed to them: it is their own.
@@ -195,9 +197,9 @@ fn own_home(user: &mut User, merged: &Merged) {
     }
 }
 
-fn account_file(merged: &Merged, path: &str) -> Result<String, Halt> {
-    let failed = |error| Halt::of(&format!("cannot read `{path}` of the image"), error);
-    let Some(found) = merged.open(Path::new(path)).map_err(Halt::because)? else {
+fn account_file(merged: &Merged, path: &str) -> Result<String, SetupError> {
+    let failed = |error| SetupError::of(&format!("cannot read `{path}` of the image"), error);
+    let Some(found) = merged.open(Path::new(path)).map_err(SetupError::because)? else {
         return Ok(String::new());
     };
     let mut bytes = Vec::new();
@@ -216,27 +218,29 @@ fn reopen(found: &OwnedFd) -> io::Result<File> {
 }
 
 /// An export takes all that is there at the end, also what the machine had there before.
-fn warn_of_found_files(desk: &mut Desk, merged: &Merged, plan: &Plan) -> Result<(), Halt> {
+fn warn_of_found_files(event_loop: &mut EventLoop, merged: &Merged, plan: &Plan) -> Result<(), SetupError> {
     let brought = plan.imports.iter().map(|import| &import.path);
     let brought: Vec<_> = brought.chain(plan.mounts.iter().map(|mount| &mount.path)).collect();
     for path in plan.exports.iter().map(|export| &export.path).filter(|_| plan.image == ImagePlan::Host) {
-        let Some(found) = merged.open(Path::new(path)).map_err(Halt::because)? else { continue };
+        let Some(found) = merged.open(Path::new(path)).map_err(SetupError::because)? else { continue };
         let entries = std::fs::read_dir(proc_path(&found));
         let filled = entries.is_ok_and(|mut entries| entries.next().is_some());
         let is_ours = brought.iter().any(|other| Path::new(other).starts_with(path));
         if filled && !is_ours {
-            desk.log.say(&format!("this machine has files at `{path}`: the export will take them as well"));
+            event_loop
+                .log
+                .report(&format!("this machine has files at `{path}`: the export will take them as well"));
         }
     }
     Ok(())
 }
 
 /// The image's working directory and the directories to be exported: there before the commands, the user's own.
-fn make_dirs(merged: &Merged, plan: &Plan, config: &ImageConfig, user: &User) -> Result<(), Halt> {
+fn make_dirs(merged: &Merged, plan: &Plan, config: &ImageConfig, user: &User) -> Result<(), SetupError> {
     let exports = plan.exports.iter().map(|export| export.path.clone());
     for path in exports.chain([workdir(config)]).map(PathBuf::from) {
-        if merged.open(&path).map_err(Halt::because)?.is_none() {
-            merged.make_dir(&path, user.owner()).map_err(Halt::because)?;
+        if merged.open(&path).map_err(SetupError::because)?.is_none() {
+            merged.make_dir(&path, user.owner()).map_err(SetupError::because)?;
         }
     }
     Ok(())
@@ -247,13 +251,17 @@ fn workdir(config: &ImageConfig) -> String {
 }
 
 /// Starts the container and gives its init the order. This process has one thread here.
-pub(crate) fn start(desk: &mut Desk, attempt: &Attempt, root: &Root) -> Result<Running, Halt> {
-    desk.events.add(EventKind::Phase { phase: Phase::Starting });
-    let failed = |error: io::Error| Halt::of("cannot start the container", error);
-    let order = order(attempt, root)?;
+pub(crate) fn start(
+    event_loop: &mut EventLoop,
+    attempt: &Attempt,
+    root: &Root,
+) -> Result<Running, SetupError> {
+    event_loop.events.add(EventKind::Phase { phase: Phase::Starting });
+    let failed = |error: io::Error| SetupError::of("cannot start the container", error);
+    let config = init_config(attempt, root)?;
     let init = embed::place(attempt.sink.data()).map_err(failed)?;
     let (mut link, init_link) = Link::pair().map_err(failed)?;
-    let (pump, stdout, stderr) = Pump::open(desk, &attempt.mask).map_err(failed)?;
+    let (capture, stdout, stderr) = OutputCapture::open(event_loop, &attempt.mask).map_err(failed)?;
     let stdin = File::open("/dev/null").map_err(failed)?;
     let bundle = Bundle {
         unit: attempt.plan.unit(),
@@ -266,22 +274,22 @@ pub(crate) fn start(desk: &mut Desk, attempt: &Attempt, root: &Root) -> Result<R
         fds: [stdin.into(), stdout, stderr, init_link],
     };
     be_alone().map_err(failed)?;
-    let container = runtime::start(bundle).map_err(Halt::because)?;
+    let container = runtime::start(bundle).map_err(SetupError::because)?;
     for sentence in &container.unenforced {
-        desk.log.say(sentence);
+        event_loop.log.report(sentence);
     }
-    link.order(&order).map_err(|error| match error.kind() {
+    link.send_config(&config).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => {
             failed(io::Error::other("its first process ended before it had its order"))
         }
         _ => failed(error),
     })?;
-    desk.watch(Source::Link, &link).map_err(failed)?;
-    desk.watch(Source::Child, &container.pidfd).map_err(failed)?;
+    event_loop.watch(EventSource::Link, &link).map_err(failed)?;
+    event_loop.watch(EventSource::Child, &container.pidfd).map_err(failed)?;
     let scratch = ScratchWatch::start(&attempt.scratch, container.pid, attempt.plan.bounds.scratch);
     let scratch = scratch.map_err(failed)?;
-    scratch.iter().try_for_each(|watch| desk.watch(Source::Scratch, watch)).map_err(failed)?;
-    Ok(Running { container, link, pump, scratch })
+    scratch.iter().try_for_each(|watch| event_loop.watch(EventSource::Scratch, watch)).map_err(failed)?;
+    Ok(Running { container, link, capture, scratch })
 }
 
 /// A thread that was joined may stay in the kernel's list for a moment.
@@ -293,7 +301,7 @@ fn be_alone() -> io::Result<()> {
     Ok(())
 }
 
-fn order(attempt: &Attempt, root: &Root) -> Result<InitOrder, Halt> {
+fn init_config(attempt: &Attempt, root: &Root) -> Result<InitConfig, SetupError> {
     let plan = &attempt.plan;
     let stay = plan.interactive.is_some() || plan.termination_protection;
     let argv: Vec<String> = if plan.items.is_empty() && plan.interactive.is_none() {
@@ -302,17 +310,17 @@ fn order(attempt: &Attempt, root: &Root) -> Result<InitOrder, Halt> {
         Vec::new()
     };
     if plan.items.is_empty() && argv.is_empty() && !stay {
-        return Err(Halt::Failed(
+        return Err(SetupError::Failed(
             "there is nothing to run: the file has no `run`, and the image no program of its own".to_owned(),
         ));
     }
     let env = env::build(plan, &root.config.env, &root.user.home, &attempt.secrets);
-    let mut env = env.map_err(Halt::because)?;
+    let mut env = env.map_err(SetupError::because)?;
     if gpu::needs_driver(plan) {
         gpu::name_driver(&mut env);
     }
     let workdir = workdir(&root.config);
-    Ok(InitOrder {
+    Ok(InitConfig {
         v: RECORD_VERSION,
         script: (!plan.items.is_empty()).then(|| script::build(&plan.items, &workdir)),
         argv,

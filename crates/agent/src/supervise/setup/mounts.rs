@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use vessl_container::rootfs::{Access, Bind, Merged};
 use vessl_core::plan::{MountFrom, MountPlan};
 
-use crate::supervise::setup::error::Halt;
+use crate::supervise::setup::error::SetupError;
 
 /// Why a path of the machine is not mounted.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +49,14 @@ pub(crate) enum MountError {
 }
 
 /// Mounts everything that `mounts` names; `hidden` are the product's own directories.
-pub(crate) fn mount_all(merged: &Merged, mounts: &[&MountPlan], hidden: &[PathBuf]) -> Result<(), Halt> {
+pub(crate) fn mount_all(
+    merged: &Merged,
+    mounts: &[&MountPlan],
+    hidden: &[PathBuf],
+) -> Result<(), SetupError> {
     for mount in mounts {
-        let bind = bind(mount, hidden).map_err(Halt::because)?;
-        merged.bind(&bind).map_err(Halt::because)?;
+        let bind = bind(mount, hidden).map_err(SetupError::because)?;
+        merged.bind(&bind).map_err(SetupError::because)?;
     }
     Ok(())
 }

@@ -14,9 +14,9 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Threads that are waited for when this is dropped, after they were joined.
 #[derive(Debug, Default)]
-pub(crate) struct Crew(Mutex<Vec<PathBuf>>);
+pub(crate) struct ThreadGroup(Mutex<Vec<PathBuf>>);
 
-impl Crew {
+impl ThreadGroup {
     /// Called by each thread when it begins.
     pub(crate) fn enter(&self) {
         let task = PathBuf::from(format!("/proc/self/task/{}", nix::unistd::gettid()));
@@ -24,7 +24,7 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for ThreadGroup {
     fn drop(&mut self) {
         let begun = Instant::now();
         for task in locked(&self.0).drain(..) {

@@ -12,12 +12,12 @@ use xattr::FileExt;
 
 /// The forms that work here; found by trying.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Marks {
+pub(super) struct Whiteouts {
     device: bool,
     trusted: bool,
 }
 
-impl Marks {
+impl Whiteouts {
     /// The forms of a privileged process, until one is refused.
     pub(super) fn new() -> Self {
         Self { device: true, trusted: true }
@@ -87,14 +87,14 @@ mod tests {
     use super::*;
 
     /// What an overlay shows whose upper layer hides `gone` and everything in `full`.
-    fn shown(mut marks: Marks, options: &str) -> Vec<PathBuf> {
+    fn shown(mut whiteouts: Whiteouts, options: &str) -> Vec<PathBuf> {
         let dir = tempfile::tempdir().unwrap();
         for name in ["low/full/below", "low/gone", "low/stays", "high/full/above", "merged"] {
             fs::create_dir_all(dir.path().join(name)).unwrap();
         }
         let open = |name: &str| File::open(dir.path().join(name)).unwrap();
-        marks.hide(open("high"), Path::new("gone")).unwrap();
-        marks.cover(open("high/full")).unwrap();
+        whiteouts.hide(open("high"), Path::new("gone")).unwrap();
+        whiteouts.cover(open("high/full")).unwrap();
         let (high, low, merged) =
             (dir.path().join("high"), dir.path().join("low"), dir.path().join("merged"));
         let data = format!("lowerdir={}:{}{options}", high.display(), low.display());
@@ -115,7 +115,7 @@ mod tests {
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         let expected = ["full", "full/above", "stays"].map(PathBuf::from);
-        assert_eq!(shown(Marks::new(), ""), expected);
-        assert_eq!(shown(Marks::attributes_only(), ",userxattr"), expected);
+        assert_eq!(shown(Whiteouts::new(), ""), expected);
+        assert_eq!(shown(Whiteouts::attributes_only(), ",userxattr"), expected);
     }
 }

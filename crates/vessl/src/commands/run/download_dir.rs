@@ -4,7 +4,7 @@
 //! gets its own name once every byte was verified.
 //!
 //! A symbolic link lands only where following it stays inside the tree: it climbs first, no further than its export and
-//! the landing reach, and then only descends, from a directory that no link led to.
+//! the download directory reach, and then only descends, from a directory that no link led to.
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{ErrorKind, Seek, Write};
@@ -23,14 +23,14 @@ use crate::output::clean;
 
 /// The directory that files land in.
 #[derive(Debug)]
-pub(super) struct Landing {
+pub(super) struct DownloadDir {
     root: Dir,
     path: PathBuf,
 }
 
 /// What stands where something lands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Here {
+pub(super) enum Existing {
     /// Nothing.
     Nothing,
     /// The very thing, which stays.
@@ -41,7 +41,7 @@ pub(super) enum Here {
 
 /// A file on its way.
 #[derive(Debug)]
-pub(super) struct Arriving {
+pub(super) struct PartialFile {
     dir: Dir,
     part: String,
     name: OsString,
@@ -51,7 +51,7 @@ pub(super) struct Arriving {
     size: u64,
 }
 
-impl Landing {
+impl DownloadDir {
     /// Opens the directory, which is made if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let open = std::fs::create_dir_all(path).and_then(|()| Dir::open(path));
@@ -76,25 +76,25 @@ impl Landing {
     }
 
     /// What is here where the file lands; the same is what has the right content.
-    pub(super) fn look(&self, relative: &Path, view: &FileView) -> Result<Here> {
+    pub(super) fn inspect(&self, relative: &Path, view: &FileView) -> Result<Existing> {
         checked(relative)?;
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let mut file = match self.root.resolve(relative, flags, Links::Beneath) {
             Ok(file) => File::from(file),
-            Err(Errno::ENOENT) => return Ok(Here::Nothing),
-            Err(_) => return Ok(Here::Other),
+            Err(Errno::ENOENT) => return Ok(Existing::Nothing),
+            Err(_) => return Ok(Existing::Other),
         };
         let meta = file.metadata().map_err(Error::os(format!("look at `{}`", self.named(relative))))?;
         if !meta.is_file() || meta.len() != view.size {
-            return Ok(Here::Other);
+            return Ok(Existing::Other);
         }
         let mut hash = blake3::Hasher::new();
         hash.update_reader(&mut file).map_err(Error::os(format!("read `{}`", self.named(relative))))?;
-        Ok(if hash.finalize().to_hex().as_str() == view.digest { Here::Same } else { Here::Other })
+        Ok(if hash.finalize().to_hex().as_str() == view.digest { Existing::Same } else { Existing::Other })
     }
 
     /// Begins a file, or goes on with what is here of it; directories on the way are made.
-    pub(super) fn begin(&self, relative: &Path, view: &FileView) -> Result<Arriving> {
+    pub(super) fn begin(&self, relative: &Path, view: &FileView) -> Result<PartialFile> {
         let shown = self.named(relative);
         let name = checked(relative)?;
         let failed = |e| self.failed(relative, e);
@@ -102,10 +102,10 @@ impl Landing {
         let part = format!(".vessl-{}.part", view.digest.get(..32).unwrap_or(&view.digest));
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW;
         let file = dir.create(Path::new(&part), flags, 0o600, Links::Beneath).map_err(failed)?;
-        let mut arriving =
-            Arriving { dir, part, name, shown, file, hash: blake3::Hasher::new(), size: view.size };
-        arriving.take_up()?;
-        Ok(arriving)
+        let mut partial =
+            PartialFile { dir, part, name, shown, file, hash: blake3::Hasher::new(), size: view.size };
+        partial.resume()?;
+        Ok(partial)
     }
 
     /// Makes a directory.
@@ -115,14 +115,14 @@ impl Landing {
     }
 
     /// Makes a symbolic link that [`stays`], and says what was here before.
-    pub(super) fn link(&self, relative: &Path, target: &OsStr) -> Result<Here> {
+    pub(super) fn link(&self, relative: &Path, target: &OsStr) -> Result<Existing> {
         let name = checked(relative)?;
         let failed = |e| self.failed(relative, e);
         let dir = self.dir(parent(relative), Links::Refused).map_err(failed)?;
         let here = match readlinkat(&dir, name.as_os_str()) {
-            Ok(here) if here == target => return Ok(Here::Same),
-            Err(Errno::ENOENT) => Here::Nothing,
-            _ => Here::Other,
+            Ok(here) if here == target => return Ok(Existing::Same),
+            Err(Errno::ENOENT) => Existing::Nothing,
+            _ => Existing::Other,
         };
         let part = format!(".vessl-{}.part", blake3::hash(target.as_encoded_bytes()).to_hex().as_str());
         let _ = unlinkat(&dir, part.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -160,7 +160,7 @@ impl Landing {
     }
 }
 
-impl Arriving {
+impl PartialFile {
     /// Bytes that are here.
     pub(super) fn offset(&mut self) -> Result<u64> {
         self.file.stream_position().map_err(Error::os(format!("write `{}`", self.shown)))
@@ -180,7 +180,7 @@ impl Arriving {
     }
 
     /// Verifies the digest and gives the file its name.
-    pub(super) fn land(mut self, view: &FileView) -> Result<()> {
+    pub(super) fn commit(mut self, view: &FileView) -> Result<()> {
         let size = self.offset()?;
         if size < view.size {
             return Err(Error::Unreachable {
@@ -204,7 +204,7 @@ impl Arriving {
     }
 
     /// Hashes what an earlier download left.
-    fn take_up(&mut self) -> Result<()> {
+    fn resume(&mut self) -> Result<()> {
         let hashed =
             self.hash.update_reader(&self.file).map(|_| ()).and_then(|()| self.file.stream_position());
         let length = hashed.map_err(Error::os(format!("read what is here of `{}`", self.shown)))?;
@@ -262,18 +262,18 @@ mod tests {
     #[test]
     fn a_file_lands_whole_and_goes_on_where_it_stopped() {
         let dir = tempfile::tempdir().unwrap();
-        let landing = Landing::open(&dir.path().join("out")).unwrap();
+        let download_dir = DownloadDir::open(&dir.path().join("out")).unwrap();
         let view = view(b"hello world");
         let path = Path::new("a/b/x.txt");
-        let mut first = landing.begin(path, &view).unwrap();
+        let mut first = download_dir.begin(path, &view).unwrap();
         first.write(b"hello ").unwrap();
-        assert!(matches!(first.land(&view), Err(Error::Unreachable { .. })));
-        assert_eq!(landing.look(path, &view).unwrap(), Here::Nothing);
-        let mut second = landing.begin(path, &view).unwrap();
+        assert!(matches!(first.commit(&view), Err(Error::Unreachable { .. })));
+        assert_eq!(download_dir.inspect(path, &view).unwrap(), Existing::Nothing);
+        let mut second = download_dir.begin(path, &view).unwrap();
         assert_eq!(second.offset().unwrap(), 6);
         second.write(b"world").unwrap();
-        second.land(&view).unwrap();
-        assert_eq!(landing.look(path, &view).unwrap(), Here::Same);
+        second.commit(&view).unwrap();
+        assert_eq!(download_dir.inspect(path, &view).unwrap(), Existing::Same);
         assert_eq!(std::fs::read(dir.path().join("out/a/b/x.txt")).unwrap(), b"hello world");
         assert_eq!(std::fs::read_dir(dir.path().join("out/a/b")).unwrap().count(), 1);
     }
@@ -281,30 +281,31 @@ mod tests {
     #[test]
     fn what_is_here_is_the_same_only_with_the_same_content() {
         let dir = tempfile::tempdir().unwrap();
-        let landing = Landing::open(dir.path()).unwrap();
-        let look = || landing.look(Path::new("x"), &view(b"right")).unwrap();
+        let download_dir = DownloadDir::open(dir.path()).unwrap();
+        let look = || download_dir.inspect(Path::new("x"), &view(b"right")).unwrap();
         let path = dir.path().join("x");
-        assert_eq!(look(), Here::Nothing);
-        for (content, here) in [("right", Here::Same), ("wrong", Here::Other), ("", Here::Other)] {
+        assert_eq!(look(), Existing::Nothing);
+        for (content, here) in [("right", Existing::Same), ("wrong", Existing::Other), ("", Existing::Other)]
+        {
             std::fs::write(&path, content).unwrap();
             assert_eq!(look(), here, "{content}");
         }
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("y", &path).unwrap();
-        assert_eq!(look(), Here::Other, "a link");
+        assert_eq!(look(), Existing::Other, "a link");
         std::fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, Mode::S_IRUSR).unwrap();
-        assert_eq!(look(), Here::Other, "a pipe");
+        assert_eq!(look(), Existing::Other, "a pipe");
     }
 
     #[test]
     fn wrong_bytes_never_get_a_name() {
         let dir = tempfile::tempdir().unwrap();
-        let landing = Landing::open(dir.path()).unwrap();
+        let download_dir = DownloadDir::open(dir.path()).unwrap();
         let view = view(b"right");
-        let mut file = landing.begin(Path::new("x"), &view).unwrap();
+        let mut file = download_dir.begin(Path::new("x"), &view).unwrap();
         file.write(b"wrong").unwrap();
-        assert!(matches!(file.land(&view), Err(Error::Damaged { .. })));
+        assert!(matches!(file.commit(&view), Err(Error::Damaged { .. })));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
@@ -326,9 +327,9 @@ mod tests {
     #[test]
     fn a_link_lands_again_and_in_place_of_another() {
         let dir = tempfile::tempdir().unwrap();
-        let landing = Landing::open(dir.path()).unwrap();
-        for (target, here) in [("x", Here::Nothing), ("x", Here::Same), ("y", Here::Other)] {
-            assert_eq!(landing.link(Path::new("a/l"), OsStr::new(target)).unwrap(), here);
+        let download_dir = DownloadDir::open(dir.path()).unwrap();
+        for (target, here) in [("x", Existing::Nothing), ("x", Existing::Same), ("y", Existing::Other)] {
+            assert_eq!(download_dir.link(Path::new("a/l"), OsStr::new(target)).unwrap(), here);
             assert_eq!(std::fs::read_link(dir.path().join("a/l")).unwrap(), Path::new(target));
         }
         assert_eq!(std::fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
@@ -338,15 +339,15 @@ mod tests {
     fn nothing_lands_outside() {
         let dir = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
-        let landing = Landing::open(dir.path()).unwrap();
+        let download_dir = DownloadDir::open(dir.path()).unwrap();
         std::os::unix::fs::symlink(outside.path(), dir.path().join("link")).unwrap();
         for path in ["../x", "/etc/x", "a/../../x", "", ".", "link/x"] {
-            assert!(landing.begin(Path::new(path), &view(b"x")).is_err(), "{path}");
-            assert!(landing.link(Path::new(path), OsStr::new("x")).is_err(), "{path}");
-            assert!(landing.make_dir(Path::new(path)).is_err(), "{path}");
+            assert!(download_dir.begin(Path::new(path), &view(b"x")).is_err(), "{path}");
+            assert!(download_dir.link(Path::new(path), OsStr::new("x")).is_err(), "{path}");
+            assert!(download_dir.make_dir(Path::new(path)).is_err(), "{path}");
         }
         std::os::unix::fs::symlink(".", dir.path().join("here")).unwrap();
-        assert!(landing.link(Path::new("here/x"), OsStr::new("x")).is_err(), "a link led to it");
+        assert!(download_dir.link(Path::new("here/x"), OsStr::new("x")).is_err(), "a link led to it");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! A root file system, a store and a desk that only listens, for tests of imports and exports.
+//! A root file system, a store and an event loop that only listens, for tests of imports and exports.
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use vessl_data::tree;
 
 use crate::record::Sink;
 use crate::record::run_dir::RunDir;
-use crate::task::{Note, Teller};
+use crate::task::{Reporter, TaskEvent};
 use crate::testing::plan;
 use crate::transfer::TransferContext;
 
@@ -27,8 +27,8 @@ pub(crate) struct World {
     pub(crate) secrets: Secrets,
     pub(crate) cancel: AtomicBool,
     merged: Option<Merged>,
-    notes: Arc<Mutex<Vec<Note>>>,
-    teller: Teller,
+    notes: Arc<Mutex<Vec<TaskEvent>>>,
+    reporter: Reporter,
 }
 
 impl World {
@@ -56,9 +56,9 @@ impl World {
         let merged = rootfs.mount().unwrap();
         let notes = Arc::new(Mutex::new(Vec::new()));
         let heard = notes.clone();
-        let teller = Teller::to(move |note| heard.lock().unwrap().push(note));
+        let reporter = Reporter::to(move |note| heard.lock().unwrap().push(note));
         let (plan, secrets, cancel) = (plan(&["true"]), Secrets::default(), AtomicBool::new(false));
-        Self { dir, plan, secrets, cancel, merged: Some(merged), notes, teller }
+        Self { dir, plan, secrets, cancel, merged: Some(merged), notes, reporter }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -76,10 +76,10 @@ impl World {
 
     /// Does `work` in the root, with everything that a transfer needs.
     pub(crate) fn on<R>(&self, work: impl FnOnce(&Merged, &TransferContext<'_>) -> R) -> R {
-        let Self { plan, secrets, teller, cancel, .. } = self;
+        let Self { plan, secrets, reporter, cancel, .. } = self;
         let sink = &Sink::new(RunDir::open(self.dir.path()).unwrap(), self.path("data"));
         let scratch = &self.path("box");
-        work(self.merged(), &TransferContext { plan, owner: None, sink, scratch, secrets, teller, cancel })
+        work(self.merged(), &TransferContext { plan, owner: None, sink, scratch, secrets, reporter, cancel })
     }
 
     pub(crate) fn store(&self) -> Store {
@@ -98,14 +98,14 @@ impl World {
         tree::write(&self.store(), &dir, tree::Bounds::FORMAT, &Watch::NONE).unwrap().version.to_string()
     }
 
-    fn notes(&self) -> MutexGuard<'_, Vec<Note>> {
+    fn notes(&self) -> MutexGuard<'_, Vec<TaskEvent>> {
         self.notes.lock().unwrap()
     }
 
     /// What was recorded.
     pub(crate) fn transfers(&self) -> Vec<Transfer> {
-        let transfer = |note: &Note| match note {
-            Note::Event(EventKind::Imported(t) | EventKind::Exported(t)) => Some(t.clone()),
+        let transfer = |note: &TaskEvent| match note {
+            TaskEvent::Event(EventKind::Imported(t) | EventKind::Exported(t)) => Some(t.clone()),
             _ => None,
         };
         self.notes().iter().filter_map(transfer).collect()
@@ -113,7 +113,8 @@ impl World {
 
     /// Lines of the log.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let line = |note: &Note| if let Note::Line(line) = note { Some(line.clone()) } else { None };
+        let line =
+            |note: &TaskEvent| if let TaskEvent::Line(line) = note { Some(line.clone()) } else { None };
         self.notes().iter().filter_map(line).collect()
     }
 
