@@ -1,15 +1,15 @@
 //! The image verbs: what the layer store has, a pull that somebody watches, the removal of what no run needs.
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use vessl_container::store::{Auth, Image, PullWatch, Store, StoreError};
 use vessl_core::record::Login;
 use vessl_core::wire::{ImageView, Progress, Pruned};
 
-use crate::image::{STORE_LOGIN, auth_of};
+use crate::supervise::setup::image::{STORE_LOGIN, auth_of};
 
 /// Most that a login may take, in bytes.
 const LOGIN: u64 = 1 << 20;
@@ -64,7 +64,8 @@ pub(crate) fn pull(
     let told = Mutex::new(());
     let cancel = AtomicBool::new(false);
     let progress = |done, total| {
-        let _one = told.lock().unwrap_or_else(PoisonError::into_inner);
+        // A bug in another call is told by that call.
+        let _one = told.lock();
         let (kind, label) = ("image".to_owned(), reference.to_owned());
         if out(&Progress { kind, label, done, total: Some(total) }).is_err() {
             cancel.store(true, Ordering::Relaxed);

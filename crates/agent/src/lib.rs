@@ -2,49 +2,26 @@
 //! nothing and does not need the server to be up.
 //!
 //! ```text
-//! verbs ── supervise ── setup (image, stage, binds, user, environ, embed) ── watch (link, pump) ── finish (export, verdict)
-//!   │          └─ desk: control, events, journal (mask), progress, jobs
+//! verbs ── supervise ── setup (image, import, mounts, user, env, embed) ── watch (link, capture) ── finish (export, outcome)
+//!   │          ├─ event_loop: control, signals, what tasks tell
+//!   │          ├─ record: events, journal (mask), progress, in the run directory
+//!   │          └─ transfer: git, tree, export, on open directories
 //!   └─ proof, remove, machine, images
 //! ```
-mod binds;
-mod boot;
-mod control;
-mod desk;
-mod embed;
-mod environ;
-mod events;
-mod export;
-mod finish;
-mod follow;
-mod gpu;
-mod ground;
-mod halt;
-mod image;
+mod format;
 mod images;
-mod job;
-mod journal;
-mod link;
 mod machine;
-mod mask;
-mod own;
-mod progress;
 mod proof;
-mod pump;
+mod record;
 mod remove;
-mod rundir;
-mod scratch;
-mod setup;
-mod stage;
 mod supervise;
+mod task;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
-mod testing_ground;
-mod user;
+mod testing_root;
+mod transfer;
 mod verbs;
-mod verdict;
-mod watch;
-mod words;
 
 pub use verbs::main;
 /// For who starts a program that outlives him.

@@ -2,8 +2,8 @@
 use vessl_container::limits::Cgroup;
 use vessl_core::record::{EventKind, Proof};
 
-use crate::boot::{self, Process};
-use crate::rundir::{DirError, RunDir};
+use crate::machine::boot::{self, Process};
+use crate::record::run_dir::{DirError, RunDir};
 
 /// What the machine says.
 #[derive(Debug)]
@@ -35,10 +35,10 @@ pub(crate) fn of(dir: &RunDir) -> Result<Proof, DirError> {
         agent_lives: Process { pid, start_time }.lives().map_err(|error| error.to_string()),
         cgroup_is_empty: Cgroup::named(unit).is_empty(),
     };
-    Ok(judge(boot_id, pid, &now))
+    Ok(evaluate(boot_id, pid, &now))
 }
 
-fn judge(boot_id: &str, pid: i32, now: &Facts) -> Proof {
+fn evaluate(boot_id: &str, pid: i32, now: &Facts) -> Proof {
     if !now.boot_id.is_empty() && now.boot_id != boot_id {
         return Proof::Dead { why: "the machine was started again since".to_owned() };
     }
@@ -61,7 +61,7 @@ mod tests {
     fn check(boot_id: &str, agent_lives: Result<bool, &str>, cgroup_is_empty: bool, dead: Option<&str>) {
         let agent_lives = agent_lives.map_err(str::to_owned);
         let now = Facts { boot_id: boot_id.to_owned(), agent_lives, cgroup_is_empty };
-        match (judge("then", 7, &now), dead) {
+        match (evaluate("then", 7, &now), dead) {
             (Proof::Dead { why }, Some(words)) => assert!(why.contains(words), "{why}"),
             (Proof::Alive { .. }, None) => {}
             (proof, _) => panic!("{now:?}: {proof:?}"),

@@ -8,22 +8,22 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use vessl_container::runtime::{self, StartError};
 use vessl_core::record::EventKind;
+use vessl_core::text::chain;
 use vessl_data::DataError;
 use vessl_data::blob::Store;
 
-use crate::boot::{self, Process};
-use crate::events::eprint_line;
-use crate::finish;
-use crate::halt::chain;
-use crate::journal::Journal;
-use crate::rundir::{DirError, Lock, RunDir};
+use crate::machine::boot::{self, Process};
+use crate::record::events::eprint_line;
+use crate::record::journal::Journal;
+use crate::record::run_dir::{DirError, Lock, RunDir};
+use crate::supervise::finish;
 
 /// An agent that has written its exit record is about to end by itself.
-const PATIENCE: Duration = Duration::from_mins(1);
+const END_LIMIT: Duration = Duration::from_mins(1);
 /// A killed agent is gone after this time at the latest.
 const DEATH: Duration = Duration::from_secs(10);
 /// Pause between two looks at a process that was killed.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+const KILL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Why something was not removed.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ pub(crate) fn run(data: &Path, path: &Path) -> Result<(), RemoveError> {
         return run_without_record(data, path);
     }
     let dir = RunDir::open(path)?;
-    let _lock = lock(&dir, PATIENCE)?;
+    let _lock = lock(&dir, END_LIMIT)?;
     // A lock file that somebody replaced held nobody off.
     kill_agents(path)?;
     complete_log(&dir);
@@ -109,7 +109,7 @@ fn kill_agents(path: &Path) -> Result<(), RemoveError> {
             if Instant::now() > deadline {
                 return Err(RemoveError::Stays { pid: agent.pid, path: path.to_owned() });
             }
-            std::thread::sleep(BETWEEN_LOOKS);
+            std::thread::sleep(KILL_INTERVAL);
         }
     }
     Ok(())
@@ -140,8 +140,8 @@ fn agents(path: &Path) -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-fn lock(dir: &RunDir, patience: Duration) -> Result<Lock, RemoveError> {
-    match dir.lock_within(patience) {
+fn lock(dir: &RunDir, limit: Duration) -> Result<Lock, RemoveError> {
+    match dir.lock_within(limit) {
         Err(DirError::Busy { .. }) => {
             kill(dir)?;
             Ok(dir.lock_within(DEATH)?)

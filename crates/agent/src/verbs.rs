@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
+use vessl_core::text::chain;
 
-use crate::halt::chain;
-use crate::rundir::RunDir;
-use crate::{control, images, machine, proof, remove, supervise};
+use crate::record::run_dir::RunDir;
+use crate::supervise::control;
+use crate::{images, machine, proof, remove, supervise};
 
 const USAGE: &str = "usage: agent supervise --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
                      images --data DATA list|prune|pull REF";
@@ -40,13 +41,13 @@ type Failure = Box<dyn std::error::Error>;
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let Some(verb) = parse(&args) else {
-        say(USAGE);
+        report(USAGE);
         return ExitCode::from(2);
     };
     match run(verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&chain(error.as_ref()));
+            report(&chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -119,7 +120,7 @@ fn answer(document: &impl Serialize) -> io::Result<()> {
     out.flush()
 }
 
-fn say(text: &str) {
+fn report(text: &str) {
     // A caller that does not listen still has the exit code.
     let _ = writeln!(io::stderr(), "{text}");
 }

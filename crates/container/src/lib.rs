@@ -2,11 +2,12 @@
 //!
 //! It knows no runs, no run files, no HTTP API of ours and no SQL. All `unsafe` of the product is here (and the smallest
 //! necessary system calls of `agent` and `init`).
-mod crew;
+mod error;
 pub mod image;
 mod layout;
 pub mod limits;
 mod manifest;
+mod options;
 pub mod probe;
 mod registry;
 pub mod remove;
@@ -16,6 +17,7 @@ pub mod seccomp;
 mod source;
 pub mod store;
 mod sys;
+mod threads;
 pub mod unpack;
 pub mod userns;
 

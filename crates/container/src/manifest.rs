@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::error::StoreError;
 use crate::image::ImageConfig;
-use crate::store::StoreError;
 use vessl_core::reference::Digest;
 
 /// Most bytes of a manifest or index (registries must accept 4 MiB).

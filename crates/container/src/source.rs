@@ -2,17 +2,18 @@
 //! reference → (index →) manifest → configuration → layers.
 use std::io::Read;
 
+use crate::error::StoreError;
 use crate::layout::{self, Layout, Piece};
 use crate::manifest::{self, Config, Descriptor, MAX_MANIFEST, Manifest, Platform};
+use crate::options::{Auth, Options};
 use crate::registry::Registry;
-use crate::store::{Auth, Options, StoreError};
 use vessl_core::reference::{Digest, Reference};
 
 /// Indexes within indexes that are followed.
 const MAX_DEPTH: usize = 4;
 
 /// A place that has images.
-pub(crate) enum Source {
+pub(crate) enum ImageSource {
     Registry(Box<Registry>),
     Layout(Layout),
 }
@@ -52,7 +53,7 @@ impl Blob {
     }
 }
 
-impl Source {
+impl ImageSource {
     pub(crate) fn open(reference: &Reference, auth: &Auth, options: &Options) -> Result<Self, StoreError> {
         match reference {
             Reference::Registry(named) => Ok(Self::Registry(Box::new(Registry::new(named, auth, options)?))),

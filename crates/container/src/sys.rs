@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 /// How far a clone of a mount reaches.
@@ -116,36 +116,6 @@ fn configure_flag(context: &OwnedFd, command: libc::c_uint, key: Option<&str>) -
     // SAFETY: the key is null or a NUL-terminated string that outlives the call; these commands take no value.
     result(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, pointer, nothing, 0) })
         .map(drop)
-}
-
-/// Opens `path` as a process whose root is `root` would: `..`, absolute paths and symbolic links stay inside; the magic
-/// links of `/proc` are refused. Source: openat2(2), `RESOLVE_IN_ROOT`.
-pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
-    resolve(root, path, flags, ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS)
-}
-
-/// Opens a path that must hold no symbolic link at all, so that nothing can be swapped below us.
-pub(crate) fn open_plain(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
-    let resolve_flags = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    resolve(AT_FDCWD, path, flags, resolve_flags)
-}
-
-/// Opens a relative path whose `..` and symbolic links all stay below `dir`; others are refused with `EXDEV`, the magic links of
-/// `/proc` with `ELOOP`. Source: openat2(2), `RESOLVE_BENEATH`.
-pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
-    resolve(dir, path, flags, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
-}
-
-fn resolve(dir: BorrowedFd<'_>, path: &Path, flags: OFlag, resolve: ResolveFlag) -> io::Result<OwnedFd> {
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
-    // The kernel answers EAGAIN when a rename elsewhere raced with the walk; a few tries are its documented use.
-    for _ in 0..128 {
-        match nix::fcntl::openat2(dir, path, how) {
-            Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
-            other => return Ok(other?),
-        }
-    }
-    Err(nix::Error::EAGAIN.into())
 }
 
 /// Opens a directory or file as a handle for later calls (`O_PATH`), following links.

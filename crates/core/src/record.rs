@@ -277,7 +277,7 @@ pub struct Login {
 
 /// What the supervisor sends to init as one length-prefixed JSON document on descriptor 3 (u32 little endian, then bytes).
 #[derive(Clone, Serialize, Deserialize)]
-pub struct InitOrder {
+pub struct InitConfig {
     /// [`RECORD_VERSION`].
     pub v: u32,
     /// Script text from [`crate::script`]; `None` runs `argv` as it is.

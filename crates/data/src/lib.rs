@@ -1,8 +1,9 @@
-//! Bytes: durable files, content-addressed blobs and trees, log segments, git. It moves and verifies; it knows no runs
+//! Bytes: durable files, content-addressed blobs and trees, log segments, git, downloads. It moves and verifies; it knows no runs
 //! and never decides what a run may read.
-mod beneath;
 pub mod blob;
+pub mod dir;
 pub mod durable;
+pub mod fetch;
 pub mod git;
 pub mod log;
 mod pool;
@@ -10,7 +11,7 @@ mod problem;
 pub mod tree;
 mod watch;
 
-pub use problem::DataError;
+pub use problem::{DataError, is_full};
 pub use watch::Watch;
 
 /// User and group that own what an import makes.

@@ -1,12 +1,17 @@
 //! The same work on many items, on a few threads that end before the call does.
 use std::num::NonZero;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// More threads than cores: much of the work waits for the disk.
 const THREADS_PER_CORE: usize = 4;
 const MOST_THREADS: usize = 16;
+
+/// Locks a mutex, also if a thread ended by a bug while it held it.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Calls `work` with every item. The first error ends it and is returned; items already begun are finished.
 pub(crate) fn each<T: Sync, E: Send>(
@@ -26,7 +31,7 @@ pub(crate) fn each<T: Sync, E: Send>(
             let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
             if let Err(e) = work(item) {
                 failed.store(true, Ordering::Relaxed);
-                error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(e);
+                locked(&error).get_or_insert(e);
             }
         }
     };
@@ -39,7 +44,7 @@ pub(crate) fn each<T: Sync, E: Send>(
         }
         run();
     });
-    error.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+    locked(&error).take().map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl DataError {
 }
 
 /// Whether the system says that there is no room for more bytes.
-pub(crate) fn is_full(e: &io::Error) -> bool {
+pub fn is_full(e: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

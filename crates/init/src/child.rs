@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{ForkResult, Gid, Pid, Uid};
-use vessl_core::record::{InitOrder, MARK_FD};
+use vessl_core::record::{InitConfig, MARK_FD};
 
 /// The script as the shell sees it; the name stands in the shell's own messages.
 const SCRIPT: &str = "/.vessl/script";
@@ -47,9 +47,9 @@ struct Program {
 }
 
 /// Starts the script and returns when its shell was executed. `marks` becomes descriptor [`MARK_FD`] of it.
-pub(crate) fn start(order: &InitOrder, marks: OwnedFd) -> Result<Pid, Refusal> {
-    let program = program(order)?;
-    give_output_to(order.uid, order.gid);
+pub(crate) fn start(config: &InitConfig, marks: OwnedFd) -> Result<Pid, Refusal> {
+    let program = program(config)?;
+    give_output_to(config.uid, config.gid);
     let (status, told) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|error| Refusal::os("make a pipe", error))?;
     // SAFETY: init has one thread, so the child may do whatever a process may.
@@ -57,21 +57,21 @@ pub(crate) fn start(order: &InitOrder, marks: OwnedFd) -> Result<Pid, Refusal> {
     let fork = unsafe { nix::unistd::fork() }.map_err(|error| Refusal::os("start a process", error))?;
     match fork {
         ForkResult::Child => {
-            let refusal = become_script(order, &program, &marks);
-            tell(told, &refusal);
+            let refusal = become_script(config, &program, &marks);
+            report(told, &refusal);
             std::process::exit(refusal.exit_code)
         }
         ForkResult::Parent { child } => {
             drop((marks, told));
-            hear(status).map_or(Ok(child), Err)
+            receive(status).map_or(Ok(child), Err)
         }
     }
 }
 
-fn program(order: &InitOrder) -> Result<Program, Refusal> {
-    let env = c_strings(&order.env)?;
-    let Some(script) = &order.script else {
-        return image_program(order, env);
+fn program(config: &InitConfig) -> Result<Program, Refusal> {
+    let env = c_strings(&config.env)?;
+    let Some(script) = &config.script else {
+        return image_program(config, env);
     };
     write_script(script).map_err(|error| Refusal::new(format!("cannot write `{SCRIPT}`: {error}")))?;
     let shell = |name: &str| {
@@ -86,10 +86,10 @@ fn program(order: &InitOrder) -> Result<Program, Refusal> {
     })
 }
 
-fn image_program(order: &InitOrder, env: Vec<CString>) -> Result<Program, Refusal> {
-    let name = order.argv.first().ok_or_else(|| Refusal::new("there is no program to run".to_owned()))?;
-    let argv = c_strings(&order.argv)?;
-    let files = c_strings(&search(name, &order.env))?;
+fn image_program(config: &InitConfig, env: Vec<CString>) -> Result<Program, Refusal> {
+    let name = config.argv.first().ok_or_else(|| Refusal::new("there is no program to run".to_owned()))?;
+    let argv = c_strings(&config.argv)?;
+    let files = c_strings(&search(name, &config.env))?;
     Ok(Program {
         candidates: files.into_iter().map(|file| (file, argv.clone())).collect(),
         env,
@@ -132,28 +132,28 @@ fn give_output_to(uid: u32, gid: u32) {
 }
 
 /// Runs in the child; returns only if the program could not be executed.
-fn become_script(order: &InitOrder, program: &Program, marks: &OwnedFd) -> Refusal {
-    match prepare(order, marks) {
+fn become_script(config: &InitConfig, program: &Program, marks: &OwnedFd) -> Refusal {
+    match prepare(config, marks) {
         Ok(()) => execute(program),
         Err(refusal) => refusal,
     }
 }
 
-fn prepare(order: &InitOrder, marks: &OwnedFd) -> Result<(), Refusal> {
+fn prepare(config: &InitConfig, marks: &OwnedFd) -> Result<(), Refusal> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     nix::unistd::setsid().map_err(|error| Refusal::os("make a session", error))?;
     // The kernel shall choose the script before init when memory is short; where it refuses, nothing is lost.
     let _ = std::fs::write("/proc/self/oom_score_adj", "100");
     default_signals().map_err(|error| Refusal::os("reset signals", error))?;
     duplicate(marks, MARK_FD).map_err(|error| Refusal::os("pass a descriptor", error))?;
-    let entered = nix::unistd::chdir(order.workdir.as_str());
-    become_user(order)?;
+    let entered = nix::unistd::chdir(config.workdir.as_str());
+    become_user(config)?;
     // The directory may be open to the user alone, or to root alone: either is enough.
     entered
-        .or_else(|_| nix::unistd::chdir(order.workdir.as_str()))
-        .map_err(|error| Refusal::os(&format!("enter the working directory `{}`", order.workdir), error))?;
+        .or_else(|_| nix::unistd::chdir(config.workdir.as_str()))
+        .map_err(|error| Refusal::os(&format!("enter the working directory `{}`", config.workdir), error))?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| Refusal::os("give up privileges", error))?;
-    load_filter(&order.seccomp).map_err(|error| Refusal::os("load the system call filter", error))
+    load_filter(&config.seccomp).map_err(|error| Refusal::os("load the system call filter", error))
 }
 
 /// Undoes what the Rust runtime, init and whoever started the agent changed.
@@ -173,16 +173,16 @@ fn duplicate(from: &OwnedFd, to: i32) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-fn become_user(order: &InitOrder) -> Result<(), Refusal> {
-    let groups: Vec<Gid> = order.groups.iter().copied().map(Gid::from_raw).collect();
+fn become_user(config: &InitConfig) -> Result<(), Refusal> {
+    let groups: Vec<Gid> = config.groups.iter().copied().map(Gid::from_raw).collect();
     match nix::unistd::setgroups(&groups) {
         // Without mapped groups (a user namespace with one id) the kernel forbids the call; no group is wanted either.
         Err(_) if groups.is_empty() => {}
         result => result.map_err(|error| Refusal::os("set the user's groups", error))?,
     }
-    nix::unistd::setgid(Gid::from_raw(order.gid))
-        .and_then(|()| nix::unistd::setuid(Uid::from_raw(order.uid)))
-        .map_err(|error| Refusal::os(&format!("become user {}:{}", order.uid, order.gid), error))
+    nix::unistd::setgid(Gid::from_raw(config.gid))
+        .and_then(|()| nix::unistd::setuid(Uid::from_raw(config.uid)))
+        .map_err(|error| Refusal::os(&format!("become user {}:{}", config.uid, config.gid), error))
 }
 
 /// Loads a BPF program given as the bytes of a `sock_filter` array; an empty one is no filter.
@@ -224,7 +224,7 @@ fn execute(program: &Program) -> Refusal {
 }
 
 /// Sends a refusal from the child to its parent: the exit code as one byte, then the words.
-fn tell(pipe: OwnedFd, refusal: &Refusal) {
+fn report(pipe: OwnedFd, refusal: &Refusal) {
     let mut bytes = vec![u8::try_from(refusal.exit_code).unwrap_or(u8::MAX)];
     bytes.extend_from_slice(refusal.why.as_bytes());
     // If it cannot be told, the exit code still says that it failed.
@@ -232,7 +232,7 @@ fn tell(pipe: OwnedFd, refusal: &Refusal) {
 }
 
 /// Waits until the child has executed its program (the pipe closes) or has told why not.
-fn hear(pipe: OwnedFd) -> Option<Refusal> {
+fn receive(pipe: OwnedFd) -> Option<Refusal> {
     let mut bytes = Vec::new();
     let read = File::from(pipe).read_to_end(&mut bytes);
     let (code, why) = bytes.split_first()?;
@@ -267,7 +267,7 @@ mod tests {
     fn a_refusal_crosses_the_pipe() {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
         let refusal = Refusal { why: "no".to_owned(), exit_code: NOT_FOUND };
-        tell(write, &refusal);
-        assert_eq!(hear(read), Some(refusal));
+        report(write, &refusal);
+        assert_eq!(receive(read), Some(refusal));
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Line {
 
 /// What is there to read.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     /// The shell wrote this.
     Shell(Vec<u8>),
     /// Somebody else wrote something.
@@ -45,7 +45,7 @@ impl Line {
     }
 
     /// Reads one piece; `shell` is whose words count.
-    pub(crate) fn hear(&self, shell: Pid) -> Heard {
+    pub(crate) fn receive(&self, shell: Pid) -> Received {
         let mut bytes = [0; PIECE];
         // Room for who wrote it and for nothing else: descriptors that somebody sends along are closed by the kernel.
         let mut control = cmsg_space!(UnixCredentials);
@@ -56,18 +56,18 @@ impl Line {
                 Ok(message) => {
                     (message.bytes, message.cmsgs().ok().and_then(|mut all| all.find_map(|m| writer(&m))))
                 }
-                Err(Errno::EINTR) => return Heard::Others,
-                Err(Errno::EAGAIN) => return Heard::Nothing,
-                Err(_) => return Heard::End,
+                Err(Errno::EINTR) => return Received::Others,
+                Err(Errno::EAGAIN) => return Received::Nothing,
+                Err(_) => return Received::End,
             };
         match length {
-            0 => Heard::End,
-            _ if writer == Some(shell) => Heard::Shell(bytes[..length].to_vec()),
-            _ => Heard::Others,
+            0 => Received::End,
+            _ if writer == Some(shell) => Received::Shell(bytes[..length].to_vec()),
+            _ => Received::Others,
         }
     }
 
-    /// Lets nobody write any more; what was written can still be read, to [`Heard::End`].
+    /// Lets nobody write any more; what was written can still be read, to [`Received::End`].
     pub(crate) fn close(&self) {
         // It fails only where nobody is at the other end.
         let _ = self.socket.shutdown(Shutdown::Read);
@@ -103,8 +103,10 @@ mod tests {
     use super::*;
 
     /// Everything that is there, in pieces.
-    fn pieces(line: &Line, shell: Pid) -> Vec<Heard> {
-        std::iter::repeat_with(|| line.hear(shell)).take_while(|heard| *heard != Heard::Nothing).collect()
+    fn pieces(line: &Line, shell: Pid) -> Vec<Received> {
+        std::iter::repeat_with(|| line.receive(shell))
+            .take_while(|heard| *heard != Received::Nothing)
+            .collect()
     }
 
     #[test]
@@ -121,14 +123,14 @@ mod tests {
         (&theirs).write_all(b"two").unwrap();
         (&theirs).write_all(b"three").unwrap();
         child("x");
-        let words = |text: &str| Heard::Shell(text.as_bytes().to_vec());
-        assert_eq!(pieces(&line, me), [words("one"), Heard::Others, words("twothree"), Heard::Others]);
+        let words = |text: &str| Received::Shell(text.as_bytes().to_vec());
+        assert_eq!(pieces(&line, me), [words("one"), Received::Others, words("twothree"), Received::Others]);
         child("x");
-        assert_eq!(pieces(&line, Pid::from_raw(1)), [Heard::Others]);
+        assert_eq!(pieces(&line, Pid::from_raw(1)), [Received::Others]);
         theirs.write_all(b"last").unwrap();
         line.close();
         assert!(theirs.write_all(b"late").is_err(), "nobody can write any more");
-        assert_eq!([line.hear(me), line.hear(me)], [words("last"), Heard::End]);
+        assert_eq!([line.receive(me), line.receive(me)], [words("last"), Received::End]);
     }
 
     #[test]
@@ -143,7 +145,7 @@ mod tests {
             .unwrap();
         drop(writer);
         // No shell writes like that, so it is nobody's word; and the pipe has no writer left.
-        assert_eq!(line.hear(nix::unistd::getpid()), Heard::Others);
+        assert_eq!(line.receive(nix::unistd::getpid()), Received::Others);
         assert_eq!(io::Read::read(&mut reader, &mut [0]).unwrap(), 0);
     }
 

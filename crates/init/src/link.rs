@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use vessl_core::frame::{self, Frames};
-use vessl_core::record::{InitAsk, InitOrder, InitReport};
+use vessl_core::record::{InitAsk, InitConfig, InitReport};
 
 /// Number of the descriptor that the agent passes.
 const LINK_FD: i32 = 3;
@@ -33,10 +33,10 @@ impl Link {
     }
 
     /// Waits for the order.
-    pub(crate) fn order(&mut self) -> Result<InitOrder, Gone> {
+    pub(crate) fn config(&mut self) -> Result<InitConfig, Gone> {
         loop {
-            if let Some(order) = self.frames.pop().map_err(|_| Gone)? {
-                return Ok(order);
+            if let Some(config) = self.frames.pop().map_err(|_| Gone)? {
+                return Ok(config);
             }
             self.fill()?;
         }
@@ -64,7 +64,7 @@ impl Link {
     }
 
     /// Tells the agent.
-    pub(crate) fn say(&mut self, report: &InitReport) -> Result<(), Gone> {
+    pub(crate) fn report(&mut self, report: &InitReport) -> Result<(), Gone> {
         let bytes = frame::encode(report).map_err(|_| Gone)?;
         self.socket.write_all(&bytes).map_err(|_| Gone)
     }

@@ -2,7 +2,7 @@
 //! library or name service of the image; it keeps no secret and decides nothing about the run.
 //!
 //! ```text
-//! descriptor 3:  agent --InitOrder--> init        once, first
+//! descriptor 3:  agent --InitConfig--> init        once, first
 //!                agent --InitAsk----> init        any time after
 //!                init  --InitReport-> agent       Running | Refused, Item…, Ended
 //! ```

@@ -11,10 +11,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use vessl_core::record::{InitAsk, InitOrder, InitReport, Mark, Marks};
+use vessl_core::record::{InitAsk, InitConfig, InitReport, Mark, Marks};
 
 use crate::child::{self, Refusal};
-use crate::line::{Heard, Line};
+use crate::line::{Line, Received};
 pub(crate) use crate::link::Gone;
 use crate::link::Link;
 use crate::session;
@@ -56,29 +56,29 @@ pub(crate) fn run() -> Result<(), Gone> {
     mask.thread_block().map_err(|_| Gone)?;
     let children =
         SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(|_| Gone)?;
-    let order = link.order()?;
-    let after = if order.stay { After::Stay } else { After::Exit };
-    let script = if order.script.is_none() && order.argv.is_empty() && order.stay {
+    let config = link.config()?;
+    let after = if config.stay { After::Stay } else { After::Exit };
+    let script = if config.script.is_none() && config.argv.is_empty() && config.stay {
         None
     } else {
-        match start(&order) {
+        match start(&config) {
             Ok(script) => Some(script),
             Err(refusal) => {
-                return link.say(&InitReport::Refused { why: refusal.why, exit_code: refusal.exit_code });
+                return link.report(&InitReport::Refused { why: refusal.why, exit_code: refusal.exit_code });
             }
         }
     };
-    drop(order);
-    link.say(&InitReport::Running)?;
+    drop(config);
+    link.report(&InitReport::Running)?;
     Init { link, children, script, after, stopping: false }.serve()
 }
 
-fn start(order: &InitOrder) -> Result<Script, Refusal> {
+fn start(config: &InitConfig) -> Result<Script, Refusal> {
     let refused =
         |error: std::io::Error| Refusal { why: format!("cannot make a socket: {error}"), exit_code: 126 };
     let (ours, theirs) = Line::pair().map_err(refused)?;
-    let pid = child::start(order, theirs)?;
-    Ok(Script { pid, line: Some(ours), marks: Marks::new(order.items), code: None, told: false })
+    let pid = child::start(config, theirs)?;
+    Ok(Script { pid, line: Some(ours), marks: Marks::new(config.items), code: None, told: false })
 }
 
 struct Init {
@@ -99,7 +99,7 @@ impl Init {
             if ready.children {
                 self.reap()?;
             }
-            if ready.asks && self.obey()? {
+            if ready.asks && self.on_request()? {
                 return Ok(());
             }
         }
@@ -135,17 +135,17 @@ impl Init {
             return Ok(false);
         }
         if !script.told {
-            self.tell_end(exit_code)?;
+            self.report_end(exit_code)?;
         }
         Ok(self.stopping || self.after == After::Exit)
     }
 
-    fn tell_end(&mut self, exit_code: i32) -> Result<(), Gone> {
+    fn report_end(&mut self, exit_code: i32) -> Result<(), Gone> {
         let Some(script) = &mut self.script else {
             return Ok(());
         };
         script.told = true;
-        self.link.say(&script.marks.ended(exit_code))
+        self.link.report(&script.marks.ended(exit_code))
     }
 
     fn read_marks(&mut self) -> Result<(), Gone> {
@@ -162,14 +162,14 @@ impl Init {
     fn read_mark(&mut self) -> Result<bool, Gone> {
         let Some(script) = &mut self.script else { return Ok(false) };
         let Some(line) = &script.line else { return Ok(false) };
-        match line.hear(script.pid) {
-            Heard::Nothing => return Ok(false),
-            Heard::End => script.line = None,
-            Heard::Others => {}
-            Heard::Shell(bytes) => {
+        match line.receive(script.pid) {
+            Received::Nothing => return Ok(false),
+            Received::End => script.line = None,
+            Received::Others => {}
+            Received::Shell(bytes) => {
                 for mark in script.marks.feed(&bytes) {
                     if let Mark::Item(n) = mark {
-                        self.link.say(&InitReport::Item { n })?;
+                        self.link.report(&InitReport::Item { n })?;
                     }
                 }
             }
@@ -201,7 +201,7 @@ impl Init {
     }
 
     /// Carries out the requests that have arrived; `true` to exit at once.
-    fn obey(&mut self) -> Result<bool, Gone> {
+    fn on_request(&mut self) -> Result<bool, Gone> {
         self.link.fill()?;
         while let Some(ask) = self.link.ask()? {
             match ask {

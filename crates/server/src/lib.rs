@@ -25,6 +25,8 @@ mod watch;
 use std::fmt::Display;
 use std::path::PathBuf;
 
+use vessl_core::text::chain;
+
 pub use api::openapi;
 pub use config::Config;
 
@@ -217,20 +219,6 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// The message of an error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let words = inner.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 /// The server's inside for this crate's own tests and benchmarks: a scripted machine, a clock set by hand.

@@ -2,6 +2,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use vessl_core::text::without_os_numbers;
 use vessl_core::wire::{ErrorBody, Problem, in_words};
 
 /// Result of everything in this crate.
@@ -167,11 +168,10 @@ impl Error {
     }
 }
 
-/// The system's words without Rust's `(os error N)`.
+/// The system's words, from a small letter on.
 fn plain(source: &io::Error) -> String {
-    let text = source.to_string();
-    let end = text.find(" (os error").unwrap_or(text.len());
-    let mut letters = text[..end].chars();
+    let text = without_os_numbers(&source.to_string());
+    let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 

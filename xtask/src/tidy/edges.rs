@@ -4,12 +4,12 @@ use super::Finding;
 /// Crate → crates of ours that it may use at run time.
 const EDGES: &[(&str, &[&str])] = &[
     ("core", &[]),
-    ("container", &["core"]),
+    ("container", &["data", "core"]),
     ("data", &["core"]),
     ("init", &["core"]),
     ("agent", &["container", "data", "core"]),
     ("server", &["data", "core"]),
-    ("vessl", &["server", "agent", "core"]),
+    ("vessl", &["server", "agent", "data", "core"]),
 ];
 
 /// Checks one manifest.

@@ -1,8 +1,10 @@
 //! The house rules over every file of the project. It reads files and reports; it changes nothing.
+mod cycles;
 mod edges;
 mod rooms;
 mod shape;
 mod tree;
+mod uses;
 mod words;
 
 use std::fmt;
@@ -50,6 +52,7 @@ pub(crate) fn check(root: &Path) -> Result<Report> {
 fn findings(files: &[SourceFile]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = files.iter().flat_map(of_file).collect();
     findings.extend(rooms::check(files));
+    findings.extend(cycles::check(files));
     findings.sort();
     findings
 }

@@ -1,11 +1,9 @@
-//! Which room of the server may use which: paths of the form `crate::room` and `super::…::room`, also inside macros.
+//! Which room of the server may use which.
 use std::collections::BTreeSet;
-use std::str::FromStr;
-
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use super::Finding;
 use super::tree::SourceFile;
+use super::uses::{Tests, module_path, uses};
 
 const SERVER: &str = "crates/server/src/";
 
@@ -32,10 +30,8 @@ pub(super) fn check(files: &[SourceFile]) -> Vec<Finding> {
         let Some(path) = inside(file) else { continue };
         // Only the root has no module of its own; it declares them all.
         let Some(from) = path.first() else { continue };
-        let Ok(tokens) = TokenStream::from_str(&file.text) else { continue };
-        let mut uses = Uses { found: Vec::new() };
-        uses.scan(tokens, &path);
-        let wrong = uses.found.into_iter().filter(|(_, to)| modules.contains(to) && !may_use(from, to));
+        let found = uses(&file.text, &path, Tests::Counted);
+        let wrong = found.into_iter().filter(|(_, to)| modules.contains(to) && !may_use(from, to));
         findings.extend(
             wrong.map(|(line, to)| Finding::new(&file.path, line, format!("`{from}` must not use `{to}`"))),
         );
@@ -53,103 +49,6 @@ fn may_use(from: &str, to: &str) -> bool {
         (None, Some(_)) => false,
         (_, None) => !ASSEMBLY.contains(&to),
     }
-}
-
-/// `store/runs.rs` → `store`, `runs`; `store/mod.rs` → `store`; `lib.rs` → nothing.
-fn module_path(file: &str) -> Vec<String> {
-    let mut path: Vec<String> = file.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
-    let last = path.last().map(String::as_str);
-    if matches!(last, Some("mod")) || (path.len() == 1 && matches!(last, Some("lib" | "main"))) {
-        path.pop();
-    }
-    path
-}
-
-/// Uses of top-level modules, with their lines.
-struct Uses {
-    found: Vec<(usize, String)>,
-}
-
-impl Uses {
-    /// Scans the tokens of the module at `path`.
-    fn scan(&mut self, tokens: TokenStream, path: &[String]) {
-        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-        let mut at = 0;
-        while let Some(token) = tokens.get(at) {
-            let rest = &tokens[at..];
-            at += 1;
-            match token {
-                TokenTree::Ident(word) if *word == "mod" => {
-                    if let [_, TokenTree::Ident(name), TokenTree::Group(body), ..] = rest {
-                        let inner: Vec<String> = path.iter().cloned().chain([name.to_string()]).collect();
-                        self.scan(body.stream(), &inner);
-                        at += 2;
-                    }
-                }
-                TokenTree::Ident(word) if *word == "crate" => self.follow(&rest[1..], 0),
-                TokenTree::Ident(word) if *word == "super" => {
-                    let ups = supers(rest);
-                    if let Some(depth) = path.len().checked_sub(ups) {
-                        self.follow(&rest[ups * 3 - 2..], depth);
-                    }
-                    at += (ups - 1) * 3;
-                }
-                TokenTree::Group(group) => self.scan(group.stream(), path),
-                _ => {}
-            }
-        }
-    }
-
-    /// Notes what follows a prefix that leads `depth` modules below the root; only at the root the next name is a room.
-    fn follow(&mut self, rest: &[TokenTree], depth: usize) {
-        if depth > 0 {
-            return;
-        }
-        match rest {
-            [TokenTree::Punct(a), TokenTree::Punct(b), next, ..]
-                if a.as_char() == ':' && b.as_char() == ':' =>
-            {
-                match next {
-                    TokenTree::Ident(name) => self.note(name),
-                    TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
-                        self.group(group.stream());
-                    }
-                    _ => {}
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The first names of `{a, b::c, d::{e}}`.
-    fn group(&mut self, tokens: TokenStream) {
-        let mut begins = true;
-        for token in tokens {
-            match &token {
-                TokenTree::Ident(name) if begins => self.note(name),
-                _ => {}
-            }
-            begins = matches!(&token, TokenTree::Punct(comma) if comma.as_char() == ',');
-        }
-    }
-
-    fn note(&mut self, name: &proc_macro2::Ident) {
-        self.found.push((name.span().start().line, name.to_string()));
-    }
-}
-
-/// How many `super` stand in a row: `super::super::x` has 2.
-fn supers(tokens: &[TokenTree]) -> usize {
-    let mut count = 1;
-    while let Some([TokenTree::Punct(_), TokenTree::Punct(_), TokenTree::Ident(word)]) =
-        tokens.get(count * 3 - 2..count * 3 + 1)
-    {
-        if *word != "super" {
-            break;
-        }
-        count += 1;
-    }
-    count
 }
 
 #[cfg(test)]
@@ -225,15 +124,5 @@ mod tests {
         check_text("serve/x.rs", "use crate::{api, control, engine, store};\n", &[]);
         check_text("control/x.rs", "use crate::serve::run;\n", &[(1, "`control` must not use `serve`")]);
         check_text("main.rs", "use crate::api;\n", &[]);
-    }
-
-    #[test]
-    fn files_name_their_modules() {
-        let check = |file: &str, expected: &[&str]| assert_eq!(module_path(file), expected, "{file}");
-        check("lib.rs", &[]);
-        check("store.rs", &["store"]);
-        check("store/mod.rs", &["store"]);
-        check("store/runs.rs", &["store", "runs"]);
-        check("store/lib.rs", &["store", "lib"]);
     }
 }

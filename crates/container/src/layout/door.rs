@@ -2,11 +2,11 @@
 //! changes them meanwhile.
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
+use vessl_data::dir::{Dir, Links};
 
 use crate::sys;
 
@@ -22,7 +22,7 @@ pub(crate) enum Door {
 /// A directory of the machine that holds what may be opened.
 #[derive(Debug)]
 pub(crate) struct Root {
-    dir: OwnedFd,
+    dir: Dir,
     path: PathBuf,
 }
 
@@ -53,7 +53,7 @@ impl Door {
         let real = path.canonicalize()?;
         let below = |root: &PathBuf| root.canonicalize().ok().filter(|root| real.starts_with(root));
         let Some(root) = roots.iter().find_map(below) else { return Ok(Err(Outside(real))) };
-        let dir = sys::open_path(&root)?;
+        let dir = sys::open_path(&root)?.into();
         Ok(Ok((Self::Below(Arc::new(Root { dir, path: root })), real)))
     }
 
@@ -61,11 +61,10 @@ impl Door {
     pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
         let Self::Below(root) = self else { return File::open(path) };
         let below = path.strip_prefix(&root.path).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
         // To open a pipe must not wait for its writer.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let opened = sys::open_beneath(root.dir.as_fd(), below, flags);
-        opened.map(File::from).map_err(|error| explain(error, &root.path))
+        let opened = root.dir.resolve(below, flags, Links::Beneath);
+        opened.map(File::from).map_err(|error| explain(error.into(), &root.path))
     }
 }
 

@@ -9,8 +9,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::error::StoreError;
 use crate::manifest::{self, Descriptor, MAX_CONFIG, MAX_MANIFEST, Manifest};
-use crate::store::StoreError;
 use archive::{Archive, Extent};
 use door::Door;
 use vessl_core::reference::Digest;

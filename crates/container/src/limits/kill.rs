@@ -17,10 +17,21 @@ use nix::unistd::Pid;
 
 use super::group::Group;
 use super::tree::Version;
-use crate::runtime::{init_name, init_short_name};
 
 /// Longest pause between two looks at what is left.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Name under which init shows in a process list; it is found by this.
+pub(crate) fn init_name(unit: &str) -> String {
+    format!("vessl-init:{unit}")
+}
+
+/// Name that init gives itself, of the 15 bytes that the kernel keeps: what it is known by when its arguments are gone.
+pub(crate) fn init_short_name(unit: &str) -> String {
+    use sha2::Digest as _;
+    let hash = sha2::Sha256::digest(unit);
+    hash.iter().take(7).fold("v".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+}
 
 /// Kills all and waits until nothing is left or `limit` is over.
 pub(crate) fn everything(unit: &str, groups: &[Group], limit: Duration) -> io::Result<()> {

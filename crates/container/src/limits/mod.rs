@@ -9,6 +9,8 @@ mod kill;
 pub(crate) mod make;
 pub(crate) mod tree;
 
+pub(crate) use kill::{init_name, init_short_name};
+
 use std::io;
 
 /// Limits of one container; `None` is unlimited.

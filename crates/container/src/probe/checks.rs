@@ -64,7 +64,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 fn openat2() -> Probe {
-    let tried = sys::open_plain(Path::new("/"), OFlag::O_PATH);
+    let tried = vessl_data::dir::open_plain(Path::new("/"), OFlag::O_PATH);
     probe("openat2", Needed::Always, tried.map(|_| "paths are resolved inside their root".to_owned()).map_err(|e| {
         format!("`openat2` does not work ({e}): a sandbox around this process forbids it, or the kernel is older than 5.6")
     }))

@@ -5,7 +5,8 @@ use reqwest::{Response, StatusCode, Url};
 
 use super::Registry;
 use super::challenge::{Challenge, parse};
-use crate::store::{Auth, StoreError};
+use crate::error::StoreError;
+use crate::options::Auth;
 use vessl_core::reference::is_loopback;
 
 /// Most bytes of a token service's answer.
@@ -106,8 +107,8 @@ fn secret(text: &str) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use crate::options::{Auth, Options};
     use crate::registry::Registry;
-    use crate::store::{Auth, Options};
     use vessl_core::reference::{Named, Reference};
 
     fn named(text: &str) -> Named {

@@ -1,26 +1,25 @@
-//! A registry client for pulling: anonymous, basic and token login, bounded retries, resumed downloads.
+//! A registry client for pulling: anonymous, basic and token login over the retries and ranges of [`vessl_data::fetch`].
 //!
-//! It speaks of one repository and keeps its token. It verifies sizes but not digests (who unpacks does), never sends a
-//! credential to an address it was not meant for, and waits only while the other side moves.
+//! It speaks of one repository and keeps its token. It verifies sizes but not digests (who unpacks does), and never sends a
+//! credential to an address it was not meant for.
 //!
 //! ```text
 //! request → 401 + challenge → token (or basic) → request → 2xx
-//!         → 429 → wait as told, a few times
-//!         → 5xx, cut connection → wait, again, a few times
 //! ```
+mod answers;
 mod challenge;
-mod download;
 mod login;
-mod patience;
-mod words;
 
-use reqwest::header::{ACCEPT, HeaderValue, RANGE, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use std::path::Path;
+
+use reqwest::header::{ACCEPT, HeaderValue, RANGE};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use tokio::sync::Mutex;
+use vessl_data::fetch::{Client, FetchError, Proxy, Sink};
 
-use crate::manifest;
-use crate::store::{Auth, Options, StoreError};
-use patience::Patience;
+use crate::error::StoreError;
+use crate::manifest::{self, Descriptor};
+use crate::options::{Auth, Options};
 use vessl_core::reference::{Digest, Named, is_loopback};
 
 /// One repository of one registry.
@@ -33,7 +32,6 @@ pub(crate) struct Registry {
     plain: bool,
     /// The `Authorization` header that worked last.
     token: Mutex<Option<HeaderValue>>,
-    options: Options,
 }
 
 impl Registry {
@@ -42,21 +40,14 @@ impl Registry {
         let plain = loopback || options.insecure.iter().any(|r| r.eq_ignore_ascii_case(&named.registry));
         let scheme = if plain { "http" } else { "https" };
         let base = format!("{scheme}://{}/v2/{}", named.endpoint(), named.repository);
-        let http = client(options, loopback).map_err(|e| StoreError::Unreachable {
+        let proxy = if loopback { Proxy::None } else { Proxy::Environment };
+        let http = Client::new(&options.fetch, proxy).map_err(|error| StoreError::Unreachable {
             registry: named.registry.clone(),
             repository: named.repository.clone(),
-            reason: format!("the http client cannot be set up: {}", words::root_cause(&e)),
+            reason: error.to_string(),
         })?;
         let named = named.clone();
-        Ok(Self {
-            http,
-            base,
-            named,
-            auth: auth.clone(),
-            plain,
-            token: Mutex::default(),
-            options: options.clone(),
-        })
+        Ok(Self { http, base, named, auth: auth.clone(), plain, token: Mutex::default() })
     }
 
     /// A manifest by tag or digest, not verified.
@@ -105,41 +96,42 @@ impl Registry {
 
     /// Sends a request until there is an answer that is not a passing failure.
     async fn ask(&self, request: impl Fn() -> RequestBuilder) -> Result<Response, StoreError> {
-        let mut patience = Patience::new(&self.options);
-        loop {
-            let failed = match request().send().await {
-                Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
-                    let wait = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-                    patience.told_to_wait(wait).await.map_err(|reason| self.busy(reason))?;
-                    continue;
-                }
-                Ok(response) if response.status().is_server_error() => {
-                    format!("it fails with status {}", response.status())
-                }
-                Ok(response) => return Ok(response),
-                Err(error) if words::is_final(&error) => return Err(self.unreachable(self.failure(&error))),
-                Err(error) => {
-                    if error.is_connect() {
-                        patience.hurry();
-                    }
-                    self.failure(&error)
-                }
-            };
-            patience.after_failure().await.map_err(|()| self.unreachable(failed))?;
-        }
+        self.http.ask(request).await.map_err(|error| self.explain(error, "the answer"))
     }
 
     /// Reads at most `most` bytes of an answer.
-    async fn body(&self, mut response: Response, most: u64, what: &str) -> Result<Vec<u8>, StoreError> {
-        let mut all = Vec::new();
-        loop {
-            let chunk = response.chunk().await.map_err(|e| self.unreachable(self.failure(&e)))?;
-            let Some(chunk) = chunk else { return Ok(all) };
-            if (all.len() + chunk.len()) as u64 > most {
-                let reason = format!("it is larger than {most} bytes");
-                return Err(StoreError::Corrupt { what: format!("{what} of `{}`", self.named), reason });
+    async fn body(&self, response: Response, most: u64, what: &str) -> Result<Vec<u8>, StoreError> {
+        let what = || format!("{what} of `{}`", self.named);
+        self.http.body(response, most).await.map_err(|error| self.explain(error, &what()))
+    }
+
+    /// Downloads what is missing of a blob; `store` is named if it cannot take it.
+    pub(crate) async fn download(
+        &self,
+        blob: &Descriptor,
+        sink: &mut impl Sink,
+        store: &Path,
+    ) -> Result<(), StoreError> {
+        let path = format!("blobs/{}", blob.digest);
+        let what = format!("blob `{}` of `{}`", blob.digest, self.named);
+        let explain = |error| match error {
+            FetchError::Write(error) => StoreError::io("write a download in", store, error),
+            error => self.explain(error, &what),
+        };
+        self.http.download(blob.size, sink, async |from| self.get(&path, from).await, explain).await
+    }
+
+    /// A failure of this registry, or of `what` it sent.
+    fn explain(&self, error: FetchError, what: &str) -> StoreError {
+        let (registry, repository) = self.place();
+        match error {
+            FetchError::Busy(reason) => StoreError::Busy { registry, repository, reason },
+            FetchError::TooLong(_) => {
+                StoreError::Corrupt { what: what.to_owned(), reason: error.to_string() }
             }
-            all.extend_from_slice(&chunk);
+            FetchError::Plain => self
+                .unreachable(format!("{error}; if plain http is meant, list it in `{}`", Options::INSECURE)),
+            error => self.unreachable(error.to_string()),
         }
     }
 
@@ -148,41 +140,7 @@ impl Registry {
         StoreError::Unreachable { registry, repository, reason }
     }
 
-    fn busy(&self, reason: String) -> StoreError {
-        let (registry, repository) = self.place();
-        StoreError::Busy { registry, repository, reason }
-    }
-
     fn place(&self) -> (String, String) {
         (self.named.registry.clone(), self.named.repository.clone())
     }
-
-    fn failure(&self, error: &reqwest::Error) -> String {
-        words::failure(error, &self.options)
-    }
-}
-
-fn client(options: &Options, loopback: bool) -> reqwest::Result<Client> {
-    // Fails only if another part of the process chose a provider before, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = Client::builder()
-        .user_agent(concat!("vessl/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(options.connect)
-        .read_timeout(options.stall)
-        .referer(false)
-        .redirect(reqwest::redirect::Policy::custom(redirect));
-    if loopback { builder.no_proxy() } else { builder }.build()
-}
-
-/// Follows where a registry sends for its blobs, but never from an encrypted address to a plain one. reqwest drops the
-/// `Authorization` header when host, port or scheme changes.
-fn redirect(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
-    let was_encrypted = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-    if was_encrypted && attempt.url().scheme() != "https" {
-        return attempt.error("it redirects from https to plain http");
-    }
-    if attempt.previous().len() > 8 {
-        return attempt.error("it redirects more than 8 times");
-    }
-    attempt.follow()
 }

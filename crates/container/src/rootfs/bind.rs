@@ -5,14 +5,15 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 use nix::fcntl::OFlag;
+use vessl_data::dir::{open_plain, proc_path};
 
-use super::inside::{self, Make, proc_path};
+use super::inside::{self, Make};
 use super::{Access, Bind, Merged, hidden, mountinfo, overlay};
-use crate::runtime::{StartError, os};
+use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
+use crate::threads::locked;
 
 /// What every bind gets: no set-user-id programs and no devices by way of the host's files.
 const PLAIN: Attr = Attr::NO_SUID.and(Attr::NO_DEV);
@@ -20,9 +21,9 @@ const PLAIN: Attr = Attr::NO_SUID.and(Attr::NO_DEV);
 pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
     let Bind { source, target, access } = bind;
     let what = || format!("show `{}` at `{}`", source.display(), target.display());
-    let from = sys::open_plain(source, OFlag::O_PATH).map_err(explain_link).map_err(os(what()))?;
+    let from = open_plain(source, OFlag::O_PATH).map_err(explain_link).map_err(os(what()))?;
     let make = if sys::is_dir(&from).map_err(os(what()))? { Make::Dir } else { Make::File };
-    let to = inside::make(merged.root.as_fd(), target, make);
+    let to = inside::make(&merged.root, target, make);
     let to = to.map_err(|e| explain_kind(e, make)).map_err(os(what()))?;
     match (access, make) {
         (Access::Private, Make::Dir) => show_private(merged, source, to.as_fd()).map_err(os(what()))?,
@@ -33,7 +34,7 @@ pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
         (Access::ReadOnly | Access::Shared, _) => {
             let attr = if *access == Access::ReadOnly { PLAIN.and(Attr::READ_ONLY) } else { PLAIN };
             let shown = attach(&from, &to, attr).and_then(|mount| mount_id(&mount)).map_err(os(what()))?;
-            merged.binds.lock().unwrap_or_else(PoisonError::into_inner).push(shown);
+            locked(&merged.binds).push(shown);
         }
     }
     hidden::cover_below(merged, source, target)
@@ -50,7 +51,7 @@ fn attach(from: &OwnedFd, to: &OwnedFd, attr: Attr) -> io::Result<OwnedFd> {
 /// `dir` itself, or an empty directory of the run's own that is mounted over it if it lies in one of the binds. It is told by the
 /// numbers of the mounts: links of an image give a path many names, and a directory in a bind can be moved.
 pub(super) fn cover(merged: &Merged, dir: OwnedFd) -> io::Result<OwnedFd> {
-    let binds = merged.binds.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let binds = locked(&merged.binds).clone();
     if binds.is_empty() || !is_on(mount_id(&dir)?, &binds)? {
         return Ok(dir);
     }
@@ -83,8 +84,8 @@ fn mount_id(file: &OwnedFd) -> io::Result<u64> {
 
 /// Mounts an overlay over `source` at `at`.
 pub(super) fn show_private(merged: &Merged, source: &Path, at: BorrowedFd<'_>) -> io::Result<()> {
-    let from = sys::open_plain(source, OFlag::O_PATH).map_err(explain_link)?;
-    let lower = proc_path(from.as_fd()).display().to_string();
+    let from = open_plain(source, OFlag::O_PATH).map_err(explain_link)?;
+    let lower = proc_path(&from).display().to_string();
     overlay::mount(&lower, &private_dir(&merged.scratch)?, Some(from.as_fd()), at)
 }
 
@@ -105,7 +106,7 @@ pub(super) fn private_dir(scratch: &Path) -> io::Result<PathBuf> {
 /// Copies a file, with mode and owner, into scratch.
 fn copy(from: &OwnedFd, scratch: &Path) -> io::Result<OwnedFd> {
     let path = private_dir(scratch)?.join("file");
-    let mut source = File::open(proc_path(from.as_fd()))?;
+    let mut source = File::open(proc_path(from))?;
     let meta = source.metadata()?;
     let mut file = File::create_new(&path)?;
     io::copy(&mut source, &mut file)?;

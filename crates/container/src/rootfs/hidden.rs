@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::Merged;
 use super::inside::{self, Make};
 use super::mountinfo::{self, MountEntry};
-use crate::runtime::{StartError, os};
+use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
 
 const SEALED: Attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_DEV).and(Attr::NO_EXEC);
@@ -81,7 +81,7 @@ pub(crate) fn cover_all(merged: &Merged) -> Result<(), StartError> {
     let covered = |place: &Path| merged.hidden.iter().any(|other| place != other && place.starts_with(other));
     for place in merged.hidden.iter().filter(|place| !covered(place)) {
         let make = if place.is_dir() || !place.exists() { Make::Dir } else { Make::File };
-        let target = match inside::make(merged.root.as_fd(), place, make) {
+        let target = match inside::make(&merged.root, place, make) {
             // What cannot be made by us now cannot come into being below us later either.
             Err(e) if is_unreachable(&e) && !place.exists() => continue,
             other => other.map_err(os(format!("hide `{}`", place.display())))?,
@@ -102,7 +102,7 @@ pub(crate) fn cover_below(merged: &Merged, source: &Path, target: &Path) -> Resu
     for place in merged.hidden.iter().filter(|place| *place != source) {
         let Ok(rest) = place.strip_prefix(source) else { continue };
         let what = || format!("hide `{}` below `{}`", place.display(), target.display());
-        let Some(shown) = inside::open(merged.root.as_fd(), &target.join(rest)).map_err(os(what()))? else {
+        let Some(shown) = inside::open(&merged.root, &target.join(rest)).map_err(os(what()))? else {
             continue;
         };
         let make = if sys::is_dir(&shown).map_err(os(what()))? { Make::Dir } else { Make::File };

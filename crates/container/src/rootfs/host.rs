@@ -10,12 +10,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::inside::{self, Make, proc_path};
+use super::inside::{self, Make};
 use super::mountinfo::{self, MountEntry};
 use super::{Merged, bind, overlay};
 use nix::fcntl::OFlag;
+use vessl_data::dir::{open_plain, proc_path};
 
-use crate::runtime::{StartError, os};
+use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
 use crate::userns;
 
@@ -86,7 +87,7 @@ fn pave(base: &Path, upper: &Path, written: &[PathBuf]) -> io::Result<()> {
         for name in rest {
             from.push(name);
             to.push(name);
-            let like = sys::open_plain(&from, OFlag::O_PATH)?;
+            let like = open_plain(&from, OFlag::O_PATH)?;
             std::fs::create_dir_all(&to)?;
             overlay::lend(&to, Some(like.as_fd()))?;
         }
@@ -133,9 +134,9 @@ fn mount_of<'m>(mounts: &'m [MountEntry], path: &Path) -> Option<&'m PathBuf> {
 /// Puts a private layer over a directory that is shown read-only; where the kernel refuses that, it stays read-only.
 fn cover(merged: &Merged, dir: &Path) -> Result<(), StartError> {
     let what = || format!("make `{}` of the host writable for the container alone", dir.display());
-    let Some(target) = inside::open(merged.root.as_fd(), dir).map_err(os(what()))? else { return Ok(()) };
+    let Some(target) = inside::open(&merged.root, dir).map_err(os(what()))? else { return Ok(()) };
     let Ok(source) = sys::open_path(dir) else { return Ok(()) };
-    let lower = proc_path(source.as_fd()).display().to_string();
+    let lower = proc_path(&source).display().to_string();
     let private = bind::private_dir(&merged.scratch).map_err(os(what()))?;
     match overlay::mount(&lower, &private, Some(source.as_fd()), target.as_fd()) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EPERM | libc::EACCES)) => Ok(()),
@@ -160,7 +161,7 @@ fn is_hidden(path: &Path, hidden: &[PathBuf]) -> bool {
 /// Binds one mount read-only; tells how much of what is below came along. What this user cannot open is left out.
 fn show(merged: &Merged, point: &Path) -> Result<Reach, StartError> {
     let what = || format!("show `{}` of the host", point.display());
-    let Some(target) = inside::open(merged.root.as_fd(), point).map_err(os(what()))? else {
+    let Some(target) = inside::open(&merged.root, point).map_err(os(what()))? else {
         return Ok(Reach::One);
     };
     let Ok(source) = sys::open_path(point) else { return Ok(Reach::One) };
@@ -179,7 +180,7 @@ fn show(merged: &Merged, point: &Path) -> Result<Reach, StartError> {
 fn place(merged: &Merged, mount: io::Result<OwnedFd>, path: &Path) -> Result<(), StartError> {
     let what = || format!("give the container a `{}` of its own", path.display());
     let mount = mount.map_err(os(what()))?;
-    let target = inside::make(merged.root.as_fd(), path, Make::Dir).map_err(os(what()))?;
+    let target = inside::make(&merged.root, path, Make::Dir).map_err(os(what()))?;
     sys::move_mount(mount.as_fd(), target.as_fd()).map_err(os(what()))
 }
 
@@ -262,7 +263,7 @@ impl Tiles<'_> {
         }
         let private = self.scratch.join("root").join(self.count.to_string());
         pave(from, &private.join("upper"), self.written)?;
-        let shown = proc_path(lower.as_fd()).display().to_string();
+        let shown = proc_path(&lower).display().to_string();
         overlay::mount(&shown, &private, Some(lower.as_fd()), sys::open_path(to)?.as_fd())
     }
 }

@@ -1,12 +1,14 @@
-//! Paths of a root file system, resolved as the container would resolve them: no symbolic link, `..` or magic link leads
-//! out (`openat2`), whatever the image holds. What is missing can be made on the way.
+//! Paths of a root file system, resolved as the container would resolve them ([`Links::InRoot`]), whatever the image holds. What
+//! is missing can be made on the way.
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
+use vessl_data::dir::{Dir, Kind, Links, real_path};
 
 use crate::sys;
 
@@ -23,37 +25,36 @@ pub(crate) enum Make {
 }
 
 /// Opens `path` as a handle (`O_PATH`); `None` if it does not exist.
-pub(crate) fn open(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
-    match sys::open_in_root(root, path, OFlag::O_PATH) {
+pub(crate) fn open(root: &Dir, path: &Path) -> io::Result<Option<OwnedFd>> {
+    match root.resolve(path, OFlag::O_PATH, Links::InRoot) {
         Ok(fd) => Ok(Some(fd)),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(e) => Err(e),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 
 /// Opens `path`, which is made (with its parents) if it is missing.
-pub(crate) fn make(root: BorrowedFd<'_>, path: &Path, what: Make) -> io::Result<OwnedFd> {
+pub(crate) fn make(root: &Dir, path: &Path, what: Make) -> io::Result<OwnedFd> {
     make_following(root, path, what, LINKS)
 }
 
-fn make_following(root: BorrowedFd<'_>, path: &Path, what: Make, links: u32) -> io::Result<OwnedFd> {
-    match sys::open_in_root(root, path, OFlag::O_PATH) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        other => return other.and_then(|fd| check_kind(fd, what)),
+fn make_following(root: &Dir, path: &Path, what: Make, links: u32) -> io::Result<OwnedFd> {
+    match root.resolve(path, OFlag::O_PATH, Links::InRoot) {
+        Err(Errno::ENOENT) => {}
+        other => return check_kind(other?, what),
     }
     let (parent, name) = split(path)?;
-    let dir = make_following(root, parent, Make::Dir, links)?;
-    match make_one(dir.as_fd(), name, what) {
-        Err(nix::Error::EEXIST) => {}
+    let dir = Dir::from(make_following(root, parent, Make::Dir, links)?);
+    match make_one(&dir, name, what) {
+        Err(Errno::EEXIST) => {}
         other => other?,
     }
-    match sys::open_in_root(dir.as_fd(), Path::new(name), OFlag::O_PATH | OFlag::O_NOFOLLOW) {
-        Ok(fd) if is_link(&fd)? => {
-            let links = links.checked_sub(1).ok_or(nix::Error::ELOOP)?;
-            make_following(root, &link_target(root, dir.as_fd(), name)?, what, links)
-        }
-        other => other.and_then(|fd| check_kind(fd, what)),
+    let made = dir.resolve(Path::new(name), OFlag::O_PATH | OFlag::O_NOFOLLOW, Links::InRoot)?;
+    if Kind::of(&fstat(&made)?) == Kind::Symlink {
+        let links = links.checked_sub(1).ok_or(Errno::ELOOP)?;
+        return make_following(root, &link_target(root, &dir, name)?, what, links);
     }
+    check_kind(made, what)
 }
 
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
@@ -64,7 +65,7 @@ fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     })
 }
 
-fn make_one(dir: BorrowedFd<'_>, name: &OsStr, what: Make) -> nix::Result<()> {
+fn make_one(dir: &Dir, name: &OsStr, what: Make) -> nix::Result<()> {
     match what {
         Make::Dir => nix::sys::stat::mkdirat(dir, name, Mode::from_bits_truncate(0o755)),
         Make::File => {
@@ -83,12 +84,8 @@ fn check_kind(fd: OwnedFd, what: Make) -> io::Result<OwnedFd> {
     }
 }
 
-fn is_link(fd: &OwnedFd) -> io::Result<bool> {
-    Ok(nix::sys::stat::fstat(fd)?.st_mode & libc::S_IFMT == libc::S_IFLNK)
-}
-
 /// Where a dangling link points, as an absolute path of the root file system without `..`.
-fn link_target(root: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<PathBuf> {
+fn link_target(root: &Dir, dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
     let target = PathBuf::from(nix::fcntl::readlinkat(dir, name)?);
     let (outer, here) = (real_path(root)?, real_path(dir)?);
     let here = Path::new("/").join(here.strip_prefix(&outer).map_err(io::Error::other)?);
@@ -108,16 +105,6 @@ pub fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// The path of an open handle as this process sees it.
-pub(crate) fn real_path(fd: BorrowedFd<'_>) -> io::Result<PathBuf> {
-    std::fs::read_link(proc_path(fd))
-}
-
-/// A name by which path-taking system calls reach an open handle.
-pub(crate) fn proc_path(fd: BorrowedFd<'_>) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -134,14 +121,14 @@ mod tests {
             fs::create_dir_all(link.parent().unwrap()).unwrap();
             symlink(target, link).unwrap();
         }
-        let root = sys::open_path(&dir.path().join("root")).unwrap();
-        let fd = make(root.as_fd(), Path::new(path), what)?;
+        let root = Dir::open(&dir.path().join("root")).unwrap();
+        let fd = make(&root, Path::new(path), what)?;
         assert!(
             fs::read_dir(dir.path().join("outside")).unwrap().next().is_none(),
             "something was made outside"
         );
-        let real = real_path(fd.as_fd()).unwrap();
-        let base = real_path(root.as_fd()).unwrap();
+        let real = real_path(&fd).unwrap();
+        let base = real_path(&root).unwrap();
         Ok(Path::new("/").join(real.strip_prefix(base).expect("inside the root")).display().to_string())
     }
 

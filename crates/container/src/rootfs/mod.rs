@@ -18,11 +18,13 @@ mod overlay;
 pub use inside::plain;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::runtime::{StartError, os};
+use vessl_data::dir::{Dir, proc_path};
+
+use crate::error::{StartError, os};
 use crate::sys;
 
 /// What a root file system is made of.
@@ -49,7 +51,7 @@ pub struct Merged {
     /// Its path as this process sees it.
     pub path: PathBuf,
     /// Handle of its root.
-    root: OwnedFd,
+    root: Dir,
     scratch: PathBuf,
     /// Host paths under which something hidden can be seen.
     hidden: Vec<PathBuf>,
@@ -94,8 +96,8 @@ impl Rootfs {
             overlay::layers(&self.layers, &self.scratch, &path)?;
         }
         let root = sys::open_path(&path).map_err(os(format!("open `{}`", path.display())))?;
-        let merged =
-            Merged { path, root, scratch: self.scratch.clone(), hidden: places, binds: Mutex::default() };
+        let (scratch, root) = (self.scratch.clone(), root.into());
+        let merged = Merged { path, root, scratch, hidden: places, binds: Mutex::default() };
         if self.host {
             host::show_mounts(&merged, &written)?;
             hidden::cover_all(&merged)?;
@@ -105,11 +107,6 @@ impl Rootfs {
 }
 
 impl Merged {
-    /// The private directory of the run, which does not see it.
-    pub fn scratch(&self) -> &Path {
-        &self.scratch
-    }
-
     /// Applies one bind. An error names source and target.
     pub fn bind(&self, bind: &Bind) -> Result<(), StartError> {
         bind::bind(self, bind)
@@ -118,40 +115,39 @@ impl Merged {
     /// Opens a directory of the container, made if it is missing, in which nobody but the run can change anything: what lies in a
     /// bind of the host's files gets an empty directory of the run's own over it. Everything is to be done by the descriptor: in
     /// a bind others can give the path another meaning at any time. `owner` gets the directory if it is empty.
-    pub fn private_dir(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, StartError> {
-        let dir = inside::make(self.root.as_fd(), path, inside::Make::Dir);
+    pub fn private_dir(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<Dir, StartError> {
+        let dir = inside::make(&self.root, path, inside::Make::Dir);
         let dir = dir.and_then(|dir| bind::cover(self, dir)).and_then(|dir| given(dir, owner));
         dir.map_err(os(format!("make `{}` in the container", path.display())))
     }
 
     /// Shows a directory of the host at an empty one of [`Merged::private_dir`]; writes go to the run's scratch.
-    pub fn show_private(&self, source: &Path, at: BorrowedFd<'_>) -> Result<(), StartError> {
-        bind::show_private(self, source, at).map_err(os(format!("show `{}`", source.display())))
+    pub fn show_private(&self, source: &Path, at: &Dir) -> Result<(), StartError> {
+        bind::show_private(self, source, at.as_fd()).map_err(os(format!("show `{}`", source.display())))
     }
 
     /// Opens a path of the container as the container would see it (links resolve inside the root), `O_PATH`.
     /// `Ok(None)` if it does not exist.
     pub fn open(&self, path: &Path) -> Result<Option<OwnedFd>, StartError> {
-        inside::open(self.root.as_fd(), path)
-            .map_err(os(format!("open `{}` in the container", path.display())))
+        inside::open(&self.root, path).map_err(os(format!("open `{}` in the container", path.display())))
     }
 
     /// Opens a directory of the container. One that is not there is made. `owner` gets it if it is new or empty: then
     /// there is nothing of the image in it that could be lost. Parents that are made are root's.
-    pub fn make_dir(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, StartError> {
-        let dir = inside::make(self.root.as_fd(), path, inside::Make::Dir);
+    pub fn make_dir(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<Dir, StartError> {
+        let dir = inside::make(&self.root, path, inside::Make::Dir);
         let dir = dir.and_then(|dir| given(dir, owner));
         dir.map_err(os(format!("make `{}` in the container", path.display())))
     }
 }
 
 /// Gives an empty directory to `owner`.
-fn given(dir: OwnedFd, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+fn given(dir: OwnedFd, owner: Option<(u32, u32)>) -> io::Result<Dir> {
     if let Some((uid, gid)) = owner {
-        let here = inside::proc_path(dir.as_fd());
+        let here = proc_path(&dir);
         if std::fs::read_dir(&here)?.next().is_none() {
             std::os::unix::fs::chown(here, Some(uid), Some(gid))?;
         }
     }
-    Ok(dir)
+    Ok(dir.into())
 }

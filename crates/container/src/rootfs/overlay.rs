@@ -7,9 +7,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
+use vessl_data::dir::proc_path;
 
-use super::inside::proc_path;
-use crate::runtime::{StartError, os};
+use crate::error::{StartError, os};
 use crate::{sys, userns};
 
 /// Mounts image layers, lowest first, at `target`.
@@ -17,7 +17,7 @@ pub(crate) fn layers(layers: &[PathBuf], scratch: &Path, target: &Path) -> Resul
     let links = scratch.join("l");
     link_layers(layers, &links).map_err(os(format!("prepare `{}`", links.display())))?;
     let links = sys::open_path(&links).map_err(os("open the layer links"))?;
-    let base = proc_path(links.as_fd());
+    let base = proc_path(&links);
     let mut lower = String::new();
     for index in 0..layers.len().max(1) {
         let separator = if index == 0 { "" } else { ":" };
@@ -86,5 +86,5 @@ pub(crate) fn lend(upper: &Path, like: Option<BorrowedFd<'_>>) -> io::Result<()>
 
 fn mount_with(options: &str, target: BorrowedFd<'_>) -> nix::Result<()> {
     let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
-    nix::mount::mount(Some("overlay"), &proc_path(target), Some("overlay"), flags, Some(options))
+    nix::mount::mount(Some("overlay"), &proc_path(&target), Some("overlay"), flags, Some(options))
 }

@@ -13,8 +13,10 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
-use super::{Bundle, INIT_PATH, StartError, init_name, init_short_name, mounts, os};
+use super::{Bundle, INIT_PATH, mounts};
+use crate::error::{StartError, os};
 use crate::limits::make::Made;
+use crate::limits::{init_name, init_short_name};
 use crate::sys;
 
 /// The capabilities that Docker gives by default, less two. `NET_RAW`: the network is the machine's, and whoever has a raw socket

@@ -1,15 +1,17 @@
 //! The three files of `/etc` that belong to the machine and not to the image: host name, hosts, resolver. The container
 //! shares the host's network, so it resolves as the host does; its own name resolves to a loopback address.
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use super::{StartError, os, show};
+use vessl_data::dir::{Dir, proc_path};
+
+use super::show;
+use crate::error::{StartError, os};
 use crate::rootfs::inside::{self, Make};
 use crate::sys::{self, Attr};
 
 /// Writes private copies to `own` and binds them into the root file system.
-pub(crate) fn provide(root: BorrowedFd<'_>, own: BorrowedFd<'_>, hostname: &str) -> Result<(), StartError> {
+pub(crate) fn provide(root: &Dir, own: &Dir, hostname: &str) -> Result<(), StartError> {
     let host = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let files = [
         ("hostname", format!("{hostname}\n")),
@@ -17,7 +19,7 @@ pub(crate) fn provide(root: BorrowedFd<'_>, own: BorrowedFd<'_>, hostname: &str)
         ("resolv.conf", host("/etc/resolv.conf")),
     ];
     for (name, text) in files {
-        let copy = inside::proc_path(own).join(name);
+        let copy = proc_path(own).join(name);
         std::fs::write(&copy, text).map_err(os(format!("write the container's `{name}`")))?;
         match bind(root, &copy, &Path::new("/etc").join(name)) {
             // Rootless, the host's `/etc` cannot be added to; its own file is then the best there is.
@@ -32,7 +34,7 @@ pub(crate) fn provide(root: BorrowedFd<'_>, own: BorrowedFd<'_>, hostname: &str)
     Ok(())
 }
 
-fn bind(root: BorrowedFd<'_>, copy: &Path, target: &Path) -> io::Result<()> {
+fn bind(root: &Dir, copy: &Path, target: &Path) -> io::Result<()> {
     let place = inside::make(root, target, Make::File)?;
     show(&sys::open_path(copy)?, &place, Attr::NO_SUID.and(Attr::NO_DEV))
 }

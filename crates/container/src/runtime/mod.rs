@@ -19,12 +19,15 @@ mod etc;
 mod mounts;
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MntFlags;
 use nix::sched::CloneFlags;
+use vessl_data::dir::Dir;
 
+pub use crate::error::StartError;
+use crate::error::os;
 use crate::limits::{Cgroup, Limits, make};
 use crate::rootfs::inside::{self, Make};
 use crate::sys::{self, Attr, Forked, Reach};
@@ -67,41 +70,6 @@ pub struct Container {
     pub unenforced: Vec<String>,
 }
 
-/// Why a container could not be started. The text is one sentence for people.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// Something of the operating system refused.
-    #[error("cannot {what}: {source}")]
-    Os {
-        /// The step.
-        what: String,
-        /// The system's word.
-        source: io::Error,
-    },
-    /// The caller has other threads, which a fork would not take along.
-    #[error("a container cannot be started from a process with {0} threads")]
-    Threads(usize),
-}
-
-/// Turns an I/O error into a [`StartError`] of the step `what`.
-pub(crate) fn os(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
-    let what = what.into();
-    move |source| StartError::Os { what, source }
-}
-
-/// Name under which init shows in a process list; [`crate::limits`] finds it by this.
-pub(crate) fn init_name(unit: &str) -> String {
-    format!("vessl-init:{unit}")
-}
-
-/// Name that init gives itself, of the 15 bytes that the kernel keeps: what it is known by when its arguments are gone.
-pub(crate) fn init_short_name(unit: &str) -> String {
-    use sha2::Digest as _;
-    let hash = sha2::Sha256::digest(unit);
-    hash.iter().take(7).fold("v".to_owned(), |name, byte| format!("{name}{byte:02x}"))
-}
-
 /// Starts a container. The calling process must have one thread (checked), which must live as long as the container is to
 /// live, and becomes the parent (and so the reaper) of its PID 1. When this returns, init is running.
 #[expect(clippy::needless_pass_by_value, reason = "the descriptors are the container's and are closed here")]
@@ -124,19 +92,23 @@ pub fn start(bundle: Bundle) -> Result<Container, StartError> {
 
 /// What can be done before the fork: a small tmpfs of ours with init and the files of `/etc`, which are bound from there.
 fn prepare(bundle: &Bundle) -> Result<(), StartError> {
-    let root = sys::open_path(&bundle.merged).map_err(os("open the root file system"))?;
-    let own = own_files(root.as_fd()).map_err(os("make a place for init in the container"))?;
+    let root = open_root(bundle)?;
+    let own = own_files(&root).map_err(os("make a place for init in the container"))?;
     let init = sys::open_path(&bundle.init).map_err(os(format!("open `{}`", bundle.init.display())))?;
     let attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_DEV);
     let name = Path::new("/init");
-    let shown = inside::make(own.as_fd(), name, Make::File).and_then(|target| show(&init, &target, attr));
+    let shown = inside::make(&own, name, Make::File).and_then(|target| show(&init, &target, attr));
     shown.map_err(os("show init in the container"))?;
     // The directory stays writable: init puts the script there. What was bound cannot be removed or replaced.
-    etc::provide(root.as_fd(), own.as_fd(), &bundle.hostname)
+    etc::provide(&root, &own, &bundle.hostname)
+}
+
+fn open_root(bundle: &Bundle) -> Result<Dir, StartError> {
+    sys::open_path(&bundle.merged).map(Dir::from).map_err(os("open the root file system"))
 }
 
 /// Mounts an empty file system at the directory of [`INIT_PATH`].
-fn own_files(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+fn own_files(root: &Dir) -> io::Result<Dir> {
     let dir = Path::new(INIT_PATH).parent().unwrap_or(Path::new("/"));
     let target = inside::make(root, dir, Make::Dir)?;
     let mount = sys::new_mount(
@@ -145,7 +117,7 @@ fn own_files(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         Attr::NO_SUID.and(Attr::NO_DEV),
     )?;
     sys::move_mount(mount.as_fd(), target.as_fd())?;
-    Ok(mount)
+    Ok(mount.into())
 }
 
 /// Binds one open file over another.

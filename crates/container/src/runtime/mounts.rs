@@ -1,12 +1,14 @@
 //! What a container finds mounted besides its files: `/proc`, `/dev`, `/sys`, its cgroup, and what of them it must not
 //! see or change. Everything is attached by descriptor below the new root, before it becomes the root.
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
+use vessl_data::dir::{Dir, Links};
 
-use super::{Bundle, StartError, os, show};
+use super::{Bundle, show};
+use crate::error::{StartError, os};
 use crate::limits::make::Made;
 use crate::rootfs::inside::{self, Make};
 use crate::sys::{self, Attr, Reach};
@@ -50,8 +52,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 
 /// Mounts everything below the root file system of `bundle`.
 pub(crate) fn furnish(bundle: &Bundle, groups: &Made) -> Result<(), StartError> {
-    let root = sys::open_path(&bundle.merged).map_err(os("open the root file system"))?;
-    let root = root.as_fd();
+    let root = &super::open_root(bundle)?;
     let at = |path: &str, mount: io::Result<OwnedFd>| {
         let attached = attach(root, path, mount).map_err(|error| match error.kind() {
             io::ErrorKind::NotADirectory => {
@@ -80,7 +81,7 @@ pub(crate) fn furnish(bundle: &Bundle, groups: &Made) -> Result<(), StartError> 
     Ok(())
 }
 
-fn attach(root: BorrowedFd<'_>, path: &str, mount: io::Result<OwnedFd>) -> io::Result<()> {
+fn attach(root: &Dir, path: &str, mount: io::Result<OwnedFd>) -> io::Result<()> {
     let target = inside::make(root, Path::new(path), Make::Dir)?;
     sys::move_mount(mount?.as_fd(), target.as_fd())
 }
@@ -100,7 +101,7 @@ fn sysfs() -> io::Result<OwnedFd> {
 
 /// Shows the container its own group, where programs look for their limits. Without it they see no limits, which is no
 /// reason not to start.
-fn cgroups(root: BorrowedFd<'_>, groups: &Made) {
+fn cgroups(root: &Dir, groups: &Made) {
     const BASE: &str = "/sys/fs/cgroup";
     if groups.unified_controls {
         let _ = attach(root, BASE, sys::new_mount("cgroup2", &[], LOOK_ONLY));
@@ -126,11 +127,12 @@ fn cgroups(root: BorrowedFd<'_>, groups: &Made) {
     let _ = sys::set_attr(tree.as_fd(), LOOK_ONLY, Reach::One);
 }
 
-fn devices(root: BorrowedFd<'_>, bundle: &Bundle) -> Result<(), StartError> {
-    let dev = sys::open_in_root(root, Path::new("/dev"), OFlag::O_PATH).map_err(os("open `/dev`"))?;
+fn devices(root: &Dir, bundle: &Bundle) -> Result<(), StartError> {
+    let dev = root.resolve(Path::new("/dev"), OFlag::O_PATH, Links::InRoot);
+    let dev = Dir::from(dev.map_err(|e| os("open `/dev`")(e.into()))?);
     let standard = NODES.iter().map(|name| Path::new("/dev").join(name));
     for path in standard.chain(bundle.devices.iter().cloned()) {
-        device(dev.as_fd(), &path).map_err(os(format!("give the container `{}`", path.display())))?;
+        device(&dev, &path).map_err(os(format!("give the container `{}`", path.display())))?;
     }
     for (name, target) in LINKS {
         nix::unistd::symlinkat(target, &dev, name)
@@ -140,7 +142,7 @@ fn devices(root: BorrowedFd<'_>, bundle: &Bundle) -> Result<(), StartError> {
 }
 
 /// Binds the host's device node at the same place in the container's `/dev`.
-fn device(dev: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+fn device(dev: &Dir, path: &Path) -> io::Result<()> {
     let name = path
         .strip_prefix("/dev")
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it is not below `/dev`"))?;
@@ -170,7 +172,7 @@ fn shared_memory(limit: Option<u64>) -> io::Result<OwnedFd> {
     sys::new_mount("tmpfs", &options, NO_PROGRAMS)
 }
 
-fn mask(root: BorrowedFd<'_>, path: &str, null: &OwnedFd) -> io::Result<()> {
+fn mask(root: &Dir, path: &str, null: &OwnedFd) -> io::Result<()> {
     let Some(target) = inside::open(root, Path::new(path))? else { return Ok(()) };
     if sys::is_dir(&target)? {
         let mount = sys::new_mount("tmpfs", &[("size", Some("4k")), ("mode", Some("0555"))], LOOK_ONLY)?;
@@ -179,7 +181,7 @@ fn mask(root: BorrowedFd<'_>, path: &str, null: &OwnedFd) -> io::Result<()> {
     show(null, &target, Attr::NO_SUID.and(Attr::NO_EXEC))
 }
 
-fn freeze(root: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+fn freeze(root: &Dir, path: &str) -> io::Result<()> {
     match inside::open(root, Path::new(path))? {
         Some(target) => show(&target, &target, LOOK_ONLY),
         None => Ok(()),

@@ -11,10 +11,9 @@
 //!
 //! A layer is written below `tmp/`, synced, and renamed: whoever sees it below `layers/` sees all of it, also after a
 //! power cut. It knows nothing of runs: what a run uses it keeps with [`Hold`].
-mod error;
 mod layers;
 mod lock;
-pub(crate) mod part;
+mod part;
 mod prune;
 mod pull;
 mod record;
@@ -22,68 +21,21 @@ mod unpacker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::image::ImageConfig;
 use crate::layout;
-use crate::unpack::Limits;
 use vessl_core::reference::Reference;
 
-pub use error::StoreError;
+pub use crate::error::StoreError;
+pub use crate::options::{Auth, Options, Password};
 
 /// Handle of a layer store directory; cheap, many processes may hold one.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
     options: Options,
-}
-
-/// How patient and how strict a pull is.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Registries (host and port) that are spoken to in plain http, besides those on loopback addresses.
-    pub insecure: Vec<String>,
-    /// Longest time for a connection.
-    pub connect: Duration,
-    /// Longest time in which nothing arrives.
-    pub stall: Duration,
-    /// Tries after a passing failure, from the last progress on.
-    pub retries: u32,
-    /// Pause before the first of them; it doubles.
-    pub pause: Duration,
-    /// Longest `Retry-After` that is waited for.
-    pub longest_wait: Duration,
-    /// A download that would take longer than this to repeat is kept on disk, so that a pull after a killed one goes on
-    /// with it. Zero keeps all.
-    pub again: Duration,
-    /// Bounds of one layer.
-    pub limits: Limits,
-    /// Directories of the machine below which layouts and archives must lie, with everything that their links lead to; `None`
-    /// is anywhere.
-    pub roots: Option<Vec<PathBuf>>,
-}
-
-impl Options {
-    /// Environment variable with a comma-separated list for [`Options::insecure`].
-    pub const INSECURE: &str = "VESSL_INSECURE_REGISTRIES";
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let insecure = std::env::var(Self::INSECURE).unwrap_or_default();
-        Self {
-            insecure: insecure.split(',').map(|r| r.trim().to_owned()).filter(|r| !r.is_empty()).collect(),
-            connect: Duration::from_secs(10),
-            stall: Duration::from_secs(30),
-            retries: 5,
-            pause: Duration::from_millis(250),
-            longest_wait: Duration::from_mins(1),
-            again: Duration::from_secs(10),
-            limits: Limits::default(),
-            roots: None,
-        }
-    }
 }
 
 /// An image that is completely here. It keeps its layers from being pruned while it lives, unless it comes from a list.
@@ -106,31 +58,6 @@ pub struct Image {
     /// What of it could not be unpacked faithfully here, in words; empty as a rule.
     pub notes: Vec<String>,
     hold: Option<Hold>,
-}
-
-/// How to log in to a registry.
-#[derive(Clone, Debug, Default)]
-pub enum Auth {
-    /// No credential.
-    #[default]
-    Anonymous,
-    /// User name and password or token.
-    Basic {
-        /// User.
-        username: String,
-        /// Password; never printed.
-        password: Password,
-    },
-}
-
-/// A password that prints as `***`.
-#[derive(Clone, Default)]
-pub struct Password(pub String);
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// What a pull tells while it works.
@@ -156,35 +83,6 @@ pub struct Freed {
 #[derive(Clone, Debug)]
 pub struct Hold {
     _locks: Arc<Vec<lock::Lock>>,
-}
-
-/// Compressed bytes that came, counted while they come.
-pub(crate) struct Fetched {
-    store: PathBuf,
-    new: AtomicU64,
-    all: AtomicU64,
-}
-
-impl Fetched {
-    fn new(store: &Path) -> Self {
-        Self { store: store.to_owned(), new: AtomicU64::new(0), all: AtomicU64::new(0) }
-    }
-
-    /// Counts bytes that this pull fetched.
-    pub(crate) fn add(&self, bytes: u64) {
-        self.new.fetch_add(bytes, Ordering::Relaxed);
-        self.found(bytes);
-    }
-
-    /// Counts bytes that need not be fetched.
-    fn found(&self, bytes: u64) {
-        self.all.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// The store, for errors.
-    pub(crate) fn store(&self) -> &Path {
-        &self.store
-    }
 }
 
 impl Store {

@@ -12,17 +12,39 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::threads::locked;
 use crate::unpack::InputFailed;
 
 /// Most bytes in memory, also those that show how fast they come.
 const WINDOW: usize = 4 << 20;
 /// The longest time that is taken to see it.
 const TRIAL: Duration = Duration::from_secs(1);
+
+/// Compressed bytes that came, counted while they come.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    pub(super) new: AtomicU64,
+    pub(super) all: AtomicU64,
+}
+
+impl Fetched {
+    /// Counts bytes that this pull fetched.
+    pub(super) fn add(&self, bytes: u64) {
+        self.new.fetch_add(bytes, Ordering::Relaxed);
+        self.found(bytes);
+    }
+
+    /// Counts bytes that need not be fetched.
+    pub(super) fn found(&self, bytes: u64) {
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -64,7 +86,7 @@ enum End {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -97,7 +119,7 @@ impl State {
 
 /// The growing end. Dropped before [`Writer::complete`], it fails the reader.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(super) struct Writer {
     shared: Arc<Shared>,
     size: u64,
     again: Duration,
@@ -106,7 +128,7 @@ pub(crate) struct Writer {
 
 /// The reading end: waits for bytes that are not there yet.
 #[derive(Debug)]
-pub(crate) struct Reader(Arc<Shared>);
+pub(super) struct Reader(Arc<Shared>);
 
 /// Opens the part at `path`, with what is there of at most `size` bytes, or makes it. What can be downloaded within
 /// `again` is not kept.
@@ -131,13 +153,13 @@ pub(super) fn open(path: &Path, size: u64, again: Duration) -> io::Result<(Write
 
 impl Writer {
     /// Bytes that are there.
-    pub(crate) fn len(&self) -> u64 {
+    pub(super) fn received(&self) -> u64 {
         self.shared.state().received
     }
 
     /// Adds bytes at the end, once there is room. Where that fails, a full disk as a rule, the room of what came before is
     /// given back.
-    pub(crate) async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.decide(bytes.len()).inspect_err(|_| self.give_up())?;
         while !self.push(bytes).inspect_err(|_| self.give_up())? {
             self.shared.room.notified().await;
@@ -186,7 +208,7 @@ impl Writer {
     }
 
     /// Says that everything is there.
-    pub(crate) fn complete(self) {
+    pub(super) fn complete(self) {
         self.shared.change(|state| state.end = End::Complete);
     }
 }
@@ -326,7 +348,7 @@ mod tests {
         assert!(reading.join().unwrap().unwrap_err().get_ref().unwrap().is::<InputFailed>());
 
         let (mut writer, mut reader) = open(&path, 10, LONG).unwrap();
-        assert_eq!(writer.len(), 5);
+        assert_eq!(writer.received(), 5);
         append(&mut writer, b"world");
         writer.complete();
         let mut all = String::new();
@@ -341,7 +363,7 @@ mod tests {
         let (mut writer, mut reader) = open(&dir.path().join("p"), size as u64, LONG).unwrap();
         let writing = std::thread::spawn(move || {
             append(&mut writer, &bytes(size));
-            writer.len()
+            writer.received()
         });
         let mut some = vec![0; WINDOW / 8];
         reader.read_exact(&mut some).unwrap();
@@ -356,6 +378,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p");
         std::fs::write(&path, "too long").unwrap();
-        assert_eq!(open(&path, 3, LONG).unwrap().0.len(), 0);
+        assert_eq!(open(&path, 3, LONG).unwrap().0.received(), 0);
     }
 }

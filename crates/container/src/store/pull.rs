@@ -7,8 +7,9 @@
 //! ```
 //! The first failure stops everything. No thread outlives the call.
 use std::collections::{HashSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -18,14 +19,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::layers::Layer;
 use super::lock::{How, Lock};
-use super::part::Writer;
+use super::part::{Fetched, Writer};
 use super::record::{self, Complete, Record};
 use super::unpacker::Unpacker;
-use super::{Auth, Fetched, Hold, Image, PullWatch, Store, StoreError, prune};
-use crate::crew::Crew;
+use super::{Auth, Hold, Image, PullWatch, Store, StoreError, prune};
 use crate::manifest::Descriptor;
-use crate::source::{Blob, Resolved, Source};
+use crate::source::{Blob, ImageSource, Resolved};
+use crate::threads::{ThreadGroup, locked};
 use vessl_core::reference::Reference;
+use vessl_data::fetch::Sink;
 
 /// How often progress is told and cancel is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -34,35 +36,33 @@ const MAX_WORKERS: usize = 8;
 
 /// A layer that is missing.
 #[derive(Clone)]
-pub(super) struct Job {
+pub(super) struct LayerTask {
     /// Hex diff id.
     pub(super) diff: String,
     pub(super) blob: Blob,
 }
 
 /// A download that a worker asks for. Dropped before it is complete, it fails the worker's reader.
-pub(super) struct Order {
+pub(super) struct DownloadRequest {
     pub(super) blob: Descriptor,
     pub(super) part: Writer,
 }
 
 /// What workers and the fetching thread share.
-pub(super) struct Desk {
-    jobs: Mutex<VecDeque<Job>>,
+pub(super) struct PullState {
+    tasks: Mutex<VecDeque<LayerTask>>,
     done: Mutex<Vec<(String, Layer, Lock)>>,
     failed: Mutex<Option<StoreError>>,
     stop: AtomicBool,
     pub(super) fetched: Fetched,
+    /// The store, for errors.
+    root: PathBuf,
 }
 
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Desk {
+impl PullState {
     /// Stops everything; the first reason counts.
     fn fail(&self, error: StoreError) {
-        guard(&self.failed).get_or_insert(error);
+        locked(&self.failed).get_or_insert(error);
         self.stop.store(true, Ordering::Relaxed);
     }
 
@@ -79,9 +79,9 @@ pub(super) fn pull(
 ) -> Result<Image, StoreError> {
     let reference = Reference::parse(text)?;
     prune::sweep_dead(store)?;
-    let source = Source::open(&reference, auth, &store.options)?;
-    let crew = Arc::new(Crew::default());
-    let runtime = runtime(&crew).map_err(|e| StoreError::io("start to pull into", &store.root, e))?;
+    let source = ImageSource::open(&reference, auth, &store.options)?;
+    let threads = Arc::new(ThreadGroup::default());
+    let runtime = runtime(&threads).map_err(|e| StoreError::io("start to pull into", &store.root, e))?;
     let resolved = runtime.block_on(unless_cancelled(watch, source.resolve(&reference)))?;
     let fetched = fetch(store, &source, &resolved, (watch, &runtime));
     if fetched.is_err() {
@@ -101,12 +101,12 @@ pub(super) fn pull(
 }
 
 /// Connections are served by the calling thread; only names are looked up in threads of their own.
-fn runtime(crew: &Arc<Crew>) -> std::io::Result<Runtime> {
-    let crew = Arc::clone(crew);
+fn runtime(threads: &Arc<ThreadGroup>) -> std::io::Result<Runtime> {
+    let threads = Arc::clone(threads);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("pull-names")
-        .on_thread_start(move || crew.enter())
+        .on_thread_start(move || threads.enter())
         .build()
 }
 
@@ -131,61 +131,62 @@ type Held = (Vec<Lock>, Vec<(String, Layer)>, u64);
 /// Brings every layer here: the locks that keep them, the layers that count (lowest first), the bytes fetched.
 fn fetch(
     store: &Store,
-    source: &Source,
+    source: &ImageSource,
     resolved: &Resolved,
     (watch, runtime): (&PullWatch<'_>, &Runtime),
 ) -> Result<Held, StoreError> {
-    let jobs = jobs(resolved);
-    let wanted = jobs.len();
-    let total = jobs.iter().map(|job| job.blob.size()).sum();
-    let desk = Desk {
-        jobs: Mutex::new(jobs),
+    let tasks = tasks(resolved);
+    let wanted = tasks.len();
+    let total = tasks.iter().map(|task| task.blob.size()).sum();
+    let state = PullState {
+        tasks: Mutex::new(tasks),
         done: Mutex::default(),
         failed: Mutex::default(),
         stop: AtomicBool::new(false),
-        fetched: Fetched::new(&store.root),
+        fetched: Fetched::default(),
+        root: store.root.clone(),
     };
-    let crew = Crew::default();
+    let threads = ThreadGroup::default();
     std::thread::scope(|scope| {
-        let (orders, inbox) = unbounded_channel();
+        let (requests, inbox) = unbounded_channel();
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        for _ in 0..guard(&desk.jobs).len().min((cores + 2).min(MAX_WORKERS)) {
-            let (desk, crew, orders) = (&desk, &crew, orders.clone());
+        for _ in 0..locked(&state.tasks).len().min((cores + 2).min(MAX_WORKERS)) {
+            let (state, threads, requests) = (&state, &threads, requests.clone());
             let work = move || {
-                crew.enter();
-                worker(store, desk, &orders);
+                threads.enter();
+                worker(store, state, &requests);
             };
             if let Err(error) =
                 std::thread::Builder::new().name("pull-layer".into()).spawn_scoped(scope, work)
             {
-                desk.fail(StoreError::io("start a thread to pull into", &store.root, error));
+                state.fail(StoreError::io("start a thread to pull into", &store.root, error));
             }
         }
-        drop(orders);
-        runtime.block_on(serve(source, &desk, inbox, (watch, total)));
+        drop(requests);
+        runtime.block_on(serve(source, &state, inbox, (watch, total)));
     });
-    if let Some(error) = guard(&desk.failed).take() {
+    if let Some(error) = locked(&state.failed).take() {
         return Err(error);
     }
-    if guard(&desk.done).len() < wanted {
+    if locked(&state.done).len() < wanted {
         return Err(StoreError::Cancelled);
     }
-    let fetched = desk.fetched.new.load(Ordering::Relaxed);
+    let fetched = state.fetched.new.load(Ordering::Relaxed);
     (watch.progress)(total, total);
-    Ok(stack(resolved, guard(&desk.done).drain(..), fetched))
+    Ok(stack(resolved, locked(&state.done).drain(..), fetched))
 }
 
 /// Each layer once, the largest first: the longest work should not begin last.
-fn jobs(resolved: &Resolved) -> VecDeque<Job> {
+fn tasks(resolved: &Resolved) -> VecDeque<LayerTask> {
     let mut seen = HashSet::new();
     let diffs = resolved.config.diff_ids.iter().map(|diff| diff.hex().to_owned());
-    let mut jobs: Vec<Job> = diffs
+    let mut tasks: Vec<LayerTask> = diffs
         .zip(&resolved.layers)
         .filter(|(diff, _)| seen.insert(diff.clone()))
-        .map(|(diff, blob)| Job { diff, blob: blob.clone() })
+        .map(|(diff, blob)| LayerTask { diff, blob: blob.clone() })
         .collect();
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.blob.size()));
-    jobs.into()
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.blob.size()));
+    tasks.into()
 }
 
 /// Puts the layers in order. Overlayfs refuses a layer twice: of equal ones the highest decides, so the others go. Those
@@ -220,89 +221,112 @@ fn publish(store: &Store, record: Record, mut locks: Vec<Lock>) -> Result<(Recor
     Ok((record, Hold { _locks: Arc::new(locks) }))
 }
 
-/// Serves the downloads that workers order until all workers are gone or something failed.
+/// Serves the downloads that workers request until all workers are gone or something failed.
 async fn serve(
-    source: &Source,
-    desk: &Desk,
-    mut inbox: UnboundedReceiver<Order>,
+    source: &ImageSource,
+    state: &PullState,
+    mut inbox: UnboundedReceiver<DownloadRequest>,
     (watch, total): (&PullWatch<'_>, u64),
 ) {
     let mut downloads = FuturesUnordered::new();
     let mut tick = tokio::time::interval(TICK);
     let mut told = None;
-    while !desk.is_stopped() {
+    while !state.is_stopped() {
         tokio::select! {
-            order = inbox.recv() => match order {
-                Some(order) => downloads.push(download(source, order, &desk.fetched)),
+            request = inbox.recv() => match request {
+                Some(request) => downloads.push(download(source, request, state)),
                 None => return,
             },
             Some(done) = downloads.next(), if !downloads.is_empty() => {
                 if let Err(error) = done {
-                    desk.fail(error);
+                    state.fail(error);
                 }
             }
             _ = tick.tick() => {
-                let now = desk.fetched.all.load(Ordering::Relaxed).min(total);
+                let now = state.fetched.all.load(Ordering::Relaxed).min(total);
                 if told.replace(now) != Some(now) {
                     (watch.progress)(now, total);
                 }
                 if watch.cancel.load(Ordering::Relaxed) {
-                    desk.fail(StoreError::Cancelled);
+                    state.fail(StoreError::Cancelled);
                 }
             }
         }
     }
 }
 
-async fn download(source: &Source, mut order: Order, fetched: &Fetched) -> Result<(), StoreError> {
-    fetched.found(order.part.len());
-    if let Source::Registry(registry) = source {
-        registry.download(&order.blob, &mut order.part, fetched).await?;
+/// A part whose bytes are counted as they come.
+struct Counted<'a> {
+    part: &'a mut Writer,
+    fetched: &'a Fetched,
+}
+
+impl Sink for Counted<'_> {
+    fn received(&self) -> u64 {
+        self.part.received()
     }
-    order.part.complete();
+
+    async fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.part.append(bytes).await?;
+        self.fetched.add(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+async fn download(
+    source: &ImageSource,
+    mut request: DownloadRequest,
+    state: &PullState,
+) -> Result<(), StoreError> {
+    state.fetched.found(request.part.received());
+    if let ImageSource::Registry(registry) = source {
+        let mut sink = Counted { part: &mut request.part, fetched: &state.fetched };
+        registry.download(&request.blob, &mut sink, &state.root).await?;
+    }
+    request.part.complete();
     Ok(())
 }
 
 /// Takes jobs until there is none; one that another process works on goes to the end.
-fn worker(store: &Store, desk: &Desk, orders: &UnboundedSender<Order>) {
-    while let Some(job) = next_job(desk) {
-        match layer(store, desk, &job, orders) {
-            Ok(Some((layer, lock))) => guard(&desk.done).push((job.diff, layer, lock)),
+fn worker(store: &Store, state: &PullState, requests: &UnboundedSender<DownloadRequest>) {
+    while let Some(task) = next_task(state) {
+        match layer(store, state, &task, requests) {
+            Ok(Some((layer, lock))) => locked(&state.done).push((task.diff, layer, lock)),
             Ok(None) => {
-                guard(&desk.jobs).push_back(job);
+                locked(&state.tasks).push_back(task);
                 std::thread::sleep(TICK / 4);
             }
             // Its input was stopped; who stopped it says why.
             Err(StoreError::Cancelled) => {}
-            Err(error) => desk.fail(error),
+            Err(error) => state.fail(error),
         }
     }
 }
 
-fn next_job(desk: &Desk) -> Option<Job> {
-    if desk.is_stopped() { None } else { guard(&desk.jobs).pop_front() }
+fn next_task(state: &PullState) -> Option<LayerTask> {
+    if state.is_stopped() { None } else { locked(&state.tasks).pop_front() }
 }
 
 /// One layer: found, or fetched and unpacked. `None` if another process has its lock.
 fn layer(
     store: &Store,
-    desk: &Desk,
-    job: &Job,
-    orders: &UnboundedSender<Order>,
+    state: &PullState,
+    task: &LayerTask,
+    requests: &UnboundedSender<DownloadRequest>,
 ) -> Result<Option<(Layer, Lock)>, StoreError> {
-    if let Some(lock) = store.lock(&job.diff, How::Shared)?
-        && let Some(layer) = store.layer(&job.diff)?
+    if let Some(lock) = store.lock(&task.diff, How::Shared)?
+        && let Some(layer) = store.layer(&task.diff)?
     {
-        desk.fetched.found(job.blob.size());
+        state.fetched.found(task.blob.size());
         return Ok(Some((layer, lock)));
     }
-    let Some(lock) = store.lock(&job.diff, How::Exclusive)? else { return Ok(None) };
-    if store.layer(&job.diff)?.is_none() {
-        Unpacker { store, desk, job, orders }.run()?;
+    let Some(lock) = store.lock(&task.diff, How::Exclusive)? else { return Ok(None) };
+    if store.layer(&task.diff)?.is_none() {
+        Unpacker { store, state, task, requests }.run()?;
     }
     // Between the exclusive and the shared lock a prune may come; then everything begins again.
     let shared = lock.share().map_err(|e| StoreError::io("lock", &store.root, e))?;
-    match store.layer(&job.diff)? {
+    match store.layer(&task.diff)? {
         Some(layer) if shared => Ok(Some((layer, lock))),
         _ => Ok(None),
     }

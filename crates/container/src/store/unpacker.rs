@@ -6,18 +6,19 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::layers::Layer;
-use super::pull::{Desk, Job, Order};
-use super::{Store, StoreError, error, part};
+use super::pull::{DownloadRequest, LayerTask, PullState};
+use super::{Store, StoreError, part};
 use crate::manifest::Descriptor;
 use crate::source::{Blob, open_local};
 use crate::unpack::{self, InputFailed, UnpackError, Unpacked};
 use vessl_core::reference::Digest;
+use vessl_data::is_full;
 
 pub(super) struct Unpacker<'a> {
     pub(super) store: &'a Store,
-    pub(super) desk: &'a Desk,
-    pub(super) job: &'a Job,
-    pub(super) orders: &'a UnboundedSender<Order>,
+    pub(super) state: &'a PullState,
+    pub(super) task: &'a LayerTask,
+    pub(super) requests: &'a UnboundedSender<DownloadRequest>,
 }
 
 /// Whether a download was begun by an earlier pull; it may have been damaged since.
@@ -31,14 +32,14 @@ impl Unpacker<'_> {
     pub(super) fn run(&self) -> Result<(), StoreError> {
         let done = match self.attempt() {
             Err((StoreError::Corrupt { .. }, Start::Resumed)) => {
-                self.store.drop_work(&self.job.diff);
+                self.store.drop_work(&self.task.diff);
                 self.attempt()
             }
             done => done,
         };
         match &done {
-            Err((error, _)) if !is_worth_keeping(error) => self.store.drop_work(&self.job.diff),
-            Err(_) => self.store.drop_half_layer(&self.job.diff),
+            Err((error, _)) if !is_worth_keeping(error) => self.store.drop_work(&self.task.diff),
+            Err(_) => self.store.drop_half_layer(&self.task.diff),
             Ok(()) => {}
         }
         done.map_err(|(error, _)| error)
@@ -46,21 +47,21 @@ impl Unpacker<'_> {
 
     fn attempt(&self) -> Result<(), (StoreError, Start)> {
         let fresh = |error| (error, Start::Fresh);
-        let fs = self.store.begin_layer(&self.job.diff).map_err(fresh)?;
+        let fs = self.store.begin_layer(&self.task.diff).map_err(fresh)?;
         let (input, start) = self.input().map_err(fresh)?;
         let layer = self.unpack(input, &fs).map_err(|error| (error, start))?;
         self.remove_part();
-        self.store.finish_layer(&self.job.diff, &layer).map_err(fresh)?;
-        self.store.drop_work(&self.job.diff);
+        self.store.finish_layer(&self.task.diff, &layer).map_err(fresh)?;
+        self.store.drop_work(&self.task.diff);
         Ok(())
     }
 
-    /// The compressed bytes; a remote blob is ordered, and read while it arrives.
+    /// The compressed bytes; a remote blob is requested, and read while it arrives.
     fn input(&self) -> Result<(Box<dyn Read + Send>, Start), StoreError> {
-        if let Blob::Remote(blob) = &self.job.blob {
-            return self.order(blob);
+        if let Blob::Remote(blob) = &self.task.blob {
+            return self.request(blob);
         }
-        let local = open_local(&self.job.blob)
+        let local = open_local(&self.task.blob)
             .map_err(|e| StoreError::io("read a layer for", &self.store.root, e))?;
         match local {
             Some(local) => Ok((Box::new(local), Start::Fresh)),
@@ -68,33 +69,33 @@ impl Unpacker<'_> {
         }
     }
 
-    fn order(&self, blob: &Descriptor) -> Result<(Box<dyn Read + Send>, Start), StoreError> {
+    fn request(&self, blob: &Descriptor) -> Result<(Box<dyn Read + Send>, Start), StoreError> {
         let path = self.part_path(&blob.digest);
         let (writer, reader) = part::open(&path, blob.size, self.store.options.again)
             .map_err(|e| StoreError::io("open", &path, e))?;
-        let start = if writer.len() > 0 { Start::Resumed } else { Start::Fresh };
+        let start = if writer.received() > 0 { Start::Resumed } else { Start::Fresh };
         // If nobody takes orders any more, the order is dropped and the reader fails.
-        let _ = self.orders.send(Order { blob: blob.clone(), part: writer });
+        let _ = self.requests.send(DownloadRequest { blob: blob.clone(), part: writer });
         Ok((Box::new(reader), start))
     }
 
     fn part_path(&self, digest: &Digest) -> std::path::PathBuf {
-        self.store.work_dir(&self.job.diff).join(format!("{}.part", digest.hex()))
+        self.store.work_dir(&self.task.diff).join(format!("{}.part", digest.hex()))
     }
 
     /// The download is not needed any more, and need not be written to disk by the sync that follows.
     fn remove_part(&self) {
-        if let Blob::Remote(blob) = &self.job.blob {
+        if let Blob::Remote(blob) = &self.task.blob {
             // What is left is removed with the work directory.
             let _ = std::fs::remove_file(self.part_path(&blob.digest));
         }
     }
 
     fn unpack(&self, input: Box<dyn Read + Send>, fs: &Path) -> Result<Layer, StoreError> {
-        let is_local = matches!(self.job.blob, Blob::Local(..));
-        let mut input = Checked { input, desk: self.desk, is_local, hash: Sha256::new(), count: 0 };
+        let is_local = matches!(self.task.blob, Blob::Local(..));
+        let mut input = Checked { input, state: self.state, is_local, hash: Sha256::new(), count: 0 };
         let limits = &self.store.options.limits;
-        let unpacked = unpack::layer(&mut input, self.job.blob.size(), fs, limits);
+        let unpacked = unpack::layer(&mut input, self.task.blob.size(), fs, limits);
         match unpacked {
             // A damaged stream fails to unpack before its digest is seen to be wrong: the digest is the better word.
             Ok(_) | Err(UnpackError::Format(_) | UnpackError::Refused { .. }) => self.check_blob(input)?,
@@ -112,10 +113,10 @@ impl Unpacker<'_> {
             _ => StoreError::io("read a layer for", &self.store.root, error),
         })?;
         let got = Digest::from_hash(&input.hash.finalize());
-        match self.job.blob.digest() {
+        match self.task.blob.digest() {
             Some(expected) if *expected != got => Err(StoreError::wrong_digest(&self.name(), expected, &got)),
-            _ if input.count != self.job.blob.size() => {
-                let reason = format!("it has {} bytes instead of {}", input.count, self.job.blob.size());
+            _ if input.count != self.task.blob.size() => {
+                let reason = format!("it has {} bytes instead of {}", input.count, self.task.blob.size());
                 Err(StoreError::Corrupt { what: self.name(), reason })
             }
             _ => Ok(()),
@@ -123,20 +124,20 @@ impl Unpacker<'_> {
     }
 
     fn check_diff(&self, unpacked: &Unpacked) -> Result<(), StoreError> {
-        if unpacked.diff.hex() == self.job.diff {
+        if unpacked.diff.hex() == self.task.diff {
             return Ok(());
         }
         let reason = format!(
             "it unpacks to `{}` where the image's configuration says `sha256:{}`",
-            unpacked.diff, self.job.diff
+            unpacked.diff, self.task.diff
         );
         Err(StoreError::Corrupt { what: self.name(), reason })
     }
 
     fn name(&self) -> String {
-        match self.job.blob.digest() {
+        match self.task.blob.digest() {
             Some(digest) => format!("layer `{digest}`"),
-            None => format!("layer `sha256:{}`", self.job.diff),
+            None => format!("layer `sha256:{}`", self.task.diff),
         }
     }
 
@@ -144,7 +145,7 @@ impl Unpacker<'_> {
         match source {
             // The first failure is told; this one only follows from it.
             UnpackError::Input => StoreError::Cancelled,
-            UnpackError::Os { source, .. } if error::is_full(&source) => StoreError::NoSpace {
+            UnpackError::Os { source, .. } if is_full(&source) => StoreError::NoSpace {
                 path: self.store.root.clone(),
                 doing: format!("unpacking {}", self.name()),
             },
@@ -165,7 +166,7 @@ fn is_worth_keeping(error: &StoreError) -> bool {
 /// Hashes and counts what is read, and fails when the pull was stopped.
 struct Checked<'a> {
     input: Box<dyn Read + Send>,
-    desk: &'a Desk,
+    state: &'a PullState,
     /// Local bytes are counted here, remote ones where they arrive.
     is_local: bool,
     hash: Sha256,
@@ -174,14 +175,14 @@ struct Checked<'a> {
 
 impl Read for Checked<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        if self.desk.is_stopped() {
+        if self.state.is_stopped() {
             return Err(io::Error::other(InputFailed));
         }
         let n = self.input.read(to)?;
         self.hash.update(&to[..n]);
         self.count += n as u64;
         if self.is_local {
-            self.desk.fetched.add(n as u64);
+            self.state.fetched.add(n as u64);
         }
         Ok(n)
     }

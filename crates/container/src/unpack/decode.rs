@@ -7,7 +7,7 @@ use std::thread::Scope;
 use sha2::{Digest as _, Sha256};
 
 use super::{InputFailed, UnpackError};
-use crate::crew::Crew;
+use crate::threads::ThreadGroup;
 use vessl_core::reference::Digest;
 
 const BLOCK: usize = 256 << 10;
@@ -29,7 +29,7 @@ impl Stream {
     /// Starts to decompress `input`; more than `allowed` bytes are an error.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
-        crew: &'scope Crew,
+        threads: &'scope ThreadGroup,
         input: impl Read + Send + 'scope,
         allowed: u64,
     ) -> Result<Self, UnpackError> {
@@ -38,7 +38,7 @@ impl Stream {
         std::thread::Builder::new()
             .name("pull-decompress".into())
             .spawn_scoped(scope, move || {
-                crew.enter();
+                threads.enter();
                 decompress(input, &send, &reuse);
             })
             .map_err(|e| UnpackError::os("start a thread for", b"the layer", e))?;

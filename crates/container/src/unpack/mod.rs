@@ -8,18 +8,18 @@
 //! input → [thread: gunzip | unzstd | as it is] → blocks → sha256 of the tar → entries → files
 //! ```
 mod decode;
-mod marks;
 mod path;
 pub(crate) mod tar;
 mod tree;
+mod whiteouts;
 
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::crew::Crew;
+use crate::threads::ThreadGroup;
 use vessl_core::reference::Digest;
 
-pub use path::Place;
+pub use path::EntryName;
 
 /// Bounds of one layer.
 #[derive(Clone, Copy, Debug)]
@@ -126,9 +126,9 @@ pub fn layer(
     dir: &Path,
     limits: &Limits,
 ) -> Result<Unpacked, UnpackError> {
-    let crew = Crew::default();
+    let threads = ThreadGroup::default();
     std::thread::scope(|scope| {
-        let mut stream = decode::Stream::start(scope, &crew, input, limits.allowed(compressed))?;
+        let mut stream = decode::Stream::start(scope, &threads, input, limits.allowed(compressed))?;
         let mut tree = tree::Tree::open(dir)?;
         let size = entries(&mut stream, &mut tree, limits.entries)?;
         let diff = stream.finish()?;

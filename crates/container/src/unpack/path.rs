@@ -14,7 +14,7 @@ const WHITEOUT: &[u8] = b".wh.";
 
 /// What the name of an entry says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum EntryName {
     /// The root directory of the layer itself.
     Root,
     /// A name in a directory; both relative to the root, without `.` and `..`.
@@ -27,7 +27,7 @@ pub enum Place {
     Bookkeeping,
 }
 
-impl Place {
+impl EntryName {
     /// Reads the name of an entry. A leading `/` and `./` mean nothing; `..`, NUL and overlong names are refused.
     pub fn of(name: &[u8]) -> Result<Self, UnpackError> {
         let parts = parts(name)?;
@@ -92,12 +92,12 @@ mod tests {
     use super::*;
 
     fn check(name: &str, expected: &str) {
-        let said = match Place::of(name.as_bytes()) {
-            Ok(Place::Root) => "root".to_owned(),
-            Ok(Place::Under(dir, name)) => format!("{} in {}", name.display(), dir.display()),
-            Ok(Place::Whiteout(dir, name)) => format!("no {} in {}", name.display(), dir.display()),
-            Ok(Place::Opaque(dir)) => format!("only {}", dir.display()),
-            Ok(Place::Bookkeeping) => "skip".to_owned(),
+        let said = match EntryName::of(name.as_bytes()) {
+            Ok(EntryName::Root) => "root".to_owned(),
+            Ok(EntryName::Under(dir, name)) => format!("{} in {}", name.display(), dir.display()),
+            Ok(EntryName::Whiteout(dir, name)) => format!("no {} in {}", name.display(), dir.display()),
+            Ok(EntryName::Opaque(dir)) => format!("only {}", dir.display()),
+            Ok(EntryName::Bookkeeping) => "skip".to_owned(),
             Err(error) => error.to_string(),
         };
         assert!(said.contains(expected) && !expected.is_empty(), "{name}: {said}");
@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn hard_links_name_a_file_below_the_root() {
-        let target = Place::of_link(b"e", b"/usr/bin/perl").unwrap();
+        let target = EntryName::of_link(b"e", b"/usr/bin/perl").unwrap();
         assert_eq!(target, (PathBuf::from("usr/bin"), PathBuf::from("perl")));
-        assert!(Place::of_link(b"e", b"../x").is_err());
-        assert!(Place::of_link(b"e", b"/").is_err());
+        assert!(EntryName::of_link(b"e", b"../x").is_err());
+        assert!(EntryName::of_link(b"e", b"/").is_err());
     }
 
     fn is_inside(path: &Path) -> bool {
@@ -145,12 +145,12 @@ mod tests {
         fn no_name_leads_out(name in proptest::collection::vec(prop_oneof![
             Just(b'/'), Just(b'.'), Just(0u8), Just(b'w'), Just(b'h'), any::<u8>()], 0..60)
         ) {
-            match Place::of(&name) {
-                Ok(Place::Under(dir, last) | Place::Whiteout(dir, last)) => {
+            match EntryName::of(&name) {
+                Ok(EntryName::Under(dir, last) | EntryName::Whiteout(dir, last)) => {
                     prop_assert!(is_inside(&dir) && is_inside(&last) && last.components().count() == 1);
                 }
-                Ok(Place::Opaque(dir)) => prop_assert!(is_inside(&dir)),
-                Ok(Place::Root | Place::Bookkeeping) | Err(_) => {}
+                Ok(EntryName::Opaque(dir)) => prop_assert!(is_inside(&dir)),
+                Ok(EntryName::Root | EntryName::Bookkeeping) | Err(_) => {}
             }
         }
     }

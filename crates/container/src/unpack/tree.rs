@@ -1,37 +1,37 @@
-//! The directory of one layer: makes what an entry says, with the kernel keeping every path inside (`openat2`).
+//! The directory of one layer: makes what an entry says, with the kernel keeping every path inside ([`Links::InRoot`]).
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufRead};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens, makedev, mkdirat,
-    mknodat, utimensat,
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, futimens, makedev, mkdirat, mknodat,
+    utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
+use vessl_data::dir::{Dir, Kind as FileKind, Links, proc_path, real_path};
 use xattr::FileExt;
 
 use super::UnpackError;
-use super::marks::Marks;
-use super::path::{MAX_DEPTH, Place};
+use super::path::{EntryName, MAX_DEPTH};
 use super::tar::{CopyError, Entry, Kind, Tar};
+use super::whiteouts::Whiteouts;
 
 /// Most bytes of names that are remembered until the end (directories and whiteouts).
 const MAX_NAMES: usize = 256 << 20;
 
 /// A layer's directory while it is filled.
 pub(super) struct Tree {
-    root: Rc<OwnedFd>,
+    root: Rc<Dir>,
     /// Where `root` is, as the kernel names it.
     root_path: PathBuf,
-    marks: Marks,
+    whiteouts: Whiteouts,
     /// The directory used last; entries come directory by directory.
-    last: Option<(PathBuf, Rc<OwnedFd>)>,
+    last: Option<(PathBuf, Rc<Dir>)>,
     /// Directories whose mode and time are set at the end, when nothing is made in them any more.
     late: Vec<(PathBuf, Mode, TimeSpec)>,
     hidden: HashSet<PathBuf>,
@@ -42,7 +42,7 @@ pub(super) struct Tree {
 
 /// An entry that is about to be made: its directory, and its name there.
 struct Spot<'a> {
-    dir: &'a OwnedFd,
+    dir: &'a Dir,
     name: &'a Path,
     entry: &'a Entry,
 }
@@ -55,13 +55,12 @@ impl Spot<'_> {
 
 impl Tree {
     pub(super) fn open(root: &Path) -> Result<Self, UnpackError> {
-        let dir = File::open(root).map_err(|e| UnpackError::os("open", b"the layer's directory", e))?;
-        let root_path =
-            real_path(dir.as_fd()).map_err(|e| UnpackError::os("find", b"the layer's directory", e))?;
+        let dir = Dir::open(root).map_err(|e| UnpackError::os("open", b"the layer's directory", e))?;
+        let root_path = real_path(&dir).map_err(|e| UnpackError::os("find", b"the layer's directory", e))?;
         Ok(Self {
-            root: Rc::new(dir.into()),
+            root: Rc::new(dir),
             root_path,
-            marks: Marks::new(),
+            whiteouts: Whiteouts::new(),
             last: None,
             late: Vec::new(),
             hidden: HashSet::new(),
@@ -73,12 +72,12 @@ impl Tree {
 
     /// Makes one entry; the content of a file comes from `tar`.
     pub(super) fn add<R: BufRead>(&mut self, entry: &Entry, tar: &mut Tar<R>) -> Result<(), UnpackError> {
-        match Place::of(&entry.path)? {
-            Place::Bookkeeping => Ok(()),
-            Place::Root => self.root_entry(entry),
-            Place::Opaque(dir) => self.cover(entry, &dir),
-            Place::Whiteout(dir, name) => self.hide(entry, &dir, &name),
-            Place::Under(dir, name) => {
+        match EntryName::of(&entry.path)? {
+            EntryName::Bookkeeping => Ok(()),
+            EntryName::Root => self.root_entry(entry),
+            EntryName::Opaque(dir) => self.cover(entry, &dir),
+            EntryName::Whiteout(dir, name) => self.hide(entry, &dir, &name),
+            EntryName::Under(dir, name) => {
                 let fd = self.directory(&dir, entry)?;
                 let spot = Spot { dir: &fd, name: &name, entry };
                 match entry.kind {
@@ -94,7 +93,7 @@ impl Tree {
         for (path, mode, time) in std::mem::take(&mut self.late).into_iter().rev() {
             let named = path.as_os_str().as_encoded_bytes();
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-            match self.resolve(&path, flags) {
+            match self.root.resolve(&path, flags, Links::InRoot) {
                 // A later entry put something else in its place.
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
                 Err(errno) => return Err(UnpackError::os("open", named, errno)),
@@ -120,14 +119,8 @@ impl Tree {
         Ok(())
     }
 
-    fn resolve(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        openat2(&self.root, path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))
-    }
-
     /// The directory `path`, made with its parents where it is missing.
-    fn directory(&mut self, path: &Path, entry: &Entry) -> Result<Rc<OwnedFd>, UnpackError> {
+    fn directory(&mut self, path: &Path, entry: &Entry) -> Result<Rc<Dir>, UnpackError> {
         if path.as_os_str().is_empty() {
             return Ok(Rc::clone(&self.root));
         }
@@ -148,7 +141,7 @@ impl Tree {
     }
 
     /// Directories that the layer does not mention itself.
-    fn make_parents(&mut self, path: &Path, entry: &Entry) -> Result<OwnedFd, UnpackError> {
+    fn make_parents(&mut self, path: &Path, entry: &Entry) -> Result<Dir, UnpackError> {
         let mut made = PathBuf::new();
         let mut above = Rc::clone(&self.root);
         for part in path {
@@ -161,7 +154,7 @@ impl Tree {
             self.make_parent(&spot)?;
             let next = self.open_directory(&made).map_err(|errno| no_directory(errno, entry))?;
             if was_hidden {
-                self.marks.cover(&next).map_err(|e| UnpackError::os("mark", &entry.path, e))?;
+                self.whiteouts.cover(&next).map_err(|e| UnpackError::os("mark", &entry.path, e))?;
             }
             above = Rc::new(next);
         }
@@ -181,13 +174,13 @@ impl Tree {
         }
     }
 
-    fn open_directory(&self, path: &Path) -> nix::Result<OwnedFd> {
-        self.resolve(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+    fn open_directory(&self, path: &Path) -> nix::Result<Dir> {
+        self.root.resolve(path, OFlag::O_PATH | OFlag::O_DIRECTORY, Links::InRoot).map(Dir::from)
     }
 
     /// Links can make a directory deeper than its name says.
     fn check_depth(&self, spot: &Spot<'_>) -> Result<(), UnpackError> {
-        let real = real_path(spot.dir.as_fd()).map_err(|e| UnpackError::os("find", &spot.entry.path, e))?;
+        let real = real_path(spot.dir).map_err(|e| UnpackError::os("find", &spot.entry.path, e))?;
         let depth = real.strip_prefix(&self.root_path).map_or(0, |below| below.components().count());
         if depth >= MAX_DEPTH {
             return Err(UnpackError::refused(&spot.entry.path, "lies deeper than 256 directories"));
@@ -218,7 +211,7 @@ impl Tree {
         }
         if was_hidden {
             let fd = open_dir(spot)?;
-            self.marks.cover(&fd.into()).map_err(|e| UnpackError::os("mark", &spot.entry.path, e))?;
+            self.whiteouts.cover(&fd).map_err(|e| UnpackError::os("mark", &spot.entry.path, e))?;
         }
         self.dress_directory(spot, path.to_owned())
     }
@@ -244,8 +237,7 @@ impl Tree {
             Err(Errno::ENOENT) => Ok(()),
             Err(Errno::EISDIR | Errno::EPERM) => {
                 self.last = None;
-                let path = format!("/proc/self/fd/{}", spot.dir.as_raw_fd());
-                std::fs::remove_dir_all(Path::new(&path).join(spot.name))
+                std::fs::remove_dir_all(proc_path(spot.dir).join(spot.name))
                     .map_err(|e| UnpackError::os("replace", &spot.entry.path, e))
             }
             Err(errno) => Err(spot.error("replace")(errno)),
@@ -323,7 +315,7 @@ impl Tree {
     }
 
     fn make_hard_link(&mut self, spot: &Spot<'_>, path: &Path) -> Result<(), UnpackError> {
-        let (dir, name) = Place::of_link(&spot.entry.path, &spot.entry.link)?;
+        let (dir, name) = EntryName::of_link(&spot.entry.path, &spot.entry.link)?;
         let missing = || {
             let target = super::shown(&spot.entry.link);
             UnpackError::refused(
@@ -367,7 +359,7 @@ impl Tree {
     fn cover(&mut self, entry: &Entry, dir: &Path) -> Result<(), UnpackError> {
         let fd = self.directory(dir, entry)?;
         self.covers |= dir.as_os_str().is_empty();
-        self.marks.cover(&fd).map_err(|e| UnpackError::os("mark", &entry.path, e))
+        self.whiteouts.cover(&fd).map_err(|e| UnpackError::os("mark", &entry.path, e))
     }
 
     /// A whiteout hides what the layers below have. Something of this layer with the same name stays, but a directory
@@ -376,16 +368,15 @@ impl Tree {
         let fd = self.directory(dir, entry)?;
         let path = dir.join(name);
         let spot = Spot { dir: &fd, name, entry };
-        match fstatat(&fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) if is(SFlag::S_IFDIR, stat.st_mode) => {
+        match fd.kind(name).map_err(|e| UnpackError::os("look at", &entry.path, e))? {
+            Some(FileKind::Dir) => {
                 let dir = open_dir(&spot)?;
-                return self.marks.cover(&dir.into()).map_err(|e| UnpackError::os("mark", &entry.path, e));
+                return self.whiteouts.cover(&dir).map_err(|e| UnpackError::os("mark", &entry.path, e));
             }
-            Ok(_) => return Ok(()),
-            Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(spot.error("look at")(errno)),
+            Some(_) => return Ok(()),
+            None => {}
         }
-        self.marks.hide(&fd, name).map_err(|e| UnpackError::os("mark", &entry.path, e))?;
+        self.whiteouts.hide(&fd, name).map_err(|e| UnpackError::os("mark", &entry.path, e))?;
         self.remember(&path)?;
         self.hidden.insert(path);
         Ok(())
@@ -434,10 +425,6 @@ fn is_wanted(attribute: &str) -> bool {
         || (attribute.starts_with("user.") && !attribute.starts_with("user.overlay."))
 }
 
-fn is(kind: SFlag, mode: libc::mode_t) -> bool {
-    mode & SFlag::S_IFMT.bits() == kind.bits()
-}
-
 fn uid(entry: &Entry) -> Uid {
     Uid::from_raw(entry.uid)
 }
@@ -466,8 +453,8 @@ fn open_dir(spot: &Spot<'_>) -> Result<File, UnpackError> {
 }
 
 fn is_directory(spot: &Spot<'_>) -> Result<bool, UnpackError> {
-    let stat = fstatat(spot.dir, spot.name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(spot.error("look at"))?;
-    Ok(is(SFlag::S_IFDIR, stat.st_mode))
+    let kind = spot.dir.kind(spot.name).map_err(|e| UnpackError::os("look at", &spot.entry.path, e))?;
+    Ok(kind == Some(FileKind::Dir))
 }
 
 fn no_directory(errno: Errno, entry: &Entry) -> UnpackError {
@@ -478,8 +465,4 @@ fn no_directory(errno: Errno, entry: &Entry) -> UnpackError {
         other => return UnpackError::os("open the directory of", &entry.path, other),
     };
     UnpackError::refused(&entry.path, reason)
-}
-
-fn real_path(fd: impl AsFd) -> io::Result<PathBuf> {
-    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
 }

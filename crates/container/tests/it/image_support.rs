@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use vessl_container::store::{Auth, Image, Options, Password, PullWatch, Store, StoreError};
+use vessl_data::fetch::RetryPolicy;
 
 /// An empty store in a directory of its own.
 pub(crate) struct Fixture {
@@ -52,7 +53,12 @@ impl Fixture {
 
 /// Options with which a test does not wait long.
 pub(crate) fn quick() -> Options {
-    Options { pause: Duration::from_millis(5), retries: 3, ..Options::default() }
+    retrying(RetryPolicy { pause: Duration::from_millis(5), retries: 3, ..RetryPolicy::default() })
+}
+
+/// Options with this patience.
+pub(crate) fn retrying(fetch: RetryPolicy) -> Options {
+    Options { fetch, ..Options::default() }
 }
 
 pub(crate) fn names(dir: &Path) -> Vec<String> {

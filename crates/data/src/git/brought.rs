@@ -1,12 +1,12 @@
 //! What a commit brings into a directory: counted, and given to its owner.
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::command::{Git, Output};
 use super::{GitError, Request};
-use crate::{Owner, beneath};
+use crate::Owner;
+use crate::dir::Dir;
 
 /// The entries of a commit as `git ls-tree` lists them.
 pub(super) struct Brought(Vec<u8>);
@@ -32,9 +32,8 @@ impl Brought {
     }
 
     /// What the check-out makes or replaces in `dest`: everything but the directories that are there now.
-    pub(super) fn new_paths(&self, dest: BorrowedFd<'_>) -> Vec<&Path> {
-        let is_new =
-            |(size, path): &(Option<u64>, &Path)| size.is_some() || beneath::open_dir(dest, path).is_err();
+    pub(super) fn new_paths(&self, dest: &Dir) -> Vec<&Path> {
+        let is_new = |(size, path): &(Option<u64>, &Path)| size.is_some() || dest.dir(path).is_err();
         self.entries().filter(is_new).map(|(_, path)| path).collect()
     }
 }
@@ -46,8 +45,10 @@ pub(super) fn give(request: &Request<'_>, paths: &[&Path], owner: Owner) -> Resu
             return Err(GitError::Stopped);
         }
         let (parent, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
-        beneath::open_dir(request.dest, parent)
-            .and_then(|dir| beneath::give(dir.as_fd(), Path::new(name), owner))
+        request
+            .dest
+            .dir(parent)
+            .and_then(|dir| dir.give(Path::new(name), owner))
             .map_err(|error| GitError::write(path, error))?;
     }
     Ok(())

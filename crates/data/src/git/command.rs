@@ -17,7 +17,7 @@ use super::login::{Secret, SecretKind};
 use super::{GitError, Request, through};
 
 /// How often the caller is asked whether to stop.
-const LOOK: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(100);
 /// Name of the configuration file in the repository directory, there only while git works.
 pub(super) const CONFIGURATION: &str = "vessl-config";
 /// Most words of git that are kept.
@@ -176,7 +176,7 @@ impl<'a> Git<'a> {
             io::ErrorKind::NotFound => GitError::NoGit,
             _ => GitError::Start { what: "git", source },
         })?;
-        let mut work = Work::new(child, output.limit());
+        let mut work = RunningGit::new(child, output.limit());
         let status = work.finish(self.request)?;
         let words = String::from_utf8_lossy(&work.words).into_owned();
         if status.success() {
@@ -185,7 +185,8 @@ impl<'a> Git<'a> {
         if let Some(number) = status.signal() {
             let signal =
                 Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |s| s.to_string());
-            return Err(GitError::Killed { url: self.request.address.to_string(), signal });
+            let said = format!("git was ended by {signal}; the machine's own log may say why (`dmesg`)");
+            return Err(GitError::Other { url: self.request.address.to_string(), said });
         }
         if words.contains("Operation too slow") {
             return Err(self.stalled());
@@ -205,7 +206,7 @@ impl<'a> Git<'a> {
 }
 
 /// A running git and what it said so far.
-struct Work {
+struct RunningGit {
     child: Child,
     ended: bool,
     limit: usize,
@@ -213,13 +214,13 @@ struct Work {
     words: Vec<u8>,
     /// Bytes received, as the last progress line says.
     received: u64,
-    heard: Instant,
+    heard_at: Instant,
 }
 
-impl Work {
+impl RunningGit {
     fn new(child: Child, limit: usize) -> Self {
         let (printed, words) = (Vec::new(), Vec::new());
-        Self { child, ended: false, limit, printed, words, received: 0, heard: Instant::now() }
+        Self { child, ended: false, limit, printed, words, received: 0, heard_at: Instant::now() }
     }
 
     fn finish(&mut self, request: &Request<'_>) -> Result<ExitStatus, GitError> {
@@ -232,17 +233,17 @@ impl Work {
         while out.is_some() || err.is_some() {
             wait(&[out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)]).map_err(failed)?;
             if let Some(pipe) = &mut out
-                && self.hear(pipe, Self::take_printed).map_err(failed)?
+                && self.read_available(pipe, Self::take_printed).map_err(failed)?
             {
                 out = None;
             }
             if let Some(pipe) = &mut err
-                && self.hear(pipe, Self::take_words).map_err(failed)?
+                && self.read_available(pipe, Self::take_words).map_err(failed)?
             {
                 err = None;
             }
-            self.tell_progress(request);
-            self.heed(request)?;
+            self.report_progress(request);
+            self.check_limits(request)?;
         }
         self.wait_exit(request)
     }
@@ -256,19 +257,19 @@ impl Work {
                 self.ended = true;
                 return Ok(status);
             }
-            self.heed(request)?;
+            self.check_limits(request)?;
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// Reads what is there; true at the end of the pipe.
-    fn hear(&mut self, pipe: &mut impl Read, take: fn(&mut Self, &[u8])) -> io::Result<bool> {
+    fn read_available(&mut self, pipe: &mut impl Read, take: fn(&mut Self, &[u8])) -> io::Result<bool> {
         let mut buffer = [0; 16 * 1024];
         loop {
             match pipe.read(&mut buffer) {
                 Ok(0) => return Ok(true),
                 Ok(n) => {
-                    self.heard = Instant::now();
+                    self.heard_at = Instant::now();
                     take(self, &buffer[..n]);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -290,7 +291,7 @@ impl Work {
         }
     }
 
-    fn tell_progress(&mut self, request: &Request<'_>) {
+    fn report_progress(&mut self, request: &Request<'_>) {
         let Some(received) = received(&self.words) else { return };
         if received > self.received {
             (request.watch.progress)(received - self.received, None);
@@ -298,18 +299,18 @@ impl Work {
         }
     }
 
-    fn heed(&self, request: &Request<'_>) -> Result<(), GitError> {
+    fn check_limits(&self, request: &Request<'_>) -> Result<(), GitError> {
         if (request.watch.stop)() {
             return Err(GitError::Stopped);
         }
-        if self.heard.elapsed() > request.stall {
+        if self.heard_at.elapsed() > request.stall {
             return Err(GitError::Stalled { url: request.address.to_string(), after: request.stall });
         }
         Ok(())
     }
 }
 
-impl Drop for Work {
+impl Drop for RunningGit {
     /// Whatever the reason, nothing of it goes on.
     fn drop(&mut self) {
         if self.ended {
@@ -324,11 +325,11 @@ impl Drop for Work {
     }
 }
 
-/// Waits until one of the pipes has something, not longer than [`LOOK`].
+/// Waits until one of the pipes has something, not longer than [`INTERVAL`].
 fn wait(pipes: &[Option<std::os::fd::BorrowedFd<'_>>]) -> io::Result<()> {
     let mut fds: Vec<PollFd<'_>> =
         pipes.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-    let timeout = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::ZERO);
+    let timeout = PollTimeout::try_from(INTERVAL).unwrap_or(PollTimeout::ZERO);
     match poll(&mut fds, timeout) {
         Ok(_) | Err(nix::Error::EINTR) => Ok(()),
         Err(e) => Err(e.into()),

@@ -53,12 +53,9 @@ pub enum GitError {
     },
     /// No commit at all.
     #[error(
-        "`{url}` has no commit yet, and what is not committed is not imported; run `git add` and `git commit` there first"
+        "`{0}` has no commit yet, and what is not committed is not imported; run `git add` and `git commit` there first"
     )]
-    NoCommit {
-        /// The address.
-        url: String,
-    },
+    NoCommit(String),
     /// No default branch.
     #[error("`{url}` has no default branch{}", candidates(near))]
     NoDefault {
@@ -67,17 +64,9 @@ pub enum GitError {
         /// Branches it has.
         near: Vec<String>,
     },
-    /// The other end wants a login, and there is none.
-    #[error(
-        "`{url}` needs a login, which some hosts also ask for where there is no repository; store one with `vessl credential create NAME --kind git` and name it in `credential_name`"
-    )]
-    NeedsLogin {
-        /// The address.
-        url: String,
-    },
-    /// The other end wants another login.
-    #[error("`{url}` refused the login ({said}); {hint}")]
-    Refused {
+    /// The other end wants a login, or another one.
+    #[error("`{url}` wants a login that may read it ({said}); {hint}")]
+    Login {
         /// The address.
         url: String,
         /// In git's words.
@@ -95,20 +84,14 @@ pub enum GitError {
     },
     /// This machine has nothing at the path.
     #[error(
-        "there is no directory at `{url}`; correct the path, which begins at the run file if it is relative"
+        "there is no directory at `{0}`; correct the path, which begins at the run file if it is relative"
     )]
-    NoDirectory {
-        /// The address.
-        url: String,
-    },
+    NoDirectory(String),
     /// A directory of this machine without a repository in or around it.
     #[error(
-        "`{url}` is not in a git repository; make it one with `git init` and commit its files, or correct the path"
+        "`{0}` is not in a git repository; make it one with `git init` and commit its files, or correct the path"
     )]
-    NoRepository {
-        /// The address.
-        url: String,
-    },
+    NoRepository(String),
     /// The repository around a directory is not of its owner.
     #[error("the repository around `{url}` belongs to another user; if it is meant, write `file://{}`", path.display())]
     OfAnother {
@@ -148,21 +131,8 @@ pub enum GitError {
         after: Duration,
     },
     /// No space left.
-    #[error("the disk is full: cannot write the files of `{url}`")]
-    DiskFull {
-        /// The address.
-        url: String,
-    },
-    /// Somebody ended git.
-    #[error(
-        "`{url}` cannot be imported: git was ended by {signal}; the machine's own log may say why (`dmesg`)"
-    )]
-    Killed {
-        /// The address.
-        url: String,
-        /// `SIGKILL`.
-        signal: String,
-    },
+    #[error("the disk is full: cannot write the files of `{0}`")]
+    DiskFull(String),
     /// The caller wanted no more.
     #[error("stopped")]
     Stopped,
@@ -216,32 +186,16 @@ impl GitError {
 
     /// Finds the meaning of what git wrote before it failed.
     pub(super) fn from_words(address: &Address, with_login: WithLogin, text: &str) -> Self {
-        let url = address.to_string();
-        let said = sentence(text);
-        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if has(FULL) {
-            return Self::DiskFull { url };
+        let (url, said) = (address.to_string(), sentence(text));
+        let class = CLASSES.iter().find(|(_, words)| words.iter().any(|word| text.contains(word)));
+        match class.map(|(class, _)| *class) {
+            Some(Class::Full) => Self::DiskFull(url),
+            _ if address.scheme() == Scheme::File => Self::Other { url, said },
+            Some(Class::Login) => Self::Login { url, said, hint: with_login.hint() },
+            Some(Class::Network) => Self::Unreachable { url, said },
+            Some(Class::NotFound) => Self::NotFound { url, said },
+            None => Self::Other { url, said },
         }
-        let is_here = address.scheme() == Scheme::File;
-        if has(ASKED) && with_login == WithLogin::No && !is_here {
-            return Self::NeedsLogin { url };
-        }
-        if has(REFUSED) && !is_here {
-            let hint = match with_login {
-                WithLogin::Yes => "check user, password and rights of the credential",
-                WithLogin::No => {
-                    "store a login with `vessl credential create NAME --kind git` and name it in `credential_name`"
-                }
-            };
-            return Self::Refused { url, said, hint };
-        }
-        if has(UNREACHABLE) {
-            return Self::Unreachable { url, said };
-        }
-        if has(NOT_FOUND) && !is_here {
-            return Self::NotFound { url, said };
-        }
-        Self::Other { url, said }
     }
 }
 
@@ -255,40 +209,56 @@ pub(super) enum WithLogin {
     No,
 }
 
-// What git, curl and ssh write in the C locale.
-const FULL: &[&str] = &["No space left on device", "Out of diskspace", "Disk quota exceeded"];
-const ASKED: &[&str] = &["could not read Username", "could not read Password"];
-const REFUSED: &[&str] = &[
-    "Authentication failed",
-    "could not read Username",
-    "could not read Password",
-    "Permission denied (",
-    "Host key verification failed",
-    "error: 401",
-    "error: 403",
-    "invalid credentials",
-    "Access denied",
+impl WithLogin {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Yes => "check user, password and rights of the credential",
+            Self::No => {
+                "some hosts also ask where there is no repository; store one with `vessl credential create NAME --kind git` and name it in `credential_name`"
+            }
+        }
+    }
+}
+
+/// What a failure is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Full,
+    Login,
+    Network,
+    NotFound,
+}
+
+/// What git, curl and ssh write in the C locale; the first that fits counts.
+const CLASSES: &[(Class, &[&str])] = &[
+    (Class::Full, &["No space left on device", "Out of diskspace", "Disk quota exceeded"]),
+    (
+        Class::Login,
+        &[
+            "Authentication failed",
+            "could not read Username",
+            "could not read Password",
+            "Permission denied (",
+            "Host key verification failed",
+            "error: 401",
+            "error: 403",
+            "invalid credentials",
+            "Access denied",
+        ],
+    ),
+    (
+        Class::Network,
+        &[
+            "unable to access",
+            "Could not resolve",
+            "Connection ",
+            "timed out",
+            "No route to host",
+            "Network is unreachable",
+        ],
+    ),
+    (Class::NotFound, &["not found", "does not exist", "does not appear to be a git repository"]),
 ];
-const UNREACHABLE: &[&str] = &[
-    "Could not resolve",
-    "Failed to connect",
-    "Could not connect",
-    "Couldn't connect",
-    "Connection refused",
-    "Connection timed out",
-    "Connection reset",
-    "Connection closed",
-    "timed out",
-    "No route to host",
-    "Network is unreachable",
-    "SSL certificate problem",
-    "server certificate verification failed",
-    "SSL connection",
-    "unable to access",
-    "error: 5",
-];
-const NOT_FOUND: &[&str] =
-    &["not found", "does not exist", "does not appear to be a git repository", "error: 404"];
 
 /// The line that says most: the last `fatal:` or `error:`, else the last line that is no progress.
 fn sentence(text: &str) -> String {
@@ -301,7 +271,8 @@ fn sentence(text: &str) -> String {
         .or_else(|| marked("fatal: "))
         .or_else(|| marked("error: "))
         .or_else(|| lines().next_back())
-        .unwrap_or("git failed without a word");
+        .unwrap_or("git failed without a word")
+        .trim_end_matches(": terminal prompts disabled");
     if line.len() <= LONGEST {
         return line.to_owned();
     }
@@ -325,7 +296,7 @@ mod tests {
     fn what_git_says_in_our_words() {
         check(
             "fatal: could not read Username for 'https://host': terminal prompts disabled\n",
-            "`https://host/a` needs a login, which some hosts also ask for where there is no repository; store one with `vessl credential create NAME --kind git` and name it in `credential_name`",
+            "`https://host/a` wants a login that may read it (could not read Username for 'https://host'); some hosts also ask where there is no repository; store one with `vessl credential create NAME --kind git` and name it in `credential_name`",
         );
         check(
             "remote: Not Found\nfatal: repository 'https://host/a/' not found\n",
@@ -341,7 +312,7 @@ mod tests {
         );
         check(
             "git@host: Permission denied (publickey).\nfatal: Could not read from remote repository.\n",
-            "`https://host/a` refused the login (git@host: Permission denied (publickey).); store a login with `vessl credential create NAME --kind git` and name it in `credential_name`",
+            "`https://host/a` wants a login that may read it (git@host: Permission denied (publickey).); some hosts also ask where there is no repository; store one with `vessl credential create NAME --kind git` and name it in `credential_name`",
         );
         let here = Address::parse("file:///srv/a", Files::Allowed).unwrap();
         let broken = "fatal: '/srv/a' does not appear to be a git repository\nfatal: Could not read from remote repository.\n";

@@ -3,16 +3,15 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::through;
-use crate::beneath;
+use crate::dir::{Dir, Kind};
 
 /// Directories of this machine below which a repository and everything that it borrows from elsewhere must lie.
 #[derive(Debug)]
 pub struct Fence {
-    roots: Vec<Dir>,
+    roots: Vec<FencedDir>,
     names: Vec<String>,
     scratch: PathBuf,
 }
@@ -34,8 +33,8 @@ impl From<io::Error> for NotInside {
 
 /// A directory below one of the roots.
 #[derive(Debug)]
-pub(super) struct Dir {
-    fd: OwnedFd,
+pub(super) struct FencedDir {
+    dir: Dir,
     /// Where it is, without links.
     pub(super) path: PathBuf,
 }
@@ -46,7 +45,7 @@ impl Fence {
     pub fn new(roots: &[String], scratch: &Path) -> Self {
         let open = |name: &String| {
             let path = Path::new(name).canonicalize().ok()?;
-            Some(Dir { fd: File::open(&path).ok()?.into(), path })
+            Some(FencedDir { dir: Dir::open(&path).ok()?, path })
         };
         let names = roots.to_vec();
         let roots = roots.iter().filter_map(open).collect();
@@ -63,21 +62,21 @@ impl Fence {
     }
 
     /// Opens a directory, links followed.
-    pub(super) fn dir(&self, path: &Path) -> Result<Dir, NotInside> {
+    pub(super) fn dir(&self, path: &Path) -> Result<FencedDir, NotInside> {
         let (root, real) = self.root_of(path)?;
-        let fd = beneath::open_dir(root.fd.as_fd(), real.strip_prefix(&root.path).unwrap_or(&real))?;
-        Ok(Dir { fd, path: real })
+        let dir = root.dir.dir(real.strip_prefix(&root.path).unwrap_or(&real))?;
+        Ok(FencedDir { dir, path: real })
     }
 
     /// Opens a regular file, links followed.
     fn file(&self, path: &Path) -> Result<File, NotInside> {
         let (root, real) = self.root_of(path)?;
-        Ok(beneath::open_file(root.fd.as_fd(), real.strip_prefix(&root.path).unwrap_or(&real))?)
+        Ok(root.dir.file(real.strip_prefix(&root.path).unwrap_or(&real))?)
     }
 
     /// The root that `path` lies below, and where it is without links. What is opened below the root afterwards follows none: a link
     /// that came in between is refused.
-    fn root_of(&self, path: &Path) -> Result<(&Dir, PathBuf), NotInside> {
+    fn root_of(&self, path: &Path) -> Result<(&FencedDir, PathBuf), NotInside> {
         let real = path.canonicalize()?;
         match self.roots.iter().find(|root| real.starts_with(&root.path)) {
             Some(root) => Ok((root, real)),
@@ -86,31 +85,31 @@ impl Fence {
     }
 }
 
-impl Dir {
+impl FencedDir {
     /// The directory of this name in it; `None` if there is nothing or something else. A link is followed inside the fence.
     pub(super) fn dir(&self, fence: &Fence, name: &str) -> Result<Option<Self>, NotInside> {
         let path = Path::new(name);
-        let opened = match beneath::open_dir(self.fd.as_fd(), path) {
+        let opened = match self.dir.dir(path) {
             // Of a link at the end the kernel says that it is no directory.
             Err(_) if self.is_link(path) => fence.dir(&self.path.join(path)),
-            other => other.map(|fd| Self { fd, path: self.path.join(path) }).map_err(NotInside::from),
+            other => other.map(|dir| Self { dir, path: self.path.join(path) }).map_err(NotInside::from),
         };
         there(opened)
     }
 
     /// The directory of this name in it that is no link.
     pub(super) fn plain_dir(&self, name: &str) -> Option<Self> {
-        let fd = beneath::open_dir(self.fd.as_fd(), Path::new(name)).ok()?;
-        Some(Self { fd, path: self.path.join(name) })
+        let dir = self.dir.dir(Path::new(name)).ok()?;
+        Some(Self { dir, path: self.path.join(name) })
     }
 
     pub(super) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { fd: self.fd.try_clone()?, path: self.path.clone() })
+        Ok(Self { dir: self.dir.try_clone()?, path: self.path.clone() })
     }
 
     /// The regular file of this name in it, in the same way.
     pub(super) fn file(&self, fence: &Fence, name: &str) -> Result<Option<File>, NotInside> {
-        let opened = match beneath::open_file(self.fd.as_fd(), Path::new(name)) {
+        let opened = match self.dir.file(Path::new(name)) {
             Err(_) if self.is_link(Path::new(name)) => fence.file(&self.path.join(name)),
             other => other.map_err(NotInside::from),
         };
@@ -118,13 +117,12 @@ impl Dir {
     }
 
     fn is_link(&self, name: &Path) -> bool {
-        let stat = beneath::stat(self.fd.as_fd(), name);
-        stat.is_ok_and(|stat| stat.is_some_and(|stat| beneath::Kind::of(&stat) == beneath::Kind::Symlink))
+        self.dir.kind(name).is_ok_and(|kind| kind == Some(Kind::Symlink))
     }
 
     /// What is in it. A name that is not UTF-8 is none of git's.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
-        let entries = std::fs::read_dir(through(self.fd.as_fd()))?;
+        let entries = std::fs::read_dir(through(&self.dir))?;
         let names: Vec<OsString> = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
         Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
     }

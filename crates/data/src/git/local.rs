@@ -32,7 +32,7 @@ pub fn find(address: &Address) -> Result<Option<Local>, GitError> {
         Ok(start) => start,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return with_suffix(&path).map_or_else(
-                || Err(GitError::NoDirectory { url: address.to_string() }),
+                || Err(GitError::NoDirectory(address.to_string())),
                 |path| local(path).map(Some),
             );
         }
@@ -55,7 +55,7 @@ fn with_suffix(path: &Path) -> Option<PathBuf> {
 }
 
 fn around(start: &Path, address: &Address) -> Result<Local, GitError> {
-    let nothing = || GitError::NoRepository { url: address.to_string() };
+    let nothing = || GitError::NoRepository(address.to_string());
     let own = start.metadata().map_err(|_| nothing())?;
     let on_the_way = |dir: &&Path| dir.metadata().is_ok_and(|found| found.dev() == own.dev());
     let mut above = start.ancestors().skip(1).take_while(on_the_way);

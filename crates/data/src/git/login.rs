@@ -2,7 +2,6 @@
 //! children open as `/proc/<pid>/fd/<n>` of this process.
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::AsFd;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
@@ -56,7 +55,7 @@ impl Secret {
 
     /// Where processes of the same user find it.
     pub(super) fn path(&self) -> String {
-        super::through(self.file.as_fd()).display().to_string()
+        super::through(&self.file).display().to_string()
     }
 }
 

@@ -31,7 +31,7 @@ pub use fence::Fence;
 pub use local::{Local, find as find_local};
 pub use login::TOKEN_USER;
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -40,7 +40,8 @@ use nix::fcntl::renameat;
 use nix::sys::stat::{Mode, mkdirat};
 use vessl_core::record::Login;
 
-use crate::{Owner, Watch, beneath};
+use crate::dir::{Dir, Kind};
+use crate::{Owner, Watch};
 use address::Scheme;
 use brought::Brought;
 use command::Git;
@@ -57,7 +58,7 @@ pub struct Request<'a> {
     /// Branch, tag, or commit (at least 4 digits); `None` is the branch that the remote's HEAD names.
     pub reference: Option<&'a str>,
     /// An existing directory. Its files stay unless the commit has one of the same name.
-    pub dest: BorrowedFd<'a>,
+    pub dest: &'a Dir,
     /// Whose everything is that comes in, `None` for who imports it. What was there keeps its owner.
     pub owner: Option<Owner>,
     /// User name and password or token; for ssh a private key in the place of the password.
@@ -127,12 +128,12 @@ fn check_out(git: &Git<'_>, fetch: &Fetch, commit: &str) -> Result<(), GitError>
 
 /// The repository directory while it is being made: `.vessl-git-…` beside the files.
 struct Repository<'a> {
-    dest: BorrowedFd<'a>,
+    dest: &'a Dir,
     name: PathBuf,
 }
 
 impl<'a> Repository<'a> {
-    fn make(dest: BorrowedFd<'a>) -> Result<Self, GitError> {
+    fn make(dest: &'a Dir) -> Result<Self, GitError> {
         for n in 0_u32.. {
             let name = PathBuf::from(format!(".vessl-git-{}-{n}", std::process::id()));
             match mkdirat(dest, &name, Mode::S_IRWXU) {
@@ -164,7 +165,7 @@ impl<'a> Repository<'a> {
         let mut open = vec![self.name.clone()];
         while let Some(path) = open.pop() {
             let failed = |error| GitError::write(&path, error);
-            beneath::give(self.dest, &path, owner).map_err(failed)?;
+            self.dest.give(&path, owner).map_err(failed)?;
             let here = through(self.dest).join(&path);
             if here.symlink_metadata().map_err(failed)?.is_dir() {
                 for entry in std::fs::read_dir(here).map_err(failed)? {
@@ -179,10 +180,9 @@ impl<'a> Repository<'a> {
     fn keep(self) -> Result<(), GitError> {
         let git = Path::new(".git");
         let ours = self.name.join(command::CONFIGURATION);
-        remove(self.dest, &ours, beneath::Kind::File).map_err(|e| GitError::write(&ours, e))?;
-        let there = beneath::stat(self.dest, git).map_err(|e| GitError::write(git, e))?;
-        if let Some(stat) = there {
-            remove(self.dest, git, beneath::Kind::of(&stat)).map_err(|e| GitError::write(git, e))?;
+        remove(self.dest, &ours, Kind::File).map_err(|e| GitError::write(&ours, e))?;
+        if let Some(kind) = self.dest.kind(git).map_err(|e| GitError::write(git, e))? {
+            remove(self.dest, git, kind).map_err(|e| GitError::write(git, e))?;
         }
         renameat(self.dest, &self.name, self.dest, git).map_err(|e| GitError::write(git, e.into()))
     }
@@ -191,19 +191,19 @@ impl<'a> Repository<'a> {
 impl Drop for Repository<'_> {
     fn drop(&mut self) {
         // After `keep` there is nothing of this name; after a failure the failure is what matters.
-        let _ = remove(self.dest, &self.name, beneath::Kind::Dir);
+        let _ = remove(self.dest, &self.name, Kind::Dir);
     }
 }
 
 /// Removes what is called `name` in `dir`, following nothing.
-fn remove(dir: BorrowedFd<'_>, name: &Path, kind: beneath::Kind) -> std::io::Result<()> {
+fn remove(dir: &Dir, name: &Path, kind: Kind) -> std::io::Result<()> {
     let path = through(dir).join(name);
-    if kind == beneath::Kind::Dir { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+    if kind == Kind::Dir { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
 }
 
 /// A path for something this process has open, good for its children too.
-fn through(fd: BorrowedFd<'_>) -> PathBuf {
-    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()))
+fn through<F: AsFd + ?Sized>(fd: &F) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_fd().as_raw_fd()))
 }
 
 /// A value or name in a configuration file. It has no control characters.

@@ -176,7 +176,7 @@ fn default_branch(git: &Git<'_>) -> Result<Fetch, GitError> {
             let url = git.request().address.to_string();
             let mut near = names(git);
             near.truncate(NEAR);
-            Err(if near.is_empty() { GitError::NoCommit { url } } else { GitError::NoDefault { url, near } })
+            Err(if near.is_empty() { GitError::NoCommit(url) } else { GitError::NoDefault { url, near } })
         }
     }
 }

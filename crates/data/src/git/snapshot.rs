@@ -12,12 +12,11 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::address::Address;
-use super::fence::{Dir, Fence, NotInside};
+use super::fence::{Fence, FencedDir, NotInside};
 use super::{GitError, Request, local, through};
 
 /// Alternates of alternates that are followed. Source: git's `link_alt_odb_entries`.
@@ -94,13 +93,13 @@ impl Copy<'_> {
     }
 
     /// The directory that git keeps the repository in.
-    fn git_dir(&self) -> Result<Dir, GitError> {
+    fn git_dir(&self) -> Result<FencedDir, GitError> {
         let at = self.dir(&local::path_of(self.request.address))?;
         if let Some(text) = self.text(&at, ".git")? {
             let path = text
                 .strip_prefix("gitdir:")
                 .map(str::trim)
-                .ok_or_else(|| GitError::NoRepository { url: self.request.address.to_string() })?;
+                .ok_or_else(|| GitError::NoRepository(self.request.address.to_string()))?;
             return self.dir(&at.path.join(path));
         }
         match at.dir(self.fence, ".git").map_err(|why| self.failed(why))? {
@@ -111,12 +110,12 @@ impl Copy<'_> {
         }
     }
 
-    fn dir(&self, path: &Path) -> Result<Dir, GitError> {
+    fn dir(&self, path: &Path) -> Result<FencedDir, GitError> {
         self.fence.dir(path).map_err(|why| self.failed(why))
     }
 
     /// A small file as text.
-    fn text(&self, dir: &Dir, name: &str) -> Result<Option<String>, GitError> {
+    fn text(&self, dir: &FencedDir, name: &str) -> Result<Option<String>, GitError> {
         let Some(file) = dir.file(self.fence, name).map_err(|why| self.failed(why))? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(SMALL).read_to_end(&mut bytes).map_err(|error| self.failed(error.into()))?;
@@ -128,7 +127,7 @@ impl Copy<'_> {
     }
 
     /// Copies a file, if it is there.
-    fn file(&self, dir: &Dir, name: &str, to: &Path) -> Result<(), GitError> {
+    fn file(&self, dir: &FencedDir, name: &str, to: &Path) -> Result<(), GitError> {
         match dir.file(self.fence, name).map_err(|why| self.failed(why))? {
             Some(file) => self.bytes(&file, to),
             None => Ok(()),
@@ -156,7 +155,7 @@ impl Copy<'_> {
     }
 
     /// Copies the files of a directory and of those in it. A link to a directory is not followed: it could be one around it.
-    fn tree(&self, dir: &Dir, to: &Path, depth: usize) -> Result<(), GitError> {
+    fn tree(&self, dir: &FencedDir, to: &Path, depth: usize) -> Result<(), GitError> {
         self.make(to)?;
         for name in self.names(dir)? {
             let to = to.join(&name);
@@ -169,14 +168,14 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn names(&self, dir: &Dir) -> Result<Vec<String>, GitError> {
+    fn names(&self, dir: &FencedDir) -> Result<Vec<String>, GitError> {
         dir.names().map_err(|error| self.failed(error.into()))
     }
 
     /// Takes the objects of the repository and of those that it borrows from.
-    fn objects(&mut self, common: &Dir) -> Result<(), GitError> {
+    fn objects(&mut self, common: &FencedDir) -> Result<(), GitError> {
         let first = common.dir(self.fence, "objects").map_err(|why| self.failed(why))?;
-        let mut open: Vec<(Dir, usize)> = first.into_iter().map(|dir| (dir, 0)).collect();
+        let mut open: Vec<(FencedDir, usize)> = first.into_iter().map(|dir| (dir, 0)).collect();
         let mut seen = HashSet::new();
         while let Some((dir, depth)) = open.pop() {
             if !seen.insert(dir.path.clone()) {
@@ -192,7 +191,7 @@ impl Copy<'_> {
     }
 
     /// The directories of objects that one borrows from. What is not there has nothing to lend.
-    fn alternates(&self, objects: &Dir) -> Result<Vec<Dir>, GitError> {
+    fn alternates(&self, objects: &FencedDir) -> Result<Vec<FencedDir>, GitError> {
         let text = match objects.dir(self.fence, "info").map_err(|why| self.failed(why))? {
             Some(info) => self.text(&info, "alternates")?.unwrap_or_default(),
             None => String::new(),
@@ -208,7 +207,7 @@ impl Copy<'_> {
         Ok(found)
     }
 
-    fn loose(&self, objects: &Dir) -> Result<(), GitError> {
+    fn loose(&self, objects: &FencedDir) -> Result<(), GitError> {
         for name in self.names(objects)?.into_iter().filter(|name| name.len() == 2 && is_hex(name)) {
             let Some(dir) = objects.dir(self.fence, &name).map_err(|why| self.failed(why))? else { continue };
             let to = Path::new("objects").join(&name);
@@ -221,7 +220,7 @@ impl Copy<'_> {
     }
 
     /// Takes the packs. Who packs anew removes old ones after the new ones are there: then they are looked at again.
-    fn packs(&mut self, objects: &Dir) -> Result<(), GitError> {
+    fn packs(&mut self, objects: &FencedDir) -> Result<(), GitError> {
         let Some(dir) = objects.dir(self.fence, "pack").map_err(|why| self.failed(why))? else {
             return Ok(());
         };
@@ -238,7 +237,7 @@ impl Copy<'_> {
     }
 
     /// Takes one file of a pack; false if it is gone.
-    fn pack(&mut self, dir: &Dir, name: &str) -> Result<bool, GitError> {
+    fn pack(&mut self, dir: &FencedDir, name: &str) -> Result<bool, GitError> {
         let to = Path::new("objects/pack").join(name);
         if self.to.join(&to).symlink_metadata().is_ok() {
             return Ok(true);
@@ -249,7 +248,7 @@ impl Copy<'_> {
         if self.open.len() >= OPEN {
             return self.bytes(&file, &to).map(|()| true);
         }
-        symlink(through(file.as_fd()), self.to.join(&to)).map_err(|error| GitError::write(&to, error))?;
+        symlink(through(&file), self.to.join(&to)).map_err(|error| GitError::write(&to, error))?;
         self.open.push(file);
         Ok(true)
     }

@@ -2,7 +2,6 @@
 //! No symbolic link is followed on the way.
 use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +12,8 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::{Entry, Kind, Manifest, read, with_total};
 use crate::blob::{self, Digest, Freed, MODE, Store};
-use crate::{DataError, Owner, Watch, beneath, durable, pool};
+use crate::dir::{self, Dir};
+use crate::{DataError, Owner, Watch, durable, pool};
 
 /// How often a builder that waits for another one looks whether it should stop.
 const WAIT: Duration = Duration::from_millis(20);
@@ -186,7 +186,7 @@ impl Trees {
 pub fn copy_into(
     store: &Store,
     version: Digest,
-    target: BorrowedFd<'_>,
+    target: &Dir,
     owner: Option<Owner>,
     watch: &Watch<'_>,
 ) -> Result<Manifest, DataError> {
@@ -202,17 +202,17 @@ fn fill(store: &Store, manifest: &Manifest, new: &Path, watch: &Watch<'_>) -> Re
     let fs = new.join("fs");
     make(new, 0o700)?;
     make(&fs, 0o700)?;
-    let root = File::open(&fs).map_err(DataError::os("open", &fs))?;
-    Target { store, root: root.as_fd(), owner: None, shared: true }.write(manifest, watch)?;
-    root.set_permissions(Permissions::from_mode(0o755)).map_err(DataError::os("write", &fs))?;
-    root.sync_all().map_err(DataError::os("sync", &fs))?;
+    let root = Dir::open(&fs).map_err(DataError::os("open", &fs))?;
+    Target { store, root: &root, owner: None, shared: true }.write(manifest, watch)?;
+    fchmod(&root, Mode::from_bits_truncate(0o755)).map_err(DataError::os("write", &fs))?;
+    root.sync().map_err(DataError::os("sync", &fs))?;
     durable::sync_dir(new).map_err(DataError::os("sync", new))
 }
 
 /// Where files are written.
 struct Target<'a> {
     store: &'a Store,
-    root: BorrowedFd<'a>,
+    root: &'a Dir,
     /// Whose everything new is; `None` for who writes it.
     owner: Option<Owner>,
     /// A fresh directory of ours that is only read later: links to blobs are fine, and it must reach the disk.
@@ -253,30 +253,29 @@ impl Target<'_> {
     /// Makes a directory; false if it was there.
     fn directory(&self, entry: &Entry, mode: u32) -> Result<bool, DataError> {
         let (parent, name) = self.parent(&entry.path)?;
-        let before = beneath::stat(parent.as_fd(), name).map_err(DataError::os("read", &entry.path))?;
-        match before.as_ref().map(beneath::Kind::of) {
+        match parent.kind(name).map_err(DataError::os("read", &entry.path))? {
             None => {
-                let made = beneath::make_dir(parent.as_fd(), name, mode | 0o700);
+                let made = parent.make_dir(name, mode | 0o700);
                 made.map_err(DataError::os("make", &entry.path)).map(|()| true)
             }
-            Some(beneath::Kind::Dir) => Ok(false),
-            Some(beneath::Kind::Symlink) => Err(conflict(&entry.path, "a symbolic link")),
+            Some(dir::Kind::Dir) => Ok(false),
+            Some(dir::Kind::Symlink) => Err(conflict(&entry.path, "a symbolic link")),
             Some(_) => Err(conflict(&entry.path, "a file")),
         }
     }
 
     fn seal(&self, path: &Path, mode: u32) -> io::Result<()> {
-        let dir = beneath::open_dir(self.root, path)?;
-        self.give(dir.as_fd(), Path::new("."))?;
+        let dir = self.root.dir(path)?;
+        self.give(&dir, Path::new("."))?;
         fchmod(&dir, Mode::from_bits_truncate(mode))?;
-        if self.shared { File::from(dir).sync_all() } else { Ok(()) }
+        if self.shared { dir.sync() } else { Ok(()) }
     }
 
     fn file(&self, path: &Path, mode: u32, digest: Digest, watch: &Watch<'_>) -> Result<(), DataError> {
         let store = self.store;
         let (parent, name) = self.parent(path)?;
         if !self.shared {
-            remove_file(parent.as_fd(), name, path)?;
+            remove_file(&parent, name, path)?;
         } else if mode == MODE {
             let blob = store.open_verified(digest, watch)?;
             if linkat(AT_FDCWD, &store.path(digest), &parent, name, AtFlags::empty()).is_ok() {
@@ -284,14 +283,14 @@ impl Target<'_> {
             }
             drop(blob);
         }
-        let file = beneath::create_file(parent.as_fd(), name, 0o600).map_err(DataError::os("write", path))?;
+        let file = parent.create_file(name, 0o600).map_err(DataError::os("write", path))?;
         let mut blob = store.open_blob(digest)?;
         let (found, _) =
             blob::copy_hashing(&mut blob, &file, watch).map_err(|stop| stop.at(&store.path(digest), path))?;
         if found != digest {
             return Err(DataError::Damaged { digest, path: store.path(digest) });
         }
-        self.give(parent.as_fd(), name).map_err(DataError::os("write", path))?;
+        self.give(&parent, name).map_err(DataError::os("write", path))?;
         file.set_permissions(Permissions::from_mode(mode)).map_err(DataError::os("write", path))?;
         if self.shared { file.sync_all().map_err(DataError::os("write", path)) } else { Ok(()) }
     }
@@ -299,21 +298,21 @@ impl Target<'_> {
     fn symlink(&self, path: &Path, target: &Path) -> Result<(), DataError> {
         let (parent, name) = self.parent(path)?;
         if !self.shared {
-            remove_file(parent.as_fd(), name, path)?;
+            remove_file(&parent, name, path)?;
         }
         symlinkat(target, &parent, name).map_err(DataError::os("write", path))?;
-        self.give(parent.as_fd(), name).map_err(DataError::os("write", path))
+        self.give(&parent, name).map_err(DataError::os("write", path))
     }
 
-    fn give(&self, dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
-        self.owner.map_or(Ok(()), |owner| beneath::give(dir, name, owner))
+    fn give(&self, dir: &Dir, name: &Path) -> io::Result<()> {
+        self.owner.map_or(Ok(()), |owner| dir.give(name, owner))
     }
 
     /// The directory that `path` is in, and its name there.
-    fn parent<'p>(&self, path: &'p Path) -> Result<(std::os::fd::OwnedFd, &'p Path), DataError> {
+    fn parent<'p>(&self, path: &'p Path) -> Result<(Dir, &'p Path), DataError> {
         let parent = path.parent().unwrap_or(Path::new(""));
         let name = Path::new(path.file_name().expect("a checked manifest has names"));
-        match beneath::open_dir(self.root, parent) {
+        match self.root.dir(parent) {
             Ok(dir) => Ok((dir, name)),
             Err(e) if e.raw_os_error() == Some(nix::Error::ELOOP as i32) => {
                 Err(conflict(parent, "a symbolic link"))
@@ -328,12 +327,11 @@ fn conflict(path: &Path, there: &'static str) -> DataError {
 }
 
 /// Removes a file or link that is in the way of a new one.
-fn remove_file(dir: BorrowedFd<'_>, name: &Path, path: &Path) -> Result<(), DataError> {
+fn remove_file(dir: &Dir, name: &Path, path: &Path) -> Result<(), DataError> {
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(nix::Error::ENOENT) => Ok(()),
         Err(nix::Error::EISDIR | nix::Error::EPERM)
-            if beneath::stat(dir, name)
-                .is_ok_and(|s| s.is_some_and(|s| beneath::Kind::of(&s) == beneath::Kind::Dir)) =>
+            if dir.kind(name).is_ok_and(|kind| kind == Some(dir::Kind::Dir)) =>
         {
             Err(conflict(path, "a directory"))
         }

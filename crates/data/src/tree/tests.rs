@@ -1,7 +1,6 @@
 //! Trees there and back, hostile manifests, many users at once.
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::blob::MODE;
+use crate::dir::Dir;
 
 struct Bed {
     dir: tempfile::TempDir,
@@ -41,8 +41,7 @@ impl Bed {
     }
 
     fn write(&self) -> Written {
-        write(&self.store, File::open(self.path("in")).unwrap().as_fd(), Bounds::FORMAT, &Watch::NONE)
-            .unwrap()
+        write(&self.store, &Dir::open(&self.path("in")).unwrap(), Bounds::FORMAT, &Watch::NONE).unwrap()
     }
 
     fn sample(&self) -> Written {
@@ -138,8 +137,8 @@ fn checkouts_share_bytes_with_the_store_and_leave_them_alone() {
     assert_eq!(blob.mode() & 0o7777, MODE);
     // A copy for a run does not.
     fs::create_dir(bed.path("out")).unwrap();
-    let out = File::open(bed.path("out")).unwrap();
-    copy_into(&bed.store, written.version, out.as_fd(), None, &Watch::NONE).unwrap();
+    let out = Dir::open(&bed.path("out")).unwrap();
+    copy_into(&bed.store, written.version, &out, None, &Watch::NONE).unwrap();
     assert_ne!(fs::metadata(bed.path("out/plain")).unwrap().ino(), blob.ino());
 }
 
@@ -197,8 +196,7 @@ fn holes_stay_holes_and_large_files_are_whole() {
         },
         stop: &|| false,
     };
-    let written =
-        write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), Bounds::FORMAT, &watch).unwrap();
+    let written = write(&bed.store, &Dir::open(&bed.path("in")).unwrap(), Bounds::FORMAT, &watch).unwrap();
     assert_eq!(done.into_inner(), written.bytes);
     let manifest = read(&bed.store, written.version).unwrap();
     let Kind::File { digest, size, .. } = manifest.get(Path::new("sparse")).unwrap().kind else { panic!() };
@@ -238,8 +236,7 @@ fn a_file_that_changes_while_it_is_read_fails_the_whole() {
     bed.file("busy", &vec![1; 3 << 20], 0o644);
     let file = fs::OpenOptions::new().write(true).open(bed.path("in/busy")).unwrap();
     let watch = Watch { progress: &|_, _| file.write_all_at(b"x", 0).unwrap(), stop: &|| false };
-    let e =
-        write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), Bounds::FORMAT, &watch).unwrap_err();
+    let e = write(&bed.store, &Dir::open(&bed.path("in")).unwrap(), Bounds::FORMAT, &watch).unwrap_err();
     assert!(matches!(&e, DataError::Changed { path } if path == Path::new("busy")), "{e}");
 }
 
@@ -256,8 +253,7 @@ fn work_stops_when_asked_and_leaves_no_half() {
     let e = bed.trees.checkout(&bed.store, written.version, &watch).unwrap_err();
     assert!(matches!(e, DataError::Stopped));
     assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
-    let e =
-        write(&bed.store, File::open(bed.path("in")).unwrap().as_fd(), Bounds::FORMAT, &watch).unwrap_err();
+    let e = write(&bed.store, &Dir::open(&bed.path("in")).unwrap(), Bounds::FORMAT, &watch).unwrap_err();
     assert!(matches!(e, DataError::Stopped));
 }
 
@@ -341,8 +337,8 @@ fn a_version_that_is_in_use_is_stored_again_and_not_touched() {
     let names = ["plain", "sub/deep/tool", "sub/secret", "sub-b", "empty"];
     let before = names.map(times);
     let begin = SystemTime::now();
-    let root = File::open(&checkout.path).unwrap();
-    let again = write(&bed.store, root.as_fd(), Bounds::FORMAT, &Watch::NONE).unwrap();
+    let root = Dir::open(&checkout.path).unwrap();
+    let again = write(&bed.store, &root, Bounds::FORMAT, &Watch::NONE).unwrap();
     assert_eq!(again.version, written.version);
     assert_eq!(names.map(times), before);
     // Nobody names it yet, but somebody has just put it.
@@ -421,7 +417,7 @@ fn copying_in_replaces_files_and_never_follows_links() {
     let fresh = |name: &str| {
         let path = bed.path(name);
         fs::create_dir(&path).unwrap();
-        let fd = File::open(&path).unwrap();
+        let fd = Dir::open(&path).unwrap();
         (path, fd)
     };
     let (path, fd) = fresh("merge");
@@ -429,7 +425,7 @@ fn copying_in_replaces_files_and_never_follows_links() {
     fs::write(path.join("sub/kept"), "kept").unwrap();
     symlink(outside.join("file"), path.join("other")).unwrap();
     fs::write(path.join("link"), "was a file").unwrap();
-    copy_into(&bed.store, version, fd.as_fd(), None, &Watch::NONE).unwrap();
+    copy_into(&bed.store, version, &fd, None, &Watch::NONE).unwrap();
     assert_eq!(fs::read_to_string(path.join("sub/kept")).unwrap(), "kept");
     assert_eq!(fs::read_to_string(path.join("sub/file")).unwrap(), "new");
     assert_eq!(fs::read_to_string(path.join("other")).unwrap(), "new");
@@ -437,11 +433,11 @@ fn copying_in_replaces_files_and_never_follows_links() {
 
     let (path, fd) = fresh("trap");
     symlink(&outside, path.join("sub")).unwrap();
-    let e = copy_into(&bed.store, version, fd.as_fd(), None, &Watch::NONE).unwrap_err();
+    let e = copy_into(&bed.store, version, &fd, None, &Watch::NONE).unwrap_err();
     assert_eq!(e.to_string(), "cannot write `sub`: a symbolic link is already there");
     let (path, fd) = fresh("blocked");
     fs::create_dir(path.join("other")).unwrap();
-    let e = copy_into(&bed.store, version, fd.as_fd(), None, &Watch::NONE).unwrap_err();
+    let e = copy_into(&bed.store, version, &fd, None, &Watch::NONE).unwrap_err();
     assert_eq!(e.to_string(), "cannot write `other`: a directory is already there");
     assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "untouched");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
@@ -546,9 +542,9 @@ fn a_tree_beyond_its_bounds_is_refused_before_a_byte_is_copied() {
     }
     // As large as the largest file of many file systems, and nearly nothing on disk.
     File::create(bed.path("in/hole")).unwrap().set_len(15 << 40).unwrap();
-    let root = File::open(bed.path("in")).unwrap();
+    let root = Dir::open(&bed.path("in")).unwrap();
     let check = |bounds: Bounds, expected: &str| {
-        let said = write(&bed.store, root.as_fd(), bounds, &Watch::NONE).unwrap_err().to_string();
+        let said = write(&bed.store, &root, bounds, &Watch::NONE).unwrap_err().to_string();
         assert!(said.contains(expected), "{said}");
     };
     check(Bounds { bytes: 1 << 40, ..Bounds::FORMAT }, "more than 1099511627776 bytes in all");
@@ -559,9 +555,5 @@ fn a_tree_beyond_its_bounds_is_refused_before_a_byte_is_copied() {
     assert!(said.contains("`h`: more than 9 bytes"), "{said}");
     fs::remove_file(bed.path("in/hole")).unwrap();
     let bounds = Bounds { entries: 2, bytes: 10 };
-    assert_eq!(
-        write(&bed.store, root.as_fd(), bounds, &Watch::NONE).unwrap().files,
-        2,
-        "just as large is fine"
-    );
+    assert_eq!(write(&bed.store, &root, bounds, &Watch::NONE).unwrap().files, 2, "just as large is fine");
 }

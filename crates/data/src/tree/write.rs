@@ -1,18 +1,18 @@
 //! A directory into the store: walk it, put its files, and last of all its manifest.
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use nix::dir::Dir;
 use nix::fcntl::readlinkat;
 
 use super::{Entry, Kind, MAX_ENTRIES, MAX_MANIFEST, MAX_NAME, MAX_PATH, Manifest, with_total};
 use crate::blob::{Digest, Put, Store};
-use crate::{DataError, Watch, beneath, pool};
+use crate::dir::{self, Dir};
+use crate::pool::{self, locked};
+use crate::{DataError, Watch};
 
 /// A version that is in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +66,7 @@ impl Bounds {
 
 /// Stores the directory `root`: all of its files and then its manifest are on disk when this returns. An error leaves at
 /// most blobs that no version needs. No symbolic link is followed.
-pub fn write(
-    store: &Store,
-    root: BorrowedFd<'_>,
-    bounds: Bounds,
-    watch: &Watch<'_>,
-) -> Result<Written, DataError> {
+pub fn write(store: &Store, root: &Dir, bounds: Bounds, watch: &Watch<'_>) -> Result<Written, DataError> {
     let mut walk = Walk { root, watch, bounds, entries: Vec::new(), skipped: Vec::new(), bytes: 0 };
     walk.all()?;
     let Walk { mut entries, skipped, bytes, .. } = walk;
@@ -79,15 +74,15 @@ pub fn write(
     let mut files: Vec<Mutex<&mut Entry>> =
         entries.iter_mut().filter(|e| matches!(e.kind, Kind::File { .. })).map(Mutex::new).collect();
     // The largest first, so that no thread is left with one at the end.
-    files.sort_by_cached_key(|e| std::cmp::Reverse(size_of_entry(&lock(e).kind)));
+    files.sort_by_cached_key(|e| std::cmp::Reverse(size_of_entry(&locked(e).kind)));
     with_total(watch, bytes, |watch| {
         pool::each(&files, |entry| {
-            let mut entry = lock(entry);
+            let mut entry = locked(entry);
             let put = put_file(store, root, &entry.path, watch)?;
             if let Kind::File { size, digest, .. } = &mut entry.kind {
                 (*size, *digest) = (put.size, put.digest);
             }
-            lock(&shards).insert(put.digest.0[0]);
+            locked(&shards).insert(put.digest.0[0]);
             Ok(())
         })
     })?;
@@ -132,8 +127,8 @@ fn finish(
     Ok(Written { version, bytes: manifest.bytes(), files, empty: manifest.entries().is_empty(), skipped })
 }
 
-fn put_file(store: &Store, root: BorrowedFd<'_>, path: &Path, watch: &Watch<'_>) -> Result<Put, DataError> {
-    let file = beneath::open_file(root, path).map_err(|e| match e.kind() {
+fn put_file(store: &Store, root: &Dir, path: &Path, watch: &Watch<'_>) -> Result<Put, DataError> {
+    let file = root.file(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidInput => {
             DataError::Changed { path: path.to_owned() }
         }
@@ -161,12 +156,8 @@ fn size_of_entry(kind: &Kind) -> u64 {
     if let Kind::File { size, .. } = kind { *size } else { 0 }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 struct Walk<'a> {
-    root: BorrowedFd<'a>,
+    root: &'a Dir,
     watch: &'a Watch<'a>,
     bounds: Bounds,
     entries: Vec<Entry>,
@@ -180,42 +171,37 @@ impl Walk<'_> {
         let mut open = vec![PathBuf::new()];
         while let Some(path) = open.pop() {
             self.watch.check()?;
-            let dir = beneath::open_dir(self.root, &path).map_err(DataError::os("read", &path))?;
-            for name in names(dir.as_fd(), &path)? {
-                open.extend(self.entry(dir.as_fd(), &name, path.join(&name))?);
+            let dir = self.root.dir(&path).map_err(DataError::os("read", &path))?;
+            for name in names(&dir, &path)? {
+                open.extend(self.entry(&dir, &name, path.join(&name))?);
             }
         }
         Ok(())
     }
 
     /// Records one entry; returns it if it is a directory.
-    fn entry(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        name: &Path,
-        path: PathBuf,
-    ) -> Result<Option<PathBuf>, DataError> {
+    fn entry(&mut self, dir: &Dir, name: &Path, path: PathBuf) -> Result<Option<PathBuf>, DataError> {
         self.limits(name, &path)?;
-        let Some(stat) = beneath::stat(dir, name).map_err(DataError::os("read", &path))? else {
+        let Some(stat) = dir.stat(name).map_err(DataError::os("read", &path))? else {
             return Err(DataError::Changed { path });
         };
         let mode = stat.st_mode & 0o777;
-        match beneath::Kind::of(&stat) {
-            beneath::Kind::File => {
+        match dir::Kind::of(&stat) {
+            dir::Kind::File => {
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
                 self.bytes = self.bytes.saturating_add(size);
                 self.bounds.check(self.entries.len() + 1, self.bytes, &path)?;
                 self.entries.push(Entry { path, kind: Kind::File { mode, size, digest: Digest([0; 32]) } });
             }
-            beneath::Kind::Dir => {
+            dir::Kind::Dir => {
                 self.entries.push(Entry { path: path.clone(), kind: Kind::Dir { mode } });
                 return Ok(Some(path));
             }
-            beneath::Kind::Symlink => {
+            dir::Kind::Symlink => {
                 let target = readlinkat(dir, name).map_err(DataError::os("read", &path))?;
                 self.entries.push(Entry { path, kind: Kind::Symlink { target: target.into() } });
             }
-            beneath::Kind::Other => self.skipped.push(Warning { path, why: "a socket, pipe or device" }),
+            dir::Kind::Other => self.skipped.push(Warning { path, why: "a socket, pipe or device" }),
         }
         Ok(None)
     }
@@ -231,10 +217,10 @@ impl Walk<'_> {
     }
 }
 
-fn names(dir: BorrowedFd<'_>, path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let copy = beneath::open_dir(dir, Path::new("")).map_err(DataError::os("read", path))?;
+fn names(dir: &Dir, path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let copy = dir.dir(Path::new("")).map_err(DataError::os("read", path))?;
     let mut names = Vec::new();
-    for entry in Dir::from_fd(copy).map_err(DataError::os("read", path))?.iter() {
+    for entry in nix::dir::Dir::from_fd(copy.into()).map_err(DataError::os("read", path))?.iter() {
         let name = entry.map_err(DataError::os("read", path))?.file_name().to_owned();
         if !matches!(name.as_bytes(), b"." | b"..") {
             names.push(PathBuf::from(std::ffi::OsString::from_vec(name.into_bytes())));

@@ -1,12 +1,12 @@
 //! A repository to import from and a directory to import into.
-use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use vessl_core::record::Login;
 use vessl_data::Watch;
+use vessl_data::dir::Dir;
 use vessl_data::git::{Address, Fence, Files, GitError, Imported, Request, import};
 
 pub(crate) struct Bed {
@@ -39,11 +39,11 @@ impl Ask<'_> {
 
     pub(crate) fn run(&self, dest: &Path) -> Result<Imported, GitError> {
         let address = Address::parse(&self.url, Files::Allowed)?;
-        let dir = File::open(dest).unwrap();
+        let dir = Dir::open(dest).unwrap();
         import(&Request {
             address: &address,
             reference: self.reference,
-            dest: dir.as_fd(),
+            dest: &dir,
             owner: None,
             login: self.login.as_ref(),
             watch: self.watch,

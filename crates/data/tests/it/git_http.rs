@@ -68,7 +68,7 @@ fn a_refused_login_is_said_without_the_password() {
     let check = |login: Option<Login>, hint: &str| {
         let e = Ask { login, ..Ask::of(web.url()) }.run(&dest).unwrap_err();
         let text = e.to_string();
-        assert!(matches!(e, GitError::Refused { .. } | GitError::NeedsLogin { .. }), "{text}");
+        assert!(matches!(e, GitError::Login { .. }), "{text}");
         assert!(!text.contains("terminal prompts"), "{text}");
         assert!(text.contains(&web.url()) && text.ends_with(hint) && !text.contains("wr0ng"), "{text}");
     };
@@ -87,7 +87,7 @@ fn a_redirect_does_not_carry_the_password_along() {
     let web = Web::start(Mode::Redirect(other.address()));
     let ask = Ask { login: Some(login("reader", "s3cretw0rd")), ..Ask::of(web.url()) };
     let e = ask.run(&bed.dest("dest")).unwrap_err();
-    assert!(matches!(e, GitError::Refused { .. }), "{e}");
+    assert!(matches!(e, GitError::Login { .. }), "{e}");
     assert_eq!(other.logins(), [""; 0]);
     let open = Web::start(Mode::Open(root(&bed)));
     let web = Web::start(Mode::Redirect(open.address()));
@@ -160,7 +160,7 @@ fn the_users_own_configuration_is_not_read() {
         };
         Ask { prepare: &prepare, ..Ask::of(web.url()) }.run(&bed.dest(&format!("dest-{set}")))
     };
-    assert!(matches!(ask(false), Err(GitError::NeedsLogin { .. })));
+    assert!(matches!(ask(false), Err(GitError::Login { .. })));
     // The bait works: with that home directory the import would have succeeded.
     assert!(ask(true).is_ok());
     assert_eq!(names(&home), [".gitconfig", ".netrc"]);

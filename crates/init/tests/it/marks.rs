@@ -1,15 +1,15 @@
 //! Who may say how far the script is, and when.
 use vessl_core::plan::ItemPlan;
-use vessl_core::record::{Ending, InitAsk, InitOrder, InitReport};
+use vessl_core::record::{Ending, InitAsk, InitConfig, InitReport};
 use vessl_core::script;
 
 use crate::rig::{Rig, order};
 
 /// An order of these items.
-fn items(commands: &[&str]) -> InitOrder {
+fn items(commands: &[&str]) -> InitConfig {
     let item = |command: &&str| ItemPlan { command: Some((*command).to_owned()), workdir: None, wait: None };
     let items: Vec<ItemPlan> = commands.iter().map(item).collect();
-    InitOrder { items: u32::try_from(items.len()).unwrap(), ..order(&script::build(&items, "/")) }
+    InitConfig { items: u32::try_from(items.len()).unwrap(), ..order(&script::build(&items, "/")) }
 }
 
 /// Every report up to the end; every item is waved through.
@@ -100,7 +100,7 @@ done"#;
 
 #[test]
 fn nothing_is_heard_after_the_end_of_the_shell() {
-    let order = InitOrder { stay: true, items: 9, ..items(&[LATE]) };
+    let order = InitConfig { stay: true, items: 9, ..items(&[LATE]) };
     let mut rig = Rig::start(&order);
     let ended = InitReport::Ended { exit_code: 0, item: Some(1), how: Ending::Item };
     assert_eq!(reports(&mut rig), [InitReport::Running, InitReport::Item { n: 1 }, ended]);

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use vessl_core::frame::{self, Frames};
-use vessl_core::record::{InitAsk, InitOrder, InitReport, RECORD_VERSION};
+use vessl_core::record::{InitAsk, InitConfig, InitReport, RECORD_VERSION};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Mounts an overlay of `/` whose changes go to `$1`, and starts `$2` in it.
@@ -32,8 +32,8 @@ pub(crate) struct Rig {
 }
 
 /// An order for `script` as root in `/`.
-pub(crate) fn order(script: &str) -> InitOrder {
-    InitOrder {
+pub(crate) fn order(script: &str) -> InitConfig {
+    InitConfig {
         v: RECORD_VERSION,
         script: Some(script.to_owned()),
         argv: Vec::new(),
@@ -50,7 +50,7 @@ pub(crate) fn order(script: &str) -> InitOrder {
 
 impl Rig {
     /// Starts init and sends it `order`.
-    pub(crate) fn start(order: &InitOrder) -> Self {
+    pub(crate) fn start(order: &InitConfig) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "needs root: to make init PID 1, run the tests as root");
         let scratch = tempfile::tempdir().unwrap();
         let (link, theirs) = UnixStream::pair().unwrap();
@@ -146,7 +146,7 @@ impl Drop for Rig {
 }
 
 /// Runs `script` to its end: exit code and output.
-pub(crate) fn run(order: &InitOrder) -> (i32, String) {
+pub(crate) fn run(order: &InitConfig) -> (i32, String) {
     let mut rig = Rig::start(order);
     let code = rig.exit_code();
     (code, rig.finish())

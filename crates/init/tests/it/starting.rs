@@ -1,9 +1,9 @@
 //! From the order to the first instruction of the script.
-use vessl_core::record::{InitAsk, InitOrder, InitReport};
+use vessl_core::record::{InitAsk, InitConfig, InitReport};
 
 use crate::rig::{Rig, order, run};
 
-fn refused(order: &InitOrder) -> (String, i32) {
+fn refused(order: &InitConfig) -> (String, i32) {
     match Rig::start(order).report() {
         Some(InitReport::Refused { why, exit_code }) => (why, exit_code),
         other => panic!("not refused: {other:?}"),

@@ -275,13 +275,7 @@ pub(super) fn words(error: &hyper::Error) -> String {
     if error.is_incomplete_message() || error.is_canceled() {
         return "it closed the connection".to_owned();
     }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(e) = cause {
-        text = format!("{text}: {e}");
-        cause = e.source();
-    }
-    text
+    vessl_core::text::chain(error)
 }
 
 fn plain(error: &std::io::Error) -> String {

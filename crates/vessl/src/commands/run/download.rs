@@ -11,7 +11,7 @@ use vessl_core::ids::RunId;
 use vessl_core::spelling;
 use vessl_core::wire::{FileKind, FileView, Progress};
 
-use super::landing::{Here, Landing, stays};
+use super::download_dir::{DownloadDir, Existing, stays};
 use super::run_id;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -66,19 +66,19 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
     if chosen.is_empty() {
         return Err(nothing(args, &files));
     }
-    let landing = Landing::open(&args.dest)?;
+    let download_dir = DownloadDir::open(&args.dest)?;
     let mut bars = Bars::or_lines(&session.out);
     let mut landed = Vec::new();
     for (file, relative) in &chosen {
         let before = match file.kind {
-            FileKind::File => fetch(&mut client, args.id, file, (&landing, relative), &mut bars).await?,
+            FileKind::File => fetch(&mut client, args.id, file, (&download_dir, relative), &mut bars).await?,
             FileKind::Directory => {
-                landing.make_dir(relative)?;
-                Here::Same
+                download_dir.make_dir(relative)?;
+                Existing::Same
             }
             FileKind::Link => continue,
         };
-        landed.push(here(&landing, file, relative, before));
+        landed.push(here(&download_dir, file, relative, before));
     }
     bars.clear();
     // Links come last, so that nothing is written through one.
@@ -87,8 +87,8 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
         let to = OsString::from_vec(spelling::read(target));
         let depth = Path::new(&file.path).components().count().min(relative.components().count());
         if stays(Path::new(&to), depth.saturating_sub(1)) {
-            let before = landing.link(relative, &to)?;
-            landed.push(here(&landing, file, relative, before));
+            let before = download_dir.link(relative, &to)?;
+            landed.push(here(&download_dir, file, relative, before));
         } else {
             let path = spelling::spell(relative.as_os_str().as_bytes());
             session.out.warn(&format!(
@@ -105,9 +105,9 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
     Ok(exit::OK)
 }
 
-fn here(landing: &Landing, file: &FileView, relative: &Path, before: Here) -> Landed {
-    let shown = spelling::spell(landing.shown(relative).as_os_str().as_bytes());
-    let replaced = before == Here::Other;
+fn here(download_dir: &DownloadDir, file: &FileView, relative: &Path, before: Existing) -> Landed {
+    let shown = spelling::spell(download_dir.shown(relative).as_os_str().as_bytes());
+    let replaced = before == Existing::Other;
     Landed { file: shown, size: file.size, digest: file.digest.clone(), replaced }
 }
 
@@ -115,29 +115,29 @@ async fn fetch(
     client: &mut Client,
     id: RunId,
     file: &FileView,
-    (landing, relative): (&Landing, &Path),
+    (download_dir, relative): (&DownloadDir, &Path),
     bars: &mut Bars,
-) -> Result<Here> {
-    let here = landing.look(relative, file)?;
-    if here == Here::Same {
+) -> Result<Existing> {
+    let here = download_dir.inspect(relative, file)?;
+    if here == Existing::Same {
         return Ok(here);
     }
-    let mut arriving = landing.begin(relative, file)?;
-    let begin = arriving.offset()?;
+    let mut partial = download_dir.begin(relative, file)?;
+    let begin = partial.offset()?;
     if begin < file.size {
         let (from, mut body) = client.file(id, file, begin).await?;
         if from == 0 && begin > 0 {
-            arriving.restart()?;
+            partial.restart()?;
         }
         while let Some(frame) = body.frame().await {
             // A stream that is cut off is noticed by the size.
             let Ok(frame) = frame else { break };
-            arriving.write(frame.data_ref().map_or(&[][..], |data| data))?;
-            bars.step(&step(file, arriving.offset()?));
+            partial.write(frame.data_ref().map_or(&[][..], |data| data))?;
+            bars.step(&step(file, partial.offset()?));
         }
     }
     bars.step(&step(file, file.size));
-    arriving.land(file)?;
+    partial.commit(file)?;
     Ok(here)
 }
 

@@ -2,9 +2,9 @@
 mod create;
 mod delete;
 mod download;
+mod download_dir;
 mod explain;
 mod files;
-mod landing;
 mod list;
 mod logs;
 mod order;

@@ -8,13 +8,13 @@ use tokio::process::Command;
 use vessl_core::spec::{Import, Spec};
 
 /// Longest time that all the questions may take; after it nothing more is said.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIME_LIMIT: Duration = Duration::from_secs(2);
 /// Digits of a commit that are shown.
 const DIGITS: usize = 7;
 
 /// A working tree with changes.
 #[derive(Debug, PartialEq, Eq)]
-struct Left {
+struct Changes {
     files: usize,
     commit: String,
 }
@@ -28,11 +28,15 @@ pub(super) async fn notes(spec: &Spec, base: Option<&str>) -> Vec<String> {
     let mut notes = Vec::new();
     let ask_all = async {
         for path in paths {
-            notes.extend(look(Path::new(path)).await.map(|left| said(&shown(path, base), &left)));
+            notes.extend(
+                changes_of(Path::new(path))
+                    .await
+                    .map(|changes| describe(&display_path(path, base), &changes)),
+            );
         }
     };
     // What was found in time is said.
-    let _ = tokio::time::timeout(PATIENCE, ask_all).await;
+    let _ = tokio::time::timeout(TIME_LIMIT, ask_all).await;
     notes
 }
 
@@ -44,7 +48,7 @@ fn last_commit_of(import: &Import) -> Option<&str> {
     }
 }
 
-async fn look(path: &Path) -> Option<Left> {
+async fn changes_of(path: &Path) -> Option<Changes> {
     let mut git = Command::new("git");
     git.arg("-C").arg(path).args([
         "-c",
@@ -63,28 +67,28 @@ async fn look(path: &Path) -> Option<Left> {
     // The index stays as it is; a git that takes too long ends with its question.
     git.env("GIT_OPTIONAL_LOCKS", "0").stdin(Stdio::null()).kill_on_drop(true);
     let output = git.output().await.ok().filter(|output| output.status.success())?;
-    left(&output.stdout)
+    parse(&output.stdout)
 }
 
 /// What `git status --porcelain=v2 --branch -z` found; `None` if there is nothing, or no commit yet.
-fn left(status: &[u8]) -> Option<Left> {
+fn parse(status: &[u8]) -> Option<Changes> {
     let mut lines = status.split(|byte| *byte == 0).filter(|line| !line.is_empty());
     let commit = lines.clone().find_map(|line| line.strip_prefix(b"# branch.oid "))?;
     let commit = std::str::from_utf8(commit).ok().filter(|commit| *commit != "(initial)")?;
     let files = lines.by_ref().filter(|line| !line.starts_with(b"# ")).count();
-    (files > 0).then(|| Left { files, commit: commit.chars().take(DIGITS).collect() })
+    (files > 0).then(|| Changes { files, commit: commit.chars().take(DIGITS).collect() })
 }
 
-fn said(name: &str, left: &Left) -> String {
-    let files = match left.files {
+fn describe(name: &str, changes: &Changes) -> String {
+    let files = match changes.files {
         1 => "1 file that is not committed".to_owned(),
         n => format!("{n} files that are not committed"),
     };
-    format!("note: `{name}` has {files}; the run gets the last commit ({})", left.commit)
+    format!("note: `{name}` has {files}; the run gets the last commit ({})", changes.commit)
 }
 
 /// A path as the file may have named it: from `base`, where it lies below.
-fn shown(path: &str, base: Option<&str>) -> String {
+fn display_path(path: &str, base: Option<&str>) -> String {
     match base.and_then(|base| Path::new(path).strip_prefix(base).ok()) {
         Some(rest) if rest.as_os_str().is_empty() => ".".to_owned(),
         Some(rest) => format!("./{}", rest.display()),
@@ -99,7 +103,7 @@ mod tests {
     #[test]
     fn what_git_says_is_counted() {
         let check = |status: &str, expected: Option<&str>| {
-            let found = left(status.replace('|', "\0").as_bytes()).map(|left| said(".", &left));
+            let found = parse(status.replace('|', "\0").as_bytes()).map(|changes| describe(".", &changes));
             assert_eq!(found.as_deref(), expected, "{status}");
         };
         let head = "# branch.oid 0123456789abcdef|# branch.head main|";
@@ -114,9 +118,9 @@ mod tests {
 
     #[test]
     fn paths_are_shown_from_the_run_file() {
-        assert_eq!(shown("/home/me", Some("/home/me")), ".");
-        assert_eq!(shown("/home/me/lib", Some("/home/me")), "./lib");
-        assert_eq!(shown("/home", Some("/home/me")), "/home");
-        assert_eq!(shown("/home/me", None), "/home/me");
+        assert_eq!(display_path("/home/me", Some("/home/me")), ".");
+        assert_eq!(display_path("/home/me/lib", Some("/home/me")), "./lib");
+        assert_eq!(display_path("/home", Some("/home/me")), "/home");
+        assert_eq!(display_path("/home/me", None), "/home/me");
     }
 }

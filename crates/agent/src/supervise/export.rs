@@ -1,0 +1,84 @@
+//! Exports of a plan out of the run's root after the commands. How a directory becomes a version is the matter of
+//! [`crate::transfer`].
+use std::path::Path;
+use std::time::Instant;
+
+use vessl_container::rootfs::Merged;
+use vessl_container::runtime::StartError;
+use vessl_core::plan::ExportPlan;
+use vessl_core::record::{EventKind, Transfer};
+use vessl_data::DataError;
+use vessl_data::tree::Written;
+
+use crate::transfer::progress::{amount, millis, took};
+use crate::transfer::{self, ExportError, TransferContext};
+
+/// Most warnings about single files that are said.
+const WARNINGS: usize = 5;
+
+/// Why there is no version.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+enum Reason {
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Root(#[from] StartError),
+}
+
+/// Carries out every export of the plan and records each: with its version, without one if there was nothing to export, or
+/// with an error. What is not recorded when this returns was cancelled.
+pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) {
+    for plan in &cx.plan.exports {
+        if cx.is_cancelled() {
+            return;
+        }
+        let mut transfer =
+            Transfer { path: plan.path.clone(), label: plan.target.label(), ..Transfer::default() };
+        cx.log(format!("exporting `{}` to `{}`", transfer.path, transfer.label));
+        let began = Instant::now();
+        let result = one(merged, cx, plan, &transfer.label);
+        transfer.millis = millis(began);
+        match result {
+            Err(Reason::Export(ExportError::Data(DataError::Stopped))) => return,
+            Err(e) => {
+                cx.log(format!("cannot export `{}` to `{}`: {e}", transfer.path, transfer.label));
+                transfer.error = Some(e.to_string());
+            }
+            Ok(None) => cx.log(format!("nothing to export: there is no `{}`", plan.path)),
+            Ok(Some(written)) if written.empty => {
+                cx.log(format!("nothing to export: `{}` is empty", plan.path));
+            }
+            Ok(Some(written)) => note(cx, &mut transfer, &written),
+        }
+        cx.record(EventKind::Exported(transfer));
+    }
+}
+
+fn note(cx: &TransferContext<'_>, transfer: &mut Transfer, written: &Written) {
+    (transfer.bytes, transfer.files) = (written.bytes, written.files);
+    transfer.version = Some(written.version.to_string());
+    for warning in written.skipped.iter().take(WARNINGS) {
+        let path = Path::new(&transfer.path).join(&warning.path);
+        cx.log(format!("`{}` was left out: it is {}", path.display(), warning.why));
+    }
+    if let Some(more) = written.skipped.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
+        cx.log(format!("and {more} more were left out"));
+    }
+    cx.log(format!("exported `{}`: {} {}", transfer.path, amount(transfer), took(transfer)));
+}
+
+/// `None` if there is nothing at the path.
+fn one(
+    merged: &Merged,
+    cx: &TransferContext<'_>,
+    plan: &ExportPlan,
+    label: &str,
+) -> Result<Option<Written>, Reason> {
+    let path = Path::new(&plan.path);
+    let Some(found) = merged.open(path)? else { return Ok(None) };
+    Ok(Some(transfer::export(path, &found, label, cx)?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Exports out of a real root file system.
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use vessl_core::ids::ProjectRef;
+use vessl_core::plan::ExportTarget;
+use vessl_data::tree;
+
+use super::*;
+use crate::testing_root::World;
+
+fn export(path: &str) -> ExportPlan {
+    ExportPlan { path: path.to_owned(), target: ExportTarget::Output }
+}
+
+fn content(world: &World, version: &str, path: &str) -> String {
+    let store = world.store();
+    let manifest = tree::read(&store, version.parse().unwrap()).unwrap();
+    let (_, size, digest) = manifest.files().find(|(entry, ..)| entry.path == Path::new(path)).unwrap();
+    let mut text = String::new();
+    store.open_range(digest, 0, size).unwrap().read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn directories_and_files_become_versions() {
+    let mut world = World::new();
+    fs::create_dir_all(world.inside("/output/sub")).unwrap();
+    fs::write(world.inside("/output/model"), "weights").unwrap();
+    fs::write(world.inside("/output/sub/metrics.json"), "{}").unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(world.inside("/output/socket")).unwrap();
+    let named = ExportTarget::Artifact(ProjectRef::new("o", "p").artifact("m"));
+    world.plan.exports = vec![
+        export("/output"),
+        ExportPlan { path: "/output/model".to_owned(), target: named },
+        export("/full"),
+    ];
+    world.on(run);
+    let transfers = world.transfers();
+    let brief: Vec<_> =
+        transfers.iter().map(|t| (t.label.as_str(), t.bytes, t.files, t.error.clone())).collect();
+    assert_eq!(
+        brief,
+        [
+            ("vessl-artifact://", 9, 2, None),
+            ("vessl-artifact://o/p/m", 7, 1, None),
+            ("vessl-artifact://", 4, 1, None)
+        ]
+    );
+    let version = |n: usize| transfers[n].version.clone().unwrap();
+    assert_eq!(content(&world, &version(0), "sub/metrics.json"), "{}");
+    assert_eq!(content(&world, &version(1), "model"), "weights");
+    let lines = world.lines();
+    assert!(
+        lines.iter().any(|l| l == "`/output/socket` was left out: it is a socket, pipe or device"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn links_are_resolved_inside_the_root_and_kept_inside_a_tree() {
+    let mut world = World::new();
+    // `/out` of the image points to a directory that is there outside, and not inside.
+    fs::create_dir_all(world.inside("/linked")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", world.inside("/linked/passwd")).unwrap();
+    world.plan.exports = vec![export("/out"), export("/linked")];
+    world.on(run);
+    let transfers = world.transfers();
+    assert_eq!((&transfers[0].version, &transfers[0].error), (&None, &None));
+    let version = transfers[1].version.clone().unwrap();
+    let manifest = tree::read(&world.store(), version.parse().unwrap()).unwrap();
+    let [entry] = manifest.entries() else { panic!("{manifest:?}") };
+    assert_eq!(entry.kind, tree::Kind::Symlink { target: "/etc/passwd".into() });
+}
+
+#[test]
+fn nothing_to_export_is_a_warning() {
+    let mut world = World::new();
+    world.plan.exports = vec![export("/missing"), export("/hollow")];
+    world.on(run);
+    assert!(world.transfers().iter().all(|t| t.version.is_none() && t.error.is_none()));
+    let lines = world.lines();
+    for line in ["nothing to export: there is no `/missing`", "nothing to export: `/hollow` is empty"] {
+        assert!(lines.iter().any(|l| l == line), "{lines:?}");
+    }
+}
+
+#[test]
+fn one_failure_does_not_stop_the_others() {
+    let mut world = World::new();
+    nix::unistd::mkfifo(&world.inside("/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    world.plan.exports = vec![export("/pipe"), export("/full")];
+    world.on(run);
+    let transfers = world.transfers();
+    assert_eq!(transfers[0].error.as_deref(), Some("it is neither a directory nor a file"));
+    assert!(transfers[1].version.is_some());
+    let lines = world.lines();
+    let said = "cannot export `/pipe` to `vessl-artifact://`: it is neither a directory nor a file";
+    assert!(lines.iter().any(|l| l == said), "{lines:?}");
+}
+
+#[test]
+fn a_full_disk_fails_the_export_and_leaves_no_version() {
+    use nix::mount::{MsFlags, mount};
+    let mut world = World::new();
+    mount(Some("tmpfs"), &world.path("data"), Some("tmpfs"), MsFlags::empty(), Some("size=1m")).unwrap();
+    fs::create_dir(world.inside("/output")).unwrap();
+    fs::write(world.inside("/output/small"), "small").unwrap();
+    fs::write(world.inside("/output/big"), vec![7; 3 << 20]).unwrap();
+    world.plan.exports = vec![export("/output")];
+    world.on(run);
+    let transfers = world.transfers();
+    let error = transfers[0].error.clone().unwrap();
+    assert!(error.starts_with("the disk is full: cannot write"), "{error}");
+    assert_eq!(transfers[0].version, None);
+    // The room that the failed file took is free again.
+    fs::remove_file(world.inside("/output/big")).unwrap();
+    world.on(run);
+    assert!(world.transfers()[1].version.is_some());
+    nix::mount::umount2(&world.path("data"), nix::mount::MntFlags::MNT_DETACH).unwrap();
+}
+
+#[test]
+fn what_is_cancelled_is_not_recorded() {
+    let mut world = World::new();
+    world.plan.exports = vec![export("/full"), export("/etc")];
+    world.cancel();
+    world.on(run);
+    assert_eq!(world.transfers(), []);
+}

@@ -1,0 +1,303 @@
+//! From what happened to the words of the exit record. Pure.
+use vessl_core::plan::Plan;
+use vessl_core::record::{Ending, Transfer};
+use vessl_core::run::Status;
+use vessl_core::script;
+
+use crate::format;
+use crate::supervise::scratch::Excess;
+
+/// What happened to one attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts<'a> {
+    /// The plan.
+    pub(crate) plan: &'a Plan,
+    /// How the commands ended, or why there were none.
+    pub(crate) end: End,
+    /// Why they were ended before their time.
+    pub(crate) interruption: Option<Interruption>,
+    /// Whether the commands had to be killed.
+    pub(crate) killed: bool,
+    /// Whether the kernel killed for memory.
+    pub(crate) oom: bool,
+    /// Results of the exports.
+    pub(crate) exports: &'a [Transfer],
+}
+
+/// Why a run is ended that would have gone on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    /// Somebody asked for it.
+    Asked,
+    /// The session's time was over.
+    TimeOver,
+    /// It wrote more into its own file system than it may.
+    TooMuch(Excess),
+}
+
+/// How the commands ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// They were never started, for this reason.
+    Failed(String),
+    /// They were never started, because somebody asked to stop before.
+    Stopped,
+    /// The container was there, but the first program could not be run in it.
+    Refused {
+        /// In words.
+        why: String,
+        /// 126 or 127.
+        exit_code: i32,
+    },
+    /// The script or the image's program ended.
+    Ended {
+        /// Exit code, 128+n for a signal.
+        exit_code: i32,
+        /// The last item that started.
+        item: Option<u32>,
+        /// What ended it.
+        how: Ending,
+    },
+    /// A session without commands ended.
+    Idle,
+    /// The container ended before its script.
+    Vanished,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// `Completed`, `Failed` or `Terminated`.
+    pub(crate) status: Status,
+    /// In words.
+    pub(crate) reason: String,
+    /// Of the commands.
+    pub(crate) exit_code: Option<i32>,
+}
+
+impl Outcome {
+    fn new(status: Status, reason: String, exit_code: Option<i32>) -> Self {
+        Self { status, reason, exit_code }
+    }
+}
+
+/// Evaluates. A failed export makes the run failed, whatever the commands did; their exit code is kept.
+pub(crate) fn evaluate(facts: &Facts<'_>) -> Outcome {
+    let commands = commands(facts);
+    let Some(export) = facts.exports.iter().find(|export| export.error.is_some()) else {
+        return commands;
+    };
+    let why = export.error.as_deref().unwrap_or_default();
+    let reason = format!("the export of `{}` failed: {why} ({})", export.path, commands.reason);
+    Outcome::new(Status::Failed, reason, commands.exit_code)
+}
+
+fn commands(facts: &Facts<'_>) -> Outcome {
+    match &facts.end {
+        End::Failed(why) => Outcome::new(Status::Failed, why.clone(), None),
+        End::Stopped => {
+            Outcome::new(Status::Terminated, "terminated before the commands started".to_owned(), None)
+        }
+        End::Refused { why, exit_code } => Outcome::new(Status::Failed, why.clone(), Some(*exit_code)),
+        End::Ended { exit_code, item, how } => ended(facts, *exit_code, (*item, *how)),
+        End::Idle => session(facts, None),
+        End::Vanished => vanished(facts),
+    }
+}
+
+fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) -> Outcome {
+    let words = script::ending(&facts.plan.items, exit_code, item, how);
+    let code = Some(exit_code);
+    match facts.interruption {
+        Some(Interruption::Asked) => {
+            return Outcome::new(Status::Terminated, format!("terminated; {words}"), code);
+        }
+        Some(Interruption::TimeOver) => return session(facts, code),
+        Some(Interruption::TooMuch(excess)) => {
+            return Outcome::new(Status::Failed, format!("{}; {words}", too_much(excess)), code);
+        }
+        None => {}
+    }
+    match (exit_code, facts.oom) {
+        (0, false) => Outcome::new(Status::Completed, words, code),
+        (0, true) => {
+            let note = "; on the way the kernel killed a process for memory";
+            Outcome::new(Status::Completed, words + note, code)
+        }
+        (_, true) => Outcome::new(Status::Failed, format!("{}; {words}", out_of_memory(facts)), code),
+        (_, false) => Outcome::new(Status::Failed, words, code),
+    }
+}
+
+fn session(facts: &Facts<'_>, code: Option<i32>) -> Outcome {
+    if facts.interruption == Some(Interruption::Asked) {
+        return Outcome::new(Status::Terminated, "the session was terminated".to_owned(), code);
+    }
+    let limit = facts.plan.interactive.as_ref().and_then(|interactive| interactive.max_runtime);
+    let words = match limit {
+        Some(limit) => format!("the session reached its `max_runtime` of {limit}"),
+        None => "the session ended".to_owned(),
+    };
+    Outcome::new(Status::Completed, words, code)
+}
+
+/// Killed with everything: by us after the grace, by the kernel for memory, or by somebody on the machine.
+fn vanished(facts: &Facts<'_>) -> Outcome {
+    let killed = Some(137);
+    match (facts.killed, facts.interruption) {
+        (true, Some(Interruption::Asked)) => {
+            let words = "terminated; the commands did not end in time after SIGTERM and were killed";
+            Outcome::new(Status::Terminated, words.to_owned(), killed)
+        }
+        (true, Some(Interruption::TimeOver)) => session(facts, killed),
+        (true, Some(Interruption::TooMuch(excess))) => Outcome::new(Status::Failed, too_much(excess), killed),
+        _ if facts.oom => Outcome::new(Status::Failed, out_of_memory(facts), killed),
+        _ => {
+            let words =
+                "the container was killed from outside: its first process ended before the commands did";
+            Outcome::new(Status::Failed, words.to_owned(), killed)
+        }
+    }
+}
+
+/// What a run is told that writes too much.
+pub(crate) fn too_much(excess: Excess) -> String {
+    match excess {
+        Excess::Bytes { used, limit } => format!(
+            "it wrote {} into its own file system, and may have {} there (`scratch_limit` of the server)",
+            format::size(used),
+            format::size(limit)
+        ),
+        Excess::Files { used, limit } => format!(
+            "it has {used} files in its own file system, and may have {limit} there: nine tenths of what was free at its start"
+        ),
+    }
+}
+
+fn out_of_memory(facts: &Facts<'_>) -> String {
+    let limit = facts.plan.resources.memory;
+    format!("out of memory: the kernel killed a process at the limit of {}", format::size(limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn exited(exit_code: i32) -> End {
+        End::Ended { exit_code, item: Some(1), how: Ending::Item }
+    }
+
+    struct Case {
+        end: End,
+        flags: &'static [&'static str],
+        export_error: Option<&'static str>,
+    }
+
+    fn check(case: Case, status: Status, exit_code: Option<i32>, reason: &str) {
+        let plan = testing::plan(&["true"]);
+        let error = case.export_error.map(str::to_owned);
+        let exports = [Transfer { path: "/output".to_owned(), error, ..Transfer::default() }];
+        let has = |flag| case.flags.contains(&flag);
+        let facts = Facts {
+            plan: &plan,
+            end: case.end,
+            interruption: match (has("stopped"), has("out of time"), has("too much")) {
+                (true, ..) => Some(Interruption::Asked),
+                (_, true, _) => Some(Interruption::TimeOver),
+                (.., true) => Some(Interruption::TooMuch(Excess::Bytes { used: 3 << 20, limit: 1 << 20 })),
+                _ => None,
+            },
+            killed: has("killed"),
+            oom: has("oom"),
+            exports: &exports,
+        };
+        assert_eq!(evaluate(&facts), Outcome { status, reason: reason.to_owned(), exit_code });
+    }
+
+    fn plain(end: End, flags: &'static [&'static str]) -> Case {
+        Case { end, flags, export_error: None }
+    }
+
+    #[test]
+    fn commands_that_end_by_themselves() {
+        use Status::{Completed, Failed};
+        check(plain(exited(0), &[]), Completed, Some(0), "the command ended with exit code 0");
+        check(plain(exited(3), &[]), Failed, Some(3), "the command ended with exit code 3");
+        check(
+            plain(exited(137), &["oom"]),
+            Failed,
+            Some(137),
+            "out of memory: the kernel killed a process at the limit of 953.6 MiB; the command ended with exit code 137 (SIGKILL)",
+        );
+        check(
+            plain(exited(0), &["oom"]),
+            Completed,
+            Some(0),
+            "the command ended with exit code 0; on the way the kernel killed a process for memory",
+        );
+    }
+
+    #[test]
+    fn commands_that_are_ended() {
+        use Status::{Completed, Failed, Terminated};
+        check(
+            plain(exited(143), &["stopped"]),
+            Terminated,
+            Some(143),
+            "terminated; the command ended with exit code 143 (SIGTERM)",
+        );
+        check(
+            plain(End::Vanished, &["stopped", "killed"]),
+            Terminated,
+            Some(137),
+            "terminated; the commands did not end in time after SIGTERM and were killed",
+        );
+        check(
+            plain(End::Vanished, &["stopped", "killed", "oom"]),
+            Terminated,
+            Some(137),
+            "terminated; the commands did not end in time after SIGTERM and were killed",
+        );
+        check(
+            plain(End::Vanished, &["stopped", "oom"]),
+            Failed,
+            Some(137),
+            "out of memory: the kernel killed a process at the limit of 953.6 MiB",
+        );
+        check(
+            plain(End::Vanished, &["oom"]),
+            Failed,
+            Some(137),
+            "out of memory: the kernel killed a process at the limit of 953.6 MiB",
+        );
+        check(
+            plain(End::Vanished, &[]),
+            Failed,
+            Some(137),
+            "the container was killed from outside: its first process ended before the commands did",
+        );
+        let words = "it wrote 3.0 MiB into its own file system, and may have 1.0 MiB there (`scratch_limit` of the server)";
+        let ended = format!("{words}; the command ended with exit code 143 (SIGTERM)");
+        check(plain(exited(143), &["too much"]), Failed, Some(143), &ended);
+        check(plain(End::Vanished, &["too much", "killed"]), Failed, Some(137), words);
+        check(plain(exited(143), &["out of time"]), Completed, Some(143), "the session ended");
+        check(plain(End::Idle, &["stopped"]), Terminated, None, "the session was terminated");
+    }
+
+    #[test]
+    fn commands_that_never_started() {
+        use Status::{Failed, Terminated};
+        check(plain(End::Failed("no image".to_owned()), &[]), Failed, None, "no image");
+        check(plain(End::Stopped, &["stopped"]), Terminated, None, "terminated before the commands started");
+        let refused = End::Refused { why: "no shell".to_owned(), exit_code: 127 };
+        check(plain(refused, &[]), Failed, Some(127), "no shell");
+    }
+
+    #[test]
+    fn a_failed_export_fails_the_run_and_keeps_the_exit_code() {
+        let case = Case { end: exited(0), flags: &[], export_error: Some("the disk is full") };
+        let reason = "the export of `/output` failed: the disk is full (the command ended with exit code 0)";
+        check(case, Status::Failed, Some(0), reason);
+    }
+}

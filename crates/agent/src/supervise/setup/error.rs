@@ -1,0 +1,33 @@
+//! Why the commands of a run never start.
+use std::error::Error;
+
+use vessl_core::text::chain;
+
+use crate::task::TaskError;
+
+/// What stands between the start of an agent and the start of the commands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SetupError {
+    /// Something failed; in words.
+    Failed(String),
+    /// Somebody asked to stop.
+    Stopped,
+}
+
+impl SetupError {
+    /// A failure with the chain of its causes.
+    pub(crate) fn because(error: impl Error) -> Self {
+        Self::Failed(chain(&error))
+    }
+
+    /// A failure of `what`, with the chain of its causes.
+    pub(crate) fn of(what: &str, error: impl Error) -> Self {
+        Self::Failed(format!("{what}: {}", chain(&error)))
+    }
+}
+
+impl From<TaskError> for SetupError {
+    fn from(error: TaskError) -> Self {
+        Self::because(error)
+    }
+}

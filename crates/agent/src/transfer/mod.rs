@@ -1,0 +1,105 @@
+//! Bytes into and out of a directory of a run: each kind of source and target is a function of its own. It works on directories
+//! that are open; how they came to be there, and what is mounted in them, is its caller's.
+mod export;
+mod git;
+pub(crate) mod progress;
+mod tree;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vessl_core::plan::{ImportSource, Plan};
+use vessl_core::record::{EventKind, Secrets};
+use vessl_core::wire::Progress;
+use vessl_data::DataError;
+use vessl_data::dir::Dir;
+use vessl_data::git::GitError;
+
+use crate::record::Sink;
+use crate::task::{Reporter, TaskEvent};
+
+pub(crate) use export::{ExportError, export};
+pub(crate) use tree::checkout;
+
+/// Everything that a transfer needs besides its directory.
+#[derive(Clone, Copy)]
+pub(crate) struct TransferContext<'a> {
+    /// What to do.
+    pub(crate) plan: &'a Plan,
+    /// User and group that own what imports bring, if it is not root.
+    pub(crate) owner: Option<(u32, u32)>,
+    /// Where blobs come from and go to.
+    pub(crate) sink: &'a Sink,
+    /// A directory for small files that nobody else may enter.
+    pub(crate) scratch: &'a Path,
+    /// Logins.
+    pub(crate) secrets: &'a Secrets,
+    /// The way to the event loop.
+    pub(crate) reporter: &'a Reporter,
+    /// Becomes true when the work should end soon.
+    pub(crate) cancel: &'a AtomicBool,
+}
+
+/// What a transfer moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// Commit or version.
+    pub(crate) version: String,
+    /// Bytes of all files.
+    pub(crate) bytes: u64,
+    /// Number of files and symbolic links.
+    pub(crate) files: u64,
+}
+
+/// Why nothing was moved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum TransferError {
+    /// git, or the other end.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The content-addressed store.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The plan asks for something that is not there.
+    #[error("{0}")]
+    Plan(String),
+}
+
+/// Brings what `source` names into a directory, which may have files.
+pub(crate) fn import(
+    source: &ImportSource,
+    into: &Dir,
+    cx: &TransferContext<'_>,
+) -> Result<Moved, TransferError> {
+    match source {
+        ImportSource::Git { url, reference, credential } => {
+            let commit =
+                git::Commit { url, reference: reference.as_deref(), credential: credential.as_ref() };
+            git::import(&commit, into, cx)
+        }
+        ImportSource::Tree { label, manifest } => tree::import(label, manifest, into, cx),
+    }
+}
+
+impl TransferContext<'_> {
+    /// Adds a line to the run's log, as `importing …`; secret values in it are hidden.
+    pub(crate) fn log(&self, line: impl Into<String>) {
+        self.reporter.report(TaskEvent::Line(line.into()));
+    }
+
+    /// Tells how far something is; as often as it likes.
+    pub(crate) fn progress(&self, progress: Progress) {
+        self.reporter.progress(progress);
+    }
+
+    /// Records something, as [`EventKind::Imported`] or [`EventKind::Exported`]; those two are what the exit record lists.
+    pub(crate) fn record(&self, what: EventKind) {
+        self.reporter.report(TaskEvent::Event(what));
+    }
+
+    /// Whether the work should end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,37 @@
+//! A version of the store: copied into a directory, or as a directory of its own that its users share.
+use vessl_data::blob::Digest;
+use vessl_data::dir::Dir;
+use vessl_data::tree::{self, Checkout, Trees};
+
+use super::progress::follow;
+use super::{Moved, TransferContext, TransferError};
+
+pub(super) fn import(
+    label: &str,
+    manifest: &str,
+    into: &Dir,
+    cx: &TransferContext<'_>,
+) -> Result<Moved, TransferError> {
+    let (version, store) = (version(manifest)?, cx.sink.blobs()?);
+    let copied =
+        follow(cx, "import", label, |watch| tree::copy_into(&store, version, into, cx.owner, &watch))?;
+    let files = copied.files().count() as u64;
+    Ok(Moved { version: version.to_string(), bytes: copied.bytes(), files })
+}
+
+/// The version as a directory that is only read; it stays while what is returned lives.
+pub(crate) fn checkout(
+    label: &str,
+    manifest: &str,
+    cx: &TransferContext<'_>,
+) -> Result<(Moved, Checkout), TransferError> {
+    let (version, store) = (version(manifest)?, cx.sink.blobs()?);
+    let trees = Trees::open(&cx.sink.data().join("trees"))?;
+    let checkout = follow(cx, "import", label, |watch| trees.checkout(&store, version, &watch))?;
+    Ok((Moved { version: version.to_string(), bytes: checkout.bytes, files: checkout.files }, checkout))
+}
+
+fn version(manifest: &str) -> Result<Digest, TransferError> {
+    let bad = |_| TransferError::Plan(format!("`{manifest}` is not the version of a tree"));
+    manifest.parse().map_err(bad)
+}

@@ -1,0 +1,36 @@
+//! Threads that are gone when their work is. A joined thread stays listed in `/proc` for a moment; who counts threads
+//! right after (no container starts from a process that has several) must not see it.
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Longest wait for threads that were joined; the kernel needs microseconds.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Locks a mutex, also if a thread ended by a bug while it held it.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Threads that are waited for when this is dropped, after they were joined.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadGroup(Mutex<Vec<PathBuf>>);
+
+impl ThreadGroup {
+    /// Called by each thread when it begins.
+    pub(crate) fn enter(&self) {
+        let task = PathBuf::from(format!("/proc/self/task/{}", nix::unistd::gettid()));
+        locked(&self.0).push(task);
+    }
+}
+
+impl Drop for ThreadGroup {
+    fn drop(&mut self) {
+        let begun = Instant::now();
+        for task in locked(&self.0).drain(..) {
+            while task.exists() && begun.elapsed() < LONGEST {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
