@@ -7,6 +7,7 @@
 //! ```
 //! It holds no rule about runs (those are in `vessl_core`) and does no work inside a run (that is the agent's).
 mod api;
+mod attempt;
 pub mod backup;
 pub mod challenge;
 pub mod config;
@@ -162,6 +163,7 @@ pub fn run(options: ServerOptions) -> Result<(), ServerError> {
         config: options.config,
         data: options.data,
         machine: open::Machine::Local,
+        others: std::collections::BTreeMap::new(),
         clock: control::Clock::System,
     };
     let ended = runtime.block_on(serve::until_stopped(setup));

@@ -1,6 +1,7 @@
 //! Opening a server on its data directory: the lock, the instance id, the token, the key, the database, the rooms.
 //!
 //! Nothing listens yet when this is done. It decides nothing about runs.
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -8,17 +9,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vessl_core::ids::RunId;
+use vessl_core::ids::{ClusterName, RunId};
 use vessl_core::secret::Secret;
 use vessl_data::durable;
 use zeroize::Zeroizing;
 
 use crate::ServerError;
+use crate::attempt::Attempts;
 use crate::config::Config;
 use crate::control::{Clock, Control, Inventory, Parts};
-use crate::engine::Engine;
 use crate::engine::fake::{Fake, World};
 use crate::engine::local::{Local, Program};
+use crate::engine::{Engine, Engines, Images};
 use crate::lock;
 use crate::paths::DataDir;
 use crate::registry::Registry;
@@ -51,6 +53,8 @@ pub struct Setup {
     pub data: PathBuf,
     /// Where runs are placed.
     pub machine: Machine,
+    /// More clusters, scripted ones.
+    pub others: BTreeMap<ClusterName, Arc<World>>,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -95,12 +99,27 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     let vault = Vault::open(&key)?;
     let watches =
         Watches::start().map_err(|source| ServerError::file("watch", data.root().display(), source))?;
-    let engine = engine(&setup.config, setup.machine, &data, &watches)?;
+    let attempts = Attempts::new(data.clone(), watches);
+    let (engine, images) = engine(&setup.config, setup.machine, &data, &attempts)?;
     let node = engine.machine().await?.node;
-    let inventory = Inventory::new(&setup.config, instance, node)?;
+    let mut inventory = Inventory::new(&setup.config, instance, node)?;
+    let mut engines = BTreeMap::from([(inventory.cluster.clone(), engine)]);
+    for (name, world) in setup.others {
+        let engine = Engine::Fake(Fake(world));
+        inventory.add(name.clone(), engine.machine().await?.node);
+        engines.insert(name, engine);
+    }
     let registry = Registry::open(&data, Arc::clone(&store))?;
-    let parts =
-        Parts { store, engine, vault, clock: setup.clock, inventory, data: data.clone(), watches, reserve };
+    let parts = Parts {
+        store,
+        engines: Engines::new(engines),
+        images,
+        vault,
+        clock: setup.clock,
+        inventory,
+        attempts,
+        reserve,
+    };
     parts.reserve.fill();
     let control = Control::open(parts).await?;
     Ok(Opened { control, registry, token, data, lock })
@@ -147,15 +166,20 @@ fn run_dirs(runs: &Path) -> std::io::Result<Vec<RunId>> {
     Ok(ids)
 }
 
+/// What places runs on the machine, and where its images are.
 fn engine(
     config: &Config,
     machine: Machine,
     data: &DataDir,
-    watches: &Watches,
-) -> Result<Engine, ServerError> {
+    attempts: &Attempts,
+) -> Result<(Engine, Images), ServerError> {
     match machine {
-        Machine::Fake(world) => Ok(Engine::Fake(Fake(world))),
-        Machine::Local => Ok(Engine::Local(Local::new(data.clone(), program(config)?, watches.clone()))),
+        Machine::Fake(world) => Ok((Engine::Fake(Fake(world)), Images::Fake)),
+        Machine::Local => {
+            let (root, program) = (data.root().to_owned(), program(config)?);
+            let images = Images::Local(root.clone(), program.clone());
+            Ok((Engine::Local(Local::new(root, attempts.clone(), program)), images))
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! The house rules over every file of the project. It reads files and reports; it changes nothing.
+mod callers;
 mod cycles;
 mod edges;
 mod rooms;
@@ -52,6 +53,7 @@ pub(crate) fn check(root: &Path) -> Result<Report> {
 fn findings(files: &[SourceFile]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = files.iter().flat_map(of_file).collect();
     findings.extend(rooms::check(files));
+    findings.extend(callers::check(files));
     findings.extend(cycles::check(files));
     findings.sort();
     findings

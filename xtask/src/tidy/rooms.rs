@@ -9,9 +9,10 @@ const SERVER: &str = "crates/server/src/";
 
 /// Room → rooms that it may use.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("api", &["control", "registry", "store"]),
-    ("control", &["engine", "store"]),
-    ("engine", &[]),
+    ("api", &["control", "registry", "attempt", "store"]),
+    ("control", &["engine", "attempt", "store"]),
+    ("engine", &["attempt"]),
+    ("attempt", &[]),
     ("registry", &["store"]),
     ("store", &[]),
 ];

@@ -8,7 +8,6 @@ use crate::ids::{
     ArtifactName, AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId,
 };
 use crate::problem::{Level, Problem};
-use crate::run::Placement;
 use crate::secret::Secret;
 use crate::spec::Spec;
 use crate::units::{Cpu, Memory, Span};
@@ -106,6 +105,18 @@ impl Plan {
     pub fn attempt_id(&self) -> AttemptId {
         AttemptId { run: self.run, number: self.attempt, nonce: self.nonce }
     }
+}
+
+/// What a run holds while its container may run: GPUs and its amounts on a node of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Cluster; empty in what was stored before there was more than one.
+    #[serde(default)]
+    pub cluster: ClusterName,
+    /// Node of the cluster.
+    pub node: NodeName,
+    /// Indices of the GPUs it holds.
+    pub gpus: Vec<u32>,
 }
 
 /// What one run may take of the machine beside its resources, by the settings of the server. 0 is no bound.

@@ -19,41 +19,17 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterName, NodeName, Nonce, RunId};
+use crate::ids::{Nonce, RunId};
 use crate::record::{ExitRecord, Phase};
 
 mod decide;
 mod request;
 mod words;
 
+pub use crate::plan::Placement;
+pub use crate::status::Status;
 pub use decide::decide;
 pub use request::request;
-
-/// The status words of the hosted product.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Waits for capacity.
-    Queued,
-    /// Placed, being started.
-    Pending,
-    /// Image and imports.
-    Initializing,
-    /// Commands run, or the session is up.
-    Running,
-    /// Commands ended, kept by termination protection.
-    Idle,
-    /// Exports are written.
-    Stopping,
-    /// Ended well.
-    Completed,
-    /// Ended badly; the reason says how.
-    Failed,
-    /// Ended by a person.
-    Terminated,
-}
 
 /// One run as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,18 +106,6 @@ pub struct Terminate {
     pub grace_s: u64,
     /// Whether exports are written.
     pub export: bool,
-}
-
-/// What a run holds while its container may run: GPUs and its amounts on a node of a cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Placement {
-    /// Cluster; empty in what was stored before there was more than one.
-    #[serde(default)]
-    pub cluster: ClusterName,
-    /// Node of the cluster.
-    pub node: NodeName,
-    /// Indices of the GPUs it holds.
-    pub gpus: Vec<u32>,
 }
 
 /// How a run ended.

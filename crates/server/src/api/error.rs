@@ -90,7 +90,7 @@ impl From<ControlError> for Failure {
             ControlError::Store(error) => error.into(),
             ControlError::Engine(error) => error.into(),
             ControlError::Stopping => stopping(),
-            error @ (ControlError::Secret(_) | ControlError::File { .. } | ControlError::Random(_)) => {
+            error @ (ControlError::Secret(_) | ControlError::Attempt(_) | ControlError::Random(_)) => {
                 Self::internal(&error)
             }
         }

@@ -57,7 +57,7 @@ pub(super) async fn stream(
     let changes = api.control.follow(of.id);
     // Asked once before the answer begins, so that an unknown run is an error and not an empty stream.
     let (attempt, ended) = api.control.attempt(&caller, &of).await?;
-    let progress = (!ended).then(|| api.control.follow_progress(attempt));
+    let progress = (!ended).then(|| api.control.attempts().follow_progress(attempt));
     let follower = Follower { api, caller, of, attempt, after, changes, progress, ended: false };
     let parts = stream::unfold(follower, |mut follower| async {
         let part = follower.next().await?;
@@ -129,7 +129,7 @@ impl Follower {
 
     /// How far something is. It is not kept, so it carries the number of the last event that is.
     async fn progress_event(&self) -> Option<RunEvent> {
-        let progress = self.api.control.progress(self.attempt).await?;
+        let progress = self.api.control.attempts().progress(self.attempt).await?;
         Some(RunEvent {
             seq: self.after,
             at: self.api.control.now(),

@@ -6,7 +6,6 @@
 //! Memory does not grow with the log: a slow client holds its reader back, and no thread waits for it.
 mod encode;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Extension;
@@ -30,7 +29,8 @@ use super::Api;
 use super::error::{Failure, Result};
 use super::events::last_id;
 use super::extract::{Query, RunPath, switch};
-use crate::control::{Changes, ControlError};
+use crate::attempt::{Attempts, Begin};
+use crate::control::Changes;
 use crate::registry::RegistryError;
 use encode::Encoder;
 
@@ -103,15 +103,18 @@ pub(super) async fn read(
         (query.from, query.tail) = (Some(id), None);
     }
     let (attempt, _) = api.control.attempt(&caller, &of).await?;
-    let dir = api.control.log_dir(attempt);
-    let (changes, follow) = (api.control.follow_log(attempt), query.follow);
-    let whole = query.from.is_none() && query.tail.is_none();
+    let (changes, follow) = (api.control.attempts().follow_log(attempt), query.follow);
     let only = query.stream.map(Stream::from);
-    let reader = open(dir, query).await?;
+    let begin = match (query.from, query.tail) {
+        (Some(position), _) => Begin::Position(position),
+        (None, Some(lines)) => Begin::Tail(lines, only),
+        (None, None) => Begin::First,
+    };
+    let reader = api.control.attempts().open_log(attempt, begin).await?;
     let framed = wants_frames(&headers);
     let mut encoder = if framed { Encoder::frames(only) } else { Encoder::events(only) };
     // Nothing of a log is ever taken away, so one that does not begin at its first byte is damaged.
-    if whole && reader.position() > 0 {
+    if matches!(begin, Begin::First) && reader.position() > 0 {
         encoder.lost(0, reader.position());
     }
     let (chunks, sent) = mpsc::channel(1);
@@ -127,23 +130,6 @@ pub(super) async fn read(
 fn wants_frames(headers: &HeaderMap) -> bool {
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     accepts.is_some_and(|value| value.contains(logwire::MEDIA_TYPE))
-}
-
-async fn open(dir: PathBuf, query: LogQuery) -> Result<Reader> {
-    let opened = tokio::task::spawn_blocking(move || {
-        let mut reader = Reader::open(&dir)?;
-        match (query.from, query.tail, query.stream) {
-            (Some(position), ..) => reader.from(position)?,
-            (None, Some(lines), Some(only)) => reader.tail_of(only.into(), lines)?,
-            (None, Some(lines), None) => reader.tail(lines)?,
-            (None, None, _) => {}
-        }
-        Ok::<_, LogError>(reader)
-    });
-    match opened.await {
-        Ok(opened) => Ok(opened?),
-        Err(_) => Err(ControlError::Stopping.into()),
-    }
 }
 
 /// What moves a log from the files to one client.
@@ -165,7 +151,7 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
         let run = pump.api.control.follow(pump.of.id);
         let ended = pump.has_ended().await;
         // The last line is written right after the exit record: it comes, also for who does not follow.
-        let last_line = ended && run.is_some() && has_record(&reader);
+        let last_line = ended && run.is_some() && Attempts::has_ended(&reader);
         let over = !last_line && (ended || run.is_none() || !pump.follow);
         let went = loop {
             let read = tokio::task::spawn_blocking(move || {
@@ -237,7 +223,7 @@ impl Pump {
     /// Why the log of a run that has ended has no end, and when it ended.
     async fn no_end(&self, reader: &Reader) -> Option<(Timestamp, String)> {
         let run = self.api.control.run(&self.caller, &self.of).await.ok()?;
-        let words = if has_record(reader) {
+        let words = if Attempts::has_ended(reader) {
             format!("the rest of the log is damaged or lost: it has no end; the run ended: {}", run.reason)
         } else if reader.dir().exists() {
             format!("the log stops here: {}", run.reason)
@@ -263,11 +249,6 @@ impl Pump {
             () = stopping.cancelled() => {}
         }
     }
-}
-
-/// Whether the attempt has its exit record.
-fn has_record(reader: &Reader) -> bool {
-    reader.dir().with_file_name("exit.json").exists()
 }
 
 /// How far a reading came.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use vessl_core::ids::{AttemptId, RunId};
+use vessl_core::ids::{AttemptId, ClusterName, RunId};
 use vessl_core::plan::Plan;
 use vessl_core::record::{Secrets, Transfer};
 use vessl_core::run::{Action, Applied, Inputs, Observation, State, Status, Turn, decide};
@@ -125,12 +125,13 @@ impl Driver {
     async fn turn(&mut self) -> Result<Next, ControlError> {
         let Some(stored) = self.control.parts.store.run(self.id).await? else { return Ok(Next::Done) };
         let at = stored.doc.run.attempt_id();
-        self.watch(at, &stored.doc.run.state);
-        let sight = self.control.parts.engine.look(at, stored.doc.agent_seq).await;
+        let cluster = stored.doc.cluster.clone();
+        self.watch(at, &cluster, &stored.doc.run.state);
+        let snapshot = self.control.observe(at, &stored).await;
         let now = self.control.now();
-        let seen = self.seen(&stored, &sight);
+        let seen = self.seen(&stored, &snapshot);
         let turn = decide(&stored.doc.run, &seen, now);
-        let status = match self.save(stored, &sight, &turn, now).await {
+        let status = match self.save(stored, &snapshot, &turn, now).await {
             Ok(status) => status,
             Err(ControlError::Store(StoreError::Stale(_))) => return Ok(Next::Again),
             Err(error) => return Err(error),
@@ -144,23 +145,23 @@ impl Driver {
         if turn.run.is_settled() {
             return Ok(Next::Done);
         }
-        Ok(self.apply(at, turn).await)
+        Ok(self.apply((at, &cluster), turn).await)
     }
 
     /// Watches an attempt before it is looked at, so that no change is missed. What waits in the queue is not watched.
-    fn watch(&mut self, at: AttemptId, state: &State) {
+    fn watch(&mut self, at: AttemptId, cluster: &ClusterName, state: &State) {
         if matches!(state, State::Queued) {
             self.changes = None;
         } else if self.changes.as_ref().is_none_or(|(known, _)| *known != at) {
-            self.changes = Some((at, self.control.parts.engine.watch(at)));
+            self.changes = self.control.parts.engines.of(cluster).ok().map(|engine| (at, engine.watch(at)));
         }
     }
 
-    fn seen(&self, stored: &StoredRun, sight: &Snapshot) -> Inputs {
+    fn seen(&self, stored: &StoredRun, snapshot: &Snapshot) -> Inputs {
         let admission = matches!(stored.doc.run.state, State::Queued)
             .then(|| self.control.allocator.admission(self.id))
             .flatten();
-        let look = match (&sight.look, &self.refused) {
+        let look = match (&snapshot.observed, &self.refused) {
             (Observation::Nothing, Some(why)) => Observation::Refused { why: why.clone() },
             (look, _) => look.clone(),
         };
@@ -171,7 +172,7 @@ impl Driver {
     async fn save(
         &self,
         stored: StoredRun,
-        sight: &Snapshot,
+        snapshot: &Snapshot,
         turn: &Turn,
         now: Timestamp,
     ) -> Result<Status, ControlError> {
@@ -179,8 +180,8 @@ impl Driver {
         let held = stored.doc.run.allocation().is_some();
         let verdict = record::is_verdict(&stored.doc.run, &turn.run);
         let mut builder = RecordBuilder::of(stored);
-        builder.heard(&sight.events);
-        if let (true, Observation::Exited { record, .. }) = (verdict, &sight.look) {
+        builder.heard(&snapshot.events);
+        if let (true, Observation::Exited { record, .. }) = (verdict, &snapshot.observed) {
             builder.ended(record);
         }
         let exports = self.exports(builder.exported()).await?;
@@ -213,12 +214,12 @@ impl Driver {
     }
 
     /// Applies the actions of a saved turn.
-    async fn apply(&mut self, at: AttemptId, turn: Turn) -> Next {
+    async fn apply(&mut self, of: (AttemptId, &ClusterName), turn: Turn) -> Next {
         if turn.actions.is_empty() {
             return Next::Wait(turn.wake_at);
         }
         for action in &turn.actions {
-            if let Err(error) = self.act(at, action).await {
+            if let Err(error) = self.act(of, action).await {
                 let error = crate::chain(&error);
                 tracing::warn!(run = self.id.0, error, "an action failed");
                 let why = format!("{}; that failed and is tried again: {error}", turn.why);
@@ -252,8 +253,13 @@ impl Driver {
         due.filter(|due| *due > now).map_or(later, |due| due.min(later))
     }
 
-    async fn act(&mut self, at: AttemptId, action: &Action) -> Result<(), ControlError> {
-        let engine = &self.control.parts.engine;
+    async fn act(
+        &mut self,
+        (at, cluster): (AttemptId, &ClusterName),
+        action: &Action,
+    ) -> Result<(), ControlError> {
+        let control = Arc::clone(&self.control);
+        let engine = control.parts.engines.of(cluster)?;
         match action {
             Action::Start(placement) => {
                 let secrets = self.secrets().await?;
@@ -261,8 +267,8 @@ impl Driver {
                 plan.attempt = at.number;
                 plan.placement = Some(placement.clone());
                 // Watched from before the start, so that not even its first event is missed.
-                self.watch(at, &State::Pending { placement: placement.clone() });
-                let moved = self.control.parts.engine.start(&plan, &secrets).await?;
+                self.watch(at, cluster, &State::Pending { placement: placement.clone() });
+                let moved = engine.start(&plan, &secrets).await?;
                 self.set_aside(&moved).await
             }
             Action::Stop(how) => Ok(engine.stop(at, how).await?),

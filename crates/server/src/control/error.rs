@@ -3,6 +3,7 @@ use vessl_core::access::Denied;
 use vessl_core::ids::RunId;
 use vessl_core::wire::Problem;
 
+use crate::attempt::AttemptError;
 use crate::engine::EngineError;
 use crate::secrets::SecretError;
 use crate::store::StoreError;
@@ -48,13 +49,8 @@ pub enum ControlError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A file of a run.
-    #[error("cannot {what}: {source}")]
-    File {
-        /// The step.
-        what: String,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Attempt(#[from] AttemptError),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(String),

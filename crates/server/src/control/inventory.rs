@@ -85,6 +85,14 @@ impl Inventory {
         })
     }
 
+    /// Adds a cluster with one node and what can be made of that.
+    pub(crate) fn add(&mut self, name: ClusterName, node: Node) {
+        let presets = presets_of(&node);
+        let default_preset = presets.first().map(|preset| preset.name.clone());
+        let cluster = Cluster { nodes: vec![node], presets, default_preset, ..Cluster::default() };
+        self.clusters.insert(name, cluster);
+    }
+
     /// Every cluster with its nodes.
     pub fn nodes(&self) -> Vec<(ClusterName, Vec<Node>)> {
         self.clusters.iter().map(|(name, cluster)| (name.clone(), cluster.nodes.clone())).collect()

@@ -18,9 +18,6 @@ mod submit;
 mod views;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Read;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,20 +31,19 @@ use vessl_core::ids::{AttemptId, ClusterName, CredentialName, OrganizationName, 
 use vessl_core::plan::Cluster;
 use vessl_core::queue::{NodeUse, QueuedRun};
 use vessl_core::record::Login;
-use vessl_core::run::Status;
-use vessl_core::wire::{ImageView, Progress, Pruned};
+use vessl_core::run::{Observation, Status};
+use vessl_core::wire::{ImageView, Pruned};
 
-use crate::engine::Engine;
+use crate::attempt::Attempts;
+use crate::engine::{Engines, Images, Snapshot};
 
 /// What an engine says that the API passes on.
 pub(crate) use crate::engine::{EngineError, PullStep};
-use crate::paths::DataDir;
 use crate::reserve::Reserve;
 use crate::secrets::Vault;
 use crate::store::Store;
 use crate::store::runs::StoredRun;
 pub(crate) use crate::watch::Changes;
-use crate::watch::Watches;
 
 pub use clock::Clock;
 pub(crate) use error::ControlError;
@@ -56,8 +52,6 @@ pub(crate) use secrets::NewValue;
 
 /// Longest wait of a start for the first look at the runs.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
-/// Largest progress file that is read, in bytes.
-const LARGEST_PROGRESS: u64 = 64 << 10;
 
 /// A result of a request.
 pub(crate) type Result<T> = std::result::Result<T, ControlError>;
@@ -67,18 +61,18 @@ pub(crate) type Result<T> = std::result::Result<T, ControlError>;
 pub struct Parts {
     /// The database.
     pub store: Arc<Store>,
-    /// Where runs are placed.
-    pub engine: Engine,
+    /// What places runs, by cluster.
+    pub engines: Engines,
+    /// The images of the machine.
+    pub(crate) images: Images,
     /// Key of the secrets.
     pub vault: Vault,
     /// Where the time comes from.
     pub clock: Clock,
     /// What is offered.
     pub inventory: Inventory,
-    /// Where run directories are.
-    pub data: DataDir,
-    /// Signals of their files.
-    pub(crate) watches: Watches,
+    /// The files of attempts.
+    pub attempts: Attempts,
     /// Space for what must be possible on a full disk.
     pub(crate) reserve: Reserve,
 }
@@ -202,43 +196,21 @@ impl Control {
         Ok(self.0.handles().len() as u64)
     }
 
-    /// Directory of an attempt's log.
-    pub fn log_dir(&self, at: AttemptId) -> PathBuf {
-        self.0.parts.data.attempt(at).join("log")
-    }
-
-    /// Tells when an attempt's log grows.
-    pub fn follow_log(&self, at: AttemptId) -> Changes {
-        let dir = self.0.parts.data.attempt(at);
-        self.0.parts.watches.dirs(&[&dir, &dir.join("log")])
-    }
-
-    /// Tells when there is something new in [`Control::progress`].
-    pub fn follow_progress(&self, at: AttemptId) -> Changes {
-        self.0.parts.watches.progress(&self.0.parts.data.attempt(at))
-    }
-
-    /// How far a pull, an import or an export of the run is, if one is under way. A view, not a record.
-    pub async fn progress(&self, at: AttemptId) -> Option<Progress> {
-        let path = self.0.parts.data.attempt(at).join("progress");
-        let read = tokio::task::spawn_blocking(move || {
-            let mut text = Vec::new();
-            File::open(path)?.take(LARGEST_PROGRESS).read_to_end(&mut text)?;
-            std::io::Result::Ok(text)
-        });
-        serde_json::from_slice(&read.await.ok()?.ok()?).ok()
+    /// The files of attempts, to read from.
+    pub(crate) fn attempts(&self) -> &Attempts {
+        &self.0.parts.attempts
     }
 
     /// Images that are here.
     pub async fn images(&self, caller: &Caller) -> Result<Vec<ImageView>> {
         allowed(caller, Action::Read, Scope::Server)?;
-        Ok(self.0.parts.engine.images().await?)
+        Ok(self.0.parts.images.list().await?)
     }
 
     /// Removes images that no run uses.
     pub async fn prune_images(&self, caller: &Caller) -> Result<Pruned> {
         allowed(caller, Action::Operate, Scope::Server)?;
-        Ok(self.0.parts.engine.prune().await?)
+        Ok(self.0.parts.images.prune().await?)
     }
 
     /// Pulls an image, with a stored registry credential if one is named.
@@ -257,11 +229,21 @@ impl Control {
             }
             None => None,
         };
-        Ok(self.0.parts.engine.pull(reference, login).await?)
+        Ok(self.0.parts.images.pull(reference, login).await?)
     }
 }
 
 impl Inner {
+    /// What is known of the current attempt of a run, with the agent's events that were not taken in yet.
+    async fn observe(&self, at: AttemptId, stored: &StoredRun) -> Snapshot {
+        let observed = match self.parts.engines.of(&stored.doc.cluster) {
+            Ok(engine) => return engine.look(at, stored.doc.agent_seq).await,
+            Err(_) if stored.status() == Status::Queued => Observation::Nothing,
+            Err(error) => Observation::Unreachable { why: error.to_string() },
+        };
+        Snapshot { observed, events: Vec::new() }
+    }
+
     fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }
@@ -270,11 +252,11 @@ impl Inner {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes on with all unfinished runs. Everybody has his seat or his place in the queue before anybody moves.
+    /// Goes on with all unfinished runs. Everybody has what they were granted, or their place in the queue before anybody moves.
     fn resume(self: &Arc<Self>, unfinished: &[StoredRun]) -> mpsc::Receiver<()> {
         let (first, looked) = mpsc::channel(1);
         let handles: Vec<(RunId, Arc<DriverHandle>)> =
-            unfinished.iter().map(|stored| (stored.id(), self.new_desk(stored))).collect();
+            unfinished.iter().map(|stored| (stored.id(), self.new_handle(stored))).collect();
         for (id, handle) in handles {
             self.drivers.spawn(driver::drive(Arc::clone(self), id, handle, Some(first.clone())));
         }
@@ -283,12 +265,12 @@ impl Inner {
 
     /// Starts the one driver of a new run.
     fn start_driver(self: &Arc<Self>, stored: &StoredRun) {
-        let handle = self.new_desk(stored);
+        let handle = self.new_handle(stored);
         self.drivers.spawn(driver::drive(Arc::clone(self), stored.id(), handle, None));
     }
 
-    /// A desk for the driver of a run, which has its seat or its place in the queue from now on.
-    fn new_desk(&self, stored: &StoredRun) -> Arc<DriverHandle> {
+    /// A handle for the driver of a run, which has what it was granted, or its place in the queue from now on.
+    fn new_handle(&self, stored: &StoredRun) -> Arc<DriverHandle> {
         let (id, seq) = (stored.id(), stored.doc.seq);
         let handle = Arc::new(DriverHandle {
             wake: Arc::default(),

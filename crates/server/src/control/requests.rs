@@ -39,7 +39,7 @@ impl Control {
         };
         let at = run.attempt_id();
         let asked = run.asked.terminate.ok_or(ControlError::Stopping)?;
-        self.0.parts.engine.stop(at, &asked).await?;
+        self.0.parts.engines.of(&stored.doc.cluster)?.stop(at, &asked).await?;
         Ok(self.0.view(stored))
     }
 
@@ -107,7 +107,7 @@ impl Control {
             }
             // The directory goes first: a crash in between leaves a run that can be deleted again, and never a
             // directory that nobody knows.
-            self.0.remove_dir(of.id).await?;
+            self.0.parts.attempts.remove(of.id).await?;
             let delete = || async { Ok(self.0.parts.store.delete_run(of.id, stored.revision).await?) };
             match self.0.with_reserve(delete).await {
                 Err(ControlError::Store(StoreError::Stale(_))) => {}
@@ -221,21 +221,6 @@ impl Inner {
         match work().await {
             Err(full) if full.is_disk_full() && self.parts.reserve.spend() => work().await,
             done => done,
-        }
-    }
-
-    async fn remove_dir(&self, id: RunId) -> Result<()> {
-        let dir = self.parts.data.run(id);
-        let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err((dir, error)),
-            _ => Ok(()),
-        });
-        match removed.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err((dir, source))) => {
-                Err(ControlError::File { what: format!("remove `{}`", dir.display()), source })
-            }
-            Err(_) => Err(ControlError::Stopping),
         }
     }
 }

@@ -51,7 +51,7 @@ impl Control {
             if let Some(what) = self.0.moves(&stored, phase).await? {
                 said.why = format!("{}: {what}", said.why);
             }
-            progress = self.progress(stored.doc.run.attempt_id()).await;
+            progress = self.attempts().progress(stored.doc.run.attempt_id()).await;
         }
         Ok(Explain { id, status, why: said.why, next: said.next, progress, decided_at: said.at })
     }

@@ -243,14 +243,14 @@ impl Fake {
         let Some(actor) = state.actors.get_mut(&at) else {
             let refused = state.refused.get(&at).cloned();
             let look = refused.map_or(Observation::Nothing, |why| Observation::Refused { why });
-            return Snapshot { look, events: Vec::new() };
+            return Snapshot { observed: look, events: Vec::new() };
         };
         let (look, more) = actor.look(now);
         let events = actor.events.iter().filter(|event| event.seq > after).cloned().collect();
         if more {
             state.signal(at);
         }
-        Snapshot { look, events }
+        Snapshot { observed: look, events }
     }
 
     pub(super) async fn stop(&self, at: AttemptId, _how: &Terminate) -> Result<(), EngineError> {

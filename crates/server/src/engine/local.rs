@@ -15,18 +15,14 @@ use std::time::{Duration, Instant};
 use tokio::process::Child;
 use vessl_core::ids::AttemptId;
 use vessl_core::plan::Plan;
-use vessl_core::record::{Control, ControlReply, Login, MachineReport, Proof, Secrets};
+use vessl_core::record::{Control, ControlReply, MachineReport, Proof, Secrets};
 use vessl_core::run::{Left, Observation, Terminate};
-use vessl_core::wire::{ImageView, Pruned};
-use vessl_data::durable;
 
-use super::record::{AttemptLog, RunDir};
-use super::{EngineError, PullStep, Snapshot};
+use super::{EngineError, Snapshot};
+use crate::attempt::{AttemptLog, Attempts, RunDir, blocking};
 use crate::chain;
-use crate::paths::DataDir;
-use crate::watch::{Changes, Watches};
+use crate::watch::Changes;
 
-mod aside;
 mod program;
 mod socket;
 
@@ -48,9 +44,10 @@ const QUOTED: usize = 600;
 /// The local engine.
 #[derive(Debug)]
 pub struct Local {
-    data: DataDir,
+    /// The data directory, for the agent.
+    root: PathBuf,
+    attempts: Attempts,
     program: Program,
-    watches: Watches,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -65,13 +62,13 @@ struct Memory {
 }
 
 impl Local {
-    /// An engine for the runs of `data`.
-    pub(crate) fn new(data: DataDir, program: Program, watches: Watches) -> Self {
-        Self { data, program, watches, memory: Arc::default() }
+    /// An engine for the attempts of the data directory `root`.
+    pub(crate) fn new(root: PathBuf, attempts: Attempts, program: Program) -> Self {
+        Self { root, attempts, program, memory: Arc::default() }
     }
 
     fn dir(&self, at: AttemptId) -> RunDir {
-        RunDir::new(self.data.attempt(at), at.nonce)
+        self.attempts.dir(at)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -79,7 +76,7 @@ impl Local {
     }
 
     pub(super) fn watch(&self, at: AttemptId) -> Changes {
-        self.watches.dirs(&[self.dir(at).path()])
+        self.attempts.follow(at)
     }
 
     pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<Vec<PathBuf>, EngineError> {
@@ -88,15 +85,15 @@ impl Local {
         if self.memory().children.contains(&at) || dir.was_taken() {
             return Ok(Vec::new());
         }
-        let started = match aside::clear(&self.data, at).await {
+        let started = match self.attempts.clear(at).await {
             Ok(moved) => self.start_agent(at, &dir, plan, secrets).await.map(|()| moved),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         match &started {
             Ok(_) => self.memory().refused.remove(&at),
             Err(error) => self.memory().refused.insert(at, chain(error)),
         };
-        self.watches.signal(dir.path());
+        self.attempts.signal(at);
         started
     }
 
@@ -107,19 +104,9 @@ impl Local {
         plan: &Plan,
         secrets: &Secrets,
     ) -> Result<(), EngineError> {
-        let text = serde_json::to_vec_pretty(plan).map_err(std::io::Error::other);
-        let (path, file) = (dir.path().to_owned(), dir.path().join("plan.json"));
-        let failed = |source| EngineError::File { what: "write", path: file.clone(), source };
-        let text = text.map_err(failed)?;
-        let target = file.clone();
-        blocking(move || {
-            durable::create_dir_all(&path, 0o700)?;
-            durable::write_atomic(&target, &text, 0o600)
-        })
-        .await
-        .map_err(failed)?;
+        self.attempts.begin(plan).await?;
         let mut changes = self.watch(at);
-        let mut child = self.program.supervise(self.data.root(), dir.path(), secrets).await?;
+        let mut child = self.program.supervise(&self.root, dir.path(), secrets).await?;
         let taken = wait_until_taken(dir, &mut child, &mut changes).await?;
         if taken == Taken::ByOurs {
             self.keep(at, child);
@@ -130,13 +117,12 @@ impl Local {
     /// Remembers a living child, and tells when it is gone.
     fn keep(&self, at: AttemptId, mut child: Child) {
         self.memory().children.insert(at);
-        let (memory, watches, path) =
-            (Arc::clone(&self.memory), self.watches.clone(), self.dir(at).path().to_owned());
+        let (memory, attempts) = (Arc::clone(&self.memory), self.attempts.clone());
         tokio::spawn(async move {
             // Whatever the status is: what happened is in the run directory.
             let _ = child.wait().await;
             memory.lock().unwrap_or_else(PoisonError::into_inner).children.remove(&at);
-            watches.signal(&path);
+            attempts.signal(at);
         });
     }
 
@@ -150,7 +136,10 @@ impl Local {
             Ok(Err(why)) => (Observation::Unreachable { why }, AttemptLog::default()),
             Err(error) => (Observation::Unreachable { why: error.to_string() }, AttemptLog::default()),
         };
-        Snapshot { look, events: told.events.into_iter().filter(|event| event.seq > after).collect() }
+        Snapshot {
+            observed: look,
+            events: told.events.into_iter().filter(|event| event.seq > after).collect(),
+        }
     }
 
     /// What a free lock without an exit record means. The last processes of a container whose agent was killed may take
@@ -231,7 +220,7 @@ impl Local {
 
     pub(super) async fn remove(&self, at: AttemptId) -> Result<(), EngineError> {
         // Also where the directory is gone: an agent may still work there.
-        self.program.remove(self.data.root(), self.dir(at).path()).await?;
+        self.program.remove(&self.root, self.dir(at).path()).await?;
         let mut memory = self.memory();
         memory.refused.remove(&at);
         memory.unproven.remove(&at);
@@ -240,22 +229,6 @@ impl Local {
 
     pub(super) async fn machine(&self) -> Result<MachineReport, EngineError> {
         self.program.machine().await
-    }
-
-    pub(super) async fn images(&self) -> Result<Vec<ImageView>, EngineError> {
-        self.program.images(self.data.root()).await
-    }
-
-    pub(super) async fn prune(&self) -> Result<Pruned, EngineError> {
-        self.program.prune(self.data.root()).await
-    }
-
-    pub(super) async fn pull(
-        &self,
-        reference: String,
-        login: Option<Login>,
-    ) -> Result<tokio::sync::mpsc::Receiver<Result<PullStep, EngineError>>, EngineError> {
-        self.program.pull(self.data.root(), reference, login).await
     }
 }
 
@@ -349,12 +322,6 @@ fn ended_early(dir: &RunDir, status: std::process::ExitStatus) -> String {
     let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(QUOTED)..]).trim().to_owned();
     let said = if tail.is_empty() { String::new() } else { format!(": {tail}") };
     format!("it ended with {status} before it took the run{said}")
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
 #[cfg(test)]

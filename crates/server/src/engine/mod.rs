@@ -1,26 +1,29 @@
-//! Engines: they place an agent, look at it, stop it, remove it, and say what there is room for.
+//! Engines, one for each cluster: they place an agent, say what is there of it, stop it, remove it, and say what there is room for.
 //!
 //! An engine never decides what happens next and never touches the store. Every verb is safe to repeat, because all
 //! names derive from run id, attempt and nonce.
 pub(crate) mod fake;
+mod images;
 pub(crate) mod local;
-mod record;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use vessl_core::ids::{AttemptId, RunId};
+use vessl_core::ids::{AttemptId, ClusterName, RunId};
 use vessl_core::plan::Plan;
-use vessl_core::record::{Event, Login, MachineReport, Secrets};
+use vessl_core::record::{Event, MachineReport, Secrets};
 use vessl_core::run::{Observation, Terminate};
-use vessl_core::wire::{ImageView, Progress, Pruned};
 
+pub(crate) use images::{Images, PullStep};
+
+use crate::attempt::AttemptError;
 use crate::watch::Changes;
 
 /// What an engine sees of an attempt.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// For the rules.
-    pub look: Observation,
+    pub observed: Observation,
     /// Events of the agent after the one that was asked for, in order.
     pub events: Vec<Event>,
 }
@@ -36,6 +39,12 @@ pub enum EngineError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file of the attempt.
+    #[error(transparent)]
+    Attempt(#[from] AttemptError),
+    /// The settings name no such cluster any more.
+    #[error("the settings of the server name no cluster `{0}`")]
+    NoCluster(ClusterName),
     /// A file of the run directory.
     #[error("cannot {what} `{path}`: {source}")]
     File {
@@ -64,16 +73,23 @@ pub enum EngineError {
     },
 }
 
-/// One line of a pull.
+/// What places runs, a cluster each.
 #[derive(Debug)]
-pub enum PullStep {
-    /// On the way.
-    Progress(Progress),
-    /// The image is here.
-    Done(ImageView),
+pub struct Engines(BTreeMap<ClusterName, Engine>);
+
+impl Engines {
+    /// Of these clusters.
+    pub(crate) fn new(engines: BTreeMap<ClusterName, Engine>) -> Self {
+        Self(engines)
+    }
+
+    /// The engine of a cluster.
+    pub fn of(&self, cluster: &ClusterName) -> Result<&Engine, EngineError> {
+        self.0.get(cluster).ok_or_else(|| EngineError::NoCluster(cluster.clone()))
+    }
 }
 
-/// Where runs are placed.
+/// What places the runs of one cluster.
 #[derive(Debug)]
 pub enum Engine {
     /// Agents on this machine.
@@ -129,34 +145,6 @@ impl Engine {
         match self {
             Self::Local(local) => local.machine().await,
             Self::Fake(fake) => Ok(fake.machine()),
-        }
-    }
-
-    /// Images that are here.
-    pub async fn images(&self) -> Result<Vec<ImageView>, EngineError> {
-        match self {
-            Self::Local(local) => local.images().await,
-            Self::Fake(_) => Ok(fake::Fake::images()),
-        }
-    }
-
-    /// Removes images and layers that no run uses.
-    pub async fn prune(&self) -> Result<Pruned, EngineError> {
-        match self {
-            Self::Local(local) => local.prune().await,
-            Self::Fake(_) => Ok(Pruned::default()),
-        }
-    }
-
-    /// Pulls an image; the steps arrive on the receiver, the last one is [`PullStep::Done`] or an error.
-    pub async fn pull(
-        &self,
-        reference: String,
-        login: Option<Login>,
-    ) -> Result<tokio::sync::mpsc::Receiver<Result<PullStep, EngineError>>, EngineError> {
-        match self {
-            Self::Local(local) => local.pull(reference, login).await,
-            Self::Fake(_) => Ok(fake::Fake::pull(&reference)),
         }
     }
 }

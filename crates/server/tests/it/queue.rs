@@ -37,6 +37,39 @@ async fn explained(server: &Server, id: RunId) -> serde_json::Value {
         .expect("it is never placed in the queue")
 }
 
+/// Each cluster has its own nodes and its own queue.
+#[tokio::test]
+async fn runs_of_one_cluster_are_never_placed_on_another() {
+    let place = Place::new().cluster("far", "far-1", 64).cluster("full", "full-1", 2);
+    let far = std::sync::Arc::clone(&place.others["far"]);
+    let server = place.open().await;
+    let submit = async |cluster: &str, cores: u32| {
+        let lines = format!("resources:\n  cluster: {cluster}\n  requests: {{cpu: {cores}, memory: 1Gi}}");
+        server.submit_yaml(&run_file(cluster, &lines, HOLD)).await
+    };
+    // The second run of `full` waits, and holds nobody of another cluster up.
+    let (first, second) = (submit("full", 2).await, submit("full", 2).await);
+    // No node of the first cluster has 32 cores.
+    let (big, here) = (submit("far", 32).await, submit("local", 2).await);
+    for (id, node) in [(first, "full-1"), (big, "far-1"), (here, "box")] {
+        server.until(id, "running").await;
+        assert_eq!(server.run(id).await["node"], node);
+    }
+    assert_eq!(server.run(second).await["status"], "queued");
+    assert!(explained(&server, second).await["why"].as_str().unwrap().contains("`full-1`"));
+    assert_eq!(far.order(), [first_attempt(big)]);
+    assert_eq!(place.world.order(), [first_attempt(here)]);
+    let nodes = server.get("/v1/clusters/far/nodes").await;
+    assert_eq!(nodes[0]["runs"], json!([big.0]));
+    assert_eq!(server.get("/v1/clusters").await.as_array().unwrap().len(), 3);
+    // Also after a restart, from what is stored alone.
+    server.close().await;
+    let server = place.open().await;
+    place.others["full"].release(first_attempt(first));
+    server.until(second, "running").await;
+    assert_eq!(server.run(second).await["node"], "full-1");
+}
+
 #[tokio::test]
 async fn first_come_first_served_and_never_too_much() {
     let place = Place::new();

@@ -1,4 +1,5 @@
 //! A server for a test: its data directory, its machine, its clock; and one function to ask it.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 use vessl_core::access::Caller;
-use vessl_core::ids::{AttemptId, Nonce, ProjectRef, RunId, RunRef};
+use vessl_core::ids::{AttemptId, ClusterName, Nonce, ProjectRef, RunId, RunRef};
 use vessl_core::plan::{Gpu, Node};
 use vessl_core::record::MachineReport;
 use vessl_server::testing::{About, Api, Auth, Clock, Entrance, Machine, Opened, Setup, World, open};
@@ -26,6 +27,14 @@ pub(crate) struct Place {
     pub(crate) world: Arc<World>,
     pub(crate) clock: watch::Sender<Timestamp>,
     pub(crate) config: Config,
+    /// More clusters.
+    pub(crate) others: BTreeMap<ClusterName, Arc<World>>,
+}
+
+fn machine(node: Node, clock: &watch::Sender<Timestamp>) -> Arc<World> {
+    let report = MachineReport { v: 1, boot_id: "boot".to_owned(), node };
+    let time = clock.subscribe();
+    World::new(report, move || *time.borrow())
 }
 
 /// A run of the default project.
@@ -45,12 +54,17 @@ impl Place {
             |index| Gpu { index, uuid: format!("GPU-{index}"), product: "NVIDIA T4".to_owned(), memory: 1 };
         let node =
             Node { name: "box".into(), cpu_milli: 4000, memory: 16_512_000_000, gpus: vec![gpu(0), gpu(1)] };
-        let report = MachineReport { v: 1, boot_id: "boot".to_owned(), node };
-        let time = clock.subscribe();
-        let world = World::new(report, move || *time.borrow());
+        let world = machine(node, &clock);
         let mut config = Config::default();
         change(&mut config);
-        Self { dir: tempfile::tempdir().unwrap(), world, clock, config }
+        Self { dir: tempfile::tempdir().unwrap(), world, clock, config, others: BTreeMap::new() }
+    }
+
+    /// Adds a cluster with one node of this many cores.
+    pub(crate) fn cluster(mut self, name: &str, node: &str, cores: u64) -> Self {
+        let node = Node { name: node.into(), cpu_milli: cores * 1000, memory: 64 << 30, gpus: Vec::new() };
+        self.others.insert(name.into(), machine(node, &self.clock));
+        self
     }
 
     pub(crate) fn setup(&self) -> Setup {
@@ -58,6 +72,7 @@ impl Place {
             config: self.config.clone(),
             data: self.dir.path().join("data"),
             machine: Machine::Fake(Arc::clone(&self.world)),
+            others: self.others.clone(),
             clock: Clock::Fixed(self.clock.subscribe()),
         }
     }
@@ -77,7 +92,7 @@ impl Place {
         };
         let guard = Auth::new(opened.token.clone(), Some(Vec::new()), Entrance::Unix);
         let router = Api::new(opened.control.clone(), opened.registry.clone(), guard, about).router();
-        Server { token: opened.token.expose().to_owned(), router, opened }
+        Server { token: opened.token.expose().to_owned(), router, opened, data: self.dir.path().join("data") }
     }
 
     /// Opens a server as soon as the one before has let go.
@@ -109,6 +124,7 @@ pub(crate) struct Server {
     pub(crate) token: String,
     pub(crate) router: Router,
     pub(crate) opened: Opened,
+    data: std::path::PathBuf,
 }
 
 /// An answer: status and JSON (or text).
@@ -174,7 +190,7 @@ impl Server {
     /// Directory of the run's first attempt.
     pub(crate) async fn attempt_dir(&self, id: RunId) -> std::path::PathBuf {
         let (attempt, _) = self.opened.control.attempt(&Caller::admin(), &default_run(id)).await.unwrap();
-        self.opened.control.log_dir(attempt).parent().unwrap().to_owned()
+        self.data.join("runs").join(id.0.to_string()).join(attempt.name())
     }
 
     pub(crate) async fn run(&self, id: RunId) -> Value {

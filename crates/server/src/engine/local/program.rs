@@ -133,12 +133,12 @@ impl Program {
     }
 
     /// Lists images.
-    pub(super) async fn images(&self, data: &Path) -> Result<Vec<ImageView>, EngineError> {
+    pub(in crate::engine) async fn images(&self, data: &Path) -> Result<Vec<ImageView>, EngineError> {
         self.json("images list", self.on_images(data, "list"), LOOK_LIMIT).await
     }
 
     /// Removes unused images.
-    pub(super) async fn prune(&self, data: &Path) -> Result<Pruned, EngineError> {
+    pub(in crate::engine) async fn prune(&self, data: &Path) -> Result<Pruned, EngineError> {
         self.json("images prune", self.on_images(data, "prune"), REMOVE_LIMIT).await
     }
 
@@ -149,7 +149,7 @@ impl Program {
     }
 
     /// Pulls an image. Dropping the receiver ends the pull; what was fetched stays usable.
-    pub(super) async fn pull(
+    pub(in crate::engine) async fn pull(
         &self,
         data: &Path,
         reference: String,

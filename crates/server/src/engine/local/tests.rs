@@ -7,6 +7,8 @@ use vessl_core::plan::{Amounts, Bounds, ImagePlan, PLAN_VERSION};
 use vessl_core::units::Span;
 
 use super::*;
+use crate::paths::DataDir;
+use crate::watch::Watches;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const AT: AttemptId = AttemptId { run: RunId(100_000_000_001), number: 1, nonce: Nonce(9) };
@@ -32,6 +34,12 @@ ended() {{
 {rest}
 "#
     )
+}
+
+/// An engine below a data directory.
+fn local(root: std::path::PathBuf, program: Program) -> Local {
+    let attempts = Attempts::new(DataDir::new(&root), Watches::start().unwrap());
+    Local::new(root, attempts, program)
 }
 
 struct Bench {
@@ -64,7 +72,7 @@ impl Bench {
     }
 
     async fn look(&self) -> Observation {
-        self.local.look(AT, 0).await.look
+        self.local.look(AT, 0).await.observed
     }
 
     /// Looks again at every signal until `wanted`.
@@ -85,7 +93,7 @@ impl Bench {
 
 fn engine(dir: &tempfile::TempDir, agent: PathBuf) -> Local {
     let program = Program::new(agent, vec!["registry:5000".to_owned()]);
-    Local::new(DataDir::new(dir.path().join("data")), program, Watches::start().unwrap())
+    local(dir.path().join("data"), program)
 }
 
 fn plan() -> Plan {
@@ -262,7 +270,7 @@ async fn stop_speaks_to_the_socket_however_deep_it_is() {
     use std::io::{BufRead, BufReader, Write};
     let mut bench = Bench::new("");
     let deep = bench.dir.path().join("d".repeat(120));
-    bench.local.data = DataDir::new(deep);
+    bench.local = local(deep, bench.local.program.clone());
     std::fs::create_dir_all(bench.file("")).unwrap();
     let how = Terminate { at: "2024-05-01T12:00:00Z".parse().unwrap(), grace_s: 7, export: false };
     let said = bench.local.stop(AT, &how).await.unwrap_err().to_string();

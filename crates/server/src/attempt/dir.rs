@@ -13,7 +13,7 @@ const LARGEST_RECORD: u64 = 16 << 20;
 
 /// The directory of one attempt.
 #[derive(Clone, Debug)]
-pub(super) struct RunDir {
+pub(crate) struct RunDir {
     path: PathBuf,
     /// Of the attempt: what carries another is not believed.
     nonce: Nonce,
@@ -21,30 +21,30 @@ pub(super) struct RunDir {
 
 /// What the events say so far.
 #[derive(Debug, Default)]
-pub(super) struct AttemptLog {
+pub(crate) struct AttemptLog {
     /// All events.
-    pub(super) events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// The last phase.
-    pub(super) phase: Option<Phase>,
+    pub(crate) phase: Option<Phase>,
     /// When the commands started.
-    pub(super) started_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
     /// Exit status of the commands, if they ended and the agent went on.
-    pub(super) exit_code: Option<i32>,
+    pub(crate) exit_code: Option<i32>,
 }
 
 impl RunDir {
     /// The directory at `path` of the attempt with this nonce.
-    pub(super) fn new(path: PathBuf, nonce: Nonce) -> Self {
+    pub(crate) fn new(path: PathBuf, nonce: Nonce) -> Self {
         Self { path, nonce }
     }
 
     /// The directory.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Every complete event; words if they cannot be read.
-    pub(super) fn told(&self) -> Result<AttemptLog, String> {
+    pub(crate) fn told(&self) -> Result<AttemptLog, String> {
         let text = durable::read_lines(&self.path.join("events"), 0)
             .map_err(|error| format!("its `events` cannot be read: {error}"))?;
         let mut told = AttemptLog::default();
@@ -70,7 +70,7 @@ impl RunDir {
     }
 
     /// The exit record, if it was written; words if it cannot be read.
-    pub(super) fn exit(&self) -> Result<Option<ExitRecord>, String> {
+    pub(crate) fn exit(&self) -> Result<Option<ExitRecord>, String> {
         let file = match durable::open_file(&self.path.join("exit.json")) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -100,7 +100,7 @@ impl RunDir {
     }
 
     /// Whether an agent holds the lock. Not to be asked while an agent may just be taking it.
-    pub(super) fn is_locked(&self) -> Result<bool, String> {
+    pub(crate) fn is_locked(&self) -> Result<bool, String> {
         let file = match durable::open_file(&self.path.join("lock")) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -114,14 +114,14 @@ impl RunDir {
     }
 
     /// What the attempt still has here when no agent holds the lock: scratch, or what only a living agent needs.
-    pub(super) fn left(&self) -> Left {
+    pub(crate) fn left(&self) -> Left {
         let stays = |name| std::fs::symlink_metadata(self.path.join(name)).is_ok();
         let any = ["box", "control.sock", "spare", "progress"].into_iter().any(stays);
         if any { Left::Scratch } else { Left::Nothing }
     }
 
     /// Whether an agent ever took the run.
-    pub(super) fn was_taken(&self) -> bool {
+    pub(crate) fn was_taken(&self) -> bool {
         self.said("events") || self.said("exit.json")
     }
 

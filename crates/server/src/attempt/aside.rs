@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use vessl_core::ids::{AttemptId, Nonce};
 use vessl_data::durable;
 
-use super::{EngineError, RunDir, blocking};
+use super::{AttemptError, RunDir, blocking};
 use crate::paths::DataDir;
 
 /// Moves what the directory of the run holds of this attempt's number and later ones, and is not this attempt, to
 /// `set-aside/<run>-<name>`. Answers where it is now.
-pub(super) async fn clear(data: &DataDir, at: AttemptId) -> Result<Vec<PathBuf>, EngineError> {
+pub(super) async fn clear(data: &DataDir, at: AttemptId) -> Result<Vec<PathBuf>, AttemptError> {
     let (run, aside) = (data.run(at.run), data.set_aside());
-    let failed = |source| EngineError::File { what: "make room in", path: data.run(at.run), source };
+    let failed = |source| AttemptError { what: "make room in", path: data.run(at.run), source };
     blocking(move || {
         let mut moved = Vec::new();
         for name in foreign(&run, at)? {

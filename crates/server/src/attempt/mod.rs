@@ -1,0 +1,157 @@
+//! The files of attempts: plan, events, exit record, log, progress. Whoever wants one of them asks here. It decides nothing and knows
+//! no engine.
+//!
+//! All of them only grow, or are replaced as a whole, and every byte has its place: so what an agent elsewhere sends can be put here
+//! at its offset, again and again, and is the same file.
+mod aside;
+mod dir;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::PathBuf;
+
+use vessl_core::ids::{AttemptId, RunId};
+use vessl_core::plan::Plan;
+use vessl_core::wire::Progress;
+use vessl_data::durable;
+use vessl_data::log::{LogError, Reader};
+
+use crate::paths::DataDir;
+use crate::watch::{Changes, Watches};
+
+pub(crate) use dir::{AttemptLog, RunDir};
+
+/// Largest progress file that is read, in bytes.
+const LARGEST_PROGRESS: u64 = 64 << 10;
+
+/// A file of an attempt could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} `{}`: {source}", path.display())]
+pub struct AttemptError {
+    what: &'static str,
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// The attempts of one server; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Attempts {
+    data: DataDir,
+    watches: Watches,
+}
+
+/// The part of a log that somebody wants to read first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Begin {
+    /// All of it.
+    First,
+    /// From a position on.
+    Position(u64),
+    /// Only so many last lines, of one stream if it is named.
+    Tail(u64, Option<vessl_core::logwire::Stream>),
+}
+
+impl Attempts {
+    /// The attempts below a data directory.
+    pub(crate) fn new(data: DataDir, watches: Watches) -> Self {
+        Self { data, watches }
+    }
+
+    /// The directory of an attempt.
+    pub(crate) fn dir(&self, at: AttemptId) -> RunDir {
+        RunDir::new(self.data.attempt(at), at.nonce)
+    }
+
+    /// Tells when something about an attempt may have changed.
+    pub(crate) fn follow(&self, at: AttemptId) -> Changes {
+        self.watches.dirs(&[self.dir(at).path()])
+    }
+
+    /// Says that something has changed that no file tells.
+    pub(crate) fn signal(&self, at: AttemptId) {
+        self.watches.signal(self.dir(at).path());
+    }
+
+    /// Tells when an attempt's log grows.
+    pub(crate) fn follow_log(&self, at: AttemptId) -> Changes {
+        let dir = self.data.attempt(at);
+        self.watches.dirs(&[&dir, &dir.join("log")])
+    }
+
+    /// Tells when there is something new in [`Attempts::progress`].
+    pub(crate) fn follow_progress(&self, at: AttemptId) -> Changes {
+        self.watches.progress(&self.data.attempt(at))
+    }
+
+    /// The log of an attempt, to be read on a thread that may block.
+    pub(crate) async fn open_log(&self, at: AttemptId, begin: Begin) -> Result<Reader, LogError> {
+        let dir = self.data.attempt(at).join("log");
+        let open = move || {
+            let mut reader = Reader::open(&dir)?;
+            match begin {
+                Begin::First => {}
+                Begin::Position(position) => reader.from(position)?,
+                Begin::Tail(lines, None) => reader.tail(lines)?,
+                Begin::Tail(lines, Some(stream)) => reader.tail_of(stream, lines)?,
+            }
+            Ok(reader)
+        };
+        let failed = |error| LogError::Os {
+            what: "read",
+            path: self.data.attempt(at),
+            source: std::io::Error::other(error),
+        };
+        tokio::task::spawn_blocking(open).await.map_err(failed)?
+    }
+
+    /// Whether the attempt that a log is of has its exit record. May block.
+    pub(crate) fn has_ended(log: &Reader) -> bool {
+        log.dir().with_file_name("exit.json").exists()
+    }
+
+    /// How far a pull, an import or an export is, if one is under way. A view, not a record.
+    pub(crate) async fn progress(&self, at: AttemptId) -> Option<Progress> {
+        let path = self.data.attempt(at).join("progress");
+        let read = tokio::task::spawn_blocking(move || {
+            let mut text = Vec::new();
+            File::open(path)?.take(LARGEST_PROGRESS).read_to_end(&mut text)?;
+            std::io::Result::Ok(text)
+        });
+        serde_json::from_slice(&read.await.ok()?.ok()?).ok()
+    }
+
+    /// Makes room for an attempt: what has its place and is not its own is moved aside. Answers where that is now.
+    pub(crate) async fn clear(&self, at: AttemptId) -> Result<Vec<PathBuf>, AttemptError> {
+        aside::clear(&self.data, at).await
+    }
+
+    /// Makes the directory of an attempt, with its plan on disk.
+    pub(crate) async fn begin(&self, plan: &Plan) -> Result<(), AttemptError> {
+        let (dir, text) = (self.data.attempt(plan.attempt_id()), serde_json::to_vec_pretty(plan));
+        let path = dir.join("plan.json");
+        let file = path.clone();
+        let write = move || {
+            durable::create_dir_all(&dir, 0o700)?;
+            durable::write_atomic(&file, &text.map_err(std::io::Error::other)?, 0o600)
+        };
+        blocking(write).await.map_err(|source| AttemptError { what: "write", path, source })
+    }
+
+    /// Removes everything of a run. One that is gone is fine.
+    pub(crate) async fn remove(&self, run: RunId) -> Result<(), AttemptError> {
+        let path = self.data.run(run);
+        let dir = path.clone();
+        let remove = move || match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        blocking(remove).await.map_err(|source| AttemptError { what: "remove", path, source })
+    }
+}
+
+/// Does something that may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+}

@@ -1,0 +1,56 @@
+//! The images of a cluster's machine: list, pull, prune. Runs pull their own; this is for people.
+use std::path::PathBuf;
+
+use vessl_core::record::Login;
+use vessl_core::wire::{ImageView, Progress, Pruned};
+
+use super::local::Program;
+use super::{EngineError, fake};
+
+/// One line of a pull.
+#[derive(Debug)]
+pub enum PullStep {
+    /// On the way.
+    Progress(Progress),
+    /// The image is here.
+    Done(ImageView),
+}
+
+/// Where the images of a machine are.
+#[derive(Debug)]
+pub(crate) enum Images {
+    /// This machine, with the data directory that holds them.
+    Local(PathBuf, Program),
+    /// A scripted one.
+    Fake,
+}
+
+impl Images {
+    /// Images that are here.
+    pub(crate) async fn list(&self) -> Result<Vec<ImageView>, EngineError> {
+        match self {
+            Self::Local(root, program) => program.images(root).await,
+            Self::Fake => Ok(fake::Fake::images()),
+        }
+    }
+
+    /// Removes images and layers that no run uses.
+    pub(crate) async fn prune(&self) -> Result<Pruned, EngineError> {
+        match self {
+            Self::Local(root, program) => program.prune(root).await,
+            Self::Fake => Ok(Pruned::default()),
+        }
+    }
+
+    /// Pulls an image; the steps arrive on the receiver, the last one is [`PullStep::Done`] or an error.
+    pub(crate) async fn pull(
+        &self,
+        reference: String,
+        login: Option<Login>,
+    ) -> Result<tokio::sync::mpsc::Receiver<Result<PullStep, EngineError>>, EngineError> {
+        match self {
+            Self::Local(root, program) => program.pull(root, reference, login).await,
+            Self::Fake => Ok(fake::Fake::pull(&reference)),
+        }
+    }
+}
