@@ -1,7 +1,7 @@
-//! What problems must not show. One rule: a problem inside `env`, on a line with a login in an address, or at a key that
-//! names a secret shows keys and places, and no value. Everything else of the file is shown to its author.
+//! Keeps secrets out of problems. One rule: a problem inside `env`, on a line with a login in an address, or at a key that
+//! names a secret shows keys and places, and no value. Everything else is shown: people see their own file.
 use super::keys::is_known;
-use super::source::{Place, SHOWN, Source};
+use super::source::{Location, SHOWN, Source};
 
 /// Parts of a key that names a secret.
 const SENSITIVE: [&str; 9] =
@@ -16,7 +16,7 @@ const LONGEST: usize = 8 << 10;
 const MOST_LINES: usize = 10_000;
 
 /// The line of a problem as it may be shown, and the part of it that must not be, if there is one.
-pub(super) fn line<'t>(source: &Source<'t>, place: Place, path: &str) -> (String, Option<&'t str>) {
+pub(super) fn line<'t>(source: &Source<'t>, place: Location, path: &str) -> (String, Option<&'t str>) {
     let in_env = path.strip_prefix("env").is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
     let line = source.line(place.line);
     if !in_env && !has_login(line) && !is_enclosed(source, place.line) {
