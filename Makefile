@@ -1,8 +1,9 @@
-# `make run` builds the product and runs the first example; `make test` is what CI runs. `make help` lists the rest.
+# `make run` builds the product and runs the first example; `make check` is for every change, `make test` is what CI runs.
+# `make help` lists the rest.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help build run test tools lint unit bench fuzz audit clean
+.PHONY: help build run check test tools lint unit bench fuzz audit clean
 
 VESSL := target/release/vessl
 FUZZ_SECONDS ?= 60
@@ -19,6 +20,13 @@ run: build ## Build, run examples/quickstart.yaml on this machine, show its log 
 	@id=$$($(VESSL) run create -f examples/quickstart.yaml --watch --output json | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])'); \
 	$(VESSL) run download $$id /output target/quickstart; \
 	echo "--- target/quickstart/metrics.json"; cat target/quickstart/metrics.json
+
+check: ## What needs no root and no extra package: format, house rules, clippy, most tests
+	@.ci/tools build
+	cargo fmt --all --check
+	cargo xtask tidy
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo nextest run --workspace --locked --profile check
 
 test: tools lint unit run ## Everything that CI runs
 	@echo "all checks passed"

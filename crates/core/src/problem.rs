@@ -1,4 +1,4 @@
-//! Problems of a run file: what one says, and what is known of its code. It finds none.
+//! A problem of a run file, and the list that explains its code. Data only.
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -7,12 +7,12 @@
 //! ```
 //!
 //! The text of an item is evaluated as it stands, in the one shell, outside of any function, condition or loop, so that
-//! `set -e`, `exit`, `return`, here-documents and background processes do what they do in a script of its own. What it
-//! says wrongly (an open quote, a missing `fi`) is the failure of that item alone. It works in bash, dash and busybox.
-//! Marks go to [`MARK_FD`], which is closed while an item runs. After the mark of an item the
-//! script waits for one line from there, so that the log tells of the item before its first output, and shows the word on it with the
-//! marks that follow; where the descriptor cannot be read it goes on at once. A mark begins on a line of its own, whatever an item
-//! has written there.
+//! `set -e`, `exit`, `return`, here-documents and background processes do what they do in a script of their own. A syntax error
+//! (an open quote, a missing `fi`) fails that item alone. The script works in bash, dash and busybox.
+//!
+//! Marks go to [`MARK_FD`], which is closed while an item runs. After the mark of an item the script waits for one line from
+//! there, so that the log names the item before its first output. The marks that follow carry the word of that line. If the
+//! descriptor cannot be read, the script goes on at once. A mark always begins on a new line, whatever an item wrote there.
 use std::fmt::Write;
 
 use crate::plan::ItemPlan;

@@ -1,6 +1,6 @@
-//! File names as text. A name is any bytes; the API and JSON carry text, so the bytes that are not UTF-8 are spelled as `%`
-//! and two upper-case hex digits, and so is a `%` that would otherwise be read as such a spelling. Every other name, and
-//! nearly every name there is, is its own spelling. No two names have the same one.
+//! File names as text. A name is any bytes, but the API and JSON carry text. So bytes that are not UTF-8 are written as `%` and
+//! two upper-case hex digits, and so is a `%` that would read as such an escape. All other names stay as they are, and no two
+//! names have the same text.
 
 /// The text for a name or a path.
 pub fn spell(name: &[u8]) -> String {

@@ -1,5 +1,5 @@
-//! JSON values as YAML that means the same to readers of version 1.1 and 1.2: block style, in double quotes every text that
-//! one of them could take for something else. It knows no field.
+//! Writes JSON values as YAML, in block style. A text that a reader of YAML 1.1 or 1.2 could take for something else stands in
+//! double quotes. It knows no field.
 use serde_json::{Map, Value};
 
 /// Longest key that readers recognise without `?`, with room for quotes.

@@ -1,4 +1,4 @@
-//! What the process says with its exit code. The one place where kinds of errors become numbers; it prints nothing.
+//! The exit codes: the one place where kinds of errors become numbers. It prints nothing.
 use std::process::ExitCode;
 
 use vessl_core::run::Status;

@@ -1,4 +1,4 @@
-//! What every command works with: where it prints, and the way to the server.
+//! What every command gets: the global flags, where to print, and how to reach the server.
 use std::path::PathBuf;
 
 use clap::Args;

@@ -1,5 +1,5 @@
-//! What the person at this machine has settled: which server, which token, default organization and project.
-//! Precedence: flags, then the environment, then `config.toml`. It prints nothing and asks nothing.
+//! The user's settings: which server, which token, default organization and project. Flags win over the environment, and that
+//! over `config.toml`. It prints nothing and asks nothing.
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};

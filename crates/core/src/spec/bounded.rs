@@ -1,8 +1,8 @@
-//! Input of the YAML parser that stops before the parser holds too much. It knows nothing of run files.
+//! Bounded input for the YAML parser: it ends early when the parser would need too much memory. It knows no run file.
 //!
-//! The parser must see the end of `[…]` or `{…}` before it can say whether it was a key, and keeps every token until
-//! then. A file that is one long list would cost some 200 bytes for each of its bytes. This input counts the tokens
-//! between two events and the nesting of brackets, and ends early when there are too many.
+//! The parser must see the end of `[…]` or `{…}` before it knows whether it was a key, and keeps every token until then. A
+//! file that is one long list would cost about 200 bytes of memory a byte. So this input counts the tokens between two
+//! events and the nesting of brackets, and ends when there are too many.
 use std::cell::Cell;
 
 use saphyr_parser::input::SkipTabs;

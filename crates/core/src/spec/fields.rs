@@ -1,4 +1,4 @@
-//! Reading of nodes as maps, lists, text, numbers: what every part of the run file needs. It knows no field by name.
+//! Reads nodes as maps, lists, text and numbers. Every part of the run file uses it; it knows no field by name.
 use super::keys::Keys;
 use super::problem::{Code, Problems, Report};
 use super::source::Source;
@@ -261,8 +261,8 @@ impl<'a, 't> Reader<'a, 't> {
     {
         let text = self.word(at, form)?;
         let outcome = text.trim().parse().map_err(|error| {
-            let meant = meant::<T>(&text).map(|meant| format!("`{}: {meant}`", at.name()));
-            let form = meant.as_deref().unwrap_or(form);
+            let closest = closest::<T>(&text).map(|closest| format!("`{}: {closest}`", at.name()));
+            let form = closest.as_deref().unwrap_or(form);
             Report::new(Code::BadAmount, format!("`{}`: {error}", at.name())).hint(format!("write {form}"))
         });
         self.take(at, outcome)
@@ -321,7 +321,7 @@ fn unknown_key(name: &str, keys: &Keys) -> Report {
 }
 
 /// The amount that a text means which has a `B` behind its unit, or small letters in it: `4G` for `4 gb`.
-fn meant<T: std::str::FromStr>(text: &str) -> Option<String> {
+fn closest<T: std::str::FromStr>(text: &str) -> Option<String> {
     let text = text.get(..32.min(text.len()))?.replace(' ', "");
     let bare = text.trim_end_matches(['b', 'B']);
     let (number, unit) = bare.split_at(bare.find(|c: char| c.is_ascii_alphabetic())?);
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn the_amount_that_was_meant() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(meant::<Memory>(text).as_deref(), expected, "{text}");
+            assert_eq!(closest::<Memory>(text).as_deref(), expected, "{text}");
         };
         check("4GB", Some("4G"));
         check("4 gb", Some("4G"));
@@ -365,6 +365,6 @@ mod tests {
         check("4 apples", None);
         check("GB", None);
         check("", None);
-        assert_eq!(meant::<Span>("10 seconds"), None);
+        assert_eq!(closest::<Span>("10 seconds"), None);
     }
 }

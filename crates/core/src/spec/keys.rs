@@ -1,4 +1,4 @@
-//! The keys of every map of the run file, and which key a wrong one probably was meant to be.
+//! The keys of every map of the run file, and the nearest key to a wrong one.
 //!
 //! The JSON Schema has the same keys; a test holds the two together.
 
@@ -136,8 +136,8 @@ impl Keys {
                 _ => {}
             }
         }
-        let meant = SYNONYMS.iter().find(|(word, own)| *word == key && self.known.contains(own));
-        match meant.map(|(_, own)| *own).or_else(|| nearest(key, self.known)) {
+        let synonym = SYNONYMS.iter().find(|(word, own)| *word == key && self.known.contains(own));
+        match synonym.map(|(_, own)| *own).or_else(|| nearest(key, self.known)) {
             Some(near) => format!("did you mean `{near}`?"),
             None if key.contains(' ') => "quote the whole text if the `:` belongs to it".to_owned(),
             None => format!("{} can have {}", self.what, list(self.known)),

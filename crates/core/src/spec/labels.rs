@@ -1,5 +1,4 @@
-//! What people may call a run (its name, description and tags, in a file and in a later change), and the things that runs
-//! are kept in and use.
+//! Limits of names, descriptions and tags: of runs, and of the organizations, projects, secrets and presets around them.
 
 /// Longest name and longest tag, in characters.
 const LONGEST_NAME: usize = 253;

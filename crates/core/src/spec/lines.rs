@@ -1,5 +1,5 @@
-//! Lines of a YAML text before it is parsed: which are structure and which are text of a block scalar (`|`, `>`).
-//! It serves the repair of tabs and the search for placeholders in files that cannot be parsed.
+//! The lines of a YAML text before it is parsed: which are structure, and which are text of a block scalar (`|`, `>`). The
+//! repair of tabs uses it, and the search for placeholders in files that cannot be parsed.
 use std::collections::BTreeMap;
 
 use super::source::number;

@@ -1,10 +1,10 @@
-//! Where in a file a path such as `import./data` stands, for problems that were found after the reading. It judges nothing.
+//! Finds line and column of a path such as `import./data`, for problems that were found after the file was read.
 use std::rc::Rc;
 
 use super::path::ContainerPath;
 use super::problem::{MOST, Problems, more};
 use super::redact;
-use super::source::{Place, Source};
+use super::source::{Location, Source};
 use super::tree::{self, Entry, Kind, Node};
 use crate::problem::Problem;
 
@@ -19,7 +19,7 @@ pub fn locate(text: &[u8], problems: &mut Vec<Problem>) {
         unplaced.sort_by_key(|problem| problem.level as u8);
         let level = unplaced[MOST].level;
         unplaced.truncate(MOST);
-        unplaced.push(more(level, Place::default(), left_out));
+        unplaced.push(more(level, Location::default(), left_out));
     }
     if !unplaced.is_empty() {
         placed.append(&mut unplaced);

@@ -38,7 +38,7 @@ pub use types::*;
 use crate::problem::{Level, Problem};
 use fields::Reader;
 use problem::{Code, Problems, Report};
-use source::{Place, Source};
+use source::{Location, Source};
 
 /// How a file is read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,7 +88,7 @@ fn read_spec(text: &[u8], options: ReadOptions<'_>, problems: &mut Problems) -> 
     let Some(root) = root.filter(|root| !root.is_null()) else {
         let report =
             Report::new(Code::Empty, "the file says nothing").hint("begin with `name:` and `image:`");
-        problems.add(&source, (Place::START, ""), Level::Error, report);
+        problems.add(&source, (Location::START, ""), Level::Error, report);
         return None;
     };
     let unknown = if options.lenient { Level::Warning } else { Level::Error };

@@ -1,7 +1,7 @@
-//! [`Spec`] → canonical YAML, and the taking out of literal secrets. It reads nothing.
+//! Prints a [`Spec`] as canonical YAML, and takes literal secrets out of it. It reads nothing.
 //!
 //! The canonical form has one spelling for everything: map forms for data, names and types for ports, one order of keys.
-//! What has its default is left out.
+//! Defaults are left out.
 use super::types::{
     ArtifactRef, Dataset, EnvValue, Export, Gs, Image, Import, Interactive, Item, Model, Mount, MountSource,
     Port, PortKind, Requests, Resources, S3, Spec, Volume,

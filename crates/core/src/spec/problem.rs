@@ -2,7 +2,7 @@
 use crate::problem::{CodeInfo, Level, Problem, define_codes};
 
 use super::redact;
-use super::source::{Place, Source};
+use super::source::{Location, Source};
 
 /// Most problems that one reading reports; a last one says how many were left out.
 pub(super) const MOST: usize = 200;
@@ -116,7 +116,7 @@ impl Problems {
     }
 
     /// Adds a problem at a place of `source`; `path` says which value it is about.
-    pub(super) fn add(&mut self, source: &Source<'_>, at: (Place, &str), level: Level, report: Report) {
+    pub(super) fn add(&mut self, source: &Source<'_>, at: (Location, &str), level: Level, report: Report) {
         if level == Level::Error {
             self.errors += 1;
         }
@@ -152,7 +152,7 @@ impl Problems {
             .dedup_by(|a, b| (a.line, a.column, &a.code) == (b.line, b.column, &b.code) && a.path.is_empty());
         if let Some(last) = self.found.last().filter(|_| self.left_out > 0) {
             let level = if self.has_errors() { Level::Error } else { Level::Warning };
-            let place = Place { line: last.line, column: last.column };
+            let place = Location { line: last.line, column: last.column };
             self.found.push(more(level, place, self.left_out));
         }
         self.found
@@ -174,7 +174,7 @@ pub fn unreadable(message: String) -> Problem {
 }
 
 /// Says that `count` more problems were found than are shown.
-pub(super) fn more(level: Level, place: Place, count: usize) -> Problem {
+pub(super) fn more(level: Level, place: Location, count: usize) -> Problem {
     Problem {
         code: Code::TooManyProblems.as_str().to_owned(),
         level,

@@ -1,7 +1,7 @@
-//! What problems must not show. One rule: a problem inside `env`, on a line with a login in an address, or at a key that
-//! names a secret shows keys and places, and no value. Everything else of the file is shown to its author.
+//! Keeps secrets out of problems. One rule: a problem inside `env`, on a line with a login in an address, or at a key that
+//! names a secret shows keys and places, and no value. Everything else is shown: people see their own file.
 use super::keys::is_known;
-use super::source::{Place, SHOWN, Source};
+use super::source::{Location, SHOWN, Source};
 
 /// Parts of a key that names a secret.
 const SENSITIVE: [&str; 9] =
@@ -11,15 +11,17 @@ const OWN_WORDS: [&str; 5] = ["text", "inject", "true", "false", "null"];
 /// Shorter words are no secrets.
 const SHORTEST: usize = 4;
 /// Longest begin of a text that is searched, in bytes.
-const LONGEST: usize = 8 << 10;
-/// Most lines that are looked at to find what encloses one. Behind so many, everything counts as enclosed by `env`.
-const MOST_LINES: usize = 10_000;
+const LONGEST: usize = 2 << 10;
+/// Most lines that are looked at to find what encloses one. Behind so many, what has no path counts as enclosed by `env`.
+const MOST_LINES: usize = 2000;
 
 /// The line of a problem as it may be shown, and the part of it that must not be, if there is one.
-pub(super) fn line<'t>(source: &Source<'t>, place: Place, path: &str) -> (String, Option<&'t str>) {
+pub(super) fn line<'t>(source: &Source<'t>, place: Location, path: &str) -> (String, Option<&'t str>) {
     let in_env = path.strip_prefix("env").is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
     let line = source.line(place.line);
-    if !in_env && !has_login(line) && !is_enclosed(source, place.line) {
+    let is_open =
+        !in_env && !is_sensitive(path) && !has_login(line) && !is_enclosed(source, place.line, path);
+    if is_open {
         return (source.shown(place), None);
     }
     let (key, values) = line.split_at(line.find([':', '=']).map_or(0, |at| at + 1));
@@ -50,7 +52,7 @@ pub(super) fn has_login(text: &str) -> bool {
 }
 
 /// Whether a line, or one that encloses it by its indentation, begins with `env` or gives a value to a secret.
-fn is_enclosed(source: &Source<'_>, line: u32) -> bool {
+fn is_enclosed(source: &Source<'_>, line: u32, path: &str) -> bool {
     let mut indent = usize::MAX;
     let mut lines = (1..=line).rev().map(|line| begin(source.line(line)));
     for text in lines.by_ref().take(MOST_LINES) {
@@ -67,17 +69,22 @@ fn is_enclosed(source: &Source<'_>, line: u32) -> bool {
         }
         indent = own;
     }
-    lines.next().is_some()
+    lines.next().is_some() && !path.contains(['.', '['])
 }
 
 /// Whether a word before a `:` or `=` names a secret.
 fn names_secret(line: &str) -> bool {
-    let line = line.to_ascii_lowercase().replace('-', "_");
-    line.match_indices([':', '=']).any(|(at, _)| {
-        let before = line[..at].trim_end_matches([' ', '"', '\'']);
-        let key = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-        SENSITIVE.iter().any(|part| key.contains(part))
-    })
+    is_sensitive(line)
+        && line.match_indices([':', '=']).any(|(at, _)| {
+            let before = line[..at].trim_end_matches([' ', '"', '\'']);
+            let key = before.rsplit(|c: char| !c.is_alphanumeric() && !"_-".contains(c)).next();
+            key.is_some_and(is_sensitive)
+        })
+}
+
+fn is_sensitive(key: &str) -> bool {
+    let key = key.to_ascii_lowercase().replace('-', "_");
+    SENSITIVE.iter().any(|part| key.contains(part))
 }
 
 fn begin(text: &str) -> &str {

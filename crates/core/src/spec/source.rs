@@ -15,12 +15,12 @@ pub(super) const SHOWN: usize = 400;
 
 /// A place in the file as its author sees it: line and column from 1, the column in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct Location {
     pub(super) line: u32,
     pub(super) column: u32,
 }
 
-impl Place {
+impl Location {
     /// The beginning of a file.
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
@@ -37,13 +37,13 @@ pub(super) struct Source<'t> {
 
 impl<'t> Source<'t> {
     /// Takes the bytes of a file. What stops its reading is returned with its place, beside the readable part.
-    pub(super) fn read(bytes: &'t [u8]) -> (Self, Option<(Place, Report)>) {
+    pub(super) fn read(bytes: &'t [u8]) -> (Self, Option<(Location, Report)>) {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         if bytes.len() > LARGEST {
             let message = format!("the file has {} bytes; at most {LARGEST} are read", bytes.len());
             let report =
                 Report::new(Code::TooLarge, message).hint("move scripts and data out of it and import them");
-            return (Self::plain(""), Some((Place::START, report)));
+            return (Self::plain(""), Some((Location::START, report)));
         }
         let (text, broken) = match std::str::from_utf8(bytes) {
             Ok(text) => (text, false),
@@ -54,11 +54,11 @@ impl<'t> Source<'t> {
         };
         let source = Self::plain(text);
         if let Some((at, found)) = text.char_indices().find(|(_, c)| is_forbidden(*c)) {
-            let place = source.place_of(at);
+            let place = source.location_of(at);
             return (source, Some((place, forbidden(found))));
         }
         if broken {
-            let place = source.place_of(text.len());
+            let place = source.location_of(text.len());
             let report = Report::new(Code::NotUtf8, "this is not UTF-8 text").hint("save the file as UTF-8");
             return (source, Some((place, report)));
         }
@@ -95,14 +95,14 @@ impl<'t> Source<'t> {
     }
 
     /// The first tab that was replaced and the number of lines where some were.
-    pub(super) fn tabs(&self) -> Option<(Place, usize)> {
+    pub(super) fn tabs(&self) -> Option<(Location, usize)> {
         let (line, indent) = self.tabs.first_key_value()?;
         let before = indent.chars().take_while(|c| *c != '\t').count();
-        Some((Place { line: *line, column: number(before + 1) }, self.tabs.len()))
+        Some((Location { line: *line, column: number(before + 1) }, self.tabs.len()))
     }
 
     /// The place that the parser means, in the original text.
-    pub(super) fn place(&self, marker: Marker) -> Place {
+    pub(super) fn location(&self, marker: Marker) -> Location {
         let last = number(self.starts.len()).max(1);
         let line = number(marker.line()).clamp(1, last);
         let column = match self.tabs.get(&line) {
@@ -111,15 +111,15 @@ impl<'t> Source<'t> {
         };
         // The parser places the end of the file on a line of its own, which need not exist.
         let column = if number(marker.line()) > last { self.line(line).chars().count() } else { column };
-        Place { line, column: number(column + 1) }
+        Location { line, column: number(column + 1) }
     }
 
     /// The place of a byte of the original text.
-    fn place_of(&self, byte: usize) -> Place {
+    fn location_of(&self, byte: usize) -> Location {
         let line = self.starts.partition_point(|start| *start as usize <= byte).max(1);
         let start = self.starts.get(line - 1).copied().unwrap_or_default() as usize;
         let before = self.original.get(start..byte).unwrap_or_default();
-        Place { line: number(line), column: number(before.chars().count() + 1) }
+        Location { line: number(line), column: number(before.chars().count() + 1) }
     }
 
     /// A line (from 1) as written, without its end.
@@ -131,7 +131,7 @@ impl<'t> Source<'t> {
     }
 
     /// The line of `place` for showing: cut after 400 characters, and empty if `place` lies behind the cut.
-    pub(super) fn shown(&self, place: Place) -> String {
+    pub(super) fn shown(&self, place: Location) -> String {
         if place.column as usize > SHOWN {
             return String::new();
         }

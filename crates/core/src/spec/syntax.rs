@@ -1,7 +1,7 @@
-//! What to say about text that is not YAML, or that is a template still. It knows no field of the file.
+//! Explains why a text is not YAML, or is still a template. It knows no field of the file.
 use super::problem::{Code, Problems, Report};
 use super::redact::has_login;
-use super::source::{Place, Source, number};
+use super::source::{Location, Source, number};
 use super::{keys, lines};
 use crate::problem::Level;
 
@@ -104,7 +104,7 @@ fn is_name(text: &str) -> bool {
 
 /// The placeholder that begins at `place`, with the brackets around it and where they begin. Lines are searched as far
 /// as people write them, which keeps the search of many places in one line short.
-pub(super) fn placeholder_at(source: &Source<'_>, place: Place) -> Option<(Place, String)> {
+pub(super) fn placeholder_at(source: &Source<'_>, place: Location) -> Option<(Location, String)> {
     let line = source.line(place.line);
     let column = (place.column as usize).saturating_sub(1);
     if column > LONGEST_SEARCHED {
@@ -115,7 +115,7 @@ pub(super) fn placeholder_at(source: &Source<'_>, place: Place) -> Option<(Place
     let text = &line[outer..line.floor_char_boundary(start + LONGEST_SEARCHED)];
     let found = leading_placeholder(text)?;
     let before = line[..outer].chars().count();
-    Some((Place { line: place.line, column: number(before + 1) }, found.to_owned()))
+    Some((Location { line: place.line, column: number(before + 1) }, found.to_owned()))
 }
 
 /// Explains why the parser stopped at `place`. Placeholders elsewhere in the file are reported as well, because one of
@@ -123,9 +123,9 @@ pub(super) fn placeholder_at(source: &Source<'_>, place: Place) -> Option<(Place
 pub(super) fn explain(
     source: &Source<'_>,
     problems: &mut Problems,
-    place: Place,
+    place: Location,
     info: &str,
-) -> (Place, Report) {
+) -> (Location, Report) {
     if info.contains("unknown anchor") {
         let report =
             Report::new(Code::UnknownAlias, "this alias refers to an anchor that is not defined above");
@@ -148,23 +148,23 @@ pub(super) fn explain(
     here.unwrap_or_else(|| (place, syntax_error(source, place, info)))
 }
 
-fn unquoted_templates(source: &Source<'_>) -> Vec<(Place, String)> {
+fn unquoted_templates(source: &Source<'_>) -> Vec<(Location, String)> {
     let mut found = Vec::new();
     for (line, text) in lines::structure(source.original()) {
         let (bare, _) = without_quotes(text);
         if let Some(template) = template_in(&bare).filter(|_| !text.trim_start().starts_with('#')) {
             let before = bare.find(template).map_or(0, |at| bare[..at].chars().count());
-            found.push((Place { line, column: number(before + 1) }, template.to_owned()));
+            found.push((Location { line, column: number(before + 1) }, template.to_owned()));
         }
     }
     found
 }
 
 /// Where the quote begins that is not closed on the nearest line above `below` that leaves one open.
-fn open_quote(source: &Source<'_>, below: u32) -> Option<Place> {
+fn open_quote(source: &Source<'_>, below: u32) -> Option<Location> {
     (1..below).rev().find_map(|line| {
         let (_, open) = without_quotes(source.line(line));
-        Some(Place { line, column: number(open? + 1) })
+        Some(Location { line, column: number(open? + 1) })
     })
 }
 
@@ -254,7 +254,7 @@ const EXPLAINED: [(&str, &str, &str); 19] = [
     ("misplaced bracket", "a closing bracket without an opening one", "delete it, or quote the value"),
 ];
 
-fn syntax_error(source: &Source<'_>, place: Place, info: &str) -> Report {
+fn syntax_error(source: &Source<'_>, place: Location, info: &str) -> Report {
     if let Some(report) = missing_space(source, place) {
         return report;
     }
@@ -273,7 +273,7 @@ fn syntax_error(source: &Source<'_>, place: Place, info: &str) -> Report {
 }
 
 /// The known key of the line, if the `:` at `place` is a later one in its value.
-fn key_before<'s>(source: &'s Source<'_>, place: Place) -> Option<&'s str> {
+fn key_before<'s>(source: &'s Source<'_>, place: Location) -> Option<&'s str> {
     let line = source.line(place.line);
     let end = line.char_indices().nth(usize::try_from(place.column).ok()?.checked_sub(1)?)?.0;
     let (before, rest) = line.split_at(end);
@@ -283,7 +283,7 @@ fn key_before<'s>(source: &'s Source<'_>, place: Place) -> Option<&'s str> {
 }
 
 /// A key whose colon has no space behind it, on the line that cannot be parsed or the one before.
-fn missing_space(source: &Source<'_>, place: Place) -> Option<Report> {
+fn missing_space(source: &Source<'_>, place: Location) -> Option<Report> {
     let before = (1..place.line).rev().find(|line| !source.line(*line).trim().is_empty());
     let glued = [Some(place.line), before].into_iter().flatten().find_map(|line| {
         let text = source.line(line).trim_start_matches([' ', '\t', '-']).trim_end();

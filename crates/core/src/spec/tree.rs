@@ -6,7 +6,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
 use super::bounded::{Bounded, Gauge, Stop};
 use super::problem::{Code, Problems, Report};
-use super::source::{Place, Source};
+use super::source::{Location, Source};
 use super::syntax;
 use crate::problem::Level;
 
@@ -25,7 +25,7 @@ pub(super) const DEEPEST: usize = 64;
 /// One value of the file.
 pub(super) struct Node {
     /// Where it begins.
-    pub(super) place: Place,
+    pub(super) place: Location,
     /// What it is.
     pub(super) kind: Kind,
     /// What is in it, itself and what its aliases stand for included.
@@ -109,7 +109,7 @@ impl Node {
 
 /// A list or map whose end was not seen yet.
 struct Open {
-    place: Place,
+    place: Location,
     anchor: usize,
     /// `None` for a list.
     entries: Option<Vec<Entry>>,
@@ -134,13 +134,13 @@ pub(super) fn read(source: &Source<'_>, problems: &mut Problems) -> Option<Rc<No
         let outcome = match event {
             Ok((Event::DocumentStart(_), span)) => {
                 documents += 1;
-                if documents == 2 { Err(Halt::documents(source.place(span.start))) } else { Ok(()) }
+                if documents == 2 { Err(ReadAbort::documents(source.location(span.start))) } else { Ok(()) }
             }
-            Ok((event, span)) => tree.event(event, source.place(span.start)),
+            Ok((event, span)) => tree.event(event, source.location(span.start)),
             Err(error) => Err(tree.scan_error(&error)),
         };
         gauge.event();
-        if let Err(Halt { place, report }) = outcome {
+        if let Err(ReadAbort { place, report }) = outcome {
             tree.problems.add(source, (place, ""), Level::Error, report);
             return None;
         }
@@ -149,22 +149,22 @@ pub(super) fn read(source: &Source<'_>, problems: &mut Problems) -> Option<Rc<No
 }
 
 /// An error that stops the reading.
-struct Halt {
-    place: Place,
+struct ReadAbort {
+    place: Location,
     report: Report,
 }
 
-impl Halt {
-    fn new(place: Place, report: Report) -> Self {
+impl ReadAbort {
+    fn new(place: Location, report: Report) -> Self {
         Self { place, report }
     }
 
-    fn documents(place: Place) -> Self {
+    fn documents(place: Location) -> Self {
         let report = Report::new(Code::ManyDocuments, "a second YAML document begins here");
         Self::new(place, report.hint("put each run into its own file"))
     }
 
-    fn nodes(place: Place) -> Self {
+    fn nodes(place: Location) -> Self {
         let message = format!("the file has more than {MOST_NODES} values, aliases followed");
         Self::new(
             place,
@@ -172,19 +172,19 @@ impl Halt {
         )
     }
 
-    fn text(place: Place) -> Self {
+    fn text(place: Location) -> Self {
         let message = format!("the file has more than {MOST_TEXT} bytes of text, aliases followed");
         let report = Report::new(Code::TooLarge, message);
         Self::new(place, report.hint("use fewer aliases of long texts, or move them out of the file"))
     }
 
-    fn anchors(place: Place) -> Self {
+    fn anchors(place: Location) -> Self {
         let report =
             Report::new(Code::TooManyNodes, format!("the file has more than {MOST_ANCHORS} anchors"));
         Self::new(place, report.hint("write values out where they are needed"))
     }
 
-    fn depth(place: Place) -> Self {
+    fn depth(place: Location) -> Self {
         let message = format!("lists and maps are nested more than {DEEPEST} deep");
         Self::new(place, Report::new(Code::TooDeep, message).hint("flatten them"))
     }
@@ -204,7 +204,7 @@ struct Tree<'a, 't> {
 }
 
 impl Tree<'_, '_> {
-    fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), Halt> {
+    fn event(&mut self, event: Event<'_>, place: Location) -> Result<(), ReadAbort> {
         match event {
             Event::Alias(anchor) => self.alias(anchor, place),
             Event::Scalar(text, style, anchor, tag) => {
@@ -227,40 +227,40 @@ impl Tree<'_, '_> {
         }
     }
 
-    fn count(&mut self, size: Size, place: Place) -> Result<(), Halt> {
+    fn count(&mut self, size: Size, place: Location) -> Result<(), ReadAbort> {
         self.size.add(size);
         match self.size {
-            Size { nodes, .. } if nodes > MOST_NODES => Err(Halt::nodes(place)),
-            Size { text, .. } if text > MOST_TEXT => Err(Halt::text(place)),
+            Size { nodes, .. } if nodes > MOST_NODES => Err(ReadAbort::nodes(place)),
+            Size { text, .. } if text > MOST_TEXT => Err(ReadAbort::text(place)),
             _ => Ok(()),
         }
     }
 
-    fn open(&mut self, open: Open) -> Result<(), Halt> {
+    fn open(&mut self, open: Open) -> Result<(), ReadAbort> {
         self.count(Size::one(0), open.place)?;
         if self.open.len() >= DEEPEST {
-            return Err(Halt::depth(open.place));
+            return Err(ReadAbort::depth(open.place));
         }
         self.open.push(open);
         Ok(())
     }
 
-    fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Halt> {
+    fn alias(&mut self, anchor: usize, place: Location) -> Result<(), ReadAbort> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
             let report =
                 Report::new(Code::RecursiveAlias, "this alias stands inside the value that it refers to");
-            return Err(Halt::new(place, report.hint("write the value out")));
+            return Err(ReadAbort::new(place, report.hint("write the value out")));
         };
         self.count(node.size, place)?;
         if self.open.len() + node.height > DEEPEST {
-            return Err(Halt::depth(place));
+            return Err(ReadAbort::depth(place));
         }
         self.attach(node);
         Ok(())
     }
 
     /// Ends the innermost list or map.
-    fn end(&mut self) -> Result<(), Halt> {
+    fn end(&mut self) -> Result<(), ReadAbort> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         let (place, anchor) = (open.place, open.anchor);
         let kind = match open.entries {
@@ -280,12 +280,12 @@ impl Tree<'_, '_> {
         self.close(Node { place, kind, size, height: height + 1 }, anchor)
     }
 
-    fn close(&mut self, node: Node, anchor: usize) -> Result<(), Halt> {
+    fn close(&mut self, node: Node, anchor: usize) -> Result<(), ReadAbort> {
         let node = Rc::new(node);
         if anchor > 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
             if self.anchors.len() > MOST_ANCHORS {
-                return Err(Halt::anchors(node.place));
+                return Err(ReadAbort::anchors(node.place));
             }
         }
         self.attach(node);
@@ -306,8 +306,8 @@ impl Tree<'_, '_> {
     }
 
     /// Resolves merge keys and refuses duplicate and unusable ones.
-    fn map(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, Halt> {
-        let mut own: BTreeMap<&str, Place> = BTreeMap::new();
+    fn map(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, ReadAbort> {
+        let mut own: BTreeMap<&str, Location> = BTreeMap::new();
         let mut merged: Vec<Entry> = Vec::new();
         let mut kept = Vec::with_capacity(entries.len());
         for (index, entry) in entries.iter().enumerate() {
@@ -341,7 +341,7 @@ impl Tree<'_, '_> {
     }
 
     /// Adds what `<<` refers to; the first of several maps wins.
-    fn merge(&mut self, entry: &Entry, merged: &mut Vec<Entry>) -> Result<(), Halt> {
+    fn merge(&mut self, entry: &Entry, merged: &mut Vec<Entry>) -> Result<(), ReadAbort> {
         let maps = match &entry.value.kind {
             Kind::Map(_) => std::slice::from_ref(&entry.value),
             Kind::List(items) => items,
@@ -378,7 +378,7 @@ impl Tree<'_, '_> {
         self.problems.add(self.source, (place, ""), Level::Error, report);
     }
 
-    fn duplicate(&mut self, name: &str, first: Place, second: Place) {
+    fn duplicate(&mut self, name: &str, first: Location, second: Location) {
         let name = syntax::clip(name);
         let message =
             format!("the key `{name}` stands here and on line {}:{} already", first.line, first.column);
@@ -387,7 +387,7 @@ impl Tree<'_, '_> {
     }
 
     /// Whether a scalar is to be read as a plain one. `!!str` makes text of anything.
-    fn plain(&mut self, style: ScalarStyle, tag: Option<&Tag>, place: Place) -> bool {
+    fn plain(&mut self, style: ScalarStyle, tag: Option<&Tag>, place: Location) -> bool {
         let known = match tag {
             None => return style == ScalarStyle::Plain,
             Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => true,
@@ -399,13 +399,13 @@ impl Tree<'_, '_> {
         style == ScalarStyle::Plain && tag.is_none_or(|tag| !matches!(tag.suffix.as_str(), "str" | "!"))
     }
 
-    fn tag(&mut self, tag: Option<&Tag>, expected: &str, place: Place) {
+    fn tag(&mut self, tag: Option<&Tag>, expected: &str, place: Location) {
         if tag.is_some_and(|tag| !(tag.is_yaml_core_schema() && tag.suffix == expected)) {
             self.unknown_tag(tag, place);
         }
     }
 
-    fn unknown_tag(&mut self, tag: Option<&Tag>, place: Place) {
+    fn unknown_tag(&mut self, tag: Option<&Tag>, place: Location) {
         let tag = syntax::clip(&tag.map(|tag| format!("{}{}", tag.handle, tag.suffix)).unwrap_or_default());
         let report = Report::new(Code::UnknownTag, format!("the tag `{tag}` has no meaning here"))
             .hint("remove it, or quote the text if the `!` belongs to it");
@@ -413,14 +413,14 @@ impl Tree<'_, '_> {
     }
 
     /// What to say when the parser gives up: our own bounds first, then what YAML does not allow.
-    fn scan_error(&mut self, error: &ScanError) -> Halt {
-        let place = self.source.place(*error.marker());
+    fn scan_error(&mut self, error: &ScanError) -> ReadAbort {
+        let place = self.source.location(*error.marker());
         match self.gauge.stopped() {
-            Some(Stop::Tokens) => Halt::nodes(place),
-            Some(Stop::Depth) => Halt::depth(place),
+            Some(Stop::Tokens) => ReadAbort::nodes(place),
+            Some(Stop::Depth) => ReadAbort::depth(place),
             None => {
                 let (place, report) = syntax::explain(self.source, self.problems, place, error.info());
-                Halt::new(place, report)
+                ReadAbort::new(place, report)
             }
         }
     }

@@ -184,7 +184,7 @@ fn variable(name: &str, key: &str, text: &str, table: &mut Table) -> Result<(), 
     let known: Vec<_> = table.keys().map(|key| format!("{PREFIX}{}", key.to_ascii_uppercase())).collect();
     let Some(value) = table.get_mut(key) else {
         let known: Vec<_> = known.iter().map(String::as_str).collect();
-        let nearest = nearest(name, &known).map(|one| format!("; did you mean `{one}`?"));
+        let nearest = nearest(name, &known).map(|one| format!(": did you mean `{one}`?"));
         return Err(wrong(
             "environment",
             &format!("unknown variable `{name}`{}", nearest.unwrap_or_default()),
@@ -214,7 +214,7 @@ fn with_nearest(why: String) -> String {
     let (Some(key), known) = (quoted.next(), quoted.collect::<Vec<_>>()) else { return why };
     match nearest(key, &known) {
         Some(one) if why.starts_with("unknown field") => {
-            format!("unknown key `{key}`; did you mean `{one}`?")
+            format!("unknown key `{key}`: did you mean `{one}`?")
         }
         _ => why,
     }
@@ -285,7 +285,7 @@ mod tests {
         check(
             "# é\nlistne = \"x\"",
             none,
-            "`FILE:2:1` is wrong: unknown key `listne`; did you mean `listen`?",
+            "`FILE:2:1` is wrong: unknown key `listne`: did you mean `listen`?",
         );
         check("zzzzzz = 1", none, "`FILE:1:1` is wrong: unknown field `zzzzzz`, expected one of `listen`, ");
         check("threads = \"two\"", none, "`FILE:1:11` is wrong: `threads`: invalid type: string \"two\"");
@@ -293,7 +293,7 @@ mod tests {
         check(
             "[[presets]]\nname=\"a\"\ncpus=\"1\"",
             none,
-            "`FILE:3:1` is wrong: `presets[0]`: unknown key `cpus`; did you mean `cpu`?",
+            "`FILE:3:1` is wrong: unknown key `cpus`: did you mean `cpu`?",
         );
         check(
             "[[presets]]\nname=\"a\"\ncpu=[1]",
@@ -310,7 +310,7 @@ mod tests {
         check(
             "\nhostpaths = []",
             none,
-            "`FILE:2:1` is wrong: unknown key `hostpaths`; did you mean `hostpath_roots`?",
+            "`FILE:2:1` is wrong: unknown key `hostpaths`: did you mean `hostpath_roots`?",
         );
         check("\nthreads = 0", none, "`FILE:2:1` is wrong: `threads`: it must be from 1 to 1024");
         check("threads = 1025", none, "`FILE:1:1` is wrong: `threads`: it must be from 1 to 1024");
@@ -336,7 +336,11 @@ mod tests {
             none,
             "`FILE:1:1` is wrong: `presets[0]`: missing field `memory`",
         );
-        check("[data]\nx = 1", none, "`FILE:1:2` is wrong: unknown key `data`; did you mean `data_dir`?");
+        check(
+            "[data]\nx = 1",
+            none,
+            "`FILE:1:2` is wrong: `data`: unknown key `data`: did you mean `data_dir`?",
+        );
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub(super) struct Connection {
     was_open: bool,
 }
 
-/// One request.
-#[derive(Clone, Debug)]
+/// One request. Its body may hold secrets, so it has no `Debug`.
+#[derive(Clone)]
 pub(super) struct Ask {
     /// Verb.
     pub(super) method: Method,

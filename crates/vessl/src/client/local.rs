@@ -1,8 +1,8 @@
 //! The server of this machine: is one running, start one in the background, stop it.
 //!
-//! A server holds `server.lock` (flock) for its life, and says in `server.json` where it listens once it does. Who asks
-//! must not try the lock itself: a server that starts at that moment would find it taken. What the kernel says of the
-//! server's open files tells the same without a touch. Clients that start or stop a server take turns by a lock on the data directory, so a
+//! A server holds `server.lock` (flock) for its life, and writes to `server.json` where it listens. A client must not try the
+//! lock to find out whether a server runs: a server that starts at that moment would find it taken. It looks at the server's
+//! open files in `/proc` instead. Clients that start or stop a server take turns by a lock on the data directory, so that a
 //! race of clients ends with one server.
 use std::ffi::OsString;
 use std::fs::File;
@@ -45,7 +45,7 @@ pub(crate) struct Local {
 
 /// What a running server says about itself in `server.json`.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Lead {
+pub(crate) struct ServerInfo {
     /// Version of the format.
     v: u32,
     /// Its process.
@@ -78,7 +78,7 @@ impl Changes {
 
 /// How the last server of a data directory went away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gone {
+pub(crate) enum ShutdownKind {
     /// Somebody stopped it, or there never was one.
     Stopped,
     /// It died.
@@ -114,46 +114,46 @@ impl Local {
     }
 
     /// The running server, if there is one.
-    pub(crate) fn running(&self) -> Result<Option<Lead>> {
-        let Some(lead) = self.lead() else {
+    pub(crate) fn running(&self) -> Result<Option<ServerInfo>> {
+        let Some(info) = self.info() else {
             return Ok(None);
         };
-        if lead.v != VERSION {
+        if info.v != VERSION {
             return Err(Error::Usage {
                 message: format!("the data directory `{}` belongs to a newer vessl", self.data.display()),
                 hint: "use that version, or another directory in `VESSL_DATA`".to_owned(),
             });
         }
-        Ok((self.is_held_by(lead.pid) && lives(lead.pid)).then_some(lead))
+        Ok((self.is_held_by(info.pid) && lives(info.pid)).then_some(info))
     }
 
     /// How the last server went away, if none is running: a stopped one takes its `server.json` along.
-    pub(crate) fn gone(&self) -> Gone {
-        if self.data.join("server.json").exists() { Gone::Died } else { Gone::Stopped }
+    pub(crate) fn shutdown_kind(&self) -> ShutdownKind {
+        if self.data.join("server.json").exists() { ShutdownKind::Died } else { ShutdownKind::Stopped }
     }
 
     /// The running server; one is started in the background, and said, if there is none.
-    pub(crate) async fn ensure(&self, out: &Out) -> Result<Lead> {
-        if let Some(lead) = self.running()? {
-            return Ok(lead);
+    pub(crate) async fn ensure(&self, out: &Out) -> Result<ServerInfo> {
+        if let Some(info) = self.running()? {
+            return Ok(info);
         }
         make_private(&self.data)?;
         let _turn = self.turn().await?;
-        if let Some(lead) = self.running()? {
-            return Ok(lead);
+        if let Some(info) = self.running()? {
+            return Ok(info);
         }
-        let lead = self.start().await?;
+        let info = self.start().await?;
         out.note(&format!(
             "started a server in the background (data in {}; `vessl server stop` stops it)",
             self.data.display()
         ));
-        Ok(lead)
+        Ok(info)
     }
 
-    /// Whether that server goes away within a moment, as one does that was killed.
-    pub(crate) async fn outlives(&self, lead: &Lead) -> Result<bool> {
+    /// Waits a moment until that server is gone, as one is that was killed; false if it stays.
+    pub(crate) async fn wait_until_gone(&self, info: &ServerInfo) -> Result<bool> {
         let deadline = tokio::time::Instant::now() + DYING;
-        while self.running()?.is_some_and(|now| now.pid == lead.pid) {
+        while self.running()?.is_some_and(|now| now.pid == info.pid) {
             if tokio::time::Instant::now() > deadline {
                 return Ok(false);
             }
@@ -163,11 +163,11 @@ impl Local {
     }
 
     /// Waits until a server is running, started by whomever.
-    pub(crate) async fn wait(&self) -> Result<Lead> {
+    pub(crate) async fn wait(&self) -> Result<ServerInfo> {
         let changes = self.changes()?;
         loop {
-            if let Some(lead) = self.running()? {
-                return Ok(lead);
+            if let Some(info) = self.running()? {
+                return Ok(info);
             }
             changes.next().await?;
         }
@@ -180,7 +180,7 @@ impl Local {
             return Ok(None);
         }
         let _turn = self.turn().await?;
-        let Some(pid) = self.running()?.map(|lead| lead.pid).or_else(|| self.keeper()) else {
+        let Some(pid) = self.running()?.map(|info| info.pid).or_else(|| self.keeper()) else {
             return Ok(None);
         };
         kill(Pid::from_raw(pid), Signal::SIGTERM)
@@ -201,7 +201,7 @@ impl Local {
         self.holder().filter(|pid| lives(*pid))
     }
 
-    fn lead(&self) -> Option<Lead> {
+    fn info(&self) -> Option<ServerInfo> {
         serde_json::from_slice(&std::fs::read(self.data.join("server.json")).ok()?).ok()
     }
 
@@ -248,7 +248,7 @@ impl Local {
     }
 
     /// Starts a server and waits until it, or another one that was faster, listens.
-    async fn start(&self) -> Result<Lead> {
+    async fn start(&self) -> Result<ServerInfo> {
         self.until_free().await?;
         self.lost(START)?;
         let changes = self.changes()?;
@@ -258,8 +258,8 @@ impl Local {
         let mut exited = false;
         let wait = async {
             loop {
-                if let Some(lead) = self.running()? {
-                    return Ok(lead);
+                if let Some(info) = self.running()? {
+                    return Ok(info);
                 }
                 if exited && self.holder().is_none() {
                     return Err(self.no_start(begin, "it ended at once"));
@@ -427,14 +427,14 @@ mod tests {
     fn a_held_lock_is_seen_and_a_dead_server_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let local = Local::at(dir.path().to_owned());
-        assert_eq!(local.gone(), Gone::Stopped);
-        let lead = format!(
+        assert_eq!(local.shutdown_kind(), ShutdownKind::Stopped);
+        let info = format!(
             r#"{{"v":1,"pid":{},"url":"http://x","started_at":"2024-01-01T00:00:00Z"}}"#,
             std::process::id()
         );
-        std::fs::write(dir.path().join("server.json"), lead).unwrap();
+        std::fs::write(dir.path().join("server.json"), info).unwrap();
         assert!(local.running().unwrap().is_none());
-        assert_eq!(local.gone(), Gone::Died);
+        assert_eq!(local.shutdown_kind(), ShutdownKind::Died);
         let file = File::create(dir.path().join("server.lock")).unwrap();
         let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).unwrap();
         assert!(local.running().unwrap().is_some());
@@ -458,9 +458,9 @@ mod tests {
         std::fs::write(dir.path().join("server.json"), text).unwrap();
         let file = File::create(dir.path().join("server.lock")).unwrap();
         let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).unwrap();
-        let lead = local.running().unwrap().unwrap();
-        let (outlives, ()) = tokio::join!(local.outlives(&lead), async { drop(held) });
-        assert!(outlives.unwrap());
+        let info = local.running().unwrap().unwrap();
+        let (is_gone, ()) = tokio::join!(local.wait_until_gone(&info), async { drop(held) });
+        assert!(is_gone.unwrap());
         assert!(local.running().unwrap().is_none());
     }
 }

@@ -11,7 +11,7 @@ mod path;
 pub(crate) use address::Address;
 pub(crate) use api::LogQuery;
 pub(crate) use events::Events;
-pub(crate) use local::{Gone, Lead, Local};
+pub(crate) use local::{Local, ServerInfo, ShutdownKind};
 pub(crate) use logs::Logs;
 
 use std::time::Duration;
@@ -118,12 +118,12 @@ impl Client {
     pub(crate) async fn recover(&mut self, out: &Out) -> Result<()> {
         match self.origin.clone() {
             Origin::Local(local) => {
-                if local.running()?.is_none() && local.gone() == Gone::Stopped {
+                if local.running()?.is_none() && local.shutdown_kind() == ShutdownKind::Stopped {
                     out.note("the server was stopped; the run goes on, waiting for a server to start again");
                     local.wait().await?;
                 }
-                let lead = local.ensure(out).await?;
-                self.connection = lead_connection(&local, &lead)?;
+                let info = local.ensure(out).await?;
+                self.connection = info_connection(&local, &info)?;
                 Ok(())
             }
             Origin::Given { .. } => {
@@ -137,8 +137,8 @@ impl Client {
     pub(crate) async fn recover_quietly(&mut self) -> Result<()> {
         match self.origin.clone() {
             Origin::Local(local) => {
-                let lead = local.wait().await?;
-                self.connection = lead_connection(&local, &lead)?;
+                let info = local.wait().await?;
+                self.connection = info_connection(&local, &info)?;
                 Ok(())
             }
             Origin::Given { .. } => self.reach().await,
@@ -243,27 +243,27 @@ impl Client {
 /// Connects to the server of this machine. One that is just being killed still looks alive and does not listen any more;
 /// the next one is started when it is gone.
 async fn to_local(local: &Local, out: &Out) -> Result<Connection> {
-    let mut lead = local.ensure(out).await?;
+    let mut info = local.ensure(out).await?;
     loop {
-        let mut connection = lead_connection(local, &lead)?;
+        let mut connection = info_connection(local, &info)?;
         match connection.open().await {
-            Err(error) if !local.outlives(&lead).await? => return Err(error),
-            Err(_) => lead = local.ensure(out).await?,
+            Err(error) if !local.wait_until_gone(&info).await? => return Err(error),
+            Err(_) => info = local.ensure(out).await?,
             Ok(()) => {
-                compare_versions(&lead, out);
+                compare_versions(&info, out);
                 return Ok(connection);
             }
         }
     }
 }
 
-fn lead_connection(local: &Local, lead: &Lead) -> Result<Connection> {
-    Ok(Connection::new(Address::parse(&lead.url)?, Some(local.token()?)))
+fn info_connection(local: &Local, info: &ServerInfo) -> Result<Connection> {
+    Ok(Connection::new(Address::parse(&info.url)?, Some(local.token()?)))
 }
 
-fn compare_versions(lead: &Lead, out: &Out) {
+fn compare_versions(info: &ServerInfo, out: &Out) {
     let own = env!("CARGO_PKG_VERSION");
-    if let Some(version) = lead.version.as_deref().filter(|version| *version != own) {
+    if let Some(version) = info.version.as_deref().filter(|version| *version != own) {
         out.warn(&format!(
             "the running server is vessl {version}, this is vessl {own}; `vessl server stop` makes the next command \
              start this version (runs go on)"

@@ -7,7 +7,7 @@ use serde::Serialize;
 use vessl_server::backup::{self, BackupError, Restored};
 use vessl_server::{ServerError, ServerOptions};
 
-use crate::client::{Lead, Local};
+use crate::client::{Local, ServerInfo};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::{Rows, views};
@@ -110,10 +110,10 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
     let local = Local::of_this_machine()?;
     match command {
         Command::Status => {
-            let lead = local.running()?;
-            let exit = if lead.is_some() { exit::OK } else { exit::UNREACHABLE };
-            session.out.object(&standing(lead.as_ref())?, rows)?;
-            if let (None, Some(pid)) = (&lead, local.keeper()) {
+            let info = local.running()?;
+            let exit = if info.is_some() { exit::OK } else { exit::UNREACHABLE };
+            session.out.object(&standing(info.as_ref())?, rows)?;
+            if let (None, Some(pid)) = (&info, local.keeper()) {
                 let words =
                     "has the data directory, but its `server.json` is lost: `vessl server stop` stops it";
                 session.out.warn(&format!("process {pid} {words}"));
@@ -184,14 +184,14 @@ fn runs(count: usize) -> String {
     if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
 }
 
-fn standing(lead: Option<&Lead>) -> Result<Standing> {
+fn standing(info: Option<&ServerInfo>) -> Result<Standing> {
     let local = Local::of_this_machine()?;
     Ok(Standing {
-        running: lead.is_some(),
-        url: lead.map(|lead| lead.url.clone()),
-        pid: lead.map(|lead| lead.pid),
-        version: lead.and_then(|lead| lead.version.clone()),
-        started_at: lead.map(|lead| lead.started_at),
+        running: info.is_some(),
+        url: info.map(|info| info.url.clone()),
+        pid: info.map(|info| info.pid),
+        version: info.and_then(|info| info.version.clone()),
+        started_at: info.map(|info| info.started_at),
         data: local.data().display().to_string(),
         log: local.log().display().to_string(),
     })

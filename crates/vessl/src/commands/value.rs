@@ -1,4 +1,4 @@
-//! Values that must not stand in a command line: read from standard input, or asked for without showing them.
+//! Reads secret values: from standard input, or from a prompt without echo. They never stand in a command line.
 use std::io::{IsTerminal, Read};
 
 use vessl_core::secret::Secret;

@@ -1,4 +1,4 @@
-//! The log of a run on standard output: the commands' bytes as they are, the product's own lines beside them.
+//! Prints the log of a run: the commands' bytes as they are on standard output, the product's own lines on standard error.
 use std::fmt::Write as _;
 
 use jiff::Timestamp;

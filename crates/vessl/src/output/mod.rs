@@ -1,12 +1,12 @@
-//! The only place that prints. Results go to standard output as a table, JSON or YAML; everything said to a person on
-//! the way goes to standard error. It fetches nothing and decides nothing.
+//! The only place that prints. Results go to standard output, as a table, JSON or YAML; messages for people go to standard
+//! error. It fetches nothing and decides nothing.
+mod format;
 pub(crate) mod log;
 mod paint;
 mod problems;
 pub(crate) mod progress;
 mod table;
 pub(crate) mod views;
-mod words;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
@@ -21,9 +21,9 @@ use vessl_core::wire::Problem;
 use vessl_core::yaml;
 
 use crate::error::{Error, Result};
+pub(crate) use format::clean;
 pub(crate) use paint::Paint;
 pub(crate) use table::{Columns, Rows};
-pub(crate) use words::clean;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -163,25 +163,25 @@ impl Out {
 
     /// Says one line to a person, on standard error.
     pub(crate) fn note(&self, text: &str) {
-        self.say(&format!("{}\n", clean(text)));
+        self.print(&format!("{}\n", clean(text)));
     }
 
     /// Says one line of little weight to a person, on standard error.
     pub(crate) fn dim(&self, text: &str) {
         let paint = Paint::new(self.is_interactive);
-        self.say(&format!("{}\n", paint.dim(&clean(text))));
+        self.print(&format!("{}\n", paint.dim(&clean(text))));
     }
 
     /// Says that something is not as it should be, though the command goes on.
     pub(crate) fn warn(&self, text: &str) {
         let paint = Paint::new(self.is_interactive);
-        self.say(&format!("{}: {}\n", paint.yellow("warning"), clean(text)));
+        self.print(&format!("{}: {}\n", paint.yellow("warning"), clean(text)));
     }
 
     /// Says problems of the run file `name`, each with its place.
     pub(crate) fn problems(&self, name: &str, problems: &[Problem]) {
         let paint = Paint::new(self.is_interactive);
-        self.say(&problems::render(name, problems, paint));
+        self.print(&problems::render(name, problems, paint));
     }
 
     /// Says an error with its problems, its chain of causes and its hint; as one object where JSON or YAML was asked for.
@@ -190,17 +190,17 @@ impl Out {
             return;
         }
         if self.format != Format::Table {
-            let told = serde_json::json!({ "error": Told::of(error) });
-            return self.say(&self.line_of(&told));
+            let view = serde_json::json!({ "error": ErrorView::of(error) });
+            return self.print(&self.line_of(&view));
         }
         let paint = Paint::new(self.is_interactive);
         let name = error.file().unwrap_or("run file");
         let mut text = problems::render(name, error.problems(), paint);
-        let _ = writeln!(text, "{}: {}", paint.red("error"), words::clean_lines(&error.to_string()));
+        let _ = writeln!(text, "{}: {}", paint.red("error"), format::clean_lines(&error.to_string()));
         if let Some(hint) = error.hint() {
-            let _ = writeln!(text, "{}: {}", paint.cyan("hint"), words::clean_lines(&hint));
+            let _ = writeln!(text, "{}: {}", paint.cyan("hint"), format::clean_lines(&hint));
         }
-        self.say(&text);
+        self.print(&text);
     }
 
     /// Whether somebody is there to answer.
@@ -211,7 +211,7 @@ impl Out {
     /// Asks for a line; an empty answer is `now`.
     pub(crate) fn ask(&self, question: &str, now: Option<&str>) -> Result<Option<String>> {
         let shown = now.map(|now| format!(" [{}]", clean(now))).unwrap_or_default();
-        self.say(&format!("{question}{shown}: "));
+        self.print(&format!("{question}{shown}: "));
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).map_err(Error::os("read the answer"))?;
         self.is_open.store(false, Relaxed);
@@ -220,7 +220,7 @@ impl Out {
     }
 
     /// Writes to standard error. Nobody can be told when that fails, so a failure is dropped.
-    fn say(&self, text: &str) {
+    fn print(&self, text: &str) {
         if !text.is_empty() && self.is_open.swap(false, Relaxed) {
             self.raw_beside(b"\n");
         }
@@ -236,7 +236,7 @@ fn is_shared() -> bool {
 
 /// An error as programs read it.
 #[derive(Serialize)]
-struct Told<'a> {
+struct ErrorView<'a> {
     code: &'a str,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -248,7 +248,7 @@ struct Told<'a> {
     problems: &'a [Problem],
 }
 
-impl<'a> Told<'a> {
+impl<'a> ErrorView<'a> {
     fn of(error: &'a Error) -> Self {
         Self {
             code: error.code(),

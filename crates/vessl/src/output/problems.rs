@@ -12,8 +12,8 @@ use std::fmt::Write;
 
 use vessl_core::wire::{Level, Problem};
 
+use super::format::clean;
 use super::paint::Paint;
-use super::words::clean;
 
 /// Longest part of a source line that is shown, in characters.
 const WIDTH: usize = 160;
@@ -69,7 +69,7 @@ fn window(source: &str, column: u32) -> (String, usize) {
     let start = if column < WIDTH { 0 } else { column - WIDTH / 2 };
     let shown: String = source.chars().skip(start).take(WIDTH).collect();
     let before: String = source.chars().skip(start).take(column - start).collect();
-    (clean(&shown), super::words::width(&clean(&before)))
+    (clean(&shown), super::format::width(&clean(&before)))
 }
 
 #[cfg(test)]

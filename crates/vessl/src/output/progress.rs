@@ -6,7 +6,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vessl_core::wire::Progress;
 
 use super::Out;
-use super::words::{bytes, clean};
+use super::format::{bytes, clean};
 
 /// Time between two lines about the same thing.
 const LINE_EVERY: Duration = Duration::from_secs(5);

@@ -1,8 +1,8 @@
 //! Aligned text: lists as columns, objects as `key  value` lines.
 use std::fmt::Write;
 
+use super::format::{clean, width};
 use super::paint::Paint;
-use super::words::{clean, width};
 
 /// Columns of a list: heading and what stands in it.
 pub(crate) type Columns<T> = [(&'static str, fn(&T) -> String)];

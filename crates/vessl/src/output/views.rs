@@ -8,9 +8,9 @@ use vessl_core::wire::{
     SecretView, VersionView,
 };
 
+use super::format::{between, bytes, cores, date, minute, span};
 use super::progress::so_far;
 use super::table::{Columns, Rows};
-use super::words::{between, bytes, cores, date, minute, span};
 
 /// Columns of `vessl run list`.
 pub(crate) const RUNS: &Columns<RunView> = &[

@@ -1,5 +1,5 @@
-//! Changes that a run does not get because they are not committed. It asks git, as the person and in the person's directory,
-//! and changes nothing.
+//! Finds changes that a run does not get because they are not committed. It asks git in the user's directory and changes
+//! nothing.
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;

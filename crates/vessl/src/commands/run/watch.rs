@@ -1,4 +1,4 @@
-//! Staying with a run until it has ended: its events, its log, and what happens when the server or the person leaves.
+//! Follows a run to its end: its events, its log, and what to do when the server or the person goes away.
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use vessl_core::ids::RunId;
 use vessl_core::logwire::Stream;
 use vessl_core::wire::{RunEvent, RunView};
 
-use super::order::Order;
+use super::interleaver::Interleaver;
 use crate::client::{Client, LogQuery};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -39,13 +39,13 @@ pub(super) async fn wait(client: &mut Client, id: RunId, out: &Out) -> Result<Wa
 
 /// Prints the log of a run and tells its events until it has ended.
 pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<Watched> {
-    let (order, said) = (Order::new(out), RefCell::default());
+    let (interleaver, said) = (Interleaver::new(out), RefCell::default());
     let mut log_client = client.another();
     let sink = if out.format() == Format::Table { Sink::Result } else { Sink::Beside };
     let form = LogForm { sink, ..LogForm::default() };
-    let beside = Follow::Beside(Beside { order: &order, said: &said, out, form });
+    let beside = Follow::Beside(Beside { interleaver: &interleaver, said: &said, out, form });
     let log = follow(&mut log_client, id, LogQuery::default(), beside);
-    let mut tell = |event: &RunEvent| order.hear(event);
+    let mut tell = |event: &RunEvent| interleaver.on_event(event);
     let events = ended(client, id, out, &mut tell);
     tokio::pin!(log, events);
     let mut log_is_done = false;
@@ -57,14 +57,14 @@ pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<W
                 log_is_done = true;
             }
             left = left() => return left.map(|()| Watched::Left),
-            () = order.tell_overdue() => {}
+            () = interleaver.print_overdue() => {}
         }
     };
-    order.end();
+    interleaver.end();
     if !log_is_done && let Ok(done) = tokio::time::timeout(REST, log).await {
         done?;
     }
-    order.tell_rest();
+    interleaver.print_rest();
     Ok(Watched::Ended(Box::new(run), said.take()))
 }
 
@@ -100,7 +100,7 @@ pub(super) enum Follow<'a> {
 
 /// The place of a log beside the events of its run.
 pub(super) struct Beside<'a> {
-    order: &'a Order<'a>,
+    interleaver: &'a Interleaver<'a>,
     /// The last line of the product in the log.
     said: &'a RefCell<String>,
     out: &'a Out,
@@ -151,8 +151,8 @@ async fn pump(
     loop {
         match logs.next().await {
             Ok(Next::Record(record)) => {
-                if let Follow::Beside(Beside { order, said, .. }) = who {
-                    order.turn_of(&record).await;
+                if let Follow::Beside(Beside { interleaver, said, .. }) = who {
+                    interleaver.turn_of(&record).await;
                     if record.stream == Stream::System {
                         said.replace(String::from_utf8_lossy(&record.bytes).trim_end().to_owned());
                     }
@@ -171,13 +171,13 @@ async fn ended(
     client: &mut Client,
     id: RunId,
     out: &Out,
-    tell: &mut dyn FnMut(&RunEvent),
+    on_event: &mut dyn FnMut(&RunEvent),
 ) -> Result<RunView> {
     client.follow();
     let mut after = 0;
     loop {
         let before = after;
-        match hear(client, id, &mut after, tell).await {
+        match read_events(client, id, &mut after, on_event).await {
             Ok(Some(run)) => return Ok(run),
             Ok(None) => {}
             Err(Error::Unreachable { .. }) => client.recover(out).await?,
@@ -189,19 +189,19 @@ async fn ended(
     }
 }
 
-/// Hears one stream of events to its end.
-async fn hear(
+/// Reads one stream of events to its end.
+async fn read_events(
     client: &mut Client,
     id: RunId,
     after: &mut u64,
-    tell: &mut dyn FnMut(&RunEvent),
+    on_event: &mut dyn FnMut(&RunEvent),
 ) -> Result<Option<RunView>> {
     let mut events = client.events(id, *after).await?;
     loop {
         match events.next().await {
             Ok(Some(event)) => {
                 *after = event.seq.max(*after);
-                tell(&event);
+                on_event(&event);
                 if let Some(run) = event.run.filter(|run| run.status.is_final()) {
                     return Ok(Some(*run));
                 }

@@ -1,4 +1,5 @@
-//! Keeps the log and the events of a run, which come on two ways, in the order of their times. It fetches neither.
+//! Merges the log and the events of a run into one output, in the order of their times. Each waits for the other, but not for
+//! long. It fetches neither.
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -30,7 +31,7 @@ fn words(run: &RunView) -> String {
     format!("{}{end}", views::standing(run))
 }
 
-/// What the events have told so far.
+/// What the events said so far.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     status: Status,
@@ -47,7 +48,7 @@ impl Known {
 }
 
 /// An event that waits for the lines before it.
-struct Untold {
+struct Waiting {
     at: Timestamp,
     status: Status,
     words: String,
@@ -55,32 +56,32 @@ struct Untold {
     due: Instant,
 }
 
-/// The order of what is shown of a run, and the place where it is shown.
-pub(super) struct Order<'o> {
+/// Prints the events of a run between the lines of its log.
+pub(super) struct Interleaver<'o> {
     out: &'o Out,
     bars: RefCell<Bars>,
     known: watch::Sender<Known>,
-    untold: RefCell<VecDeque<Untold>>,
+    waiting: RefCell<VecDeque<Waiting>>,
     /// Whether the commands have said anything.
     begun: Cell<bool>,
     /// Records up to this time (nanoseconds since 1970) are not held: one just before them waited in vain.
     free_until: Cell<u64>,
 }
 
-impl<'o> Order<'o> {
+impl<'o> Interleaver<'o> {
     pub(super) fn new(out: &'o Out) -> Self {
         Self {
             out,
             bars: RefCell::new(Bars::new(out)),
             known: watch::Sender::new(Known { status: Status::Queued, at_ns: 0 }),
-            untold: RefCell::default(),
+            waiting: RefCell::default(),
             begun: Cell::new(false),
             free_until: Cell::new(0),
         }
     }
 
-    /// Takes an event; it is told when the lines before it have been.
-    pub(super) fn hear(&self, event: &RunEvent) {
+    /// Takes an event; it is printed after the lines that belong before it.
+    pub(super) fn on_event(&self, event: &RunEvent) {
         if let Some(progress) = &event.progress {
             self.bars.borrow_mut().step(progress);
             return;
@@ -94,8 +95,8 @@ impl<'o> Order<'o> {
         if let Some((status, words)) = standing.filter(|(status, _)| !status.is_final()) {
             // Before there is an agent there are no lines.
             let waits = if status < Status::Initializing { Duration::ZERO } else { EVENT_WAITS };
-            self.untold.borrow_mut().push_back(Untold { at, status, words, due: Instant::now() + waits });
-            self.tell(|event| event.due <= Instant::now());
+            self.waiting.borrow_mut().push_back(Waiting { at, status, words, due: Instant::now() + waits });
+            self.print(|event| event.due <= Instant::now());
         }
         self.known.send_modify(|known| known.take(at, status));
     }
@@ -116,21 +117,21 @@ impl<'o> Order<'o> {
             }
         }
         let at_ns = i128::from(record.at_ns);
-        self.tell(|event| event.at.as_nanosecond() <= at_ns || (output && event.status <= Status::Running));
+        self.print(|event| event.at.as_nanosecond() <= at_ns || (output && event.status <= Status::Running));
         self.bars.borrow_mut().clear();
     }
 
-    /// Tells the events whose lines did not come in time; never ends.
-    pub(super) async fn tell_overdue(&self) {
+    /// Prints the events whose lines did not come in time; never ends.
+    pub(super) async fn print_overdue(&self) {
         let mut known = self.known.subscribe();
         loop {
-            let due = self.untold.borrow().front().map(|event| event.due);
+            let due = self.waiting.borrow().front().map(|event| event.due);
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
-                // The order holds the sender, so this does not fail.
+                // The interleaver holds the sender, so this does not fail.
                 None => drop(known.changed().await),
             }
-            self.tell(|event| event.due <= Instant::now());
+            self.print(|event| event.due <= Instant::now());
         }
     }
 
@@ -139,15 +140,15 @@ impl<'o> Order<'o> {
         self.known.send_modify(|known| known.at_ns = i128::MAX);
     }
 
-    /// Tells what is left.
-    pub(super) fn tell_rest(&self) {
-        self.tell(|_| true);
+    /// Prints what is left.
+    pub(super) fn print_rest(&self) {
+        self.print(|_| true);
         self.bars.borrow_mut().clear();
     }
 
-    fn tell(&self, is_next: impl Fn(&Untold) -> bool) {
-        let mut untold = self.untold.borrow_mut();
-        while let Some(event) = untold.pop_front_if(|event| is_next(event)) {
+    fn print(&self, is_next: impl Fn(&Waiting) -> bool) {
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some(event) = waiting.pop_front_if(|event| is_next(event)) {
             self.bars.borrow_mut().clear();
             self.out.dim(&format!("vessl: {}", event.words));
         }
@@ -167,25 +168,30 @@ mod tests {
         Record { next: 0, at_ns, stream, bytes: bytes::Bytes::new() }
     }
 
-    fn take(order: &Order<'_>, at_ns: i64, status: Option<Status>) {
+    fn take(interleaver: &Interleaver<'_>, at_ns: i64, status: Option<Status>) {
         let at = Timestamp::UNIX_EPOCH + SignedDuration::from_nanos(at_ns);
-        order.take(at, status.map(|status| (status, String::new())));
+        interleaver.take(at, status.map(|status| (status, String::new())));
     }
 
-    fn untold(order: &Order<'_>) -> Vec<Status> {
-        order.untold.borrow().iter().map(|event| event.status).collect()
+    fn waiting(interleaver: &Interleaver<'_>) -> Vec<Status> {
+        interleaver.waiting.borrow().iter().map(|event| event.status).collect()
     }
 
     /// A record is held back until an event has come, and no longer.
-    async fn is_held_until(order: &Order<'_>, record: Record, at_ns: i64, status: Option<Status>) {
-        let mut turn = pin!(order.turn_of(&record));
+    async fn is_held_until(
+        interleaver: &Interleaver<'_>,
+        record: Record,
+        at_ns: i64,
+        status: Option<Status>,
+    ) {
+        let mut turn = pin!(interleaver.turn_of(&record));
         assert!(futures::poll!(turn.as_mut()).is_pending(), "{record:?}");
-        take(order, at_ns, status);
+        take(interleaver, at_ns, status);
         assert!(futures::poll!(turn.as_mut()).is_ready(), "{record:?}");
     }
 
-    async fn is_free(order: &Order<'_>, record: Record) {
-        let turn = pin!(order.turn_of(&record));
+    async fn is_free(interleaver: &Interleaver<'_>, record: Record) {
+        let turn = pin!(interleaver.turn_of(&record));
         assert!(futures::poll!(turn).is_ready(), "{record:?}");
     }
 
@@ -197,45 +203,45 @@ mod tests {
     #[test]
     fn a_log_stays_behind_the_events_that_belong_before_it() {
         let out = Out::new(Format::Table);
-        let order = Order::new(&out);
+        let interleaver = Interleaver::new(&out);
         run(async {
-            is_held_until(&order, record(5, Stream::System), 5, None).await;
-            is_held_until(&order, record(6, Stream::Stdout), 7, Some(Status::Running)).await;
-            assert_eq!(untold(&order), [], "the commands run before they say anything");
+            is_held_until(&interleaver, record(5, Stream::System), 5, None).await;
+            is_held_until(&interleaver, record(6, Stream::Stdout), 7, Some(Status::Running)).await;
+            assert_eq!(waiting(&interleaver), [], "the commands run before they say anything");
             for free in [record(7, Stream::System), record(9, Stream::Stdout), record(9, Stream::Stderr)] {
-                is_free(&order, free).await;
+                is_free(&interleaver, free).await;
             }
-            order.turn_of(&record(8, Stream::System)).await;
-            is_free(&order, record(9, Stream::System)).await;
+            interleaver.turn_of(&record(8, Stream::System)).await;
+            is_free(&interleaver, record(9, Stream::System)).await;
             let later = record(1_000_000_000, Stream::System);
-            is_held_until(&order, later, 8, Some(Status::Completed)).await;
+            is_held_until(&interleaver, later, 8, Some(Status::Completed)).await;
         });
     }
 
     #[test]
     fn an_event_stays_behind_the_lines_that_belong_before_it() {
         let out = Out::new(Format::Table);
-        let order = Order::new(&out);
+        let interleaver = Interleaver::new(&out);
         run(async {
-            let mut overdue = pin!(order.tell_overdue());
-            take(&order, 1, Some(Status::Pending));
-            assert_eq!(untold(&order), [], "there is no log yet");
-            take(&order, 2, Some(Status::Running));
-            take(&order, 5, Some(Status::Idle));
-            is_free(&order, record(3, Stream::Stdout)).await;
-            is_free(&order, record(4, Stream::Stderr)).await;
-            assert_eq!(untold(&order), [Status::Idle]);
-            is_free(&order, record(5, Stream::System)).await;
-            assert_eq!(untold(&order), []);
-            take(&order, 6, Some(Status::Stopping));
+            let mut overdue = pin!(interleaver.print_overdue());
+            take(&interleaver, 1, Some(Status::Pending));
+            assert_eq!(waiting(&interleaver), [], "there is no log yet");
+            take(&interleaver, 2, Some(Status::Running));
+            take(&interleaver, 5, Some(Status::Idle));
+            is_free(&interleaver, record(3, Stream::Stdout)).await;
+            is_free(&interleaver, record(4, Stream::Stderr)).await;
+            assert_eq!(waiting(&interleaver), [Status::Idle]);
+            is_free(&interleaver, record(5, Stream::System)).await;
+            assert_eq!(waiting(&interleaver), []);
+            take(&interleaver, 6, Some(Status::Stopping));
             assert!(futures::poll!(overdue.as_mut()).is_pending());
-            assert_eq!(untold(&order), [Status::Stopping]);
+            assert_eq!(waiting(&interleaver), [Status::Stopping]);
             tokio::time::advance(EVENT_WAITS * 2).await;
             assert!(futures::poll!(overdue.as_mut()).is_pending());
-            assert_eq!(untold(&order), [], "no line came");
-            take(&order, 7, Some(Status::Stopping));
-            order.tell_rest();
-            assert_eq!(untold(&order), []);
+            assert_eq!(waiting(&interleaver), [], "no line came");
+            take(&interleaver, 7, Some(Status::Stopping));
+            interleaver.print_rest();
+            assert_eq!(waiting(&interleaver), []);
         });
     }
 }
