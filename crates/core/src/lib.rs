@@ -21,6 +21,7 @@ pub mod script;
 pub mod secret;
 pub mod spec;
 pub mod spelling;
+pub mod status;
 pub mod text;
 pub mod units;
 pub mod wire;

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::credential::{CredentialKind, CredentialRef};
 use crate::ids::{CredentialName, Nonce, RunId};
-use crate::run::Status;
 use crate::secret::{Secret, expose, expose_all};
+use crate::status::Status;
 
 /// Version of `events`, `exit.json` and of the control protocol.
 pub const RECORD_VERSION: u32 = 1;

@@ -10,8 +10,8 @@ use crate::ids::RunId;
 use crate::plan::Amounts;
 pub use crate::problem::{Level, Problem, in_words};
 use crate::record::Transfer;
-use crate::run::Status;
 use crate::secret::{Secret, expose};
+use crate::status::Status;
 
 /// Body of every error answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -26,34 +26,9 @@ mod decide;
 mod request;
 mod words;
 
+pub use crate::status::Status;
 pub use decide::decide;
 pub use request::request;
-
-/// The status words of the hosted product.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Waits for capacity.
-    Queued,
-    /// Placed, being started.
-    Pending,
-    /// Image and imports.
-    Initializing,
-    /// Commands run, or the session is up.
-    Running,
-    /// Commands ended, kept by termination protection.
-    Idle,
-    /// Exports are written.
-    Stopping,
-    /// Ended well.
-    Completed,
-    /// Ended badly; the reason says how.
-    Failed,
-    /// Ended by a person.
-    Terminated,
-}
 
 /// One run as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

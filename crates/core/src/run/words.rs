@@ -5,28 +5,6 @@ use super::{Asked, Placement, Run, State, Status};
 use crate::ids::{AttemptId, Nonce, RunId};
 use crate::record::Phase;
 
-impl Status {
-    /// The word people see, as in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Pending => "pending",
-            Self::Initializing => "initializing",
-            Self::Running => "running",
-            Self::Idle => "idle",
-            Self::Stopping => "stopping",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Terminated => "terminated",
-        }
-    }
-
-    /// Whether a run in this status never changes again.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Terminated)
-    }
-}
-
 impl Phase {
     /// What the agent is doing, in words.
     pub fn words(self) -> &'static str {
