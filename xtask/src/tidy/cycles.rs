@@ -6,9 +6,6 @@ use super::Finding;
 use super::tree::SourceFile;
 use super::uses::{Tests, module_path, test_modules, uses};
 
-/// Crates whose modules are not in order yet.
-const UNFINISHED: &[&str] = &["vessl"];
-
 /// Module → module that it uses → where it does so first.
 type Graph = BTreeMap<String, BTreeMap<String, (String, usize)>>;
 
@@ -21,7 +18,7 @@ pub(super) fn check(files: &[SourceFile]) -> Vec<Finding> {
             crates.entry(name).or_default().push((module_path(below), file));
         }
     }
-    crates.retain(|name, _| !name.contains('/') && !UNFINISHED.contains(name));
+    crates.retain(|name, _| !name.contains('/'));
     crates.values().flat_map(|modules| of_crate(modules)).collect()
 }
 
