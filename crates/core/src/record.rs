@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::credential::{CredentialKind, CredentialRef};
 use crate::ids::{CredentialName, Nonce, RunId};
 use crate::secret::{Secret, expose, expose_all};
-use crate::status::Status;
+use crate::status::{EndReason, Status};
 
 /// Version of `events`, `exit.json` and of the control protocol.
 pub const RECORD_VERSION: u32 = 1;
@@ -175,6 +175,9 @@ pub struct ExitRecord {
     pub nonce: Nonce,
     /// `completed`, `failed` or `terminated`.
     pub status: Status,
+    /// Why, as a code.
+    #[serde(default)]
+    pub reason_code: EndReason,
     /// In words.
     pub reason: String,
     /// Of the failing item or the last one; 128+n for a signal; `None` if no command was started.

@@ -11,7 +11,7 @@ use crate::plan::Amounts;
 pub use crate::problem::{Level, Problem, in_words};
 use crate::record::Transfer;
 use crate::secret::{Secret, expose};
-use crate::status::Status;
+use crate::status::{EndReason, Status};
 
 /// Body of every error answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -81,6 +81,9 @@ pub struct RunView {
     pub status: Status,
     /// Why it is where it is, in words.
     pub reason: String,
+    /// Why it ended, as a code.
+    #[serde(default)]
+    pub reason_code: Option<EndReason>,
     /// Exit code of the commands.
     pub exit_code: Option<i32>,
     /// Attempt number.
@@ -153,6 +156,8 @@ pub struct StatusChange {
 pub struct RunQuery {
     /// Only this status.
     pub status: Option<Status>,
+    /// Only runs that ended for this reason.
+    pub reason: Option<EndReason>,
     /// Words that name, description or a tag contain.
     pub keyword: Option<String>,
     /// Runs with an id below this one (newest first).

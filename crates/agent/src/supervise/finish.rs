@@ -126,6 +126,7 @@ pub(crate) fn conclude(
         attempt: plan.attempt,
         nonce: plan.nonce,
         status: outcome.status,
+        reason_code: outcome.code,
         reason: event_loop.log.masked(&outcome.reason),
         exit_code: outcome.exit_code,
         oom: execution.oom,

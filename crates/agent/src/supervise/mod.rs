@@ -154,7 +154,7 @@ fn nothing_runs(attempt: &Attempt, setup_error: SetupError) -> ExecutionResult {
         eprint_line(&format!("something of the container is left: {error}"));
     }
     ExecutionResult::never(match setup_error {
-        SetupError::Failed(why) => End::Failed(why),
+        SetupError::Failed(code, why) => End::Failed(code, why),
         SetupError::Stopped => End::Stopped,
     })
 }

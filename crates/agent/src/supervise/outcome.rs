@@ -1,7 +1,7 @@
 //! From what happened to the words of the exit record. Pure.
 use vessl_core::plan::Plan;
 use vessl_core::record::{Ending, Transfer};
-use vessl_core::run::Status;
+use vessl_core::run::{EndReason, Status};
 use vessl_core::script;
 
 use crate::format;
@@ -39,7 +39,7 @@ pub(crate) enum Interruption {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// They were never started, for this reason.
-    Failed(String),
+    Failed(EndReason, String),
     /// They were never started, because somebody asked to stop before.
     Stopped,
     /// The container was there, but the first program could not be run in it.
@@ -69,6 +69,8 @@ pub(crate) enum End {
 pub(crate) struct Outcome {
     /// `Completed`, `Failed` or `Terminated`.
     pub(crate) status: Status,
+    /// As a code.
+    pub(crate) code: EndReason,
     /// In words.
     pub(crate) reason: String,
     /// Of the commands.
@@ -76,8 +78,16 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn new(status: Status, reason: String, exit_code: Option<i32>) -> Self {
-        Self { status, reason, exit_code }
+    fn completed(reason: String, exit_code: Option<i32>) -> Self {
+        Self { status: Status::Completed, code: EndReason::Completed, reason, exit_code }
+    }
+
+    fn terminated(reason: String, exit_code: Option<i32>) -> Self {
+        Self { status: Status::Terminated, code: EndReason::Terminated, reason, exit_code }
+    }
+
+    fn failed(code: EndReason, reason: String, exit_code: Option<i32>) -> Self {
+        Self { status: Status::Failed, code, reason, exit_code }
     }
 }
 
@@ -89,16 +99,16 @@ pub(crate) fn evaluate(facts: &Facts<'_>) -> Outcome {
     };
     let why = export.error.as_deref().unwrap_or_default();
     let reason = format!("the export of `{}` failed: {why} ({})", export.path, commands.reason);
-    Outcome::new(Status::Failed, reason, commands.exit_code)
+    Outcome::failed(EndReason::ExportFailed, reason, commands.exit_code)
 }
 
 fn commands(facts: &Facts<'_>) -> Outcome {
     match &facts.end {
-        End::Failed(why) => Outcome::new(Status::Failed, why.clone(), None),
-        End::Stopped => {
-            Outcome::new(Status::Terminated, "terminated before the commands started".to_owned(), None)
+        End::Failed(code, why) => Outcome::failed(*code, why.clone(), None),
+        End::Stopped => Outcome::terminated("terminated before the commands started".to_owned(), None),
+        End::Refused { why, exit_code } => {
+            Outcome::failed(EndReason::CommandFailed, why.clone(), Some(*exit_code))
         }
-        End::Refused { why, exit_code } => Outcome::new(Status::Failed, why.clone(), Some(*exit_code)),
         End::Ended { exit_code, item, how } => ended(facts, *exit_code, (*item, *how)),
         End::Idle => session(facts, None),
         End::Vanished => vanished(facts),
@@ -110,35 +120,35 @@ fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) 
     let code = Some(exit_code);
     match facts.interruption {
         Some(Interruption::Asked) => {
-            return Outcome::new(Status::Terminated, format!("terminated; {words}"), code);
+            return Outcome::terminated(format!("terminated; {words}"), code);
         }
         Some(Interruption::TimeOver) => return session(facts, code),
         Some(Interruption::TooMuch(excess)) => {
-            return Outcome::new(Status::Failed, format!("{}; {words}", too_much(excess)), code);
+            return Outcome::failed(EndReason::ScratchLimit, format!("{}; {words}", too_much(excess)), code);
         }
         None => {}
     }
     match (exit_code, facts.oom) {
-        (0, false) => Outcome::new(Status::Completed, words, code),
+        (0, false) => Outcome::completed(words, code),
         (0, true) => {
             let note = "; on the way the kernel killed a process for memory";
-            Outcome::new(Status::Completed, words + note, code)
+            Outcome::completed(words + note, code)
         }
-        (_, true) => Outcome::new(Status::Failed, format!("{}; {words}", out_of_memory(facts)), code),
-        (_, false) => Outcome::new(Status::Failed, words, code),
+        (_, true) => {
+            Outcome::failed(EndReason::OutOfMemory, format!("{}; {words}", out_of_memory(facts)), code)
+        }
+        (_, false) => Outcome::failed(EndReason::CommandFailed, words, code),
     }
 }
 
 fn session(facts: &Facts<'_>, code: Option<i32>) -> Outcome {
     if facts.interruption == Some(Interruption::Asked) {
-        return Outcome::new(Status::Terminated, "the session was terminated".to_owned(), code);
+        return Outcome::terminated("the session was terminated".to_owned(), code);
     }
     let limit = facts.plan.interactive.as_ref().and_then(|interactive| interactive.max_runtime);
-    let words = match limit {
-        Some(limit) => format!("the session reached its `max_runtime` of {limit}"),
-        None => "the session ended".to_owned(),
-    };
-    Outcome::new(Status::Completed, words, code)
+    let Some(limit) = limit else { return Outcome::completed("the session ended".to_owned(), code) };
+    let words = format!("the session reached its `max_runtime` of {limit}");
+    Outcome { code: EndReason::TimeLimit, ..Outcome::completed(words, code) }
 }
 
 /// Killed with everything: by us after the grace, by the kernel for memory, or by somebody on the machine.
@@ -147,15 +157,17 @@ fn vanished(facts: &Facts<'_>) -> Outcome {
     match (facts.killed, facts.interruption) {
         (true, Some(Interruption::Asked)) => {
             let words = "terminated; the commands did not end in time after SIGTERM and were killed";
-            Outcome::new(Status::Terminated, words.to_owned(), killed)
+            Outcome::terminated(words.to_owned(), killed)
         }
         (true, Some(Interruption::TimeOver)) => session(facts, killed),
-        (true, Some(Interruption::TooMuch(excess))) => Outcome::new(Status::Failed, too_much(excess), killed),
-        _ if facts.oom => Outcome::new(Status::Failed, out_of_memory(facts), killed),
+        (true, Some(Interruption::TooMuch(excess))) => {
+            Outcome::failed(EndReason::ScratchLimit, too_much(excess), killed)
+        }
+        _ if facts.oom => Outcome::failed(EndReason::OutOfMemory, out_of_memory(facts), killed),
         _ => {
             let words =
                 "the container was killed from outside: its first process ended before the commands did";
-            Outcome::new(Status::Failed, words.to_owned(), killed)
+            Outcome::failed(EndReason::Killed, words.to_owned(), killed)
         }
     }
 }
@@ -212,7 +224,11 @@ mod tests {
             oom: has("oom"),
             exports: &exports,
         };
-        assert_eq!(evaluate(&facts), Outcome { status, reason: reason.to_owned(), exit_code });
+        let found = evaluate(&facts);
+        assert_eq!((found.status, found.reason.as_str(), found.exit_code), (status, reason, exit_code));
+        let is_well = matches!(found.code, EndReason::Completed | EndReason::TimeLimit);
+        assert_eq!(is_well, status == Status::Completed, "{found:?}");
+        assert_eq!(found.code == EndReason::Terminated, status == Status::Terminated, "{found:?}");
     }
 
     fn plain(end: End, flags: &'static [&'static str]) -> Case {
@@ -288,7 +304,12 @@ mod tests {
     #[test]
     fn commands_that_never_started() {
         use Status::{Failed, Terminated};
-        check(plain(End::Failed("no image".to_owned()), &[]), Failed, None, "no image");
+        check(
+            plain(End::Failed(EndReason::ImageFailed, "no image".to_owned()), &[]),
+            Failed,
+            None,
+            "no image",
+        );
         check(plain(End::Stopped, &["stopped"]), Terminated, None, "terminated before the commands started");
         let refused = End::Refused { why: "no shell".to_owned(), exit_code: 127 };
         check(plain(refused, &[]), Failed, Some(127), "no shell");

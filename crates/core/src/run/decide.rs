@@ -1,7 +1,9 @@
 //! One turn of a run: what was seen → what to save and what to do. Pure and total; it never guesses that silence is death.
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Admission, Inputs, Left, Observation, Placement, Run, State, Status, Turn, Verdict};
+use super::{
+    Action, Admission, EndReason, Inputs, Left, Observation, Placement, Run, State, Status, Turn, Verdict,
+};
 use crate::record::{ExitRecord, Phase};
 
 /// An action whose effect is not seen is applied again after this many seconds.
@@ -25,6 +27,7 @@ pub fn decide(run: &Run, inputs: &Inputs, now: Timestamp) -> Turn {
 /// What ended a run without an exit record.
 struct End {
     status: Status,
+    code: EndReason,
     reason: String,
     started_at: Option<Timestamp>,
     exit_code: Option<i32>,
@@ -64,9 +67,11 @@ impl Case<'_> {
         match &self.inputs.admission {
             None => self.stay("waits for its turn in the queue".to_owned()),
             Some(Admission::Waiting(wait)) => self.stay(wait.why.clone()).next(wait.next.clone()),
-            Some(Admission::Impossible(why)) => {
-                self.over(None, End::failed(format!("can never be placed: {why}"), None), true)
-            }
+            Some(Admission::Impossible(why)) => self.over(
+                None,
+                End::failed(EndReason::NeverFits, format!("can never be placed: {why}"), None),
+                true,
+            ),
             Some(Admission::Granted(placement)) => {
                 let turn = self.go(
                     State::Pending { placement: placement.clone() },
@@ -103,7 +108,7 @@ impl Case<'_> {
                 "the agent ended {tries} times on `{}` before it took the run; `agent.log` in the run directory may say why",
                 placement.node
             );
-            let turn = self.over(Some(placement), End::failed(reason, None), false);
+            let turn = self.over(Some(placement), End::failed(EndReason::StartRefused, reason, None), false);
             return self.want(turn, Action::Remove);
         }
         let why = match tries {
@@ -120,7 +125,8 @@ impl Case<'_> {
                     "the record of attempt {} is gone from `{}`: nothing shows that it runs or how it ended",
                     self.run.attempt, placement.node
                 );
-                let turn = self.over(Some(placement), End::failed(reason, started_at), false);
+                let turn =
+                    self.over(Some(placement), End::failed(EndReason::Lost, reason, started_at), false);
                 self.want(turn, Action::Remove)
             }
             Observation::Alive { phase: said, started_at: said_at } => {
@@ -196,7 +202,7 @@ impl Case<'_> {
         let after = exit_code
             .map_or(String::new(), |code| format!(" after its commands had ended with exit status {code}"));
         let reason = format!("the run was lost{asked}{after}: {proof}");
-        let end = End { exit_code, ..End::failed(reason, started_at) };
+        let end = End { exit_code, ..End::failed(EndReason::Lost, reason, started_at) };
         let mut turn = self.over(placement, end, left == Left::Nothing);
         // The proof says that its container is empty.
         if let State::Ended { freed, .. } = &mut turn.run.state {
@@ -210,7 +216,7 @@ impl Case<'_> {
             End::terminated("before it was started")
         } else {
             let on = placement.map(|placement| format!(" on `{}`", placement.node)).unwrap_or_default();
-            End::failed(format!("could not be started{on}: {why}"), None)
+            End::failed(EndReason::StartRefused, format!("could not be started{on}: {why}"), None)
         };
         self.want(self.over(placement, end, false), Action::Remove)
     }
@@ -279,8 +285,13 @@ impl Case<'_> {
 
     fn over(&self, placement: Option<&Placement>, end: End, removed: bool) -> Turn {
         let reason = end.reason.clone();
-        let verdict =
-            Verdict { status: end.status, reason: end.reason, exit_code: end.exit_code, cleanup: None };
+        let verdict = Verdict {
+            status: end.status,
+            reason_code: end.code,
+            reason: end.reason,
+            exit_code: end.exit_code,
+            cleanup: None,
+        };
         let (placement, started_at, ended_at) = (placement.cloned(), end.started_at, self.now);
         let freed = removed || self.run.allocation().is_none();
         self.go(State::Ended { verdict, placement, started_at, ended_at, freed, removed }, reason)
@@ -314,13 +325,14 @@ impl Case<'_> {
 }
 
 impl End {
-    fn failed(reason: String, started_at: Option<Timestamp>) -> Self {
-        Self { status: Status::Failed, reason, started_at, exit_code: None }
+    fn failed(code: EndReason, reason: String, started_at: Option<Timestamp>) -> Self {
+        Self { status: Status::Failed, code, reason, started_at, exit_code: None }
     }
 
     fn terminated(when: &str) -> Self {
         let reason = format!("terminated {when}");
-        Self { status: Status::Terminated, reason, started_at: None, exit_code: None }
+        let (status, code) = (Status::Terminated, EndReason::Terminated);
+        Self { status, code, reason, started_at: None, exit_code: None }
     }
 }
 
@@ -354,7 +366,13 @@ fn verdict(record: &ExitRecord) -> Verdict {
         );
         (Status::Failed, words)
     };
-    Verdict { status, reason, exit_code: record.exit_code, cleanup: record.cleanup.clone() }
+    Verdict {
+        status,
+        reason_code: record.reason_code,
+        reason,
+        exit_code: record.exit_code,
+        cleanup: record.cleanup.clone(),
+    }
 }
 
 fn plus(at: Timestamp, seconds: i64) -> Timestamp {

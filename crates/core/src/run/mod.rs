@@ -27,7 +27,7 @@ mod request;
 mod words;
 
 pub use crate::plan::Placement;
-pub use crate::status::Status;
+pub use crate::status::{EndReason, Status};
 pub use decide::decide;
 pub use request::request;
 
@@ -113,6 +113,9 @@ pub struct Terminate {
 pub struct Verdict {
     /// `Completed`, `Failed` or `Terminated`.
     pub status: Status,
+    /// As a code.
+    #[serde(default)]
+    pub reason_code: EndReason,
     /// In words.
     pub reason: String,
     /// Of the failing item or the last one; 128+n for a signal.

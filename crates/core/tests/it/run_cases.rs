@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use vessl_core::ids::{Nonce, RunId};
 use vessl_core::record::{ExitRecord, Phase, RECORD_VERSION};
 use vessl_core::run::{
-    Action, Admission, Answer, Applied, Ask, Inputs, Left, Observation, Placement, Run, State, Status,
-    Terminate, Turn, Verdict, Wait, decide, request,
+    Action, Admission, Answer, Applied, Ask, EndReason, Inputs, Left, Observation, Placement, Run, State,
+    Status, Terminate, Turn, Verdict, Wait, decide, request,
 };
 
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -29,7 +29,13 @@ pub(crate) fn active(phase: Phase) -> State {
 }
 
 pub(crate) fn ended(status: Status, removed: bool) -> State {
-    let verdict = Verdict { status, reason: "because".to_owned(), exit_code: Some(1), cleanup: None };
+    let verdict = Verdict {
+        status,
+        reason_code: EndReason::CommandFailed,
+        reason: "because".to_owned(),
+        exit_code: Some(1),
+        cleanup: None,
+    };
     State::Ended {
         verdict,
         placement: Some(placement()),
@@ -51,6 +57,7 @@ pub(crate) fn record(status: Status) -> Box<ExitRecord> {
         attempt: 1,
         nonce: Nonce(9),
         status,
+        reason_code: EndReason::CommandFailed,
         reason: "recorded".to_owned(),
         exit_code: Some(4),
         oom: false,
@@ -362,7 +369,7 @@ fn only_what_is_over_and_removed_is_deleted() {
 #[test]
 fn a_seat_is_held_until_the_container_has_ended() {
     let check = |state: State, held: bool| {
-        assert_eq!(run_in(state.clone()).allocation().is_some(), held, "{state:?}")
+        assert_eq!(run_in(state.clone()).allocation().is_some(), held, "{state:?}");
     };
     check(State::Queued, false);
     check(pending(), true);

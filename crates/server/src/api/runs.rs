@@ -53,6 +53,7 @@ pub(super) async fn list(
     let page = Page {
         project,
         status: query.status,
+        reason: query.reason,
         keyword: query.keyword.filter(|word| !word.is_empty()),
         before: query.before,
         limit: query.limit.unwrap_or(PAGE),

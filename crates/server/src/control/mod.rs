@@ -287,7 +287,7 @@ impl Inner {
                     .hold(id, allocator::Held { amounts, placement, ended: stored.status().is_final() });
             }
             None if stored.status() == Status::Queued => {
-                self.allocator.queue(&stored.doc.cluster, asks(stored), &handle.wake)
+                self.allocator.queue(&stored.doc.cluster, asks(stored), &handle.wake);
             }
             None => {}
         }

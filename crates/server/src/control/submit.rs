@@ -41,16 +41,15 @@ impl Control {
         }
         self.0.known_project(project).await?;
         let key = self.key(&create)?;
-        if let Some((key, digest)) = &key {
-            if let Some((earlier, found)) =
+        if let Some((key, digest)) = &key
+            && let Some((earlier, found)) =
                 self.0.parts.store.run_by_key(project.clone(), key.clone()).await?
-            {
-                return if found == *digest {
-                    self.repeat(caller, project, earlier).await
-                } else {
-                    taken(earlier)
-                };
-            }
+        {
+            return if found == *digest {
+                self.repeat(caller, project, earlier).await
+            } else {
+                taken(earlier)
+            };
         }
         let read = read_spec(&create).await?;
         let catalogue = self.0.catalogue(project, &read.spec).await?;

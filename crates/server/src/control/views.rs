@@ -5,7 +5,7 @@ use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::ids::{AttemptId, RunRef};
 use vessl_core::plan::{EnvFrom, EnvPlan, Plan, RESERVED};
 use vessl_core::record::Phase;
-use vessl_core::run::{Admission, Applied, Inputs, Observation, State, Status, decide};
+use vessl_core::run::{Admission, Applied, EndReason, Inputs, Observation, State, Status, decide};
 use vessl_core::wire::{Explain, RunEvent, RunView};
 
 use super::{Control, ControlError, Explanation, Inner, Result};
@@ -103,6 +103,7 @@ impl Inner {
             kind: doc.kind,
             status,
             reason: said.why,
+            reason_code: reason_code(&doc.run.state),
             exit_code,
             attempt: doc.run.attempt,
             created_at: doc.created_at,
@@ -183,6 +184,7 @@ impl Inner {
             if status != view.status {
                 view.status = status;
                 view.exit_code = None;
+                view.reason_code = None;
                 view.ended_at = None;
                 view.started_at = view.started_at.filter(|_| status >= Status::Running);
                 let past = view.history.iter().position(|change| change.status == status);
@@ -198,6 +200,13 @@ impl Inner {
             run,
             progress: None,
         }
+    }
+}
+
+fn reason_code(state: &State) -> Option<EndReason> {
+    match state {
+        State::Ended { verdict, .. } => Some(verdict.reason_code).filter(|code| *code != EndReason::Unknown),
+        _ => None,
     }
 }
 

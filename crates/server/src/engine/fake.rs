@@ -22,7 +22,7 @@ use vessl_core::plan::{ImportPlan, ImportSource, Plan};
 use vessl_core::record::{
     Event, EventKind, ExitRecord, MachineReport, Phase, RECORD_VERSION, Secrets, Transfer,
 };
-use vessl_core::run::{Left, Observation, Status, Terminate};
+use vessl_core::run::{EndReason, Left, Observation, Status, Terminate};
 use vessl_core::secret::Secret;
 use vessl_core::wire::{ImageView, Progress};
 
@@ -395,6 +395,11 @@ impl Actor {
             attempt: self.plan.attempt,
             nonce: self.plan.nonce,
             status,
+            reason_code: match status {
+                Status::Completed => EndReason::Completed,
+                Status::Terminated => EndReason::Terminated,
+                _ => EndReason::CommandFailed,
+            },
             reason: reason.to_owned(),
             exit_code,
             oom: false,

@@ -10,7 +10,7 @@ use vessl_core::ids::{
 };
 use vessl_core::plan::{Amounts, Plan};
 use vessl_core::record::Transfer;
-use vessl_core::run::{Run, State, Status};
+use vessl_core::run::{EndReason, Run, State, Status};
 use vessl_core::wire::StatusChange;
 
 use super::names::put_export;
@@ -214,6 +214,8 @@ pub struct Page {
     pub project: ProjectRef,
     /// Only this status.
     pub status: Option<Status>,
+    /// Only runs that ended for this reason.
+    pub reason: Option<EndReason>,
     /// Only if name, description or a tag contain it, in any case.
     pub keyword: Option<String>,
     /// Only ids below this one.
@@ -359,6 +361,7 @@ fn list(db: &Connection, page: &Page) -> Result<Vec<StoredRun>> {
     let by_status = if page.status.is_some() { "AND status = ?3" } else { "AND ?3 IS NULL" };
     let sql = format!(
         "{SELECT} WHERE organization = ?1 AND project = ?2 {by_status} AND id < ?4
+         AND (?7 IS NULL OR json_extract(doc, '$.run.state.verdict.reason_code') = ?7)
          AND (?5 IS NULL OR instr(lower(name), ?5) > 0 OR instr(lower(coalesce(description, '')), ?5) > 0
               OR EXISTS (SELECT 1 FROM json_each(doc, '$.tags') WHERE instr(lower(value), ?5) > 0))
          ORDER BY id DESC LIMIT ?6"
@@ -374,7 +377,8 @@ fn list(db: &Connection, page: &Page) -> Result<Vec<StoredRun>> {
             status,
             before,
             keyword,
-            page.limit
+            page.limit,
+            page.reason.map(EndReason::word)
         ],
         from_row,
     )?

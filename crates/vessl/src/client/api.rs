@@ -55,6 +55,7 @@ impl Client {
         let path = self.project(&["runs"]).await?;
         let path = path
             .with("status", query.status.map(vessl_core::run::Status::word))
+            .with("reason", query.reason.map(vessl_core::run::EndReason::word))
             .with("keyword", query.keyword.as_deref())
             .with("before", query.before)
             .with("limit", query.limit);

@@ -275,6 +275,33 @@ fn explain_says_what_a_waiting_run_waits_for() {
     test.until_end(&first);
 }
 
+/// Why a run ended, for programs.
+#[test]
+fn runs_are_found_by_the_reason_of_their_end() {
+    let test = Test::new();
+    let id = |done: crate::test::Done| done.json()["id"].to_string();
+    let export = format!("{}export: {{/etc/passwd/x: vessl-artifact://}}\n{}", head("host://"), item("true"));
+    let missing = head(&format!("oci://{}", test.file("no-image", "").display()));
+    let ended = [
+        ("completed", id(test.wait(&host("true")).ok())),
+        ("command_failed", id(test.wait(&host("exit 3")).code(3))),
+        ("image_failed", id(test.wait(&format!("{missing}{}", item("true"))))),
+        ("setup_failed", id(test.wait(&export))),
+    ];
+    let running = test.create(&endless());
+    test.until_log(&running, "ready");
+    assert_eq!(test.read(&running)["reason_code"], serde_json::Value::Null);
+    test.vessl(["run", "terminate", &running, "--grace", "0"]).ok();
+    test.until_end(&running);
+    for (code, id) in ended.iter().map(|(code, id)| (*code, id)).chain([("terminated", &running)]) {
+        let listed = test.vessl(["run", "list", "--reason", code, "--output", "json"]).ok().json();
+        let found: Vec<String> = listed.as_array().unwrap().iter().map(|run| run["id"].to_string()).collect();
+        assert_eq!(found, [id.clone()], "{code}: {}", test.read(id));
+        assert_eq!(test.read(id)["reason_code"], code);
+    }
+    test.vessl(["run", "list", "--reason", "lost"]).ok().says(&["there is no run that ended with `lost`"]);
+}
+
 #[test]
 fn machine_and_catalogue_can_be_looked_at() {
     let test = Test::new();

@@ -34,6 +34,7 @@ fn wrong_usage_is_2_and_says_what() {
     test.vessl(["run", "list", "--limit", "0"]).code(2).says(&["it must be 1 or more"]);
     test.vessl(["run", "read", "first"]).code(2).says(&["a run id is a number"]);
     test.vessl(["run", "list", "--status", "sleeping"]).code(2).says(&["sleeping", "queued"]);
+    test.vessl(["run", "list", "--reason", "tired"]).code(2).says(&["tired", "out_of_memory"]);
     test.vessl(["run", "create", "-f", "-", "-e", "NOT_SET_ANYWHERE"]).code(2).says(&["NOT_SET_ANYWHERE"]);
     test.vessl(["--server", "localhost:80", "whoami"]).code(2).says(&["not a server address", "hint"]);
     assert!(!test.data().exists(), "a server was started for nothing");

@@ -1,6 +1,7 @@
 //! Why the commands of a run never start.
 use std::error::Error;
 
+use vessl_core::run::EndReason;
 use vessl_core::text::chain;
 
 use crate::task::TaskError;
@@ -8,8 +9,8 @@ use crate::task::TaskError;
 /// What stands between the start of an agent and the start of the commands.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SetupError {
-    /// Something failed; in words.
-    Failed(String),
+    /// Something failed: what, and in words.
+    Failed(EndReason, String),
     /// Somebody asked to stop.
     Stopped,
 }
@@ -17,12 +18,22 @@ pub(crate) enum SetupError {
 impl SetupError {
     /// A failure with the chain of its causes.
     pub(crate) fn because(error: impl Error) -> Self {
-        Self::Failed(chain(&error))
+        Self::Failed(EndReason::SetupFailed, chain(&error))
     }
 
     /// A failure of `what`, with the chain of its causes.
     pub(crate) fn of(what: &str, error: impl Error) -> Self {
-        Self::Failed(format!("{what}: {}", chain(&error)))
+        Self::Failed(EndReason::SetupFailed, format!("{what}: {}", chain(&error)))
+    }
+}
+
+impl SetupError {
+    /// The same, as a failure of this kind.
+    pub(crate) fn kind(self, code: EndReason) -> Self {
+        match self {
+            Self::Failed(_, why) => Self::Failed(code, why),
+            Self::Stopped => Self::Stopped,
+        }
     }
 }
 

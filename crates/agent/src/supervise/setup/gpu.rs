@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use vessl_container::probe::{self, DriverFile};
 use vessl_container::rootfs::{Access, Bind, Merged};
 use vessl_core::plan::{ImagePlan, Plan};
+use vessl_core::run::EndReason;
 
 use super::env;
 use crate::supervise::setup::error::SetupError;
@@ -18,8 +19,9 @@ pub(crate) fn devices(plan: &Plan) -> Result<Vec<PathBuf>, SetupError> {
     let mut nodes = Vec::new();
     for index in held(plan) {
         let gpu = machine.gpus.iter().find(|gpu| gpu.index == *index);
-        let gpu =
-            gpu.ok_or_else(|| SetupError::Failed(format!("the machine has no GPU {index} any more")))?;
+        let gpu = gpu.ok_or_else(|| {
+            SetupError::Failed(EndReason::SetupFailed, format!("the machine has no GPU {index} any more"))
+        })?;
         nodes.extend(gpu.nodes.iter().cloned());
     }
     nodes.sort_unstable();

@@ -9,6 +9,7 @@ use vessl_container::store::{Auth, Hold, Image, Password, PullWatch, Store, Stor
 use vessl_core::credential::CredentialKind;
 use vessl_core::plan::{ImagePlan, Plan};
 use vessl_core::record::{EventKind, Login, Phase, Secrets};
+use vessl_core::run::EndReason;
 use vessl_core::text::chain;
 use vessl_core::wire::Progress;
 
@@ -78,7 +79,10 @@ fn auth(image: &ImagePlan, secrets: &Secrets) -> Result<Auth, SetupError> {
     };
     let login = secrets.login(CredentialKind::Registry, name);
     login.map(auth_of).ok_or_else(|| {
-        SetupError::Failed(format!("the registry credential `{name}` did not reach the agent"))
+        SetupError::Failed(
+            EndReason::ImageFailed,
+            format!("the registry credential `{name}` did not reach the agent"),
+        )
     })
 }
 
@@ -102,12 +106,15 @@ fn pull(event_loop: &mut EventLoop, store: &Store, reference: &str, auth: Auth) 
 /// Where a login is named depends on who pulls. What is wrong with a layer does not say whose it is.
 fn refused(reference: &str, error: StoreError) -> SetupError {
     match error {
-        StoreError::LoginNeeded { .. } => SetupError::Failed(format!(
-            "{error}; {STORE_LOGIN} and name it in the run file as `image: {{url: …, credential_name: NAME}}`"
-        )),
+        StoreError::LoginNeeded { .. } => SetupError::Failed(
+            EndReason::ImageFailed,
+            format!(
+                "{error}; {STORE_LOGIN} and name it in the run file as `image: {{url: …, credential_name: NAME}}`"
+            ),
+        ),
         error => match chain(&error) {
-            said if said.contains(reference) => SetupError::Failed(said),
-            said => SetupError::Failed(format!("image `{reference}`: {said}")),
+            said if said.contains(reference) => SetupError::Failed(EndReason::ImageFailed, said),
+            said => SetupError::Failed(EndReason::ImageFailed, format!("image `{reference}`: {said}")),
         },
     }
 }

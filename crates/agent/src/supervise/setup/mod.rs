@@ -24,6 +24,7 @@ use vessl_container::store::{Hold, Options, Store};
 use vessl_container::{probe, seccomp, userns};
 use vessl_core::plan::{ImagePlan, MountPlan, Plan};
 use vessl_core::record::{EventKind, InitConfig, Phase, RECORD_VERSION};
+use vessl_core::run::EndReason;
 use vessl_core::script;
 use vessl_data::dir::proc_path;
 
@@ -93,7 +94,8 @@ pub(crate) fn prepare(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Res
     let roots = plan.fence.as_ref().map(|roots| roots.iter().map(PathBuf::from).collect());
     let store = Store::open(&attempt.sink.data().join("images")).map_err(SetupError::because)?;
     let store = store.with(Options { roots, ..Options::default() });
-    let found = image::get(event_loop, &store, plan, &attempt.secrets)?;
+    let found = image::get(event_loop, &store, plan, &attempt.secrets)
+        .map_err(|error| error.kind(EndReason::ImageFailed))?;
     std::fs::create_dir_all(&attempt.scratch)
         .map_err(|error| SetupError::of("cannot make the run's scratch directory", error))?;
     let host = plan.image == ImagePlan::Host;
@@ -110,10 +112,13 @@ pub(crate) fn prepare(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Res
         own_home(&mut user, &merged);
     }
     if !user.is_mapped() {
-        return Err(SetupError::Failed(format!(
-            "the image's user {}:{} has no id here: the runs of an ordinary user have those of `/etc/subuid` and `/etc/subgid` (`vessl doctor`)",
-            user.uid, user.gid
-        )));
+        return Err(SetupError::Failed(
+            EndReason::ImageFailed,
+            format!(
+                "the image's user {}:{} has no id here: the runs of an ordinary user have those of `/etc/subuid` and `/etc/subgid` (`vessl doctor`)",
+                user.uid, user.gid
+            ),
+        ));
     }
     // Parents before children: an import may lie below a mount.
     let (above, others): (Vec<_>, Vec<_>) = plan.mounts.iter().partition(|mount| is_above(mount, plan));
@@ -167,7 +172,7 @@ fn import(
     if event_loop.stop.is_some() {
         return Err(SetupError::Stopped);
     }
-    imported?.map_err(SetupError::because)
+    imported?.map_err(|error| SetupError::because(error).kind(EndReason::ImportFailed))
 }
 
 impl Attempt {
@@ -311,6 +316,7 @@ fn init_config(attempt: &Attempt, root: &Root) -> Result<InitConfig, SetupError>
     };
     if plan.items.is_empty() && argv.is_empty() && !stay {
         return Err(SetupError::Failed(
+            EndReason::SetupFailed,
             "there is nothing to run: the file has no `run`, and the image no program of its own".to_owned(),
         ));
     }

@@ -1,6 +1,6 @@
 //! `vessl run list`.
 use clap::Args;
-use vessl_core::run::Status;
+use vessl_core::run::{EndReason, Status};
 use vessl_core::wire::{RunQuery, RunView};
 
 use super::count;
@@ -18,12 +18,16 @@ const PAGE: u32 = 1000;
 #[command(after_help = "Examples:
   vessl run list
   vessl run list --status running
+  vessl run list --reason out_of_memory
   vessl run list --keyword resnet --limit 5
   vessl run list --all --output json | jq '.[].id'")]
 pub(crate) struct List {
     /// Only runs with this status
     #[arg(long, value_parser = status, value_name = "STATUS")]
     status: Option<Status>,
+    /// Only runs that ended for this reason: a code such as `command_failed` or `lost`
+    #[arg(long, value_parser = reason, value_name = "CODE")]
+    reason: Option<EndReason>,
     /// Only runs with this text in their name, description or tags
     #[arg(long, value_name = "TEXT")]
     keyword: Option<String>,
@@ -41,6 +45,12 @@ fn status(text: &str) -> Result<Status, String> {
     found.ok_or_else(|| format!("the status words are {}", known.join(", ")))
 }
 
+fn reason(text: &str) -> Result<EndReason, String> {
+    let known = EndReason::ALL.map(EndReason::word);
+    let found = EndReason::ALL.into_iter().find(|code| code.word() == text);
+    found.ok_or_else(|| format!("the codes are {}", known.join(", ")))
+}
+
 /// One at least.
 fn some(text: &str) -> Result<u32, String> {
     match u32::try_from(count(text)?) {
@@ -52,7 +62,8 @@ fn some(text: &str) -> Result<u32, String> {
 /// Lists them.
 pub(crate) async fn perform(args: &List, session: &Session) -> Result<Exit> {
     let limit = if args.all { u32::MAX } else { args.limit };
-    let query = RunQuery { status: args.status, keyword: args.keyword.clone(), ..RunQuery::default() };
+    let (status, reason) = (args.status, args.reason);
+    let query = RunQuery { status, reason, keyword: args.keyword.clone(), ..RunQuery::default() };
     let runs = pages(&mut session.client().await?, query, limit).await?;
     session.out.list(&runs, views::RUNS, &none(args))?;
     Ok(exit::OK)
@@ -62,7 +73,8 @@ pub(crate) async fn perform(args: &List, session: &Session) -> Result<Exit> {
 fn none(args: &List) -> String {
     let status = args.status.map(|status| format!("with the status `{}`", status.word()));
     let keyword = args.keyword.as_ref().map(|keyword| format!("with `{keyword}` in its texts"));
-    let asked: Vec<String> = [status, keyword].into_iter().flatten().collect();
+    let reason = args.reason.map(|code| format!("that ended with `{}`", code.word()));
+    let asked: Vec<String> = [status, reason, keyword].into_iter().flatten().collect();
     if asked.is_empty() {
         return "there are no runs; `vessl run create -f FILE` makes one".to_owned();
     }
