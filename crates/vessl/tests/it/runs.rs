@@ -296,7 +296,7 @@ fn runs_are_found_by_the_reason_of_their_end() {
     for (code, id) in ended.iter().map(|(code, id)| (*code, id)).chain([("terminated", &running)]) {
         let listed = test.vessl(["run", "list", "--reason", code, "--output", "json"]).ok().json();
         let found: Vec<String> = listed.as_array().unwrap().iter().map(|run| run["id"].to_string()).collect();
-        assert_eq!(found, [id.clone()], "{code}: {}", test.read(id));
+        assert_eq!(found, std::slice::from_ref(id), "{code}: {}", test.read(id));
         assert_eq!(test.read(id)["reason_code"], code);
     }
     test.vessl(["run", "list", "--reason", "lost"]).ok().says(&["there is no run that ended with `lost`"]);
