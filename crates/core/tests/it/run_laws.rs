@@ -60,7 +60,7 @@ fn every_look() -> Vec<Observation> {
     looks
 }
 
-fn every_seat() -> Vec<Option<Admission>> {
+fn every_admission() -> Vec<Option<Admission>> {
     let wait = Wait { why: "waits for a core".to_owned(), next: Vec::new() };
     vec![
         None,
@@ -91,10 +91,10 @@ fn every_memory() -> Vec<Applied> {
 }
 
 fn for_every_pair(mut law: impl FnMut(&Run, &Inputs)) {
-    let (looks, seats, memories) = (every_look(), every_seat(), every_memory());
+    let (looks, admissions, memories) = (every_look(), every_admission(), every_memory());
     for run in every_run() {
         for look in &looks {
-            for admission in &seats {
+            for admission in &admissions {
                 for applied in &memories {
                     law(
                         &run,
@@ -337,7 +337,7 @@ enum Event {
     Die,
     /// The connection breaks or comes back.
     Cut,
-    /// The queue offers a seat or takes it back.
+    /// The queue offers a place or takes it back.
     Offer,
     /// A person asks for the end.
     Terminate(u64, bool),
@@ -559,7 +559,7 @@ impl World {
         };
     }
 
-    /// Good days: everything is reachable, a seat is free, the agent does its work, and the driver turns.
+    /// Good days: everything is reachable, there is room, the agent does its work, and the driver turns.
     fn settle(&mut self) {
         (self.connected, self.offered) = (true, true);
         for _ in 0..60 {

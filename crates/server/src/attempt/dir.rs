@@ -44,7 +44,7 @@ impl RunDir {
     }
 
     /// Every complete event; words if they cannot be read.
-    pub(crate) fn told(&self) -> Result<AttemptLog, String> {
+    pub(crate) fn log(&self) -> Result<AttemptLog, String> {
         let text = durable::read_lines(&self.path.join("events"), 0)
             .map_err(|error| format!("its `events` cannot be read: {error}"))?;
         let mut told = AttemptLog::default();

@@ -112,7 +112,7 @@ impl Driver {
         tracing::warn!(run = self.id.0, error = %crate::chain(error), "a turn failed; tried again in {pause:?}");
         let now = self.control.now();
         let why = format!("the last turn failed: {error}");
-        self.handle.say(Explanation { status: None, why, next: Vec::new(), at: now });
+        self.handle.explain(Explanation { status: None, why, next: Vec::new(), at: now });
         now.checked_add(SignedDuration::try_from(pause).unwrap_or_default()).unwrap_or(Timestamp::MAX)
     }
 
@@ -136,7 +136,7 @@ impl Driver {
             Err(ControlError::Store(StoreError::Stale(_))) => return Ok(Next::Again),
             Err(error) => return Err(error),
         };
-        self.handle.say(Explanation {
+        self.handle.explain(Explanation {
             status: Some(status),
             why: turn.why.clone(),
             next: turn.next.clone(),
@@ -180,7 +180,7 @@ impl Driver {
         let held = stored.doc.run.allocation().is_some();
         let verdict = record::is_verdict(&stored.doc.run, &turn.run);
         let mut builder = RecordBuilder::of(stored);
-        builder.heard(&snapshot.events);
+        builder.on_events(&snapshot.events);
         if let (true, Observation::Exited { record, .. }) = (verdict, &snapshot.observed) {
             builder.ended(record);
         }
@@ -190,7 +190,7 @@ impl Driver {
         let (seq, status) = (save.stored.doc.seq, save.stored.status());
         self.control.parts.store.save_run(save).await?;
         if turn.run.allocation().is_none() && (held || turn.run.is_settled()) {
-            // The seat is free before anybody hears of it.
+            // What it held is free before anybody hears of it.
             self.control.allocator.release(self.id);
         } else if verdict {
             self.control.allocator.ended(self.id);
@@ -224,7 +224,7 @@ impl Driver {
                 tracing::warn!(run = self.id.0, error, "an action failed");
                 let why = format!("{}; that failed and is tried again: {error}", turn.why);
                 let at = self.control.now();
-                self.handle.say(Explanation {
+                self.handle.explain(Explanation {
                     status: Some(turn.run.status()),
                     why,
                     next: turn.next.clone(),

@@ -97,7 +97,7 @@ struct DriverHandle {
     wake: Arc<Notify>,
     /// Last saved event of the run.
     seq: watch::Sender<u64>,
-    said: Mutex<Option<Explanation>>,
+    explanation: Mutex<Option<Explanation>>,
 }
 
 /// What the last turn said.
@@ -275,7 +275,7 @@ impl Inner {
         let handle = Arc::new(DriverHandle {
             wake: Arc::default(),
             seq: watch::Sender::new(seq),
-            said: Mutex::default(),
+            explanation: Mutex::default(),
         });
         if self.handles().insert(id, Arc::clone(&handle)).is_some() {
             tracing::error!(run = id.0, "a second driver was asked for");
@@ -316,11 +316,11 @@ fn asks(stored: &StoredRun) -> QueuedRun {
 }
 
 impl DriverHandle {
-    fn said(&self) -> Option<Explanation> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn explanation(&self) -> Option<Explanation> {
+        self.explanation.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn say(&self, said: Explanation) {
-        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+    fn explain(&self, said: Explanation) {
+        *self.explanation.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
     }
 }

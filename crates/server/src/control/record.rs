@@ -25,18 +25,18 @@ impl RecordBuilder {
     }
 
     /// Takes over what the agent said, in order.
-    pub(super) fn heard(&mut self, events: &[Event]) {
+    pub(super) fn on_events(&mut self, events: &[Event]) {
         for event in events {
             if event.seq <= self.stored.doc.agent_seq {
                 continue;
             }
-            self.hear(event);
+            self.on_event(event);
             self.stored.doc.agent_seq = event.seq;
             self.changed = true;
         }
     }
 
-    fn hear(&mut self, event: &Event) {
+    fn on_event(&mut self, event: &Event) {
         let at = event.at;
         match &event.what {
             EventKind::Started { .. } => {}

@@ -164,7 +164,7 @@ impl Inner {
         // A turn since the record was read may have brought another status.
         let fits =
             |said: &Explanation| said.at >= doc.decided_at && said.status.is_none_or(|said| said == status);
-        let handle = self.handles().get(&doc.run.id).and_then(|handle| handle.said());
+        let handle = self.handles().get(&doc.run.id).and_then(|handle| handle.explanation());
         let settled = status.is_final() || status == Status::Idle;
         handle.filter(|said| fits(said) && !settled).unwrap_or_else(|| Explanation {
             status: None,

@@ -245,7 +245,7 @@ fn see(dir: &RunDir, ours: bool) -> Result<Seen, String> {
     }
     let exit = dir.exit()?;
     // Read after the exit record, so that a finished run shows all of its events.
-    let told = dir.told();
+    let told = dir.log();
     if exit.is_some() {
         // The record is the last word: events that cannot be read take nothing from it.
         return Ok(Seen::Sure(exited(dir, ours)?, told.unwrap_or_default()));
@@ -256,7 +256,7 @@ fn see(dir: &RunDir, ours: bool) -> Result<Seen, String> {
         return Ok(Seen::Sure(look, told));
     }
     if dir.exit()?.is_some() {
-        return Ok(Seen::Sure(exited(dir, ours)?, dir.told().unwrap_or_default()));
+        return Ok(Seen::Sure(exited(dir, ours)?, dir.log().unwrap_or_default()));
     }
     Ok(Seen::AskProof(told))
 }
