@@ -51,7 +51,8 @@ pub(crate) fn rows(bench: &Bench<'_>) -> Outcome<Vec<Row>> {
 /// Starts an agent with the plan of a run that has ended, as if it were a new one; milliseconds to the exec of its shell.
 fn agent(world: &World, run: &str, n: u64) -> Outcome<f64> {
     let runs = world.data().join("runs");
-    let mut plan: Value = serde_json::from_slice(&fs::read(runs.join(run).join("1/plan.json"))?)?;
+    let attempt = fs::read_dir(runs.join(run))?.next().ok_or("the run has no attempt")??.path();
+    let mut plan: Value = serde_json::from_slice(&fs::read(attempt.join("plan.json"))?)?;
     plan["run"] = (900_000_000_000 + n).into();
     let dir = world.data().join(format!("agents/{n}"));
     fs::create_dir_all(&dir)?;
@@ -60,7 +61,7 @@ fn agent(world: &World, run: &str, n: u64) -> Outcome<f64> {
     command.args(["agent", "supervise", "--data"]).arg(world.data()).arg(&dir).stdin(Stdio::piped());
     let (clock, began) = (Timestamp::try_from(SystemTime::now())?, Instant::now());
     let mut agent = command.spawn()?;
-    let secrets = br#"{"env":{},"registry":{},"git":{}}"#;
+    let secrets = br#"{"env":{},"credentials":{}}"#;
     agent.stdin.take().ok_or("no pipe")?.write_all(secrets)?;
     let status = agent.wait()?;
     let whole = ms(began.elapsed());
