@@ -1,7 +1,7 @@
 //! The rest of a run file: commands, ports, sessions, and what has no effect on this version or cluster.
 use super::report::{Code, Report};
 use super::{ItemPlan, PortPlan};
-use crate::spec::{Item, Port, PortKind, Spec};
+use crate::spec::{Item, Port, Spec};
 
 /// Reports what cannot be carried out, and notes what has no effect.
 pub(super) fn check(spec: &Spec, report: &mut Report) {
@@ -47,13 +47,5 @@ pub(super) fn items(run: &[Item]) -> Vec<ItemPlan> {
 
 /// The ports in the file's order.
 pub(super) fn ports(ports: &[Port]) -> Vec<PortPlan> {
-    let kind = |kind| match kind {
-        PortKind::Http => "http",
-        PortKind::Tcp => "tcp",
-        PortKind::Udp => "udp",
-    };
-    ports
-        .iter()
-        .map(|port| PortPlan { name: port.name.clone(), kind: kind(port.kind).to_owned(), port: port.port })
-        .collect()
+    ports.iter().map(|port| PortPlan { name: port.name.clone(), kind: port.kind, port: port.port }).collect()
 }

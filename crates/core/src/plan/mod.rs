@@ -9,7 +9,7 @@ use crate::ids::{
 };
 use crate::problem::{Level, Problem};
 use crate::secret::Secret;
-use crate::spec::Spec;
+use crate::spec::{PortKind, Spec};
 use crate::units::{Cpu, Memory, Span};
 
 mod data;
@@ -323,8 +323,8 @@ pub enum EnvFrom {
 pub struct PortPlan {
     /// Name.
     pub name: String,
-    /// `http`, `tcp` or `udp`.
-    pub kind: String,
+    /// Protocol.
+    pub kind: PortKind,
     /// Number inside the container.
     pub port: u16,
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ContainerPath, schema};
 use crate::ids::{ArtifactName, ProjectRef};
@@ -366,7 +366,7 @@ pub struct Port {
 }
 
 /// Protocol of a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(transform = schema::port_kind)]
 pub enum PortKind {
