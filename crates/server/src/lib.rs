@@ -223,12 +223,13 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The server's inside for this crate's own tests and benchmarks: a scripted machine, a clock set by hand.
+/// The server's inside for this crate's own tests: a scripted machine, a clock set by hand.
 #[doc(hidden)]
 pub mod testing {
     pub use crate::api::{About, Api, Auth};
     pub use crate::challenge::Entrance;
     pub use crate::control::{Clock, Control};
+    #[cfg(feature = "testing")]
     pub use crate::engine::fake::{Tally, World};
     pub use crate::open::{Machine, Opened, Setup, open};
     pub use crate::serve::{Running, start};

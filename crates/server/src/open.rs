@@ -18,6 +18,7 @@ use crate::ServerError;
 use crate::attempt::Attempts;
 use crate::config::Config;
 use crate::control::{Clock, Control, Inventory, Parts};
+#[cfg(feature = "testing")]
 use crate::engine::fake::{Fake, World};
 use crate::engine::local::{Local, Program};
 use crate::engine::{Engine, Engines, Images};
@@ -40,7 +41,8 @@ const LAST_ID: u64 = 1_000_000_000_000_000;
 pub enum Machine {
     /// This one.
     Local,
-    /// A scripted one, for tests and benchmarks.
+    /// A scripted one, for tests.
+    #[cfg(feature = "testing")]
     Fake(Arc<World>),
 }
 
@@ -53,8 +55,8 @@ pub struct Setup {
     pub data: PathBuf,
     /// Where runs are placed.
     pub machine: Machine,
-    /// More clusters, scripted ones.
-    pub others: BTreeMap<ClusterName, Arc<World>>,
+    /// More clusters.
+    pub others: BTreeMap<ClusterName, Machine>,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -100,20 +102,21 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     let watches =
         Watches::start().map_err(|source| ServerError::file("watch", data.root().display(), source))?;
     let attempts = Attempts::new(data.clone(), watches);
-    let (engine, images) = engine(&setup.config, setup.machine, &data, &attempts)?;
-    let node = engine.machine().await?.node;
+    let program = program(&setup.config)?;
+    let place = |machine| engine(machine, &data, &attempts, &program);
+    let node = place(setup.machine.clone()).0.machine().await?.node;
     let mut inventory = Inventory::new(&setup.config, instance, node)?;
-    let mut engines = BTreeMap::from([(inventory.cluster.clone(), engine)]);
-    for (name, world) in setup.others {
-        let engine = Engine::Fake(Fake(world));
+    let of_machine = |name: &ClusterName| (name.clone(), place(setup.machine.clone()));
+    let mut engines: BTreeMap<_, _> = inventory.clusters.keys().map(of_machine).collect();
+    for (name, machine) in setup.others {
+        let (engine, images) = place(machine);
         inventory.add(name.clone(), engine.machine().await?.node);
-        engines.insert(name, engine);
+        engines.insert(name, (engine, images));
     }
     let registry = Registry::open(&data, Arc::clone(&store))?;
     let parts = Parts {
         store,
         engines: Engines::new(engines),
-        images,
         vault,
         clock: setup.clock,
         inventory,
@@ -166,19 +169,15 @@ fn run_dirs(runs: &Path) -> std::io::Result<Vec<RunId>> {
     Ok(ids)
 }
 
-/// What places runs on the machine, and where its images are.
-fn engine(
-    config: &Config,
-    machine: Machine,
-    data: &DataDir,
-    attempts: &Attempts,
-) -> Result<(Engine, Images), ServerError> {
+/// What places runs on a machine, and where its images are.
+fn engine(machine: Machine, data: &DataDir, attempts: &Attempts, program: &Program) -> (Engine, Images) {
     match machine {
-        Machine::Fake(world) => Ok((Engine::Fake(Fake(world)), Images::Fake)),
+        #[cfg(feature = "testing")]
+        Machine::Fake(world) => (Engine::Fake(Fake::new(world, attempts.clone())), Images::Fake),
         Machine::Local => {
-            let (root, program) = (data.root().to_owned(), program(config)?);
+            let root = data.root().to_owned();
             let images = Images::Local(root.clone(), program.clone());
-            Ok((Engine::Local(Local::new(root, attempts.clone(), program)), images))
+            (Engine::Local(Local::new(root, attempts.clone(), program.clone())), images)
         }
     }
 }

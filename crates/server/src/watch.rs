@@ -26,24 +26,19 @@ const WITHOUT_SIGNALS: Duration = Duration::from_secs(1);
 
 /// A signal that something may have changed since the last wait.
 #[derive(Clone, Debug)]
-pub struct Changes(Vec<Source>);
+pub(crate) struct Changes(Vec<Source>);
 
 #[derive(Clone, Debug)]
 struct Source {
     seen: watch::Receiver<u64>,
-    dir: Option<Arc<Dir>>,
+    dir: Arc<Dir>,
 }
 
 impl Changes {
-    /// Signals that somebody sends by hand.
-    pub(crate) fn of(seen: watch::Receiver<u64>) -> Self {
-        Self(vec![Source { seen, dir: None }])
-    }
-
     /// Waits for the next change; for ever if there can be none.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         // A directory that was not there before may be there now.
-        let refused = self.0.iter().filter_map(|source| source.dir.as_ref()).any(|dir| !dir.attach());
+        let refused = self.0.iter().any(|source| !source.dir.attach());
         if refused {
             tokio::time::sleep(WITHOUT_SIGNALS).await;
             return;
@@ -126,7 +121,7 @@ impl Watches {
         let source = |path: &&Path| {
             let dir = self.0.shared.dir(path);
             dir.attach();
-            Source { seen: dir.changed.subscribe(), dir: Some(dir) }
+            Source { seen: dir.changed.subscribe(), dir }
         };
         Changes(paths.iter().map(source).collect())
     }
@@ -135,7 +130,7 @@ impl Watches {
     pub(crate) fn progress(&self, path: &Path) -> Changes {
         let dir = self.0.shared.dir(path);
         dir.attach();
-        Changes(vec![Source { seen: dir.progressed.subscribe(), dir: Some(dir) }])
+        Changes(vec![Source { seen: dir.progressed.subscribe(), dir }])
     }
 
     /// Signals by hand those who wait for a directory, which may just have been made.

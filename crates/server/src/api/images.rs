@@ -1,4 +1,4 @@
-//! Images of the machine: list, read, pull, prune.
+//! Images of a cluster: list, read, pull, prune.
 use axum::body::Body as Answer;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -19,20 +19,22 @@ use crate::store::secrets::Class;
 
 /// Images that are here.
 #[utoipa::path(
-    get, path = "/images", tag = "images", operation_id = "listImages",
+    get, path = "/clusters/{name}/images", tag = "images", operation_id = "listImages",
+    params(("name" = String, Path)),
     responses((status = 200, description = "images", body = Vec<ImageView>))
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
 ) -> Result<Json<Vec<ImageView>>> {
-    Ok(Json(api.control.images(&caller).await?))
+    Ok(Json(api.control.images(&caller, &name).await?))
 }
 
 /// One image, by its id, digest or reference.
 #[utoipa::path(
-    get, path = "/images/{id}", tag = "images", operation_id = "readImage",
-    params(("id" = String, Path)),
+    get, path = "/clusters/{name}/images/{id}", tag = "images", operation_id = "readImage",
+    params(("name" = String, Path), ("id" = String, Path)),
     responses(
         (status = 200, description = "the image", body = ImageView),
         (status = 404, description = "there is no such image", body = ErrorBody),
@@ -41,9 +43,9 @@ pub(super) async fn list(
 pub(super) async fn read(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Path((name, id)): Path<(String, String)>,
 ) -> Result<Json<ImageView>> {
-    let images = api.control.images(&caller).await?;
+    let images = api.control.images(&caller, &name).await?;
     let found =
         images.into_iter().find(|image| image.id == id || image.digest == id || image.reference == id);
     found.map(Json).ok_or_else(|| {
@@ -54,21 +56,22 @@ pub(super) async fn read(
 
 /// Pull an image. The answer is JSON lines: steps as they happen, then the image or an error.
 #[utoipa::path(
-    post, path = "/images/pull", tag = "images", operation_id = "pullImage",
+    post, path = "/clusters/{name}/images/pull", tag = "images", operation_id = "pullImage",
+    params(("name" = String, Path)),
     request_body = ImagePull,
     responses((status = 200, description = "lines", body = PullLine, content_type = "application/x-ndjson"))
 )]
 pub(super) async fn pull(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    Path(cluster): Path<String>,
     JsonBody(ask): JsonBody<ImagePull>,
 ) -> Result<Response> {
     Reference::parse(&ask.reference).map_err(|error| Failure::malformed(error.to_string()))?;
-    let organization = api.control.inventory().project.organization.clone();
     if let Some(name) = &ask.credential_name {
-        is_stored(&api, &caller, &organization, name).await?;
+        is_stored(&api, &caller, &api.control.inventory().project.organization, name).await?;
     }
-    let steps = api.control.pull_image(&caller, &organization, ask.reference, ask.credential_name).await?;
+    let steps = api.control.pull_image(&caller, &cluster, ask).await?;
     let lines = stream::unfold(steps, |mut steps| async {
         let line = line(steps.recv().await?);
         Some((Ok::<_, std::convert::Infallible>(line), steps))
@@ -95,14 +98,16 @@ async fn is_stored(api: &Api, caller: &Caller, organization: &OrganizationName, 
 
 /// Remove images and layers that no run uses.
 #[utoipa::path(
-    post, path = "/images/prune", tag = "images", operation_id = "pruneImages",
+    post, path = "/clusters/{name}/images/prune", tag = "images", operation_id = "pruneImages",
+    params(("name" = String, Path)),
     responses((status = 200, description = "what was freed", body = Pruned))
 )]
 pub(super) async fn prune(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
 ) -> Result<Json<Pruned>> {
-    Ok(Json(api.control.prune_images(&caller).await?))
+    Ok(Json(api.control.prune_images(&caller, &name).await?))
 }
 
 fn line(step: std::result::Result<PullStep, EngineError>) -> Bytes {

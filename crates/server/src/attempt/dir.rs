@@ -32,6 +32,17 @@ pub(crate) struct AttemptLog {
     pub(crate) exit_code: Option<i32>,
 }
 
+/// What an attempt has recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    /// Whether it has a directory.
+    pub(crate) begun: bool,
+    /// How it ended, by its agent.
+    pub(crate) exit: Option<ExitRecord>,
+    /// What its agent said on the way.
+    pub(crate) log: AttemptLog,
+}
+
 impl RunDir {
     /// The directory at `path` of the attempt with this nonce.
     pub(crate) fn new(path: PathBuf, nonce: Nonce) -> Self {
@@ -41,6 +52,19 @@ impl RunDir {
     /// The directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Exit record and events; words if they cannot be read.
+    pub(crate) fn recorded(&self) -> Result<Recorded, String> {
+        if !self.path.exists() {
+            return Ok(Recorded::default());
+        }
+        let exit = self.exit()?;
+        // Read after the exit record, so that a finished run shows all of its events.
+        let log = self.log();
+        // The record is the last word: events that cannot be read take nothing from it.
+        let log = if exit.is_some() { log.unwrap_or_default() } else { log? };
+        Ok(Recorded { begun: true, exit, log })
     }
 
     /// Every complete event; words if they cannot be read.

@@ -3,6 +3,8 @@
 //!
 //! All of them only grow, or are replaced as a whole, and every byte has its place: so what an agent elsewhere sends can be put here
 //! at its offset, again and again, and is the same file.
+#[cfg(feature = "testing")]
+mod append;
 mod aside;
 mod dir;
 
@@ -12,6 +14,8 @@ use std::path::PathBuf;
 
 use vessl_core::ids::{AttemptId, RunId};
 use vessl_core::plan::Plan;
+#[cfg(feature = "testing")]
+use vessl_core::record::ExitRecord;
 use vessl_core::wire::Progress;
 use vessl_data::durable;
 use vessl_data::log::{LogError, Reader};
@@ -19,7 +23,7 @@ use vessl_data::log::{LogError, Reader};
 use crate::paths::DataDir;
 use crate::watch::{Changes, Watches};
 
-pub(crate) use dir::{AttemptLog, RunDir};
+pub(crate) use dir::{AttemptLog, Recorded, RunDir};
 
 /// Largest progress file that is read, in bytes.
 const LARGEST_PROGRESS: u64 = 64 << 10;
@@ -120,21 +124,58 @@ impl Attempts {
         serde_json::from_slice(&read.await.ok()?.ok()?).ok()
     }
 
-    /// Makes room for an attempt: what has its place and is not its own is moved aside. Answers where that is now.
-    pub(crate) async fn clear(&self, at: AttemptId) -> Result<Vec<PathBuf>, AttemptError> {
-        aside::clear(&self.data, at).await
-    }
-
-    /// Makes the directory of an attempt, with its plan on disk.
-    pub(crate) async fn begin(&self, plan: &Plan) -> Result<(), AttemptError> {
-        let (dir, text) = (self.data.attempt(plan.attempt_id()), serde_json::to_vec_pretty(plan));
+    /// Makes the directory of an attempt, with its plan on disk. What has its place and is not its own is moved aside: answers where
+    /// that is now. An attempt that an agent took is left as it is.
+    pub(crate) async fn begin(&self, plan: &Plan) -> Result<Vec<PathBuf>, AttemptError> {
+        let at = plan.attempt_id();
+        if self.dir(at).was_taken() {
+            return Ok(Vec::new());
+        }
+        let moved = aside::clear(&self.data, at).await?;
+        let (dir, text) = (self.data.attempt(at), serde_json::to_vec_pretty(plan));
         let path = dir.join("plan.json");
         let file = path.clone();
         let write = move || {
             durable::create_dir_all(&dir, 0o700)?;
             durable::write_atomic(&file, &text.map_err(std::io::Error::other)?, 0o600)
         };
-        blocking(write).await.map_err(|source| AttemptError { what: "write", path, source })
+        blocking(write).await.map_err(|source| AttemptError { what: "write", path, source })?;
+        Ok(moved)
+    }
+
+    /// Everything that an attempt has recorded; words if it cannot be read.
+    pub(crate) async fn recorded(&self, at: AttemptId) -> Result<Recorded, String> {
+        let dir = self.dir(at);
+        blocking(move || Ok(dir.recorded())).await.map_err(|error| error.to_string())?
+    }
+
+    /// Puts events at their place in the file of events: whatever is there already stays, so that the same can be sent again. Answers
+    /// how many bytes the file has then; what would leave a gap is an error.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn put_events(
+        &self,
+        at: AttemptId,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> Result<u64, AttemptError> {
+        let path = self.data.attempt(at).join("events");
+        let file = path.clone();
+        let put = move || append::put(&file, offset, &bytes);
+        blocking(put).await.map_err(|source| AttemptError { what: "append to", path, source })
+    }
+
+    /// Puts the exit record, which is written once.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn put_exit(&self, at: AttemptId, record: &ExitRecord) -> Result<(), AttemptError> {
+        let path = self.data.attempt(at).join("exit.json");
+        let (file, text) = (path.clone(), serde_json::to_vec(record));
+        let put = move || {
+            if file.exists() {
+                return Ok(());
+            }
+            durable::write_atomic(&file, &text.map_err(std::io::Error::other)?, 0o600)
+        };
+        blocking(put).await.map_err(|source| AttemptError { what: "write", path, source })
     }
 
     /// Removes everything of a run. One that is gone is fine.

@@ -31,7 +31,7 @@ pub struct Config {
     pub organization: String,
     /// Project made at the first start.
     pub project: String,
-    /// Name of the local cluster.
+    /// Name of the default cluster, which has what the others leave of this machine.
     pub cluster: String,
     /// Name of the local node; empty is the host name.
     pub node: String,
@@ -72,9 +72,44 @@ pub struct Config {
     pub default_preset: String,
     /// Presets; empty makes them from the machine.
     pub presets: Vec<PresetConfig>,
+    /// More clusters.
+    pub clusters: Vec<ClusterConfig>,
     /// The settings file, whether it exists yet or not; not a setting itself.
     #[serde(skip)]
     pub file: Option<PathBuf>,
+}
+
+/// One more cluster as written in the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// Name.
+    pub name: String,
+    /// What places its runs.
+    pub engine: EngineKind,
+    /// Name of its node; empty is that of the default cluster.
+    pub node: String,
+    /// Its cores.
+    #[serde(deserialize_with = "read::cores")]
+    pub cpu: String,
+    /// Its memory.
+    #[serde(deserialize_with = "read::memory")]
+    pub memory: String,
+    /// Indices of its GPUs.
+    pub gpus: Vec<u32>,
+    /// Preset used when none is named.
+    pub default_preset: String,
+    /// Presets; empty makes them from its share.
+    pub presets: Vec<PresetConfig>,
+}
+
+/// What places the runs of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// Agents on this machine.
+    #[default]
+    Local,
 }
 
 /// One preset as written in the file.
@@ -125,6 +160,7 @@ impl Default for Config {
             agent: PathBuf::new(),
             default_preset: String::new(),
             presets: Vec::new(),
+            clusters: Vec::new(),
             file: None,
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 use vessl_core::spec::labels::{self, NAME_FORM};
 
-use super::{Config, place};
+use super::{Config, PresetConfig, place};
 
 /// Prefix of the environment variables.
 const PREFIX: &str = "VESSL_SERVER_";
@@ -63,24 +63,34 @@ pub fn load(
 
 /// A setting of the right type that no server can use, and why.
 fn unusable(config: &Config) -> Option<(String, String)> {
-    let own = [
-        ("organization", &config.organization),
-        ("project", &config.project),
-        ("cluster", &config.cluster),
-        ("node", &config.node),
+    let mut names = vec![
+        ("organization".to_owned(), &config.organization),
+        ("project".to_owned(), &config.project),
+        ("cluster".to_owned(), &config.cluster),
     ];
-    // Without a name of its own the node is called like the machine.
-    let own = own.into_iter().filter(|(key, name)| *key != "node" || !name.is_empty());
-    let own = own.map(|(key, name)| (key.to_owned(), name));
-    let presets = config.presets.iter().enumerate();
-    let presets = presets.map(|(index, preset)| (format!("presets[{index}].name"), &preset.name));
-    let unnamed = own.chain(presets).find(|(_, name)| !labels::is_name(name));
-    if let Some((key, _)) = unnamed {
+    // Without a name of its own a node is called like the machine.
+    let node = |key: String, name| Some((key, name)).filter(|(_, name): &(_, &String)| !name.is_empty());
+    names.extend(node("node".to_owned(), &config.node));
+    names.extend(preset_names("", &config.presets));
+    for (index, cluster) in config.clusters.iter().enumerate() {
+        let of = format!("clusters[{index}].");
+        names.push((format!("{of}name"), &cluster.name));
+        names.extend(node(format!("{of}node"), &cluster.node));
+        names.extend(preset_names(&of, &cluster.presets));
+    }
+    if let Some((key, _)) = names.into_iter().find(|(_, name)| !labels::is_name(name)) {
         return Some((key, format!("it must be {NAME_FORM}")));
     }
     let counts = [("threads", config.threads, THREADS), ("open_bodies", config.open_bodies, BODIES)];
     let (key, _, range) = counts.into_iter().find(|(_, count, range)| !range.contains(count))?;
     Some((key.to_owned(), format!("it must be from {} to {}", range.start(), range.end())))
+}
+
+/// Names of presets with their keys, below a key that ends with a point.
+fn preset_names<'c>(of: &str, presets: &'c [PresetConfig]) -> Vec<(String, &'c String)> {
+    let key =
+        |(index, preset): (usize, &'c PresetConfig)| (format!("{of}presets[{index}].name"), &preset.name);
+    presets.iter().enumerate().map(key).collect()
 }
 
 /// Cores, as text or as a number.
@@ -197,8 +207,8 @@ fn variable(name: &str, key: &str, text: &str, table: &mut Table) -> Result<(), 
         Value::Integer(_) => {
             text.parse().map(Value::Integer).map_err(|error| wrong(&format!("`{name}`"), &error))?
         }
-        Value::Array(_) if key == "presets" => {
-            return Err(wrong(&format!("`{name}`"), &"presets can only be set in the file"));
+        Value::Array(_) if ["presets", "clusters"].contains(&key) => {
+            return Err(wrong(&format!("`{name}`"), &format!("{key} can only be set in the file")));
         }
         Value::Array(_) => Value::Array(
             text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect(),
@@ -251,7 +261,7 @@ mod tests {
     fn what_is_printed_can_be_read() {
         let mut config = Config { grace: "5s".to_owned(), ..Config::default() };
         config.hostpath_roots = vec!["/data".to_owned()];
-        config.presets.push(super::super::PresetConfig {
+        config.presets.push(PresetConfig {
             name: "one".to_owned(),
             cpu: "1".to_owned(),
             memory: "1Gi".to_owned(),
@@ -341,6 +351,26 @@ mod tests {
             none,
             "`FILE:1:2` is wrong: `data`: unknown key `data`: did you mean `data_dir`?",
         );
+    }
+
+    #[test]
+    fn clusters_are_checked_like_the_rest() {
+        let none = ("HOME", "/root");
+        let cluster = "[[clusters]]\nname=\"c\"\ncpu=1\nmemory=\"1G\"\n";
+        check(cluster, none, " [] 2");
+        check(
+            &format!("{cluster}nod=\"\""),
+            none,
+            "`FILE:5:1` is wrong: unknown key `nod`: did you mean `node`?",
+        );
+        check(&format!("{cluster}engine=\"slurm\""), none, "`FILE:5:8` is wrong: `clusters[0].engine`: ");
+        check("[[clusters]]\ncpu=1", none, "`clusters[0].name` is wrong: `clusters[0].name`: it must be");
+        check(
+            &format!("{cluster}[[clusters.presets]]\nname=\"a b\"\ncpu=1\nmemory=\"1G\""),
+            none,
+            "`FILE:6:1` is wrong: `clusters[0].presets[0].name`: it must be 1-100 letters",
+        );
+        check("", ("VESSL_SERVER_CLUSTERS", "a"), "clusters can only be set in the file");
     }
 
     #[test]

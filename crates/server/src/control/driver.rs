@@ -9,9 +9,9 @@ use vessl_core::plan::Plan;
 use vessl_core::record::{Secrets, Transfer};
 use vessl_core::run::{Action, Applied, Inputs, Observation, State, Status, Turn, decide};
 
+use super::observe::Snapshot;
 use super::record::{self, RecordBuilder};
 use super::{ControlError, DriverHandle, Explanation, Inner};
-use crate::engine::Snapshot;
 use crate::store::StoreError;
 use crate::store::runs::{Export, StoredRun};
 use crate::watch::Changes;
@@ -126,7 +126,7 @@ impl Driver {
         let Some(stored) = self.control.parts.store.run(self.id).await? else { return Ok(Next::Done) };
         let at = stored.doc.run.attempt_id();
         let cluster = stored.doc.cluster.clone();
-        self.watch(at, &cluster, &stored.doc.run.state);
+        self.watch(at, &stored.doc.run.state);
         let snapshot = self.control.observe(at, &stored).await;
         let now = self.control.now();
         let seen = self.seen(&stored, &snapshot);
@@ -149,11 +149,11 @@ impl Driver {
     }
 
     /// Watches an attempt before it is looked at, so that no change is missed. What waits in the queue is not watched.
-    fn watch(&mut self, at: AttemptId, cluster: &ClusterName, state: &State) {
+    fn watch(&mut self, at: AttemptId, state: &State) {
         if matches!(state, State::Queued) {
             self.changes = None;
         } else if self.changes.as_ref().is_none_or(|(known, _)| *known != at) {
-            self.changes = self.control.parts.engines.of(cluster).ok().map(|engine| (at, engine.watch(at)));
+            self.changes = Some((at, self.control.parts.attempts.follow(at)));
         }
     }
 
@@ -267,17 +267,19 @@ impl Driver {
                 plan.attempt = at.number;
                 plan.placement = Some(placement.clone());
                 // Watched from before the start, so that not even its first event is missed.
-                self.watch(at, cluster, &State::Pending { placement: placement.clone() });
-                let moved = engine.start(&plan, &secrets).await?;
-                self.set_aside(&moved).await
+                self.watch(at, &State::Pending { placement: placement.clone() });
+                self.begin(&plan).await?;
+                Ok(engine.start(&plan, &secrets).await?)
             }
             Action::Stop(how) => Ok(engine.stop(at, how).await?),
             Action::Remove => Ok(engine.remove(at).await?),
         }
     }
 
-    /// Says what was found where the run has its directory.
-    async fn set_aside(&self, moved: &[PathBuf]) -> Result<(), ControlError> {
+    /// Makes the directory of the attempt, and says what was found where it is. Without a directory the run can never be started.
+    async fn begin(&mut self, plan: &Plan) -> Result<(), ControlError> {
+        let begun = self.control.parts.attempts.begin(plan).await;
+        let moved: Vec<PathBuf> = begun.inspect_err(|error| self.refused = Some(crate::chain(error)))?;
         for path in moved {
             let words = format!(
                 "files of another run were in the way; nothing of them counts, and they are `{}` now",

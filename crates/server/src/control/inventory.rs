@@ -1,4 +1,4 @@
-//! What this server offers: its names, its one cluster with node and presets, its limits. Made once at the start.
+//! What this server offers: its names, its clusters with their nodes and presets, its limits. Made once at the start.
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use vessl_core::ids::{ClusterName, PresetName, ProjectRef};
 use vessl_core::plan::{Amounts, Bounds, Cluster, Node, Preset, Scratch};
 use vessl_core::units::{Cpu, Memory, Span};
 
-use crate::config::{Config, PresetConfig};
+use crate::config::{Config, EngineKind, PresetConfig};
 
 /// Smallest limit of a log: what is kept of it must be of use.
 const SMALLEST_LOG: u64 = 1 << 20;
@@ -52,35 +52,26 @@ impl Inventory {
         let reserve: Cpu = parse("reserve_cpu", &config.reserve_cpu)?;
         let reserve_memory: Memory = parse("reserve_memory", &config.reserve_memory)?;
         let grace: Span = parse("grace", &config.grace)?;
-        let export_time: Span = parse("export_time", &config.export_time)?;
         node.cpu_milli = rest("reserve_cpu", node.cpu_milli, reserve.0)?;
         node.memory = rest("reserve_memory", node.memory, reserve_memory.0)?;
         if !config.node.is_empty() {
             node.name = config.node.as_str().into();
         }
-        let presets = match config.presets.as_slice() {
-            [] => presets_of(&node),
-            written => written.iter().enumerate().map(preset).collect::<Result<Vec<_>, _>>()?,
-        };
-        check_presets(&presets, &node)?;
         check_roots(&config.hostpath_roots)?;
-        let default_preset = default_preset(config, &presets, &node)?;
-        let cluster = Cluster {
-            nodes: vec![node],
-            presets,
-            default_preset,
-            allow_host_image: config.allow_host_image,
-            local: true,
-            hostpath_roots: config.hostpath_roots.clone(),
-            settings: config.file.as_ref().map(|file| file.display().to_string()),
-            bounds: bounds(config)?,
-            export_time: Some(export_time),
-        };
+        let mut clusters = BTreeMap::new();
+        for (index, written) in config.clusters.iter().enumerate() {
+            let of = format!("clusters[{index}].");
+            let share = share(config, &of, index, &mut node)?;
+            let offer = Offer { of, presets: &written.presets, default: &written.default_preset };
+            clusters.insert(written.name.as_str().into(), cluster(config, &offer, share)?);
+        }
+        let offer = Offer { of: String::new(), presets: &config.presets, default: &config.default_preset };
+        clusters.insert(config.cluster.as_str().into(), cluster(config, &offer, node)?);
         Ok(Self {
             instance,
             project: ProjectRef::new(config.organization.as_str(), config.project.as_str()),
             cluster: config.cluster.as_str().into(),
-            clusters: BTreeMap::from([(config.cluster.as_str().into(), cluster)]),
+            clusters,
             grace_s: grace.0.div_ceil(1000),
         })
     }
@@ -97,6 +88,73 @@ impl Inventory {
     pub fn nodes(&self) -> Vec<(ClusterName, Vec<Node>)> {
         self.clusters.iter().map(|(name, cluster)| (name.clone(), cluster.nodes.clone())).collect()
     }
+}
+
+/// What a cluster offers by name.
+struct Offer<'c> {
+    /// Where its keys stand: nothing, or such as `clusters[0].`.
+    of: String,
+    presets: &'c [PresetConfig],
+    default: &'c str,
+}
+
+/// A cluster of this machine that has `node`.
+fn cluster(config: &Config, offer: &Offer<'_>, node: Node) -> Result<Cluster, InventoryError> {
+    let preset = |(index, written)| preset(&format!("{}presets[{index}]", offer.of), written);
+    let presets = match offer.presets {
+        [] => presets_of(&node),
+        written => written.iter().enumerate().map(preset).collect::<Result<Vec<_>, _>>()?,
+    };
+    check_presets(offer, &presets, &node)?;
+    Ok(Cluster {
+        default_preset: default_preset(offer, &presets, &node)?,
+        nodes: vec![node],
+        presets,
+        allow_host_image: config.allow_host_image,
+        local: true,
+        hostpath_roots: config.hostpath_roots.clone(),
+        settings: config.file.as_ref().map(|file| file.display().to_string()),
+        bounds: bounds(config)?,
+        export_time: Some(parse("export_time", &config.export_time)?),
+    })
+}
+
+/// What the cluster with this index takes of what is left of the machine.
+fn share(config: &Config, of: &str, index: usize, left: &mut Node) -> Result<Node, InventoryError> {
+    let written = &config.clusters[index];
+    let EngineKind::Local = written.engine;
+    let key = |name: &str| format!("{of}{name}");
+    let before = &config.clusters[..index];
+    if written.name == config.cluster || before.iter().any(|other| other.name == written.name) {
+        return Err(InventoryError::of(&key("name"), format!("there are two clusters `{}`", written.name)));
+    }
+    if let Some(gpu) = written.gpus.iter().find(|gpu| before.iter().any(|other| other.gpus.contains(gpu))) {
+        return Err(InventoryError::of(&key("gpus"), format!("GPU {gpu} is another cluster's already")));
+    }
+    let cpu: Cpu = parse(&key("cpu"), &written.cpu)?;
+    let memory: Memory = parse(&key("memory"), &written.memory)?;
+    left.cpu_milli = taken(&key("cpu"), left.cpu_milli, cpu.0)?;
+    left.memory = taken(&key("memory"), left.memory, memory.0)?;
+    for gpu in &written.gpus {
+        if !left.gpus.iter().any(|there| there.index == *gpu) {
+            tracing::warn!(cluster = written.name, gpu, "a GPU of a cluster is not there");
+        }
+    }
+    let (gpus, others) = left.gpus.drain(..).partition(|gpu| written.gpus.contains(&gpu.index));
+    left.gpus = others;
+    let name = if written.node.is_empty() { left.name.clone() } else { written.node.as_str().into() };
+    Ok(Node { name, cpu_milli: cpu.0, memory: memory.0, gpus })
+}
+
+/// What is left when a cluster takes its share; a cluster with nothing could run nothing.
+fn taken(key: &str, all: u64, share: u64) -> Result<u64, InventoryError> {
+    if share == 0 {
+        return Err(InventoryError::of(key, "a cluster needs more than none"));
+    }
+    if share >= all {
+        return Err(InventoryError::of(key, "it leaves nothing of this machine to the default cluster"));
+    }
+    Ok(all - share)
 }
 
 /// What each run may take beside its resources.
@@ -125,16 +183,17 @@ fn rest(key: &str, all: u64, kept: u64) -> Result<u64, InventoryError> {
     Ok(all.saturating_sub(kept))
 }
 
-fn check_presets(presets: &[Preset], node: &Node) -> Result<(), InventoryError> {
+fn check_presets(offer: &Offer<'_>, presets: &[Preset], node: &Node) -> Result<(), InventoryError> {
     for (index, Preset { name, amounts }) in presets.iter().enumerate() {
         if presets[..index].iter().any(|earlier| earlier.name == *name) {
-            return Err(InventoryError::of("presets", format!("there are two presets `{name}`")));
+            let key = format!("{}presets", offer.of);
+            return Err(InventoryError::of(&key, format!("there are two presets `{name}`")));
         }
         if !fits(amounts, node) {
             // Perhaps a GPU is missing today; the other presets work all the same.
             tracing::warn!(
                 preset = name.as_str(),
-                "a preset is larger than this machine: runs that ask for it are refused"
+                "a preset is larger than its cluster: runs that ask for it are refused"
             );
         }
     }
@@ -156,11 +215,11 @@ fn check_roots(roots: &[String]) -> Result<(), InventoryError> {
     Ok(())
 }
 
-fn preset((index, written): (usize, &PresetConfig)) -> Result<Preset, InventoryError> {
+fn preset(at: &str, written: &PresetConfig) -> Result<Preset, InventoryError> {
     if written.name.is_empty() {
-        return Err(InventoryError::of(&format!("presets[{index}]"), "a preset has no name"));
+        return Err(InventoryError::of(at, "a preset has no name"));
     }
-    let key = |name: &str| format!("presets[{index}].{name}");
+    let key = |name: &str| format!("{at}.{name}");
     let named = |error: InventoryError| InventoryError {
         why: format!("{} (preset `{}`)", error.why, written.name),
         ..error
@@ -185,27 +244,27 @@ fn preset((index, written): (usize, &PresetConfig)) -> Result<Preset, InventoryE
 
 /// The preset of a run that names nothing; none that this machine is too small for, because every such run is refused.
 fn default_preset(
-    config: &Config,
+    offer: &Offer<'_>,
     presets: &[Preset],
     node: &Node,
 ) -> Result<Option<PresetName>, InventoryError> {
     let name = |preset: &Preset| preset.name.clone();
-    if config.default_preset.is_empty() {
+    if offer.default.is_empty() {
         return Ok(presets.iter().find(|preset| fits(&preset.amounts, node)).map(name));
     }
-    if let Some(preset) = presets.iter().find(|preset| preset.name == *config.default_preset.as_str()) {
+    if let Some(preset) = presets.iter().find(|preset| preset.name == *offer.default) {
         let fitting = Some(preset).filter(|preset| fits(&preset.amounts, node));
         if fitting.is_none() {
             tracing::warn!(
                 preset = preset.name.as_str(),
-                "the default preset is larger than this machine: runs have to name another preset, or requests"
+                "the default preset is larger than its cluster: runs have to name another preset, or requests"
             );
         }
         return Ok(fitting.map(name));
     }
     let names: Vec<&str> = presets.iter().map(|preset| preset.name.as_str()).collect();
-    let why = format!("there is no preset `{}`; there are {}", config.default_preset, names.join(", "));
-    Err(InventoryError { key: "default_preset".to_owned(), why })
+    let why = format!("there is no preset `{}`; there are {}", offer.default, names.join(", "));
+    Err(InventoryError { key: format!("{}default_preset", offer.of), why })
 }
 
 /// Presets for a machine whose administrator wrote none: a quarter, all of it, and its GPUs by powers of two, each with
@@ -243,6 +302,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ClusterConfig;
     use vessl_core::plan::Gpu;
 
     fn check(cores: u64, gpus: u32, expected: &[(&str, u64, u64, u32)]) {
@@ -301,6 +361,58 @@ mod tests {
         check(&["64"], "", None);
         check(&["64", "2"], "p64", None);
         check(&["64", "2"], "p2", Some("p2"));
+    }
+
+    #[test]
+    fn clusters_share_the_machine() {
+        let share = |name: &str, cpu: &str, gpus: &[u32]| ClusterConfig {
+            name: name.to_owned(),
+            cpu: cpu.to_owned(),
+            memory: "4Gi".to_owned(),
+            gpus: gpus.to_vec(),
+            ..ClusterConfig::default()
+        };
+        let made = |clusters: Vec<ClusterConfig>| {
+            let gpus = (0..4).map(|index| Gpu { index, ..Gpu::default() }).collect();
+            let node = Node { name: "n".into(), cpu_milli: 8000, memory: 16 << 30, gpus };
+            let config = Config { clusters, reserve_memory: "0".to_owned(), ..Config::default() };
+            Inventory::new(&config, String::new(), node)
+        };
+        let has = |inventory: &Inventory, name: &str| {
+            let node = &inventory.clusters[name].nodes[0];
+            let gpus: Vec<u32> = node.gpus.iter().map(|gpu| gpu.index).collect();
+            (node.name.to_string(), node.cpu_milli, node.memory >> 30, gpus)
+        };
+        let other = ClusterConfig { node: "x".to_owned(), ..share("b", "500m", &[3, 9]) };
+        let inventory = made(vec![share("a", "2", &[0, 2]), other]).unwrap();
+        assert_eq!(has(&inventory, "a"), ("n".to_owned(), 2000, 4, vec![0, 2]));
+        assert_eq!(has(&inventory, "b"), ("x".to_owned(), 500, 4, vec![3]));
+        assert_eq!(has(&inventory, "local"), ("n".to_owned(), 5500, 8, vec![1]));
+        let names: Vec<&str> = inventory.clusters["a"].presets.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["cpu-small", "cpu-large", "gpu-1", "gpu-2"]);
+
+        let check = |clusters: Vec<ClusterConfig>, expected: &str| {
+            let said = made(clusters).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("the configuration's `{expected}")), "{said}");
+        };
+        check(vec![share("local", "1", &[])], "clusters[0].name` is wrong: there are two clusters `local`");
+        check(vec![share("a", "1", &[]), share("a", "1", &[])], "clusters[1].name` is wrong: ");
+        check(
+            vec![share("a", "1", &[1]), share("b", "1", &[1])],
+            "clusters[1].gpus` is wrong: GPU 1 is another",
+        );
+        check(
+            vec![share("a", "6", &[]), share("b", "2", &[])],
+            "clusters[1].cpu` is wrong: it leaves nothing",
+        );
+        check(vec![share("a", "", &[])], "clusters[0].cpu` is wrong: ");
+        check(vec![share("a", "0", &[])], "clusters[0].cpu` is wrong: a cluster needs more than none");
+        let default = ClusterConfig { default_preset: "x".to_owned(), ..share("a", "1", &[]) };
+        check(vec![default], "clusters[0].default_preset` is wrong: there is no preset `x`");
+        let preset =
+            PresetConfig { name: "p".to_owned(), memory: "1G".to_owned(), ..PresetConfig::default() };
+        let presets = ClusterConfig { presets: vec![preset], ..share("a", "1", &[]) };
+        check(vec![presets], "clusters[0].presets[0].cpu` is wrong: ");
     }
 
     #[test]

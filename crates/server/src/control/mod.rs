@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! submit { spec → plan → one durable insert → wake }
-//! driver [ store.load → engine.look → core::run::decide → store.save (guarded by revision) → engine.apply ]*
+//! driver [ store.load → observe → core::run::decide → store.save (guarded by revision) → engine.apply ]*
 //! ```
 //! Rules live in `vessl_core`. No transaction is open while an engine works. A restart only resumes the drivers.
 mod allocator;
@@ -11,6 +11,7 @@ mod driver;
 mod error;
 mod inventory;
 mod names;
+mod observe;
 mod record;
 mod requests;
 mod secrets;
@@ -27,15 +28,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::credential::{CredentialKind, CredentialRef};
-use vessl_core::ids::{AttemptId, ClusterName, CredentialName, OrganizationName, RunId};
+use vessl_core::ids::{ClusterName, CredentialName, RunId};
 use vessl_core::plan::Cluster;
 use vessl_core::queue::{NodeUse, QueuedRun};
 use vessl_core::record::Login;
-use vessl_core::run::{Observation, Status};
-use vessl_core::wire::{ImageView, Pruned};
+use vessl_core::run::Status;
+use vessl_core::wire::{ImagePull, ImageView, Pruned};
 
 use crate::attempt::Attempts;
-use crate::engine::{Engines, Images, Snapshot};
+use crate::engine::Engines;
 
 /// What an engine says that the API passes on.
 pub(crate) use crate::engine::{EngineError, PullStep};
@@ -63,8 +64,6 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// What places runs, by cluster.
     pub engines: Engines,
-    /// The images of the machine.
-    pub(crate) images: Images,
     /// Key of the secrets.
     pub vault: Vault,
     /// Where the time comes from.
@@ -148,11 +147,6 @@ impl Control {
         &self.0.parts.inventory
     }
 
-    /// The database, to read from.
-    pub fn store(&self) -> &Arc<Store> {
-        &self.0.parts.store
-    }
-
     /// Refuses who may not stop the server.
     pub fn may_operate(&self, caller: &Caller) -> Result<()> {
         Ok(allowed(caller, Action::Operate, Scope::Server)?)
@@ -201,49 +195,41 @@ impl Control {
         &self.0.parts.attempts
     }
 
-    /// Images that are here.
-    pub async fn images(&self, caller: &Caller) -> Result<Vec<ImageView>> {
-        allowed(caller, Action::Read, Scope::Server)?;
-        Ok(self.0.parts.images.list().await?)
+    /// Images of a cluster.
+    pub async fn images(&self, caller: &Caller, cluster: &str) -> Result<Vec<ImageView>> {
+        self.cluster(caller, cluster)?;
+        Ok(self.0.parts.engines.images(&cluster.into())?.list().await?)
     }
 
-    /// Removes images that no run uses.
-    pub async fn prune_images(&self, caller: &Caller) -> Result<Pruned> {
+    /// Removes images of a cluster that no run uses.
+    pub async fn prune_images(&self, caller: &Caller, cluster: &str) -> Result<Pruned> {
         allowed(caller, Action::Operate, Scope::Server)?;
-        Ok(self.0.parts.images.prune().await?)
+        self.cluster(caller, cluster)?;
+        Ok(self.0.parts.engines.images(&cluster.into())?.prune().await?)
     }
 
-    /// Pulls an image, with a stored registry credential if one is named.
+    /// Pulls an image into a cluster, with a stored registry credential of the default organization if one is named.
     pub async fn pull_image(
         &self,
         caller: &Caller,
-        organization: &OrganizationName,
-        reference: String,
-        credential: Option<String>,
+        cluster: &str,
+        ask: ImagePull,
     ) -> Result<mpsc::Receiver<std::result::Result<PullStep, EngineError>>> {
         allowed(caller, Action::Operate, Scope::Server)?;
-        let login: Option<Login> = match credential.map(CredentialName::from) {
+        self.cluster(caller, cluster)?;
+        let organization = &self.inventory().project.organization;
+        let login: Option<Login> = match ask.credential_name.map(CredentialName::from) {
             Some(name) => {
                 let credential = CredentialRef { kind: CredentialKind::Registry, name };
                 Some(self.0.login(organization, &credential).await?)
             }
             None => None,
         };
-        Ok(self.0.parts.images.pull(reference, login).await?)
+        Ok(self.0.parts.engines.images(&cluster.into())?.pull(ask.reference, login).await?)
     }
 }
 
 impl Inner {
-    /// What is known of the current attempt of a run, with the agent's events that were not taken in yet.
-    async fn observe(&self, at: AttemptId, stored: &StoredRun) -> Snapshot {
-        let observed = match self.parts.engines.of(&stored.doc.cluster) {
-            Ok(engine) => return engine.look(at, stored.doc.agent_seq).await,
-            Err(_) if stored.status() == Status::Queued => Observation::Nothing,
-            Err(error) => Observation::Unreachable { why: error.to_string() },
-        };
-        Snapshot { observed, events: Vec::new() }
-    }
-
     fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }

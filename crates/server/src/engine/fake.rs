@@ -1,5 +1,6 @@
-//! A scripted machine for tests and benchmarks: it starts nothing and obeys lines that begin with `fake ` in a run's
-//! commands. It is the machine, not the server: a test keeps it while servers come and go.
+//! A scripted machine for tests: it starts nothing and obeys lines that begin with `fake ` in a run's commands. It is the machine, not
+//! the server: a test keeps it while servers come and go. What its agents record they send again at every look, as a real one that is
+//! elsewhere may.
 //!
 //! ```text
 //! fake say PHASE          the next look sees this phase            fake exit CODE      the exit record appears
@@ -10,9 +11,9 @@
 //! fake export PATH MANIFEST   the exit record says that PATH was exported as this tree
 //! fake exported PATH MANIFEST  the next look sees the event that PATH was exported as this tree
 //! ```
-//! Without such lines a run says `pulling` and `running` and exits 0. Every look takes one step.
+//! Without such lines a run says `pulling` and `running` and exits 0. Every look takes one step; one that cannot find anything new is
+//! not counted.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -20,18 +21,21 @@ use tokio::sync::{mpsc, watch};
 use vessl_core::ids::{AttemptId, Nonce};
 use vessl_core::plan::{ImportPlan, ImportSource, Plan};
 use vessl_core::record::{
-    Event, EventKind, ExitRecord, MachineReport, Phase, RECORD_VERSION, Secrets, Transfer,
+    Event, EventKind, ExitRecord, MachineReport, Phase, Proof, RECORD_VERSION, Secrets, Transfer,
 };
-use vessl_core::run::{EndReason, Left, Observation, Status, Terminate};
+use vessl_core::run::{EndReason, Left, Status, Terminate};
 use vessl_core::secret::Secret;
 use vessl_core::wire::{ImageView, Progress};
 
-use super::{EngineError, PullStep, Snapshot};
-use crate::watch::Changes;
+use super::{EngineError, Presence, PullStep};
+use crate::attempt::{AttemptError, Attempts};
 
-/// The fake engine: a door to a [`World`].
+/// The fake engine: a door to a [`World`], whose agents record in the attempts of a server.
 #[derive(Clone, Debug)]
-pub struct Fake(pub Arc<World>);
+pub struct Fake {
+    world: Arc<World>,
+    attempts: Attempts,
+}
 
 /// The scripted machine.
 pub struct World {
@@ -49,8 +53,9 @@ impl std::fmt::Debug for World {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Of the server that is there now.
+    attempts: Option<Attempts>,
     actors: BTreeMap<AttemptId, Actor>,
-    signals: BTreeMap<AttemptId, watch::Sender<u64>>,
     tally: BTreeMap<AttemptId, Tally>,
     refused: BTreeMap<AttemptId, String>,
     order: Vec<AttemptId>,
@@ -85,6 +90,8 @@ struct Actor {
     events: Vec<Event>,
     end: Option<Ending>,
     removed: bool,
+    /// Whether the next look can find something new.
+    news: bool,
 }
 
 #[derive(Debug)]
@@ -103,6 +110,9 @@ enum Step {
     Die(String),
     Exported(Transfer),
 }
+
+/// Lines of events, and the exit record.
+type Record = (Vec<u8>, Option<Box<ExitRecord>>);
 
 impl Step {
     /// Whether it stays until it is released.
@@ -136,7 +146,7 @@ impl World {
         {
             actor.steps.pop_front();
         }
-        state.signal(at);
+        state.news(at);
     }
 
     /// Agents in the order in which they came to life.
@@ -180,19 +190,36 @@ impl World {
 }
 
 impl State {
-    fn signal(&mut self, at: AttemptId) {
-        self.signals.entry(at).or_default().send_modify(|count| *count = count.wrapping_add(1));
+    /// One look at an attempt: what is there of its agent, and what that has recorded.
+    fn look(&mut self, at: AttemptId, now: Timestamp) -> (Presence, Record) {
+        let Some(actor) = self.actors.get_mut(&at) else {
+            let refused = self.refused.get(&at).cloned();
+            return (Presence::Gone { left: Left::Nothing, refused }, Record::default());
+        };
+        let presence = actor.look(now);
+        let (record, more) = (actor.record(), actor.has_more());
+        if more {
+            self.news(at);
+        }
+        (presence, record)
     }
 
-    /// The script, and how many looks at its agent there were with this one.
+    /// There is something new of an attempt.
+    fn news(&mut self, at: AttemptId) {
+        let Some(actor) = self.actors.get_mut(&at) else { return };
+        actor.news = true;
+        if let Some(attempts) = &self.attempts {
+            attempts.signal(actor.plan.attempt_id());
+        }
+    }
+
+    /// The script, and how many looks at its agent there were with this one; 0 for one that finds nothing new.
     fn count_look(&mut self, at: AttemptId) -> (String, u32) {
         let text = self.script(at);
-        if !self.actors.contains_key(&at) {
-            return (text, 0);
-        }
+        let news = self.actors.get_mut(&at).is_some_and(|actor| std::mem::take(&mut actor.news));
         let tally = self.tally.entry(at).or_default();
-        tally.looks += 1;
-        (text, tally.looks)
+        tally.looks += u32::from(news);
+        (text, if news { tally.looks } else { 0 })
     }
 
     fn script(&self, at: AttemptId) -> String {
@@ -201,16 +228,22 @@ impl State {
 }
 
 impl Fake {
-    pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<Vec<PathBuf>, EngineError> {
+    /// A door for the server that has these attempts.
+    pub(crate) fn new(world: Arc<World>, attempts: Attempts) -> Self {
+        world.lock().attempts = Some(attempts.clone());
+        Self { world, attempts }
+    }
+
+    pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
         let (at, text) = (key(plan.attempt_id()), script(plan));
-        self.0.pass(&text, "before start").await;
+        self.world.pass(&text, "before start").await;
         self.start_now(at, plan, secrets)?;
-        self.0.pass(&text, "after start").await;
-        Ok(Vec::new())
+        self.world.pass(&text, "after start").await;
+        Ok(())
     }
 
     fn start_now(&self, at: AttemptId, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
-        let mut state = self.0.lock();
+        let mut state = self.world.lock();
         if state.actors.contains_key(&at) {
             return Ok(());
         }
@@ -234,31 +267,42 @@ impl Fake {
         Ok(())
     }
 
-    pub(super) async fn look(&self, at: AttemptId, after: u64) -> Snapshot {
-        let at = key(at);
-        let (text, nth) = self.0.lock().count_look(at);
-        self.0.pass(&text, &format!("look {nth}")).await;
-        let now = (self.0.now)();
-        let mut state = self.0.lock();
-        let Some(actor) = state.actors.get_mut(&at) else {
-            let refused = state.refused.get(&at).cloned();
-            let look = refused.map_or(Observation::Nothing, |why| Observation::Refused { why });
-            return Snapshot { observed: look, events: Vec::new() };
-        };
-        let (look, more) = actor.look(now);
-        let events = actor.events.iter().filter(|event| event.seq > after).cloned().collect();
-        if more {
-            state.signal(at);
+    pub(super) async fn presence(&self, at: AttemptId) -> Presence {
+        let (text, nth) = self.world.lock().count_look(key(at));
+        self.world.pass(&text, &format!("look {nth}")).await;
+        let now = (self.world.now)();
+        let (presence, record) = self.world.lock().look(key(at), now);
+        match self.send(at, record).await {
+            Ok(()) => presence,
+            Err(error) => Presence::Unreachable { why: crate::chain(&error) },
         }
-        Snapshot { observed: look, events }
+    }
+
+    /// Sends everything that the agent has recorded.
+    async fn send(&self, at: AttemptId, (events, exit): Record) -> Result<(), AttemptError> {
+        if !events.is_empty() {
+            self.attempts.put_events(at, 0, events).await?;
+        }
+        match exit {
+            Some(record) => self.attempts.put_exit(at, &record).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn proof(&self, at: AttemptId) -> Proof {
+        match self.world.lock().actors.get(&key(at)).map(|actor| &actor.end) {
+            None => Proof::NeverStarted,
+            Some(Some(Ending::Proof(why))) => Proof::Dead { why: why.clone() },
+            Some(_) => Proof::Alive { why: "it works".to_owned() },
+        }
     }
 
     pub(super) async fn stop(&self, at: AttemptId, _how: &Terminate) -> Result<(), EngineError> {
         let at = key(at);
-        let text = self.0.lock().script(at);
-        self.0.pass(&text, "before stop").await;
+        let text = self.world.lock().script(at);
+        self.world.pass(&text, "before stop").await;
         {
-            let mut state = self.0.lock();
+            let mut state = self.world.lock();
             state.tally.entry(at).or_default().stops += 1;
             let Some(actor) = state.actors.get_mut(&at) else {
                 return Err(EngineError::Silent { run: at.run, why: "there is no agent".to_owned() });
@@ -266,35 +310,32 @@ impl Fake {
             if !actor.deaf && !matches!(actor.steps.front(), Some(Step::Terminated)) {
                 actor.steps = [Step::Say(Phase::Terminating), Step::Terminated].into();
             }
-            state.signal(at);
+            state.news(at);
         }
-        self.0.pass(&text, "after stop").await;
+        self.world.pass(&text, "after stop").await;
         Ok(())
     }
 
     pub(super) async fn remove(&self, at: AttemptId) -> Result<(), EngineError> {
         let at = key(at);
-        let text = self.0.lock().script(at);
-        self.0.pass(&text, "before remove").await;
+        let text = self.world.lock().script(at);
+        self.world.pass(&text, "before remove").await;
         {
-            let mut state = self.0.lock();
+            let mut state = self.world.lock();
             state.tally.entry(at).or_default().removes += 1;
             state.refused.remove(&at);
             if let Some(actor) = state.actors.get_mut(&at) {
                 actor.removed = true;
+                actor.news = true;
                 actor.end.get_or_insert_with(|| Ending::Proof("it was removed".to_owned()));
             }
         }
-        self.0.pass(&text, "after remove").await;
+        self.world.pass(&text, "after remove").await;
         Ok(())
     }
 
-    pub(super) fn watch(&self, at: AttemptId) -> Changes {
-        Changes::of(self.0.lock().signals.entry(key(at)).or_default().subscribe())
-    }
-
     pub(super) fn machine(&self) -> MachineReport {
-        self.0.machine.clone()
+        self.world.machine.clone()
     }
 
     pub(super) fn images() -> Vec<ImageView> {
@@ -331,29 +372,36 @@ impl Actor {
             events: Vec::new(),
             end: None,
             removed: false,
+            news: true,
         }
     }
 
-    /// One look: takes one step. Says whether another look would see more.
-    fn look(&mut self, now: Timestamp) -> (Observation, bool) {
+    /// One look: takes one step.
+    fn look(&mut self, now: Timestamp) -> Presence {
         if self.end.is_none() {
             match self.steps.pop_front_if(|step| !step.is_lasting()) {
                 Some(step) => self.take(&step, now),
                 None if self.steps.front() == Some(&Step::Unreachable) => {
-                    return (Observation::Unreachable { why: "the line is cut".to_owned() }, false);
+                    return Presence::Unreachable { why: "the line is cut".to_owned() };
                 }
                 None => {}
             }
         }
         let left = if self.removed { Left::Nothing } else { Left::Scratch };
-        let look = match &self.end {
-            Some(Ending::Record(record)) => Observation::Exited { record: record.clone(), left },
-            Some(Ending::Proof(why)) => {
-                Observation::Dead { proof: why.clone(), started_at: self.started_at, exit_code: None, left }
-            }
-            None => Observation::Alive { phase: self.phase, started_at: self.started_at },
-        };
-        (look, self.has_more())
+        if self.end.is_none() { Presence::Alive } else { Presence::Gone { left, refused: None } }
+    }
+
+    /// Everything that it has recorded.
+    fn record(&self) -> Record {
+        let mut lines = Vec::new();
+        for event in &self.events {
+            lines.extend(serde_json::to_vec(event).unwrap_or_default());
+            lines.push(b'\n');
+        }
+        match &self.end {
+            Some(Ending::Record(record)) => (lines, Some(record.clone())),
+            _ => (lines, None),
+        }
     }
 
     fn has_more(&self) -> bool {

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use vessl_core::record::Login;
 use vessl_core::wire::{ImageView, Progress, Pruned};
 
+use super::EngineError;
+#[cfg(feature = "testing")]
+use super::fake;
 use super::local::Program;
-use super::{EngineError, fake};
 
 /// One line of a pull.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(crate) enum Images {
     /// This machine, with the data directory that holds them.
     Local(PathBuf, Program),
     /// A scripted one.
+    #[cfg(feature = "testing")]
     Fake,
 }
 
@@ -30,6 +33,7 @@ impl Images {
     pub(crate) async fn list(&self) -> Result<Vec<ImageView>, EngineError> {
         match self {
             Self::Local(root, program) => program.images(root).await,
+            #[cfg(feature = "testing")]
             Self::Fake => Ok(fake::Fake::images()),
         }
     }
@@ -38,6 +42,7 @@ impl Images {
     pub(crate) async fn prune(&self) -> Result<Pruned, EngineError> {
         match self {
             Self::Local(root, program) => program.prune(root).await,
+            #[cfg(feature = "testing")]
             Self::Fake => Ok(Pruned::default()),
         }
     }
@@ -50,6 +55,7 @@ impl Images {
     ) -> Result<tokio::sync::mpsc::Receiver<Result<PullStep, EngineError>>, EngineError> {
         match self {
             Self::Local(root, program) => program.pull(root, reference, login).await,
+            #[cfg(feature = "testing")]
             Self::Fake => Ok(fake::Fake::pull(&reference)),
         }
     }

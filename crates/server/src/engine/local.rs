@@ -1,10 +1,11 @@
 //! Agents on this machine: one detached child process per attempt, which outlives the server.
 //!
 //! ```text
-//! start   plan.json (durable) ─► `agent supervise`, secrets through its standard input ─► its first event
-//! look    exit.json ─► our living child ─► lock held ─► `agent proof`
-//! stop    control.sock, made anew by `agent listen` where it is gone
-//! remove  `agent remove`
+//! start     `agent supervise`, secrets through its standard input ─► its first event
+//! presence  our living child, or the lock is held
+//! proof     `agent proof`
+//! stop      control.sock, made anew by `agent listen` where it is gone
+//! remove    `agent remove`
 //! ```
 //! Everything it remembers (children, refusals) is a shortcut: after a restart the run directory says the same.
 use std::collections::{HashMap, HashSet};
@@ -16,10 +17,10 @@ use tokio::process::Child;
 use vessl_core::ids::AttemptId;
 use vessl_core::plan::Plan;
 use vessl_core::record::{Control, ControlReply, MachineReport, Proof, Secrets};
-use vessl_core::run::{Left, Observation, Terminate};
+use vessl_core::run::{Left, Terminate};
 
-use super::{EngineError, Snapshot};
-use crate::attempt::{AttemptLog, Attempts, RunDir, blocking};
+use super::{EngineError, Presence};
+use crate::attempt::{Attempts, RunDir, blocking};
 use crate::chain;
 use crate::watch::Changes;
 
@@ -75,37 +76,23 @@ impl Local {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn watch(&self, at: AttemptId) -> Changes {
-        self.attempts.follow(at)
-    }
-
-    pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<Vec<PathBuf>, EngineError> {
+    pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
         let at = plan.attempt_id();
         let dir = self.dir(at);
         if self.memory().children.contains(&at) || dir.was_taken() {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let started = match self.attempts.clear(at).await {
-            Ok(moved) => self.start_agent(at, &dir, plan, secrets).await.map(|()| moved),
-            Err(error) => Err(error.into()),
-        };
+        let started = self.start_agent(at, &dir, secrets).await;
         match &started {
-            Ok(_) => self.memory().refused.remove(&at),
+            Ok(()) => self.memory().refused.remove(&at),
             Err(error) => self.memory().refused.insert(at, chain(error)),
         };
         self.attempts.signal(at);
         started
     }
 
-    async fn start_agent(
-        &self,
-        at: AttemptId,
-        dir: &RunDir,
-        plan: &Plan,
-        secrets: &Secrets,
-    ) -> Result<(), EngineError> {
-        self.attempts.begin(plan).await?;
-        let mut changes = self.watch(at);
+    async fn start_agent(&self, at: AttemptId, dir: &RunDir, secrets: &Secrets) -> Result<(), EngineError> {
+        let mut changes = self.attempts.follow(at);
         let mut child = self.program.supervise(&self.root, dir.path(), secrets).await?;
         let taken = wait_until_taken(dir, &mut child, &mut changes).await?;
         if taken == Taken::ByOurs {
@@ -126,61 +113,42 @@ impl Local {
         });
     }
 
-    pub(super) async fn look(&self, at: AttemptId, after: u64) -> Snapshot {
+    /// An agent that has lost its directory counts as gone, though it may live: nothing that it does can be recorded, and a removal ends
+    /// it.
+    pub(super) async fn presence(&self, at: AttemptId) -> Presence {
         let (dir, ours) = (self.dir(at), self.memory().children.contains(&at));
-        let seen = blocking(move || Ok(see(&dir, ours))).await;
-        let (look, told) = match seen {
-            Ok(Ok(Seen::Sure(look, told))) => (look, told),
-            Ok(Ok(Seen::NoDirectory)) => (self.nothing(at), AttemptLog::default()),
-            Ok(Ok(Seen::AskProof(told))) => (self.prove(at, &told).await, told),
-            Ok(Err(why)) => (Observation::Unreachable { why }, AttemptLog::default()),
-            Err(error) => (Observation::Unreachable { why: error.to_string() }, AttemptLog::default()),
+        let held = move || match dir.path().exists() {
+            true if ours => Ok((true, Left::Agent)),
+            true => dir.is_locked().map_err(std::io::Error::other).map(|held| (held, dir.left())),
+            false => Ok((false, Left::Nothing)),
         };
-        Snapshot {
-            observed: look,
-            events: told.events.into_iter().filter(|event| event.seq > after).collect(),
+        match blocking(held).await {
+            Ok((true, _)) => Presence::Alive,
+            Ok((false, left)) => Presence::Gone { left, refused: self.memory().refused.get(&at).cloned() },
+            Err(error) => Presence::Unreachable { why: error.to_string() },
         }
     }
 
-    /// What a free lock without an exit record means. The last processes of a container whose agent was killed may take
-    /// a moment to go; one that does not go is asked about again only after a while, because asking is itself a change
-    /// in the directory.
-    async fn prove(&self, at: AttemptId, told: &AttemptLog) -> Observation {
-        let dir = self.dir(at);
-        if let (Observation::Refused { why }, true) = (self.nothing(at), told.events.is_empty()) {
-            return Observation::Refused { why };
-        }
+    /// The last processes of a container whose agent was killed may take a moment to go; one that does not go is asked about again
+    /// only after a while, because asking is itself a change in the directory.
+    pub(super) async fn proof(&self, at: AttemptId) -> Proof {
         if let Some((asked, why)) = self.memory().unproven.get(&at)
             && asked.elapsed() < ASK_AGAIN
         {
-            return Observation::Unreachable { why: why.clone() };
+            return Proof::Alive { why: why.clone() };
         }
         let mut left = PROOFS;
-        let proof = loop {
+        let why = loop {
             left -= 1;
-            match self.program.proof(dir.path()).await {
+            match self.program.proof(self.dir(at).path()).await {
                 Ok(Proof::Alive { .. }) if left > 0 => tokio::time::sleep(BETWEEN_PROOFS).await,
-                proof => break proof,
+                Ok(Proof::Alive { why }) => break why,
+                Ok(proof) => return proof,
+                Err(error) => break chain(&error),
             }
-        };
-        let why = match proof {
-            // Written between our look and the proof.
-            _ if matches!(dir.exit(), Ok(Some(_))) => return exited(&dir, false).unwrap_or_else(unreachable),
-            Ok(Proof::NeverStarted) => return self.nothing(at),
-            Ok(Proof::Dead { why }) => {
-                let (started_at, exit_code) = (told.started_at, told.exit_code);
-                return Observation::Dead { proof: why, started_at, exit_code, left: dir.left() };
-            }
-            Ok(Proof::Alive { why }) => why,
-            Err(error) => chain(&error),
         };
         self.memory().unproven.insert(at, (Instant::now(), why.clone()));
-        Observation::Unreachable { why }
-    }
-
-    fn nothing(&self, at: AttemptId) -> Observation {
-        let refused = self.memory().refused.get(&at).cloned();
-        refused.map_or(Observation::Nothing, |why| Observation::Refused { why })
+        Proof::Alive { why }
     }
 
     pub(super) async fn stop(&self, at: AttemptId, how: &Terminate) -> Result<(), EngineError> {
@@ -197,7 +165,7 @@ impl Local {
 
     /// Asks an agent whose socket somebody has removed, once it listens anew.
     async fn ask_anew(&self, at: AttemptId, dir: &RunDir, ask: &Control) -> std::io::Result<ControlReply> {
-        let mut changes = self.watch(at);
+        let mut changes = self.attempts.follow(at);
         match self.program.listen(dir.path()).await {
             Ok(true) => {}
             Ok(false) => return Err(std::io::Error::other("there is no agent")),
@@ -232,48 +200,9 @@ impl Local {
     }
 }
 
-enum Seen {
-    Sure(Observation, AttemptLog),
-    AskProof(AttemptLog),
-    NoDirectory,
-}
-
-/// One look at the files of a run directory.
-fn see(dir: &RunDir, ours: bool) -> Result<Seen, String> {
-    if !dir.path().exists() {
-        return Ok(Seen::NoDirectory);
-    }
-    let exit = dir.exit()?;
-    // Read after the exit record, so that a finished run shows all of its events.
-    let told = dir.log();
-    if exit.is_some() {
-        // The record is the last word: events that cannot be read take nothing from it.
-        return Ok(Seen::Sure(exited(dir, ours)?, told.unwrap_or_default()));
-    }
-    let told = told?;
-    if ours || dir.is_locked()? {
-        let look = Observation::Alive { phase: told.phase, started_at: told.started_at };
-        return Ok(Seen::Sure(look, told));
-    }
-    if dir.exit()?.is_some() {
-        return Ok(Seen::Sure(exited(dir, ours)?, dir.log().unwrap_or_default()));
-    }
-    Ok(Seen::AskProof(told))
-}
-
-fn exited(dir: &RunDir, ours: bool) -> Result<Observation, String> {
-    let record = dir.exit()?.ok_or("its exit record has gone")?;
-    let left = if ours || dir.is_locked()? { Left::Agent } else { dir.left() };
-    Ok(Observation::Exited { record: Box::new(record), left })
-}
-
 /// Whether nobody listens there.
 fn is_no_socket(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
-}
-
-fn unreachable(why: String) -> Observation {
-    Observation::Unreachable { why }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -323,6 +252,3 @@ fn ended_early(dir: &RunDir, status: std::process::ExitStatus) -> String {
     let said = if tail.is_empty() { String::new() } else { format!(": {tail}") };
     format!("it ended with {status} before it took the run{said}")
 }
-
-#[cfg(test)]
-mod tests;

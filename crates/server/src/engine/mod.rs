@@ -1,7 +1,8 @@
-//! Engines, one for each cluster: they place an agent, say what is there of it, stop it, remove it, and say what there is room for.
+//! Engines, one for each cluster: they start an agent, say whether it is there, stop it, remove it, and say what there is room for.
 //!
-//! An engine never decides what happens next and never touches the store. Every verb is safe to repeat, because all
-//! names derive from run id, attempt and nonce.
+//! An engine never decides what happens next, never touches the store, and reads nothing of what an agent has recorded. Every verb is
+//! safe to repeat, because all names derive from run id, attempt and nonce.
+#[cfg(feature = "testing")]
 pub(crate) mod fake;
 mod images;
 pub(crate) mod local;
@@ -11,21 +12,29 @@ use std::path::PathBuf;
 
 use vessl_core::ids::{AttemptId, ClusterName, RunId};
 use vessl_core::plan::Plan;
-use vessl_core::record::{Event, MachineReport, Secrets};
-use vessl_core::run::{Observation, Terminate};
+use vessl_core::record::{MachineReport, Proof, Secrets};
+use vessl_core::run::{Left, Terminate};
 
 pub(crate) use images::{Images, PullStep};
 
-use crate::attempt::AttemptError;
-use crate::watch::Changes;
-
-/// What an engine sees of an attempt.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// For the rules.
-    pub observed: Observation,
-    /// Events of the agent after the one that was asked for, in order.
-    pub events: Vec<Event>,
+/// What an engine knows of the agent of an attempt. What the agent has recorded is in the attempt's files, and is read after this: an
+/// agent that is gone has recorded all it ever will.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there.
+    Alive,
+    /// It is not there, or not any more.
+    Gone {
+        /// What the attempt still has on the machine.
+        left: Left,
+        /// Why the last start of it was refused.
+        refused: Option<String>,
+    },
+    /// Cannot tell.
+    Unreachable {
+        /// Why not.
+        why: String,
+    },
 }
 
 /// Why an engine could not do it. It may work the next time.
@@ -39,9 +48,6 @@ pub enum EngineError {
         /// Why.
         source: std::io::Error,
     },
-    /// A file of the attempt.
-    #[error(transparent)]
-    Attempt(#[from] AttemptError),
     /// The settings name no such cluster any more.
     #[error("the settings of the server name no cluster `{0}`")]
     NoCluster(ClusterName),
@@ -73,18 +79,27 @@ pub enum EngineError {
     },
 }
 
-/// What places runs, a cluster each.
+/// What places runs and has their images, by cluster.
 #[derive(Debug)]
-pub struct Engines(BTreeMap<ClusterName, Engine>);
+pub struct Engines(BTreeMap<ClusterName, (Engine, Images)>);
 
 impl Engines {
     /// Of these clusters.
-    pub(crate) fn new(engines: BTreeMap<ClusterName, Engine>) -> Self {
+    pub(crate) fn new(engines: BTreeMap<ClusterName, (Engine, Images)>) -> Self {
         Self(engines)
     }
 
     /// The engine of a cluster.
     pub fn of(&self, cluster: &ClusterName) -> Result<&Engine, EngineError> {
+        Ok(&self.cluster(cluster)?.0)
+    }
+
+    /// The images of a cluster.
+    pub(crate) fn images(&self, cluster: &ClusterName) -> Result<&Images, EngineError> {
+        Ok(&self.cluster(cluster)?.1)
+    }
+
+    fn cluster(&self, cluster: &ClusterName) -> Result<&(Engine, Images), EngineError> {
         self.0.get(cluster).ok_or_else(|| EngineError::NoCluster(cluster.clone()))
     }
 }
@@ -94,25 +109,37 @@ impl Engines {
 pub enum Engine {
     /// Agents on this machine.
     Local(local::Local),
-    /// A scripted machine for tests and benchmarks; it starts nothing.
+    /// A scripted machine for tests; it starts nothing.
+    #[cfg(feature = "testing")]
     Fake(fake::Fake),
 }
 
 impl Engine {
-    /// Starts the agent of the plan's attempt; when this is `Ok`, a look finds the agent. An attempt that an agent took
-    /// before is left as it is. Answers where that is now which stood in the way: nothing of it is this attempt's.
-    pub async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<Vec<PathBuf>, EngineError> {
+    /// Starts the agent of the plan's attempt, whose directory is there; when this is `Ok`, the agent is there or was. An attempt that
+    /// an agent took before is left as it is.
+    pub async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
         match self {
             Self::Local(local) => local.start(plan, secrets).await,
+            #[cfg(feature = "testing")]
             Self::Fake(fake) => fake.start(plan, secrets).await,
         }
     }
 
-    /// What is known of the attempt now, with the agent's events after number `after`.
-    pub async fn look(&self, at: AttemptId, after: u64) -> Snapshot {
+    /// Whether the attempt has an agent now.
+    pub async fn presence(&self, at: AttemptId) -> Presence {
         match self {
-            Self::Local(local) => local.look(at, after).await,
-            Self::Fake(fake) => fake.look(at, after).await,
+            Self::Local(local) => local.presence(at).await,
+            #[cfg(feature = "testing")]
+            Self::Fake(fake) => fake.presence(at).await,
+        }
+    }
+
+    /// What became of an agent that is gone and has left no exit record. May take a while, or answer that it cannot be told yet.
+    pub async fn proof(&self, at: AttemptId) -> Proof {
+        match self {
+            Self::Local(local) => local.proof(at).await,
+            #[cfg(feature = "testing")]
+            Self::Fake(fake) => fake.proof(at),
         }
     }
 
@@ -120,6 +147,7 @@ impl Engine {
     pub async fn stop(&self, at: AttemptId, how: &Terminate) -> Result<(), EngineError> {
         match self {
             Self::Local(local) => local.stop(at, how).await,
+            #[cfg(feature = "testing")]
             Self::Fake(fake) => fake.stop(at, how).await,
         }
     }
@@ -128,15 +156,8 @@ impl Engine {
     pub async fn remove(&self, at: AttemptId) -> Result<(), EngineError> {
         match self {
             Self::Local(local) => local.remove(at).await,
+            #[cfg(feature = "testing")]
             Self::Fake(fake) => fake.remove(at).await,
-        }
-    }
-
-    /// Tells when something about the attempt may have changed. Making it again for the same attempt is fine.
-    pub fn watch(&self, at: AttemptId) -> Changes {
-        match self {
-            Self::Local(local) => local.watch(at),
-            Self::Fake(fake) => fake.watch(at),
         }
     }
 
@@ -144,6 +165,7 @@ impl Engine {
     pub async fn machine(&self) -> Result<MachineReport, EngineError> {
         match self {
             Self::Local(local) => local.machine().await,
+            #[cfg(feature = "testing")]
             Self::Fake(fake) => Ok(fake.machine()),
         }
     }

@@ -178,18 +178,18 @@ async fn clusters_nodes_presets_and_images() {
         "/v1/clusters/local/nodes",
         "/v1/clusters/local/presets",
         "/v1/clusters/local/presets/gpu-2",
-        "/v1/images",
-        "/v1/images/0123456789ab",
+        "/v1/clusters/local/images",
+        "/v1/clusters/local/images/0123456789ab",
     ] {
         all.insert(path.to_owned(), server.get(path).await);
     }
     insta::assert_json_snapshot!(Value::Object(all));
-    for path in ["/v1/clusters/x", "/v1/clusters/local/presets/x", "/v1/images/x"] {
+    for path in ["/v1/clusters/x", "/v1/clusters/local/presets/x", "/v1/clusters/local/images/x"] {
         let (status, body) = server.ask("GET", path, None).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{body}");
     }
     let pull = json!({ "reference": "alpine:3" });
-    let (status, lines) = server.ask("POST", "/v1/images/pull", Some(pull)).await;
+    let (status, lines) = server.ask("POST", "/v1/clusters/local/images/pull", Some(pull)).await;
     assert_eq!(status, StatusCode::OK);
     insta::assert_snapshot!("pull", lines.as_str().unwrap());
 }

@@ -67,7 +67,7 @@ async fn a_field_that_does_not_exist_is_refused_and_nothing_is_done() {
     for (method, path, body) in [
         ("PATCH", run.as_str(), json!({ "status": "running", "name": "new" })),
         ("POST", &end, json!({ "grace": 1 })),
-        ("POST", "/v1/images/pull", json!({ "reference": "a", "platform": "b" })),
+        ("POST", "/v1/clusters/local/images/pull", json!({ "reference": "a", "platform": "b" })),
         ("POST", "/v1/secrets", json!({ "name": "a", "kind": "secret", "value": "b", "user": "c" })),
         ("POST", "/v1/organizations", json!({ "name": "a", "owner": "b" })),
     ] {

@@ -68,8 +68,13 @@ async fn writer(server: &Server, id: RunId) -> Writer {
 }
 
 async fn running(place: &Place) -> (Server, RunId) {
+    running_until(place, "exit 0").await
+}
+
+/// A run that works until it is released, and then ends like this.
+async fn running_until(place: &Place, end: &str) -> (Server, RunId) {
     let server = place.open().await;
-    let id = server.submit("fake say running\nfake hold\nfake exit 0").await;
+    let id = server.submit(&format!("fake say running\nfake hold\nfake {end}")).await;
     server.until(id, "running").await;
     (server, id)
 }
@@ -120,7 +125,7 @@ async fn a_follower_sees_every_line_as_it_comes_and_the_end() {
 #[tokio::test]
 async fn a_log_without_an_end_ends_with_its_run() {
     let place = Place::new();
-    let (server, id) = running(&place).await;
+    let (server, id) = running_until(&place, "die it was killed").await;
     let mut log = writer(&server, id).await;
     log.append(1, Stream::Stdout, b"half a li").unwrap();
     log.flush().unwrap();
@@ -131,7 +136,7 @@ async fn a_log_without_an_end_ends_with_its_run() {
     let (header, words) = frames.next().await.unwrap();
     let ended: jiff::Timestamp = server.run(id).await["ended_at"].as_str().unwrap().parse().unwrap();
     assert_eq!((header.stream, i128::from(header.at_ns)), (logwire::SYSTEM, ended.as_nanosecond()));
-    assert_eq!(words, b"the log stops here: every command ended with status 0\n");
+    assert_eq!(String::from_utf8(words).unwrap(), "the log stops here: the run was lost: it was killed\n");
     assert!(frames.next().await.is_none(), "the run has ended, so nothing can follow");
 }
 
@@ -144,7 +149,6 @@ async fn a_log_that_lost_its_end_says_so() {
     log.append(2, Stream::Stdout, b"end\n").unwrap();
     log.finish().unwrap();
     let dir = server.attempt_dir(id).await;
-    std::fs::write(dir.join("exit.json"), "{}").unwrap();
     let segment = dir.join("log/000000.seg");
     let text = std::fs::read(&segment).unwrap();
     let at = text.windows(4).position(|bytes| bytes == b"end\n").unwrap();

@@ -3,6 +3,7 @@ use serde_json::json;
 
 use crate::world::{Place, RUNS, Server, first_attempt, run_file};
 use vessl_core::ids::RunId;
+use vessl_server::config::ClusterConfig;
 
 const HOLD: &str = "fake say running\nfake hold\nfake exit 0";
 
@@ -68,6 +69,41 @@ async fn runs_of_one_cluster_are_never_placed_on_another() {
     place.others["full"].release(first_attempt(first));
     server.until(second, "running").await;
     assert_eq!(server.run(second).await["node"], "full-1");
+}
+
+/// Clusters of the settings are parts of one machine: what one has, the others lack.
+#[tokio::test]
+async fn clusters_of_the_settings_share_the_machine() {
+    let place = Place::with(|config| {
+        let cluster = ClusterConfig {
+            name: "notebooks".to_owned(),
+            cpu: "1".to_owned(),
+            memory: "2Gi".to_owned(),
+            gpus: vec![1],
+            ..ClusterConfig::default()
+        };
+        config.clusters = vec![cluster];
+    });
+    let server = place.open().await;
+    let submit = async |cluster: &str, requests: &str| {
+        let lines = format!("resources:\n  cluster: {cluster}\n  requests: {{{requests}}}");
+        server.submit_yaml(&run_file(cluster, &lines, HOLD)).await
+    };
+    let first = submit("notebooks", "cpu: 1, memory: 1Gi, nvidia.com/gpu: {quantity: 1}").await;
+    let second = submit("notebooks", "cpu: 1, memory: 1Gi").await;
+    let whole = submit("local", "cpu: 3, memory: 1Gi, nvidia.com/gpu: {quantity: 1}").await;
+    server.until(first, "running").await;
+    server.until(whole, "running").await;
+    assert_eq!(server.run(second).await["status"], "queued");
+    let nodes = server.get("/v1/clusters/notebooks/nodes").await;
+    assert_eq!((&nodes[0]["cpu_milli"], &nodes[0]["runs"]), (&json!(1000), &json!([first.0])));
+    assert_eq!(used(&server).await, (3000, 1, vec![whole.0]));
+    assert_eq!(server.get("/v1/clusters/notebooks/images").await.as_array().unwrap().len(), 1);
+    let yaml = run_file("x", "resources:\n  cluster: local\n  requests: {cpu: 4, memory: 1Gi}", HOLD);
+    let (status, said) = server.ask("POST", RUNS, Some(json!({ "yaml": yaml }))).await;
+    assert_eq!(status, 422, "{said}");
+    place.world.release(first_attempt(first));
+    server.until(second, "running").await;
 }
 
 #[tokio::test]

@@ -72,7 +72,11 @@ impl Place {
             config: self.config.clone(),
             data: self.dir.path().join("data"),
             machine: Machine::Fake(Arc::clone(&self.world)),
-            others: self.others.clone(),
+            others: self
+                .others
+                .iter()
+                .map(|(name, world)| (name.clone(), Machine::Fake(Arc::clone(world))))
+                .collect(),
             clock: Clock::Fixed(self.clock.subscribe()),
         }
     }

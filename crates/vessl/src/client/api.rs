@@ -183,23 +183,24 @@ impl Client {
         self.get(Path::of(&["clusters", cluster, "presets", name]).into()).await
     }
 
-    /// Images that are here.
-    pub(crate) async fn images(&mut self) -> Result<Vec<ImageView>> {
-        self.get(Path::of(&["images"]).into()).await
+    /// Images of a cluster.
+    pub(crate) async fn images(&mut self, cluster: &str) -> Result<Vec<ImageView>> {
+        self.get(Path::of(&["clusters", cluster, "images"]).into()).await
     }
 
     /// One image.
-    pub(crate) async fn image(&mut self, id: &str) -> Result<ImageView> {
-        self.get(Path::of(&["images", id]).into()).await
+    pub(crate) async fn image(&mut self, cluster: &str, id: &str) -> Result<ImageView> {
+        self.get(Path::of(&["clusters", cluster, "images", id]).into()).await
     }
 
     /// Fetches an image and tells every step.
     pub(crate) async fn pull_image(
         &mut self,
+        cluster: &str,
         ask: &ImagePull,
         mut step: impl FnMut(&Progress),
     ) -> Result<ImageView> {
-        let path = Path::of(&["images", "pull"]).into();
+        let path = Path::of(&["clusters", cluster, "images", "pull"]).into();
         let ask = Ask { method: Method::POST, path, body: Some(encoded(ask)?), headers: Vec::new() };
         let mut body = self.connection.send(&ask).await?.into_body();
         let mut text = Vec::new();
@@ -222,8 +223,8 @@ impl Client {
     }
 
     /// Removes images that no run uses.
-    pub(crate) async fn prune_images(&mut self) -> Result<Pruned> {
-        self.post(Path::of(&["images", "prune"]).into(), &serde_json::json!({})).await
+    pub(crate) async fn prune_images(&mut self, cluster: &str) -> Result<Pruned> {
+        self.post(Path::of(&["clusters", cluster, "images", "prune"]).into(), &serde_json::json!({})).await
     }
 
     /// Stored secrets.

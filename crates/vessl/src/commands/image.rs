@@ -11,9 +11,9 @@ use crate::session::Session;
 /// What can be done with images.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List the images that are here
-    #[command(after_help = "Examples:\n  vessl image list")]
-    List,
+    /// List the images that a cluster has
+    #[command(after_help = "Examples:\n  vessl image list\n  vessl image list --cluster local")]
+    List(OfCluster),
     /// Show one image
     #[command(after_help = "Examples:\n  vessl image read 3fb1c2a09d11")]
     Read(Read),
@@ -25,7 +25,15 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Remove every image that no run uses
     #[command(after_help = "Examples:\n  vessl image prune")]
-    Prune,
+    Prune(OfCluster),
+}
+
+/// Which cluster.
+#[derive(Args, Debug)]
+pub(crate) struct OfCluster {
+    /// Name of the cluster; default: the default cluster
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
 }
 
 /// Names one image.
@@ -33,6 +41,8 @@ pub(crate) enum Command {
 pub(crate) struct Read {
     /// Id as `vessl image list` shows it
     id: String,
+    #[command(flatten)]
+    of: OfCluster,
 }
 
 /// What to fetch.
@@ -43,25 +53,35 @@ pub(crate) struct Pull {
     /// Stored registry credential to log in with
     #[arg(long, value_name = "NAME")]
     credential_name: Option<String>,
+    #[command(flatten)]
+    of: OfCluster,
 }
 
 /// Carries one of them out.
 pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit> {
     let mut client = session.client().await?;
     match command {
-        Command::List => {
-            session.out.list(&client.images().await?, views::IMAGES, "there are no images yet")?;
+        Command::List(OfCluster { cluster }) => {
+            let cluster = client.cluster_or_default(cluster).await?;
+            session.out.list(&client.images(&cluster).await?, views::IMAGES, "there are no images yet")?;
         }
-        Command::Read(Read { id }) => session.out.object(&client.image(&id).await?, views::image)?,
+        Command::Read(Read { id, of }) => {
+            let cluster = client.cluster_or_default(of.cluster).await?;
+            session.out.object(&client.image(&cluster, &id).await?, views::image)?;
+        }
         Command::Pull(args) => session.out.object(&pull(args, session).await?, views::image)?,
-        Command::Prune => session.out.object(&client.prune_images().await?, views::pruned)?,
+        Command::Prune(OfCluster { cluster }) => {
+            let cluster = client.cluster_or_default(cluster).await?;
+            session.out.object(&client.prune_images(&cluster).await?, views::pruned)?;
+        }
     }
     Ok(exit::OK)
 }
 
 async fn pull(args: Pull, session: &Session) -> Result<ImageView> {
     let mut client = session.client().await?;
+    let cluster = client.cluster_or_default(args.of.cluster).await?;
     let mut bars = Bars::or_lines(&session.out);
     let ask = ImagePull { reference: args.reference, credential_name: args.credential_name };
-    client.pull_image(&ask, |step| bars.step(step)).await
+    client.pull_image(&cluster, &ask, |step| bars.step(step)).await
 }

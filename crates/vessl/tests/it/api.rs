@@ -71,8 +71,9 @@ fn what_makes_no_sense_is_a_400() {
         answer
     };
     let host = "Host: localhost\r\n";
-    let pull =
-        |reference: &str| ask("POST /v1/images/pull", host, &format!("{{\"reference\":\"{reference}\"}}"));
+    let pull = |reference: &str| {
+        ask("POST /v1/clusters/local/images/pull", host, &format!("{{\"reference\":\"{reference}\"}}"))
+    };
     for reference in ["a\\u0000b", "", " ", "oci:///x\\u0000", "a b", "http://x"] {
         let answer = pull(reference);
         assert!(answer.starts_with("HTTP/1.1 400"), "{reference}: {answer}");

@@ -91,3 +91,24 @@ fn the_servers_own_settings_say_where_its_data_is() {
     bare(&["whoami"]).code(2).says(&["data_dir", "absolute"]);
     test.file("../config/vessl/server.toml", "");
 }
+
+#[test]
+fn a_machine_may_have_several_clusters() {
+    let test = Test::new();
+    let settings = "[[clusters]]\nname = \"side\"\ncpu = \"100m\"\nmemory = \"256Mi\"\n";
+    test.file("../config/vessl/server.toml", settings);
+    let file = test.file(
+        "a.yaml",
+        "name: a\nimage: host://\nresources: {cluster: side, requests: {cpu: 50m, memory: 64Mi}}\nrun:\n  - echo here\n",
+    );
+    let run =
+        test.vessl(["run", "create", "-f", &file.display().to_string(), "--wait", "--output", "json"]).ok();
+    assert_eq!(run.json()["cluster"], "side");
+    test.vessl(["cluster", "list"]).ok().prints(&["side", "local"]);
+    test.vessl(["image", "list", "--cluster", "side"]).ok();
+    test.vessl(["image", "list", "--cluster", "sid"]).code(5).says(&["`sid`", "side"]);
+    test.vessl(["server", "stop"]).ok();
+    test.file("../config/vessl/server.toml", settings.replace("100m", "9999"));
+    let said = ["server.toml:3:1", "clusters[0].cpu", "it leaves nothing of this machine"];
+    test.vessl(["cluster", "list"]).code(4).says(&said);
+}

@@ -1,12 +1,18 @@
-//! The local engine with a shell script as its agent: real processes, real locks, real signals.
+//! Attempts of the local engine with a shell script as the agent: real processes, real locks, real signals.
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use vessl_core::ids::{AttemptId, Nonce, ProjectRef, RunId};
-use vessl_core::plan::{Amounts, Bounds, ImagePlan, PLAN_VERSION};
+use vessl_core::ids::{Nonce, ProjectRef, RunId};
+use vessl_core::plan::{Amounts, Bounds, ImagePlan, PLAN_VERSION, Plan};
+use vessl_core::record::Secrets;
+use vessl_core::run::Terminate;
 use vessl_core::units::Span;
 
 use super::*;
+use crate::chain;
+use crate::engine::EngineError;
+use crate::engine::local::{Local, Program};
 use crate::paths::DataDir;
 use crate::watch::Watches;
 
@@ -36,29 +42,33 @@ ended() {{
     )
 }
 
-/// An engine below a data directory.
-fn local(root: std::path::PathBuf, program: Program) -> Local {
-    let attempts = Attempts::new(DataDir::new(&root), Watches::start().unwrap());
-    Local::new(root, attempts, program)
-}
-
 struct Bench {
     dir: tempfile::TempDir,
-    local: Local,
+    attempts: Attempts,
+    engine: Engine,
 }
 
 impl Bench {
+    /// An engine with this agent.
     fn new(rest: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let agent = dir.path().join("agent");
         std::fs::write(&agent, script(rest)).unwrap();
         std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let local = engine(&dir, agent);
-        Self { dir, local }
+        Self::open(dir, "data")
+    }
+
+    /// An engine for the data directory of this name.
+    fn open(dir: tempfile::TempDir, data: &str) -> Self {
+        let root = dir.path().join(data);
+        let attempts = Attempts::new(DataDir::new(&root), Watches::start().unwrap());
+        let program = Program::new(dir.path().join("agent"), vec!["registry:5000".to_owned()]);
+        let engine = Engine::Local(Local::new(root, attempts.clone(), program));
+        Self { dir, attempts, engine }
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.local.dir(AT).path().join(name)
+        self.attempts.dir(AT).path().join(name)
     }
 
     fn read(&self, name: &str) -> String {
@@ -67,17 +77,22 @@ impl Bench {
 
     async fn start(&self) -> Result<(), EngineError> {
         let (plan, secrets) = (plan(), secrets());
-        let started = tokio::time::timeout(DEADLINE, self.local.start(&plan, &secrets));
-        started.await.expect("the start ends").map(drop)
+        self.attempts.begin(&plan).await.unwrap();
+        let started = tokio::time::timeout(DEADLINE, self.engine.start(&plan, &secrets));
+        started.await.expect("the start ends")
     }
 
     async fn look(&self) -> Observation {
-        self.local.look(AT, 0).await.observed
+        self.events_after(0).await.observed
+    }
+
+    async fn events_after(&self, after: u64) -> Snapshot {
+        observe(&self.engine, &self.attempts, AT, after).await
     }
 
     /// Looks again at every signal until `wanted`.
     async fn until(&self, wanted: impl Fn(&Observation) -> bool) -> Observation {
-        let mut changes = self.local.watch(AT);
+        let mut changes = self.attempts.follow(AT);
         let looking = async {
             loop {
                 let look = self.look().await;
@@ -89,11 +104,6 @@ impl Bench {
         };
         tokio::time::timeout(DEADLINE, looking).await.expect("it is seen")
     }
-}
-
-fn engine(dir: &tempfile::TempDir, agent: PathBuf) -> Local {
-    let program = Program::new(agent, vec!["registry:5000".to_owned()]);
-    local(dir.path().join("data"), program)
 }
 
 fn plan() -> Plan {
@@ -142,13 +152,13 @@ async fn an_agent_from_start_to_removal() {
     let running = bench.until(|look| matches!(look, Observation::Alive { phase: Some(_), .. })).await;
     let Observation::Alive { started_at, .. } = running else { unreachable!() };
     assert_eq!(started_at, Some("2024-05-01T12:00:02Z".parse().unwrap()));
-    assert_eq!(bench.local.look(AT, 1).await.events.len(), 1, "only what is new");
+    assert_eq!(bench.events_after(1).await.events.len(), 1, "only what is new");
     bench.start().await.expect("a second start leaves it as it is");
     std::fs::write(bench.file("go"), "").unwrap();
     let ended = bench.until(|look| matches!(look, Observation::Exited { left: Left::Scratch, .. })).await;
     let Observation::Exited { record, .. } = ended else { unreachable!() };
     assert_eq!(record.exit_code, Some(0));
-    bench.local.remove(AT).await.unwrap();
+    bench.engine.remove(AT).await.unwrap();
     assert!(matches!(bench.look().await, Observation::Exited { left: Left::Nothing, .. }));
     assert_eq!(bench.read("events").lines().count(), 2, "it was started once");
 }
@@ -168,7 +178,7 @@ async fn secrets_go_through_the_pipe_and_the_environment_is_small() {
         assert!(!bench.read(file).contains("hunter2"), "{file}");
     }
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(bench.local.dir(AT).path()), 0o700);
+    assert_eq!(mode(bench.attempts.dir(AT).path()), 0o700);
     assert_eq!(mode(&bench.file("plan.json")), 0o600);
 }
 
@@ -176,10 +186,9 @@ async fn secrets_go_through_the_pipe_and_the_environment_is_small() {
 async fn an_agent_that_outlives_the_server_is_found_again_by_its_lock() {
     let bench = Bench::new("mkfifo \"$DIR/go\"; started; cat \"$DIR/go\"; ended");
     bench.start().await.unwrap();
-    let Bench { dir, local } = bench;
-    let agent = dir.path().join("agent");
-    drop(local);
-    let bench = Bench { local: engine(&dir, agent), dir };
+    let Bench { dir, engine, .. } = bench;
+    drop(engine);
+    let bench = Bench::open(dir, "data");
     assert!(matches!(bench.look().await, Observation::Alive { .. }));
     bench.start().await.expect("it is left as it is");
     std::fs::write(bench.file("go"), "").unwrap();
@@ -194,22 +203,20 @@ async fn a_start_that_fails_says_why() {
     assert!(said.contains("exit status: 7") && said.contains("no such kernel feature"), "{said}");
     let Observation::Refused { why } = bench.look().await else { panic!("not refused") };
     assert!(why.contains("no such kernel feature"), "{why}");
-    bench.local.remove(AT).await.unwrap();
+    bench.engine.remove(AT).await.unwrap();
     assert_eq!(bench.look().await, Observation::Nothing);
 }
 
 #[tokio::test]
 async fn a_program_that_is_missing_and_a_disk_that_refuses_are_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let bench = Bench { local: engine(&dir, dir.path().join("nowhere")), dir };
+    let bench = Bench::open(tempfile::tempdir().unwrap(), "data");
     let said = chain(&bench.start().await.unwrap_err());
-    assert!(said.starts_with("cannot run `") && said.contains("nowhere"), "{said}");
+    assert!(said.starts_with("cannot run `") && said.contains("agent"), "{said}");
     assert!(matches!(bench.look().await, Observation::Refused { .. }));
     let bench = Bench::new("started");
     std::fs::write(bench.dir.path().join("data"), "not a directory").unwrap();
-    let said = chain(&bench.start().await.unwrap_err());
+    let said = chain(&bench.attempts.begin(&plan()).await.unwrap_err());
     assert!(said.starts_with("cannot make room in `"), "{said}");
-    assert!(matches!(bench.look().await, Observation::Refused { .. }));
 }
 
 #[tokio::test]
@@ -268,12 +275,10 @@ async fn a_record_that_cannot_be_read_is_no_end() {
 #[tokio::test]
 async fn stop_speaks_to_the_socket_however_deep_it_is() {
     use std::io::{BufRead, BufReader, Write};
-    let mut bench = Bench::new("");
-    let deep = bench.dir.path().join("d".repeat(120));
-    bench.local = local(deep, bench.local.program.clone());
+    let bench = Bench::open(tempfile::tempdir().unwrap(), &"d".repeat(120));
     std::fs::create_dir_all(bench.file("")).unwrap();
     let how = Terminate { at: "2024-05-01T12:00:00Z".parse().unwrap(), grace_s: 7, export: false };
-    let said = bench.local.stop(AT, &how).await.unwrap_err().to_string();
+    let said = bench.engine.stop(AT, &how).await.unwrap_err().to_string();
     assert!(said.contains("does not answer"), "{said}");
     // Bound below a short name and moved there, because an address has 108 bytes.
     let short = bench.dir.path().join("s");
@@ -292,14 +297,14 @@ async fn stop_speaks_to_the_socket_however_deep_it_is() {
         }
         asked
     });
-    bench.local.stop(AT, &how).await.unwrap();
-    assert!(bench.local.stop(AT, &how).await.unwrap_err().to_string().contains("too late"));
-    assert!(bench.local.stop(AT, &how).await.is_err());
+    bench.engine.stop(AT, &how).await.unwrap();
+    assert!(bench.engine.stop(AT, &how).await.unwrap_err().to_string().contains("too late"));
+    assert!(bench.engine.stop(AT, &how).await.is_err());
     assert_eq!(answers.join().unwrap()[0], "{\"ask\":\"stop\",\"grace_s\":7,\"export\":false}\n");
 }
 
 #[tokio::test]
 async fn a_verb_that_prints_nonsense_is_an_error_in_words() {
-    let said = Bench::new("").local.machine().await.unwrap_err().to_string();
+    let said = Bench::new("").engine.machine().await.unwrap_err().to_string();
     assert!(said.starts_with("`vessl agent machine` failed: it printed something unknown"), "{said}");
 }
