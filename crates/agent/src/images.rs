@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use vessl_container::store::{Auth, Image, PullWatch, Store, StoreError};
 use vessl_core::record::Login;
-use vessl_core::wire::{ImageView, Progress, Pruned};
+use vessl_core::wire::{ImageView, Progress, ProgressKind, Pruned};
 
 use crate::supervise::setup::image::{STORE_LOGIN, auth_of};
 
@@ -66,7 +66,7 @@ pub(crate) fn pull(
     let progress = |done, total| {
         // A bug in another call is told by that call.
         let _one = told.lock();
-        let (kind, label) = ("image".to_owned(), reference.to_owned());
+        let (kind, label) = (ProgressKind::Image, reference.to_owned());
         if out(&Progress { kind, label, done, total: Some(total) }).is_err() {
             cancel.store(true, Ordering::Relaxed);
         }

@@ -10,6 +10,7 @@ pub mod access;
 pub mod credential;
 pub mod frame;
 pub mod ids;
+pub mod kind;
 pub mod logwire;
 pub mod plan;
 pub mod problem;

@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::credential::CredentialKind;
 use crate::ids::RunId;
+pub use crate::kind::{ClusterKind, ProgressKind, RunEventKind, RunKind, StoredKind};
 use crate::plan::Amounts;
 pub use crate::problem::{Level, Problem, in_words};
 use crate::record::Transfer;
@@ -74,9 +75,9 @@ pub struct RunView {
     pub description: Option<String>,
     /// Tags.
     pub tags: Vec<String>,
-    /// `batch` or `interactive`.
+    /// What it is.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: RunKind,
     /// Status word.
     pub status: Status,
     /// Why it is where it is, in words.
@@ -254,8 +255,8 @@ pub struct RunEvent {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// `status`, `phase`, `image`, `imported`, `item`, `commands_ended`, `exported`, `contact`, `progress`.
-    pub kind: String,
+    /// What it tells.
+    pub kind: RunEventKind,
     /// In words.
     pub message: String,
     /// The run with the status, reason and history that it had after the event (status events only); everything else is as it
@@ -309,8 +310,8 @@ pub struct ClusterView {
     pub name: String,
     /// Whether it is used when the file names none.
     pub default: bool,
-    /// `local` or `kubernetes`.
-    pub kind: String,
+    /// What runs its containers.
+    pub kind: ClusterKind,
     /// `connected` or why not.
     pub status: String,
     /// Number of nodes.
@@ -380,8 +381,8 @@ pub struct ImagePull {
 /// One step of a pull, as a line of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
-    /// `image`, `import` or `export`.
-    pub kind: String,
+    /// What it is moved for.
+    pub kind: ProgressKind,
     /// What is moved.
     pub label: String,
     /// Bytes done.
@@ -406,8 +407,8 @@ pub struct Pruned {
 pub struct SecretView {
     /// Name.
     pub name: String,
-    /// `secret`, `registry` or `git`.
-    pub kind: String,
+    /// What it is.
+    pub kind: StoredKind,
     /// User name, for a credential.
     pub username: Option<String>,
     /// When it was stored.

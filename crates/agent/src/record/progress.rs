@@ -70,10 +70,12 @@ fn line(progress: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
+    use vessl_core::wire::ProgressKind;
+
     use super::*;
 
     fn progress(done: u64) -> Progress {
-        Progress { kind: "image".to_owned(), label: "busybox".to_owned(), done, total: Some(10_000_000) }
+        Progress { kind: ProgressKind::Image, label: "busybox".to_owned(), done, total: Some(10_000_000) }
     }
 
     #[test]

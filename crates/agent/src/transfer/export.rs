@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use vessl_core::plan::Plan;
+use vessl_core::wire::ProgressKind;
 use vessl_data::DataError;
 use vessl_data::blob::Store;
 use vessl_data::dir::{Dir, proc_path};
@@ -59,11 +60,13 @@ fn write(
     let kind = std::fs::metadata(proc_path(found))?.file_type();
     let written = if kind.is_dir() {
         let dir = Dir::from(found.try_clone()?);
-        follow(cx, "export", label, |watch| tree::write(store, &dir, bounds(cx.plan), &watch))
+        follow(cx, ProgressKind::Export, label, |watch| tree::write(store, &dir, bounds(cx.plan), &watch))
     } else if kind.is_file() {
         let file = File::open(proc_path(found))?;
         let name = Path::new(path.file_name().ok_or(ExportError::Kind)?);
-        follow(cx, "export", label, |watch| tree::write_file(store, (name, &file), bounds(cx.plan), &watch))
+        follow(cx, ProgressKind::Export, label, |watch| {
+            tree::write_file(store, (name, &file), bounds(cx.plan), &watch)
+        })
     } else {
         return Err(ExportError::Kind);
     };

@@ -6,6 +6,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use vessl_core::credential::CredentialKind;
 use vessl_core::ids::CredentialName;
+use vessl_core::wire::ProgressKind;
 use vessl_data::dir::Dir;
 use vessl_data::git::{self, Address, Fence, Files, Request, STALL, find_local};
 
@@ -30,7 +31,7 @@ pub(super) fn import(
     let login = want.credential.map(login);
     let login = login.transpose()?;
     let fence = cx.plan.fence.as_ref().map(|roots| Fence::new(roots, cx.scratch));
-    let imported = follow(cx, "import", want.url, |watch| {
+    let imported = follow(cx, ProgressKind::Import, want.url, |watch| {
         git::import(&Request {
             address: &address,
             reference: want.reference,

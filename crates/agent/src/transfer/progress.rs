@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use vessl_core::record::Transfer;
-use vessl_core::wire::Progress;
+use vessl_core::wire::{Progress, ProgressKind};
 use vessl_data::Watch;
 
 use super::TransferContext;
@@ -12,14 +12,14 @@ use crate::format;
 /// Does `work` with a watch that tells the event loop how far `label` is and ends when it is cancelled.
 pub(crate) fn follow<R>(
     cx: &TransferContext<'_>,
-    kind: &str,
+    kind: ProgressKind,
     label: &str,
     work: impl FnOnce(Watch<'_>) -> R,
 ) -> R {
     let done = AtomicU64::new(0);
     let progress = |more, total| {
         let done = done.fetch_add(more, Ordering::Relaxed) + more;
-        cx.progress(Progress { kind: kind.to_owned(), label: label.to_owned(), done, total });
+        cx.progress(Progress { kind, label: label.to_owned(), done, total });
     };
     work(Watch { progress: &progress, stop: &|| cx.is_cancelled() })
 }

@@ -1,4 +1,5 @@
 //! A version of the store: copied into a directory, or as a directory of its own that its users share.
+use vessl_core::wire::ProgressKind;
 use vessl_data::blob::Digest;
 use vessl_data::dir::Dir;
 use vessl_data::tree::{self, Checkout, Trees};
@@ -13,8 +14,9 @@ pub(super) fn import(
     cx: &TransferContext<'_>,
 ) -> Result<Moved, TransferError> {
     let (version, store) = (version(manifest)?, cx.sink.blobs()?);
-    let copied =
-        follow(cx, "import", label, |watch| tree::copy_into(&store, version, into, cx.owner, &watch))?;
+    let copied = follow(cx, ProgressKind::Import, label, |watch| {
+        tree::copy_into(&store, version, into, cx.owner, &watch)
+    })?;
     let files = copied.files().count() as u64;
     Ok(Moved { version: version.to_string(), bytes: copied.bytes(), files })
 }
@@ -27,7 +29,7 @@ pub(crate) fn checkout(
 ) -> Result<(Moved, Checkout), TransferError> {
     let (version, store) = (version(manifest)?, cx.sink.blobs()?);
     let trees = Trees::open(&cx.sink.data().join("trees"))?;
-    let checkout = follow(cx, "import", label, |watch| trees.checkout(&store, version, &watch))?;
+    let checkout = follow(cx, ProgressKind::Import, label, |watch| trees.checkout(&store, version, &watch))?;
     Ok((Moved { version: version.to_string(), bytes: checkout.bytes, files: checkout.files }, checkout))
 }
 

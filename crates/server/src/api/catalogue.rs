@@ -5,7 +5,7 @@ use vessl_core::access::Caller;
 use vessl_core::ids::ClusterName;
 use vessl_core::plan::{Cluster, Preset};
 use vessl_core::queue::NodeUse;
-use vessl_core::wire::{ClusterView, ErrorBody, NodeView, PresetView};
+use vessl_core::wire::{ClusterKind, ClusterView, ErrorBody, NodeView, PresetView};
 
 use super::Api;
 use super::error::{Failure, Result};
@@ -101,7 +101,7 @@ fn view(name: &ClusterName, cluster: &Cluster, default: &ClusterName) -> Cluster
     ClusterView {
         name: name.to_string(),
         default: name == default,
-        kind: if cluster.local { "local" } else { "kubernetes" }.to_owned(),
+        kind: if cluster.local { ClusterKind::Local } else { ClusterKind::Kubernetes },
         status: "connected".to_owned(),
         nodes: u32::try_from(cluster.nodes.len()).unwrap_or(u32::MAX),
     }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use utoipa::IntoParams;
 use vessl_core::access::Caller;
 use vessl_core::ids::{AttemptId, RunRef};
-use vessl_core::wire::{ErrorBody, RunEvent, ServerSentEvent};
+use vessl_core::wire::{ErrorBody, RunEvent, RunEventKind, ServerSentEvent};
 
 use super::Api;
 use super::error::{Failure, Result};
@@ -133,7 +133,7 @@ impl Follower {
         Some(RunEvent {
             seq: self.after,
             at: self.api.control.now(),
-            kind: "progress".to_owned(),
+            kind: RunEventKind::Progress,
             message: format!("{} `{}`", progress.kind, progress.label),
             run: None,
             progress: Some(progress),

@@ -9,7 +9,7 @@ use http::header;
 use vessl_core::access::Caller;
 use vessl_core::ids::OrganizationName;
 use vessl_core::reference::Reference;
-use vessl_core::wire::{ErrorBody, ImagePull, ImageView, Pruned, PullLine};
+use vessl_core::wire::{ErrorBody, ImagePull, ImageView, Pruned, PullLine, StoredKind};
 
 use super::Api;
 use super::error::{Failure, Result};
@@ -87,7 +87,7 @@ async fn is_stored(api: &Api, caller: &Caller, organization: &OrganizationName, 
         return Ok(());
     }
     let store = "store it: `vessl credential create NAME --kind registry --username USER`";
-    let of_kind = stored.iter().filter(|credential| credential.kind == "registry");
+    let of_kind = stored.iter().filter(|credential| credential.kind == StoredKind::Registry);
     let names: Vec<String> = of_kind.map(|credential| format!("`{}`", credential.name)).collect();
     let hint = match names.as_slice() {
         [] => store.to_owned(),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use vessl_core::access::Caller;
 use vessl_core::ids::OrganizationName;
-use vessl_core::wire::{CredentialCreate, ErrorBody, SecretCreate, SecretView};
+use vessl_core::wire::{CredentialCreate, ErrorBody, SecretCreate, SecretView, StoredKind};
 
 use super::Api;
 use super::error::Result;
@@ -55,7 +55,7 @@ pub(super) async fn create_secret(
     JsonBody(new): JsonBody<SecretCreate>,
 ) -> Result<(StatusCode, Json<SecretView>)> {
     let SecretCreate { name, kind: _, value } = new;
-    let new = NewValue { name, kind: "secret", username: None, value };
+    let new = NewValue { name, kind: StoredKind::Secret, username: None, value };
     let view = api.control.put_secret(&caller, &owner.name(&api), Class::Secret, new).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -105,7 +105,7 @@ pub(super) async fn create_credential(
     JsonBody(new): JsonBody<CredentialCreate>,
 ) -> Result<(StatusCode, Json<SecretView>)> {
     let CredentialCreate { name, kind, username, value } = new;
-    let new = NewValue { name, kind: kind.word(), username, value };
+    let new = NewValue { name, kind: kind.into(), username, value };
     let view = api.control.put_secret(&caller, &owner.name(&api), Class::Credential, new).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }

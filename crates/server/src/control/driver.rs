@@ -8,6 +8,7 @@ use vessl_core::ids::{AttemptId, ClusterName, RunId};
 use vessl_core::plan::Plan;
 use vessl_core::record::{Secrets, Transfer};
 use vessl_core::run::{Action, Applied, Inputs, Observation, State, Status, Turn, decide};
+use vessl_core::wire::RunEventKind;
 
 use super::observe::Snapshot;
 use super::record::{self, RecordBuilder};
@@ -285,7 +286,7 @@ impl Driver {
                 "files of another run were in the way; nothing of them counts, and they are `{}` now",
                 path.display()
             );
-            self.control.note(self.id, "set_aside", &words).await?;
+            self.control.note(self.id, RunEventKind::SetAside, &words).await?;
         }
         Ok(())
     }

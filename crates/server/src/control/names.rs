@@ -134,5 +134,5 @@ async fn missing(mut paths: BTreeSet<String>) -> BTreeSet<String> {
 }
 
 fn credential(stored: SecretView) -> Option<(CredentialName, CredentialKind)> {
-    Some((stored.name.into(), stored.kind.parse().ok()?))
+    Some((stored.name.into(), stored.kind.credential()?))
 }

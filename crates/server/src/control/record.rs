@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use vessl_core::plan::{ExportTarget, Plan};
 use vessl_core::record::{Event, EventKind, ExitRecord, Transfer};
 use vessl_core::run::{Run, State, Status};
-use vessl_core::wire::StatusChange;
+use vessl_core::wire::{RunEventKind, StatusChange};
 
 use crate::store::runs::{CommandsEnd, Export, Save, StoredEvent, StoredRun};
 
@@ -44,29 +44,35 @@ impl RecordBuilder {
                 // A phase that begins a status is told by that.
                 let words = self.words(phase.status(), phase.words());
                 if !self.status(phase.status(), at, &words) {
-                    self.event("phase", at, words);
+                    self.event(RunEventKind::Phase, at, words);
                 }
             }
             EventKind::Image { reference, digest, bytes, millis } => {
                 self.stored.doc.image_digest = Some(digest.clone());
                 let how = if *bytes == 0 { "was here".to_owned() } else { fetched(*bytes, *millis) };
-                self.event("image", at, format!("image `{reference}` ({digest}) {how}"));
+                self.event(RunEventKind::Image, at, format!("image `{reference}` ({digest}) {how}"));
             }
             EventKind::Imported(transfer) => {
-                self.event("imported", at, moved("imported", transfer));
+                self.event(RunEventKind::Imported, at, moved("imported", transfer));
                 self.stored.doc.imports.push(transfer.clone());
             }
             EventKind::Exported(transfer) => {
-                self.event("exported", at, moved("exported", transfer));
+                self.event(RunEventKind::Exported, at, moved("exported", transfer));
                 self.stored.doc.exports.push(transfer.clone());
                 self.exported.push(transfer.clone());
             }
             EventKind::CommandsEnded { exit_code, words } => {
                 let end = CommandsEnd { exit_code: *exit_code, words: words.clone() };
                 self.stored.doc.commands = Some(end);
-                self.event("commands_ended", at, format!("the commands ended with exit status {exit_code}"));
+                self.event(
+                    RunEventKind::CommandsEnded,
+                    at,
+                    format!("the commands ended with exit status {exit_code}"),
+                );
             }
-            EventKind::Item { n, of } => self.event("item", at, format!("item {n} of {of} starts")),
+            EventKind::Item { n, of } => {
+                self.event(RunEventKind::Item, at, format!("item {n} of {of} starts"));
+            }
         }
     }
 
@@ -83,7 +89,7 @@ impl RecordBuilder {
     }
 
     /// Adds an event that changes no status.
-    pub(super) fn note(&mut self, kind: &str, at: Timestamp, message: &str) {
+    pub(super) fn note(&mut self, kind: RunEventKind, at: Timestamp, message: &str) {
         self.event(kind, at, message.to_owned());
         self.changed = true;
     }
@@ -97,8 +103,8 @@ impl RecordBuilder {
         let (status, at) = (run.status(), run.ended_at().unwrap_or(now));
         let why = &*self.words(status, why);
         match (self.stored.doc.run.no_contact_since, run.no_contact_since) {
-            (None, Some(_)) => self.event("contact", now, why.to_owned()),
-            (Some(_), None) => self.event("contact", now, "there is contact again".to_owned()),
+            (None, Some(_)) => self.event(RunEventKind::Contact, now, why.to_owned()),
+            (Some(_), None) => self.event(RunEventKind::Contact, now, "there is contact again".to_owned()),
             _ => {}
         }
         self.stored.doc.run = run;
@@ -124,18 +130,18 @@ impl RecordBuilder {
         }
         let reason = why.to_owned();
         self.stored.doc.history.push(StatusChange { status, at, reason });
-        self.push("status", at, Some(status), why.to_owned());
+        self.push(RunEventKind::Status, at, Some(status), why.to_owned());
         true
     }
 
-    fn event(&mut self, kind: &str, at: Timestamp, message: String) {
+    fn event(&mut self, kind: RunEventKind, at: Timestamp, message: String) {
         self.push(kind, at, None, message);
     }
 
-    fn push(&mut self, kind: &str, at: Timestamp, status: Option<Status>, message: String) {
+    fn push(&mut self, kind: RunEventKind, at: Timestamp, status: Option<Status>, message: String) {
         self.stored.doc.seq += 1;
         let seq = self.stored.doc.seq;
-        self.events.push(StoredEvent { seq, at, kind: kind.to_owned(), status, message });
+        self.events.push(StoredEvent { seq, at, kind, status, message });
     }
 
     /// What has to be saved, if anything changed.

@@ -5,7 +5,7 @@ use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::ids::{OrganizationName, ProjectRef, RunId, RunRef};
 use vessl_core::run::{Answer, Ask, Run, Status, request};
 use vessl_core::spec::labels;
-use vessl_core::wire::{NameView, RunTerminate, RunUpdate, RunView};
+use vessl_core::wire::{NameView, RunEventKind, RunTerminate, RunUpdate, RunView};
 
 use super::record::RecordBuilder;
 use super::{Control, ControlError, Inner, Result};
@@ -197,7 +197,7 @@ impl Inner {
     }
 
     /// Adds an event that is neither the agent's nor a change of the status.
-    pub(super) async fn note(&self, id: RunId, kind: &str, message: &str) -> Result<()> {
+    pub(super) async fn note(&self, id: RunId, kind: RunEventKind, message: &str) -> Result<()> {
         for _ in 0..TRIES {
             let Some(stored) = self.parts.store.run(id).await? else { return Ok(()) };
             let mut record = RecordBuilder::of(stored);

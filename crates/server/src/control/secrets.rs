@@ -4,7 +4,7 @@ use vessl_core::credential::CredentialRef;
 use vessl_core::ids::{OrganizationName, RunId};
 use vessl_core::record::{Login, Secrets};
 use vessl_core::secret::Secret;
-use vessl_core::wire::SecretView;
+use vessl_core::wire::{SecretView, StoredKind};
 
 use super::{Control, ControlError, Inner, Result};
 use crate::store::names::check_name;
@@ -17,8 +17,8 @@ const LONGEST: usize = 256 << 10;
 pub struct NewValue {
     /// Name.
     pub name: String,
-    /// `secret`, or what a credential logs in to.
-    pub kind: &'static str,
+    /// What it is.
+    pub kind: StoredKind,
     /// User name, for a credential.
     pub username: Option<String>,
     /// The value.
@@ -43,7 +43,7 @@ impl Control {
         }
         let view = SecretView {
             name: new.name,
-            kind: new.kind.to_owned(),
+            kind: new.kind,
             username: new.username,
             created_at: self.now(),
             replaced: false,
@@ -119,7 +119,7 @@ impl Inner {
         let found =
             self.parts.store.sealed(organization.clone(), Class::Credential, name.to_string()).await?;
         match found {
-            Some(row) if row.kind != kind.word() => Err(ControlError::refused(format!(
+            Some(row) if row.kind.credential() != Some(*kind) => Err(ControlError::refused(format!(
                 "the credential `{name}` is of the kind `{}`, here one of the kind `{kind}` is needed",
                 row.kind
             ))),

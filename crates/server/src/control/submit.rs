@@ -5,7 +5,7 @@ use vessl_core::ids::{Nonce, ProjectRef, RunId, RunRef};
 use vessl_core::plan::{ImagePlan, Plan, Planned, Stamp, plan};
 use vessl_core::run::{Run, Status};
 use vessl_core::spec::{self, ReadOptions, Spec};
-use vessl_core::wire::{Problem, RunCreate, RunView, StatusChange};
+use vessl_core::wire::{Problem, RunCreate, RunKind, RunView, StatusChange};
 use zeroize::Zeroizing;
 
 use super::secrets::bound_to_run;
@@ -146,7 +146,7 @@ fn first(caller: &Caller, spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun
         doc: Doc {
             run,
             tags: spec.tags.clone(),
-            kind: if spec.interactive.is_some() { "interactive" } else { "batch" }.to_owned(),
+            kind: if spec.interactive.is_some() { RunKind::Interactive } else { RunKind::Batch },
             created_at: now,
             created_by: Some(caller.user.clone()),
             cluster: plan.cluster.clone(),

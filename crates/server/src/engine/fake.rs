@@ -25,7 +25,7 @@ use vessl_core::record::{
 };
 use vessl_core::run::{EndReason, Left, Status, Terminate};
 use vessl_core::secret::Secret;
-use vessl_core::wire::{ImageView, Progress};
+use vessl_core::wire::{ImageView, Progress, ProgressKind};
 
 use super::{EngineError, Presence, PullStep};
 use crate::attempt::{AttemptError, Attempts};
@@ -345,7 +345,7 @@ impl Fake {
     pub(super) fn pull(reference: &str) -> mpsc::Receiver<Result<PullStep, EngineError>> {
         let (steps, received) = mpsc::channel(2);
         let progress =
-            Progress { kind: "image".to_owned(), label: reference.to_owned(), done: 1, total: Some(2) };
+            Progress { kind: ProgressKind::Image, label: reference.to_owned(), done: 1, total: Some(2) };
         // The channel has room for both.
         let _ = steps.try_send(Ok(PullStep::Progress(progress)));
         let _ = steps.try_send(Ok(PullStep::Done(image(reference))));

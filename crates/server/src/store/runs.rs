@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 use vessl_core::credential::{CredentialKind, CredentialRef};
 use vessl_core::ids::{
@@ -11,7 +12,7 @@ use vessl_core::ids::{
 use vessl_core::plan::{Amounts, Plan};
 use vessl_core::record::Transfer;
 use vessl_core::run::{EndReason, Run, State, Status};
-use vessl_core::wire::StatusChange;
+use vessl_core::wire::{RunEventKind, RunKind, StatusChange};
 
 use super::names::put_export;
 use super::{Result, Store, StoreError};
@@ -49,8 +50,8 @@ pub struct Doc {
     pub run: Run,
     /// Tags.
     pub tags: Vec<String>,
-    /// `batch` or `interactive`.
-    pub kind: String,
+    /// What it is.
+    pub kind: RunKind,
     /// When it was submitted.
     pub created_at: Timestamp,
     /// Who submitted it; absent in runs from before that was kept.
@@ -171,8 +172,8 @@ pub struct StoredEvent {
     pub seq: u64,
     /// When.
     pub at: Timestamp,
-    /// `status`, `image`, `imported`, `exported`, `item`.
-    pub kind: String,
+    /// What it tells.
+    pub kind: RunEventKind,
     /// The new status, for `status`.
     pub status: Option<Status>,
     /// In words.
@@ -327,7 +328,7 @@ fn insert(db: &Connection, new: &NewRun) -> Result<Inserted> {
     let first = StoredEvent {
         seq: stored.doc.seq,
         at: stored.doc.created_at,
-        kind: "status".to_owned(),
+        kind: RunEventKind::Status,
         status: Some(stored.status()),
         message: stored.doc.why.clone(),
     };
@@ -419,7 +420,7 @@ fn put_event(db: &Connection, id: RunId, event: &StoredEvent) -> Result<()> {
         id.0,
         event.seq,
         nanos(event.at),
-        event.kind,
+        event.kind.to_string(),
         event.status.map(Status::word),
         event.message
     ])?;
@@ -431,12 +432,12 @@ fn events(db: &Connection, id: RunId, after: u64, limit: u32) -> Result<Vec<Stor
     let mut rows = db.prepare_cached(sql)?;
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     rows.query_and_then(params![id.0, after, limit], |row| {
-        let status: Option<String> = row.get(3)?;
+        let (kind, status): (String, Option<String>) = (row.get(2)?, row.get(3)?);
         Ok(StoredEvent {
             seq: row.get(0)?,
             at: moment(row.get(1)?),
-            kind: row.get(2)?,
-            status: status.map(|word| from_json("status", &format!("\"{word}\""))).transpose()?,
+            kind: word("kind of an event", &kind)?,
+            status: status.map(|status| word("status", &status)).transpose()?,
             message: row.get(4)?,
         })
     })?
@@ -474,6 +475,11 @@ fn from_json<'a, T: Deserialize<'a>>(what: &'static str, text: &'a str) -> Resul
     serde_json::from_str(text).map_err(|source| StoreError::Unreadable { what, source })
 }
 
+/// The word of a column.
+pub(super) fn word<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
+    T::deserialize(text.into_deserializer()).map_err(|source| StoreError::Unreadable { what, source })
+}
+
 /// Nanoseconds since 1970, as every time column holds it.
 pub(super) fn nanos(at: Timestamp) -> i64 {
     i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
@@ -486,6 +492,8 @@ pub(super) fn moment(nanos: i64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use vessl_core::wire::StoredKind;
+
     use super::*;
 
     fn plan_of(sql: &str) -> String {
@@ -525,6 +533,13 @@ mod tests {
         let texts: Vec<String> = keys.credentials.iter().cloned().map(String::from).collect();
         assert_eq!(texts, ["registry/hub", "git/gh"]);
         assert_eq!(from_json::<Keys>("keys", &to_json("keys", &keys).unwrap()).unwrap(), keys);
+    }
+
+    #[test]
+    fn a_row_of_a_newer_version_can_be_shown() {
+        assert_eq!(word::<RunEventKind>("kind", "of \"2030\"").unwrap(), RunEventKind::Other);
+        assert_eq!(word::<StoredKind>("kind", "s3").unwrap(), StoredKind::Other);
+        assert!(word::<Status>("status", "asleep").is_err());
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Rows of stored secrets and credentials. Values enter and leave sealed; this module has no key.
-use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, Row, params};
 use vessl_core::ids::OrganizationName;
-use vessl_core::wire::SecretView;
+use vessl_core::wire::{SecretView, StoredKind};
 
-use super::runs::{moment, nanos};
+use super::runs::{moment, nanos, word};
 use super::{Result, Store};
 
 /// The two lists of stored values.
@@ -42,8 +41,8 @@ pub struct NewSealed {
 /// A row read back to be opened.
 #[derive(Debug)]
 pub struct Sealed {
-    /// `secret`, `registry` or `git`.
-    pub kind: String,
+    /// What it is.
+    pub kind: StoredKind,
     /// User name, for a credential.
     pub username: Option<String>,
     /// The sealed value.
@@ -73,13 +72,12 @@ impl Store {
             let sql = "SELECT name, kind, username, created_at FROM secrets
                        WHERE organization = ?1 AND class = ?2 ORDER BY name";
             let mut rows = db.prepare_cached(sql)?;
-            let found = rows.query_map(params![organization.as_str(), class.word()], |row| {
-                let at: i64 = row.get(3)?;
-                let created_at: Timestamp = moment(at);
-                let (name, kind, username) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let found = rows.query_and_then(params![organization.as_str(), class.word()], |row| {
+                let (name, kind, username) = (row.get(0)?, kind(row, 1)?, row.get(2)?);
+                let created_at = moment(row.get(3)?);
                 Ok(SecretView { name, kind, username, created_at, replaced: false })
             })?;
-            Ok(found.collect::<rusqlite::Result<_>>()?)
+            found.collect()
         })
         .await
     }
@@ -94,11 +92,12 @@ impl Store {
         self.read(move |db| {
             let sql = "SELECT kind, username, sealed FROM secrets
                        WHERE organization = ?1 AND class = ?2 AND name = ?3";
-            let mut row = db.prepare_cached(sql)?;
-            let found = row.query_row(params![organization.as_str(), class.word(), name], |row| {
-                Ok(Sealed { kind: row.get(0)?, username: row.get(1)?, value: row.get(2)? })
-            });
-            Ok(found.optional()?)
+            let mut rows = db.prepare_cached(sql)?;
+            let mut found = rows
+                .query_and_then(params![organization.as_str(), class.word(), name], |row| {
+                    Ok(Sealed { kind: kind(row, 0)?, username: row.get(1)?, value: row.get(2)? })
+                })?;
+            found.next().transpose()
         })
         .await
     }
@@ -119,6 +118,10 @@ impl Store {
     }
 }
 
+fn kind(row: &Row<'_>, column: usize) -> Result<StoredKind> {
+    word("kind of a secret", &row.get::<_, String>(column)?)
+}
+
 fn put(db: &Connection, new: &NewSealed) -> Result<bool> {
     let view = &new.view;
     let sql = "SELECT EXISTS (SELECT 1 FROM secrets WHERE organization = ?1 AND class = ?2 AND name = ?3)";
@@ -131,7 +134,7 @@ fn put(db: &Connection, new: &NewSealed) -> Result<bool> {
             new.organization.as_str(),
             new.class.word(),
             view.name,
-            view.kind,
+            view.kind.to_string(),
             view.username,
             new.sealed,
             nanos(view.created_at)

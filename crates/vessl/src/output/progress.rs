@@ -127,6 +127,8 @@ fn style(form: &str) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
+    use vessl_core::wire::ProgressKind;
+
     use super::*;
     use crate::output::Format;
 
@@ -149,8 +151,8 @@ mod tests {
         let mut bars = Bars::new(&Out::new(Format::Table));
         let mut step = |done, clear| {
             let total = Some(100 * MIB);
-            bars.step(&Progress { kind: "pull".to_owned(), label: "a".to_owned(), done, total });
-            let moving = bars.moving.get_mut("pull a");
+            bars.step(&Progress { kind: ProgressKind::Image, label: "a".to_owned(), done, total });
+            let moving = bars.moving.get_mut("image a");
             let seen = moving.map(|moving| (moving.from, moving.bar.as_ref().unwrap().position()));
             if clear {
                 bars.clear();

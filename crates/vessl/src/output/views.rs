@@ -16,7 +16,7 @@ use super::table::{Columns, Rows};
 pub(crate) const RUNS: &Columns<RunView> = &[
     ("ID", |r| r.id.0.to_string()),
     ("NAME", |r| r.name.clone()),
-    ("TYPE", |r| r.kind.clone()),
+    ("TYPE", |r| r.kind.to_string()),
     ("STATUS", |r| r.status.word().to_owned()),
     ("CREATED", |r| minute(r.created_at)),
     ("TIME", |r| between(r.started_at, r.ended_at.unwrap_or_else(Timestamp::now))),
@@ -67,7 +67,7 @@ pub(crate) fn artifact(artifact: &ArtifactView) -> Rows {
 pub(crate) const CLUSTERS: &Columns<ClusterView> = &[
     ("NAME", |c| c.name.clone()),
     ("DEFAULT", |c| mark(c.default)),
-    ("KIND", |c| c.kind.clone()),
+    ("KIND", |c| c.kind.to_string()),
     ("STATUS", |c| c.status.clone()),
     ("NODES", |c| c.nodes.to_string()),
 ];
@@ -107,7 +107,7 @@ pub(crate) const SECRETS: &Columns<SecretView> =
 /// Columns of `vessl credential list`.
 pub(crate) const CREDENTIALS: &Columns<SecretView> = &[
     ("NAME", |s| s.name.clone()),
-    ("KIND", |s| s.kind.clone()),
+    ("KIND", |s| s.kind.to_string()),
     ("USER", |s| s.username.clone().unwrap_or_default()),
     ("CREATED", |s| date(s.created_at)),
 ];
@@ -116,7 +116,7 @@ pub(crate) const CREDENTIALS: &Columns<SecretView> = &[
 pub(crate) fn run(run: &RunView) -> Rows {
     let mut rows = run_head(run);
     rows.extend([
-        ("Type", run.kind.clone()),
+        ("Type", run.kind.to_string()),
         ("Organization", run.organization.clone()),
         ("Project", run.project.clone()),
         ("Cluster", run.cluster.clone()),

@@ -11,7 +11,7 @@ use vessl_core::plan::{ImagePlan, Plan};
 use vessl_core::record::{EventKind, Login, Phase, Secrets};
 use vessl_core::run::EndReason;
 use vessl_core::text::chain;
-use vessl_core::wire::Progress;
+use vessl_core::wire::{Progress, ProgressKind};
 
 use crate::format;
 use crate::supervise::event_loop::EventLoop;
@@ -127,7 +127,7 @@ fn pull_task(
 ) -> Result<Image, StoreError> {
     let progress = |done, total| {
         let label = reference.to_owned();
-        reporter.progress(Progress { kind: "image".to_owned(), label, done, total: Some(total) });
+        reporter.progress(Progress { kind: ProgressKind::Image, label, done, total: Some(total) });
     };
     store.pull(reference, auth, &PullWatch { progress: &progress, cancel })
 }

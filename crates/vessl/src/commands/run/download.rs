@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use vessl_core::ids::RunId;
 use vessl_core::spelling;
-use vessl_core::wire::{FileKind, FileView, Progress};
+use vessl_core::wire::{FileKind, FileView, Progress, ProgressKind};
 
 use super::download_dir::{DownloadDir, Existing, stays};
 use super::run_id;
@@ -142,7 +142,7 @@ async fn fetch(
 }
 
 fn step(file: &FileView, done: u64) -> Progress {
-    Progress { kind: "download".to_owned(), label: file.path.clone(), done, total: Some(file.size) }
+    Progress { kind: ProgressKind::Download, label: file.path.clone(), done, total: Some(file.size) }
 }
 
 /// The files that `path` names, each with where it lands below the destination.
