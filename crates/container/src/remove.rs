@@ -16,7 +16,7 @@ const LEVELS: usize = 100;
 /// run that makes a directory in a directory, and so on, cannot leave something that nobody can remove.
 pub fn remove_dir_all(dir: &Path) -> io::Result<()> {
     let root = open(AT_FDCWD, dir)?;
-    let mut lift = Lift { root: root.as_fd(), count: 0 };
+    let mut lift = DeepRemoval { root: root.as_fd(), count: 0 };
     loop {
         let before = lift.count;
         lift.empty(&root, LEVELS)?;
@@ -33,12 +33,12 @@ fn open<P: ?Sized + nix::NixPath>(at: impl AsFd, name: &P) -> io::Result<OwnedFd
 }
 
 /// Where deep directories are moved to.
-struct Lift<'a> {
+struct DeepRemoval<'a> {
     root: BorrowedFd<'a>,
     count: u64,
 }
 
-impl Lift<'_> {
+impl DeepRemoval<'_> {
     /// Removes what is in a directory, or moves it to the root if there are no levels left.
     fn empty(&mut self, dir: &OwnedFd, levels: usize) -> io::Result<()> {
         // A descriptor of its own: one that was read already is at its end.

@@ -87,7 +87,7 @@ pub struct Store {
 
 /// Keeps every blob of a store where it is.
 #[derive(Debug)]
-pub struct Kept(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
+pub struct Hold(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
 
 /// What a put did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,8 +211,8 @@ impl Store {
     }
 
     /// While what it returns lives, no blob is removed.
-    pub fn keep(&self) -> Result<Kept, DataError> {
-        Ok(Kept(self.lock_shared()?))
+    pub fn keep(&self) -> Result<Hold, DataError> {
+        Ok(Hold(self.lock_shared()?))
     }
 
     /// Opens a blob for reading.

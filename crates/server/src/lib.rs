@@ -175,7 +175,7 @@ pub fn run(options: ServerOptions) -> Result<(), ServerError> {
 /// Refuses the settings that [`run`] refuses, and opens nothing.
 pub fn check(config: &Config) -> Result<(), ServerError> {
     log_filter(&config.log)?;
-    serve::place(&config.listen)?;
+    serve::listen_address(&config.listen)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| ServerError::file("start", "threads", source))?;
     runtime.block_on(open::check(config))

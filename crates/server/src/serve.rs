@@ -229,17 +229,17 @@ fn handle<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 /// Opens the socket that `listen` names; says how clients reach it.
 async fn listen(wanted: &str, data: &DataDir) -> Result<(Listener, String), ServerError> {
     let failed = |source| ServerError::Listen { wanted: wanted.to_owned(), source };
-    match place(wanted)? {
-        Place::Own => {
+    match listen_address(wanted)? {
+        ListenAddress::Own => {
             let path = data.socket();
             let listener = listen_unix(&path).await.map_err(failed)?;
             Ok((listener, format!("unix://{}", path.display())))
         }
-        Place::Unix(path) => {
+        ListenAddress::Unix(path) => {
             let listener = listen_unix(&path).await.map_err(failed)?;
             Ok((listener, format!("unix://{}", path.display())))
         }
-        Place::Tcp(address) => {
+        ListenAddress::Tcp(address) => {
             let tcp = TcpListener::bind(address).await.map_err(failed)?;
             let url = format!("http://{}", tcp.local_addr().map_err(failed)?);
             Ok((Listener::Tcp(tcp), url))
@@ -248,7 +248,7 @@ async fn listen(wanted: &str, data: &DataDir) -> Result<(Listener, String), Serv
 }
 
 /// Where a server may listen.
-pub(crate) enum Place {
+pub(crate) enum ListenAddress {
     /// The socket of the data directory.
     Own,
     Tcp(SocketAddr),
@@ -256,20 +256,20 @@ pub(crate) enum Place {
 }
 
 /// Reads `listen` of the configuration; an address that others could reach is refused.
-pub(crate) fn place(wanted: &str) -> Result<Place, ServerError> {
+pub(crate) fn listen_address(wanted: &str) -> Result<ListenAddress, ServerError> {
     let wrong = || ServerError::Address(wanted.to_owned());
     if wanted.is_empty() {
-        return Ok(Place::Own);
+        return Ok(ListenAddress::Own);
     }
     if let Some(path) = wanted.strip_prefix("unix:") {
         let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
-        return path.is_absolute().then_some(Place::Unix(path)).ok_or_else(wrong);
+        return path.is_absolute().then_some(ListenAddress::Unix(path)).ok_or_else(wrong);
     }
     let address: SocketAddr = wanted.parse().map_err(|_| wrong())?;
     if !address.ip().is_loopback() {
         return Err(ServerError::NotLoopback(wanted.to_owned()));
     }
-    Ok(Place::Tcp(address))
+    Ok(ListenAddress::Tcp(address))
 }
 
 async fn listen_unix(path: &Path) -> std::io::Result<Listener> {

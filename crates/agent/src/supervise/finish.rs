@@ -14,7 +14,7 @@ use super::export;
 use crate::format;
 use crate::record::events::eprint_line;
 use crate::supervise::event_loop::EventLoop;
-use crate::supervise::outcome::{End, Facts, Interruption, evaluate};
+use crate::supervise::outcome::{CommandsEnd, Facts, Interruption, evaluate};
 use crate::supervise::setup::Attempt;
 use crate::supervise::watch::ExecutionResult;
 use crate::task::{Task, TaskEvent};
@@ -24,7 +24,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 impl ExecutionResult {
     /// An attempt whose commands never started.
-    pub(crate) fn never(end: End) -> Self {
+    pub(crate) fn never(end: CommandsEnd) -> Self {
         Self { end, started_at: None, interruption: None, killed: false, oom: false }
     }
 }

@@ -34,7 +34,7 @@ use crate::record::events::eprint_line;
 use crate::record::mask::{Mask, SHORTEST};
 use crate::record::run_dir::{DirError, RunDir};
 use event_loop::EventLoop;
-use outcome::End;
+use outcome::CommandsEnd;
 use setup::Attempt;
 use setup::error::SetupError;
 use watch::ExecutionResult;
@@ -154,8 +154,8 @@ fn nothing_runs(attempt: &Attempt, setup_error: SetupError) -> ExecutionResult {
         eprint_line(&format!("something of the container is left: {error}"));
     }
     ExecutionResult::never(match setup_error {
-        SetupError::Failed(code, why) => End::Failed(code, why),
-        SetupError::Stopped => End::Stopped,
+        SetupError::Failed(code, why) => CommandsEnd::Failed(code, why),
+        SetupError::Stopped => CommandsEnd::Stopped,
     })
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct Facts<'a> {
     /// The plan.
     pub(crate) plan: &'a Plan,
     /// How the commands ended, or why there were none.
-    pub(crate) end: End,
+    pub(crate) end: CommandsEnd,
     /// Why they were ended before their time.
     pub(crate) interruption: Option<Interruption>,
     /// Whether the commands had to be killed.
@@ -37,7 +37,7 @@ pub(crate) enum Interruption {
 
 /// How the commands ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum CommandsEnd {
     /// They were never started, for this reason.
     Failed(EndReason, String),
     /// They were never started, because somebody asked to stop before.
@@ -104,14 +104,16 @@ pub(crate) fn evaluate(facts: &Facts<'_>) -> Outcome {
 
 fn commands(facts: &Facts<'_>) -> Outcome {
     match &facts.end {
-        End::Failed(code, why) => Outcome::failed(*code, why.clone(), None),
-        End::Stopped => Outcome::terminated("terminated before the commands started".to_owned(), None),
-        End::Refused { why, exit_code } => {
+        CommandsEnd::Failed(code, why) => Outcome::failed(*code, why.clone(), None),
+        CommandsEnd::Stopped => {
+            Outcome::terminated("terminated before the commands started".to_owned(), None)
+        }
+        CommandsEnd::Refused { why, exit_code } => {
             Outcome::failed(EndReason::CommandFailed, why.clone(), Some(*exit_code))
         }
-        End::Ended { exit_code, item, how } => ended(facts, *exit_code, (*item, *how)),
-        End::Idle => session(facts, None),
-        End::Vanished => vanished(facts),
+        CommandsEnd::Ended { exit_code, item, how } => ended(facts, *exit_code, (*item, *how)),
+        CommandsEnd::Idle => session(facts, None),
+        CommandsEnd::Vanished => vanished(facts),
     }
 }
 
@@ -196,12 +198,12 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    fn exited(exit_code: i32) -> End {
-        End::Ended { exit_code, item: Some(1), how: Ending::Item }
+    fn exited(exit_code: i32) -> CommandsEnd {
+        CommandsEnd::Ended { exit_code, item: Some(1), how: Ending::Item }
     }
 
     struct Case {
-        end: End,
+        end: CommandsEnd,
         flags: &'static [&'static str],
         export_error: Option<&'static str>,
     }
@@ -231,7 +233,7 @@ mod tests {
         assert_eq!(found.code == EndReason::Terminated, status == Status::Terminated, "{found:?}");
     }
 
-    fn plain(end: End, flags: &'static [&'static str]) -> Case {
+    fn plain(end: CommandsEnd, flags: &'static [&'static str]) -> Case {
         Case { end, flags, export_error: None }
     }
 
@@ -264,31 +266,31 @@ mod tests {
             "terminated; the command ended with exit code 143 (SIGTERM)",
         );
         check(
-            plain(End::Vanished, &["stopped", "killed"]),
+            plain(CommandsEnd::Vanished, &["stopped", "killed"]),
             Terminated,
             Some(137),
             "terminated; the commands did not end in time after SIGTERM and were killed",
         );
         check(
-            plain(End::Vanished, &["stopped", "killed", "oom"]),
+            plain(CommandsEnd::Vanished, &["stopped", "killed", "oom"]),
             Terminated,
             Some(137),
             "terminated; the commands did not end in time after SIGTERM and were killed",
         );
         check(
-            plain(End::Vanished, &["stopped", "oom"]),
+            plain(CommandsEnd::Vanished, &["stopped", "oom"]),
             Failed,
             Some(137),
             "out of memory: the kernel killed a process at the limit of 953.6 MiB",
         );
         check(
-            plain(End::Vanished, &["oom"]),
+            plain(CommandsEnd::Vanished, &["oom"]),
             Failed,
             Some(137),
             "out of memory: the kernel killed a process at the limit of 953.6 MiB",
         );
         check(
-            plain(End::Vanished, &[]),
+            plain(CommandsEnd::Vanished, &[]),
             Failed,
             Some(137),
             "the container was killed from outside: its first process ended before the commands did",
@@ -296,22 +298,27 @@ mod tests {
         let words = "it wrote 3.0 MiB into its own file system, and may have 1.0 MiB there (`scratch_limit` of the server)";
         let ended = format!("{words}; the command ended with exit code 143 (SIGTERM)");
         check(plain(exited(143), &["too much"]), Failed, Some(143), &ended);
-        check(plain(End::Vanished, &["too much", "killed"]), Failed, Some(137), words);
+        check(plain(CommandsEnd::Vanished, &["too much", "killed"]), Failed, Some(137), words);
         check(plain(exited(143), &["out of time"]), Completed, Some(143), "the session ended");
-        check(plain(End::Idle, &["stopped"]), Terminated, None, "the session was terminated");
+        check(plain(CommandsEnd::Idle, &["stopped"]), Terminated, None, "the session was terminated");
     }
 
     #[test]
     fn commands_that_never_started() {
         use Status::{Failed, Terminated};
         check(
-            plain(End::Failed(EndReason::ImageFailed, "no image".to_owned()), &[]),
+            plain(CommandsEnd::Failed(EndReason::ImageFailed, "no image".to_owned()), &[]),
             Failed,
             None,
             "no image",
         );
-        check(plain(End::Stopped, &["stopped"]), Terminated, None, "terminated before the commands started");
-        let refused = End::Refused { why: "no shell".to_owned(), exit_code: 127 };
+        check(
+            plain(CommandsEnd::Stopped, &["stopped"]),
+            Terminated,
+            None,
+            "terminated before the commands started",
+        );
+        let refused = CommandsEnd::Refused { why: "no shell".to_owned(), exit_code: 127 };
         check(plain(refused, &[]), Failed, Some(127), "no shell");
     }
 

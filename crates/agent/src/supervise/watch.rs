@@ -19,7 +19,7 @@ use crate::record::events::eprint_line;
 use crate::supervise::capture::OutputCapture;
 use crate::supervise::event_loop::{EventLoop, EventSource};
 use crate::supervise::link::Link;
-use crate::supervise::outcome::{self, End, Interruption};
+use crate::supervise::outcome::{self, CommandsEnd, Interruption};
 use crate::supervise::scratch::ScratchWatch;
 use crate::supervise::setup::Running;
 
@@ -30,7 +30,7 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct ExecutionResult {
     /// How the commands ended.
-    pub(crate) end: End,
+    pub(crate) end: CommandsEnd,
     /// When they started.
     pub(crate) started_at: Option<Timestamp>,
     /// Why they were ended before their time.
@@ -74,7 +74,7 @@ struct Watch<'a> {
     pid: Pid,
     cgroup: Cgroup,
     started_at: Option<Timestamp>,
-    end: Option<End>,
+    end: Option<CommandsEnd>,
     /// When the session's time is over.
     time_limit: Option<Instant>,
     interruption: Option<Interruption>,
@@ -150,7 +150,9 @@ impl Watch<'_> {
             InitReport::Running if self.started_at.is_none() => self.running(),
             InitReport::Item { n } if self.started_at.is_some() && self.items.begins(n) => self.item(n),
             InitReport::Running | InitReport::Item { .. } => {}
-            InitReport::Refused { why, exit_code } => self.end = Some(End::Refused { why, exit_code }),
+            InitReport::Refused { why, exit_code } => {
+                self.end = Some(CommandsEnd::Refused { why, exit_code });
+            }
             InitReport::Ended { exit_code, item, how } => self.ended(exit_code, item, how),
         }
     }
@@ -189,7 +191,7 @@ impl Watch<'_> {
         if goes_on {
             self.event_loop.events.add(EventKind::CommandsEnded { exit_code, words: words.clone() });
         }
-        self.end = Some(End::Ended { exit_code, item, how });
+        self.end = Some(CommandsEnd::Ended { exit_code, item, how });
         if self.kill_at.is_some() {
             return;
         }
@@ -271,7 +273,7 @@ impl Watch<'_> {
         self.capture.finish(self.event_loop);
         let idle = self.plan.items.is_empty() && self.plan.interactive.is_some() && self.started_at.is_some();
         ExecutionResult {
-            end: self.end.unwrap_or(if idle { End::Idle } else { End::Vanished }),
+            end: self.end.unwrap_or(if idle { CommandsEnd::Idle } else { CommandsEnd::Vanished }),
             started_at: self.started_at,
             interruption: self.interruption,
             killed: self.killed,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Seek};
 use std::path::{Path, PathBuf};
 
-use super::door::Door;
+use super::confinement::Confinement;
 use crate::unpack::tar::{Kind, Tar};
 
 /// Most members of an archive.
@@ -31,11 +31,11 @@ pub(super) struct Archive {
 
 impl Archive {
     /// Reads the headers of the tar at `path`; the reason in words if it is not one.
-    pub(super) fn index(door: &Door, path: &Path) -> Result<Self, String> {
-        let mut file = BufReader::new(door.open(path).map_err(|e| e.to_string())?);
+    pub(super) fn index(confinement: &Confinement, path: &Path) -> Result<Self, String> {
+        let mut file = BufReader::new(confinement.open(path).map_err(|e| e.to_string())?);
         let mut members = HashMap::new();
         while let Some(entry) =
-            Tar::new(&mut file).next().map_err(|e| explain(door.open(path), &e.to_string()))?
+            Tar::new(&mut file).next().map_err(|e| explain(confinement.open(path), &e.to_string()))?
         {
             if members.len() == MAX_MEMBERS {
                 return Err(format!("it has more than {MAX_MEMBERS} members"));

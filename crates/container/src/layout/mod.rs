@@ -2,7 +2,7 @@
 //!
 //! It reads and finds; digests are verified by whoever uses the content.
 mod archive;
-mod door;
+mod confinement;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::error::StoreError;
 use crate::manifest::{self, Descriptor, MAX_CONFIG, MAX_MANIFEST, Manifest};
 use archive::{Archive, Extent};
-use door::Door;
+use confinement::Confinement;
 use vessl_core::reference::Digest;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -23,7 +23,7 @@ pub(crate) struct Layout {
     /// As in the reference, for errors.
     image: String,
     path: PathBuf,
-    door: Door,
+    confinement: Confinement,
     tag: Option<String>,
     /// `None`: a directory.
     archive: Option<Archive>,
@@ -48,7 +48,7 @@ pub(crate) enum Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
     file: PathBuf,
-    door: Door,
+    confinement: Confinement,
     extent: Extent,
 }
 
@@ -58,7 +58,11 @@ impl Piece {
     }
 
     pub(crate) fn open(&self) -> io::Result<impl Read + Send + use<>> {
-        Ok(PieceReader { file: self.door.open(&self.file)?, at: self.extent.offset, left: self.extent.size })
+        Ok(PieceReader {
+            file: self.confinement.open(&self.file)?,
+            at: self.extent.offset,
+            left: self.extent.size,
+        })
     }
 }
 
@@ -87,7 +91,7 @@ impl Layout {
         roots: Option<&[PathBuf]>,
     ) -> Result<Self, StoreError> {
         let unknown = |reason: String| StoreError::Unknown { image: image.to_owned(), reason };
-        let (door, path) = way(image, path, roots)?;
+        let (confinement, path) = way(image, path, roots)?;
         let meta = path.metadata().map_err(|e| unknown(format!("`{}`: {e}", path.display())))?;
         let archive = if meta.is_dir() {
             None
@@ -95,10 +99,10 @@ impl Layout {
             // To open a pipe would wait for its writer for ever.
             return Err(unknown(format!("`{}` is neither a directory nor a file", path.display())));
         } else {
-            let index = Archive::index(&door, &path);
+            let index = Archive::index(&confinement, &path);
             Some(index.map_err(|e| unknown(format!("`{}` is not an image archive: {e}", path.display())))?)
         };
-        Ok(Self { image: image.to_owned(), path, door, tag: tag.map(str::to_owned), archive })
+        Ok(Self { image: image.to_owned(), path, confinement, tag: tag.map(str::to_owned), archive })
     }
 
     /// The image or images that the reference means.
@@ -200,14 +204,14 @@ impl Layout {
     }
 
     fn metadata(&self, file: &Path) -> io::Result<Metadata> {
-        match &self.door {
-            Door::Anywhere => file.metadata(),
-            below @ Door::Below(_) => below.open(file)?.metadata(),
+        match &self.confinement {
+            Confinement::Anywhere => file.metadata(),
+            below @ Confinement::Below(_) => below.open(file)?.metadata(),
         }
     }
 
     fn extract(&self, file: PathBuf, extent: Extent) -> Piece {
-        Piece { file, door: self.door.clone(), extent }
+        Piece { file, confinement: self.confinement.clone(), extent }
     }
 
     fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
@@ -231,14 +235,14 @@ impl Layout {
 }
 
 /// The way to a layout and where it is: anywhere, or below one of `roots`.
-fn way(image: &str, path: &Path, roots: Option<&[PathBuf]>) -> Result<(Door, PathBuf), StoreError> {
-    let Some(roots) = roots else { return Ok((Door::Anywhere, path.to_owned())) };
+fn way(image: &str, path: &Path, roots: Option<&[PathBuf]>) -> Result<(Confinement, PathBuf), StoreError> {
+    let Some(roots) = roots else { return Ok((Confinement::Anywhere, path.to_owned())) };
     let unknown = |e: io::Error| StoreError::Unknown {
         image: image.to_owned(),
         reason: format!("`{}`: {e}", path.display()),
     };
-    let inside = Door::to(path, roots).map_err(unknown)?;
-    let outside = |outside: door::Outside| StoreError::Unsupported {
+    let inside = Confinement::to(path, roots).map_err(unknown)?;
+    let outside = |outside: confinement::Outside| StoreError::Unsupported {
         image: image.to_owned(),
         what: outside.explain(roots),
     };

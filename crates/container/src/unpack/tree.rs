@@ -41,13 +41,13 @@ pub(super) struct Tree {
 }
 
 /// An entry that is about to be made: its directory, and its name there.
-struct Spot<'a> {
+struct Target<'a> {
     dir: &'a Dir,
     name: &'a Path,
     entry: &'a Entry,
 }
 
-impl Spot<'_> {
+impl Target<'_> {
     fn error(&self, doing: &'static str) -> impl Fn(Errno) -> UnpackError {
         move |errno| UnpackError::os(doing, &self.entry.path, errno)
     }
@@ -79,10 +79,10 @@ impl Tree {
             EntryName::Whiteout(dir, name) => self.hide(entry, &dir, &name),
             EntryName::Under(dir, name) => {
                 let fd = self.directory(&dir, entry)?;
-                let spot = Spot { dir: &fd, name: &name, entry };
+                let target = Target { dir: &fd, name: &name, entry };
                 match entry.kind {
-                    Kind::Directory => self.make_directory(&spot, &dir.join(&name)),
-                    _ => self.make_other(&spot, &dir.join(&name), tar),
+                    Kind::Directory => self.make_directory(&target, &dir.join(&name)),
+                    _ => self.make_other(&target, &dir.join(&name), tar),
                 }
             }
         }
@@ -146,12 +146,12 @@ impl Tree {
         let mut above = Rc::clone(&self.root);
         for part in path {
             made.push(part);
-            let spot = Spot { dir: &above, name: Path::new(part), entry };
+            let target = Target { dir: &above, name: Path::new(part), entry };
             let was_hidden = self.hidden.contains(&made);
             if was_hidden {
-                self.clear(&spot, &made)?;
+                self.clear(&target, &made)?;
             }
-            self.make_parent(&spot)?;
+            self.make_parent(&target)?;
             let next = self.open_directory(&made).map_err(|errno| no_directory(errno, entry))?;
             if was_hidden {
                 self.whiteouts.cover(&next).map_err(|e| UnpackError::os("mark", &entry.path, e))?;
@@ -161,15 +161,15 @@ impl Tree {
         self.open_directory(path).map_err(|errno| no_directory(errno, entry))
     }
 
-    fn make_parent(&self, spot: &Spot<'_>) -> Result<(), UnpackError> {
-        match mkdirat(spot.dir, spot.name, Mode::S_IRWXU) {
+    fn make_parent(&self, target: &Target<'_>) -> Result<(), UnpackError> {
+        match mkdirat(target.dir, target.name, Mode::S_IRWXU) {
             Err(Errno::EEXIST) => Ok(()),
-            Err(errno) => Err(spot.error("make the directory of")(errno)),
+            Err(errno) => Err(target.error("make the directory of")(errno)),
             Ok(()) => {
-                self.check_depth(spot)?;
+                self.check_depth(target)?;
                 let mode = Mode::from_bits_truncate(0o755);
-                fchmodat(spot.dir, spot.name, mode, FchmodatFlags::FollowSymlink)
-                    .map_err(spot.error("set mode of"))
+                fchmodat(target.dir, target.name, mode, FchmodatFlags::FollowSymlink)
+                    .map_err(target.error("set mode of"))
             }
         }
     }
@@ -179,11 +179,11 @@ impl Tree {
     }
 
     /// Links can make a directory deeper than its name says.
-    fn check_depth(&self, spot: &Spot<'_>) -> Result<(), UnpackError> {
-        let real = real_path(spot.dir).map_err(|e| UnpackError::os("find", &spot.entry.path, e))?;
+    fn check_depth(&self, target: &Target<'_>) -> Result<(), UnpackError> {
+        let real = real_path(target.dir).map_err(|e| UnpackError::os("find", &target.entry.path, e))?;
         let depth = real.strip_prefix(&self.root_path).map_or(0, |below| below.components().count());
         if depth >= MAX_DEPTH {
-            return Err(UnpackError::refused(&spot.entry.path, "lies deeper than 256 directories"));
+            return Err(UnpackError::refused(&target.entry.path, "lies deeper than 256 directories"));
         }
         Ok(())
     }
@@ -193,42 +193,42 @@ impl Tree {
             return Err(UnpackError::refused(&entry.path, "would replace the root directory"));
         }
         let root = Rc::clone(&self.root);
-        let spot = Spot { dir: &root, name: Path::new("."), entry };
-        self.dress_directory(&spot, PathBuf::new())
+        let target = Target { dir: &root, name: Path::new("."), entry };
+        self.dress_directory(&target, PathBuf::new())
     }
 
-    fn make_directory(&mut self, spot: &Spot<'_>, path: &Path) -> Result<(), UnpackError> {
-        self.check_depth(spot)?;
+    fn make_directory(&mut self, target: &Target<'_>, path: &Path) -> Result<(), UnpackError> {
+        self.check_depth(target)?;
         let was_hidden = self.hidden.contains(path);
-        let make = || mkdirat(spot.dir, spot.name, Mode::S_IRWXU);
+        let make = || mkdirat(target.dir, target.name, Mode::S_IRWXU);
         match make() {
-            Err(Errno::EEXIST) if is_directory(spot)? => {}
+            Err(Errno::EEXIST) if is_directory(target)? => {}
             Err(Errno::EEXIST) => {
-                self.clear(spot, path)?;
-                make().map_err(spot.error("make"))?;
+                self.clear(target, path)?;
+                make().map_err(target.error("make"))?;
             }
-            done => done.map_err(spot.error("make"))?,
+            done => done.map_err(target.error("make"))?,
         }
         if was_hidden {
-            let fd = open_dir(spot)?;
-            self.whiteouts.cover(&fd).map_err(|e| UnpackError::os("mark", &spot.entry.path, e))?;
+            let fd = open_dir(target)?;
+            self.whiteouts.cover(&fd).map_err(|e| UnpackError::os("mark", &target.entry.path, e))?;
         }
-        self.dress_directory(spot, path.to_owned())
+        self.dress_directory(target, path.to_owned())
     }
 
-    fn dress_directory(&mut self, spot: &Spot<'_>, path: PathBuf) -> Result<(), UnpackError> {
-        let dir = open_dir(spot)?;
-        self.own(fchown(&dir, Some(uid(spot.entry)), Some(gid(spot.entry))), spot)?;
-        self.attributes(&dir, spot.entry)?;
+    fn dress_directory(&mut self, target: &Target<'_>, path: PathBuf) -> Result<(), UnpackError> {
+        let dir = open_dir(target)?;
+        self.own(fchown(&dir, Some(uid(target.entry)), Some(gid(target.entry))), target)?;
+        self.attributes(&dir, target.entry)?;
         self.remember(&path)?;
-        self.late.push((path, mode(spot.entry), time(spot.entry)));
+        self.late.push((path, mode(target.entry), time(target.entry)));
         Ok(())
     }
 
     /// Removes what is at `spot`: later entries replace earlier ones.
-    fn clear(&mut self, spot: &Spot<'_>, path: &Path) -> Result<(), UnpackError> {
+    fn clear(&mut self, target: &Target<'_>, path: &Path) -> Result<(), UnpackError> {
         self.hidden.remove(path);
-        match unlinkat(spot.dir, spot.name, UnlinkatFlags::NoRemoveDir) {
+        match unlinkat(target.dir, target.name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) => {
                 // It may have been a link that `last` went through.
                 self.last = None;
@@ -237,23 +237,23 @@ impl Tree {
             Err(Errno::ENOENT) => Ok(()),
             Err(Errno::EISDIR | Errno::EPERM) => {
                 self.last = None;
-                std::fs::remove_dir_all(proc_path(spot.dir).join(spot.name))
-                    .map_err(|e| UnpackError::os("replace", &spot.entry.path, e))
+                std::fs::remove_dir_all(proc_path(target.dir).join(target.name))
+                    .map_err(|e| UnpackError::os("replace", &target.entry.path, e))
             }
-            Err(errno) => Err(spot.error("replace")(errno)),
+            Err(errno) => Err(target.error("replace")(errno)),
         }
     }
 
     /// Makes something that must not exist yet; later entries replace earlier ones.
     fn place<T>(
         &mut self,
-        spot: &Spot<'_>,
+        target: &Target<'_>,
         path: &Path,
         make: impl Fn() -> nix::Result<T>,
     ) -> Result<nix::Result<T>, UnpackError> {
         match make() {
             Err(Errno::EEXIST) => {
-                self.clear(spot, path)?;
+                self.clear(target, path)?;
                 Ok(make())
             }
             done => Ok(done),
@@ -262,98 +262,100 @@ impl Tree {
 
     fn make_other<R: BufRead>(
         &mut self,
-        spot: &Spot<'_>,
+        target: &Target<'_>,
         path: &Path,
         tar: &mut Tar<R>,
     ) -> Result<(), UnpackError> {
-        match spot.entry.kind {
-            Kind::File => self.make_file(spot, path, tar),
-            Kind::Symlink => self.make_symlink(spot, path),
-            Kind::HardLink => self.make_hard_link(spot, path),
-            Kind::Fifo => self.make_node(spot, path, SFlag::S_IFIFO),
-            Kind::CharDevice => self.make_node(spot, path, SFlag::S_IFCHR),
-            Kind::BlockDevice | Kind::Directory => self.make_node(spot, path, SFlag::S_IFBLK),
+        match target.entry.kind {
+            Kind::File => self.make_file(target, path, tar),
+            Kind::Symlink => self.make_symlink(target, path),
+            Kind::HardLink => self.make_hard_link(target, path),
+            Kind::Fifo => self.make_node(target, path, SFlag::S_IFIFO),
+            Kind::CharDevice => self.make_node(target, path, SFlag::S_IFCHR),
+            Kind::BlockDevice | Kind::Directory => self.make_node(target, path, SFlag::S_IFBLK),
         }
     }
 
     fn make_file<R: BufRead>(
         &mut self,
-        spot: &Spot<'_>,
+        target: &Target<'_>,
         path: &Path,
         tar: &mut Tar<R>,
     ) -> Result<(), UnpackError> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         // What the mode and the owner are already, as for most files, need not be set; a write would clear set-id bits.
-        let plain = mode(spot.entry) & (Mode::S_IRWXU | Mode::S_IRWXG | Mode::S_IRWXO);
-        let make = || openat(spot.dir, spot.name, flags, plain);
-        let mut file = File::from(self.place(spot, path, make)?.map_err(spot.error("make"))?);
+        let plain = mode(target.entry) & (Mode::S_IRWXU | Mode::S_IRWXG | Mode::S_IRWXO);
+        let make = || openat(target.dir, target.name, flags, plain);
+        let mut file = File::from(self.place(target, path, make)?.map_err(target.error("make"))?);
         tar.copy(&mut file).map_err(|error| match error {
             CopyError::From(error) => error,
-            CopyError::To(error) => UnpackError::os("write", &spot.entry.path, error),
+            CopyError::To(error) => UnpackError::os("write", &target.entry.path, error),
         })?;
-        let is = fstat(&file).map_err(spot.error("look at"))?;
-        if (is.st_uid, is.st_gid) != (spot.entry.uid, spot.entry.gid) {
-            self.own(fchown(&file, Some(uid(spot.entry)), Some(gid(spot.entry))), spot)?;
+        let is = fstat(&file).map_err(target.error("look at"))?;
+        if (is.st_uid, is.st_gid) != (target.entry.uid, target.entry.gid) {
+            self.own(fchown(&file, Some(uid(target.entry)), Some(gid(target.entry))), target)?;
         }
-        if Mode::from_bits_truncate(is.st_mode) != mode(spot.entry) {
-            fchmod(&file, mode(spot.entry)).map_err(spot.error("set mode of"))?;
+        if Mode::from_bits_truncate(is.st_mode) != mode(target.entry) {
+            fchmod(&file, mode(target.entry)).map_err(target.error("set mode of"))?;
         }
-        self.attributes(&file, spot.entry)?;
-        let time = time(spot.entry);
-        futimens(&file, &time, &time).map_err(spot.error("set time of"))
+        self.attributes(&file, target.entry)?;
+        let time = time(target.entry);
+        futimens(&file, &time, &time).map_err(target.error("set time of"))
     }
 
-    fn make_symlink(&mut self, spot: &Spot<'_>, path: &Path) -> Result<(), UnpackError> {
-        let link = &spot.entry.link;
+    fn make_symlink(&mut self, target: &Target<'_>, path: &Path) -> Result<(), UnpackError> {
+        let link = &target.entry.link;
         if link.is_empty() || link.contains(&0) {
-            return Err(UnpackError::refused(&spot.entry.path, "is a link to nothing"));
+            return Err(UnpackError::refused(&target.entry.path, "is a link to nothing"));
         }
-        let make = || symlinkat(link.as_slice(), spot.dir, spot.name);
-        self.place(spot, path, make)?.map_err(spot.error("make"))?;
-        self.own_at(spot)?;
-        set_time_at(spot)
+        let make = || symlinkat(link.as_slice(), target.dir, target.name);
+        self.place(target, path, make)?.map_err(target.error("make"))?;
+        self.own_at(target)?;
+        set_time_at(target)
     }
 
-    fn make_hard_link(&mut self, spot: &Spot<'_>, path: &Path) -> Result<(), UnpackError> {
-        let (dir, name) = EntryName::of_link(&spot.entry.path, &spot.entry.link)?;
+    fn make_hard_link(&mut self, target: &Target<'_>, path: &Path) -> Result<(), UnpackError> {
+        let (dir, name) = EntryName::of_link(&target.entry.path, &target.entry.link)?;
         let missing = || {
-            let target = super::shown(&spot.entry.link);
+            let link = super::shown(&target.entry.link);
             UnpackError::refused(
-                &spot.entry.path,
-                format!("is a hard link to `{target}`, which is not in its layer"),
+                &target.entry.path,
+                format!("is a hard link to `{link}`, which is not in its layer"),
             )
         };
         let dir = match self.open_directory(&dir) {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Err(missing()),
-            opened => opened.map_err(spot.error("find the target of"))?,
+            opened => opened.map_err(target.error("find the target of"))?,
         };
-        let make = || linkat(&dir, name.as_path(), spot.dir, spot.name, AtFlags::empty());
-        match self.place(spot, path, make)? {
+        let make = || linkat(&dir, name.as_path(), target.dir, target.name, AtFlags::empty());
+        match self.place(target, path, make)? {
             Err(Errno::ENOENT) => Err(missing()),
-            Err(Errno::EPERM) => Err(UnpackError::refused(&spot.entry.path, "is a hard link to a directory")),
-            done => done.map_err(spot.error("link")),
+            Err(Errno::EPERM) => {
+                Err(UnpackError::refused(&target.entry.path, "is a hard link to a directory"))
+            }
+            done => done.map_err(target.error("link")),
         }
     }
 
-    fn make_node(&mut self, spot: &Spot<'_>, path: &Path, kind: SFlag) -> Result<(), UnpackError> {
-        let device = if kind == SFlag::S_IFIFO { (0, 0) } else { spot.entry.device };
+    fn make_node(&mut self, target: &Target<'_>, path: &Path, kind: SFlag) -> Result<(), UnpackError> {
+        let device = if kind == SFlag::S_IFIFO { (0, 0) } else { target.entry.device };
         if kind == SFlag::S_IFCHR && device == (0, 0) {
             self.note("devices 0:0, which hide files, were left out");
             return Ok(());
         }
         let number = makedev(u64::from(device.0), u64::from(device.1));
-        let make = || mknodat(spot.dir, spot.name, kind, Mode::S_IRUSR | Mode::S_IWUSR, number);
-        match self.place(spot, path, make)? {
+        let make = || mknodat(target.dir, target.name, kind, Mode::S_IRUSR | Mode::S_IWUSR, number);
+        match self.place(target, path, make)? {
             Err(Errno::EPERM) => {
                 self.note("device nodes were left out: this user may not make them");
                 return Ok(());
             }
-            done => done.map_err(spot.error("make"))?,
+            done => done.map_err(target.error("make"))?,
         }
-        self.own_at(spot)?;
-        fchmodat(spot.dir, spot.name, mode(spot.entry), FchmodatFlags::FollowSymlink)
-            .map_err(spot.error("set mode of"))?;
-        set_time_at(spot)
+        self.own_at(target)?;
+        fchmodat(target.dir, target.name, mode(target.entry), FchmodatFlags::FollowSymlink)
+            .map_err(target.error("set mode of"))?;
+        set_time_at(target)
     }
 
     fn cover(&mut self, entry: &Entry, dir: &Path) -> Result<(), UnpackError> {
@@ -367,10 +369,10 @@ impl Tree {
     fn hide(&mut self, entry: &Entry, dir: &Path, name: &Path) -> Result<(), UnpackError> {
         let fd = self.directory(dir, entry)?;
         let path = dir.join(name);
-        let spot = Spot { dir: &fd, name, entry };
+        let target = Target { dir: &fd, name, entry };
         match fd.kind(name).map_err(|e| UnpackError::os("look at", &entry.path, e))? {
             Some(FileKind::Dir) => {
-                let dir = open_dir(&spot)?;
+                let dir = open_dir(&target)?;
                 return self.whiteouts.cover(&dir).map_err(|e| UnpackError::os("mark", &entry.path, e));
             }
             Some(_) => return Ok(()),
@@ -383,25 +385,25 @@ impl Tree {
     }
 
     /// An owner that this process may not give is left out with a note.
-    fn own(&mut self, done: nix::Result<()>, spot: &Spot<'_>) -> Result<(), UnpackError> {
+    fn own(&mut self, done: nix::Result<()>, target: &Target<'_>) -> Result<(), UnpackError> {
         match done {
             Err(Errno::EPERM | Errno::EINVAL) => {
                 self.note("owners were left out: this user may not give files to them (see /etc/subuid)");
                 Ok(())
             }
-            done => done.map_err(spot.error("set owner of")),
+            done => done.map_err(target.error("set owner of")),
         }
     }
 
-    fn own_at(&mut self, spot: &Spot<'_>) -> Result<(), UnpackError> {
+    fn own_at(&mut self, target: &Target<'_>) -> Result<(), UnpackError> {
         let done = fchownat(
-            spot.dir,
-            spot.name,
-            Some(uid(spot.entry)),
-            Some(gid(spot.entry)),
+            target.dir,
+            target.name,
+            Some(uid(target.entry)),
+            Some(gid(target.entry)),
             AtFlags::AT_SYMLINK_NOFOLLOW,
         );
-        self.own(done, spot)
+        self.own(done, target)
     }
 
     /// Extended attributes that mean something in a container. Labels of the machine that built the image, and
@@ -441,19 +443,19 @@ fn time(entry: &Entry) -> TimeSpec {
     TimeSpec::new(entry.mtime.0, entry.mtime.1)
 }
 
-fn set_time_at(spot: &Spot<'_>) -> Result<(), UnpackError> {
-    let time = time(spot.entry);
-    utimensat(spot.dir, spot.name, &time, &time, UtimensatFlags::NoFollowSymlink)
-        .map_err(spot.error("set time of"))
+fn set_time_at(target: &Target<'_>) -> Result<(), UnpackError> {
+    let time = time(target.entry);
+    utimensat(target.dir, target.name, &time, &time, UtimensatFlags::NoFollowSymlink)
+        .map_err(target.error("set time of"))
 }
 
-fn open_dir(spot: &Spot<'_>) -> Result<File, UnpackError> {
+fn open_dir(target: &Target<'_>) -> Result<File, UnpackError> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(spot.dir, spot.name, flags, Mode::empty()).map(File::from).map_err(spot.error("open"))
+    openat(target.dir, target.name, flags, Mode::empty()).map(File::from).map_err(target.error("open"))
 }
 
-fn is_directory(spot: &Spot<'_>) -> Result<bool, UnpackError> {
-    let kind = spot.dir.kind(spot.name).map_err(|e| UnpackError::os("look at", &spot.entry.path, e))?;
+fn is_directory(target: &Target<'_>) -> Result<bool, UnpackError> {
+    let kind = target.dir.kind(target.name).map_err(|e| UnpackError::os("look at", &target.entry.path, e))?;
     Ok(kind == Some(FileKind::Dir))
 }
 

@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use super::frame::{self, BLOCK, BLOCK_HEADER, Frame};
-use super::search::{self, Place, Segment};
+use super::search::{self, FilePosition, Segment};
 use super::{LogError, Stream, segment_path, segments};
 
 /// Bytes read at once, and the memory a reader needs.
@@ -23,7 +23,7 @@ pub struct Reader {
 
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
-    place: Place,
+    file_position: FilePosition,
     finished: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct Extent {
 impl Reader {
     /// A reader at the start of the log in `dir`, which may be empty or not exist yet.
     pub fn open(dir: &Path) -> Result<Self, LogError> {
-        let cursor = Cursor { place: search::start(dir)?, finished: false };
+        let cursor = Cursor { file_position: search::start(dir)?, finished: false };
         Ok(Self { dir: dir.to_owned(), segment: None, cursor, buffer: Vec::new() })
     }
 
@@ -72,12 +72,12 @@ impl Reader {
     pub fn tail(&mut self, lines: u64) -> Result<(), LogError> {
         let tail = search::tail(&self.dir)?.unwrap_or_default();
         let all = tail.lines + u64::from(tail.partial);
-        let place = match all.checked_sub(lines) {
+        let file_position = match all.checked_sub(lines) {
             _ if lines == 0 => search::position(&self.dir, tail.position)?,
             None | Some(0) => search::start(&self.dir)?,
             Some(before) => search::after_line(&self.dir, before)?,
         };
-        self.go(place);
+        self.go(file_position);
         Ok(())
     }
 
@@ -97,9 +97,9 @@ impl Reader {
         Ok(())
     }
 
-    fn go(&mut self, place: Place) {
+    fn go(&mut self, file_position: FilePosition) {
         self.segment = None;
-        self.cursor = Cursor { place, finished: false };
+        self.cursor = Cursor { file_position, finished: false };
     }
 
     /// The next records that are there, up to 1 MiB of them; empty if there are none (yet). The caller need not take all
@@ -122,13 +122,13 @@ impl Reader {
         if self.cursor.finished {
             self.buffer.clear();
         }
-        let base = block_start(self.cursor.place.offset);
+        let base = block_start(self.cursor.file_position.offset);
         Ok(Batch { cursor: &mut self.cursor, bytes: &self.buffer, base })
     }
 
     /// Where the next record starts; a token for [`Reader::from`].
     pub fn position(&self) -> u64 {
-        self.cursor.place.position
+        self.cursor.file_position.position
     }
 
     /// Whether the reader has passed the end record: nothing will ever follow.
@@ -156,28 +156,28 @@ impl Reader {
     /// Reads from the start of the cursor's block on; false if there is no segment yet.
     fn fill(&mut self) -> Result<bool, LogError> {
         if self.segment.is_none() {
-            self.segment = Segment::open(&self.dir, self.cursor.place.number)?;
+            self.segment = Segment::open(&self.dir, self.cursor.file_position.number)?;
         }
         let Some(segment) = &self.segment else {
             self.buffer.clear();
             return Ok(false);
         };
-        segment.read(block_start(self.cursor.place.offset), &mut self.buffer, READ)?;
+        segment.read(block_start(self.cursor.file_position.offset), &mut self.buffer, READ)?;
         Ok(true)
     }
 
     /// Looks at what is under the cursor and moves it over everything that is not a record.
     fn peek(&mut self) -> Result<Next, LogError> {
-        let place = &mut self.cursor.place;
-        let mut at = in_block(place.offset);
+        let file_position = &mut self.cursor.file_position;
+        let mut at = in_block(file_position.offset);
         if at == 0 {
             let segment = self.segment.as_ref().expect("filled");
             if self.buffer.len() < BLOCK_HEADER {
                 return self.next_segment();
             }
             match segment.check(&self.buffer)? {
-                Some(header) if header.position == place.position => {
-                    place.offset += BLOCK_HEADER as u64;
+                Some(header) if header.position == file_position.position => {
+                    file_position.offset += BLOCK_HEADER as u64;
                     at = BLOCK_HEADER;
                 }
                 _ => return self.skip_damage(),
@@ -190,7 +190,7 @@ impl Reader {
                 Ok(Next::Nothing)
             }
             Frame::Full => {
-                place.offset = block_start(place.offset) + BLOCK as u64;
+                file_position.offset = block_start(file_position.offset) + BLOCK as u64;
                 Ok(Next::Again)
             }
             Frame::Short => self.next_segment(),
@@ -200,7 +200,7 @@ impl Reader {
 
     /// The segment ended under the cursor: goes to the next one if there is one and this one did not grow before that.
     fn next_segment(&mut self) -> Result<Next, LogError> {
-        let number = self.cursor.place.number + 1;
+        let number = self.cursor.file_position.number + 1;
         if !segment_path(&self.dir, number).exists() {
             return self.later_segment();
         }
@@ -211,8 +211,8 @@ impl Reader {
         }
         let Some(next) = Segment::open(&self.dir, number)? else { return Ok(Next::Nothing) };
         match next.first_good(0, next.blocks()?)? {
-            Some((0, header)) if header.position == self.cursor.place.position => {
-                self.go(Place { number, offset: 0, position: header.position, skip: 0 });
+            Some((0, header)) if header.position == self.cursor.file_position.position => {
+                self.go(FilePosition { number, offset: 0, position: header.position, skip: 0 });
                 Ok(Next::Again)
             }
             _ => self.skip_damage(),
@@ -222,12 +222,17 @@ impl Reader {
     /// There is no segment under the cursor, or none after it: goes to the next one that there is, over those that were left
     /// out.
     fn later_segment(&mut self) -> Result<Next, LogError> {
-        let from = self.cursor.place;
+        let from = self.cursor.file_position;
         for number in segments(&self.dir)?.into_iter().filter(|&number| number > from.number) {
             // One that vanishes now was left out too.
             let Some(segment) = Segment::open(&self.dir, number)? else { continue };
             if let Some((index, header)) = segment.first_good(0, segment.blocks()?)? {
-                self.go(Place { number, offset: index * BLOCK as u64, position: header.position, skip: 0 });
+                self.go(FilePosition {
+                    number,
+                    offset: index * BLOCK as u64,
+                    position: header.position,
+                    skip: 0,
+                });
                 if header.position == from.position {
                     return Ok(Next::Again);
                 }
@@ -240,13 +245,18 @@ impl Reader {
     /// What is under the cursor cannot be read: goes to the next good block and reports the gap, or stays if there is
     /// none (the end of a write that was torn or is just happening).
     fn skip_damage(&mut self) -> Result<Next, LogError> {
-        let from = self.cursor.place;
+        let from = self.cursor.file_position;
         let mut number = from.number;
         let mut index = from.offset.div_ceil(BLOCK as u64);
         while let Some(segment) = Segment::open(&self.dir, number)? {
             let good = segment.first_good(index, segment.blocks()?)?;
             if let Some((index, header)) = good {
-                self.go(Place { number, offset: index * BLOCK as u64, position: header.position, skip: 0 });
+                self.go(FilePosition {
+                    number,
+                    offset: index * BLOCK as u64,
+                    position: header.position,
+                    skip: 0,
+                });
                 if header.position == from.position {
                     return Ok(Next::Again);
                 }
@@ -280,31 +290,31 @@ impl<'a> Iterator for Batch<'a> {
     type Item = Record<'a>;
 
     fn next(&mut self) -> Option<Record<'a>> {
-        let place = &mut self.cursor.place;
+        let file_position = &mut self.cursor.file_position;
         loop {
-            let start = usize::try_from(block_start(place.offset) - self.base).ok()?;
+            let start = usize::try_from(block_start(file_position.offset) - self.base).ok()?;
             let block = self.bytes.get(start..self.bytes.len().min(start + BLOCK))?;
-            let at = in_block(place.offset);
+            let at = in_block(file_position.offset);
             if at == 0 {
                 // A block that does not fit is left to `Reader::batch`, which says why.
                 let frame::HeaderRead::Good(header) = frame::BlockHeader::read(block) else { return None };
-                if header.position != place.position {
+                if header.position != file_position.position {
                     return None;
                 }
-                place.offset += BLOCK_HEADER as u64;
+                file_position.offset += BLOCK_HEADER as u64;
                 continue;
             }
             let frame = frame::read_record(block, at);
             match frame {
                 Frame::Data { at_ns, stream, bytes } => {
-                    let bytes = &bytes[place.skip.min(bytes.len())..];
-                    let position = place.position;
-                    place.position += bytes.len() as u64;
-                    place.offset += frame.size() as u64;
-                    place.skip = 0;
-                    return Some(Record { position, next: place.position, at_ns, stream, bytes });
+                    let bytes = &bytes[file_position.skip.min(bytes.len())..];
+                    let position = file_position.position;
+                    file_position.position += bytes.len() as u64;
+                    file_position.offset += frame.size() as u64;
+                    file_position.skip = 0;
+                    return Some(Record { position, next: file_position.position, at_ns, stream, bytes });
                 }
-                Frame::Full => place.offset = block_start(place.offset) + BLOCK as u64,
+                Frame::Full => file_position.offset = block_start(file_position.offset) + BLOCK as u64,
                 Frame::End | Frame::Short | Frame::Bad => return None,
             }
         }

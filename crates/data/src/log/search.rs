@@ -11,7 +11,7 @@ use crate::durable;
 
 /// A place in the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FilePosition {
     /// Segment.
     pub(super) number: u32,
     /// Byte of the segment where a record or a block starts.
@@ -178,13 +178,13 @@ struct Visited<'a> {
 
 impl Visited<'_> {
     /// The place after the first `skip` bytes of the payload.
-    fn place(&self, number: u32, skip: usize) -> Place {
+    fn file_position(&self, number: u32, skip: usize) -> FilePosition {
         let position = self.position + skip as u64;
         if skip < self.bytes.len() {
-            return Place { number, offset: self.offset, position, skip };
+            return FilePosition { number, offset: self.offset, position, skip };
         }
         let size = RECORD_HEADER + self.bytes.len();
-        Place { number, offset: self.offset + size as u64, position, skip: 0 }
+        FilePosition { number, offset: self.offset + size as u64, position, skip: 0 }
     }
 }
 
@@ -217,18 +217,23 @@ pub(super) fn tail(dir: &Path) -> Result<Option<Tail>, LogError> {
 }
 
 /// The first place of the log that can be read.
-pub(super) fn start(dir: &Path) -> Result<Place, LogError> {
+pub(super) fn start(dir: &Path) -> Result<FilePosition, LogError> {
     for number in segments(dir)? {
         let Some(segment) = Segment::open(dir, number)? else { continue };
         if let Some((index, header)) = segment.first_good(0, segment.blocks()?)? {
-            return Ok(Place { number, offset: index * BLOCK as u64, position: header.position, skip: 0 });
+            return Ok(FilePosition {
+                number,
+                offset: index * BLOCK as u64,
+                position: header.position,
+                skip: 0,
+            });
         }
     }
-    Ok(Place::default())
+    Ok(FilePosition::default())
 }
 
 /// The place of payload byte `wanted`; the end of the log if it has fewer, its start if that byte is gone.
-pub(super) fn position(dir: &Path, wanted: u64) -> Result<Place, LogError> {
+pub(super) fn position(dir: &Path, wanted: u64) -> Result<FilePosition, LogError> {
     locate(dir, &|header| header.position <= wanted, &|record| {
         let end = record.position + record.bytes.len() as u64;
         let skip = usize::try_from(wanted.saturating_sub(record.position)).ok()?;
@@ -237,7 +242,7 @@ pub(super) fn position(dir: &Path, wanted: u64) -> Result<Place, LogError> {
 }
 
 /// The place right after newline number `line` (from 1); the end of the log if it has fewer.
-pub(super) fn after_line(dir: &Path, line: u64) -> Result<Place, LogError> {
+pub(super) fn after_line(dir: &Path, line: u64) -> Result<FilePosition, LogError> {
     locate(dir, &|header| header.lines < line, &|record| {
         let nth = usize::try_from(line.checked_sub(record.lines + 1)?).ok()?;
         memchr::memchr_iter(b'\n', record.bytes).nth(nth).map(|at| at + 1)
@@ -246,7 +251,7 @@ pub(super) fn after_line(dir: &Path, line: u64) -> Result<Place, LogError> {
 
 /// The start of the last `lines` lines of one stream, at least one; the start of the log if it has fewer. Reads the blocks
 /// from the last one back, because their headers count the lines of all streams.
-pub(super) fn tail_of(dir: &Path, stream: Stream, lines: u64) -> Result<Place, LogError> {
+pub(super) fn tail_of(dir: &Path, stream: Stream, lines: u64) -> Result<FilePosition, LogError> {
     // Newlines that are still to be passed; known when the stream's last byte is.
     let mut wanted = None;
     for &number in segments(dir)?.iter().rev() {
@@ -257,7 +262,7 @@ pub(super) fn tail_of(dir: &Path, stream: Stream, lines: u64) -> Result<Place, L
             segment.walk(index, &header, &mut |record| {
                 if record.stream == stream {
                     let newlines = memchr::memchr_iter(b'\n', record.bytes);
-                    starts.extend(newlines.map(|at| record.place(number, at + 1)));
+                    starts.extend(newlines.map(|at| record.file_position(number, at + 1)));
                     is_whole = record.bytes.last().map(|&last| last == b'\n');
                 }
                 true
@@ -265,10 +270,10 @@ pub(super) fn tail_of(dir: &Path, stream: Stream, lines: u64) -> Result<Place, L
             let Some(is_whole) = is_whole else { continue };
             let left = wanted.unwrap_or_else(|| lines.saturating_add(u64::from(is_whole)));
             let here = starts.len() as u64;
-            if let Some(&place) =
+            if let Some(&file_position) =
                 here.checked_sub(left).and_then(|nth| starts.get(usize::try_from(nth).ok()?))
             {
-                return Ok(place);
+                return Ok(file_position);
             }
             wanted = Some(left - here);
         }
@@ -277,7 +282,7 @@ pub(super) fn tail_of(dir: &Path, stream: Stream, lines: u64) -> Result<Place, L
 }
 
 /// The place of the first record that is not older than `at_ns`.
-pub(super) fn since(dir: &Path, at_ns: u64) -> Result<Place, LogError> {
+pub(super) fn since(dir: &Path, at_ns: u64) -> Result<FilePosition, LogError> {
     locate(dir, &|header| header.at_ns < at_ns, &|record| (record.at_ns >= at_ns).then_some(0))
 }
 
@@ -287,7 +292,7 @@ fn locate(
     dir: &Path,
     before: &dyn Fn(&BlockHeader) -> bool,
     find: &dyn Fn(&Visited<'_>) -> Option<usize>,
-) -> Result<Place, LogError> {
+) -> Result<FilePosition, LogError> {
     let Some((segment, index, header)) = last_block(dir, before)? else {
         return start(dir);
     };
@@ -296,10 +301,10 @@ fn locate(
     let mut found = None;
     let (offset, _) = segment.walk(index, &header, &mut |record| {
         end = record.position + record.bytes.len() as u64;
-        found = find(record).map(|skip| record.place(number, skip));
+        found = find(record).map(|skip| record.file_position(number, skip));
         found.is_none()
     })?;
-    Ok(found.unwrap_or(Place { number, offset, position: end, skip: 0 }))
+    Ok(found.unwrap_or(FilePosition { number, offset, position: end, skip: 0 }))
 }
 
 /// The last good block of the log for which `before` holds.

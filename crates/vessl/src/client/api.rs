@@ -10,7 +10,7 @@ use vessl_core::wire::{
     SecretCreate, SecretView, WhoAmI,
 };
 
-use super::http::Ask;
+use super::http::ApiRequest;
 use super::path::Path;
 use super::{Client, Events, Logs, Method, Scope, encoded, header};
 use crate::error::{Error, Result};
@@ -45,9 +45,9 @@ impl Client {
     }
 
     /// Submits a run.
-    pub(crate) async fn create(&mut self, ask: &RunCreate) -> Result<RunView> {
+    pub(crate) async fn create(&mut self, request: &RunCreate) -> Result<RunView> {
         let path = self.project(&["runs"]).await?;
-        self.post(path.into(), ask).await
+        self.post(path.into(), request).await
     }
 
     /// One page of runs, newest first.
@@ -69,15 +69,21 @@ impl Client {
     }
 
     /// Changes name, description or tags.
-    pub(crate) async fn update(&mut self, id: RunId, ask: &RunUpdate) -> Result<RunView> {
+    pub(crate) async fn update(&mut self, id: RunId, request: &RunUpdate) -> Result<RunView> {
         let path = self.of_run(id, &[]).await?.into();
-        self.json(Ask { method: Method::PATCH, path, body: Some(encoded(ask)?), headers: Vec::new() }).await
+        self.json(ApiRequest {
+            method: Method::PATCH,
+            path,
+            body: Some(encoded(request)?),
+            headers: Vec::new(),
+        })
+        .await
     }
 
     /// Asks for the end of a run.
-    pub(crate) async fn terminate(&mut self, id: RunId, ask: &RunTerminate) -> Result<RunView> {
+    pub(crate) async fn terminate(&mut self, id: RunId, request: &RunTerminate) -> Result<RunView> {
         let path = self.of_run(id, &["terminate"]).await?;
-        self.post(path.into(), ask).await
+        self.post(path.into(), request).await
     }
 
     /// Removes a finished run.
@@ -123,7 +129,7 @@ impl Client {
         if begin > 0 {
             headers.push((header::RANGE, format!("bytes={begin}-")));
         }
-        let answer = self.begin(&Ask { method: Method::GET, path, body: None, headers }).await?;
+        let answer = self.begin(&ApiRequest { method: Method::GET, path, body: None, headers }).await?;
         let from = if answer.status() == ::http::StatusCode::PARTIAL_CONTENT { begin } else { 0 };
         Ok((from, answer.into_body()))
     }
@@ -197,12 +203,13 @@ impl Client {
     pub(crate) async fn pull_image(
         &mut self,
         cluster: &str,
-        ask: &ImagePull,
+        request: &ImagePull,
         mut step: impl FnMut(&Progress),
     ) -> Result<ImageView> {
         let path = Path::of(&["clusters", cluster, "images", "pull"]).into();
-        let ask = Ask { method: Method::POST, path, body: Some(encoded(ask)?), headers: Vec::new() };
-        let mut body = self.connection.send(&ask).await?.into_body();
+        let request =
+            ApiRequest { method: Method::POST, path, body: Some(encoded(request)?), headers: Vec::new() };
+        let mut body = self.connection.send(&request).await?.into_body();
         let mut text = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|e| self.connection.unreachable(&super::http::words(&e)))?;
@@ -233,8 +240,8 @@ impl Client {
     }
 
     /// Stores a secret.
-    pub(crate) async fn create_secret(&mut self, ask: &SecretCreate) -> Result<SecretView> {
-        self.post(self.owned(&["secrets"]).into(), ask).await
+    pub(crate) async fn create_secret(&mut self, request: &SecretCreate) -> Result<SecretView> {
+        self.post(self.owned(&["secrets"]).into(), request).await
     }
 
     /// Removes a secret.
@@ -248,8 +255,8 @@ impl Client {
     }
 
     /// Stores a credential.
-    pub(crate) async fn create_credential(&mut self, ask: &CredentialCreate) -> Result<SecretView> {
-        self.post(self.owned(&["credentials"]).into(), ask).await
+    pub(crate) async fn create_credential(&mut self, request: &CredentialCreate) -> Result<SecretView> {
+        self.post(self.owned(&["credentials"]).into(), request).await
     }
 
     /// Removes a credential.

@@ -32,7 +32,7 @@ pub(super) struct Connection {
 
 /// One request. Its body may hold secrets, so it has no `Debug`.
 #[derive(Clone)]
-pub(super) struct Ask {
+pub(super) struct ApiRequest {
     /// Verb.
     pub(super) method: Method,
     /// Path and query.
@@ -70,8 +70,8 @@ impl Connection {
     }
 
     /// Sends a request and gives back the answer if its status is a good one.
-    pub(super) async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>> {
-        let answer = tokio::time::timeout(ANSWER, self.exchange(ask)).await;
+    pub(super) async fn send(&mut self, request: &ApiRequest) -> Result<Response<Incoming>> {
+        let answer = tokio::time::timeout(ANSWER, self.exchange(request)).await;
         let late = || Error::NoAnswer { address: self.address.to_string(), seconds: ANSWER.as_secs() };
         let Ok(answer) = answer else {
             self.open = None;
@@ -117,20 +117,20 @@ impl Connection {
     }
 
     /// Sends on the kept connection; one that the server closed meanwhile is replaced once.
-    async fn exchange(&mut self, ask: &Ask) -> Result<Response<Incoming>> {
+    async fn exchange(&mut self, request: &ApiRequest) -> Result<Response<Incoming>> {
         if let Some(mut kept) = self.open.take()
             && kept.ready().await.is_ok()
         {
-            match kept.send_request(self.request(ask)?).await {
+            match kept.send_request(self.request(request)?).await {
                 Ok(answer) => {
                     self.open = Some(kept);
                     return Ok(answer);
                 }
-                Err(e) if e.is_canceled() || ask.method == Method::GET => {}
+                Err(e) if e.is_canceled() || request.method == Method::GET => {}
                 Err(e) => return Err(self.unreachable(&words(&e))),
             }
         }
-        let request = self.request(ask)?;
+        let request = self.request(request)?;
         let mut fresh = self.connect().await?;
         self.was_open = true;
         let answer = fresh.send_request(request).await.map_err(|e| self.unreachable(&words(&e)))?;
@@ -158,8 +158,8 @@ impl Connection {
         let Some(token) = &self.token else { return Err(self.wrong_token()) };
         let nonce = nonce()?;
         let path = format!("/v1/challenge?nonce={nonce}");
-        let ask = Ask { method: Method::GET, path, body: None, headers: Vec::new() };
-        let request = self.bare(&ask).body(Full::default());
+        let request = ApiRequest { method: Method::GET, path, body: None, headers: Vec::new() };
+        let request = self.bare(&request).body(Full::default());
         let request = request.map_err(|e| Error::Bug(format!("a request could not be made: {e}")))?;
         let answer = sender.send_request(request).await.map_err(|e| self.unreachable(&words(&e)))?;
         let status = answer.status();
@@ -176,16 +176,16 @@ impl Connection {
     }
 
     /// A request without a token.
-    fn bare(&self, ask: &Ask) -> http::request::Builder {
+    fn bare(&self, request: &ApiRequest) -> http::request::Builder {
         Request::builder()
-            .method(&ask.method)
-            .uri(&ask.path)
+            .method(&request.method)
+            .uri(&request.path)
             .header(header::HOST, self.address.host())
             .header(header::USER_AGENT, concat!("vessl/", env!("CARGO_PKG_VERSION")))
     }
 
-    fn request(&self, ask: &Ask) -> Result<Request<Full<Bytes>>> {
-        let mut request = self.bare(ask);
+    fn request(&self, request: &ApiRequest) -> Result<Request<Full<Bytes>>> {
+        let mut builder = self.bare(request);
         if let Some(token) = &self.token {
             let mut value =
                 header::HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| {
@@ -195,16 +195,16 @@ impl Connection {
                     }
                 })?;
             value.set_sensitive(true);
-            request = request.header(header::AUTHORIZATION, value);
+            builder = builder.header(header::AUTHORIZATION, value);
         }
-        if ask.body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        if request.body.is_some() {
+            builder = builder.header(header::CONTENT_TYPE, "application/json");
         }
-        for (name, value) in &ask.headers {
-            request = request.header(name, value);
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
         }
-        let body = Full::new(ask.body.clone().unwrap_or_default());
-        request.body(body).map_err(|e| Error::Bug(format!("a request could not be made: {e}")))
+        let body = Full::new(request.body.clone().unwrap_or_default());
+        builder.body(body).map_err(|e| Error::Bug(format!("a request could not be made: {e}")))
     }
 
     /// What a status that is not a good one means.

@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vessl_core::secret::Secret;
 
-use self::http::{Ask, Connection};
+use self::http::{ApiRequest, Connection};
 use crate::error::{Error, Result};
 use crate::output::Out;
 
@@ -161,33 +161,34 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&mut self, path: String) -> Result<T> {
-        self.json(Ask { method: Method::GET, path, body: None, headers: Vec::new() }).await
+        self.json(ApiRequest { method: Method::GET, path, body: None, headers: Vec::new() }).await
     }
 
     async fn post<T: DeserializeOwned>(&mut self, path: String, body: &impl Serialize) -> Result<T> {
-        let ask = Ask { method: Method::POST, path, body: Some(encoded(body)?), headers: Vec::new() };
-        self.json(ask).await
+        let request =
+            ApiRequest { method: Method::POST, path, body: Some(encoded(body)?), headers: Vec::new() };
+        self.json(request).await
     }
 
     async fn delete(&mut self, path: String) -> Result<()> {
-        let ask = Ask { method: Method::DELETE, path, body: None, headers: Vec::new() };
-        match self.answer(&ask).await {
+        let request = ApiRequest { method: Method::DELETE, path, body: None, headers: Vec::new() };
+        match self.answer(&request).await {
             // What is gone after a try without an answer was removed by that.
             (tries, Err(Error::Refused { status: 404, .. })) if tries > 1 => Ok(()),
             (_, answer) => answer.map(drop),
         }
     }
 
-    async fn json<T: DeserializeOwned>(&mut self, ask: Ask) -> Result<T> {
-        let body = self.answer(&ask).await.1?;
+    async fn json<T: DeserializeOwned>(&mut self, request: ApiRequest) -> Result<T> {
+        let body = self.answer(&request).await.1?;
         serde_json::from_slice(&body).map_err(|e| self.connection.protocol(e))
     }
 
     /// Sends a request, and again if the server was lost before its answer was whole: everything that is asked this way may
     /// be asked twice, a submit by its key. Gives the number of tries and the answer.
-    async fn answer(&mut self, ask: &Ask) -> (u32, Result<Bytes>) {
+    async fn answer(&mut self, request: &ApiRequest) -> (u32, Result<Bytes>) {
         for tries in 1..TRIES {
-            match self.answer_once(ask).await {
+            match self.answer_once(request).await {
                 Err(Error::Unreachable { .. }) if self.connection.was_open() && !self.follows => {
                     if let Err(error) = self.find_again().await {
                         return (tries, Err(error));
@@ -196,11 +197,11 @@ impl Client {
                 answer => return (tries, answer),
             }
         }
-        (TRIES, self.answer_once(ask).await)
+        (TRIES, self.answer_once(request).await)
     }
 
-    async fn answer_once(&mut self, ask: &Ask) -> Result<Bytes> {
-        let answer = self.connection.send(ask).await?;
+    async fn answer_once(&mut self, request: &ApiRequest) -> Result<Bytes> {
+        let answer = self.connection.send(request).await?;
         self.connection.body(answer).await
     }
 
@@ -224,16 +225,16 @@ impl Client {
     /// Opens a stream.
     async fn stream(&mut self, path: String, accept: &str) -> Result<hyper::body::Incoming> {
         let headers = vec![(header::ACCEPT, accept.to_owned())];
-        let ask = Ask { method: Method::GET, path, body: None, headers };
-        Ok(self.begin(&ask).await?.into_body())
+        let request = ApiRequest { method: Method::GET, path, body: None, headers };
+        Ok(self.begin(&request).await?.into_body())
     }
 
     /// The begin of an answer that goes on, from the server that is found again if it was lost.
-    async fn begin(&mut self, ask: &Ask) -> Result<Response<hyper::body::Incoming>> {
-        match self.connection.send(ask).await {
+    async fn begin(&mut self, request: &ApiRequest) -> Result<Response<hyper::body::Incoming>> {
+        match self.connection.send(request).await {
             Err(Error::Unreachable { .. }) if self.connection.was_open() && !self.follows => {
                 self.find_again().await?;
-                self.connection.send(ask).await
+                self.connection.send(request).await
             }
             answer => answer,
         }

@@ -20,7 +20,7 @@ use crate::task::{Reporter, Task};
 
 /// What the root file system is made of.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct PreparedImage {
     /// Lower layers, lowest first.
     pub(crate) layers: Vec<PathBuf>,
     /// What the image says about its process.
@@ -35,9 +35,13 @@ pub(crate) fn get(
     store: &Store,
     plan: &Plan,
     secrets: &Secrets,
-) -> Result<Found, SetupError> {
+) -> Result<PreparedImage, SetupError> {
     let Some(reference) = reference(&plan.image) else {
-        return Ok(Found { layers: vec![PathBuf::from("/")], config: ImageConfig::default(), hold: None });
+        return Ok(PreparedImage {
+            layers: vec![PathBuf::from("/")],
+            config: ImageConfig::default(),
+            hold: None,
+        });
     };
     let began = Instant::now();
     let image = match store.find(&reference).map_err(SetupError::because)? {
@@ -51,7 +55,7 @@ pub(crate) fn get(
         bytes: image.fetched,
         millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
-    Ok(Found { layers: image.layers, config: image.config, hold: Some(hold) })
+    Ok(PreparedImage { layers: image.layers, config: image.config, hold: Some(hold) })
 }
 
 /// The store's name of an image; `None` for the machine's own root.

@@ -12,7 +12,7 @@ use crate::sys;
 
 /// A way to files.
 #[derive(Clone, Debug)]
-pub(crate) enum Door {
+pub(crate) enum Confinement {
     /// To all of this machine.
     Anywhere,
     /// To what lies below a directory.
@@ -46,7 +46,7 @@ impl Outside {
     }
 }
 
-impl Door {
+impl Confinement {
     /// The way to `path` and what lies in it, below one of `roots`, and where it is without links. A root that is not there holds
     /// nothing.
     pub(crate) fn to(path: &Path, roots: &[PathBuf]) -> io::Result<Result<(Self, PathBuf), Outside>> {
@@ -105,11 +105,14 @@ mod tests {
         symlink("in/layout", base.join("way")).unwrap();
         symlink("../out", base.join("in/gone")).unwrap();
         let roots = [base.join("in"), base.join("not-there")];
-        let (door, real) = Door::to(&base.join("way"), &roots).unwrap().unwrap();
+        let (confinement, real) = Confinement::to(&base.join("way"), &roots).unwrap().unwrap();
         assert_eq!(real, base.join("in/layout"));
         let read = |name: &str| {
             let mut text = String::new();
-            door.open(&real.join(name)).and_then(|mut file| file.read_to_string(&mut text)).map(|_| text)
+            confinement
+                .open(&real.join(name))
+                .and_then(|mut file| file.read_to_string(&mut text))
+                .map(|_| text)
         };
         assert_eq!(read("f").unwrap(), "in/layout/f");
         assert_eq!(read("near").unwrap(), "in/shared");
@@ -118,7 +121,8 @@ mod tests {
             assert!(error.contains("leads out of `"), "{name}: {error}");
         }
         assert_eq!(read("none").unwrap_err().kind(), io::ErrorKind::NotFound);
-        let outside = |path: &str, roots: &[PathBuf]| Door::to(&base.join(path), roots).unwrap().unwrap_err();
+        let outside =
+            |path: &str, roots: &[PathBuf]| Confinement::to(&base.join(path), roots).unwrap().unwrap_err();
         let said = outside("in/gone/f", &roots).explain(&roots);
         assert!(said.contains(&format!("`{}`", base.join("out/f").display())), "{said}");
         assert!(outside("in", &[]).explain(&[]).contains("none is allowed"));
