@@ -257,7 +257,7 @@ async fn serve(
 
 /// A part whose bytes are counted as they come.
 struct Counted<'a> {
-    part: &'a mut Writer,
+    part: &'a Writer,
     fetched: &'a Fetched,
 }
 
@@ -266,8 +266,8 @@ impl Sink for Counted<'_> {
         self.part.received()
     }
 
-    async fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.part.append(bytes).await?;
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.part.append(bytes)?;
         self.fetched.add(bytes.len() as u64);
         Ok(())
     }
@@ -275,12 +275,12 @@ impl Sink for Counted<'_> {
 
 async fn download(
     source: &ImageSource,
-    mut request: DownloadRequest,
+    request: DownloadRequest,
     state: &PullState,
 ) -> Result<(), StoreError> {
     state.fetched.found(request.part.received());
     if let ImageSource::Registry(registry) = source {
-        let mut sink = Counted { part: &mut request.part, fetched: &state.fetched };
+        let mut sink = Counted { part: &request.part, fetched: &state.fetched };
         registry.download(&request.blob, &mut sink, &state.root).await?;
     }
     request.part.complete();
