@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::threads::locked;
+use vessl_data::locked;
+
 use crate::unpack::InputFailed;
 
 /// Compressed bytes that came, counted while they come.

@@ -25,9 +25,10 @@ use super::unpacker::Unpacker;
 use super::{Auth, Hold, Image, PullWatch, Store, StoreError, prune};
 use crate::manifest::Descriptor;
 use crate::source::{Blob, ImageSource, Resolved};
-use crate::threads::{ThreadGroup, locked};
+use crate::threads::ThreadGroup;
 use vessl_core::reference::Reference;
 use vessl_data::fetch::Sink;
+use vessl_data::locked;
 
 /// How often progress is told and cancel is looked at.
 const TICK: Duration = Duration::from_millis(100);

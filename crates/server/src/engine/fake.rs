@@ -13,7 +13,7 @@
 //! Without such lines a run says `pulling` and `running` and exits 0. Every look takes one step.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +25,7 @@ use vessl_core::record::{
 use vessl_core::run::{EndReason, Left, Observation, Status, Terminate};
 use vessl_core::secret::Secret;
 use vessl_core::wire::{ImageView, Progress};
+use vessl_data::locked;
 
 use super::{EngineError, PullStep, Snapshot};
 use crate::watch::Changes;
@@ -167,7 +168,7 @@ impl World {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     /// Hangs here for ever if the script says so, the first time only.

@@ -9,7 +9,7 @@
 //! Everything it remembers (children, refusals) is a shortcut: after a restart the run directory says the same.
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::process::Child;
@@ -17,6 +17,7 @@ use vessl_core::ids::AttemptId;
 use vessl_core::plan::Plan;
 use vessl_core::record::{Control, ControlReply, MachineReport, Proof, Secrets};
 use vessl_core::run::{Left, Observation, Terminate};
+use vessl_data::locked;
 
 use super::{EngineError, Snapshot};
 use crate::attempt::{AttemptLog, Attempts, RunDir, blocking};
@@ -72,7 +73,7 @@ impl Local {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.memory)
     }
 
     pub(super) fn watch(&self, at: AttemptId) -> Changes {
@@ -121,7 +122,7 @@ impl Local {
         tokio::spawn(async move {
             // Whatever the status is: what happened is in the run directory.
             let _ = child.wait().await;
-            memory.lock().unwrap_or_else(PoisonError::into_inner).children.remove(&at);
+            locked(&memory).children.remove(&at);
             attempts.signal(at);
         });
     }
