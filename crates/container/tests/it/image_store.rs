@@ -10,9 +10,10 @@ use nix::sys::signal::{Signal, kill};
 use vessl_container::store::{Auth, Freed, Store};
 
 use crate::image_build::{Built, Tar, gzip, image, noise, plain};
-use crate::image_server::{Scripted, Stop, serve};
+use crate::image_server::serve;
 use crate::image_support::{Fixture, login, pull, quick, read};
 use crate::rt_support::{As, Place};
+use crate::scripted::{Scripted, Stop};
 
 const SIZE: usize = 1 << 20;
 

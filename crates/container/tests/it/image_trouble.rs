@@ -8,9 +8,10 @@ use vessl_container::unpack::Limits;
 use vessl_data::fetch::RetryPolicy;
 
 use crate::image_build::{Built, Tar, digest, image, noise, plain};
-use crate::image_server::{Reply, Request, Scripted, Stop, serve};
+use crate::image_server::serve;
 use crate::image_support::{Fixture, login, pull, pull_threads, quick, retrying};
 use crate::rt_support::eventually;
+use crate::scripted::{Reply, Request, Scripted, Stop};
 
 const SIZE: usize = 2 << 20;
 
