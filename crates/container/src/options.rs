@@ -1,6 +1,7 @@
 //! What a caller decides about a pull: how patient and how strict it is, and who asks.
 use std::path::PathBuf;
 
+use vessl_core::secret::Secret;
 use vessl_data::fetch::RetryPolicy;
 
 use crate::unpack::Limits;
@@ -47,16 +48,6 @@ pub enum Auth {
         /// User.
         username: String,
         /// Password; never printed.
-        password: Password,
+        password: Secret,
     },
-}
-
-/// A password that prints as `***`.
-#[derive(Clone, Default)]
-pub struct Password(pub String);
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
