@@ -1,11 +1,12 @@
 //! Plans for tests.
 use vessl_core::ids::{Nonce, ProjectRef, RunId};
-use vessl_core::plan::{Amounts, Bounds, ImagePlan, ItemPlan, PLAN_VERSION, Plan};
+use vessl_core::plan::{Amounts, Bounds, ImagePlan, PLAN_VERSION, Plan};
+use vessl_core::spec::Item;
 use vessl_core::units::Span;
 
 /// A plan that runs `commands` on the machine's own root.
 pub(crate) fn plan(commands: &[&str]) -> Plan {
-    let item = |command: &&str| ItemPlan { command: Some((*command).to_owned()), workdir: None, wait: None };
+    let item = |command: &&str| Item { command: Some((*command).to_owned()), workdir: None, wait: None };
     Plan {
         v: PLAN_VERSION,
         run: RunId(369_367_189_168),

@@ -45,9 +45,9 @@ pub enum StoreError {
         /// What it said.
         reason: String,
     },
-    /// The registry refused the login it got, or offers no way to log in.
+    /// The registry refused the login it got, limits the rate, cannot be reached or kept failing.
     #[error("registry `{registry}`, repository `{repository}`: {reason}")]
-    Login {
+    Registry {
         /// Host and port.
         registry: String,
         /// Repository.
@@ -61,26 +61,6 @@ pub enum StoreError {
         /// The reference.
         image: String,
         /// Who says so.
-        reason: String,
-    },
-    /// The registry limits the rate and its limit did not end in the time that is waited.
-    #[error("registry `{registry}`, repository `{repository}`: too many requests (429), {reason}")]
-    Busy {
-        /// Host and port.
-        registry: String,
-        /// Repository.
-        repository: String,
-        /// How long it wants.
-        reason: String,
-    },
-    /// The registry cannot be reached, stalled, or kept failing.
-    #[error("registry `{registry}`, repository `{repository}`: {reason}")]
-    Unreachable {
-        /// Host and port.
-        registry: String,
-        /// Repository.
-        repository: String,
-        /// The last failure.
         reason: String,
     },
     /// There is no image for this machine.

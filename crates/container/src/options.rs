@@ -1,7 +1,7 @@
 //! What a caller decides about a pull: how patient and how strict it is, and who asks.
 use std::path::PathBuf;
-use std::time::Duration;
 
+use vessl_core::secret::Secret;
 use vessl_data::fetch::RetryPolicy;
 
 use crate::unpack::Limits;
@@ -13,9 +13,6 @@ pub struct Options {
     pub insecure: Vec<String>,
     /// How patient a download is.
     pub fetch: RetryPolicy,
-    /// A download that would take longer than this to repeat is kept on disk, so that a pull after a killed one goes on
-    /// with it. Zero keeps all.
-    pub again: Duration,
     /// Bounds of one layer.
     pub limits: Limits,
     /// Directories of the machine below which layouts and archives must lie, with everything that their links lead to; `None`
@@ -34,7 +31,6 @@ impl Default for Options {
         Self {
             insecure: insecure.split(',').map(|r| r.trim().to_owned()).filter(|r| !r.is_empty()).collect(),
             fetch: RetryPolicy::default(),
-            again: Duration::from_secs(10),
             limits: Limits::default(),
             roots: None,
         }
@@ -52,16 +48,6 @@ pub enum Auth {
         /// User.
         username: String,
         /// Password; never printed.
-        password: Password,
+        password: Secret,
     },
-}
-
-/// A password that prints as `***`.
-#[derive(Clone, Default)]
-pub struct Password(pub String);
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }

@@ -1,16 +1,13 @@
 //! Threads that are gone when their work is. A joined thread stays listed in `/proc` for a moment; who counts threads
 //! right after (no container starts from a process that has several) must not see it.
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use vessl_data::locked;
 
 /// Longest wait for threads that were joined; the kernel needs microseconds.
 const LONGEST: Duration = Duration::from_secs(1);
-
-/// Locks a mutex, also if a thread ended by a bug while it held it.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Threads that are waited for when this is dropped, after they were joined.
 #[derive(Debug, Default)]

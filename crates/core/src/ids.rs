@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 macro_rules! names {
     ($($(#[doc = $doc:literal])* $name:ident;)*) => {$(
@@ -88,9 +89,7 @@ impl ProjectRef {
     pub fn new(organization: impl Into<OrganizationName>, project: impl Into<ProjectName>) -> Self {
         Self { organization: organization.into(), project: project.into() }
     }
-}
 
-impl ProjectRef {
     /// An artifact of this project.
     pub fn artifact(&self, name: impl Into<String>) -> ArtifactName {
         ArtifactName {
@@ -133,18 +132,7 @@ impl fmt::Display for ArtifactName {
 
 /// Identity of a run: a 12-digit number.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
 #[serde(transparent)]
 pub struct RunId(pub u64);

@@ -9,23 +9,22 @@
 //! after this record. Streams are 1 stdout, 2 stderr, 3 system, 255 the end of a finished log (without payload).
 //! A body that stops without an end record was cut off, or the log goes on and was not followed.
 
+use serde::Deserialize;
+use utoipa::ToSchema;
+
 /// The media type of such a body.
 pub const MEDIA_TYPE: &str = "application/vnd.vessl.log";
 /// Bytes before the payload.
 pub const HEADER: usize = 24;
 /// Largest payload of one record.
 pub const MAX_PAYLOAD: usize = 1 << 20;
-/// Stream byte of standard output.
-pub const STDOUT: u8 = Stream::Stdout as u8;
-/// Stream byte of standard error.
-pub const STDERR: u8 = Stream::Stderr as u8;
-/// Stream byte of the product's own lines.
-pub const SYSTEM: u8 = Stream::System as u8;
 /// Stream byte of the end record.
 pub const END: u8 = 255;
 
 /// Where bytes of a log came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(description = "One stream.")]
 pub enum Stream {
     /// Standard output of the commands.
     Stdout = 1,
@@ -63,7 +62,7 @@ pub struct Header {
     pub at_ns: u64,
     /// Bytes of the payload.
     pub length: u32,
-    /// [`STDOUT`], [`STDERR`], [`SYSTEM`] or [`END`].
+    /// The byte of a [`Stream`], or [`END`].
     pub stream: u8,
 }
 
@@ -99,7 +98,8 @@ mod tests {
 
     #[test]
     fn a_header_survives() {
-        let header = Header { next: 1 << 40, at_ns: u64::MAX - 1, length: 65_536, stream: STDERR };
+        let header =
+            Header { next: 1 << 40, at_ns: u64::MAX - 1, length: 65_536, stream: Stream::Stderr as u8 };
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes), Some(header));
         assert_eq!(Header::decode(&bytes[..HEADER - 1]), None);

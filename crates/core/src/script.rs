@@ -15,8 +15,8 @@
 //! descriptor cannot be read, the script goes on at once. A mark always begins on a new line, whatever an item wrote there.
 use std::fmt::Write;
 
-use crate::plan::ItemPlan;
 use crate::record::{Ending, MARK_FD};
+use crate::spec::Item;
 use crate::units::Span;
 
 /// Exit code of the script when a directory does not exist.
@@ -26,7 +26,7 @@ const NOT_ALLOWED: i32 = 126;
 
 /// The script that runs `items` in order in one shell. An item without a directory starts in `default_workdir` (an absolute
 /// path in the container), a relative directory begins there.
-pub fn build(items: &[ItemPlan], default_workdir: &str) -> String {
+pub fn build(items: &[Item], default_workdir: &str) -> String {
     let mut script = prelude();
     for (index, item) in items.iter().enumerate() {
         push_item(&mut script, index + 1, items.len(), item, default_workdir);
@@ -72,7 +72,7 @@ __vessl_pause() {{
     )
 }
 
-fn push_item(script: &mut String, n: usize, of: usize, item: &ItemPlan, default_workdir: &str) {
+fn push_item(script: &mut String, n: usize, of: usize, item: &Item, default_workdir: &str) {
     let _ = write!(script, "\n__vessl_item {n}\n");
     if item.command.is_some() || item.workdir.is_some() {
         let dir = absolute(item.workdir.as_deref(), default_workdir);
@@ -113,7 +113,7 @@ fn seconds(span: Span) -> String {
 }
 
 /// How the script of `items` ended, in words: `exit_code` of its shell, the `last` item that started, and what ended it.
-pub fn ending(items: &[ItemPlan], exit_code: i32, last: Option<u32>, how: Ending) -> String {
+pub fn ending(items: &[Item], exit_code: i32, last: Option<u32>, how: Ending) -> String {
     let of = items.len();
     let Some(n) = last.and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=of).contains(n)) else {
         let who = if of == 0 { "the image's program" } else { "the shell" };
@@ -140,7 +140,7 @@ fn not_started(n: usize, of: usize) -> String {
     }
 }
 
-fn workdir_words(item: &ItemPlan, exit_code: i32) -> String {
+fn workdir_words(item: &Item, exit_code: i32) -> String {
     let dir = match &item.workdir {
         Some(dir) if dir.starts_with('/') => format!("the working directory `{dir}`"),
         Some(dir) => format!("the working directory `{dir}`, which begins at the image's,"),
@@ -188,8 +188,8 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn items(of: usize) -> Vec<ItemPlan> {
-        (0..of).map(|_| ItemPlan { command: Some("x".to_owned()), workdir: None, wait: None }).collect()
+    fn items(of: usize) -> Vec<Item> {
+        (0..of).map(|_| Item { command: Some("x".to_owned()), workdir: None, wait: None }).collect()
     }
 
     fn check(of: usize, exit_code: i32, last: Option<u32>, how: Ending, expected: &str) {
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_named() {
-        let items = [ItemPlan { command: None, workdir: Some("/nope".to_owned()), wait: None }];
+        let items = [Item { command: None, workdir: Some("/nope".to_owned()), wait: None }];
         let words = ending(&items, NO_SUCH, Some(1), Ending::Workdir);
         assert_eq!(words, "the command: the working directory `/nope` does not exist in the container");
         let words = ending(&items, NOT_ALLOWED, Some(1), Ending::Workdir);

@@ -321,6 +321,9 @@ mod tests {
         check("0.5", Ok(Memory(500_000_000)));
         check("1.5Gi", Ok(Memory(3 << 29)));
         check("0.1Ki", Ok(Memory(103)));
+        check("512Mi", Ok(Memory(512 << 20)));
+        check("2Ti", Ok(Memory(2 << 40)));
+        check("1k", Ok(Memory(1000)));
         check("16Ei", Err::<Memory, _>("`16Ei` is too large"));
         check(
             "16GB",

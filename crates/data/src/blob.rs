@@ -250,13 +250,6 @@ impl Store {
         if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(DataError::Damaged { digest, path }) }
     }
 
-    /// Opens `len` bytes of a blob from `offset` on, less if it ends before.
-    pub fn open_range(&self, digest: Digest, offset: u64, len: u64) -> Result<io::Take<File>, DataError> {
-        let mut file = self.open_blob(digest)?;
-        file.seek(SeekFrom::Start(offset)).map_err(DataError::os("read", self.path(digest)))?;
-        Ok(file.take(len))
-    }
-
     /// Removes files of `tmp/` whose writers died.
     pub fn sweep(&self) -> Result<Freed, DataError> {
         let dir = self.root.join("tmp");

@@ -11,8 +11,15 @@ mod problem;
 pub mod tree;
 mod watch;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use problem::{DataError, is_full};
 pub use watch::Watch;
+
+/// Locks a mutex, also if a thread ended by a bug while it held it.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// User and group that own what an import makes.
 pub type Owner = (u32, u32);

@@ -1,17 +1,14 @@
 //! The same work on many items, on a few threads that end before the call does.
 use std::num::NonZero;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+use crate::locked;
 
 /// More threads than cores: much of the work waits for the disk.
 const THREADS_PER_CORE: usize = 4;
 const MOST_THREADS: usize = 16;
-
-/// Locks a mutex, also if a thread ended by a bug while it held it.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Calls `work` with every item. The first error ends it and is returned; items already begun are finished.
 pub(crate) fn each<T: Sync, E: Send>(

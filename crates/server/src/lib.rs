@@ -21,7 +21,7 @@ mod reserve;
 mod secrets;
 mod serve;
 mod store;
-mod watch;
+pub mod watch;
 
 use std::fmt::Display;
 use std::path::PathBuf;

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+use vessl_data::locked;
 
 /// Files whose changes say nothing about where the attempt stands.
 const NOISE: [&str; 3] = ["agent.log", "progress.new", "spare"];
@@ -26,7 +27,7 @@ const WITHOUT_SIGNALS: Duration = Duration::from_secs(1);
 
 /// A signal that something may have changed since the last wait.
 #[derive(Clone, Debug)]
-pub(crate) struct Changes(Vec<Source>);
+pub struct Changes(Vec<Source>);
 
 #[derive(Clone, Debug)]
 struct Source {
@@ -36,7 +37,7 @@ struct Source {
 
 impl Changes {
     /// Waits for the next change; for ever if there can be none.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         // A directory that was not there before may be there now.
         let refused = self.0.iter().any(|source| !source.dir.attach());
         if refused {
@@ -56,7 +57,7 @@ impl Changes {
 
 /// All watched directories of one server; the signals end when the last handle is dropped.
 #[derive(Clone, Debug)]
-pub(crate) struct Watches(Arc<Reading>);
+pub struct Watches(Arc<Reading>);
 
 #[derive(Debug)]
 struct Reading {
@@ -104,7 +105,7 @@ struct Dir {
 
 impl Watches {
     /// Starts the task that reads the signals; needs a runtime.
-    pub(crate) fn start() -> std::io::Result<Self> {
+    pub fn start() -> std::io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         #[expect(
             deprecated,
@@ -117,7 +118,7 @@ impl Watches {
     }
 
     /// Signals of directories; one that is not there is tried again at every wait.
-    pub(crate) fn dirs(&self, paths: &[&Path]) -> Changes {
+    pub fn dirs(&self, paths: &[&Path]) -> Changes {
         let source = |path: &&Path| {
             let dir = self.0.shared.dir(path);
             dir.attach();
@@ -145,7 +146,7 @@ impl Watches {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Dirs> {
-        self.dirs.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.dirs)
     }
 
     fn dir(self: &Arc<Self>, path: &Path) -> Arc<Dir> {
@@ -197,7 +198,7 @@ impl Dir {
     /// Begins to watch, if the directory is there and is not watched yet. False if the kernel refuses.
     fn attach(self: &Arc<Self>) -> bool {
         let Some(shared) = self.shared.upgrade() else { return true };
-        let mut mine = self.descriptor.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mine = locked(&self.descriptor);
         if mine.is_some() {
             return true;
         }
@@ -226,7 +227,7 @@ impl Dir {
 impl Drop for Dir {
     fn drop(&mut self) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let mine = self.descriptor.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let mine = locked(&self.descriptor).take();
         let mut dirs = shared.lock();
         // Somebody may have begun to watch the same path in between: then the kernel gave the same descriptor.
         if dirs.by_path.get(&self.path).is_some_and(|dir| dir.strong_count() == 0) {

@@ -3,7 +3,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use vessl_core::run::Status;
 use vessl_core::secret::Secret;
 
 use crate::client::{Address, Client, Local, Origin, Scope};
@@ -135,16 +134,3 @@ impl std::fmt::Display for Source {
         }
     }
 }
-
-/// The status words, for messages and completion.
-pub(crate) const STATUSES: [Status; 9] = [
-    Status::Queued,
-    Status::Pending,
-    Status::Initializing,
-    Status::Running,
-    Status::Idle,
-    Status::Stopping,
-    Status::Completed,
-    Status::Failed,
-    Status::Terminated,
-];

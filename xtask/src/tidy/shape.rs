@@ -1,13 +1,11 @@
-//! The shape of Rust files: header, length of files and functions, names of types and modules.
+//! The shape of Rust files: header, length, names of types and modules.
 use syn::visit::{self, Visit};
-use syn::{Attribute, Block, Ident, ItemMod, Signature};
+use syn::{Attribute, Ident, Item, ItemMod};
 
 use super::Finding;
 
 /// Longest file in lines, inline test modules apart.
 const LONGEST_FILE: usize = 800;
-/// Longest function in lines, from its signature to its closing brace.
-const LONGEST_FUNCTION: usize = 80;
 /// Words that say nothing in the name of a type or module.
 const EMPTY_WORDS: &[&str] = &["Manager", "Handler", "Helper", "Helpers", "Util", "Utils", "Misc", "Common"];
 
@@ -50,17 +48,6 @@ struct Shape<'a> {
 }
 
 impl Shape<'_> {
-    fn function(&mut self, signature: &Signature, block: &Block) {
-        let start = signature.fn_token.span.start().line;
-        let end = block.brace_token.span.close().end().line;
-        let lines = end + 1 - start;
-        if lines > LONGEST_FUNCTION {
-            let message =
-                format!("function `{}` has {lines} lines; at most {LONGEST_FUNCTION}", signature.ident);
-            self.findings.push(Finding::new(self.path, start, message));
-        }
-    }
-
     fn name(&mut self, ident: &Ident) {
         let name = ident.to_string();
         if let Some(word) = words_of(&name)
@@ -83,42 +70,16 @@ impl<'ast> Visit<'ast> for Shape<'_> {
         visit::visit_item_mod(self, item);
     }
 
-    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.function(&item.sig, &item.block);
-        visit::visit_item_fn(self, item);
-    }
-
-    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        self.function(&item.sig, &item.block);
-        visit::visit_impl_item_fn(self, item);
-    }
-
-    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
-        if let Some(block) = &item.default {
-            self.function(&item.sig, block);
+    fn visit_item(&mut self, item: &'ast Item) {
+        match item {
+            Item::Struct(item) => self.name(&item.ident),
+            Item::Enum(item) => self.name(&item.ident),
+            Item::Union(item) => self.name(&item.ident),
+            Item::Type(item) => self.name(&item.ident),
+            Item::Trait(item) => self.name(&item.ident),
+            _ => {}
         }
-        visit::visit_trait_item_fn(self, item);
-    }
-
-    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
-        self.name(&item.ident);
-    }
-
-    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
-        self.name(&item.ident);
-    }
-
-    fn visit_item_union(&mut self, item: &'ast syn::ItemUnion) {
-        self.name(&item.ident);
-    }
-
-    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
-        self.name(&item.ident);
-    }
-
-    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
-        self.name(&item.ident);
-        visit::visit_item_trait(self, item);
+        visit::visit_item(self, item);
     }
 }
 
@@ -151,28 +112,12 @@ mod tests {
         assert_eq!(found, expected);
     }
 
-    fn function(lines: usize) -> String {
-        format!("fn f() {{\n{}}}\n", "    x();\n".repeat(lines - 2))
-    }
-
     #[test]
     fn a_file_opens_with_what_it_is_for() {
         check_text("//! Fine.\nfn f() {}\n", &[]);
         let message = "a file opens with `//!`: what it is for and what it must not know";
         check_text("// Not a header.\nfn f() {}\n", &[(1, message)]);
         check_text("", &[(1, message)]);
-    }
-
-    #[test]
-    fn functions_are_measured_wherever_they_stand() {
-        check_text(&format!("//! x\n{}", function(80)), &[]);
-        check_text(&format!("//! x\n{}", function(81)), &[(2, "function `f` has 81 lines; at most 80")]);
-        let inside = |before: &str| format!("//! x\n{before} {{\n{}}}\n", function(90));
-        for before in ["impl X", "trait X", "mod x", "#[cfg(test)]\nmod tests"] {
-            assert_eq!(check("x.rs", &inside(before)).len(), 1, "{before}");
-        }
-        let documented = format!("//! x\n{}{}", "/// Words.\n".repeat(50), function(60));
-        check_text(&documented, &[]);
     }
 
     #[test]

@@ -18,7 +18,6 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("ends::the_failing_item_gives_the_exit_code", the_failing_item_gives_the_exit_code),
     ("ends::a_signal_is_128_and_its_number", a_signal_is_128_and_its_number),
     ("ends::the_log_tells_of_an_item_before_its_output", the_log_tells_of_an_item_before_its_output),
-    ("ends::output_is_kept_byte_by_byte", output_is_kept_byte_by_byte),
     (
         "ends::what_runs_in_the_background_does_not_hold_the_end",
         what_runs_in_the_background_does_not_hold_the_end,
@@ -28,11 +27,9 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("ends::an_image_may_hold_one_program", an_image_may_hold_one_program),
     ("ends::what_an_image_lacks_is_named", what_an_image_lacks_is_named),
     ("ends::hostile_images_end_in_words", hostile_images_end_in_words),
-    ("ends::a_missing_directory_is_named", a_missing_directory_is_named),
     ("ends::commands_are_confined", commands_are_confined),
     ("ends::secrets_are_seen_by_the_commands_alone", secrets_are_seen_by_the_commands_alone),
     ("ends::a_long_path_is_no_obstacle", a_long_path_is_no_obstacle),
-    ("ends::exports_are_written_also_after_a_failure", exports_are_written_also_after_a_failure),
     ("ends::files_of_the_machine_in_an_export_are_said", files_of_the_machine_in_an_export_are_said),
     ("ends::a_failed_export_fails_the_run", a_failed_export_fails_the_run),
     ("ends::paths_of_the_machine_are_mounted_as_allowed", paths_of_the_machine_are_mounted_as_allowed),
@@ -85,16 +82,6 @@ fn the_log_tells_of_an_item_before_its_output() {
         (1..=20).flat_map(|n| [format!("item {n} of 20"), format!("output {n}")]).collect();
     expected.push("completed: all 20 items ended with exit code 0\n".to_owned());
     assert_eq!(look::log(&rig.dir), expected.join("\n"));
-}
-
-fn output_is_kept_byte_by_byte() {
-    let command =
-        r"printf '10%%\r20%%\r\033[31mred\033[0m \377\303'; printf 'to error' >&2; printf '\000end'";
-    let mut rig = Rig::new(host(&[command]));
-    rig.run();
-    let out = b"10%\r20%\r\x1b[31mred\x1b[0m \xff\xc3\0end";
-    assert_eq!(look::bytes(&rig.dir, Some(Stream::Stdout)), out);
-    assert_eq!(look::stream(&rig.dir, Stream::Stderr), "to error");
 }
 
 fn what_runs_in_the_background_does_not_hold_the_end() {
@@ -232,16 +219,6 @@ fn hostile_images_end_in_words() {
     check(&[], json!({ "Env": ["A=\u{0}"] }), "a NUL character, which no program can be given");
 }
 
-fn a_missing_directory_is_named() {
-    let mut plan = host(&["echo one", "echo two"]);
-    plan.items[1].workdir = Some("/nowhere".to_owned());
-    let mut rig = Rig::new(plan);
-    let record = rig.run();
-    assert_eq!(record.status, Status::Failed);
-    assert!(record.reason.contains("`/nowhere`"), "{}", record.reason);
-    assert_eq!(look::stream(&rig.dir, Stream::Stdout), "one\n");
-}
-
 fn commands_are_confined() {
     let mut rig = Rig::new(host(&[]));
     let own = rig.data.path().display().to_string();
@@ -292,21 +269,6 @@ fn a_long_path_is_no_obstacle() {
     rig.until_log("deep");
     rig.stop(5);
     assert_eq!(rig.end().status, Status::Terminated);
-}
-
-fn exports_are_written_also_after_a_failure() {
-    let mut plan = host(&["mkdir -p /output/a; echo 1 > /output/a/b; echo 22 > /output/c; exit 9"]);
-    plan.exports = vec![export("/empty"), export("/output")];
-    let mut rig = Rig::new(plan);
-    let record = rig.run();
-    assert_eq!((record.status, record.exit_code), (Status::Failed, Some(9)));
-    assert_eq!(record.reason, "the command ended with exit code 9");
-    let results: Vec<_> = record.exports.iter().map(|e| (e.path.as_str(), e.files, e.bytes)).collect();
-    assert_eq!(results, [("/empty", 0, 0), ("/output", 2, 5)]);
-    assert_eq!((&record.exports[0].version, &record.exports[0].error), (&None, &None));
-    assert!(record.exports[1].version.is_some());
-    assert_eq!(rig.phases(), [Phase::Starting, Phase::Running, Phase::Exporting]);
-    assert!(look::stream(&rig.dir, Stream::System).contains("/empty"), "{}", look::log(&rig.dir));
 }
 
 fn a_failed_export_fails_the_run() {

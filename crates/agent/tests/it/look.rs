@@ -45,8 +45,9 @@ pub(crate) fn each(dir: &Path, mut take: impl FnMut(Stream, &[u8])) {
 
 /// Whether the log has its end.
 pub(crate) fn is_finished(dir: &Path) -> bool {
-    let reader = Reader::open(&dir.join("log")).unwrap();
-    reader.extent().unwrap().finished
+    let mut reader = Reader::open(&dir.join("log")).unwrap();
+    while reader.batch().unwrap().count() > 0 {}
+    reader.is_finished()
 }
 
 /// Sends one line to the agent's socket.

@@ -10,6 +10,8 @@ mod look;
 mod plans;
 mod rig;
 mod stops;
+#[path = "../../src/testing.rs"]
+mod testing;
 
 use std::process::ExitCode;
 

@@ -1,43 +1,16 @@
 //! Plans as a server writes them.
 use std::path::Path;
 
-use vessl_core::ids::{Nonce, ProjectRef, RunId};
-use vessl_core::plan::{
-    Amounts, Bounds, EnvFrom, EnvPlan, ExportPlan, ExportTarget, ImagePlan, InteractivePlan, ItemPlan,
-    PLAN_VERSION, Plan,
-};
+use vessl_core::plan::{Amounts, EnvFrom, EnvPlan, ExportPlan, ExportTarget, ImagePlan, Plan};
+use vessl_core::spec::Interactive;
 use vessl_core::units::Span;
+
+use crate::testing;
 
 /// A plan that runs `commands`, one item each, on the machine's own root.
 pub(crate) fn host(commands: &[&str]) -> Plan {
-    let item = |command: &&str| ItemPlan { command: Some((*command).to_owned()), workdir: None, wait: None };
-    Plan {
-        v: PLAN_VERSION,
-        run: RunId(369_367_189_168),
-        attempt: 1,
-        nonce: Nonce(9),
-        instance: instance(),
-        name: "test".to_owned(),
-        project: ProjectRef::new("org", "project"),
-        cluster: "local".into(),
-        nodes: Vec::new(),
-        preset: None,
-        resources: Amounts { cpu_milli: 1000, memory: 256 << 20, gpus: 0, gpu_type: None },
-        image: ImagePlan::Host,
-        imports: Vec::new(),
-        mounts: Vec::new(),
-        exports: Vec::new(),
-        items: commands.iter().map(item).collect(),
-        env: Vec::new(),
-        ports: Vec::new(),
-        interactive: None,
-        termination_protection: false,
-        grace: Span(30_000),
-        export_limit: Span(60_000),
-        bounds: Bounds::default(),
-        placement: None,
-        fence: None,
-    }
+    let resources = Amounts { cpu_milli: 1000, memory: 256 << 20, gpus: 0, gpu_type: None };
+    Plan { instance: instance(), resources, ..testing::plan(commands) }
 }
 
 /// The same in an image at `layout`.
@@ -48,7 +21,7 @@ pub(crate) fn image(layout: &Path, commands: &[&str]) -> Plan {
 
 /// A session of at most `millis`, with commands.
 pub(crate) fn session(commands: &[&str], millis: u64) -> Plan {
-    let interactive = Some(InteractivePlan { max_runtime: Some(Span(millis)), idle_timeout: None });
+    let interactive = Some(Interactive { max_runtime: Some(Span(millis)), idle_timeout: None });
     Plan { interactive, ..host(commands) }
 }
 

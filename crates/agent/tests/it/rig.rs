@@ -37,11 +37,6 @@ impl Rig {
         rig
     }
 
-    /// The same with the run directory at `dir`, which is not made and not written to.
-    pub(crate) fn at(plan: Plan, dir: &Path) -> Self {
-        Self { data: tempfile::tempdir().unwrap(), dir: dir.to_owned(), plan, agent: None }
-    }
-
     /// Writes the plan again after a change.
     pub(crate) fn write_plan(&self) {
         std::fs::write(self.dir.join("plan.json"), serde_json::to_vec(&self.plan).unwrap()).unwrap();

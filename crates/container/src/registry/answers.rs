@@ -43,7 +43,7 @@ impl Registry {
             StatusCode::NOT_FOUND => {
                 StoreError::Unknown { image: self.named.to_string(), reason: self.missing(path, &message) }
             }
-            _ => self.unreachable(format!("it answers {status}{text}")),
+            _ => self.failed(format!("it answers {status}{text}")),
         }
     }
 
@@ -53,15 +53,15 @@ impl Registry {
         let text = self.message(response).await.quoted();
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.no_login(status, &text),
-            _ => self.login_error(format!("its login service answers {status}{text}")),
+            _ => self.failed(format!("its login service answers {status}{text}")),
         }
     }
 
     pub(super) fn no_login(&self, status: StatusCode, text: &str) -> StoreError {
         let code = status.as_u16();
-        let (registry, repository) = self.place();
-        let reason = match &self.auth {
+        self.failed(match &self.auth {
             Auth::Anonymous => {
+                let (registry, repository) = self.place();
                 let reason = format!("it does not exist or needs a login ({code}{text})");
                 return StoreError::LoginNeeded { registry, repository, reason };
             }
@@ -69,8 +69,7 @@ impl Registry {
                 format!("the login of `{username}` failed ({code}{text})")
             }
             Auth::Basic { username, .. } => format!("`{username}` may not pull it ({code}{text})"),
-        };
-        StoreError::Login { registry, repository, reason }
+        })
     }
 
     fn missing(&self, path: &str, message: &RegistryMessage) -> String {

@@ -32,14 +32,15 @@ impl Registry {
             return self.token(realm, service.as_deref(), scope.as_deref()).await;
         }
         if !challenges.contains(&Challenge::Basic) {
-            return Err(self.login_error("it refuses and offers no way to log in that is known (401)".into()));
+            return Err(self.failed("it refuses and offers no way to log in that is known (401)".into()));
         }
         self.basic().ok_or_else(|| self.no_login(StatusCode::UNAUTHORIZED, ""))
     }
 
     fn basic(&self) -> Option<HeaderValue> {
         let Auth::Basic { username, password } = &self.auth else { return None };
-        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{}", password.0));
+        let pair =
+            base64::engine::general_purpose::STANDARD.encode(format!("{username}:{}", password.expose()));
         secret(&format!("Basic {pair}"))
     }
 
@@ -64,18 +65,18 @@ impl Registry {
         token
             .and_then(|t| t.token.or(t.access_token))
             .and_then(|token| secret(&format!("Bearer {token}")))
-            .ok_or_else(|| self.login_error("its login service gives no token".into()))
+            .ok_or_else(|| self.failed("its login service gives no token".into()))
     }
 
     /// The address of the token service. A credential goes to encrypted or local addresses only, and to the host of a
     /// registry that was itself allowed to be plain.
     fn token_url(&self, realm: &str, service: Option<&str>, scope: Option<&str>) -> Result<Url, StoreError> {
-        let mut url = Url::parse(realm)
-            .map_err(|e| self.login_error(format!("its login service is no address: {e}")))?;
+        let mut url =
+            Url::parse(realm).map_err(|e| self.failed(format!("its login service is no address: {e}")))?;
         let host = url.host_str().unwrap_or_default();
         let is_near = || is_loopback(host) || self.plain && self.is_at(host);
         if url.scheme() != "https" && !(url.scheme() == "http" && is_near()) {
-            return Err(self.login_error(format!(
+            return Err(self.failed(format!(
                 "its login service `{host}` is not encrypted, which only the registry's own host may be; \
                  it must name one with https"
             )));
@@ -91,11 +92,6 @@ impl Registry {
     /// Whether the registry itself is at `host`, on whatever port.
     fn is_at(&self, host: &str) -> bool {
         Url::parse(&self.base).is_ok_and(|base| base.host_str() == Some(host))
-    }
-
-    pub(super) fn login_error(&self, reason: String) -> StoreError {
-        let (registry, repository) = self.place();
-        StoreError::Login { registry, repository, reason }
     }
 }
 

@@ -41,7 +41,7 @@ impl Registry {
         let scheme = if plain { "http" } else { "https" };
         let base = format!("{scheme}://{}/v2/{}", named.endpoint(), named.repository);
         let proxy = if loopback { Proxy::None } else { Proxy::Environment };
-        let http = Client::new(&options.fetch, proxy).map_err(|error| StoreError::Unreachable {
+        let http = Client::new(&options.fetch, proxy).map_err(|error| StoreError::Registry {
             registry: named.registry.clone(),
             repository: named.repository.clone(),
             reason: error.to_string(),
@@ -123,21 +123,20 @@ impl Registry {
 
     /// A failure of this registry, or of `what` it sent.
     fn explain(&self, error: FetchError, what: &str) -> StoreError {
-        let (registry, repository) = self.place();
         match error {
-            FetchError::Busy(reason) => StoreError::Busy { registry, repository, reason },
             FetchError::TooLong(_) => {
                 StoreError::Corrupt { what: what.to_owned(), reason: error.to_string() }
             }
-            FetchError::Plain => self
-                .unreachable(format!("{error}; if plain http is meant, list it in `{}`", Options::INSECURE)),
-            error => self.unreachable(error.to_string()),
+            FetchError::Plain => {
+                self.failed(format!("{error}; if plain http is meant, list it in `{}`", Options::INSECURE))
+            }
+            error => self.failed(error.to_string()),
         }
     }
 
-    fn unreachable(&self, reason: String) -> StoreError {
+    fn failed(&self, reason: String) -> StoreError {
         let (registry, repository) = self.place();
-        StoreError::Unreachable { registry, repository, reason }
+        StoreError::Registry { registry, repository, reason }
     }
 
     fn place(&self) -> (String, String) {

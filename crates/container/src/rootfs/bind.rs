@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use vessl_data::dir::{open_plain, proc_path};
+use vessl_data::locked;
 
 use super::inside::{self, Make};
 use super::{Access, Bind, Merged, hidden, mountinfo, overlay};
 use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
-use crate::threads::locked;
 
 /// What every bind gets: no set-user-id programs and no devices by way of the host's files.
 const PLAIN: Attr = Attr::NO_SUID.and(Attr::NO_DEV);

@@ -29,7 +29,7 @@ use crate::layout;
 use vessl_core::reference::Reference;
 
 pub use crate::error::StoreError;
-pub use crate::options::{Auth, Options, Password};
+pub use crate::options::{Auth, Options};
 
 /// Handle of a layer store directory; cheap, many processes may hold one.
 #[derive(Clone, Debug)]

@@ -25,9 +25,10 @@ use super::unpacker::Unpacker;
 use super::{Auth, Hold, Image, PullWatch, Store, StoreError, prune};
 use crate::manifest::Descriptor;
 use crate::source::{Blob, ImageSource, Resolved};
-use crate::threads::{ThreadGroup, locked};
+use crate::threads::ThreadGroup;
 use vessl_core::reference::Reference;
 use vessl_data::fetch::Sink;
+use vessl_data::locked;
 
 /// How often progress is told and cancel is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -257,7 +258,7 @@ async fn serve(
 
 /// A part whose bytes are counted as they come.
 struct Counted<'a> {
-    part: &'a mut Writer,
+    part: &'a Writer,
     fetched: &'a Fetched,
 }
 
@@ -266,8 +267,8 @@ impl Sink for Counted<'_> {
         self.part.received()
     }
 
-    async fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.part.append(bytes).await?;
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.part.append(bytes)?;
         self.fetched.add(bytes.len() as u64);
         Ok(())
     }
@@ -275,12 +276,12 @@ impl Sink for Counted<'_> {
 
 async fn download(
     source: &ImageSource,
-    mut request: DownloadRequest,
+    request: DownloadRequest,
     state: &PullState,
 ) -> Result<(), StoreError> {
     state.fetched.found(request.part.received());
     if let ImageSource::Registry(registry) = source {
-        let mut sink = Counted { part: &mut request.part, fetched: &state.fetched };
+        let mut sink = Counted { part: &request.part, fetched: &state.fetched };
         registry.download(&request.blob, &mut sink, &state.root).await?;
     }
     request.part.complete();

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 use vessl_container::store::{Auth, PullWatch, Store, StoreError};
 
 use crate::image_build::{Built, Tar, digest, gzip, here, image, image_for, index, noise, plain, zstd};
-use crate::image_server::Registry;
 use crate::image_support::{Fixture, login, pull, quick, read, threads};
+use crate::registry::Registry;
 use crate::rt_support::eventually;
 
 fn three_layers() -> Built {
@@ -83,7 +83,7 @@ fn a_private_image_needs_the_right_login() {
     assert!(anonymous.contains(&registry.address) && anonymous.contains("`priv/app`"), "{anonymous}");
     assert!(anonymous.contains("needs a login"), "{anonymous}");
     let wrong = pull(&fixture.store, &reference, &login("ada", "wrong-word")).unwrap_err();
-    assert!(matches!(wrong, StoreError::Login { .. }), "{wrong}");
+    assert!(matches!(wrong, StoreError::Registry { .. }), "{wrong}");
     assert!(wrong.to_string().contains("the login of `ada` failed (401"), "{wrong}");
     assert!(!format!("{wrong} {wrong:?}").contains("word"), "{wrong:?}");
     let pulled = pull(&fixture.store, &reference, &login("ada", "s3cret-word")).unwrap();

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
-use vessl_container::store::{Auth, Freed, Options, Store};
+use vessl_container::store::{Auth, Freed, Store};
 
 use crate::image_build::{Built, Tar, gzip, image, noise, plain};
-use crate::image_server::{Scripted, Stop, serve};
+use crate::image_server::serve;
 use crate::image_support::{Fixture, login, pull, quick, read};
 use crate::rt_support::{As, Place};
+use crate::scripted::{Scripted, Stop};
 
 const SIZE: usize = 1 << 20;
 
@@ -146,8 +147,7 @@ fn a_download_killed_in_the_middle_goes_on_by_range() {
     let puller = place.spawn_in_own_mounts(
         || Ok(()),
         || {
-            let options = Options { again: Duration::ZERO, ..quick() };
-            pull(&Store::open(&root)?.with(options), &reference, &Auth::Anonymous)?;
+            pull(&Store::open(&root)?.with(quick()), &reference, &Auth::Anonymous)?;
             Ok(())
         },
     );

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vessl_container::store::{Auth, Image, Options, Password, PullWatch, Store, StoreError};
+use vessl_container::store::{Auth, Image, Options, PullWatch, Store, StoreError};
 use vessl_data::fetch::RetryPolicy;
 
 /// An empty store in a directory of its own.
@@ -74,7 +74,7 @@ pub(crate) fn pull(store: &Store, reference: &str, auth: &Auth) -> Result<Image,
 }
 
 pub(crate) fn login(username: &str, password: &str) -> Auth {
-    Auth::Basic { username: username.into(), password: Password(password.into()) }
+    Auth::Basic { username: username.into(), password: password.into() }
 }
 
 /// The topmost layer that has `path`, as a path of this machine.

@@ -8,6 +8,7 @@ mod image_server;
 mod image_store;
 mod image_support;
 mod image_trouble;
+mod registry;
 mod rt_bind;
 mod rt_end;
 mod rt_host;
@@ -15,5 +16,7 @@ mod rt_limits;
 mod rt_sockets;
 mod rt_start;
 mod rt_support;
+#[allow(dead_code, reason = "other crates use more of it")]
+mod scripted;
 #[cfg(target_arch = "x86_64")]
 mod vm;

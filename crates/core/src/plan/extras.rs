@@ -1,7 +1,7 @@
 //! The rest of a run file: commands, ports, sessions, and what has no effect on this version or cluster.
+use super::PortPlan;
 use super::report::{Code, Report};
-use super::{ItemPlan, PortPlan};
-use crate::spec::{Item, Port, Spec};
+use crate::spec::{Port, Spec};
 
 /// Reports what cannot be carried out, and notes what has no effect.
 pub(super) fn check(spec: &Spec, report: &mut Report) {
@@ -32,17 +32,6 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
             "`service_account_name` means something on Kubernetes alone",
         );
     }
-}
-
-/// The commands as the script takes them.
-pub(super) fn items(run: &[Item]) -> Vec<ItemPlan> {
-    run.iter()
-        .map(|item| ItemPlan {
-            command: item.command.clone(),
-            workdir: item.workdir.clone(),
-            wait: item.wait,
-        })
-        .collect()
 }
 
 /// The ports in the file's order.

@@ -9,7 +9,7 @@ use crate::ids::{
 };
 use crate::problem::{Level, Problem};
 use crate::secret::Secret;
-use crate::spec::{PortKind, Spec};
+use crate::spec::{Interactive, Item, PortKind, Spec};
 use crate::units::{Cpu, Memory, Span};
 
 mod data;
@@ -69,13 +69,13 @@ pub struct Plan {
     /// In order of path.
     pub exports: Vec<ExportPlan>,
     /// Commands; `None` uses the image's own entry point.
-    pub items: Vec<ItemPlan>,
+    pub items: Vec<Item>,
     /// Environment in order, before the image's own is merged below it.
     pub env: Vec<EnvPlan>,
     /// Ports to expose.
     pub ports: Vec<PortPlan>,
     /// Interactive limits.
-    pub interactive: Option<InteractivePlan>,
+    pub interactive: Option<Interactive>,
     /// Keep the container after the commands.
     pub termination_protection: bool,
     /// Time between SIGTERM and the kill of everything, unless the terminate request says otherwise.
@@ -288,17 +288,6 @@ impl ExportTarget {
     }
 }
 
-/// One entry of the script.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ItemPlan {
-    /// Shell text; `None` only pauses.
-    pub command: Option<String>,
-    /// Directory; `None` is the image's working directory.
-    pub workdir: Option<String>,
-    /// Pause after the command.
-    pub wait: Option<Span>,
-}
-
 /// One environment variable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvPlan {
@@ -327,15 +316,6 @@ pub struct PortPlan {
     pub kind: PortKind,
     /// Number inside the container.
     pub port: u16,
-}
-
-/// Limits of a session; `None` is unlimited.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InteractivePlan {
-    /// Counted from running.
-    pub max_runtime: Option<Span>,
-    /// Without activity.
-    pub idle_timeout: Option<Span>,
 }
 
 /// What the server knows by name when a run is submitted. Values of secrets are not in it.
@@ -487,7 +467,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         imports,
         mounts,
         exports,
-        items: extras::items(&spec.run),
+        items: spec.run.clone(),
         env,
         ports: extras::ports(&spec.ports),
         interactive: None,

@@ -107,16 +107,7 @@ impl Report {
     fn add(&mut self, level: Level, code: Code, path: String, message: String) -> Added<'_> {
         let code = code.as_str().to_owned();
         let index = self.found.len();
-        self.found.push(Problem {
-            code,
-            level,
-            line: 0,
-            column: 0,
-            path,
-            message,
-            hint: None,
-            source: String::new(),
-        });
+        self.found.push(Problem { code, level, path, message, ..Problem::default() });
         Added(&mut self.found[index])
     }
 

@@ -27,10 +27,10 @@ pub(super) enum Thing {
     Nfs(Nfs),
 }
 
-/// One kind: its key in the map form, its prefix in the text form.
+/// One kind.
 pub(super) struct Kind {
+    /// Its key in the map form.
     pub(super) key: &'static str,
-    pub(super) scheme: &'static str,
     /// An example of the text form.
     pub(super) form: &'static str,
     /// Sections that take it.
@@ -38,72 +38,45 @@ pub(super) struct Kind {
     keys: &'static Keys,
 }
 
+impl Kind {
+    /// Its prefix in the text form.
+    pub(super) fn scheme(&self) -> &'static str {
+        self.form.split_once("://").map_or(self.form, |(scheme, _)| scheme)
+    }
+}
+
 /// Every kind, in the order of the reference.
 pub(super) static KINDS: [Kind; 10] = [
-    Kind {
-        key: "git",
-        scheme: "git",
-        form: "git://github.com/owner/repository",
-        sections: &["import"],
-        keys: &keys::GIT,
-    },
+    Kind { key: "git", form: "git://github.com/owner/repository", sections: &["import"], keys: &keys::GIT },
     Kind {
         key: "dataset",
-        scheme: "vessl-dataset",
         form: "vessl-dataset://organization/name",
         sections: &["import", "mount", "export"],
         keys: &keys::DATASET,
     },
     Kind {
         key: "model",
-        scheme: "vessl-model",
         form: "vessl-model://organization/repository/number",
         sections: &["import", "export"],
         keys: &keys::MODEL,
     },
     Kind {
         key: "artifact",
-        scheme: "vessl-artifact",
         form: "vessl-artifact://organization/project/name",
         sections: &["import", "export"],
         keys: &keys::ARTIFACT,
     },
-    Kind {
-        key: "s3",
-        scheme: "s3",
-        form: "s3://bucket/prefix",
-        sections: &["import", "export"],
-        keys: &keys::S3,
-    },
-    Kind {
-        key: "gs",
-        scheme: "gs",
-        form: "gs://bucket/prefix",
-        sections: &["import", "export"],
-        keys: &keys::GS,
-    },
-    Kind {
-        key: "hf",
-        scheme: "hf",
-        form: "hf://huggingface.co/owner/name",
-        sections: &["import"],
-        keys: &keys::HF,
-    },
+    Kind { key: "s3", form: "s3://bucket/prefix", sections: &["import", "export"], keys: &keys::S3 },
+    Kind { key: "gs", form: "gs://bucket/prefix", sections: &["import", "export"], keys: &keys::GS },
+    Kind { key: "hf", form: "hf://huggingface.co/owner/name", sections: &["import"], keys: &keys::HF },
     Kind {
         key: "volume",
-        scheme: "volume",
         form: "volume://storage/volume",
         sections: &["import", "mount", "export"],
         keys: &keys::VOLUME,
     },
-    Kind {
-        key: "hostpath",
-        scheme: "hostpath",
-        form: "hostpath:///path",
-        sections: &["mount"],
-        keys: &keys::HOSTPATH,
-    },
-    Kind { key: "nfs", scheme: "nfs", form: "nfs://server/path", sections: &["mount"], keys: &keys::NFS },
+    Kind { key: "hostpath", form: "hostpath:///path", sections: &["mount"], keys: &keys::HOSTPATH },
+    Kind { key: "nfs", form: "nfs://server/path", sections: &["mount"], keys: &keys::NFS },
 ];
 
 /// Says which kinds `section` takes, for messages.
@@ -115,7 +88,7 @@ pub(super) fn prefixes(section: &str) -> &'static str {
 
 fn one_of(section: &str) -> String {
     let kinds = KINDS.iter().filter(|kind| kind.sections.contains(&section));
-    let prefixes: Vec<_> = kinds.map(|kind| format!("{}://", kind.scheme)).collect();
+    let prefixes: Vec<_> = kinds.map(|kind| format!("{}://", kind.scheme())).collect();
     format!("one of {}", keys::list(&prefixes.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
@@ -135,12 +108,12 @@ pub(super) fn read_text(reader: &mut Reader<'_, '_>, at: &At<'_>, section: &str)
     let (kind, rest) = reader.take(at, kind_of(&text, section))?;
     reader.take(at, allowed(kind, section))?;
     if rest.starts_with(char::is_whitespace) {
-        let message = format!("the white space behind `{}://` was left out", kind.scheme);
+        let message = format!("the white space behind `{}://` was left out", kind.scheme());
         reader.warn(
             at,
             Report::new(Code::WhiteSpace, message).hint(format!(
                 "write `{}://{}`",
-                kind.scheme,
+                kind.scheme(),
                 clip(rest.trim())
             )),
         );
@@ -171,7 +144,7 @@ fn kind_of<'t>(text: &'t str, section: &str) -> Result<(&'static Kind, &'t str),
         };
         return Err(Report::new(Code::UnknownScheme, message).hint(hint));
     };
-    let kind = KINDS.iter().find(|kind| kind.scheme == scheme).ok_or_else(|| {
+    let kind = KINDS.iter().find(|kind| kind.scheme() == scheme).ok_or_else(|| {
         let message = format!("the prefix `{}://` is unknown", clip(scheme));
         Report::new(Code::UnknownScheme, message).hint(instead(scheme, section))
     })?;
@@ -180,7 +153,7 @@ fn kind_of<'t>(text: &'t str, section: &str) -> Result<(&'static Kind, &'t str),
 
 /// What to write instead of a prefix that does not exist.
 fn instead(scheme: &str, section: &str) -> String {
-    let schemes: Vec<_> = KINDS.iter().map(|kind| kind.scheme).collect();
+    let schemes: Vec<_> = KINDS.iter().map(Kind::scheme).collect();
     match (scheme, section, keys::nearest(scheme, &schemes)) {
         ("https" | "http" | "ssh", "import", _) => GIT_MAP.to_owned(),
         ("file", "import", _) => GIT_OR_MOUNT.to_owned(),
@@ -210,12 +183,8 @@ fn bad(kind: &Kind, message: &str) -> Report {
 
 fn from_text(kind: &Kind, rest: &str) -> Result<Thing, Report> {
     match kind.key {
-        "git" => Ok(Thing::Git(Git {
-            url: url::git(&format!("git://{rest}"), None)?,
-            reference: None,
-            credential_name: None,
-        })),
-        "hf" => Ok(Thing::Hf(Hf { url: url::hugging_face(rest)?, reference: None, credential_name: None })),
+        "git" => Ok(Thing::Git(Git { url: url::git(&format!("git://{rest}"), None)?, ..Git::default() })),
+        "hf" => Ok(Thing::Hf(Hf { url: url::hugging_face(rest)?, ..Hf::default() })),
         "hostpath" => Ok(Thing::Hostpath(Hostpath { path: rooted(kind, rest)? })),
         "nfs" => {
             let (server, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -248,11 +217,9 @@ fn from_names(kind: &Kind, names: &[String]) -> Result<Thing, Report> {
             project_name: Some(project.clone()),
             name: name.clone(),
         })),
-        ("artifact", [name]) => Ok(Thing::Artifact(ArtifactRef {
-            organization_name: None,
-            project_name: None,
-            name: name.clone(),
-        })),
+        ("artifact", [name]) => {
+            Ok(Thing::Artifact(ArtifactRef { name: name.clone(), ..ArtifactRef::default() }))
+        }
         ("volume", [storage, rest @ ..]) if rest.len() <= 1 => {
             Ok(Thing::Volume(Volume { storage_name: storage.clone(), volume_name: rest.first().cloned() }))
         }
@@ -272,9 +239,9 @@ fn bucket_text(kind: &Kind, rest: &str) -> Result<Thing, Report> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let (bucket, prefix) = (name(kind, bucket)?, url::prefix(prefix));
     Ok(if kind.key == "s3" {
-        Thing::S3(S3 { bucket, prefix, endpoint: None, region: None, credential_name: None })
+        Thing::S3(S3 { bucket, prefix, ..S3::default() })
     } else {
-        Thing::Gs(Gs { bucket, prefix, endpoint: None, credential_name: None })
+        Thing::Gs(Gs { bucket, prefix, ..Gs::default() })
     })
 }
 
@@ -360,10 +327,9 @@ fn read_short(reader: &mut Reader<'_, '_>, at: &At<'_>, kind: &Kind) -> Option<T
         Report::new(Code::ShortForm, format!("`{}` has text instead of a map, read as its `url`", kind.key));
     reader.warn(at, report.hint(format!("write `{}: {{url: {}}}`", kind.key, clip(&text))));
     let outcome = if kind.key == "git" {
-        url::git(&text, reader.base())
-            .map(|url| Thing::Git(Git { url, reference: None, credential_name: None }))
+        url::git(&text, reader.base()).map(|url| Thing::Git(Git { url, ..Git::default() }))
     } else {
-        url::hugging_face(&text).map(|url| Thing::Hf(Hf { url, reference: None, credential_name: None }))
+        url::hugging_face(&text).map(|url| Thing::Hf(Hf { url, ..Hf::default() }))
     };
     reader.take(at, outcome)
 }

@@ -92,16 +92,8 @@ mod tests {
 
     fn problem(path: &str, line: u32, level: Level) -> Problem {
         let (code, message) = ("c".to_owned(), "m".to_owned());
-        Problem {
-            code,
-            level,
-            line,
-            column: line,
-            path: path.to_owned(),
-            message,
-            hint: None,
-            source: String::new(),
-        }
+        let path = path.to_owned();
+        Problem { code, level, line, column: line, path, message, ..Problem::default() }
     }
 
     fn check(path: &str, expected: (u32, u32)) {

@@ -27,7 +27,7 @@ fn renamed(key: &At<'_>, section: &str, value: &str) -> Report {
 fn read_text<'n>(reader: &mut Reader<'_, '_>, key: At<'n>, value: At<'n>, data: &mut Data<'n>) {
     let text = value.node.text().unwrap_or_default();
     let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
-    let only_mounted = KINDS.iter().any(|kind| kind.scheme == scheme && kind.sections == ["mount"]);
+    let only_mounted = KINDS.iter().any(|kind| kind.scheme() == scheme && kind.sections == ["mount"]);
     let path = data::read_path(reader, &key);
     if only_mounted {
         reader.warn(&key, renamed(&key, "mount", text));

@@ -2,10 +2,10 @@
 //!
 //! The canonical form has one spelling for everything: map forms for data, names and types for ports, one order of keys.
 //! Defaults are left out.
-use super::types::{
-    ArtifactRef, Dataset, EnvValue, Export, Gs, Image, Import, Interactive, Item, Model, Mount, MountSource,
-    Port, PortKind, Requests, Resources, S3, Spec, Volume,
-};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::types::{EnvValue, Image, Interactive, Item, Mount, Requests, Resources, Spec};
 use super::yaml::Yaml;
 use crate::secret::Secret;
 
@@ -21,14 +21,16 @@ pub fn print(spec: &Spec) -> String {
         yaml.map("resources", |yaml| resources(yaml, &spec.resources));
     }
     image(&mut yaml, &spec.image);
-    section(&mut yaml, "import", spec.import.iter(), import);
+    section(&mut yaml, "import", spec.import.iter(), kind);
     section(&mut yaml, "mount", spec.mount.iter(), mount);
-    section(&mut yaml, "export", spec.export.iter(), export);
+    section(&mut yaml, "export", spec.export.iter(), kind);
     yaml.maps("run", &spec.run, item);
     if let Some(interactive) = &spec.interactive {
         yaml.map("interactive", |yaml| limits(yaml, interactive));
     }
-    yaml.maps("ports", &spec.ports, port);
+    if !spec.ports.is_empty() {
+        yaml.value("ports", serde_json::to_value(&spec.ports).unwrap_or_default());
+    }
     if !spec.env.is_empty() {
         yaml.map("env", |yaml| spec.env.iter().for_each(|(key, value)| env(yaml, key, value)));
     }
@@ -104,119 +106,30 @@ fn section<'s, T: 's>(
     yaml: &mut Yaml,
     name: &str,
     entries: impl ExactSizeIterator<Item = (&'s super::ContainerPath, &'s T)>,
-    write: fn(&mut Yaml, &str, &T),
+    form: fn(&T) -> Value,
 ) {
     if entries.len() > 0 {
-        yaml.map(name, |yaml| entries.for_each(|(path, value)| write(yaml, path.as_str(), value)));
+        yaml.map(name, |yaml| entries.for_each(|(path, value)| yaml.value(path.as_str(), form(value))));
     }
 }
 
-fn import(yaml: &mut Yaml, path: &str, import: &Import) {
-    if *import == Import::Injected {
-        return yaml.text(path, Some("vessl-artifact://"));
+/// A source or target as the map of its kind, without what it leaves out. A kind that has no map is the run's own files.
+fn kind(thing: &impl Serialize) -> Value {
+    let mut value = serde_json::to_value(thing).unwrap_or_default();
+    for fields in value.as_object_mut().into_iter().flat_map(|kind| kind.values_mut()) {
+        if let Some(fields) = fields.as_object_mut() {
+            fields.retain(|key, value| !(value.is_null() || key == "prefix" && value == ""));
+        }
     }
-    yaml.map(path, |yaml| match import {
-        Import::Git(git) => yaml.map("git", |yaml| {
-            yaml.text("url", Some(&git.url));
-            yaml.text("ref", git.reference.as_deref());
-            yaml.text("credential_name", git.credential_name.as_deref());
-        }),
-        Import::Hf(hf) => yaml.map("hf", |yaml| {
-            yaml.text("url", Some(&hf.url));
-            yaml.text("ref", hf.reference.as_deref());
-            yaml.text("credential_name", hf.credential_name.as_deref());
-        }),
-        Import::Dataset(it) => dataset(yaml, it),
-        Import::Model(it) => model(yaml, it),
-        Import::Artifact(it) => artifact(yaml, it),
-        Import::S3(it) => s3(yaml, it),
-        Import::Gs(it) => gs(yaml, it),
-        Import::Volume(it) => volume(yaml, it),
-        Import::Injected => {}
-    });
+    if value.is_string() { "vessl-artifact://".into() } else { value }
 }
 
-fn mount(yaml: &mut Yaml, path: &str, mount: &Mount) {
-    yaml.map(path, |yaml| {
-        match &mount.source {
-            MountSource::Dataset(it) => dataset(yaml, it),
-            MountSource::Hostpath(it) => yaml.map("hostpath", |yaml| yaml.text("path", Some(&it.path))),
-            MountSource::Nfs(it) => yaml.map("nfs", |yaml| {
-                yaml.text("server", Some(&it.server));
-                yaml.text("path", Some(&it.path));
-            }),
-            MountSource::Volume(it) => volume(yaml, it),
-        }
-        if !mount.readonly {
-            yaml.bare("readonly", false);
-        }
-    });
-}
-
-fn export(yaml: &mut Yaml, path: &str, export: &Export) {
-    if *export == Export::Output {
-        return yaml.text(path, Some("vessl-artifact://"));
+fn mount(mount: &Mount) -> Value {
+    let mut source = kind(&mount.source);
+    if !mount.readonly {
+        source["readonly"] = false.into();
     }
-    yaml.map(path, |yaml| match export {
-        Export::Artifact(it) => artifact(yaml, it),
-        Export::Dataset(it) => dataset(yaml, it),
-        Export::Model(it) => model(yaml, it),
-        Export::S3(it) => s3(yaml, it),
-        Export::Gs(it) => gs(yaml, it),
-        Export::Volume(it) => volume(yaml, it),
-        Export::Output => {}
-    });
-}
-
-fn dataset(yaml: &mut Yaml, it: &Dataset) {
-    yaml.map("dataset", |yaml| {
-        yaml.text("organization_name", Some(&it.organization_name));
-        yaml.text("dataset_name", Some(&it.dataset_name));
-    });
-}
-
-fn model(yaml: &mut Yaml, it: &Model) {
-    yaml.map("model", |yaml| {
-        yaml.text("organization_name", Some(&it.organization_name));
-        yaml.text("model_repository_name", Some(&it.model_repository_name));
-        if let Some(number) = it.model_number {
-            yaml.bare("model_number", number);
-        }
-    });
-}
-
-fn artifact(yaml: &mut Yaml, it: &ArtifactRef) {
-    yaml.map("artifact", |yaml| {
-        yaml.text("organization_name", it.organization_name.as_deref());
-        yaml.text("project_name", it.project_name.as_deref());
-        yaml.text("name", Some(&it.name));
-    });
-}
-
-fn s3(yaml: &mut Yaml, it: &S3) {
-    yaml.map("s3", |yaml| {
-        yaml.text("bucket", Some(&it.bucket));
-        yaml.text("prefix", Some(&it.prefix).filter(|prefix| !prefix.is_empty()).map(String::as_str));
-        yaml.text("endpoint", it.endpoint.as_deref());
-        yaml.text("region", it.region.as_deref());
-        yaml.text("credential_name", it.credential_name.as_deref());
-    });
-}
-
-fn gs(yaml: &mut Yaml, it: &Gs) {
-    yaml.map("gs", |yaml| {
-        yaml.text("bucket", Some(&it.bucket));
-        yaml.text("prefix", Some(&it.prefix).filter(|prefix| !prefix.is_empty()).map(String::as_str));
-        yaml.text("endpoint", it.endpoint.as_deref());
-        yaml.text("credential_name", it.credential_name.as_deref());
-    });
-}
-
-fn volume(yaml: &mut Yaml, it: &Volume) {
-    yaml.map("volume", |yaml| {
-        yaml.text("storage_name", Some(&it.storage_name));
-        yaml.text("volume_name", it.volume_name.as_deref());
-    });
+    source
 }
 
 fn item(yaml: &mut Yaml, item: &Item) {
@@ -232,17 +145,6 @@ fn limits(yaml: &mut Yaml, interactive: &Interactive) {
         |span: Option<crate::units::Span>| span.map_or_else(|| "0".to_owned(), |span| span.to_string());
     yaml.bare("max_runtime", bare(interactive.max_runtime));
     yaml.map("jupyter", |yaml| yaml.bare("idle_timeout", bare(interactive.idle_timeout)));
-}
-
-fn port(yaml: &mut Yaml, port: &Port) {
-    let kind = match port.kind {
-        PortKind::Http => "http",
-        PortKind::Tcp => "tcp",
-        PortKind::Udp => "udp",
-    };
-    yaml.text("name", Some(&port.name));
-    yaml.bare("type", kind);
-    yaml.bare("port", port.port);
 }
 
 fn env(yaml: &mut Yaml, key: &str, value: &EnvValue) {

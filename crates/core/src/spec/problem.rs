@@ -163,13 +163,9 @@ impl Problems {
 pub fn unreadable(message: String) -> Problem {
     Problem {
         code: Code::Unreadable.as_str().to_owned(),
-        level: Level::Error,
-        line: 0,
-        column: 0,
-        path: String::new(),
         message,
         hint: Some("name a file that exists, that is no directory, and that you may read".to_owned()),
-        source: String::new(),
+        ..Problem::default()
     }
 }
 
@@ -180,9 +176,8 @@ pub(super) fn more(level: Level, place: Location, count: usize) -> Problem {
         level,
         line: place.line,
         column: place.column,
-        path: String::new(),
         message: format!("{count} more problems are not shown"),
         hint: Some("repair these and read the file again".to_owned()),
-        source: String::new(),
+        ..Problem::default()
     }
 }

@@ -114,12 +114,8 @@ mod tests {
         problems.push(Problem {
             code: "code".to_owned(),
             level: Level::Note,
-            line: 0,
-            column: 0,
             path: "env.A".to_owned(),
-            message: String::new(),
-            hint: None,
-            source: String::new(),
+            ..Problem::default()
         });
         locate(file.as_bytes(), &mut problems);
         let text = serde_json::to_string(&problems).unwrap();

@@ -163,7 +163,7 @@ pub(super) fn path(schema: &mut Schema) {
 /// Text form of a section's sources or targets.
 fn text_form(section: &str) -> Value {
     let kinds: Vec<_> = KINDS.iter().filter(|kind| kind.sections.contains(&section)).collect();
-    let schemes: Vec<_> = kinds.iter().map(|kind| kind.scheme).collect();
+    let schemes: Vec<_> = kinds.iter().map(|kind| kind.scheme()).collect();
     let examples: Vec<_> = kinds.iter().map(|kind| kind.form).collect();
     json!({"type": "string", "pattern": format!("^({})://", schemes.join("|")), "examples": examples})
 }

@@ -191,7 +191,7 @@ pub enum Export {
 }
 
 /// A git source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Git {
     /// Normalised clone URL: `https://…`, `ssh://…`, `user@host:path` or `file:///…`. No scheme and `git://` are https.
@@ -228,7 +228,7 @@ pub struct Model {
 }
 
 /// A named artifact; absent organization and project are the run's own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(transform = schema::artifact)]
 pub struct ArtifactRef {
@@ -252,7 +252,7 @@ impl ArtifactRef {
 }
 
 /// An S3 prefix.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(transform = schema::bucket)]
 pub struct S3 {
@@ -269,7 +269,7 @@ pub struct S3 {
 }
 
 /// A Google Cloud Storage prefix.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(transform = schema::bucket)]
 pub struct Gs {
@@ -284,7 +284,7 @@ pub struct Gs {
 }
 
 /// A Hugging Face repository.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Hf {
     /// `huggingface.co/[datasets/]org/name`.
@@ -328,7 +328,7 @@ pub struct Volume {
 }
 
 /// One entry of `run`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(transform = schema::item)]
 pub struct Item {
@@ -341,7 +341,7 @@ pub struct Item {
 }
 
 /// `interactive`: limits of a session. `None` is unlimited.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(transform = schema::interactive)]
 pub struct Interactive {

@@ -17,9 +17,14 @@ impl Yaml {
         self.0.insert(key.to_owned(), serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
     }
 
+    /// `key:` with any value.
+    pub(super) fn value(&mut self, key: &str, value: Value) {
+        self.0.insert(key.to_owned(), value);
+    }
+
     /// `key:` with the map that `body` writes.
     pub(super) fn map(&mut self, key: &str, body: impl FnOnce(&mut Self)) {
-        self.0.insert(key.to_owned(), Self::of(body));
+        self.value(key, Self::of(body));
     }
 
     /// `key:` with a list whose items are maps written by `body`; nothing for an empty list.

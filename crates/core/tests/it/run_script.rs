@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use vessl_core::plan::ItemPlan;
 use vessl_core::record::{Ending, InitReport, MARK_FD, Mark, Marks};
 use vessl_core::script;
+use vessl_core::spec::Item;
 use vessl_core::units::Span;
 
 /// Shells as an image may bring them; those that this machine does not have are left out, bash and sh are required.
@@ -24,16 +24,16 @@ struct Outcome {
     how: Ending,
 }
 
-fn command(text: &str) -> ItemPlan {
-    ItemPlan { command: Some(text.to_owned()), workdir: None, wait: None }
+fn command(text: &str) -> Item {
+    Item { command: Some(text.to_owned()), workdir: None, wait: None }
 }
 
-fn in_dir(text: &str, dir: &str) -> ItemPlan {
-    ItemPlan { workdir: Some(dir.to_owned()), ..command(text) }
+fn in_dir(text: &str, dir: &str) -> Item {
+    Item { workdir: Some(dir.to_owned()), ..command(text) }
 }
 
-fn pause(millis: u64) -> ItemPlan {
-    ItemPlan { command: None, workdir: None, wait: Some(Span(millis)) }
+fn pause(millis: u64) -> Item {
+    Item { command: None, workdir: None, wait: Some(Span(millis)) }
 }
 
 fn read(path: &Path) -> Vec<u8> {
@@ -43,7 +43,7 @@ fn read(path: &Path) -> Vec<u8> {
 }
 
 /// Runs `items` in one shell as init does: the script as a file, the marks on their descriptor, no input.
-fn run(shell: &[&str], items: &[ItemPlan]) -> Outcome {
+fn run(shell: &[&str], items: &[Item]) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("home");
     std::fs::create_dir(&home).unwrap();
@@ -83,7 +83,7 @@ struct Expected<'a> {
 }
 
 /// The same in every shell.
-fn check(items: &[ItemPlan], expected: &Expected<'_>) {
+fn check(items: &[Item], expected: &Expected<'_>) {
     for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
         let got = run(shell, items);
         let seen = (got.code, got.stdout.as_str(), (got.item.unwrap_or_default(), got.how));
@@ -248,7 +248,7 @@ fn a_pause_lasts() {
         let got = run(shell, &items);
         assert_eq!((got.code, got.stdout.as_str()), (0, "yes\n"), "{shell:?}\n{got:?}");
     }
-    let after = ItemPlan { wait: Some(Span(10)), ..command("echo a") };
+    let after = Item { wait: Some(Span(10)), ..command("echo a") };
     let got = run(&["/bin/bash"], &[after, pause(0)]);
     assert_eq!(got.marks, [Mark::Item(1), Mark::Done(1, 0), Mark::Item(2), Mark::Done(2, 0)]);
 }

@@ -36,7 +36,7 @@ mod reader;
 mod search;
 mod writer;
 
-pub use reader::{Batch, Extent, Reader, Record};
+pub use reader::{Batch, Reader, Record};
 pub use vessl_core::logwire::Stream;
 pub use writer::Writer;
 

@@ -42,19 +42,6 @@ pub struct Record<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Size of a log at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
-    /// First position that can be read.
-    pub start: u64,
-    /// Position after the last byte.
-    pub end: u64,
-    /// Newlines.
-    pub lines: u64,
-    /// Whether the end record is there.
-    pub finished: bool,
-}
-
 impl Reader {
     /// A reader at the start of the log in `dir`, which may be empty or not exist yet.
     pub fn open(dir: &Path) -> Result<Self, LogError> {
@@ -88,12 +75,6 @@ impl Reader {
             return self.tail(0);
         }
         self.go(search::tail_of(&self.dir, stream, lines)?);
-        Ok(())
-    }
-
-    /// Goes to the first record that arrived at `at_ns` (nanoseconds since 1970) or later.
-    pub fn since(&mut self, at_ns: u64) -> Result<(), LogError> {
-        self.go(search::since(&self.dir, at_ns)?);
         Ok(())
     }
 
@@ -139,13 +120,6 @@ impl Reader {
     /// The directory that changes when there is more.
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// Size of the log now; independent of where the reader stands.
-    pub fn extent(&self) -> Result<Extent, LogError> {
-        let tail = search::tail(&self.dir)?.unwrap_or_default();
-        let start = search::start(&self.dir)?.position;
-        Ok(Extent { start, end: tail.position, lines: tail.lines, finished: tail.finished })
     }
 
     #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Finding a place in the segments: the end, a position, a line, a moment. Reads block headers of 40 bytes and at the
+//! Finding a place in the segments: the end, a position, a line. Reads block headers of 40 bytes and at the
 //! end one block.
 use std::fs::File;
 use std::io;
@@ -279,11 +279,6 @@ pub(super) fn tail_of(dir: &Path, stream: Stream, lines: u64) -> Result<FilePosi
         }
     }
     start(dir)
-}
-
-/// The place of the first record that is not older than `at_ns`.
-pub(super) fn since(dir: &Path, at_ns: u64) -> Result<FilePosition, LogError> {
-    locate(dir, &|header| header.at_ns < at_ns, &|record| (record.at_ns >= at_ns).then_some(0))
 }
 
 /// Finds the last block for which `before` holds, and in it the first record of which `find` wants something: all but

@@ -11,7 +11,8 @@ use nix::fcntl::readlinkat;
 use super::{Entry, Kind, MAX_ENTRIES, MAX_MANIFEST, MAX_NAME, MAX_PATH, Manifest, with_total};
 use crate::blob::{Digest, Put, Store};
 use crate::dir::{self, Dir};
-use crate::pool::{self, locked};
+use crate::locked;
+use crate::pool;
 use crate::{DataError, Watch};
 
 /// A version that is in the store.

@@ -1,14 +1,14 @@
 //! Who may say how far the script is, and when.
-use vessl_core::plan::ItemPlan;
 use vessl_core::record::{Ending, InitAsk, InitConfig, InitReport};
 use vessl_core::script;
+use vessl_core::spec::Item;
 
 use crate::rig::{Rig, order};
 
 /// An order of these items.
 fn items(commands: &[&str]) -> InitConfig {
-    let item = |command: &&str| ItemPlan { command: Some((*command).to_owned()), workdir: None, wait: None };
-    let items: Vec<ItemPlan> = commands.iter().map(item).collect();
+    let item = |command: &&str| Item { command: Some((*command).to_owned()), workdir: None, wait: None };
+    let items: Vec<Item> = commands.iter().map(item).collect();
     InitConfig { items: u32::try_from(items.len()).unwrap(), ..order(&script::build(&items, "/")) }
 }
 

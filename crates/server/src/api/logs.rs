@@ -18,7 +18,7 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use vessl_core::access::Caller;
 use vessl_core::ids::RunRef;
 use vessl_core::logwire;
@@ -52,29 +52,10 @@ pub(super) struct LogQuery {
     tail: Option<u64>,
     /// Only one stream; `tail` then counts its lines.
     #[param(inline)]
-    stream: Option<Only>,
+    stream: Option<Stream>,
     /// Stay until the log is finished.
     #[serde(default, deserialize_with = "switch")]
     follow: bool,
-}
-
-/// One stream.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum Only {
-    Stdout,
-    Stderr,
-    System,
-}
-
-impl From<Only> for Stream {
-    fn from(only: Only) -> Self {
-        match only {
-            Only::Stdout => Self::Stdout,
-            Only::Stderr => Self::Stderr,
-            Only::System => Self::System,
-        }
-    }
 }
 
 /// The log of a run: framed bytes with `Accept: application/vnd.vessl.log`, else server-sent events of `LogPiece`.
@@ -104,7 +85,7 @@ pub(super) async fn read(
     }
     let (attempt, _) = api.control.attempt(&caller, &of).await?;
     let (changes, follow) = (api.control.attempts().follow_log(attempt), query.follow);
-    let only = query.stream.map(Stream::from);
+    let only = query.stream;
     let begin = match (query.from, query.tail) {
         (Some(position), _) => Begin::Position(position),
         (None, Some(lines)) => Begin::Tail(lines, only),

@@ -4,13 +4,14 @@
 //! What a run is granted it holds from that very moment, so nothing is given twice, and it is free again only when the container
 //! of the run has ended. The rule itself is `vessl_core::queue`.
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use vessl_core::ids::{ClusterName, RunId};
 use vessl_core::plan::{Amounts, Node};
 use vessl_core::queue::{Holder, NodeUse, QueuedRun, admit};
 use vessl_core::run::{Admission, Placement, Wait};
+use vessl_data::locked;
 
 /// Runs at the head of a queue that the rule looks at in one pass; those behind wait for them in any case.
 const WINDOW: usize = 64;
@@ -52,7 +53,7 @@ impl Allocator {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Table>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 
     /// Notes what was granted before the server started.

@@ -19,7 +19,7 @@ mod submit;
 mod views;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -34,6 +34,7 @@ use vessl_core::queue::{NodeUse, QueuedRun};
 use vessl_core::record::Login;
 use vessl_core::run::Status;
 use vessl_core::wire::{ImagePull, ImageView, Pruned};
+use vessl_data::locked;
 
 use crate::attempt::Attempts;
 use crate::engine::Engines;
@@ -235,7 +236,7 @@ impl Inner {
     }
 
     fn handles(&self) -> MutexGuard<'_, HashMap<RunId, Arc<DriverHandle>>> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.handles)
     }
 
     /// Goes on with all unfinished runs. Everybody has what they were granted, or their place in the queue before anybody moves.
@@ -303,10 +304,10 @@ fn asks(stored: &StoredRun) -> QueuedRun {
 
 impl DriverHandle {
     fn explanation(&self) -> Option<Explanation> {
-        self.explanation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.explanation).clone()
     }
 
     fn explain(&self, said: Explanation) {
-        *self.explanation.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+        *locked(&self.explanation) = Some(said);
     }
 }

@@ -1,7 +1,7 @@
 //! What is known by name when a run is submitted, kept in memory until a name changes.
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vessl_core::credential::CredentialKind;
@@ -9,6 +9,7 @@ use vessl_core::ids::{ArtifactName, CredentialName, OrganizationName, ProjectRef
 use vessl_core::plan::{Catalogue, machine_paths};
 use vessl_core::spec::{Import, Spec};
 use vessl_core::wire::SecretView;
+use vessl_data::locked;
 
 use super::{ControlError, Inner, Result};
 use crate::store::secrets::Class;
@@ -33,7 +34,7 @@ impl Inner {
     pub(super) async fn known_organization(&self, organization: &OrganizationName) -> Result<Arc<Known>> {
         let generation = self.parts.store.names_generation();
         {
-            let mut kept = self.names.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = locked(&self.names.0);
             if kept.0 != generation {
                 *kept = (generation, HashMap::new());
             }
@@ -42,7 +43,7 @@ impl Inner {
             }
         }
         let known = Arc::new(self.read_names(organization).await?);
-        let mut kept = self.names.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = locked(&self.names.0);
         // A name that changed while we read makes a new generation; then this is read again.
         if kept.0 == generation {
             kept.1.insert(organization.clone(), Arc::clone(&known));

@@ -14,7 +14,7 @@
 //! Without such lines a run says `pulling` and `running` and exits 0. Every look takes one step; one that cannot find anything new is
 //! not counted.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -26,6 +26,7 @@ use vessl_core::record::{
 use vessl_core::run::{EndReason, Left, Status, Terminate};
 use vessl_core::secret::Secret;
 use vessl_core::wire::{ImageView, Progress, ProgressKind};
+use vessl_data::locked;
 
 use super::{EngineError, Presence, PullStep};
 use crate::attempt::{AttemptError, Attempts};
@@ -177,7 +178,7 @@ impl World {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     /// Hangs here for ever if the script says so, the first time only.

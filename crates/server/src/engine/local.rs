@@ -10,7 +10,7 @@
 //! Everything it remembers (children, refusals) is a shortcut: after a restart the run directory says the same.
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::process::Child;
@@ -18,6 +18,7 @@ use vessl_core::ids::AttemptId;
 use vessl_core::plan::Plan;
 use vessl_core::record::{Control, ControlReply, MachineReport, Proof, Secrets};
 use vessl_core::run::{Left, Terminate};
+use vessl_data::locked;
 
 use super::{EngineError, Presence};
 use crate::attempt::{Attempts, RunDir, blocking};
@@ -73,7 +74,7 @@ impl Local {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.memory)
     }
 
     pub(super) async fn start(&self, plan: &Plan, secrets: &Secrets) -> Result<(), EngineError> {
@@ -108,7 +109,7 @@ impl Local {
         tokio::spawn(async move {
             // Whatever the status is: what happened is in the run directory.
             let _ = child.wait().await;
-            memory.lock().unwrap_or_else(PoisonError::into_inner).children.remove(&at);
+            locked(&memory).children.remove(&at);
             attempts.signal(at);
         });
     }

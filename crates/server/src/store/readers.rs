@@ -1,9 +1,10 @@
 //! A few read-only connections, used on blocking threads, opened when first needed and kept.
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
+use vessl_data::locked;
 
 use super::{Result, StoreError, open_reader};
 
@@ -30,10 +31,10 @@ impl Readers {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let (idle, path) = (Arc::clone(&self.idle), self.path.clone());
         let done = tokio::task::spawn_blocking(move || {
-            let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let kept = locked(&idle).pop();
             let conn = kept.map_or_else(|| open_reader(&path), Ok)?;
             let done = work(&conn);
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            locked(&idle).push(conn);
             drop(turn);
             done
         });

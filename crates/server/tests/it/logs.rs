@@ -114,7 +114,7 @@ async fn a_follower_sees_every_line_as_it_comes_and_the_end() {
         log.append(n + 1, Stream::Stdout, &line).unwrap();
         log.flush().unwrap();
         let (header, payload) = frames.next().await.unwrap();
-        assert_eq!((payload, header.stream), (line, logwire::STDOUT));
+        assert_eq!((payload, header.stream), (line, Stream::Stdout as u8));
     }
     log.finish().unwrap();
     let (header, _) = frames.next().await.unwrap();
@@ -135,7 +135,7 @@ async fn a_log_without_an_end_ends_with_its_run() {
     place.world.release(first_attempt(id));
     let (header, words) = frames.next().await.unwrap();
     let ended: jiff::Timestamp = server.run(id).await["ended_at"].as_str().unwrap().parse().unwrap();
-    assert_eq!((header.stream, i128::from(header.at_ns)), (logwire::SYSTEM, ended.as_nanosecond()));
+    assert_eq!((header.stream, i128::from(header.at_ns)), (Stream::System as u8, ended.as_nanosecond()));
     assert_eq!(String::from_utf8(words).unwrap(), "the log stops here: the run was lost: it was killed\n");
     assert!(frames.next().await.is_none(), "the run has ended, so nothing can follow");
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vessl_core::ids::RunId;
-use vessl_server::testing::{Entrance, Setup, open, start};
+use vessl_server::testing::{Entrance, Setup, start};
 
 use crate::world::{DEADLINE, Place, run_file};
 
@@ -144,20 +144,6 @@ async fn a_lost_database_beside_directories_of_runs_is_no_beginning() {
     }
     std::fs::rename(place.dir.path().join("data/runs"), place.dir.path().join("old")).unwrap();
     place.open_when_free().await;
-}
-
-#[tokio::test]
-async fn the_second_server_on_a_directory_is_refused_in_words() {
-    let place = Place::new();
-    let server = place.open().await;
-    let refused = open(place.setup()).await.unwrap_err().to_string();
-    assert!(
-        refused
-            .starts_with(&format!("another server (process {}) has the data directory", std::process::id())),
-        "{refused}"
-    );
-    server.close().await;
-    place.open().await;
 }
 
 async fn refused(place: &Place) -> String {

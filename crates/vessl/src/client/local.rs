@@ -7,7 +7,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,13 +15,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{major, minor};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Deserialize;
-use tokio::net::unix::pipe::Receiver;
 use vessl_core::secret::Secret;
+use vessl_server::watch::Watches;
 
 use crate::error::{Error, Result};
 use crate::output::Out;
@@ -57,23 +55,6 @@ pub(crate) struct ServerInfo {
     /// Its version.
     #[serde(default)]
     pub(crate) version: Option<String>,
-}
-
-/// Changes of the data directory. Any descriptor that can be polled and read may stand behind tokio's pipe.
-struct Changes(Receiver);
-
-impl Changes {
-    /// Waits for the next ones and forgets what they were.
-    async fn next(&self) -> Result<()> {
-        let read = async {
-            self.0.readable().await?;
-            match self.0.try_read(&mut [0; 4096]) {
-                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => Err(e),
-                _ => Ok(()),
-            }
-        };
-        read.await.map_err(Error::os("watch the data directory"))
-    }
 }
 
 /// How the last server of a data directory went away.
@@ -164,12 +145,13 @@ impl Local {
 
     /// Waits until a server is running, started by whomever.
     pub(crate) async fn wait(&self) -> Result<ServerInfo> {
-        let changes = self.changes()?;
+        let watches = self.watches()?;
+        let mut changes = watches.dirs(&[&self.data]);
         loop {
             if let Some(info) = self.running()? {
                 return Ok(info);
             }
-            changes.next().await?;
+            changes.changed().await;
         }
     }
 
@@ -251,7 +233,8 @@ impl Local {
     async fn start(&self) -> Result<ServerInfo> {
         self.until_free().await?;
         self.lost(START)?;
-        let changes = self.changes()?;
+        let watches = self.watches()?;
+        let mut changes = watches.dirs(&[&self.data]);
         let log = self.open_log()?;
         let begin = log.metadata().map_or(0, |meta| meta.len());
         let mut child = self.spawn(log)?;
@@ -265,7 +248,7 @@ impl Local {
                     return Err(self.no_start(begin, "it ended at once"));
                 }
                 tokio::select! {
-                    changed = changes.next() => changed?,
+                    () = changes.changed() => {}
                     status = child.wait(), if !exited => {
                         status.map_err(Error::os("wait for the server"))?;
                         exited = true;
@@ -310,15 +293,10 @@ impl Local {
         open.map_err(Error::os(format!("write `{}`", path.display())))
     }
 
-    /// Tells when a file of the data directory changes its name or is written.
-    fn changes(&self) -> Result<Changes> {
+    /// Tells of changes in the data directory, which is made if it is missing.
+    fn watches(&self) -> Result<Watches> {
         make_private(&self.data)?;
-        let watch = || -> std::io::Result<Changes> {
-            let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-            inotify.add_watch(&self.data, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE)?;
-            Ok(Changes(Receiver::from_owned_fd_unchecked(inotify.as_fd().try_clone_to_owned()?)?))
-        };
-        watch().map_err(Error::os(format!("watch `{}`", self.data.display())))
+        Watches::start().map_err(Error::os(format!("watch `{}`", self.data.display())))
     }
 
     /// The error of a server that did not start, with what it said last.

@@ -79,13 +79,12 @@ mod tests {
     fn problem(source: &str, column: u32) -> Problem {
         Problem {
             code: "unknown-key".to_owned(),
-            level: Level::Error,
             line: 12,
             column,
-            path: String::new(),
             message: "unknown key `preste`".to_owned(),
             hint: Some("did you mean `preset`?".to_owned()),
             source: source.to_owned(),
+            ..Problem::default()
         }
     }
 

@@ -27,8 +27,8 @@ fn has(run: &Value, status: &str, words: &[&str]) {
 fn a_run_that_fills_its_memory_is_told_so() {
     let test = small();
     let run = test.wait(&host("python3 -c 'x = bytearray(300 * 1024 * 1024)'").replace("64Mi", "90M"));
-    assert_ne!(run.code, 0);
-    has(&run.json(), "failed", &["memory"]);
+    let words = "out of memory: the kernel killed a process at the limit of ";
+    has(&run.code(137).json(), "failed", &[words]);
 }
 
 #[test]
@@ -176,8 +176,11 @@ fn a_disk_filled_by_the_log() {
         let run = test.wait(&host("head -c 60000000 /dev/urandom\nexit 3")).code(3).json();
         has(&run, "failed", &["exit code 3"]);
         let id = run["id"].to_string();
+        let lost = "of its output are lost: the log could not be written";
+        has(&run, "failed", &[lost]);
         let said = test.vessl(["run", "logs", &id, "--only", "system"]).ok().stdout;
         assert!(said.contains("bytes of output are lost: the log could not be written"), "{said}");
+        assert!(said.contains("failed: "), "the log has its end: {said}");
         test.vessl(["run", "delete", &id]).ok();
         test.wait(&host("true")).ok();
     });

@@ -164,6 +164,7 @@ fn exports_are_written_also_when_the_commands_fail() {
         item("mkdir /out-f; echo x > /out-f/x; exit 6")
     );
     let run = test.wait(&yaml).code(6).json();
+    assert_eq!(run["reason"], "the command ended with exit code 6", "{run}");
     let files = test.vessl(["run", "files", &run["id"].to_string(), "--output", "json"]).ok().json();
     assert_eq!(files[0]["path"], "x");
 }

@@ -2,21 +2,21 @@
 use serde_json::Value;
 
 use crate::gate::{Gate, WAIT};
+use crate::scripted::Scripted;
 use crate::specs::{head, host, item};
 use crate::test::{Test, files_below, until};
-use crate::web::Web;
 
 /// A run that stays in a state until it is ended.
 struct Stay {
     status: &'static str,
     yaml: String,
-    _registry: Option<Web>,
+    _registry: Option<Scripted>,
 }
 
 impl Stay {
     fn all() -> [Self; 4] {
         let stay = |status, yaml| Self { status, yaml, _registry: None };
-        let registry = Web::silent();
+        let registry = Scripted::silent();
         let pulling =
             format!("{}{}", head(&format!("{}/team/app:v1", registry.address())), item("echo once"));
         let exporting = format!(

@@ -21,7 +21,9 @@ fn what_ignores_the_grace_is_killed() {
     let id = test.create(&host("trap '' TERM\necho ready\nwhile :; do sleep 0.1; done"));
     test.until_log(&id, "ready");
     test.vessl(["run", "terminate", &id, "--grace", "1"]).ok();
-    assert_eq!(test.until_end(&id)["status"], "terminated");
+    let run = test.until_end(&id);
+    assert_eq!((&run["status"], &run["exit_code"]), (&"terminated".into(), &137.into()), "{run}");
+    assert_eq!(run["reason"], "terminated; the commands did not end in time after SIGTERM and were killed");
 }
 
 #[test]

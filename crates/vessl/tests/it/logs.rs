@@ -6,12 +6,13 @@ use crate::test::Test;
 #[test]
 fn bytes_arrive_as_they_were_written() {
     let test = Test::new();
-    let id =
-        test.wait(&host(r"printf 'a\rb\033[31mc\xff\xc3'; printf '\xa9\n'; printf 'no newline'")).ok().json()
-            ["id"]
-            .to_string();
+    let id = test
+        .wait(&host(r"printf 'a\rb\033[31mc\xff\xc3'; printf '\xa9\n'; printf '\0no newline'"))
+        .ok()
+        .json()["id"]
+        .to_string();
     let log = test.vessl(["run", "logs", &id]).ok();
-    assert_eq!(log.bytes, b"a\rb\x1b[31mc\xff\xc3\xa9\nno newline");
+    assert_eq!(log.bytes, b"a\rb\x1b[31mc\xff\xc3\xa9\n\0no newline");
 }
 
 #[test]

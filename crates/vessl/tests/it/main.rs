@@ -6,6 +6,9 @@ mod bounds;
 mod confined;
 mod data;
 mod deaths;
+#[allow(dead_code, reason = "other crates use more of it")]
+#[path = "../../../container/tests/it/registry.rs"]
+mod docker_registry;
 mod ends;
 mod examples;
 mod fenced;
@@ -19,6 +22,9 @@ mod ordinary;
 mod refusals;
 mod registry;
 mod runs;
+#[allow(dead_code, reason = "other crates use more of it")]
+#[path = "../../../container/tests/it/scripted.rs"]
+mod scripted;
 mod secrets;
 mod server;
 mod settings;
@@ -29,4 +35,3 @@ mod test;
 mod thieves;
 mod usage;
 mod validate;
-mod web;

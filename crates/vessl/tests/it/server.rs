@@ -1,6 +1,6 @@
 //! The server of this machine: started by whoever comes first, stopped, killed, started again.
 use crate::gate::{Gate, WAIT};
-use crate::specs::{endless, head, host, item};
+use crate::specs::{endless, host};
 use crate::test::Test;
 
 #[test]
@@ -136,23 +136,6 @@ fn killed_while_a_run_is_queued() {
 }
 
 #[test]
-fn killed_while_exports_are_written_or_before() {
-    let test = Test::new();
-    let yaml = format!(
-        "{}export:\n  /tmp/out: vessl-artifact://\n{}",
-        head("host://"),
-        item("echo ready; mkdir -p /tmp/out; head -c 50000000 /dev/urandom > /tmp/out/big")
-    );
-    let id = test.create(&yaml);
-    test.until_log(&id, "ready");
-    test.kill_server();
-    let run = test.until_end(&id);
-    assert_eq!(run["status"], "completed", "{run}");
-    let files = test.vessl(["run", "files", &id, "--output", "json"]).ok().json();
-    assert_eq!(files[0]["size"], 50_000_000);
-}
-
-#[test]
 fn killed_after_the_end() {
     let test = Test::new();
     let id = test.wait(&host("exit 9")).code(9).json()["id"].to_string();
@@ -206,29 +189,6 @@ fn a_watcher_waits_for_a_server_that_was_stopped_on_purpose() {
     gate.open();
     test.vessl(["whoami"]).ok();
     assert_eq!(live.finish().code(5).stdout, "ready\nend\n");
-}
-
-#[test]
-fn a_killed_agent_ends_the_run_with_proof() {
-    let test = Test::new();
-    let id = test.create(&endless());
-    test.until_log(&id, "ready");
-    Test::kill(test.agent(&id));
-    let run = test.until_end(&id);
-    assert_eq!(run["status"], "failed", "{run}");
-    assert!(!run["reason"].as_str().unwrap().is_empty());
-}
-
-#[test]
-fn server_and_agent_killed_together() {
-    let test = Test::new();
-    let id = test.create(&endless());
-    test.until_log(&id, "ready");
-    let agent = test.agent(&id);
-    test.kill_server();
-    Test::kill(agent);
-    let run = test.until_end(&id);
-    assert_eq!(run["status"], "failed", "{run}");
 }
 
 #[test]

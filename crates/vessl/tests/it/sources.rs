@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use crate::data::repository;
+use crate::scripted::{Reply, Scripted};
 use crate::specs::{head, item};
 use crate::test::Test;
-use crate::web::Web;
 
 /// The run fails before its first command with these words.
 fn refused(test: &Test, yaml: &str, words: &[&str]) -> Value {
@@ -21,6 +21,11 @@ fn refused(test: &Test, yaml: &str, words: &[&str]) -> Value {
     run
 }
 
+/// The answer of a server that wants a login.
+fn basic() -> Reply {
+    Reply::status(401).with("WWW-Authenticate", "Basic realm=x")
+}
+
 fn image(reference: &str) -> String {
     format!("{}{}", head(reference), item("echo never"))
 }
@@ -28,23 +33,22 @@ fn image(reference: &str) -> String {
 #[test]
 fn a_registry_on_a_bad_day_is_named_with_its_reason() {
     let test = Test::new();
-    let check = |status: &'static str, body: &'static str, words: &[&str]| {
-        let web = Web::start(move |_| Some((status.to_owned(), body.into())));
+    let check = |reply: Reply, words: &[&str]| {
+        let web = Scripted::start(move |_| reply.clone());
         let reference = format!("{}/team/app:v9", web.address());
         refused(&test, &image(&reference), &[&[web.address().as_str(), "team/app"], words].concat());
     };
-    check("401 X\r\nWWW-Authenticate: Basic realm=x", "", &["needs a login (401", "credential_name: NAME}`"]);
-    check("401 X", "", &["offers no way to log in"]);
-    check(
-        "403 X",
-        r#"{"errors":[{"code":"DENIED","message":"not yours"}]}"#,
-        &["needs a login (403: not yours"],
-    );
-    check("404 X", r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#, &["has no tag `v9`"]);
-    check("404 X", r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#, &["has no repository `team/app`"]);
-    check("429 X\r\nRetry-After: 3600", "", &["too many requests (429)", "try again in 3600 s"]);
-    check("200 OK", "<html>welcome to the hotel</html>", &["manifest"]);
-    check("200 OK", r#"{"schemaVersion":1}"#, &["manifest"]);
+    let error = |status, body: &str| Reply { status, ..Reply::ok(body.as_bytes()) };
+    check(basic(), &["needs a login (401", "credential_name: NAME}`"]);
+    check(Reply::status(401), &["offers no way to log in"]);
+    let denied = r#"{"errors":[{"code":"DENIED","message":"not yours"}]}"#;
+    check(error(403, denied), &["needs a login (403: not yours"]);
+    check(error(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#), &["has no tag `v9`"]);
+    check(error(404, r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#), &["has no repository `team/app`"]);
+    let busy = Reply::status(429).with("Retry-After", "3600");
+    check(busy, &["too many requests (429)", "try again in 3600 s"]);
+    check(Reply::ok(b"<html>welcome to the hotel</html>"), &["manifest"]);
+    check(Reply::ok(br#"{"schemaVersion":1}"#), &["manifest"]);
 }
 
 #[test]
@@ -55,9 +59,8 @@ fn content_with_another_digest_is_refused() {
     let manifest = format!(
         r#"{{"schemaVersion":2,"mediaType":"{kind}.manifest.v1+json","config":{{"mediaType":"{kind}.config.v1+json","digest":"{zeros}","size":2}},"layers":[]}}"#
     );
-    let web = Web::start(move |path| {
-        let body = if path.contains("/manifests/") { manifest.clone() } else { "{}".to_owned() };
-        Some(("200 OK".to_owned(), body.into_bytes()))
+    let web = Scripted::start(move |request| {
+        Reply::ok(if request.path.contains("/manifests/") { manifest.as_bytes() } else { b"{}" })
     });
     let reference = format!("{}/team/app:v1", web.address());
     refused(&test, &image(&reference), &["team/app:v1", "the configuration", "its digest should be", &zeros]);
@@ -67,7 +70,7 @@ fn content_with_another_digest_is_refused() {
 #[test]
 fn a_registry_that_does_not_answer_can_be_given_up() {
     let test = Test::new();
-    let web = Web::silent();
+    let web = Scripted::silent();
     let id = test.create(&image(&format!("{}/team/app:v1", web.address())));
     test.until_status(&id, "initializing");
     test.vessl(["run", "terminate", &id]).ok();
@@ -104,14 +107,14 @@ fn a_repository_that_cannot_be_had_is_named_with_its_reason() {
         assert!(words.contains("/in/code") || words.contains("ref"), "{hostile}: {words}");
     }
     assert!(!pwned.exists());
-    let web = Web::start(|_| Some(("401 X\r\nWWW-Authenticate: Basic realm=x".to_owned(), Vec::new())));
+    let web = Scripted::start(|_| basic());
     let url = format!("http://{}/team/code.git", web.address());
     refused(&test, &git(&url, ""), &["/in/code", &url, "credential"]);
     test.vessl_with(["credential", "create", "wrong", "--kind", "git", "--username", "me"], b"pass-77aa")
         .ok();
     let run = refused(&test, &git(&url, ", credential_name: wrong"), &["/in/code", &url]);
     assert!(!run.to_string().contains("pass-77aa"), "{run}");
-    let web = Web::start(|_| Some(("404 X".to_owned(), Vec::new())));
+    let web = Scripted::start(|_| Reply::status(404));
     let url = format!("http://{}/team/code.git", web.address());
     refused(&test, &git(&url, ""), &["/in/code", &url]);
     refused(&test, &git("http://127.77.77.77:9/x.git", ""), &["/in/code", "127.77.77.77"]);

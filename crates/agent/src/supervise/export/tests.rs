@@ -1,6 +1,5 @@
 //! Exports out of a real root file system.
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 
 use vessl_core::ids::ProjectRef;
@@ -18,9 +17,7 @@ fn content(world: &World, version: &str, path: &str) -> String {
     let store = world.store();
     let manifest = tree::read(&store, version.parse().unwrap()).unwrap();
     let (_, size, digest) = manifest.files().find(|(entry, ..)| entry.path == Path::new(path)).unwrap();
-    let mut text = String::new();
-    store.open_range(digest, 0, size).unwrap().read_to_string(&mut text).unwrap();
-    text
+    String::from_utf8(store.read(digest, size).unwrap()).unwrap()
 }
 
 #[test]

@@ -25,9 +25,7 @@ impl SetupError {
     pub(crate) fn of(what: &str, error: impl Error) -> Self {
         Self::Failed(EndReason::SetupFailed, format!("{what}: {}", chain(&error)))
     }
-}
 
-impl SetupError {
     /// The same, as a failure of this kind.
     pub(crate) fn kind(self, code: EndReason) -> Self {
         match self {

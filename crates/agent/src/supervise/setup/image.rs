@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use vessl_container::image::ImageConfig;
-use vessl_container::store::{Auth, Hold, Image, Password, PullWatch, Store, StoreError};
+use vessl_container::store::{Auth, Hold, Image, PullWatch, Store, StoreError};
 use vessl_core::credential::CredentialKind;
 use vessl_core::plan::{ImagePlan, Plan};
 use vessl_core::record::{EventKind, Login, Phase, Secrets};
@@ -74,7 +74,7 @@ pub(crate) const STORE_LOGIN: &str =
 
 /// A login in the store's words.
 pub(crate) fn auth_of(login: &Login) -> Auth {
-    Auth::Basic { username: login.username.clone(), password: Password(login.password.expose().to_owned()) }
+    Auth::Basic { username: login.username.clone(), password: login.password.clone() }
 }
 
 fn auth(image: &ImagePlan, secrets: &Secrets) -> Result<Auth, SetupError> {

@@ -62,7 +62,7 @@ impl Encoder {
                 let whole = begun.len() - begun_character(begun);
                 let text = String::from_utf8_lossy(&begun[..whole]).into_owned();
                 begun.drain(..whole);
-                event(&mut self.out, record.next, record.at_ns, word(record.stream), text);
+                event(&mut self.out, record.next, record.at_ns, record.stream, text);
             }
         }
     }
@@ -86,8 +86,10 @@ impl Encoder {
         let at_ns = if self.at_ns == 0 { nanos(Timestamp::now()) } else { self.at_ns };
         let words = format!("{words}\n");
         match self.form {
-            Form::Frames => frame(&mut self.out, position, at_ns, logwire::SYSTEM, words.as_bytes()),
-            Form::Events(_) => event(&mut self.out, position, at_ns, "system", words),
+            Form::Frames => {
+                frame(&mut self.out, position, at_ns, Stream::System as u8, words.as_bytes());
+            }
+            Form::Events(_) => event(&mut self.out, position, at_ns, Stream::System, words),
         }
     }
 
@@ -117,9 +119,9 @@ fn frame(out: &mut BytesMut, next: u64, at_ns: u64, stream: u8, payload: &[u8]) 
     out.put_slice(payload);
 }
 
-fn event(out: &mut BytesMut, next: u64, at_ns: u64, stream: &str, text: String) {
+fn event(out: &mut BytesMut, next: u64, at_ns: u64, stream: Stream, text: String) {
     let at = Timestamp::from_nanosecond(i128::from(at_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
-    let piece = LogPiece { at, stream: stream.to_owned(), text };
+    let piece = LogPiece { at, stream: stream.word().to_owned(), text };
     let data = serde_json::to_string(&piece).unwrap_or_default();
     // Writing to memory cannot fail.
     let _ = write!(out, "id: {next}\ndata: {data}\n\n");
@@ -127,14 +129,6 @@ fn event(out: &mut BytesMut, next: u64, at_ns: u64, stream: &str, text: String) 
 
 fn nanos(at: Timestamp) -> u64 {
     u64::try_from(at.as_nanosecond()).unwrap_or_default()
-}
-
-fn word(stream: Stream) -> &'static str {
-    match stream {
-        Stream::Stdout => "stdout",
-        Stream::Stderr => "stderr",
-        Stream::System => "system",
-    }
 }
 
 /// Bytes at the end that begin a character whose rest is still to come.
@@ -188,7 +182,7 @@ mod tests {
         encoder.end(9);
         let bytes = encoder.take();
         let first = Header::decode(&bytes).unwrap();
-        assert_eq!((first.next, first.length, first.stream), (9, 3, logwire::STDERR));
+        assert_eq!((first.next, first.length, first.stream), (9, 3, Stream::Stderr as u8));
         assert_eq!(&bytes[logwire::HEADER..logwire::HEADER + 3], b"x\xff\r");
         let last = Header::decode(&bytes[logwire::HEADER + 3..]).unwrap();
         assert_eq!((last.next, last.length, last.stream), (9, 0, logwire::END));

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::views;
-use crate::session::{STATUSES, Session};
+use crate::session::Session;
 
 /// Largest page the server gives.
 const PAGE: u32 = 1000;
@@ -40,15 +40,15 @@ pub(crate) struct List {
 }
 
 fn status(text: &str) -> Result<Status, String> {
-    let known = STATUSES.map(Status::word);
-    let found = STATUSES.into_iter().find(|status| status.word().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("the status words are {}", known.join(", ")))
+    let words = || Status::ALL.iter().map(|status| status.word()).collect::<Vec<_>>();
+    let found = Status::ALL.iter().find(|status| status.word().eq_ignore_ascii_case(text));
+    found.copied().ok_or_else(|| format!("the status words are {}", words().join(", ")))
 }
 
 fn reason(text: &str) -> Result<EndReason, String> {
-    let known = EndReason::ALL.map(EndReason::word);
-    let found = EndReason::ALL.into_iter().find(|code| code.word() == text);
-    found.ok_or_else(|| format!("the codes are {}", known.join(", ")))
+    let words = || EndReason::ALL.iter().map(|code| code.word()).collect::<Vec<_>>();
+    let found = EndReason::ALL.iter().find(|code| code.word() == text);
+    found.copied().ok_or_else(|| format!("the codes are {}", words().join(", ")))
 }
 
 /// One at least.

@@ -1,5 +1,6 @@
 //! `vessl run logs`.
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use vessl_core::ids::RunId;
 use vessl_core::logwire::Stream;
 
@@ -42,27 +43,22 @@ pub(crate) struct Logs {
     #[arg(long)]
     streams: bool,
     /// Only one stream; --tail then counts its lines
-    #[arg(long, value_enum, value_name = "STREAM")]
-    only: Option<Only>,
+    #[arg(long, value_parser = streams(), value_name = "STREAM")]
+    only: Option<Stream>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Only {
-    /// Standard output of the commands
-    Stdout,
-    /// Standard error of the commands
-    Stderr,
-    /// Lines of vessl itself
-    System,
+/// The streams of a log.
+fn streams() -> impl TypedValueParser<Value = Stream> {
+    let help = ["Standard output of the commands", "Standard error of the commands", "Lines of vessl itself"];
+    let values = Stream::ALL.iter().zip(help).map(|(one, help)| PossibleValue::new(one.word()).help(help));
+    PossibleValuesParser::new(values).try_map(|word| {
+        Stream::ALL.into_iter().find(|one| one.word() == word).ok_or("there is no such stream")
+    })
 }
 
 /// Prints the log.
 pub(crate) async fn perform(args: &Logs, session: &Session) -> Result<Exit> {
-    let only = args.only.map(|only| match only {
-        Only::Stdout => Stream::Stdout,
-        Only::Stderr => Stream::Stderr,
-        Only::System => Stream::System,
-    });
+    let only = args.only;
     let form = LogForm { only, timestamps: args.timestamps, streams: args.streams, sink: Sink::Result };
     let query = LogQuery { from: None, tail: args.tail, only, follow: args.follow };
     let mut client = session.client().await?;
