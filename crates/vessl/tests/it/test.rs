@@ -276,7 +276,8 @@ impl Test {
     /// Waits until nothing of an ended run is on the machine any more; until then its server works for it.
     pub(crate) fn until_removed(&self, id: &str) {
         let run = self.data().join("runs").join(id);
-        let is_left = |attempt: &String| run.join(attempt).join("box").exists();
+        let is_there = |attempt: &String, name: &str| run.join(attempt).join(name).exists();
+        let is_left = |attempt: &String| is_there(attempt, "box") || is_there(attempt, "control.sock");
         until("the run is not removed", || !names(&run).iter().any(is_left));
     }
 
