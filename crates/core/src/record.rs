@@ -411,6 +411,8 @@ pub struct Marks {
     item: u32,
     step: Step,
     how: Ending,
+    /// Exit status of the item that failed; 0 without one.
+    failed: i32,
     word: String,
 }
 
@@ -447,8 +449,10 @@ impl Marks {
         marks
     }
 
-    /// The report of a script whose shell ended with `exit_code` (128+n for a signal).
+    /// The report of a script whose shell ended with `exit_code` (128+n for a signal). An item that failed has failed the run, also
+    /// where a trap that ran after it ended the shell with 0.
     pub fn ended(&self, exit_code: i32) -> InitReport {
+        let exit_code = if exit_code == 0 { self.failed } else { exit_code };
         InitReport::Ended { exit_code, item: (self.item > 0).then_some(self.item), how: self.how }
     }
 
@@ -477,6 +481,9 @@ impl Marks {
         };
         if is_next {
             (self.step, self.item, self.how) = (step, item, how);
+            if let Mark::Done(_, status) = mark {
+                self.failed = status;
+            }
         }
         is_next
     }
@@ -521,7 +528,12 @@ mod tests {
 
     fn check(pieces: &[&str], expected: &[Mark], end: (u32, Ending)) {
         let (item, how) = end;
-        let ended = InitReport::Ended { exit_code: 0, item: (item > 0).then_some(item), how };
+        let failed = expected.iter().rev().find_map(|mark| match mark {
+            Mark::Done(_, status) => Some(*status),
+            _ => None,
+        });
+        let exit_code = failed.unwrap_or_default();
+        let ended = InitReport::Ended { exit_code, item: (item > 0).then_some(item), how };
         assert_eq!(believed(pieces), (expected.to_vec(), ended), "{pieces:?}");
     }
 

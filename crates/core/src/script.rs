@@ -1,14 +1,18 @@
 //! The run script: all items of a run as one shell program, and how its end reads in words. Text only; it starts nothing.
 //!
 //! ```text
-//! remember the shell's options
-//! for each item:  mark "item N" → enter the directory → eval the text → put the options back
+//! for each item:  mark "item N" → enter the directory → options of the items back → eval the text → keep the options, take our own
 //!                 → status ≠ 0: mark "done N STATUS", exit STATUS → pause → mark "done N 0"
 //! ```
 //!
 //! The text of an item is evaluated as it stands, in the one shell, outside of any function, condition or loop, so that
-//! `set -e`, `exit`, `return`, here-documents and background processes do what they do in a script of their own. A syntax error
-//! (an open quote, a missing `fi`) fails that item alone. The script works in bash, dash and busybox.
+//! `set -e`, `exit`, `return`, here-documents and background processes do what they do in a script of their own, and all that an
+//! item does to the shell (options, traps, functions, `umask`, `exec >file`) counts for the next one. A syntax error (an open quote,
+//! a missing `fi`) fails that item alone. The script works in bash, dash and busybox.
+//!
+//! Our own lines stand between the items and must mean the same whatever those did. They run with the options that the shell began
+//! with, call what is built in by `command`, which passes by functions of the same name, and assign to no variable that is not
+//! theirs. `$-` says which options are on: bash turns `-e` off in the very `$(…)` that would ask `set +o`.
 //!
 //! Marks go to [`MARK_FD`], which is closed while an item runs. After the mark of an item the script waits for one line from
 //! there, so that the log names the item before its first output. The marks that follow carry the word of that line. If the
@@ -31,42 +35,58 @@ pub fn build(items: &[Item], default_workdir: &str) -> String {
     for (index, item) in items.iter().enumerate() {
         push_item(&mut script, index + 1, items.len(), item, default_workdir);
     }
-    script.push_str("exit 0\n");
+    script.push_str("\\command exit 0\n");
     script
 }
 
-/// The functions that every item uses. `echo` and `command` are built into every shell, whatever happened to `PATH`, and
-/// `command` passes by a function that an item has called `echo`.
+/// The functions that every item uses.
 fn prelude() -> String {
     format!(
         r#"# One run: every item in this shell, in order.
-__vessl_options=$(set +o)
+__vessl_own=$(command set +o)
+__vessl_options=$__vessl_own
+__vessl_flags=$-
 __vessl_word=
+__vessl_status=0
 __vessl_mark() {{
     {{ command echo "
-$1 $__vessl_word" >&{MARK_FD}; }} 2>/dev/null
+$1 $__vessl_word" >&{MARK_FD}; }} 2>/dev/null || command :
 }}
 __vessl_item() {{
     __vessl_mark "item $1"
-    {{ IFS= command read -r __vessl_word <&{MARK_FD}; }} 2>/dev/null
+    {{ command read -r __vessl_word <&{MARK_FD}; }} 2>/dev/null || command :
 }}
 __vessl_enter() {{
-    {{ command cd "$2"; }} 2>/dev/null && return 0
-    __vessl_code={NO_SUCH}
-    [ -e "$2" ] && __vessl_code={NOT_ALLOWED}
+    {{ command cd "$2"; }} 2>/dev/null && command return 0
+    __vessl_status={NO_SUCH}
+    command test -e "$2" && __vessl_status={NOT_ALLOWED}
     __vessl_mark "workdir $1"
-    exit "$__vessl_code"
+    command exit "$__vessl_status"
+}}
+__vessl_restore() {{
+    command eval "$__vessl_options"
+    for __vessl_flag in a e v x; do
+        case $__vessl_flags in
+            *"$__vessl_flag"*) command set "-$__vessl_flag" ;;
+        esac
+    done
+}}
+__vessl_keep() {{
+    command set +aevx
+    __vessl_status=$1 __vessl_flags=$2
+    __vessl_options=$(command set +o)
+    command eval "$__vessl_own"
 }}
 __vessl_check() {{
-    [ "$2" -eq 0 ] && return 0
+    command test "$2" -eq 0 && command return 0
     __vessl_mark "done $1 $2"
-    exit "$2"
+    command exit "$2"
 }}
 __vessl_pause() {{
-    {{ command -p sleep "$3"; }} && return 0
-    __vessl_code=$?
-    printf 'vessl: item %s of %s: the pause needs the program `sleep` in the image\n' "$1" "$2" >&2
-    __vessl_check "$1" "$__vessl_code"
+    {{ command -p sleep "$3"; }} && command return 0
+    __vessl_status=$?
+    command printf 'vessl: item %s of %s: the pause needs the program `sleep` in the image\n' "$1" "$2" >&2
+    __vessl_check "$1" "$__vessl_status"
 }}
 "#
     )
@@ -79,10 +99,13 @@ fn push_item(script: &mut String, n: usize, of: usize, item: &Item, default_work
         let _ = writeln!(script, "__vessl_enter {n} {}", quoted(&dir));
     }
     if let Some(command) = &item.command {
-        // The space keeps a text that begins with `-` from being read as an option of `eval`. The first line break ends a
-        // here-document whose last line has none; the second is for a text that ends in the middle of a continued line.
-        let _ = writeln!(script, "{{ eval {}; }} {MARK_FD}>&-", quoted(&format!(" {command}\n\n")));
-        script.push_str("{ __vessl_status=$?; eval \"$__vessl_options\"; } 2>/dev/null\n");
+        // The first line break ends a here-document whose last line has none; the second is for a text that ends in the middle of a
+        // continued line.
+        let text = quoted(&format!("{{ __vessl_restore; }} 2>/dev/null; {command}\n\n"));
+        // One line of our own, so that `set -v` shows nothing of it. The first part of it that runs with the options of an item takes
+        // them back, and says nothing of that.
+        let _ = write!(script, "{{ \\command eval {text}; }} {MARK_FD}>&-; ");
+        script.push_str("{ __vessl_keep \"$?\" \"$-\"; } 2>/dev/null\n");
         let _ = writeln!(script, "__vessl_check {n} \"$__vessl_status\"");
     }
     if let Some(wait) = item.wait.filter(|wait| wait.0 > 0) {

@@ -113,24 +113,112 @@ fn there_is_no_implicit_errexit() {
 }
 
 #[test]
-fn an_authors_errexit_works_and_ends_with_its_item() {
+fn an_authors_errexit_counts_for_every_item_after_it() {
     let strict = [command("set -e\necho a\nfalse\necho never"), command("echo never")];
     check(&strict, &Expected { code: 1, stdout: "a\n", end: (1, Ending::Shell) });
-    let over = [command("set -eu; echo a"), command("false; echo \"b$unset_name\"")];
-    check(&over, &Expected { code: 0, stdout: "a\nb\n", end: (2, Ending::Item) });
+    let later = [command("set -eu; echo a"), command("false; echo never"), command("echo never")];
+    check(&later, &Expected { code: 1, stdout: "a\n", end: (2, Ending::Shell) });
+    let off = [command("set -e"), command("set +e"), command("false; echo on")];
+    check(&off, &Expected { code: 0, stdout: "on\n", end: (3, Ending::Item) });
+    let tested = [command("set -e"), command("if false; then :; fi; false || echo b"), command("echo c")];
+    check(&tested, &Expected { code: 0, stdout: "b\nc\n", end: (3, Ending::Item) });
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        let got = run(shell, &[command("set -u"), command("echo \"$unset_name\"; echo never"), command(":")]);
+        assert_eq!((got.code != 0, got.item, got.stdout.as_str()), (true, Some(2), ""), "{shell:?} {got:?}");
+    }
 }
 
 #[test]
-fn options_do_not_leak() {
+fn a_pipe_that_failed_fails_in_the_shells_that_have_pipefail() {
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        let has = run(shell, &[command("set -o pipefail")]).code == 0;
+        let items = [
+            command("(set -o pipefail) 2>/dev/null && set -eo pipefail"),
+            command("(echo x; exit 3) | cat"),
+            command("echo never"),
+        ];
+        if has {
+            let got = run(shell, &items);
+            let expected = (3, "x\n", Some(2));
+            assert_eq!((got.code, got.stdout.as_str(), got.item), expected, "{shell:?} {got:?}");
+        }
+    }
+}
+
+#[test]
+fn what_an_item_does_to_the_shell_stays() {
     let items = [
-        command("set -x; set -f; set -a; : traced"),
-        command("V=1; sh -c 'echo \"[$V]\"'; cd \"$ROOT\"; echo ho*"),
+        command("set -f; set -a; umask 077; trap 'echo bye' EXIT; exec 6>\"$ROOT/six\""),
+        command("V=1; sh -c 'echo \"[$V]\"'; cd \"$ROOT\"; echo ho*; umask; echo x >&6; cat six"),
+        command("set +f; exec >\"$ROOT/out\""),
+        command("cd \"$ROOT\"; echo ho*"),
+        command("cat \"$ROOT/out\" >&2; exec >&2"),
     ];
-    check(&items, &Expected { code: 0, stdout: "[]\nhome\n", end: (2, Ending::Item) });
-    for shell in [&["/bin/bash"][..], &["/bin/sh"]] {
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
         let got = run(shell, &items);
-        assert!(got.stderr.contains(": traced"), "{got:?}");
-        assert!(!got.stderr.contains("vessl"), "our own lines are not traced: {got:?}");
+        assert_eq!((got.code, got.item), (0, Some(5)), "{shell:?} {got:?}");
+        let lines: Vec<&str> = got.stdout.lines().collect();
+        assert_eq!(lines.len(), 4, "{shell:?} {got:?}");
+        assert_eq!((lines[0], lines[1], lines[3]), ("[1]", "ho*", "x"), "{shell:?} {got:?}");
+        assert!(lines[2].ends_with("077") && got.stderr == "home\nbye\n", "{shell:?} {got:?}");
+    }
+}
+
+#[test]
+fn a_trace_shows_the_items_and_nothing_of_ours() {
+    let items =
+        [command("set -x; : first"), command(": second"), pause(10), command("set -v"), command(": third")];
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        let got = run(shell, &items);
+        assert_eq!(got.code, 0, "{shell:?} {got:?}");
+        for text in [": first", ": second", ": third"] {
+            // The option counts for busybox only from the next command on.
+            assert!(got.stderr.contains(text) || text == ": first", "{shell:?} {got:?}");
+        }
+        assert!(!got.stderr.contains("vessl") && !got.stderr.contains("eval"), "{shell:?} {got:?}");
+    }
+}
+
+/// Whatever an item calls its functions and variables, a later one that fails fails the run with its own status.
+#[test]
+fn names_of_an_item_mean_nothing_to_the_script() {
+    let names = ["exit", "set", "eval", "cd", "echo", "read", "test", "printf", "true", "trap", "sleep"];
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        for name in names {
+            let define = command(&format!("{name}() {{ :; }}"));
+            let got =
+                run(shell, &[define.clone(), pause(10), in_dir("pwd; (command exit 7)", "/"), command(":")]);
+            let expected = (7, "/\n", Some(3), Ending::Item);
+            if got.stderr.contains("yntax error") {
+                // Some shells let nobody give a function the name of what is special.
+                assert_eq!(got.item, Some(1), "{shell:?} {name} {got:?}");
+                continue;
+            }
+            assert_eq!(
+                (got.code, got.stdout.as_str(), got.item, got.how),
+                expected,
+                "{shell:?} {name} {got:?}"
+            );
+            let got = run(shell, &[define, command(":")]);
+            assert_eq!((got.code, got.item, got.marks.len()), (0, Some(2), 4), "{shell:?} {name} {got:?}");
+        }
+        for text in [
+            "readonly IFS PATH HOME; readonly status=1",
+            "IFS=0123456789abcdef",
+            "IFS=",
+            "set -- a b c; shift",
+            "unset PATH IFS HOME",
+            "alias command=false test=false; shopt -s expand_aliases 2>/dev/null; :",
+            "(set -o posix) 2>/dev/null && set -o posix; :",
+            "shopt -s failglob nullglob 2>/dev/null; :",
+            "trap 'exit 0' EXIT",
+            "trap ': seen' USR1 TERM; trap 'exit 0' ERR 2>/dev/null; :",
+        ] {
+            let got = run(shell, &[command(text), in_dir("(exit 7)", "/"), command(":")]);
+            let seen = (got.code, got.item);
+            let by_trap = text.contains("ERR") && got.code == 0;
+            assert!(seen == (7, Some(2)) || by_trap, "{shell:?} {text} {got:?}");
+        }
     }
 }
 
