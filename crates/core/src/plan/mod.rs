@@ -346,6 +346,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Presets, in order of priority.
     pub presets: Vec<Preset>,
+    /// Whether those were made from what the machine has: then requests are taken as they are.
+    pub presets_are_made: bool,
     /// Name of the preset used when neither preset nor requests are given.
     pub default_preset: Option<PresetName>,
     /// Whether `host://` images are allowed. Where they are not, all paths of the node that a file names lie below

@@ -181,8 +181,13 @@ impl Sizing<'_> {
             self.nothing_fits(asked, report);
             return None;
         };
+        if self.cluster.presets_are_made {
+            return Some((None, filled(asked, &amounts, &name, report)));
+        }
         let words = format!("preset `{name}` was chosen: {}", fit::amounts_words(&amounts));
-        report.note(Code::PresetChosen, "resources.requests", words);
+        let place = self.cluster.settings.as_deref().unwrap_or("the server's settings file");
+        let hint = format!("requests are rounded up to a preset; the presets stand in {place}");
+        report.note(Code::PresetChosen, "resources.requests", words).hint(hint);
         Some((Some(name), amounts))
     }
 
@@ -240,6 +245,25 @@ fn asked(requests: &Requests) -> Amounts {
         gpus: gpu.map_or(0, |gpu: &GpuRequest| gpu.quantity),
         gpu_type: gpu.and_then(|gpu| gpu.device_type.clone()),
     }
+}
+
+/// A request as it is, with a share of the machine where it says nothing: a run of GPUs needs cores to feed them.
+fn filled(asked: &Amounts, share: &Amounts, of: &PresetName, report: &mut Report) -> Amounts {
+    let or = |asked: u64, share: u64| if asked == 0 { share } else { asked };
+    let amounts = Amounts {
+        cpu_milli: or(asked.cpu_milli, share.cpu_milli),
+        memory: or(asked.memory, share.memory),
+        gpus: asked.gpus,
+        gpu_type: asked.gpu_type.clone(),
+    };
+    if amounts != *asked {
+        let words = format!(
+            "the run gets {}: what `requests` leaves open is the share of preset `{of}`",
+            fit::amounts_words(&amounts)
+        );
+        report.note(Code::PresetChosen, "resources.requests", words);
+    }
+    amounts
 }
 
 /// Whether `asked` is no more than `preset` gives.

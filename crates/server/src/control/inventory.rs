@@ -80,7 +80,8 @@ impl Inventory {
     pub(crate) fn add(&mut self, name: ClusterName, node: Node) {
         let presets = presets_of(&node);
         let default_preset = presets.first().map(|preset| preset.name.clone());
-        let cluster = Cluster { nodes: vec![node], presets, default_preset, ..Cluster::default() };
+        let cluster =
+            Cluster { nodes: vec![node], presets, presets_are_made: true, default_preset, ..Cluster::default() };
         self.clusters.insert(name, cluster);
     }
 
@@ -110,6 +111,7 @@ fn cluster(config: &Config, offer: &Offer<'_>, node: Node) -> Result<Cluster, In
         default_preset: default_preset(offer, &presets, &node)?,
         nodes: vec![node],
         presets,
+        presets_are_made: offer.presets.is_empty(),
         allow_host_image: config.allow_host_image,
         local: true,
         hostpath_roots: config.hostpath_roots.clone(),
