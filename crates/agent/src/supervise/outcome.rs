@@ -24,6 +24,9 @@ pub(crate) struct Facts<'a> {
     pub(crate) exports: &'a [Transfer],
 }
 
+/// Exit code of what SIGKILL ended.
+const KILLED: i32 = 137;
+
 /// Why a run is ended that would have gone on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interruption {
@@ -132,12 +135,13 @@ fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) 
     }
     match (exit_code, facts.oom) {
         (0, false) => Outcome::completed(words, code),
-        (0, true) => {
-            let note = "; on the way the kernel killed a process for memory";
-            Outcome::completed(words + note, code)
-        }
-        (_, true) => {
+        (KILLED, true) => {
             Outcome::failed(EndReason::OutOfMemory, format!("{}; {words}", out_of_memory(facts)), code)
+        }
+        // Perhaps the reason, perhaps long ago: both facts, and no claim.
+        (0, true) => Outcome::completed(words + &killed_on_the_way(facts), code),
+        (_, true) => {
+            Outcome::failed(EndReason::CommandFailed, words + &killed_on_the_way(facts), code)
         }
         (_, false) => Outcome::failed(EndReason::CommandFailed, words, code),
     }
@@ -155,7 +159,7 @@ fn session(facts: &Facts<'_>, code: Option<i32>) -> Outcome {
 
 /// Killed with everything: by us after the grace, by the kernel for memory, or by somebody on the machine.
 fn vanished(facts: &Facts<'_>) -> Outcome {
-    let killed = Some(137);
+    let killed = Some(KILLED);
     match (facts.killed, facts.interruption) {
         (true, Some(Interruption::Asked)) => {
             let words = "terminated; the commands did not end in time after SIGTERM and were killed";
@@ -191,6 +195,11 @@ pub(crate) fn too_much(excess: Excess) -> String {
 fn out_of_memory(facts: &Facts<'_>) -> String {
     let limit = facts.plan.resources.memory;
     format!("out of memory: the kernel killed a process at the limit of {}", format::size(limit))
+}
+
+fn killed_on_the_way(facts: &Facts<'_>) -> String {
+    let limit = format::size(facts.plan.resources.memory);
+    format!("; on the way the kernel killed a process for memory (the limit is {limit})")
 }
 
 #[cfg(test)]
@@ -252,7 +261,13 @@ mod tests {
             plain(exited(0), &["oom"]),
             Completed,
             Some(0),
-            "the command ended with exit code 0; on the way the kernel killed a process for memory",
+            "the command ended with exit code 0; on the way the kernel killed a process for memory (the limit is 953.6 MiB)",
+        );
+        check(
+            plain(exited(7), &["oom"]),
+            Failed,
+            Some(7),
+            "the command ended with exit code 7; on the way the kernel killed a process for memory (the limit is 953.6 MiB)",
         );
     }
 

@@ -110,6 +110,7 @@ fn the_environment_has_three_layers() {
         "EMPTY=\n",
         "PATH=/bin:/opt\n",
         "HOME=/root\n",
+        "PYTHONUNBUFFERED=1\n",
         "VESSL_RUN_ID=369367189168\n",
         "VESSL_RUN_NAME=test\n",
     ] {

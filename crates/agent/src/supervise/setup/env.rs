@@ -20,6 +20,8 @@ pub(crate) fn build(
     let mut env = Vec::new();
     set(&mut env, "PATH", PATH);
     set(&mut env, "HOME", home);
+    // Python keeps what it prints to a pipe, and a killed run would lose it.
+    set(&mut env, "PYTHONUNBUFFERED", "1");
     for pair in image {
         if let Some((key, value)) = pair.split_once('=') {
             set(&mut env, key, value);
