@@ -19,6 +19,8 @@
 //! descriptor cannot be read, the script goes on at once. A mark always begins on a new line, whatever an item wrote there.
 use std::fmt::Write;
 
+use serde::{Deserialize, Serialize};
+
 use crate::record::{Ending, MARK_FD};
 use crate::spec::Item;
 use crate::units::Span;
@@ -27,11 +29,31 @@ use crate::units::Span;
 const NO_SUCH: i32 = 127;
 /// Exit code of the script when something is there that cannot be entered.
 const NOT_ALLOWED: i32 = 126;
+/// What the first item finds set. The subshell tries what would end some shells.
+const STRICT: &str = "\
+set -eu
+if (set -o pipefail) 2>/dev/null; then set -o pipefail; fi
+__vessl_keep 0 \"$-\"
+";
+
+/// Options that the shell of the items begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shell {
+    /// Its own.
+    #[default]
+    Plain,
+    /// `set -eu`, and `set -o pipefail` where the shell has it.
+    Strict,
+}
 
 /// The script that runs `items` in order in one shell. An item without a directory starts in `default_workdir` (an absolute
 /// path in the container), a relative directory begins there.
-pub fn build(items: &[Item], default_workdir: &str) -> String {
+pub fn build(items: &[Item], default_workdir: &str, shell: Shell) -> String {
     let mut script = prelude();
+    if shell == Shell::Strict {
+        script.push_str(STRICT);
+    }
     for (index, item) in items.iter().enumerate() {
         push_item(&mut script, index + 1, items.len(), item, default_workdir);
     }

@@ -42,6 +42,9 @@ pub struct RunCreate {
     /// Unknown keys are warnings.
     #[serde(default)]
     pub lenient: bool,
+    /// Begin the commands with `set -euo pipefail`, or what of it the shell knows.
+    #[serde(default)]
+    pub strict: bool,
     /// Absolute directory of the run file, on the server's machine: git addresses like `./code` are relative to it.
     #[serde(default)]
     #[schema(pattern = "^/")]

@@ -28,6 +28,9 @@ pub(crate) struct Settings {
     /// Default project.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) project: Option<String>,
+    /// Whether every run is submitted with `--strict`.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(crate) strict: bool,
 }
 
 impl Settings {

@@ -140,9 +140,7 @@ fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) 
         }
         // Perhaps the reason, perhaps long ago: both facts, and no claim.
         (0, true) => Outcome::completed(words + &killed_on_the_way(facts), code),
-        (_, true) => {
-            Outcome::failed(EndReason::CommandFailed, words + &killed_on_the_way(facts), code)
-        }
+        (_, true) => Outcome::failed(EndReason::CommandFailed, words + &killed_on_the_way(facts), code),
         (_, false) => Outcome::failed(EndReason::CommandFailed, words, code),
     }
 }

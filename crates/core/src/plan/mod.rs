@@ -8,6 +8,7 @@ use crate::ids::{
     ArtifactName, AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId,
 };
 use crate::problem::{Level, Problem};
+use crate::script::Shell;
 use crate::secret::Secret;
 use crate::spec::{Interactive, Item, PortKind, Spec};
 use crate::units::{Cpu, Memory, Span};
@@ -70,6 +71,9 @@ pub struct Plan {
     pub exports: Vec<ExportPlan>,
     /// Commands; `None` uses the image's own entry point.
     pub items: Vec<Item>,
+    /// Options that their shell begins with.
+    #[serde(default)]
+    pub shell: Shell,
     /// Environment in order, before the image's own is merged below it.
     pub env: Vec<EnvPlan>,
     /// Ports to expose.
@@ -470,6 +474,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         mounts,
         exports,
         items: spec.run.clone(),
+        shell: Shell::Plain,
         env,
         ports: extras::ports(&spec.ports),
         interactive: None,

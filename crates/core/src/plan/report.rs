@@ -90,8 +90,13 @@ impl Report {
     }
 
     /// Adds something that the file left open and the plan settled.
-    pub(super) fn note(&mut self, code: Code, path: impl Into<String>, message: impl Into<String>) {
-        self.add(Level::Note, code, path.into(), message.into());
+    pub(super) fn note(
+        &mut self,
+        code: Code,
+        path: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Added<'_> {
+        self.add(Level::Note, code, path.into(), message.into())
     }
 
     /// Adds something that the submitter should look at.

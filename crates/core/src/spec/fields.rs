@@ -22,7 +22,7 @@ impl<'n> At<'n> {
     }
 
     /// The value under `key` of the map at this place.
-    fn child(&self, key: &str, node: &'n Node) -> Self {
+    pub(super) fn child(&self, key: &str, node: &'n Node) -> Self {
         let key = syntax::clip(key);
         if self.path.is_empty() {
             return At { node, path: key, last: 0 };
@@ -112,6 +112,11 @@ impl<'a, 't> Reader<'a, 't> {
     /// Reports a warning at a value.
     pub(super) fn warn(&mut self, at: &At<'_>, report: Report) {
         self.problems.add(self.source, (at.node.place, &at.path), Level::Warning, report);
+    }
+
+    /// Says something about a value that is as it should be.
+    pub(super) fn note(&mut self, at: &At<'_>, report: Report) {
+        self.problems.add(self.source, (at.node.place, &at.path), Level::Note, report);
     }
 
     /// Reads a map and reports its unknown keys; `None`, with a report, if it is no map.

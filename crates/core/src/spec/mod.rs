@@ -25,6 +25,7 @@ mod source;
 mod syntax;
 mod tree;
 mod types;
+mod unseen;
 mod url;
 mod yaml;
 
@@ -47,6 +48,8 @@ pub struct ReadOptions<'a> {
     pub lenient: bool,
     /// Absolute directory that git addresses like `./code` are relative to; without one they are errors.
     pub base: Option<&'a str>,
+    /// The commands will run in a shell that sees every failure.
+    pub strict: bool,
 }
 
 /// What a file says.
@@ -62,7 +65,11 @@ pub struct Read {
 pub fn read(text: &[u8], options: ReadOptions<'_>) -> Read {
     let mut problems = Problems::default();
     let spec = read_spec(text, options, &mut problems).filter(|_| !problems.has_errors());
-    Read { spec, problems: problems.finish() }
+    let mut problems = problems.finish();
+    if options.strict {
+        problems.retain(|problem| problem.code != Code::UnseenFailure.as_str());
+    }
+    Read { spec, problems }
 }
 
 fn read_spec(text: &[u8], options: ReadOptions<'_>, problems: &mut Problems) -> Option<Spec> {

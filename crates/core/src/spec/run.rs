@@ -4,7 +4,7 @@ use super::fields::{At, Fields, Reader};
 use super::problem::{Code, Report};
 use super::tree::{Kind, Node};
 use super::types::{GpuRequest, Image, Item, Requests, Resources, Spec};
-use super::{env, keys, labels, old, session, syntax};
+use super::{env, keys, labels, old, session, syntax, unseen};
 use crate::reference::Reference;
 use crate::units::{Cpu, Memory, Span};
 
@@ -192,18 +192,31 @@ fn read_gpu(reader: &mut Reader<'_, '_>, at: At<'_>) -> Option<GpuRequest> {
 
 fn read_items(reader: &mut Reader<'_, '_>, at: &At<'_>) -> Vec<Item> {
     const FORM: &str = "a list such as `- command: python train.py`, or text";
-    if at.node.text().is_some() {
+    if let Some(text) = at.node.text() {
+        unseen::note(reader, &[(at.clone(), text)]);
         return command(reader, at).into_iter().collect();
     }
     let mut items = Vec::new();
-    for item in reader.list(at, FORM) {
+    let nodes = reader.list(at, FORM);
+    for item in nodes.iter().cloned() {
         if item.node.text().is_some() {
             items.extend(command(reader, &item));
         } else if let Some(fields) = reader.fields(item, &keys::ITEM, "`command: python train.py`") {
             items.extend(read_item(reader, &fields));
         }
     }
+    unseen::note(reader, &nodes.iter().filter_map(shell_text).collect::<Vec<_>>());
     items
+}
+
+/// The text of an item, and where it is.
+fn shell_text<'n>(item: &At<'n>) -> Option<(At<'n>, &'n str)> {
+    if let Some(text) = item.node.text() {
+        return Some((item.clone(), text));
+    }
+    let Kind::Map(entries) = &item.node.kind else { return None };
+    let entry = entries.iter().find(|entry| entry.name() == "command")?;
+    Some((item.child("command", &entry.value), entry.value.text()?))
 }
 
 /// An item that is text alone. Nothing but white space is no item.

@@ -288,11 +288,14 @@ fn the_nearest_key_is_suggested() {
 fn lenient_reading_only_warns_of_unknown_keys() {
     let text = "name: x\nimage: i\nzzz: 1\nrun:\n- {command: a, zzz: 2}\n";
     assert_eq!(brief(&read(text)), ["error 3:1 unknown-key", "error 5:16 unknown-key"]);
-    let lenient = spec::read(text.as_bytes(), ReadOptions { lenient: true, base: None });
+    let lenient = spec::read(text.as_bytes(), ReadOptions { lenient: true, ..ReadOptions::default() });
     assert_eq!(brief(&lenient), ["warning 3:1 unknown-key", "warning 5:16 unknown-key"]);
     let without = "name: x\nimage: i\nrun:\n- {command: a}\n";
     assert_eq!(lenient.spec, read(without).spec);
-    let other = spec::read(b"name: x\nimage: i\nports: [0]\n", ReadOptions { lenient: true, base: None });
+    let other = spec::read(
+        b"name: x\nimage: i\nports: [0]\n",
+        ReadOptions { lenient: true, ..ReadOptions::default() },
+    );
     assert_eq!(brief(&other), ["error 3:9 bad-amount"]);
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use vessl_core::record::{Ending, InitReport, MARK_FD, Mark, Marks};
-use vessl_core::script;
+use vessl_core::script::{self, Shell};
 use vessl_core::spec::Item;
 use vessl_core::units::Span;
 
@@ -44,11 +44,18 @@ fn read(path: &Path) -> Vec<u8> {
 
 /// Runs `items` in one shell as init does: the script as a file, the marks on their descriptor, no input.
 fn run(shell: &[&str], items: &[Item]) -> Outcome {
+    run_with(shell, items, Shell::Plain)
+}
+
+fn run_with(shell: &[&str], items: &[Item], options: Shell) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("home");
     std::fs::create_dir(&home).unwrap();
     let (file, told) = (dir.path().join("script"), dir.path().join("marks"));
-    File::create(&file).unwrap().write_all(script::build(items, home.to_str().unwrap()).as_bytes()).unwrap();
+    File::create(&file)
+        .unwrap()
+        .write_all(script::build(items, home.to_str().unwrap(), options).as_bytes())
+        .unwrap();
     let output = Command::new("/bin/sh")
         .args(["-c", &format!("exec {MARK_FD}>\"$1\"; shift; exec \"$@\""), "sh"])
         .arg(&told)
@@ -142,6 +149,25 @@ fn a_pipe_that_failed_fails_in_the_shells_that_have_pipefail() {
             let expected = (3, "x\n", Some(2));
             assert_eq!((got.code, got.stdout.as_str(), got.item), expected, "{shell:?} {got:?}");
         }
+    }
+}
+
+#[test]
+fn a_strict_shell_sees_every_failure() {
+    let failing = |items: &[Item], code: i32, item: u32| {
+        for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+            let got = run_with(shell, items, Shell::Strict);
+            assert_eq!((got.code, got.item), (code, Some(item)), "{shell:?} {got:?}");
+            assert!(!got.stdout.contains("never") && !got.stderr.contains("vessl"), "{shell:?} {got:?}");
+        }
+    };
+    failing(&[command("echo a"), command("false\necho never")], 1, 2);
+    failing(&[command("echo a; true"), command("echo b")], 0, 2);
+    let got = run_with(&["/bin/bash"], &[command("(exit 3) | cat"), command("echo never")], Shell::Strict);
+    assert_eq!((got.code, got.item, got.stdout.as_str()), (3, Some(1), ""), "{got:?}");
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        let got = run_with(shell, &[command("echo \"$unset_name\"; echo never")], Shell::Strict);
+        assert!(got.code != 0 && got.stdout.is_empty(), "{shell:?} {got:?}");
     }
 }
 
@@ -397,7 +423,7 @@ fn a_script_without_listener_works() {
     let file = dir.path().join("script");
     File::create(&file)
         .unwrap()
-        .write_all(script::build(&[command("echo a"), command("exit 3")], "/").as_bytes())
+        .write_all(script::build(&[command("echo a"), command("exit 3")], "/", Shell::Plain).as_bytes())
         .unwrap();
     let output = Command::new("/bin/sh").arg(&file).stdin(Stdio::null()).output().unwrap();
     assert_eq!(

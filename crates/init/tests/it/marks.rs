@@ -9,7 +9,10 @@ use crate::rig::{Rig, order};
 fn items(commands: &[&str]) -> InitConfig {
     let item = |command: &&str| Item { command: Some((*command).to_owned()), workdir: None, wait: None };
     let items: Vec<Item> = commands.iter().map(item).collect();
-    InitConfig { items: u32::try_from(items.len()).unwrap(), ..order(&script::build(&items, "/")) }
+    InitConfig {
+        items: u32::try_from(items.len()).unwrap(),
+        ..order(&script::build(&items, "/", script::Shell::Plain))
+    }
 }
 
 /// Every report up to the end; every item is waved through.

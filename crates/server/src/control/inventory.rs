@@ -80,8 +80,13 @@ impl Inventory {
     pub(crate) fn add(&mut self, name: ClusterName, node: Node) {
         let presets = presets_of(&node);
         let default_preset = presets.first().map(|preset| preset.name.clone());
-        let cluster =
-            Cluster { nodes: vec![node], presets, presets_are_made: true, default_preset, ..Cluster::default() };
+        let cluster = Cluster {
+            nodes: vec![node],
+            presets,
+            presets_are_made: true,
+            default_preset,
+            ..Cluster::default()
+        };
         self.clusters.insert(name, cluster);
     }
 

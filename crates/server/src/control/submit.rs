@@ -4,6 +4,7 @@ use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::ids::{Nonce, ProjectRef, RunId, RunRef};
 use vessl_core::plan::{ImagePlan, Plan, Planned, Stamp, plan};
 use vessl_core::run::{Run, Status};
+use vessl_core::script::Shell;
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{Problem, RunCreate, RunKind, RunView, StatusChange};
 use zeroize::Zeroizing;
@@ -63,6 +64,8 @@ impl Control {
             ControlError::Invalid(read.with(create.yaml.expose(), problems))
         })?;
         let warnings = read.with(create.yaml.expose(), planned.notes.clone());
+        let mut planned = planned;
+        planned.plan.shell = if create.strict { Shell::Strict } else { Shell::Plain };
         let new = self.new_run(caller, &read, planned, key)?;
         let stored = new.stored.clone();
         match self.0.parts.store.insert_run(new).await? {
@@ -88,7 +91,7 @@ impl Control {
             let words = format!("an idempotency key must have 1 to {LONGEST_KEY} bytes");
             return Err(ControlError::Malformed(words));
         }
-        let rest = (create.yaml.expose(), &create.env, create.lenient, &create.base);
+        let rest = (create.yaml.expose(), &create.env, create.lenient, create.strict, &create.base);
         let bytes = serde_json::to_vec(&rest).map_err(|error| ControlError::Malformed(error.to_string()))?;
         let bytes = Zeroizing::new(bytes);
         Ok(Some((key.clone(), self.0.parts.vault.digest(&bytes))))
@@ -199,7 +202,8 @@ async fn read_spec(create: &RunCreate) -> Result<Read> {
 }
 
 fn read_text(create: &RunCreate) -> Result<Read> {
-    let options = ReadOptions { lenient: create.lenient, base: create.base.as_deref() };
+    let options =
+        ReadOptions { lenient: create.lenient, base: create.base.as_deref(), strict: create.strict };
     let read = spec::read(create.yaml.expose().as_bytes(), options);
     match read.spec {
         Some(spec) => Ok(Read { spec, warnings: read.problems }),

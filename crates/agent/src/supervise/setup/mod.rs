@@ -328,7 +328,7 @@ fn init_config(attempt: &Attempt, root: &Root) -> Result<InitConfig, SetupError>
     let workdir = workdir(&root.config);
     Ok(InitConfig {
         v: RECORD_VERSION,
-        script: (!plan.items.is_empty()).then(|| script::build(&plan.items, &workdir)),
+        script: (!plan.items.is_empty()).then(|| script::build(&plan.items, &workdir, plan.shell)),
         argv,
         env,
         workdir,

@@ -21,6 +21,7 @@ Examples:
   vessl run create -f run.yaml
   vessl run create -f run.yaml --watch
   vessl run create -f run.yaml --wait && echo good
+  vessl run create -f run.yaml --strict
   vessl run create -f run.yaml -e LR=1e-4 -e HF_TOKEN
   sed s/@SEED@/7/ run.yaml | vessl run create -f - --output json | jq .id"
 )]
@@ -40,6 +41,10 @@ pub(crate) struct Create {
     /// Accept unknown keys with a warning
     #[arg(long)]
     lenient: bool,
+    /// Begin the commands with `set -euo pipefail` (`set -eu` in a shell without it), so that no failure passes unseen; also `strict =
+    /// true` in the settings of the client
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Submits the run; stays with it if that was asked for.
@@ -51,6 +56,7 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
         yaml: yaml.into(),
         env: args.env,
         lenient: args.lenient,
+        strict: args.strict || session.strict(),
         base,
         idempotency_key: Some(key),
     };
@@ -108,7 +114,10 @@ fn checked(args: &Create, session: &Session) -> Result<Checked> {
     let bytes = text::read(&args.file)?;
     let name = args.file.to_string();
     let base = text::base(&args.file);
-    let read = spec::read(&bytes, ReadOptions { lenient: args.lenient, base: base.as_deref() });
+    let read = spec::read(
+        &bytes,
+        ReadOptions { lenient: args.lenient, base: base.as_deref(), strict: args.strict || session.strict() },
+    );
     let Some(spec) = read.spec else {
         return Err(Error::File { problems: read.problems, name });
     };

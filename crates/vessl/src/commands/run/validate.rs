@@ -55,7 +55,7 @@ pub(crate) fn perform(args: &Validate, session: &Session) -> Result<Exit> {
     if let Some(code) = &args.explain {
         return explain(code, &session.out);
     }
-    let checked: Vec<Checked> = args.files.iter().map(|file| check(file, args)).collect();
+    let checked: Vec<Checked> = args.files.iter().map(|file| check(file, args, session.strict())).collect();
     if session.out.format() == Format::Table {
         for (n, file) in checked.iter().enumerate() {
             if n > 0 && args.canonical {
@@ -69,7 +69,7 @@ pub(crate) fn perform(args: &Validate, session: &Session) -> Result<Exit> {
     Ok(if checked.iter().all(|file| file.valid) { exit::OK } else { exit::BAD_FILE })
 }
 
-fn check(file: &Source, args: &Validate) -> Checked {
+fn check(file: &Source, args: &Validate, strict: bool) -> Checked {
     let name = file.to_string();
     let bytes = match text::read(file) {
         Ok(bytes) => bytes,
@@ -80,7 +80,7 @@ fn check(file: &Source, args: &Validate) -> Checked {
         }
     };
     let base = text::base(file);
-    let read = spec::read(&bytes, ReadOptions { lenient: args.lenient, base: base.as_deref() });
+    let read = spec::read(&bytes, ReadOptions { lenient: args.lenient, base: base.as_deref(), strict });
     let canonical = read.spec.as_ref().filter(|_| args.canonical).map(spec::print);
     let valid = read.spec.is_some();
     let mut problems = read.problems;

@@ -1,0 +1,231 @@
+//! Failures that nobody would see: commands of an item before its last one, and parts of a pipe before its last one. It reads shell
+//! text only as far as that needs, and when in doubt it says nothing.
+use super::fields::{At, Reader};
+use super::problem::{Code, Report};
+
+/// Words at whose failure nothing is lost, or that do not fail.
+const HARMLESS: &[&str] = &[
+    ":",
+    "alias",
+    "date",
+    "df",
+    "echo",
+    "env",
+    "exit",
+    "export",
+    "free",
+    "hostname",
+    "id",
+    "local",
+    "ls",
+    "nvidia-smi",
+    "printf",
+    "pwd",
+    "readonly",
+    "return",
+    "set",
+    "shopt",
+    "sleep",
+    "trap",
+    "true",
+    "ulimit",
+    "umask",
+    "uname",
+    "unset",
+    "wait",
+    "which",
+    "whoami",
+];
+/// Words that begin or end a block, and are no commands.
+const BLOCKS: &[&str] = &["do", "else", "then", "{", "}", "(", ")", "done", "fi", "esac"];
+/// Words whose command is looked at by the shell itself.
+const TESTED: &[&str] =
+    &["if", "elif", "while", "until", "for", "case", "select", "function", "!", "[", "[[", "test"];
+
+/// Says at most once for each kind which failure would not be seen; `items` have their text.
+pub(super) fn note(reader: &mut Reader<'_, '_>, items: &[(At<'_>, &str)]) {
+    let (mut options, mut said_command, mut said_pipe) = (Options::default(), false, false);
+    for (at, text) in items {
+        let lines = lines(text);
+        options.read(&lines);
+        if let (false, false, Some(word)) = (options.errexit, said_command, unseen_command(&lines)) {
+            said_command = true;
+            let message =
+                format!("`{word} …` can fail without the run failing: an item is judged by its last command");
+            reader.note(at, Report::new(Code::UnseenFailure, message).hint(HINT));
+        }
+        if !options.pipefail && !said_pipe && lines.iter().any(|line| is_piped_into_tee(line)) {
+            said_pipe = true;
+            let message = "what is piped into `tee` can fail without the run failing: a pipe is judged by its last part";
+            reader.note(at, Report::new(Code::UnseenFailure, message).hint(HINT));
+        }
+    }
+}
+
+const HINT: &str = "begin with the item `set -euo pipefail`, or use `vessl run create --strict`";
+
+/// What the items so far have set.
+#[derive(Default)]
+struct Options {
+    errexit: bool,
+    pipefail: bool,
+}
+
+impl Options {
+    fn read(&mut self, lines: &[String]) {
+        for line in lines {
+            let mut words = line.split_whitespace().skip_while(|word| *word != "set").skip(1);
+            while let Some(word) = words.next().filter(|word| word.starts_with('-')) {
+                self.errexit |= !word.starts_with("--") && word.contains('e');
+                if word.ends_with('o') {
+                    let name = words.next();
+                    self.errexit |= name == Some("errexit");
+                    self.pipefail |= name == Some("pipefail");
+                }
+            }
+        }
+    }
+}
+
+/// The first word of a command that can fail and has another after it.
+fn unseen_command(lines: &[String]) -> Option<&str> {
+    let mut depth = 0_usize;
+    let mut first = None;
+    for line in lines {
+        let word = line.split_whitespace().find(|word| !BLOCKS.contains(word));
+        let begins = |words: &[&str]| words.iter().any(|word| line.split_whitespace().next() == Some(word));
+        if begins(&["for", "while", "until"]) {
+            depth += 1;
+        } else if begins(&["done"]) {
+            depth = depth.saturating_sub(1);
+        }
+        let Some(word) = word else { continue };
+        if first.is_some() {
+            return first;
+        }
+        if can_fail(word, line) {
+            first = Some(word);
+            if depth > 0 {
+                return first;
+            }
+        }
+    }
+    None
+}
+
+fn can_fail(word: &str, line: &str) -> bool {
+    let is_assignment = || word.split_once('=').is_some_and(|(name, _)| is_name(name));
+    let is_harmless = HARMLESS.contains(&word) || TESTED.contains(&word) || word.ends_with("()");
+    !is_harmless && !is_assignment() && !line.contains("||") && !line.trim_end().ends_with('&')
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+}
+
+fn is_piped_into_tee(line: &str) -> bool {
+    line.split('|').skip(1).any(|part| part.trim_start_matches('&').split_whitespace().next() == Some("tee"))
+}
+
+/// The commands of a text, a line each: without comments, quoted text and here-documents; what continues is joined.
+fn lines(text: &str) -> Vec<String> {
+    let (mut lines, mut line, mut quote, mut until) = (Vec::new(), String::new(), None, None::<String>);
+    for raw in text.split('\n') {
+        if let Some(end) = &until {
+            if raw.trim() == end {
+                until = None;
+            }
+            continue;
+        }
+        let mut before = ' ';
+        let mut chars = raw.chars().peekable();
+        let mut goes_on = false;
+        while let Some(c) = chars.next() {
+            match (quote, c) {
+                (Some(open), c) if c == open => quote = None,
+                (Some('"'), '\\') => drop(chars.next()),
+                (Some(_), _) => {}
+                (None, '\'' | '"') => {
+                    quote = Some(c);
+                    line.push('_');
+                }
+                (None, '\\') => goes_on = chars.next().is_none(),
+                (None, '#') if before.is_whitespace() => break,
+                (None, ';') if chars.peek() != Some(&';') && before != ';' => {
+                    lines.push(std::mem::take(&mut line))
+                }
+                (None, c) => line.push(c),
+            }
+            before = c;
+        }
+        until = here_document(&line);
+        let trimmed = line.trim_end();
+        if quote.is_none() && !goes_on && !trimmed.ends_with("&&") && !trimmed.ends_with('|') {
+            lines.push(std::mem::take(&mut line));
+        } else {
+            line.push(' ');
+        }
+    }
+    lines.push(line);
+    lines.retain(|line| !line.trim().is_empty());
+    lines
+}
+
+/// The word that ends a here-document which begins on this line.
+fn here_document(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("<<")?;
+    let word = rest.trim_start_matches('-').split_whitespace().next()?;
+    (!word.starts_with('<')).then(|| if word == "_" { "EOF".to_owned() } else { word.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, word: Option<&str>, pipe: bool) {
+        let lines = lines(text);
+        let mut options = Options::default();
+        options.read(&lines);
+        let found = unseen_command(&lines).filter(|_| !options.errexit);
+        assert_eq!(found, word, "{text:?} {lines:?}");
+        let piped = !options.pipefail && lines.iter().any(|line| is_piped_into_tee(line));
+        assert_eq!(piped, pipe, "{text:?} {lines:?}");
+    }
+
+    #[test]
+    fn failures_that_would_not_be_seen() {
+        check("pip install x\npython t.py", Some("pip"), false);
+        check("pip install x; python t.py", Some("pip"), false);
+        check("python t.py\necho done", Some("python"), false);
+        check("for s in 1 2; do\n  python t.py $s\ndone", Some("python"), false);
+        check("python t.py | tee log", None, true);
+        check("python t.py 2>&1 |& tee -a log", None, true);
+        check("cd x\npython t.py", Some("cd"), false);
+    }
+
+    #[test]
+    fn failures_that_are_seen() {
+        for text in [
+            "python t.py",
+            "export A=1\nB=2\npython t.py",
+            "set -e\npip install x\npython t.py",
+            "set -euo pipefail\npip install x\npython t.py | tee log",
+            "set -o errexit -o pipefail\npip install x\npython t.py | tee log",
+            "pip install x && \\\n  python t.py",
+            "pip install x &&\npython t.py",
+            "python t.py \\\n  --lr 1 \\\n  --out 'a; b'",
+            "python -c \"import a; print(1)\"",
+            "python -c '\nimport a\nprint(1)\n'",
+            "cat <<EOF\na\nb\nEOF",
+            "# a comment; with words\npython t.py # and more",
+            "make || exit 3\npython t.py",
+            "python server.py &\npython t.py",
+            "if [ -e x ]; then\n  python t.py\nfi",
+            "echo a\nls\nnvidia-smi\npython t.py",
+            "case x in a) ;; esac\npython t.py",
+            "",
+        ] {
+            check(text, None, false);
+        }
+    }
+}
