@@ -83,11 +83,6 @@ impl Inventory {
         let cluster = Cluster { nodes: vec![node], presets, default_preset, ..Cluster::default() };
         self.clusters.insert(name, cluster);
     }
-
-    /// Every cluster with its nodes.
-    pub fn nodes(&self) -> Vec<(ClusterName, Vec<Node>)> {
-        self.clusters.iter().map(|(name, cluster)| (name.clone(), cluster.nodes.clone())).collect()
-    }
 }
 
 /// What a cluster offers by name.
