@@ -80,6 +80,8 @@ words! {
         Terminated = "terminated",
         /// The time of the session was over.
         TimeLimit = "time_limit",
+        /// Nobody used the session for as long as it allows.
+        IdleLimit = "idle_limit",
         /// It is proven that nobody works for it any more, and there is no record of its end.
         Lost = "lost",
         /// No node can ever hold it.
