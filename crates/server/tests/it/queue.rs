@@ -139,7 +139,8 @@ async fn clusters_of_the_settings_share_the_machine() {
     let whole = submit("local", "cpu: 3, memory: 1Gi, nvidia.com/gpu: {quantity: 1}").await;
     server.until(first, "running").await;
     server.until(whole, "running").await;
-    assert_eq!(server.run(second).await["status"], "queued");
+    let why = explained(&server, second).await["why"].to_string();
+    assert!(why.contains(&first.0.to_string()), "{why}");
     let nodes = server.get("/v1/clusters/notebooks/nodes").await;
     assert_eq!((&nodes[0]["cpu_milli"], &nodes[0]["runs"]), (&json!(1000), &json!([first.0])));
     assert_eq!(used(&server).await, (3000, 1, vec![whole.0]));
