@@ -2,7 +2,7 @@
 //! nothing and does not need the server to be up.
 //!
 //! ```text
-//! verbs ── supervise ── setup (image, import, mounts, user, env, embed) ── watch (link, capture) ── finish (export, outcome)
+//! verbs ── supervise ── import ── setup (image, mounts, user, env, embed) ── watch (link, capture) ── finish (export, outcome)
 //!   │          ├─ event_loop: control, signals, what tasks tell
 //!   │          ├─ record: events, journal (mask), progress, in the run directory
 //!   │          └─ transfer: git, tree, export, on open directories

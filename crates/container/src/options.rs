@@ -1,5 +1,6 @@
 //! What a caller decides about a pull: how patient and how strict it is, and who asks.
 use std::path::PathBuf;
+use std::time::Duration;
 
 use vessl_core::secret::Secret;
 use vessl_data::fetch::RetryPolicy;
@@ -13,6 +14,9 @@ pub struct Options {
     pub insecure: Vec<String>,
     /// How patient a download is.
     pub fetch: RetryPolicy,
+    /// A download that would take longer than this to repeat is kept on disk, so that a pull after a killed one goes on
+    /// with it. Zero keeps all.
+    pub again: Duration,
     /// Bounds of one layer.
     pub limits: Limits,
     /// Directories of the machine below which layouts and archives must lie, with everything that their links lead to; `None`
@@ -31,6 +35,7 @@ impl Default for Options {
         Self {
             insecure: insecure.split(',').map(|r| r.trim().to_owned()).filter(|r| !r.is_empty()).collect(),
             fetch: RetryPolicy::default(),
+            again: Duration::from_secs(10),
             limits: Limits::default(),
             roots: None,
         }

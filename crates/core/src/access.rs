@@ -3,13 +3,15 @@
 //! A grant holds for its scope and for everything inside: the server ⊃ an organization ⊃ its projects.
 use std::fmt;
 
-use crate::ids::{OrganizationName, ProjectRef, UserName};
+use crate::ids::{OrganizationName, ProjectRef, TokenId, UserName};
 
 /// Who asks for something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The user.
     pub user: UserName,
+    /// The token that the user came with.
+    pub token: TokenId,
     /// What the user may do.
     pub grants: Vec<Grant>,
 }
@@ -17,7 +19,8 @@ pub struct Caller {
 impl Caller {
     /// The user of the server's own token, who may do everything.
     pub fn admin() -> Self {
-        Self { user: "admin".into(), grants: vec![Grant { role: Role::Admin, on: Scope::Server }] }
+        let grants = vec![Grant { role: Role::Admin, on: Scope::Server }];
+        Self { user: "admin".into(), token: TokenId(0), grants }
     }
 }
 
@@ -139,7 +142,7 @@ mod tests {
         ] {
             let grants: Vec<Grant> =
                 grant.iter().map(|on| Grant { role: Role::Admin, on: on.clone() }).collect();
-            let caller = Caller { user: "u".into(), grants };
+            let caller = Caller { user: "u".into(), token: TokenId(1), grants };
             for action in [Action::Read, Action::Run, Action::Manage, Action::Operate] {
                 let found = places.clone().map(|place| allowed(&caller, action, place).is_ok());
                 assert_eq!(found, expected, "{grant:?} {action:?}");
@@ -149,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_who_what_and_where() {
-        let nobody = Caller { user: "u".into(), grants: Vec::new() };
+        let nobody = Caller { user: "u".into(), token: TokenId(1), grants: Vec::new() };
         let said = allowed(&nobody, Action::Run, Scope::Project(ProjectRef::new("o", "p"))).unwrap_err();
         assert_eq!(said.to_string(), "`u` may not run anything in the project `o/p`");
     }

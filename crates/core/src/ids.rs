@@ -137,6 +137,10 @@ impl fmt::Display for ArtifactName {
 #[serde(transparent)]
 pub struct RunId(pub u64);
 
+/// A token that the server has given out; 0 is the server's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenId(pub u64);
+
 /// A run as people name it: by project and number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunRef {

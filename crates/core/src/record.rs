@@ -176,7 +176,7 @@ pub struct ExitRecord {
     /// `completed`, `failed` or `terminated`.
     pub status: Status,
     /// Why, as a code.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "EndReason::stored")]
     pub reason_code: EndReason,
     /// In words.
     pub reason: String,

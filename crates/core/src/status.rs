@@ -1,5 +1,5 @@
 //! The status of a run, in one word, and the code of why it ended. Which one a run has, and what may follow, is `run`'s to say.
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// Defines an enum whose variants are plain words, with the list of them.
@@ -47,6 +47,14 @@ words! {
     }
 }
 
+impl EndReason {
+    /// As it is stored: a word of a later version is [`EndReason::Unknown`].
+    pub(crate) fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Ok(Self::ALL.iter().copied().find(|code| code.word() == word).unwrap_or_default())
+    }
+}
+
 impl Status {
     /// Whether a run in this status never changes again.
     pub fn is_final(self) -> bool {
@@ -80,6 +88,8 @@ words! {
         Terminated = "terminated",
         /// The time of the session was over.
         TimeLimit = "time_limit",
+        /// Nobody used the session for as long as it allows.
+        IdleLimit = "idle_limit",
         /// It is proven that nobody works for it any more, and there is no record of its end.
         Lost = "lost",
         /// No node can ever hold it.
@@ -89,5 +99,23 @@ words! {
         /// Stored before there were codes.
         #[default]
         Unknown = "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Verdict;
+
+    #[test]
+    fn a_code_of_a_later_version_hides_no_run() {
+        let read = |code: &str| {
+            let text = format!(
+                r#"{{"status":"failed","reason_code":"{code}","reason":"x","exit_code":null,"cleanup":null}}"#
+            );
+            serde_json::from_str::<Verdict>(&text).map(|verdict| verdict.reason_code).unwrap()
+        };
+        assert_eq!(read("out_of_memory"), EndReason::OutOfMemory);
+        assert_eq!(read("eaten_by_a_dog"), EndReason::Unknown);
     }
 }

@@ -29,7 +29,7 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{text}")]
-    struct Told {
+    struct Chained {
         text: &'static str,
         source: std::io::Error,
     }
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn causes_are_said_once() {
         let check = |text, expected: &str| {
-            let error = Told { text, source: std::io::Error::other("no space") };
+            let error = Chained { text, source: std::io::Error::other("no space") };
             assert_eq!(chain(&error), expected);
         };
         check("cannot write", "cannot write: no space");

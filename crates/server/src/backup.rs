@@ -33,7 +33,7 @@ const VERSION: u32 = 1;
 /// What says that a directory is a backup.
 const ABOUT: &str = "backup.json";
 /// Files beside the database that belong to a data directory.
-const KEYS: [&str; 3] = ["instance", "token", "secret.key"];
+const KEYS: [&str; 4] = ["instance", "token", "secret.key", "config"];
 /// Of an attempt: what it did, and what it said. The rest is of use to a living agent alone.
 const RECORDS: [&str; 4] = ["plan.json", "events", "exit.json", "agent.log"];
 /// Everything that `SQLite` keeps of one database.

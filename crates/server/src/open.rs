@@ -116,7 +116,7 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     let registry = Registry::open(&data, Arc::clone(&store))?;
     let parts = Parts {
         store,
-        engines: Engines::new(engines),
+        engines: Engines::new(engines, inventory.cluster.clone()),
         vault,
         clock: setup.clock,
         inventory,

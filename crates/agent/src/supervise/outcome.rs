@@ -102,7 +102,9 @@ pub(crate) fn evaluate(facts: &Facts<'_>) -> Outcome {
     };
     let why = export.error.as_deref().unwrap_or_default();
     let reason = format!("the export of `{}` failed: {why} ({})", export.path, commands.reason);
-    Outcome::failed(EndReason::ExportFailed, reason, commands.exit_code)
+    // What failed first is what to look for.
+    let code = if commands.status == Status::Failed { commands.code } else { EndReason::ExportFailed };
+    Outcome::failed(code, reason, commands.exit_code)
 }
 
 fn commands(facts: &Facts<'_>) -> Outcome {

@@ -258,7 +258,7 @@ async fn serve(
 
 /// A part whose bytes are counted as they come.
 struct Counted<'a> {
-    part: &'a Writer,
+    part: &'a mut Writer,
     fetched: &'a Fetched,
 }
 
@@ -267,8 +267,8 @@ impl Sink for Counted<'_> {
         self.part.received()
     }
 
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.part.append(bytes)?;
+    async fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.part.append(bytes).await?;
         self.fetched.add(bytes.len() as u64);
         Ok(())
     }
@@ -276,12 +276,12 @@ impl Sink for Counted<'_> {
 
 async fn download(
     source: &ImageSource,
-    request: DownloadRequest,
+    mut request: DownloadRequest,
     state: &PullState,
 ) -> Result<(), StoreError> {
     state.fetched.found(request.part.received());
     if let ImageSource::Registry(registry) = source {
-        let mut sink = Counted { part: &request.part, fetched: &state.fetched };
+        let mut sink = Counted { part: &mut request.part, fetched: &state.fetched };
         registry.download(&request.blob, &mut sink, &state.root).await?;
     }
     request.part.complete();

@@ -71,7 +71,8 @@ impl Unpacker<'_> {
 
     fn request(&self, blob: &Descriptor) -> Result<(Box<dyn Read + Send>, Start), StoreError> {
         let path = self.part_path(&blob.digest);
-        let (writer, reader) = part::open(&path, blob.size).map_err(|e| StoreError::io("open", &path, e))?;
+        let (writer, reader) = part::open(&path, blob.size, self.store.options.again)
+            .map_err(|e| StoreError::io("open", &path, e))?;
         let start = if writer.received() > 0 { Start::Resumed } else { Start::Fresh };
         // If nobody takes orders any more, the order is dropped and the reader fails.
         let _ = self.requests.send(DownloadRequest { blob: blob.clone(), part: writer });

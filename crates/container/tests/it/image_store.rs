@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
-use vessl_container::store::{Auth, Freed, Store};
+use vessl_container::store::{Auth, Freed, Options, Store};
 
 use crate::image_build::{Built, Tar, gzip, image, noise, plain};
 use crate::image_server::serve;
@@ -147,7 +147,8 @@ fn a_download_killed_in_the_middle_goes_on_by_range() {
     let puller = place.spawn_in_own_mounts(
         || Ok(()),
         || {
-            pull(&Store::open(&root)?.with(quick()), &reference, &Auth::Anonymous)?;
+            let options = Options { again: Duration::ZERO, ..quick() };
+            pull(&Store::open(&root)?.with(options), &reference, &Auth::Anonymous)?;
             Ok(())
         },
     );

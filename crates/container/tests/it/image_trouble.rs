@@ -73,7 +73,8 @@ fn a_wrong_diff_id_is_refused() {
 
 #[test]
 fn a_failed_pull_keeps_no_download_of_no_use() {
-    let left = |built: Built, limits: Limits, words: &str| {
+    let kept = Options { again: Duration::ZERO, ..quick() };
+    let left = |built: Built, options: Options, words: &str| {
         let server =
             with_layer(
                 &built,
@@ -84,18 +85,19 @@ fn a_failed_pull_keeps_no_download_of_no_use() {
         let fixture = Fixture::new();
         let repository = if words == "lacks" { "gone" } else { "here" };
         let reference = format!("{}/{repository}/app:v1", server.address());
-        let store = fixture.store.clone().with(Options { limits, ..quick() });
-        let error = pull(&store, &reference, &Auth::Anonymous).unwrap_err();
+        let error = pull(&fixture.store.clone().with(options), &reference, &Auth::Anonymous).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
         assert_eq!(fixture.names("tmp"), [""; 0], "{words}");
     };
     let mut garbage = plain(&Tar::new());
     garbage.blob = noise(100_000, 3);
     let limits = Limits { entries: 1, ..Limits::default() };
-    left(one_layer(), Limits::default(), "lacks");
-    left(image(&[garbage]), Limits::default(), "cannot be unpacked");
-    let bomb = image(&[plain(&Tar::new().file("a", &noise(SIZE, 5)).file("b", b""))]);
-    left(bomb, limits, "more than 1 files");
+    for options in [quick(), kept] {
+        left(one_layer(), options.clone(), "lacks");
+        left(image(&[garbage.clone()]), options.clone(), "cannot be unpacked");
+        let bomb = image(&[plain(&Tar::new().file("a", &noise(SIZE, 5)).file("b", b""))]);
+        left(bomb, Options { limits, ..options }, "more than 1 files");
+    }
 }
 
 #[test]

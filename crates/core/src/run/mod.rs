@@ -114,7 +114,7 @@ pub struct Verdict {
     /// `Completed`, `Failed` or `Terminated`.
     pub status: Status,
     /// As a code.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "EndReason::stored")]
     pub reason_code: EndReason,
     /// In words.
     pub reason: String,

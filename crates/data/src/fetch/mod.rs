@@ -50,8 +50,8 @@ pub trait Sink {
     /// Bytes that are there.
     fn received(&self) -> u64;
 
-    /// Adds bytes at the end.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Adds bytes at the end, once there is room.
+    fn append(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>>;
 }
 
 /// Whether the proxy of the environment is used.
@@ -179,7 +179,7 @@ impl Client {
             if sink.received() + chunk.len() as u64 > size {
                 return Err(FetchError::TooLong(size));
             }
-            sink.append(&chunk).map_err(FetchError::Write)?;
+            sink.append(&chunk).await.map_err(FetchError::Write)?;
         }
     }
 

@@ -99,7 +99,7 @@ pub(super) async fn read(
         encoder.lost(0, reader.position());
     }
     let (chunks, sent) = mpsc::channel(1);
-    tokio::spawn(pump(Pump { api, caller, of, changes, follow, chunks }, reader, encoder));
+    tokio::spawn(stream_log(LogStream { api, caller, of, changes, follow, chunks }, reader, encoder));
     let body = Body::from_stream(stream::unfold(sent, |mut sent| async {
         let chunk = sent.recv().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(chunk), sent))
@@ -114,7 +114,7 @@ fn wants_frames(headers: &HeaderMap) -> bool {
 }
 
 /// What moves a log from the files to one client.
-struct Pump {
+struct LogStream {
     api: Api,
     caller: Caller,
     of: RunRef,
@@ -126,14 +126,14 @@ struct Pump {
 }
 
 /// Sends until the log is finished, cannot go on, or the client is gone.
-async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
+async fn stream_log(mut log_stream: LogStream, mut reader: Reader, mut encoder: Encoder) {
     loop {
         // Both before the files are read: what a run that has ended wrote is then all there, and no end is missed.
-        let run = pump.api.control.follow(pump.of.id);
-        let ended = pump.has_ended().await;
+        let run = log_stream.api.control.follow(log_stream.of.id);
+        let ended = log_stream.has_ended().await;
         // The last line is written right after the exit record: it comes, also for who does not follow.
         let last_line = ended && run.is_some() && Attempts::has_ended(&reader);
-        let over = !last_line && (ended || run.is_none() || !pump.follow);
+        let over = !last_line && (ended || run.is_none() || !log_stream.follow);
         let went = loop {
             let read = tokio::task::spawn_blocking(move || {
                 let went = read_on(&mut reader, &mut encoder);
@@ -141,7 +141,7 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
             });
             let Ok((went, back, kept)) = read.await else { return };
             (reader, encoder) = (back, kept);
-            if encoder.len() > 0 && !pump.send(encoder.take()).await {
+            if encoder.len() > 0 && !log_stream.send(encoder.take()).await {
                 return;
             }
             if !matches!(went, Went::Full) {
@@ -150,14 +150,14 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
         };
         match went {
             Went::Dry if last_line => {
-                if tokio::time::timeout(LAST_LINE, pump.wait(run)).await.is_err() {
-                    return pump.end(&reader, &mut encoder).await;
+                if tokio::time::timeout(LAST_LINE, log_stream.wait(run)).await.is_err() {
+                    return log_stream.end(&reader, &mut encoder).await;
                 }
             }
-            Went::Dry if !over => pump.wait(run).await,
+            Went::Dry if !over => log_stream.wait(run).await,
             Went::Dry => {
                 if ended {
-                    pump.end(&reader, &mut encoder).await;
+                    log_stream.end(&reader, &mut encoder).await;
                 }
                 return;
             }
@@ -166,18 +166,18 @@ async fn pump(mut pump: Pump, mut reader: Reader, mut encoder: Encoder) {
                     reader.position(),
                     "the log cannot be read on from here: the server's log says why",
                 );
-                pump.send(encoder.take()).await;
+                log_stream.send(encoder.take()).await;
                 return;
             }
             Went::Full | Went::Finished => return,
         }
-        if pump.chunks.is_closed() || pump.api.control.stopping().is_cancelled() {
+        if log_stream.chunks.is_closed() || log_stream.api.control.stopping().is_cancelled() {
             return;
         }
     }
 }
 
-impl Pump {
+impl LogStream {
     /// Waits for the client to take what was sent before; false if there is nobody to send to.
     async fn send(&self, chunk: Bytes) -> bool {
         let stopping = self.api.control.stopping();

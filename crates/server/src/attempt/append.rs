@@ -16,10 +16,9 @@ pub(super) fn put(path: &Path, offset: u64, bytes: &[u8]) -> std::io::Result<u64
     let length = file.metadata()?.len();
     let there = length.checked_sub(offset).ok_or_else(|| gap(offset, length))?;
     let new = usize::try_from(there).ok().and_then(|there| bytes.get(there..)).unwrap_or_default();
-    if !new.is_empty() {
-        file.write_all(new)?;
-        file.sync_data()?;
-    }
+    file.write_all(new)?;
+    // Also where nothing is new: the sync may be what failed the first time.
+    file.sync_data()?;
     Ok(length + new.len() as u64)
 }
 

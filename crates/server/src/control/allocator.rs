@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use vessl_core::ids::{ClusterName, RunId};
-use vessl_core::plan::{Amounts, Node};
+use vessl_core::plan::{Amounts, Cluster, Node};
 use vessl_core::queue::{Holder, NodeUse, QueuedRun, admit};
 use vessl_core::run::{Admission, Placement, Wait};
 use vessl_data::locked;
@@ -24,6 +24,10 @@ pub(super) struct Allocator(Mutex<Vec<Table>>);
 #[derive(Debug, Default)]
 struct Table {
     cluster: ClusterName,
+    /// Whether it is a part of this machine, which it may share with others.
+    is_local: bool,
+    /// Whether the settings name it.
+    is_known: bool,
     nodes: Vec<Node>,
     held: BTreeMap<RunId, Held>,
     waiting: BTreeMap<RunId, Waiter>,
@@ -47,9 +51,15 @@ struct Waiter {
 
 impl Allocator {
     /// Tables in which nothing is held.
-    pub(super) fn new(clusters: impl IntoIterator<Item = (ClusterName, Vec<Node>)>) -> Self {
-        let table = |(cluster, nodes)| Table { cluster, nodes, ..Table::default() };
-        Self(Mutex::new(clusters.into_iter().map(table).collect()))
+    pub(super) fn new(clusters: &BTreeMap<ClusterName, Cluster>) -> Self {
+        let table = |(name, of): (&ClusterName, &Cluster)| Table {
+            cluster: name.clone(),
+            is_local: of.local,
+            is_known: true,
+            nodes: of.nodes.clone(),
+            ..Table::default()
+        };
+        Self(Mutex::new(clusters.iter().map(table).collect()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Table>> {
@@ -63,11 +73,13 @@ impl Allocator {
 
     /// Notes that a run has ended, for those who wait for what it holds until it is removed.
     pub(super) fn ended(&self, run: RunId) {
-        for table in self.lock().iter_mut() {
-            if let Some(held) = table.held.get_mut(&run).filter(|held| !held.ended) {
-                held.ended = true;
-                table.admit();
-            }
+        let mut tables = self.lock();
+        let has_ended = |table: &mut Table| {
+            let held = table.held.get_mut(&run).filter(|held| !held.ended);
+            held.map(|held| held.ended = true)
+        };
+        if let Some(at) = tables.iter_mut().position(|table| has_ended(table).is_some()) {
+            admit_after(&mut tables, at);
         }
     }
 
@@ -81,13 +93,14 @@ impl Allocator {
     /// What the queue says of a run that was put into it.
     pub(super) fn admission(&self, run: RunId) -> Option<Admission> {
         let mut tables = self.lock();
-        let table = tables.iter_mut().find(|table| table.knows(run))?;
+        let at = tables.iter().position(|table| table.knows(run))?;
+        let table = &tables[at];
         // Behind a full window nothing changes for anybody.
         let in_window = || table.waiting.keys().nth(WINDOW - 1).is_none_or(|&last| run <= last);
         if !table.answers.contains_key(&run) && in_window() {
-            table.admit();
+            admit_at(&mut tables, at);
         }
-        Some(table.answer(run))
+        Some(tables[at].answer(run))
     }
 
     /// What the queue says of a run now, if it is in the queue.
@@ -98,26 +111,59 @@ impl Allocator {
 
     /// Frees what a run holds and takes it out of the queue.
     pub(super) fn release(&self, run: RunId) {
-        for table in self.lock().iter_mut() {
+        let mut tables = self.lock();
+        let leaves = |table: &mut Table| {
             let held = table.held.remove(&run).is_some();
             let waited = table.waiting.remove(&run).is_some();
             table.answers.remove(&run);
-            if held || waited {
-                table.admit();
-            }
+            held || waited
+        };
+        if let Some(at) = tables.iter_mut().position(leaves) {
+            admit_after(&mut tables, at);
         }
     }
 
     /// Nodes of a cluster with who holds what.
     pub(super) fn usage(&self, cluster: &ClusterName) -> Vec<NodeUse> {
-        self.lock().iter().find(|table| table.cluster == *cluster).map(Table::usage).unwrap_or_default()
+        let tables = self.lock();
+        let at = tables.iter().position(|table| table.cluster == *cluster);
+        at.map(|at| usage(&tables, at)).unwrap_or_default()
+    }
+}
+
+/// The nodes of a table with who holds what, and with what runs of other clusters still hold of the same machine although the settings
+/// have given it away.
+fn usage(tables: &[Table], at: usize) -> Vec<NodeUse> {
+    let mut uses = tables[at].usage();
+    let others = tables.iter().enumerate().filter(|(other, table)| *other != at && table.is_local);
+    if let (true, [one]) = (tables[at].is_local, uses.as_mut_slice()) {
+        one.holders.extend(others.flat_map(|(_, table)| table.beyond_its_share()));
+    }
+    uses
+}
+
+/// Asks the rule about the head of one queue and takes what it grants.
+fn admit_at(tables: &mut [Table], at: usize) {
+    if !tables[at].waiting.is_empty() && tables[at].is_known {
+        let uses = usage(tables, at);
+        tables[at].admit(&uses);
+    }
+}
+
+/// The same when something of that cluster is free now, and for those to whom it was given meanwhile.
+fn admit_after(tables: &mut [Table], at: usize) {
+    admit_at(tables, at);
+    for other in (0..tables.len()).filter(|&other| other != at) {
+        if tables[at].is_local && tables[other].is_local {
+            admit_at(tables, other);
+        }
     }
 }
 
 /// The table of a cluster. One that the settings do not name any more has no nodes.
 fn of_cluster<'t>(tables: &'t mut Vec<Table>, cluster: &ClusterName) -> &'t mut Table {
     let at = tables.iter().position(|table| table.cluster == *cluster).unwrap_or_else(|| {
-        tables.push(Table { cluster: cluster.clone(), ..Table::default() });
+        tables.push(Table { cluster: cluster.clone(), is_local: true, ..Table::default() });
         tables.len() - 1
     });
     &mut tables[at]
@@ -145,14 +191,34 @@ impl Table {
         uses
     }
 
+    /// What its runs hold and it does not have any more, since its share was made smaller or was given away.
+    fn beyond_its_share(&self) -> Vec<Holder> {
+        let node = self.nodes.first().cloned().unwrap_or_default();
+        let (mut cpu, mut memory) = (node.cpu_milli, node.memory);
+        let mut beyond = |(&id, held): (&RunId, &Held)| {
+            let rest = |left: &mut u64, held: u64| {
+                let within = held.min(*left);
+                *left -= within;
+                held - within
+            };
+            let amounts = Amounts {
+                cpu_milli: rest(&mut cpu, held.amounts.cpu_milli),
+                memory: rest(&mut memory, held.amounts.memory),
+                ..Amounts::default()
+            };
+            let mut gpus = held.placement.gpus.clone();
+            gpus.retain(|gpu| node.gpus.iter().all(|own| own.index != *gpu));
+            let any = amounts != Amounts::default() || !gpus.is_empty();
+            any.then_some(Holder { id, amounts, gpus, ended: held.ended })
+        };
+        self.held.iter().filter_map(&mut beyond).collect()
+    }
+
     /// Asks the rule about the head of the queue and takes what it grants.
-    fn admit(&mut self) {
+    fn admit(&mut self, uses: &[NodeUse]) {
         let head: Vec<QueuedRun> =
             self.waiting.values().take(WINDOW).map(|waiter| waiter.asks.clone()).collect();
-        if head.is_empty() {
-            return;
-        }
-        for (id, admission) in admit(&self.cluster, &head, &self.usage()) {
+        for (id, admission) in admit(&self.cluster, &head, uses) {
             if !matches!(admission, Admission::Waiting(_)) {
                 self.leave_queue(id, &admission);
             }
@@ -174,6 +240,12 @@ impl Table {
     fn answer(&self, id: RunId) -> Admission {
         if let Some(answer) = self.answers.get(&id) {
             return answer.clone();
+        }
+        if !self.is_known {
+            let why =
+                format!("waits: the settings of the server name no cluster `{}` any more", self.cluster);
+            let next = "the cluster is in the settings file again, and the server is started anew";
+            return Admission::Waiting(Wait { why, next: vec![next.to_owned()] });
         }
         let (why, next) = match self.place_in_queue(id) {
             0 => ("is next to be placed".to_owned(), "a moment"),

@@ -89,11 +89,6 @@ impl Inventory {
         };
         self.clusters.insert(name, cluster);
     }
-
-    /// Every cluster with its nodes.
-    pub fn nodes(&self) -> Vec<(ClusterName, Vec<Node>)> {
-        self.clusters.iter().map(|(name, cluster)| (name.clone(), cluster.nodes.clone())).collect()
-    }
 }
 
 /// What a cluster offers by name.

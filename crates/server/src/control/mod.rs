@@ -115,7 +115,7 @@ impl Control {
     pub async fn open(parts: Parts) -> Result<Self> {
         parts.store.ensure_project(parts.inventory.project.clone(), parts.clock.now()).await?;
         let unfinished = parts.store.unfinished().await?;
-        let allocator = allocator::Allocator::new(parts.inventory.nodes());
+        let allocator = allocator::Allocator::new(&parts.inventory.clusters);
         let control = Self(Arc::new(Inner {
             parts,
             allocator,

@@ -81,12 +81,16 @@ pub enum EngineError {
 
 /// What places runs and has their images, by cluster.
 #[derive(Debug)]
-pub struct Engines(BTreeMap<ClusterName, (Engine, Images)>);
+pub struct Engines {
+    by_cluster: BTreeMap<ClusterName, (Engine, Images)>,
+    default: ClusterName,
+}
 
 impl Engines {
-    /// Of these clusters.
-    pub(crate) fn new(engines: BTreeMap<ClusterName, (Engine, Images)>) -> Self {
-        Self(engines)
+    /// Of these clusters. What a cluster that the settings name no more has left was left on this machine, as everything is: the default
+    /// cluster's engine looks after it.
+    pub(crate) fn new(by_cluster: BTreeMap<ClusterName, (Engine, Images)>, default: ClusterName) -> Self {
+        Self { by_cluster, default }
     }
 
     /// The engine of a cluster.
@@ -100,7 +104,8 @@ impl Engines {
     }
 
     fn cluster(&self, cluster: &ClusterName) -> Result<&(Engine, Images), EngineError> {
-        self.0.get(cluster).ok_or_else(|| EngineError::NoCluster(cluster.clone()))
+        let found = self.by_cluster.get(cluster).or_else(|| self.by_cluster.get(&self.default));
+        found.ok_or_else(|| EngineError::NoCluster(cluster.clone()))
     }
 }
 

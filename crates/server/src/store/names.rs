@@ -211,8 +211,8 @@ pub(super) fn put_export(db: &Connection, stored: &StoredRun, export: &Export) -
     Ok(())
 }
 
-fn params_of(name: &ArtifactName) -> [&str; 3] {
-    [name.organization.as_str(), name.project.as_str(), &name.name]
+fn params_of(name: &ArtifactName) -> impl rusqlite::Params {
+    (name.organization.as_str(), name.project.as_str(), &name.name)
 }
 
 fn name_view(row: &Row<'_>) -> rusqlite::Result<NameView> {

@@ -18,7 +18,7 @@ const LONGEST_QUEUE: usize = 1024;
 type Committed = std::result::Result<(), Uncommitted>;
 type Answer = Box<dyn FnOnce(Committed) + Send>;
 /// Does its work in the transaction, if one could be begun, and returns how to answer once the commit is known.
-type Job = Box<dyn FnOnce(Option<&mut Transaction<'_>>) -> Answer + Send>;
+type WriteTask = Box<dyn FnOnce(Option<&mut Transaction<'_>>) -> Answer + Send>;
 
 /// Why nothing of a group was stored.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ impl From<Uncommitted> for StoreError {
 /// Sends jobs to the writer thread. Dropping it ends the thread after what was sent.
 #[derive(Debug)]
 pub(super) struct Writer {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<WriteTask>>,
     room: Arc<tokio::sync::Semaphore>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -64,7 +64,7 @@ impl Writer {
     {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |tx| {
+        let job: WriteTask = Box::new(move |tx| {
             let done = tx.map_or(Err(StoreError::Lost), |tx| in_savepoint(tx, work));
             Box::new(move |committed| {
                 drop(room);
@@ -87,7 +87,7 @@ impl Drop for Writer {
     }
 }
 
-fn write_groups(mut conn: Connection, waiting: &mpsc::Receiver<Job>) {
+fn write_groups(mut conn: Connection, waiting: &mpsc::Receiver<WriteTask>) {
     while let Ok(first) = waiting.recv() {
         let others = waiting.try_iter().take(LARGEST_GROUP - 1);
         let group = std::iter::once(first).chain(others).collect();
@@ -95,7 +95,7 @@ fn write_groups(mut conn: Connection, waiting: &mpsc::Receiver<Job>) {
     }
 }
 
-fn write_group(conn: &mut Connection, group: Vec<Job>) {
+fn write_group(conn: &mut Connection, group: Vec<WriteTask>) {
     let sql = |error| {
         tracing::error!(%error, "a group was not stored");
         Uncommitted::Sql(Arc::new(error))

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use crate::world::{Place, RUNS, Server, first_attempt, run_file};
 use vessl_core::ids::RunId;
-use vessl_server::config::ClusterConfig;
+use vessl_server::config::{ClusterConfig, PresetConfig};
 
 const HOLD: &str = "fake say running\nfake hold\nfake exit 0";
 
@@ -71,30 +71,76 @@ async fn runs_of_one_cluster_are_never_placed_on_another() {
     assert_eq!(server.run(second).await["node"], "full-1");
 }
 
+/// A cluster of the settings with GPU 1.
+fn notebooks(cpu: &str) -> ClusterConfig {
+    ClusterConfig {
+        name: "notebooks".to_owned(),
+        cpu: cpu.to_owned(),
+        memory: "2Gi".to_owned(),
+        gpus: vec![1],
+        presets: vec![preset("1", 0), preset(cpu, 1)],
+        ..ClusterConfig::default()
+    }
+}
+
+fn preset(cpu: &str, gpus: u32) -> PresetConfig {
+    let (name, memory) = (format!("p{gpus}"), "1Gi".to_owned());
+    PresetConfig { name, cpu: cpu.to_owned(), memory, gpus, gpu_type: None }
+}
+
+async fn submit_to(server: &Server, cluster: &str, requests: &str) -> RunId {
+    let lines = format!("resources:\n  cluster: {cluster}\n  requests: {{{requests}}}");
+    server.submit_yaml(&run_file(cluster, &lines, HOLD)).await
+}
+
+/// Whatever becomes of a cluster in the settings: its runs keep what they hold of the machine, end as they end, and wait.
+#[tokio::test]
+async fn runs_outlive_their_cluster() {
+    for later in [vec![], vec![notebooks("1")]] {
+        let gone = later.is_empty();
+        let mut place = Place::with(|config| config.clusters = vec![notebooks("3")]);
+        let server = place.open().await;
+        let first =
+            submit_to(&server, "notebooks", "cpu: 3, memory: 1Gi, nvidia.com/gpu: {quantity: 1}").await;
+        server.until(first, "running").await;
+        let waits = submit_to(&server, "notebooks", "cpu: 1, memory: 1Gi").await;
+        server.close().await;
+        place.config.clusters = later;
+        let server = place.open().await;
+        assert_eq!(server.run(first).await["status"], "running");
+        let waiting = explained(&server, waits).await;
+        let why = waiting["why"].as_str().unwrap();
+        assert_eq!(why.contains("the settings of the server name no cluster `notebooks`"), gone, "{why}");
+        let both = submit_to(&server, "local", "cpu: 2, memory: 1Gi").await;
+        let why = explained(&server, both).await["why"].to_string();
+        assert!(why.contains(&first.0.to_string()), "it must wait for what is still held: {why}");
+        assert_eq!(server.run(waits).await["status"], "queued");
+        place.world.release(first_attempt(first));
+        assert_eq!(server.settled(first).await["status"], "completed");
+        server.until(both, "running").await;
+        if gone {
+            let path = format!("{RUNS}/{}/terminate", waits.0);
+            assert_eq!(server.ask("POST", &path, Some(json!({}))).await.0, 200);
+            assert_eq!(server.settled(waits).await["status"], "terminated");
+        } else {
+            server.until(waits, "running").await;
+        }
+    }
+}
+
 /// Clusters of the settings are parts of one machine: what one has, the others lack.
 #[tokio::test]
 async fn clusters_of_the_settings_share_the_machine() {
-    let place = Place::with(|config| {
-        let cluster = ClusterConfig {
-            name: "notebooks".to_owned(),
-            cpu: "1".to_owned(),
-            memory: "2Gi".to_owned(),
-            gpus: vec![1],
-            ..ClusterConfig::default()
-        };
-        config.clusters = vec![cluster];
-    });
+    let place = Place::with(|config| config.clusters = vec![notebooks("1")]);
     let server = place.open().await;
-    let submit = async |cluster: &str, requests: &str| {
-        let lines = format!("resources:\n  cluster: {cluster}\n  requests: {{{requests}}}");
-        server.submit_yaml(&run_file(cluster, &lines, HOLD)).await
-    };
+    let submit = async |cluster: &str, requests: &str| submit_to(&server, cluster, requests).await;
     let first = submit("notebooks", "cpu: 1, memory: 1Gi, nvidia.com/gpu: {quantity: 1}").await;
     let second = submit("notebooks", "cpu: 1, memory: 1Gi").await;
     let whole = submit("local", "cpu: 3, memory: 1Gi, nvidia.com/gpu: {quantity: 1}").await;
     server.until(first, "running").await;
     server.until(whole, "running").await;
-    assert_eq!(server.run(second).await["status"], "queued");
+    let why = explained(&server, second).await["why"].to_string();
+    assert!(why.contains(&first.0.to_string()), "{why}");
     let nodes = server.get("/v1/clusters/notebooks/nodes").await;
     assert_eq!((&nodes[0]["cpu_milli"], &nodes[0]["runs"]), (&json!(1000), &json!([first.0])));
     assert_eq!(used(&server).await, (3000, 1, vec![whole.0]));

@@ -34,7 +34,7 @@ const TRIES: u32 = 5;
 const COMES_BACK: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long a server may stay away before a watching client gives up.
-const PATIENCE: Duration = Duration::from_mins(10);
+const RETRY_LIMIT: Duration = Duration::from_mins(10);
 
 /// Which server it is, so that it can be found again after a restart.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ impl Client {
         let mut pause = Duration::from_millis(100);
         loop {
             match self.whoami().await {
-                Err(e @ Error::Unreachable { .. }) if begin.elapsed() > PATIENCE => return Err(e),
+                Err(e @ Error::Unreachable { .. }) if begin.elapsed() > RETRY_LIMIT => return Err(e),
                 Err(Error::Unreachable { .. }) => {}
                 other => return other.map(drop),
             }

@@ -14,6 +14,7 @@ fn settings_are_kept_private_and_shown_without_the_token() {
     let shown = test.vessl(["configure", "list", "--output", "json"]).ok().json();
     assert_eq!(shown["server"], "http://127.77.77.77:9");
     assert_eq!(shown["token_is_set"], true);
+    assert!(!shown.to_string().contains("3141"));
     assert_eq!(shown["project"], "vision");
     test.vessl(["run", "list"]).code(4).says(&["127.77.77.77:9"]);
     test.vessl(["configure", "reset"]).ok().prints(&["the one of this machine"]);

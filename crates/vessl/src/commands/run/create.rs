@@ -84,13 +84,13 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
         }
     };
     match watched {
-        watch::Watched::Left => {
+        watch::WatchResult::Left => {
             if session.out.format() != Format::Table {
                 session.out.data(&client.run(run.id).await.unwrap_or(run.clone()))?;
             }
             Ok(watch::goodbye(run.id, &session.out))
         }
-        watch::Watched::Ended(run, said) => {
+        watch::WatchResult::Ended(run, said) => {
             if args.watch && session.out.format() == Format::Table {
                 session.out.note(&views::ending(&run, &said));
             } else {

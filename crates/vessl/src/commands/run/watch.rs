@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_secs(10);
 
 /// How watching ended.
 #[derive(Debug)]
-pub(super) enum Watched {
+pub(super) enum WatchResult {
     /// The run has ended; the last that the log said of it, as far as it was shown.
     Ended(Box<RunView>, String),
     /// A person left; the run goes on.
@@ -29,16 +29,16 @@ pub(super) enum Watched {
 }
 
 /// Waits for the end of a run. Says nothing, except when the server is lost.
-pub(super) async fn wait(client: &mut Client, id: RunId, out: &Out) -> Result<Watched> {
+pub(super) async fn wait(client: &mut Client, id: RunId, out: &Out) -> Result<WatchResult> {
     let mut silent = |_: &RunEvent| {};
     tokio::select! {
-        run = ended(client, id, out, &mut silent) => Ok(Watched::Ended(Box::new(run?), String::new())),
-        left = left() => left.map(|()| Watched::Left),
+        run = ended(client, id, out, &mut silent) => Ok(WatchResult::Ended(Box::new(run?), String::new())),
+        left = left() => left.map(|()| WatchResult::Left),
     }
 }
 
 /// Prints the log of a run and tells its events until it has ended.
-pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<Watched> {
+pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<WatchResult> {
     let (interleaver, said) = (Interleaver::new(out), RefCell::default());
     let mut log_client = client.another();
     let sink = if out.format() == Format::Table { Sink::Result } else { Sink::Beside };
@@ -56,7 +56,7 @@ pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<W
                 done?;
                 log_is_done = true;
             }
-            left = left() => return left.map(|()| Watched::Left),
+            left = left() => return left.map(|()| WatchResult::Left),
             () = interleaver.print_overdue() => {}
         }
     };
@@ -65,7 +65,7 @@ pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<W
         done?;
     }
     interleaver.print_rest();
-    Ok(Watched::Ended(Box::new(run), said.take()))
+    Ok(WatchResult::Ended(Box::new(run), said.take()))
 }
 
 /// What a person who leaves is told.
