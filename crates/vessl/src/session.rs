@@ -78,11 +78,6 @@ impl Session {
         Client::connect(origin, scope, &self.out).await
     }
 
-    /// Whether every run is submitted with `--strict`. Settings that cannot be read are told of when a server is asked.
-    pub(crate) fn strict(&self) -> bool {
-        Settings::path().and_then(|path| Settings::read(&path)).is_ok_and(|settings| settings.strict)
-    }
-
     /// What is settled, with flags and environment above the file.
     pub(crate) fn settings(&self) -> Result<Settings> {
         let path = Settings::path()?;

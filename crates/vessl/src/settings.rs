@@ -39,6 +39,11 @@ impl Settings {
         Ok(config_dir()?.join("config.toml"))
     }
 
+    /// Whether every run is submitted with `--strict`. A file that cannot be read is told of when a server is asked.
+    pub(crate) fn is_strict() -> bool {
+        Self::path().and_then(|path| Self::read(&path)).is_ok_and(|settings| settings.strict)
+    }
+
     /// Reads the file; one that does not exist settles nothing.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = match std::fs::read_to_string(path) {

@@ -152,7 +152,7 @@ fn lines(text: &str) -> Vec<String> {
                 (None, '\\') => goes_on = chars.next().is_none(),
                 (None, '#') if before.is_whitespace() => break,
                 (None, ';') if chars.peek() != Some(&';') && before != ';' => {
-                    lines.push(std::mem::take(&mut line))
+                    lines.push(std::mem::take(&mut line));
                 }
                 (None, c) => line.push(c),
             }

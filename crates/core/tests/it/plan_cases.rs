@@ -132,7 +132,8 @@ fn sizes_come_from_presets() {
         (Some("gpu-1"), 4000, 1),
         &[],
     );
-    let chosen = |words| format!("preset-chosen resources.requests: preset {words}");
+    let hint = "requests are rounded up to a preset; the presets stand in the server's settings file";
+    let chosen = |words| format!("preset-chosen resources.requests: preset {words} | {hint}");
     let large = chosen("`cpu-large` was chosen: 8 cores, 32.0 GiB of memory");
     check_size("{requests: {cpu: 2500m}}", (Some("cpu-large"), 8000, 0), &[&large]);
     let one = chosen("`gpu-1` was chosen: 4 cores, 16.0 GiB of memory, 1 GPU of type `A100`");

@@ -116,6 +116,7 @@ pub(crate) const BODIES: &[(&str, &str)] = &[
     ("no-name", "export: {/a: vessl-artifact://b}"),
     ("white-space", "import: {/a: 's3:// b'}"),
     ("short-form", "import: {/a: {git: h.com/x/y}}"),
+    ("unseen-failure", "run:\n  - |\n    pip install x\n    python t.py | tee log"),
     ("old-volumes", "volumes: {/a: git://h.com/x/y, /b: {artifact: true}}"),
     ("old-resources", "resources: {accelerators: 'T4:1', cpu: 1}"),
     ("old-interactive", "interactive: {runtime: 24h, ports: [80]}"),

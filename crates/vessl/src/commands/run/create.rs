@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::{Format, views};
 use crate::session::{Session, Source};
+use crate::settings::Settings;
 
 /// Arguments.
 #[derive(Args, Debug)]
@@ -38,6 +39,13 @@ pub(crate) struct Create {
     /// Set a variable of the run's environment; KEY alone takes the value from this environment
     #[arg(short, long = "env", value_name = "KEY[=VALUE]", value_parser = pair)]
     env: Vec<EnvPair>,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// How the file is read.
+#[derive(Args, Debug)]
+struct Reading {
     /// Accept unknown keys with a warning
     #[arg(long)]
     lenient: bool,
@@ -55,8 +63,8 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
     let ask = RunCreate {
         yaml: yaml.into(),
         env: args.env,
-        lenient: args.lenient,
-        strict: args.strict || session.strict(),
+        lenient: args.reading.lenient,
+        strict: args.reading.strict || Settings::is_strict(),
         base,
         idempotency_key: Some(key),
     };
@@ -116,7 +124,11 @@ fn checked(args: &Create, session: &Session) -> Result<Checked> {
     let base = text::base(&args.file);
     let read = spec::read(
         &bytes,
-        ReadOptions { lenient: args.lenient, base: base.as_deref(), strict: args.strict || session.strict() },
+        ReadOptions {
+            lenient: args.reading.lenient,
+            base: base.as_deref(),
+            strict: args.reading.strict || Settings::is_strict(),
+        },
     );
     let Some(spec) = read.spec else {
         return Err(Error::File { problems: read.problems, name });

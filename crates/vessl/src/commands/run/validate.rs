@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::{Format, Out, Rows};
 use crate::session::{Session, Source};
+use crate::settings::Settings;
 
 /// Arguments.
 #[derive(Args, Debug)]
@@ -55,7 +56,8 @@ pub(crate) fn perform(args: &Validate, session: &Session) -> Result<Exit> {
     if let Some(code) = &args.explain {
         return explain(code, &session.out);
     }
-    let checked: Vec<Checked> = args.files.iter().map(|file| check(file, args, session.strict())).collect();
+    let checked: Vec<Checked> =
+        args.files.iter().map(|file| check(file, args, Settings::is_strict())).collect();
     if session.out.format() == Format::Table {
         for (n, file) in checked.iter().enumerate() {
             if n > 0 && args.canonical {
