@@ -24,7 +24,7 @@ pub(crate) fn plan(commands: &[&str]) -> Plan {
         mounts: Vec::new(),
         exports: Vec::new(),
         items: commands.iter().map(item).collect(),
-        shell: vessl_core::script::Shell::default(),
+        shell: vessl_core::spec::Shell::default(),
         env: Vec::new(),
         ports: Vec::new(),
         interactive: None,

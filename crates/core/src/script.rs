@@ -19,10 +19,8 @@
 //! descriptor cannot be read, the script goes on at once. A mark always begins on a new line, whatever an item wrote there.
 use std::fmt::Write;
 
-use serde::{Deserialize, Serialize};
-
 use crate::record::{Ending, MARK_FD};
-use crate::spec::Item;
+use crate::spec::{Item, Shell};
 use crate::units::Span;
 
 /// Exit code of the script when a directory does not exist.
@@ -35,17 +33,6 @@ set -eu
 if (set -o pipefail) 2>/dev/null; then set -o pipefail; fi
 __vessl_keep 0 \"$-\"
 ";
-
-/// Options that the shell of the items begins with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Shell {
-    /// Its own.
-    #[default]
-    Plain,
-    /// `set -eu`, and `set -o pipefail` where the shell has it.
-    Strict,
-}
 
 /// The script that runs `items` in order in one shell. An item without a directory starts in `default_workdir` (an absolute
 /// path in the container), a relative directory begins there.

@@ -8,8 +8,8 @@ use crate::ids::{
     ArtifactName, AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId,
 };
 use crate::problem::{Level, Problem};
-use crate::script::Shell;
 use crate::secret::Secret;
+use crate::spec::Shell;
 use crate::spec::{Interactive, Item, PortKind, Spec};
 use crate::units::{Cpu, Memory, Span};
 

@@ -327,6 +327,17 @@ pub struct Volume {
     pub volume_name: Option<String>,
 }
 
+/// Options that the shell of the items begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shell {
+    /// Its own.
+    #[default]
+    Plain,
+    /// `set -eu`, and `set -o pipefail` where the shell has it.
+    Strict,
+}
+
 /// One entry of `run`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]

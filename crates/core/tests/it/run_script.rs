@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use vessl_core::record::{Ending, InitReport, MARK_FD, Mark, Marks};
-use vessl_core::script::{self, Shell};
+use vessl_core::script;
 use vessl_core::spec::Item;
+use vessl_core::spec::Shell;
 use vessl_core::units::Span;
 
 /// Shells as an image may bring them; those that this machine does not have are left out, bash and sh are required.

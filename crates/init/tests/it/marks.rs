@@ -11,7 +11,7 @@ fn items(commands: &[&str]) -> InitConfig {
     let items: Vec<Item> = commands.iter().map(item).collect();
     InitConfig {
         items: u32::try_from(items.len()).unwrap(),
-        ..order(&script::build(&items, "/", script::Shell::Plain))
+        ..order(&script::build(&items, "/", vessl_core::spec::Shell::Plain))
     }
 }
 

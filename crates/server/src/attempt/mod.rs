@@ -146,6 +146,9 @@ impl Attempts {
     /// Everything that an attempt has recorded; words if it cannot be read.
     pub(crate) async fn recorded(&self, at: AttemptId) -> Result<Recorded, String> {
         let dir = self.dir(at);
+        if !dir.path().exists() {
+            return Ok(Recorded::default());
+        }
         blocking(move || Ok(dir.recorded())).await.map_err(|error| error.to_string())?
     }
 

@@ -4,7 +4,7 @@ use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::ids::{Nonce, ProjectRef, RunId, RunRef};
 use vessl_core::plan::{ImagePlan, Plan, Planned, Stamp, plan};
 use vessl_core::run::{Run, Status};
-use vessl_core::script::Shell;
+use vessl_core::spec::Shell;
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::wire::{Problem, RunCreate, RunKind, RunView, StatusChange};
 use zeroize::Zeroizing;

@@ -117,15 +117,19 @@ impl Local {
     /// An agent that has lost its directory counts as gone, though it may live: nothing that it does can be recorded, and a removal ends
     /// it.
     pub(super) async fn presence(&self, at: AttemptId) -> Presence {
-        let (dir, ours) = (self.dir(at), self.memory().children.contains(&at));
-        let held = move || match dir.path().exists() {
-            true if ours => Ok((true, Left::Agent)),
-            true => dir.is_locked().map_err(std::io::Error::other).map(|held| (held, dir.left())),
-            false => Ok((false, Left::Nothing)),
-        };
+        let dir = self.dir(at);
+        let gone = |left| Presence::Gone { left, refused: self.memory().refused.get(&at).cloned() };
+        // One look at a name, as for every run that waits in the queue.
+        if !dir.path().exists() {
+            return gone(Left::Nothing);
+        }
+        if self.memory().children.contains(&at) {
+            return Presence::Alive;
+        }
+        let held = move || dir.is_locked().map_err(std::io::Error::other).map(|held| (held, dir.left()));
         match blocking(held).await {
             Ok((true, _)) => Presence::Alive,
-            Ok((false, left)) => Presence::Gone { left, refused: self.memory().refused.get(&at).cloned() },
+            Ok((false, left)) => gone(left),
             Err(error) => Presence::Unreachable { why: error.to_string() },
         }
     }

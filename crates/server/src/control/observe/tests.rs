@@ -124,7 +124,7 @@ fn plan() -> Plan {
         mounts: Vec::new(),
         exports: Vec::new(),
         items: Vec::new(),
-        shell: vessl_core::script::Shell::default(),
+        shell: vessl_core::spec::Shell::default(),
         env: Vec::new(),
         ports: Vec::new(),
         interactive: None,
