@@ -160,6 +160,13 @@ pub struct Transfer {
     pub error: Option<String>,
 }
 
+impl Transfer {
+    /// The commit it brought, if it came from git: 40 hex digits, where a tree has 64.
+    pub fn commit(&self) -> Option<&str> {
+        self.version.as_deref().filter(|version| version.len() == 40)
+    }
+}
+
 /// `exit.json`: written to a new file, fsynced, renamed, directory fsynced, before anyone is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExitRecord {

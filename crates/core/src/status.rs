@@ -102,6 +102,26 @@ words! {
     }
 }
 
+words! {
+    /// What a list of runs is sorted by.
+    #[derive(Default)]
+    RunSort {
+        /// When it was submitted, newest first.
+        #[default]
+        Created = "created",
+        /// Name, from A to Z.
+        Name = "name",
+        /// Status word, from A to Z.
+        Status = "status",
+        /// When its commands started, newest first.
+        Started = "started",
+        /// When it ended, newest first.
+        Ended = "ended",
+        /// Time from the start of its commands to its end, longest first; runs that have not ended come last.
+        Time = "time",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -12,6 +13,7 @@ use crate::plan::Amounts;
 pub use crate::problem::{Level, Problem, in_words};
 use crate::record::Transfer;
 use crate::secret::{Secret, expose};
+pub use crate::status::RunSort;
 use crate::status::{EndReason, Status};
 
 /// Body of every error answer.
@@ -124,13 +126,17 @@ pub struct RunView {
     /// Digest of the image's manifest (`sha256:…`), once it is here: what the name meant for this run.
     #[serde(default)]
     pub image_digest: Option<String>,
+    /// Commit of the first import from git, once it is here.
+    #[serde(default)]
+    pub commit: Option<String>,
     /// Times of every change of status.
     pub history: Vec<StatusChange>,
     /// Results of the imports.
     pub imports: Vec<Transfer>,
     /// Results of the exports.
     pub exports: Vec<Transfer>,
-    /// The run's own variables with the values they got (`-e` counts), `null` for secret ones; only in a read of one run.
+    /// The run's own variables with the values they got (`-e` counts), `null` for secret ones; in a read of one run, and in a
+    /// list with `env=true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<BTreeMap<String, Option<String>>>,
     /// Canonical YAML without secret values; only in a read of one run.
@@ -154,22 +160,63 @@ pub struct StatusChange {
 }
 
 /// Query of `GET …/runs`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RunQuery {
-    /// Only this status.
-    pub status: Option<Status>,
+    /// Only these statuses, with commas between them.
+    #[serde(default, deserialize_with = "statuses")]
+    #[param(style = Form, explode = false)]
+    pub status: Vec<Status>,
     /// Only runs that ended for this reason.
     pub reason: Option<EndReason>,
     /// Words that name, description or a tag contain.
     pub keyword: Option<String>,
-    /// Runs with an id below this one (newest first).
+    /// Only runs that have all of these tags, with commas between them; in a tag `,` is written `%2C` and `%` is `%25`.
+    #[serde(default, deserialize_with = "tags")]
+    #[param(value_type = Option<String>)]
+    pub tag: Vec<String>,
+    /// Only runs of this name, in which `*` stands for any text.
+    pub name: Option<String>,
+    /// Only runs that were submitted at this time or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// What comes first; default: the newest.
+    #[serde(default)]
+    #[param(inline)]
+    pub sort: RunSort,
+    /// The other way round.
+    #[serde(default)]
+    pub reverse: bool,
+    /// Whether each run brings its `env`.
+    #[serde(default)]
+    pub env: bool,
+    /// Runs with an id below this one.
     #[serde(default, deserialize_with = "position")]
     pub before: Option<u64>,
+    /// So many of the first ones are left out.
+    #[serde(default, deserialize_with = "count")]
+    pub offset: Option<u32>,
     /// At most this many, default 100, largest 1000.
     #[serde(default, deserialize_with = "count")]
     pub limit: Option<u32>,
+}
+
+fn statuses<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Status>, D::Error> {
+    let text = String::deserialize(from)?;
+    text.split(',').map(|word| Status::deserialize(word.into_deserializer())).collect()
+}
+
+fn tags<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let text = String::deserialize(from)?;
+    Ok(text.split(',').map(|tag| tag.replace("%2C", ",").replace("%25", "%")).collect())
+}
+
+/// Tags as [`RunQuery::tag`] has them.
+pub fn tags_as_text(tags: &[String]) -> Option<String> {
+    let written = tags.iter().map(|tag| tag.replace('%', "%25").replace(',', "%2C"));
+    (!tags.is_empty()).then(|| written.collect::<Vec<_>>().join(","))
 }
 
 /// A number of a query that names a place: 64 bits with a sign, as the document of the API says.

@@ -8,10 +8,6 @@ use vessl_core::wire::{ErrorBody, Explain, RunCreate, RunQuery, RunTerminate, Ru
 use super::error::Result;
 use super::extract::{JsonBody, ProjectPath, Query, RunPath};
 use super::{Api, to_the_end};
-use crate::store::runs::Page;
-
-/// Runs on a page when nobody says how many.
-const PAGE: u32 = 100;
 
 /// Submit a run. When it is answered, the run is on disk.
 #[utoipa::path(
@@ -37,7 +33,8 @@ pub(super) async fn create(
     Ok((status, Json(submitted.view)))
 }
 
-/// One page of runs, newest first; the next page is `before` the last id of this one.
+/// One page of runs, newest first; the next page is `before` the last id of this one. With another order the next page has an
+/// `offset` of as many runs as there were.
 #[utoipa::path(
     get, path = "/organizations/{organization}/projects/{project}/runs", tag = "runs",
     operation_id = "listRuns",
@@ -50,15 +47,7 @@ pub(super) async fn list(
     ProjectPath(project): ProjectPath,
     Query(query): Query<RunQuery>,
 ) -> Result<Json<Vec<RunView>>> {
-    let page = Page {
-        project,
-        status: query.status,
-        reason: query.reason,
-        keyword: query.keyword.filter(|word| !word.is_empty()),
-        before: query.before,
-        limit: query.limit.unwrap_or(PAGE),
-    };
-    Ok(Json(api.control.runs(&caller, page).await?))
+    Ok(Json(api.control.runs(&caller, &project, query).await?))
 }
 
 /// One run, with its canonical run file.

@@ -2,15 +2,18 @@
 use std::collections::BTreeMap;
 
 use vessl_core::access::{Action, Caller, Scope, allowed};
-use vessl_core::ids::{AttemptId, RunRef};
-use vessl_core::plan::{EnvFrom, EnvPlan, Plan, RESERVED};
-use vessl_core::record::Phase;
+use vessl_core::ids::{AttemptId, ProjectRef, RunRef};
+use vessl_core::plan::{EnvFrom, EnvPlan, RESERVED};
+use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::{Admission, Applied, EndReason, Inputs, Observation, State, Status, decide};
-use vessl_core::wire::{Explain, RunEvent, RunView};
+use vessl_core::wire::{Explain, RunEvent, RunQuery, RunView};
 
 use super::{Control, ControlError, Explanation, Inner, Result};
-use crate::store::runs::{Page, StoredEvent, StoredRun};
+use crate::store::find::Listed;
+use crate::store::runs::{StoredEvent, StoredRun};
 
+/// Runs on a page when nobody says how many.
+const PAGE: u32 = 100;
 /// Largest page of runs.
 const LARGEST_PAGE: u32 = 1000;
 /// Events that are read at once.
@@ -23,19 +26,27 @@ impl Control {
         let texts = self.0.parts.store.run_texts(of.id).await?;
         let mut view = self.0.view(stored);
         if let Some(texts) = texts {
-            view.env = Some(env(texts.plan));
+            view.env = Some(env(texts.plan.env));
             view.yaml = Some(texts.yaml);
         }
         Ok(view)
     }
 
-    /// One page of runs, newest first.
-    pub async fn runs(&self, caller: &Caller, mut page: Page) -> Result<Vec<RunView>> {
-        allowed(caller, Action::Read, Scope::Project(page.project.clone()))?;
-        self.0.known_project(&page.project).await?;
-        page.limit = page.limit.min(LARGEST_PAGE);
-        let runs = self.0.parts.store.page(page).await?;
-        Ok(runs.into_iter().map(|stored| self.0.view(stored)).collect())
+    /// One page of runs.
+    pub async fn runs(
+        &self,
+        caller: &Caller,
+        project: &ProjectRef,
+        mut query: RunQuery,
+    ) -> Result<Vec<RunView>> {
+        allowed(caller, Action::Read, Scope::Project(project.clone()))?;
+        self.0.known_project(project).await?;
+        query.limit = Some(query.limit.unwrap_or(PAGE).min(LARGEST_PAGE));
+        query.keyword = query.keyword.filter(|word| !word.is_empty());
+        let listed = self.0.parts.store.page(project.clone(), query).await?;
+        let view =
+            |Listed { stored, env: variables }| RunView { env: variables.map(env), ..self.0.view(stored) };
+        Ok(listed.into_iter().map(view).collect())
     }
 
     /// Why a run is where it is.
@@ -119,6 +130,7 @@ impl Inner {
             resources: doc.resources,
             image: doc.image,
             image_digest: doc.image_digest,
+            commit: doc.imports.iter().find_map(Transfer::commit).map(str::to_owned),
             history: doc.history,
             imports: doc.imports,
             exports: doc.exports,
@@ -218,8 +230,8 @@ fn exit_code(state: &State) -> Option<i32> {
 }
 
 /// What the file and the submit made of the environment; what every run has is left out.
-fn env(plan: Plan) -> BTreeMap<String, Option<String>> {
-    let own = plan.env.into_iter().filter(|variable| !RESERVED.contains(&variable.key.as_str()));
+fn env(variables: Vec<EnvPlan>) -> BTreeMap<String, Option<String>> {
+    let own = variables.into_iter().filter(|variable| !RESERVED.contains(&variable.key.as_str()));
     let pair = |EnvPlan { key, value }| match value {
         EnvFrom::Text(text) => (key, Some(text)),
         EnvFrom::Secret(_) => (key, None),

@@ -6,7 +6,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{Result, StoreError};
 
 /// Migration `n` (from 1) is entry `n - 1`.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/001_init.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/001_init.sql"), include_str!("migrations/002_find.sql")];
 
 /// Applies what is missing, each migration in its own transaction; refuses a database of a newer program.
 pub(super) fn bring_up_to_date(conn: &mut Connection, path: &Path) -> Result<()> {
@@ -47,6 +48,38 @@ mod tests {
         let before = schema(&opened(&dir));
         bring_up_to_date(&mut opened(&dir), dir.path()).unwrap();
         assert_eq!(before, schema(&opened(&dir)));
+    }
+
+    #[test]
+    fn runs_from_before_they_could_be_found_can_be_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut conn = opened(&dir);
+        conn.execute_batch(MIGRATIONS[0]).unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        let ended = r#"{"tags":["a","b","a"],"created_at":"2024-05-01T12:00:00.25Z","run":{"state":
+            {"status":"ended","started_at":"2024-05-01T12:00:01Z","ended_at":"2024-05-01T12:00:03.123456789Z"}}}"#;
+        let queued = r#"{"tags":[],"created_at":"2024-05-01T12:00:00Z","run":{"state":{"status":"queued"}}}"#;
+        conn.execute_batch(
+            "INSERT INTO organizations VALUES ('o', 0); INSERT INTO projects VALUES ('o', 'p', 0);",
+        )
+        .unwrap();
+        for doc in [ended, queued] {
+            conn.execute(
+                "INSERT INTO runs (organization, project, revision, status, unfinished, name, doc)
+                 VALUES ('o', 'p', 1, 's', 0, 'n', ?1)",
+                [doc],
+            )
+            .unwrap();
+        }
+        bring_up_to_date(&mut conn, dir.path()).unwrap();
+        let mut rows = conn.prepare("SELECT created_at, started_at, ended_at FROM runs ORDER BY id").unwrap();
+        let times = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        let times: Vec<(i64, Option<i64>, Option<i64>)> = times.map(std::result::Result::unwrap).collect();
+        let noon = 1_714_564_800_000_000_000;
+        let (started, ended) = (noon + 1_000_000_000, noon + 3_123_000_000);
+        assert_eq!(times, [(noon + 250_000_000, Some(started), Some(ended)), (noon, None, None)]);
+        let tags: i64 = conn.query_row("SELECT count(*) FROM run_tags", [], |row| row.get(0)).unwrap();
+        assert_eq!(tags, 2);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A write is answered only after its group is on disk. The store knows rows and revisions; it holds no rule about
 //! runs and never waits for an engine.
+pub(crate) mod find;
 mod migrate;
 pub(crate) mod names;
 mod readers;

@@ -11,7 +11,7 @@ use vessl_core::ids::{
 };
 use vessl_core::plan::{Amounts, Plan};
 use vessl_core::record::Transfer;
-use vessl_core::run::{EndReason, Run, State, Status};
+use vessl_core::run::{Run, State, Status};
 use vessl_core::wire::{RunEventKind, RunKind, StatusChange};
 
 use super::names::put_export;
@@ -208,23 +208,6 @@ pub struct Save {
     pub exports: Vec<Export>,
 }
 
-/// Which runs a page shows; newest first.
-#[derive(Clone, Debug, Default)]
-pub struct Page {
-    /// Project.
-    pub project: ProjectRef,
-    /// Only this status.
-    pub status: Option<Status>,
-    /// Only runs that ended for this reason.
-    pub reason: Option<EndReason>,
-    /// Only if name, description or a tag contain it, in any case.
-    pub keyword: Option<String>,
-    /// Only ids below this one.
-    pub before: Option<u64>,
-    /// At most this many.
-    pub limit: u32,
-}
-
 impl Store {
     /// Inserts a run with its first event, unless its idempotency key was used before.
     pub async fn insert_run(&self, new: NewRun) -> Result<Inserted> {
@@ -244,11 +227,6 @@ impl Store {
     /// What the run was submitted with.
     pub async fn run_texts(&self, id: RunId) -> Result<Option<Texts>> {
         self.read(move |db| texts(db, id)).await
-    }
-
-    /// One page of runs, newest first.
-    pub async fn page(&self, page: Page) -> Result<Vec<StoredRun>> {
-        self.read(move |db| list(db, &page)).await
     }
 
     /// Every run that a driver has work for, oldest first.
@@ -293,7 +271,7 @@ impl Store {
     }
 }
 
-const SELECT: &str = "SELECT revision, organization, project, name, description, doc FROM runs";
+pub(super) const SELECT: &str = "SELECT revision, organization, project, name, description, doc FROM runs";
 
 fn insert(db: &Connection, new: &NewRun) -> Result<Inserted> {
     let (stored, id) = (&new.stored, new.stored.id());
@@ -304,7 +282,7 @@ fn insert(db: &Connection, new: &NewRun) -> Result<Inserted> {
     }
     db.prepare_cached(
         "INSERT INTO runs (id, organization, project, revision, status, unfinished, name, description, doc,
-         idempotency_key, submit_digest) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10)",
+         idempotency_key, submit_digest, created_at) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?
     .execute(params![
         id.0,
@@ -317,7 +295,9 @@ fn insert(db: &Connection, new: &NewRun) -> Result<Inserted> {
         to_json("run", &stored.doc)?,
         new.key.as_ref().map(|key| &key.0),
         new.key.as_ref().map(|key| &key.1),
+        nanos(stored.doc.created_at),
     ])?;
+    put_tags(db, stored)?;
     let texts = &new.texts;
     db.prepare_cached("INSERT INTO run_texts (run, plan, yaml, keys) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![id.0, to_json("plan", &texts.plan)?, texts.yaml, to_json("keys", &texts.keys)?])?;
@@ -345,7 +325,7 @@ fn by_key(db: &Connection, project: &ProjectRef, key: &str) -> Result<Option<(Ru
     Ok(found.optional()?)
 }
 
-fn load(db: &Connection, id: RunId) -> Result<Option<StoredRun>> {
+pub(super) fn load(db: &Connection, id: RunId) -> Result<Option<StoredRun>> {
     let mut rows = db.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
     rows.query_and_then([id.0], from_row)?.next().transpose()
 }
@@ -358,40 +338,12 @@ fn texts(db: &Connection, id: RunId) -> Result<Option<Texts>> {
     Ok(Some(Texts { plan: from_json("plan", &plan)?, yaml, keys: from_json("keys", &keys)? }))
 }
 
-fn list(db: &Connection, page: &Page) -> Result<Vec<StoredRun>> {
-    let by_status = if page.status.is_some() { "AND status = ?3" } else { "AND ?3 IS NULL" };
-    let sql = format!(
-        "{SELECT} WHERE organization = ?1 AND project = ?2 {by_status} AND id < ?4
-         AND (?7 IS NULL OR json_extract(doc, '$.run.state.verdict.reason_code') = ?7)
-         AND (?5 IS NULL OR instr(lower(name), ?5) > 0 OR instr(lower(coalesce(description, '')), ?5) > 0
-              OR EXISTS (SELECT 1 FROM json_each(doc, '$.tags') WHERE instr(lower(value), ?5) > 0))
-         ORDER BY id DESC LIMIT ?6"
-    );
-    let before = page.before.and_then(|id| i64::try_from(id).ok()).unwrap_or(i64::MAX);
-    let keyword = page.keyword.as_ref().map(|word| word.to_ascii_lowercase());
-    let mut rows = db.prepare_cached(&sql)?;
-    let status = page.status.map(Status::word);
-    rows.query_and_then(
-        params![
-            page.project.organization.as_str(),
-            page.project.project.as_str(),
-            status,
-            before,
-            keyword,
-            page.limit,
-            page.reason.map(EndReason::word)
-        ],
-        from_row,
-    )?
-    .collect()
-}
-
 fn update(db: &Connection, save: &Save) -> Result<u64> {
     let stored = &save.stored;
     let changed = db
         .prepare_cached(
             "UPDATE runs SET revision = revision + 1, status = ?3, unfinished = ?4, name = ?5, description = ?6,
-             doc = ?7 WHERE id = ?1 AND revision = ?2",
+             doc = ?7, started_at = ?8, ended_at = ?9 WHERE id = ?1 AND revision = ?2",
         )?
         .execute(params![
             stored.id().0,
@@ -401,10 +353,13 @@ fn update(db: &Connection, save: &Save) -> Result<u64> {
             stored.name,
             stored.description,
             to_json("run", &stored.doc)?,
+            stored.doc.run.started_at().map(nanos),
+            stored.doc.run.ended_at().map(nanos),
         ])?;
     if changed == 0 {
         return Err(StoreError::Stale(stored.id()));
     }
+    put_tags(db, stored)?;
     for event in &save.events {
         put_event(db, stored.id(), event)?;
     }
@@ -412,6 +367,16 @@ fn update(db: &Connection, save: &Save) -> Result<u64> {
         put_export(db, stored, export)?;
     }
     Ok(stored.revision + 1)
+}
+
+/// Keeps the tags that runs are found by as the run has them.
+fn put_tags(db: &Connection, stored: &StoredRun) -> Result<()> {
+    let of = params![stored.id().0, to_json("tags", &stored.doc.tags)?];
+    let sql = "DELETE FROM run_tags WHERE run = ?1 AND tag NOT IN (SELECT value FROM json_each(?2))";
+    db.prepare_cached(sql)?.execute(of)?;
+    let sql = "INSERT OR IGNORE INTO run_tags (run, tag) SELECT ?1, value FROM json_each(?2)";
+    db.prepare_cached(sql)?.execute(of)?;
+    Ok(())
 }
 
 fn put_event(db: &Connection, id: RunId, event: &StoredEvent) -> Result<()> {
@@ -471,7 +436,7 @@ fn to_json(what: &'static str, value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|source| StoreError::Unreadable { what, source })
 }
 
-fn from_json<'a, T: Deserialize<'a>>(what: &'static str, text: &'a str) -> Result<T> {
+pub(super) fn from_json<'a, T: Deserialize<'a>>(what: &'static str, text: &'a str) -> Result<T> {
     serde_json::from_str(text).map_err(|source| StoreError::Unreadable { what, source })
 }
 
@@ -495,36 +460,6 @@ mod tests {
     use vessl_core::wire::StoredKind;
 
     use super::*;
-
-    fn plan_of(sql: &str) -> String {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.db");
-        drop(Store::open(&path).unwrap());
-        let db = Connection::open(&path).unwrap();
-        let mut rows = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let lines = rows.query_map([], |row| row.get::<_, String>(3)).unwrap();
-        lines.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ")
-    }
-
-    #[test]
-    fn a_first_page_costs_the_same_however_many_runs_there_are() {
-        let tail = "AND id < 9 ORDER BY id DESC LIMIT 100";
-        for (sql, index) in [
-            (
-                format!("{SELECT} WHERE organization = 'o' AND project = 'p' AND NULL IS NULL {tail}"),
-                "runs_by_project",
-            ),
-            (
-                format!("{SELECT} WHERE organization = 'o' AND project = 'p' AND status = 's' {tail}"),
-                "runs_by_status",
-            ),
-            (format!("{SELECT} WHERE unfinished = 1 ORDER BY id"), "runs_unfinished"),
-        ] {
-            let said = plan_of(&sql);
-            assert!(said.contains(&format!("USING INDEX {index}")), "{said}");
-            assert!(!said.contains("TEMP B-TREE"), "{said}");
-        }
-    }
 
     #[test]
     fn keys_with_a_list_for_each_kind_are_read() {

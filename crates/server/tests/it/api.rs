@@ -91,6 +91,78 @@ async fn pages_go_backwards_and_filter() {
 }
 
 #[tokio::test]
+async fn a_list_is_filtered_and_sorted_as_it_is_asked_for() {
+    let place = Place::new();
+    let server = place.open().await;
+    let mut ids = Vec::new();
+    // Each ends later than the one before, and takes so many seconds.
+    for (name, tags, script, seconds) in [
+        ("b", "[one, 'x,y%']", "fake say running\nfake hold\nfake exit 0", 3),
+        ("a", "[one, two]", "fake say running\nfake hold\nfake exit 1", 9),
+        ("a [2]", "[two]", "fake say running\nfake hold\nfake exit 0", 6),
+    ] {
+        let lines = format!("tags: {tags}\nenv:\n  LR: '{seconds}'\n  KEY: {{value: hush, secret: true}}");
+        let id = server.submit_yaml(&run_file(&format!("'{name}'"), &lines, script)).await;
+        server.until(id, "running").await;
+        place.advance(seconds);
+        place.world.release(first_attempt(id));
+        server.settled(id).await;
+        ids.push(id.0);
+    }
+    let page = async |query: &str| -> Vec<usize> {
+        let runs = server.get(&format!("{RUNS}?{query}")).await;
+        let at = |run: &Value| ids.iter().position(|id| run["id"] == *id).unwrap();
+        runs.as_array().unwrap().iter().map(at).collect()
+    };
+    for (query, expected) in [
+        ("status=completed,failed", &[2, 1, 0][..]),
+        ("status=completed,running", &[2, 0]),
+        ("tag=one", &[1, 0]),
+        ("tag=one,two", &[1]),
+        ("tag=x%252Cy%2525", &[0]),
+        ("tag=on", &[]),
+        ("name=a", &[1]),
+        ("name=a*", &[2, 1]),
+        ("name=a%20[2]", &[2]),
+        ("name=*[2]", &[2]),
+        ("name=?", &[]),
+        ("tag=one&status=failed&name=a", &[1]),
+        ("since=2024-05-01T12:00:03Z", &[2, 1]),
+        ("since=2024-05-01T12:00:03.5Z", &[2]),
+        ("reverse=true", &[0, 1, 2]),
+        ("sort=name", &[1, 2, 0]),
+        ("sort=name&reverse=true", &[0, 2, 1]),
+        ("sort=status", &[2, 0, 1]),
+        ("sort=started", &[2, 1, 0]),
+        ("sort=ended&reverse=true", &[0, 1, 2]),
+        ("sort=time", &[1, 2, 0]),
+        ("sort=time&limit=1&offset=1", &[2]),
+        ("reason=command_failed", &[1]),
+        ("keyword=TWO", &[2, 1]),
+    ] {
+        assert_eq!(page(query).await, expected, "{query}");
+    }
+    // A tag that is taken away is no longer found, a new one is.
+    let path = format!("{RUNS}/{}", ids[1]);
+    server.ask("PATCH", &path, Some(json!({ "tags": ["two", "three"] }))).await;
+    assert_eq!((page("tag=one").await, page("tag=three").await), (vec![0], vec![1]));
+    // Runs that have not ended come last, either way.
+    let running = server.submit("fake say running\nfake hold").await;
+    server.until(running, "running").await;
+    for query in ["sort=ended", "sort=time&reverse=true"] {
+        let last = &server.get(&format!("{RUNS}?{query}")).await[3]["id"];
+        assert_eq!(*last, running.0, "{query}");
+    }
+    let runs = server.get(&format!("{RUNS}?env=true&tag=three")).await;
+    assert_eq!(runs[0]["env"], json!({ "LR": "9", "KEY": null }));
+    assert_eq!(server.get(&format!("{RUNS}?tag=three")).await[0].get("env"), None);
+    for wrong in ["status=", "status=failed,asleep", "sort=colour", "since=yesterday", "colour=red"] {
+        let (status, said) = server.ask("GET", &format!("{RUNS}?{wrong}"), None).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn name_description_and_tags_change_whatever_the_run_does() {
     let place = Place::new();
     let server = place.open().await;

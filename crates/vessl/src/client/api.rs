@@ -6,8 +6,8 @@ use vessl_core::logwire;
 use vessl_core::logwire::Stream;
 use vessl_core::wire::{
     ArtifactView, ClusterView, CredentialCreate, Explain, FileView, ImagePull, ImageView, NodeView,
-    PresetView, Progress, Pruned, PullLine, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView,
-    SecretCreate, SecretView, WhoAmI,
+    PresetView, Progress, Pruned, PullLine, RunCreate, RunQuery, RunSort, RunTerminate, RunUpdate, RunView,
+    SecretCreate, SecretView, WhoAmI, tags_as_text,
 };
 
 use super::http::ApiRequest;
@@ -50,14 +50,22 @@ impl Client {
         self.post(path.into(), request).await
     }
 
-    /// One page of runs, newest first.
+    /// One page of runs.
     pub(crate) async fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunView>> {
         let path = self.project(&["runs"]).await?;
+        let statuses: Vec<&str> = query.status.iter().map(|status| status.word()).collect();
         let path = path
-            .with("status", query.status.map(vessl_core::run::Status::word))
+            .with("status", (!statuses.is_empty()).then(|| statuses.join(",")))
             .with("reason", query.reason.map(vessl_core::run::EndReason::word))
             .with("keyword", query.keyword.as_deref())
+            .with("tag", tags_as_text(&query.tag))
+            .with("name", query.name.as_deref())
+            .with("since", query.since)
+            .with("sort", (query.sort != RunSort::Created).then(|| query.sort.word()))
+            .with("reverse", query.reverse.then_some(true))
+            .with("env", query.env.then_some(true))
             .with("before", query.before)
+            .with("offset", query.offset)
             .with("limit", query.limit);
         self.get(path.into()).await
     }

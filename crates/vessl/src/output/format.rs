@@ -61,9 +61,11 @@ pub(crate) fn date(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
-/// Local date and time to the minute, where room is short.
-pub(crate) fn minute(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+/// Local date and time where room is short: to the minute without the year, or of another year the date.
+pub(crate) fn short(at: Timestamp, now: Timestamp) -> String {
+    let (at, now) = (at.to_zoned(TimeZone::system()), now.to_zoned(TimeZone::system()));
+    let form = if at.year() == now.year() { "%m-%d %H:%M" } else { "%Y-%m-%d" };
+    at.strftime(form).to_string()
 }
 
 /// The time between two moments, in words; empty if it has not begun.

@@ -5,6 +5,7 @@ pub(crate) mod log;
 mod paint;
 mod problems;
 pub(crate) mod progress;
+pub(crate) mod runs;
 mod table;
 pub(crate) mod views;
 
@@ -23,7 +24,7 @@ use vessl_core::yaml;
 use crate::error::{Error, Result};
 pub(crate) use format::clean;
 pub(crate) use paint::Paint;
-pub(crate) use table::{Columns, Rows};
+pub(crate) use table::{Columns, Rows, Table};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -93,11 +94,14 @@ impl Out {
                 self.note(none);
                 Ok(())
             }
-            Format::Table => {
-                self.text(&table::list(items, columns, self.room(), Paint::new(self.is_terminal)))
-            }
+            Format::Table => self.table(&Table::of(items, columns)),
             _ => self.data(&items),
         }
+    }
+
+    /// Prints a table, whatever format was asked for.
+    pub(crate) fn table(&self, table: &Table) -> Result<()> {
+        self.text(&table::list(table, self.room(), Paint::new(self.is_terminal)))
     }
 
     /// Columns of the terminal, if results go to one.

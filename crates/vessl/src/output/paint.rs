@@ -20,6 +20,23 @@ impl Paint {
         Self { on: false }
     }
 
+    /// Always colours.
+    #[cfg(test)]
+    pub(crate) fn on() -> Self {
+        Self { on: true }
+    }
+
+    /// The word of a status in the colour of what it means; other words stay as they are.
+    pub(crate) fn status(self, word: &str) -> String {
+        match word {
+            "completed" => self.with("32", word),
+            "failed" => self.with("31", word),
+            "terminated" => self.with("33", word),
+            "running" | "idle" | "stopping" => self.with("36", word),
+            _ => word.to_owned(),
+        }
+    }
+
     fn with(self, code: &str, text: &str) -> String {
         if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }

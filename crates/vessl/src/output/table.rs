@@ -10,44 +10,90 @@ pub(crate) type Columns<T> = [(&'static str, fn(&T) -> String)];
 /// Lines of an object: name and value. A value of several lines is indented below its name.
 pub(crate) type Rows = Vec<(&'static str, String)>;
 
-/// Headings of columns that are cut where the terminal is too narrow. Numbers, dates and ids stay whole.
-const FREE: [&str; 8] = ["NAME", "REASON", "REFERENCE", "EXPORT", "PATH", "FILE", "PRODUCTS", "RUNS"];
+/// Columns of a list that are known only when it is made: headings, and the cells of each row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) heads: Vec<String>,
+    pub(crate) body: Vec<Vec<String>>,
+}
 
-/// Narrowest a column is cut to.
+impl Table {
+    pub(super) fn of<T>(items: &[T], columns: &Columns<T>) -> Self {
+        let heads = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
+        let row = |item: &T| columns.iter().map(|(_, cell)| cell(item)).collect();
+        Self { heads, body: items.iter().map(row).collect() }
+    }
+}
+
+/// Headings of columns that are cut where the terminal is too narrow. Numbers, dates and ids stay whole.
+const FREE: [&str; 11] = [
+    "NAME",
+    "REFERENCE",
+    "EXPORT",
+    "PATH",
+    "FILE",
+    "PRODUCTS",
+    "RUNS",
+    "TAGS",
+    "DESCRIPTION",
+    "IMAGE",
+    "DIGEST",
+];
+
+/// The column that is cut when cutting others was not enough: it says what a person looks for.
+const LAST: &str = "REASON";
+
+/// Narrowest that columns are cut to: others while `LAST` is whole, and any.
+const WIDE: usize = 16;
 const NARROW: usize = 8;
 
 /// A list with its headings, on lines of at most `room` columns of a terminal, if that is possible.
-pub(super) fn list<T>(items: &[T], columns: &Columns<T>, room: Option<usize>, paint: Paint) -> String {
-    let heads: Vec<String> = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
-    let row = |item: &T| -> Vec<String> { columns.iter().map(|(_, cell)| clean(&cell(item))).collect() };
-    let body: Vec<Vec<String>> = items.iter().map(row).collect();
-    let mut widths: Vec<usize> = (0..columns.len())
-        .map(|n| std::iter::once(&heads).chain(&body).map(|row| width(&row[n])).max().unwrap_or(0))
+pub(super) fn list(table: &Table, room: Option<usize>, paint: Paint) -> String {
+    let heads = &table.heads;
+    let clean_row = |row: &Vec<String>| row.iter().map(|cell| clean(cell)).collect();
+    let body: Vec<Vec<String>> = table.body.iter().map(clean_row).collect();
+    let mut widths: Vec<usize> = (0..heads.len())
+        .map(|n| std::iter::once(heads).chain(&body).map(|row| width(&row[n])).max().unwrap_or(0))
         .collect();
-    shrink(&mut widths, &heads, room.unwrap_or(usize::MAX));
-    let mut text = paint.bold(line(&heads, &widths).trim_end());
+    shrink(&mut widths, heads, room.unwrap_or(usize::MAX));
+    let mut text = paint.bold(line(heads, &widths, |_, cell| cell).trim_end());
     text.push('\n');
     for row in &body {
-        text.push_str(line(row, &widths).trim_end());
+        let coloured = |n: usize, cell: String| match heads[n].as_str() {
+            "STATUS" => paint.status(&cell),
+            _ => cell,
+        };
+        text.push_str(line(row, &widths, coloured).trim_end());
         text.push('\n');
     }
     text
 }
 
-/// Makes the widest of the free columns narrower until the line fits.
+/// Makes columns narrower until the line fits: the widest of the free ones first.
 fn shrink(widths: &mut [usize], heads: &[String], room: usize) {
+    let is_free = |head: &str| FREE.contains(&head) || head.starts_with("env.");
     let gaps = 2 * widths.len().saturating_sub(1);
-    while widths.iter().sum::<usize>() + gaps > room {
-        let free = widths.iter_mut().zip(heads).filter(|(_, head)| FREE.contains(&head.as_str()));
-        match free.map(|(width, _)| width).max() {
-            Some(width) if *width > NARROW => *width -= 1,
-            _ => return,
+    let is_last = |head: &str| head == LAST;
+    let steps: [(&dyn Fn(&str) -> bool, usize); 3] =
+        [(&is_free, WIDE), (&is_last, NARROW), (&is_free, NARROW)];
+    for (may, least) in steps {
+        while widths.iter().sum::<usize>() + gaps > room {
+            let free = widths.iter_mut().zip(heads).filter(|(_, head)| may(head));
+            match free.map(|(width, _)| width).max() {
+                Some(width) if *width > least => *width -= 1,
+                _ => break,
+            }
         }
     }
 }
 
-fn line(cells: &[String], widths: &[usize]) -> String {
-    cells.iter().zip(widths).map(|(cell, &to)| padded(&cut(cell, to), to) + "  ").collect()
+fn line(cells: &[String], widths: &[usize], coloured: impl Fn(usize, String) -> String) -> String {
+    let cell = |(n, (cell, &to)): (usize, (&String, &usize))| {
+        let cell = cut(cell, to);
+        let blanks = " ".repeat(to.saturating_sub(width(&cell)) + 2);
+        coloured(n, cell) + &blanks
+    };
+    cells.iter().zip(widths).enumerate().map(cell).collect()
 }
 
 fn padded(text: &str, to: usize) -> String {
@@ -92,7 +138,7 @@ mod tests {
     #[test]
     fn columns_are_aligned_also_with_wide_letters() {
         let columns: &Columns<(&str, u32)> = &[("NAME", |x| x.0.to_owned()), ("N", |x| x.1.to_string())];
-        let text = list(&[("한글", 1), ("a\nb", 22)], columns, None, Paint::off());
+        let text = list(&Table::of(&[("한글", 1), ("a\nb", 22)], columns), None, Paint::off());
         insta::assert_snapshot!(text, @r"
         NAME  N
         한글  1
@@ -101,21 +147,35 @@ mod tests {
     }
 
     #[test]
-    fn the_widest_free_text_is_cut_where_there_is_no_room() {
+    fn what_is_free_is_cut_where_there_is_no_room_and_the_reason_last() {
         type Row = (&'static str, &'static str, &'static str);
         let columns: &Columns<Row> =
             &[("ID", |x| x.0.to_owned()), ("NAME", |x| x.1.to_owned()), ("REASON", |x| x.2.to_owned())];
-        let rows: [Row; 2] = [("100000000001", "short name", "한글한글 and more words"), ("2", "a", "b")];
-        insta::assert_snapshot!(list(&rows, columns, Some(38), Paint::off()), @r"
-        ID            NAME        REASON
-        100000000001  short name  한글한글 an…
-        2             a           b
+        let rows: [Row; 2] =
+            [("100000000001", "a name of many words", "한글한글 and more words"), ("2", "a", "b")];
+        let shown = |room: Option<usize>| list(&Table::of(&rows, columns), room, Paint::off());
+        insta::assert_snapshot!(shown(Some(55)), @r"
+        ID            NAME              REASON
+        100000000001  a name of many …  한글한글 and more words
+        2             a                 b
         ");
-        let widest =
-            |room: Option<usize>| list(&rows, columns, room, Paint::off()).lines().map(width).max().unwrap();
-        assert_eq!(widest(None), 49);
-        assert_eq!((widest(Some(49)), widest(Some(48)), widest(Some(40))), (49, 48, 40));
+        insta::assert_snapshot!(shown(Some(44)), @r"
+        ID            NAME              REASON
+        100000000001  a name of many …  한글한글 an…
+        2             a                 b
+        ");
+        let widest = |room: Option<usize>| shown(room).lines().map(width).max().unwrap();
+        assert_eq!(widest(None), 59);
+        assert_eq!((widest(Some(59)), widest(Some(58)), widest(Some(41))), (59, 58, 41));
         assert_eq!(widest(Some(10)), 31, "ids stay whole, and no wide letter is halved");
+    }
+
+    #[test]
+    fn a_status_has_a_colour_and_stays_aligned() {
+        let columns: &Columns<&str> = &[("STATUS", |x| (*x).to_owned()), ("N", |_| "1".to_owned())];
+        let text = list(&Table::of(&["failed", "completed"], columns), None, Paint::on());
+        assert!(text.contains("\u{1b}[31mfailed\u{1b}[0m     1\n"), "{text:?}");
+        assert!(text.contains("\u{1b}[32mcompleted\u{1b}[0m  1\n"), "{text:?}");
     }
 
     #[test]

@@ -8,20 +8,9 @@ use vessl_core::wire::{
     SecretView, VersionView,
 };
 
-use super::format::{between, bytes, cores, date, minute, span};
+use super::format::{between, bytes, cores, date, span};
 use super::progress::so_far;
 use super::table::{Columns, Rows};
-
-/// Columns of `vessl run list`.
-pub(crate) const RUNS: &Columns<RunView> = &[
-    ("ID", |r| r.id.0.to_string()),
-    ("NAME", |r| r.name.clone()),
-    ("TYPE", |r| r.kind.to_string()),
-    ("STATUS", |r| r.status.word().to_owned()),
-    ("CREATED", |r| minute(r.created_at)),
-    ("TIME", |r| between(r.started_at, r.ended_at.unwrap_or_else(Timestamp::now))),
-    ("REASON", |r| r.reason.clone()),
-];
 
 /// Columns of `vessl run files`.
 pub(crate) const FILES: &Columns<FileView> = &[
@@ -235,7 +224,7 @@ fn amounts(amounts: &Amounts) -> String {
     text
 }
 
-fn gpus(amounts: &Amounts) -> String {
+pub(super) fn gpus(amounts: &Amounts) -> String {
     match (amounts.gpus, &amounts.gpu_type) {
         (0, _) => String::new(),
         (n, None) => n.to_string(),

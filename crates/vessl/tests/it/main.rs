@@ -16,6 +16,7 @@ mod gate;
 mod identity;
 mod images;
 mod kills;
+mod lists;
 mod logs;
 mod marks;
 mod ordinary;

@@ -53,9 +53,12 @@ fn a_list_is_as_wide_as_the_terminal_and_whole_in_a_pipe() {
     let mut stty = Command::new("script");
     let command = format!("stty cols 80; exec {} run list", env!("CARGO_BIN_EXE_vessl"));
     stty.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
-    let shown = shown(test.world(&mut stty).env("SHELL", "/bin/sh").spawn().unwrap());
+    let stty = test.world(&mut stty).env("TERM", "xterm").env("SHELL", "/bin/sh");
+    let shown = shown(stty.spawn().unwrap());
     assert!(shown.contains("sweep ") && shown.contains('…'), "{shown}");
-    assert!(shown.lines().all(|line| line.trim_end().chars().count() <= 80), "{shown}");
+    assert!(shown.contains("\x1b[32mcompleted\x1b[0m"), "the status has a colour: {shown}");
+    let plain = shown.replace("\x1b[32m", "").replace("\x1b[1m", "").replace("\x1b[0m", "");
+    assert!(plain.lines().all(|line| line.trim_end().chars().count() <= 80), "{plain}");
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! Many runs at once: lists of them, what they differ in, and ending several.
+use crate::specs::{head, host, item};
+use crate::test::Test;
+
+/// A run of this name with this variable and tag.
+fn named(name: &str, lr: &str, command: &str) -> String {
+    let head = head("host://").replacen("name: test", &format!("name: {name}"), 1);
+    format!(
+        "{head}tags: [sweep]\nenv:\n  LR: '{lr}'\n  KEY: {{value: hush-4e1c, secret: true}}\n{}",
+        item(command)
+    )
+}
+
+#[test]
+fn a_list_has_the_runs_and_columns_that_are_asked_for() {
+    let test = Test::new();
+    let id = |done: crate::test::Done| done.json()["id"].to_string();
+    let good = id(test.wait(&named("lr-1", "0.1", "true")).ok());
+    let bad = id(test.wait(&named("lr-2", "0.01", "exit 3")).code(3));
+    let other = id(test.wait(&host("true")).ok());
+    let ids = |args: &[&str]| {
+        let args: Vec<&str> = ["run", "list", "-q"].iter().chain(args).copied().collect();
+        test.vessl(args).ok().stdout
+    };
+    assert_eq!(ids(&[]), format!("{other}\n{bad}\n{good}\n"));
+    assert_eq!(ids(&["--status", "failed,terminated"]), format!("{bad}\n"));
+    assert_eq!(
+        ids(&["--status", "failed", "--status", "completed", "--tag", "sweep"]),
+        format!("{bad}\n{good}\n")
+    );
+    assert_eq!(ids(&["--name", "lr-*", "--sort", "name"]), format!("{good}\n{bad}\n"));
+    assert_eq!(ids(&["--name", "lr-2", "--since", "1h"]), format!("{bad}\n"));
+    assert_eq!(ids(&["--since", "2100-01-01"]), "");
+    assert_eq!(
+        ids(&["--reverse", "--limit", "2", "--output", "json"]).replace(char::is_whitespace, ""),
+        format!("[{good},{bad}]")
+    );
+    let args =
+        ["run", "list", "--columns", "name,env.LR,env.KEY", "--columns", "exit_code", "--tag", "sweep"];
+    let table = test.vessl(args).ok().stdout;
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let expected = [
+        ["NAME", "env.LR", "env.KEY", "EXIT_CODE"],
+        ["lr-2", "0.01", "(secret)", "3"],
+        ["lr-1", "0.1", "(secret)", "0"],
+    ];
+    assert_eq!(rows, expected, "{table}");
+    let listed = test.vessl(["run", "list", "--name", "lr-1", "--output", "json"]).ok().json();
+    assert_eq!(listed[0]["env"], serde_json::json!({ "LR": "0.1", "KEY": null }));
+    assert_eq!(listed[0]["tags"], serde_json::json!(["sweep"]));
+    assert_eq!(listed[0]["resources"]["cpu_milli"], 250);
+    for key in ["image_digest", "commit"] {
+        assert!(listed[0].get(key).is_some(), "{key} is missing in {listed}");
+    }
+    test.vessl(["run", "list", "--columns", "colour"]).code(2).says(&["colour", "the columns are id, name"]);
+    test.vessl(["run", "list", "--sort", "colour"]).code(2).says(&["runs are sorted by created, name"]);
+    test.vessl(["run", "list", "--since", "soon"]).code(2).says(&["write it like `90m`"]);
+    test.vessl(["run", "list", "--tag", "x", "--status", "failed,idle"])
+        .ok()
+        .says(&["there is no run with the status `failed` or `idle` and with the tag `x`"]);
+    assert!(test.leaks("hush-4e1c").is_empty());
+}
