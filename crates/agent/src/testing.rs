@@ -28,6 +28,7 @@ pub(crate) fn plan(commands: &[&str]) -> Plan {
         env: Vec::new(),
         ports: Vec::new(),
         interactive: None,
+        max_runtime: None,
         termination_protection: false,
         grace: Span(30_000),
         export_limit: Span(60_000),

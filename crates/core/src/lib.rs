@@ -12,6 +12,7 @@ pub mod frame;
 pub mod ids;
 pub mod kind;
 pub mod logwire;
+pub mod overrides;
 pub mod plan;
 pub mod problem;
 pub mod queue;

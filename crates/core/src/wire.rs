@@ -47,6 +47,19 @@ pub struct RunCreate {
     /// Begin the commands with `set -euo pipefail`, or what of it the shell knows.
     #[serde(default)]
     pub strict: bool,
+    /// Values that count before those of the file.
+    #[serde(default)]
+    pub overrides: Overrides,
+    /// Longest time of the commands, like `2h`; `0` is no limit. Without one the file and the server say it.
+    #[serde(default)]
+    pub max_runtime: Option<String>,
+    /// How often the run is tried again when it fails or is lost, at most 100.
+    #[serde(default, deserialize_with = "some_count")]
+    #[schema(maximum = 100)]
+    pub retries: u32,
+    /// The sweep that it belongs to.
+    #[serde(default)]
+    pub sweep: Option<Sweep>,
     /// Absolute directory of the run file, on the server's machine: git addresses like `./code` are relative to it.
     #[serde(default)]
     #[schema(pattern = "^/")]
@@ -55,6 +68,39 @@ pub struct RunCreate {
     #[serde(default)]
     #[schema(min_length = 1, max_length = 50)]
     pub idempotency_key: Option<String>,
+}
+
+/// Values of a submit that count before those of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Overrides {
+    /// Name of the run.
+    #[schema(pattern = "^[^\\x00]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00]*$", min_length = 1, max_length = 253)]
+    pub name: Option<String>,
+    /// Tags beside those of the file.
+    #[schema(value_type = Vec<Tag>, max_items = 100)]
+    pub tags: Vec<String>,
+    /// Resource preset. The preset and the requests of the file do not count then.
+    pub preset: Option<String>,
+    /// Cores, like `2` or `500m`.
+    pub cpu: Option<String>,
+    /// Memory, like `8Gi`.
+    pub memory: Option<String>,
+    /// Number of GPUs.
+    pub gpus: Option<u32>,
+}
+
+/// Runs that were made together, of which only so many may run at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Name, the same for all of them and for no other sweep of the project; like that of a secret.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    pub name: String,
+    /// How many may run at the same time, at least 1.
+    #[serde(deserialize_with = "some_count")]
+    #[schema(minimum = 1)]
+    pub parallel: u32,
 }
 
 /// One `KEY=VALUE`.
@@ -94,6 +140,12 @@ pub struct RunView {
     pub exit_code: Option<i32>,
     /// Attempt number.
     pub attempt: u32,
+    /// How often it is tried again by itself.
+    #[serde(default)]
+    pub retries: u32,
+    /// The attempts before this one, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptView>,
     /// When it was submitted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -145,6 +197,29 @@ pub struct RunView {
     /// Warnings of the submit, only in its answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
+}
+
+/// An attempt of a run that is over, and that another one followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptView {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// Status word of its end.
+    pub status: Status,
+    /// Why it ended, as a code.
+    pub reason_code: EndReason,
+    /// Why it ended, in words.
+    pub reason: String,
+    /// Exit code of its commands.
+    pub exit_code: Option<i32>,
+    /// Node, if it was placed.
+    pub node: Option<String>,
+    /// When its commands started.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[schema(value_type = String, format = DateTime)]
+    pub ended_at: Timestamp,
 }
 
 /// One change of status.
@@ -231,6 +306,12 @@ fn count<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Er
     within(number, number.is_none_or(|number| i32::try_from(number).is_ok()))
 }
 
+/// A number of a body that counts.
+fn some_count<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let number = whole(from)?.unwrap_or_default();
+    u32::try_from(number).map_err(|_| serde::de::Error::custom("the number is too large"))
+}
+
 fn within<T, E: serde::de::Error>(number: Option<T>, fits: bool) -> Result<Option<T>, E> {
     if fits { Ok(number) } else { Err(E::custom("the number is too large")) }
 }
@@ -274,9 +355,7 @@ fn whole<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Er
     let of_float = || number.as_f64().filter(|float| float.fract() == 0.0).map(|float| format!("{float:.0}"));
     let whole = number.as_u64().or_else(|| of_float()?.parse().ok());
     let whole = whole.filter(|number| i64::try_from(*number).is_ok());
-    whole
-        .map(Some)
-        .ok_or_else(|| serde::de::Error::custom(format!("`{number}` is no whole number of seconds")))
+    whole.map(Some).ok_or_else(|| serde::de::Error::custom(format!("`{number}` is no whole number")))
 }
 
 /// Answer of `GET …/runs/{id}/explain`.

@@ -3,6 +3,7 @@ use vessl_core::plan::Plan;
 use vessl_core::record::{Ending, Transfer};
 use vessl_core::run::{EndReason, Status};
 use vessl_core::script;
+use vessl_core::units::Span;
 
 use crate::format;
 use crate::supervise::scratch::Excess;
@@ -32,7 +33,7 @@ const KILLED: i32 = 137;
 pub(crate) enum Interruption {
     /// Somebody asked for it.
     Asked,
-    /// The session's time was over.
+    /// Its time was over.
     TimeOver,
     /// It wrote more into its own file system than it may.
     TooMuch(Excess),
@@ -129,7 +130,7 @@ fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) 
         Some(Interruption::Asked) => {
             return Outcome::terminated(format!("terminated; {words}"), code);
         }
-        Some(Interruption::TimeOver) => return session(facts, code),
+        Some(Interruption::TimeOver) => return time_over(facts, code, &format!("; {words}")),
         Some(Interruption::TooMuch(excess)) => {
             return Outcome::failed(EndReason::ScratchLimit, format!("{}; {words}", too_much(excess)), code);
         }
@@ -151,10 +152,21 @@ fn session(facts: &Facts<'_>, code: Option<i32>) -> Outcome {
     if facts.interruption == Some(Interruption::Asked) {
         return Outcome::terminated("the session was terminated".to_owned(), code);
     }
-    let limit = facts.plan.interactive.as_ref().and_then(|interactive| interactive.max_runtime);
-    let Some(limit) = limit else { return Outcome::completed("the session ended".to_owned(), code) };
-    let words = format!("the session reached its `max_runtime` of {limit}");
-    Outcome { code: EndReason::TimeLimit, ..Outcome::completed(words, code) }
+    match facts.interruption {
+        Some(Interruption::TimeOver) => time_over(facts, code, ""),
+        _ => Outcome::completed("the session ended".to_owned(), code),
+    }
+}
+
+/// A session has served its time; commands that should have come to an end were cut off. `words` say how those ended.
+fn time_over(facts: &Facts<'_>, code: Option<i32>, words: &str) -> Outcome {
+    let limit = facts.plan.time_limit().unwrap_or(Span(0));
+    let outcome = if facts.plan.interactive.is_some() {
+        Outcome::completed(format!("the session reached its `max_runtime` of {limit}"), code)
+    } else {
+        Outcome::terminated(format!("terminated at its time limit of {limit}{words}"), code)
+    };
+    Outcome { code: EndReason::TimeLimit, ..outcome }
 }
 
 /// Killed with everything: by us after the grace, by the kernel for memory, or by somebody on the machine.
@@ -165,7 +177,9 @@ fn vanished(facts: &Facts<'_>) -> Outcome {
             let words = "terminated; the commands did not end in time after SIGTERM and were killed";
             Outcome::terminated(words.to_owned(), killed)
         }
-        (true, Some(Interruption::TimeOver)) => session(facts, killed),
+        (true, Some(Interruption::TimeOver)) => {
+            time_over(facts, killed, "; the commands did not end in time after SIGTERM and were killed")
+        }
         (true, Some(Interruption::TooMuch(excess))) => {
             Outcome::failed(EndReason::ScratchLimit, too_much(excess), killed)
         }

@@ -75,7 +75,7 @@ struct Watch<'a> {
     cgroup: Cgroup,
     started_at: Option<Timestamp>,
     end: Option<CommandsEnd>,
-    /// When the session's time is over.
+    /// When the time of the commands is over.
     time_limit: Option<Instant>,
     interruption: Option<Interruption>,
     /// When everything is killed, once init was told to stop.
@@ -159,11 +159,9 @@ impl Watch<'_> {
 
     fn running(&mut self) {
         self.started_at = Some(self.event_loop.events.add(EventKind::Phase { phase: Phase::Running }));
-        let limit = self.plan.interactive.as_ref().and_then(|interactive| interactive.max_runtime);
         let far = Duration::from_hours(100 * 365 * 24);
-        self.time_limit = limit
-            .filter(|limit| limit.0 > 0)
-            .map(|limit| Instant::now() + Duration::from_millis(limit.0).min(far));
+        let limit = self.plan.time_limit();
+        self.time_limit = limit.map(|limit| Instant::now() + Duration::from_millis(limit.0).min(far));
     }
 
     /// The script waits for leave to go on, so what is in the pipes now is older than the item.
@@ -239,7 +237,7 @@ impl Watch<'_> {
                 self.interruption = Some(interruption);
                 let why = match interruption {
                     Interruption::Asked => "asked to stop".to_owned(),
-                    Interruption::TimeOver => "the session's time is over".to_owned(),
+                    Interruption::TimeOver => "the time limit is over".to_owned(),
                     Interruption::TooMuch(excess) => outcome::too_much(excess),
                 };
                 let grace = kill_at.saturating_duration_since(Instant::now()).as_secs_f64().round();

@@ -1,7 +1,8 @@
 //! The rest of a run file: commands, ports, sessions, and what has no effect on this version or cluster.
-use super::PortPlan;
 use super::report::{Code, Report};
+use super::{Cluster, PortPlan, Stamp};
 use crate::spec::{Port, Spec};
+use crate::units::Span;
 
 /// Reports what cannot be carried out, and notes what has no effect.
 pub(super) fn check(spec: &Spec, report: &mut Report) {
@@ -31,6 +32,37 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
             "service_account_name",
             "`service_account_name` means something on Kubernetes alone",
         );
+    }
+}
+
+/// Longest time of the commands: what was asked for, as far as the cluster allows it, else what it gives.
+pub(super) fn max_runtime(
+    spec: &Spec,
+    stamp: &Stamp<'_>,
+    cluster: Option<&Cluster>,
+    report: &mut Report,
+) -> Option<Span> {
+    let of_file = spec.interactive.as_ref().and_then(|interactive| interactive.max_runtime);
+    let (default, limit) =
+        cluster.map_or((None, None), |cluster| (cluster.default_max_runtime, cluster.max_runtime_limit));
+    let Some(asked) = stamp.max_runtime.or(of_file) else { return default.or(limit) };
+    match limit {
+        Some(limit) if asked.0 == 0 || asked.0 > limit.0 => {
+            let path = if stamp.max_runtime.is_some() { "" } else { "interactive.max_runtime" };
+            let what =
+                if asked.0 == 0 { "no time limit".to_owned() } else { format!("a time limit of {asked}") };
+            report
+                .error(
+                    Code::OverTimeLimit,
+                    path,
+                    format!("{what} was asked for, and no run may take longer than {limit} here"),
+                )
+                .hint(format!(
+                    "ask for at most `{limit}` (`max_runtime_limit` in the settings of the server)"
+                ));
+            None
+        }
+        _ => Some(asked).filter(|asked| asked.0 > 0),
     }
 }
 

@@ -80,6 +80,9 @@ pub struct Plan {
     pub ports: Vec<PortPlan>,
     /// Interactive limits.
     pub interactive: Option<Interactive>,
+    /// Longest time of the commands; `None` is no limit.
+    #[serde(default)]
+    pub max_runtime: Option<Span>,
     /// Keep the container after the commands.
     pub termination_protection: bool,
     /// Time between SIGTERM and the kill of everything, unless the terminate request says otherwise.
@@ -103,6 +106,11 @@ impl Plan {
     /// `vessl-<instance>-<run>-<attempt>-<nonce>`.
     pub fn unit(&self) -> String {
         format!("vessl-{}-{}-{}", self.instance, self.run.0, self.attempt_id().name())
+    }
+
+    /// Longest time of the commands. Plans of before there was one for all runs have that of a session alone.
+    pub fn time_limit(&self) -> Option<Span> {
+        self.max_runtime.or_else(|| self.interactive.as_ref()?.max_runtime).filter(|limit| limit.0 > 0)
     }
 
     /// The attempt that it is for.
@@ -367,6 +375,10 @@ pub struct Cluster {
     pub bounds: Bounds,
     /// Longest time that exports may take after a terminate; `None` is 10 min.
     pub export_time: Option<Span>,
+    /// Longest time of the commands of a run that names none; `None` is no limit.
+    pub default_max_runtime: Option<Span>,
+    /// Longest time that a run may ask for; `None` is no limit.
+    pub max_runtime_limit: Option<Span>,
 }
 
 /// A node and its total capacity.
@@ -417,6 +429,8 @@ pub struct Stamp<'a> {
     pub instance: &'a str,
     /// `-e KEY=VALUE` of the submit, in order; the last of a key counts.
     pub inject: &'a [(String, Secret)],
+    /// Longest time of the commands as the submit asks for it; 0 is no limit.
+    pub max_runtime: Option<Span>,
 }
 
 /// A plan with what the server must look up for it and what the submitter should know.
@@ -455,6 +469,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
     let env =
         env::build(spec, &env::Given { catalogue, stamp, cluster: &chosen.name }, &mut needs, &mut report);
     extras::check(spec, &mut report);
+    let max_runtime = extras::max_runtime(spec, stamp, chosen.cluster, &mut report);
     let notes = report.finish()?;
     let (Some(image), Some(resources)) = (image, chosen.amounts) else { return Err(notes) };
     let plan = Plan {
@@ -478,6 +493,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         env,
         ports: extras::ports(&spec.ports),
         interactive: None,
+        max_runtime,
         termination_protection: spec.termination_protection,
         grace: GRACE,
         export_limit: chosen.cluster.and_then(|cluster| cluster.export_time).unwrap_or(EXPORT_LIMIT),
@@ -491,8 +507,14 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
 /// What this version refuses on every server, whatever that has: as warnings for a file that is looked at without one. Like
 /// those of [`plan`], they have no place in the text.
 pub fn refused_everywhere(spec: &Spec) -> Vec<Problem> {
-    let nowhere =
-        Stamp { run: RunId::default(), attempt: 1, nonce: Nonce::default(), instance: "", inject: &[] };
+    let nowhere = Stamp {
+        run: RunId::default(),
+        attempt: 1,
+        nonce: Nonce::default(),
+        instance: "",
+        inject: &[],
+        max_runtime: None,
+    };
     // Nearly everything is missing from an empty catalogue; that is not held against the file.
     let found = plan(spec, &Catalogue::default(), &nowhere).err().unwrap_or_default();
     let always = [Code::Unsupported, Code::NoCommand].map(Code::as_str);

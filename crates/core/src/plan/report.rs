@@ -26,6 +26,7 @@ define_codes! {
     MissingInject, "missing-inject", "A variable must be given at submit and was not.", "Give it at submit: `vessl run create -e KEY=VALUE`.";
     BadInject, "bad-inject", "A variable given at submit cannot be used.", "Write `-e KEY=VALUE`, with a name that is not empty and no NUL in name or value.";
     EnvTooLong, "env-too-long", "A variable is longer than a program can be given.", "Put the data into a file and import it.";
+    OverTimeLimit, "over-time-limit", "More time is asked for than a run may take here.", "Ask for less (`--max-runtime`, `interactive.max_runtime`), or have `max_runtime_limit` of the server changed.";
     NoCommand, "no-command", "There is nothing to run.", "Add `run: [{command: …}]`.";
     Unsupported, "unsupported", "This version does not do that.", "Remove it, or use what this version does: git, artifacts, paths of the machine, batch runs on whole GPUs.";
     // accepted, with a note

@@ -2,7 +2,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, Admission, EndReason, Inputs, Left, Observation, Placement, Run, State, Status, Turn, Verdict,
+    Action, Admission, EndReason, Inputs, Left, Observation, Placement, Retries, Run, State, Status, Turn,
+    Verdict,
 };
 use crate::record::{ExitRecord, Phase};
 
@@ -17,10 +18,40 @@ const CLEANUP_S: i64 = 60;
 pub fn decide(run: &Run, inputs: &Inputs, now: Timestamp) -> Turn {
     let case = Case { run, inputs, now };
     match &run.state {
-        State::Queued => case.queued(),
-        State::Pending { placement } => case.pending(placement),
-        State::Active { placement, phase, started_at } => case.active(placement, *phase, *started_at),
-        State::Ended { placement, verdict, .. } => case.ended(placement.as_ref(), verdict),
+        State::Queued => case.or_again(case.queued()),
+        State::Pending { placement } => case.or_again(case.pending(placement)),
+        State::Active { placement, phase, started_at } => {
+            case.or_again(case.active(placement, *phase, *started_at))
+        }
+        State::Retrying { verdict, placement, ended_at, .. } => {
+            case.retrying(verdict, placement.as_ref(), *ended_at)
+        }
+        State::Ended { verdict, placement, removed, ended_at, .. } => {
+            case.ended(verdict, placement.as_ref(), (*removed, *ended_at))
+        }
+    }
+}
+
+/// Whether another attempt may end better than one that ended for this reason. What would end the same way is left out, and so
+/// is an attempt that did its work and could not bring it out.
+fn is_worth_a_retry(code: EndReason) -> bool {
+    match code {
+        EndReason::CommandFailed
+        | EndReason::OutOfMemory
+        | EndReason::ScratchLimit
+        | EndReason::Killed
+        | EndReason::ImageFailed
+        | EndReason::ImportFailed
+        | EndReason::Lost => true,
+        EndReason::Completed
+        | EndReason::SetupFailed
+        | EndReason::ExportFailed
+        | EndReason::Terminated
+        | EndReason::TimeLimit
+        | EndReason::IdleLimit
+        | EndReason::NeverFits
+        | EndReason::StartRefused
+        | EndReason::Unknown => false,
     }
 }
 
@@ -31,6 +62,12 @@ struct End {
     reason: String,
     started_at: Option<Timestamp>,
     exit_code: Option<i32>,
+}
+
+/// What an attempt that has ended still has on the machine: the turn that removes it, or goes on.
+enum Leftovers {
+    Some(Turn),
+    None(Turn),
 }
 
 /// The arguments of one decision.
@@ -234,29 +271,82 @@ impl Case<'_> {
         turn.wake(self.after(REPEAT_S))
     }
 
-    /// Over: only what was started is still removed.
-    fn ended(&self, placement: Option<&Placement>, verdict: &Verdict) -> Turn {
-        let State::Ended { removed, ended_at, .. } = &self.run.state else { return self.stay(String::new()) };
-        let turn = self.stay(verdict.reason.clone());
-        if *removed {
+    /// A turn that ends the run, unless another attempt follows.
+    fn or_again(&self, mut turn: Turn) -> Turn {
+        let State::Ended { verdict, placement, started_at, ended_at, freed, .. } = &turn.run.state else {
+            return turn;
+        };
+        let Retries { allowed, used } = self.run.retries;
+        let is_final = verdict.status != Status::Failed || !is_worth_a_retry(verdict.reason_code);
+        if used >= allowed || self.terminating() || is_final {
             return turn;
         }
+        turn.why = self.run.tried_again(verdict);
+        turn.run.state = State::Retrying {
+            verdict: verdict.clone(),
+            placement: placement.clone(),
+            started_at: *started_at,
+            ended_at: *ended_at,
+            freed: *freed,
+        };
+        if turn.actions.is_empty() { turn.wake(self.now) } else { turn }
+    }
+
+    /// Between two attempts: the next one begins when nothing of the last one is left.
+    fn retrying(&self, verdict: &Verdict, placement: Option<&Placement>, ended_at: Timestamp) -> Turn {
+        if self.terminating() {
+            let over = self.over(placement, End::terminated("before its next attempt"), false);
+            return match self.leftovers(over, placement, ended_at) {
+                Leftovers::Some(turn) => turn,
+                Leftovers::None(turn) => removed_now(turn),
+            };
+        }
+        match self.leftovers(self.stay(self.run.tried_again(verdict)), placement, ended_at) {
+            Leftovers::Some(turn) => turn,
+            Leftovers::None(turn) => {
+                let retries = Retries { used: self.run.retries.used.saturating_add(1), ..self.run.retries };
+                let run = self.run.next_attempt(self.inputs.nonce, retries);
+                Turn { why: format!("waits for its turn; {}", turn.why), run, ..turn }.wake(self.now)
+            }
+        }
+    }
+
+    /// Over: only what was started is still removed.
+    fn ended(
+        &self,
+        verdict: &Verdict,
+        placement: Option<&Placement>,
+        (removed, ended_at): (bool, Timestamp),
+    ) -> Turn {
+        let turn = self.stay(verdict.reason.clone());
+        if removed {
+            return turn;
+        }
+        match self.leftovers(turn, placement, ended_at) {
+            Leftovers::Some(turn) => turn,
+            Leftovers::None(turn) => removed_now(turn),
+        }
+    }
+
+    /// Removes what an attempt that has ended left on the machine.
+    fn leftovers(&self, turn: Turn, placement: Option<&Placement>, ended_at: Timestamp) -> Leftovers {
         match &self.inputs.observed {
-            Observation::Exited { left, .. } => self.clean(turn, *left, *ended_at),
-            Observation::Dead { left: Left::Nothing, .. } => removed_now(turn),
+            Observation::Exited { left: Left::Nothing, .. }
+            | Observation::Dead { left: Left::Nothing, .. } => Leftovers::None(turn),
+            Observation::Exited { left, .. } => Leftovers::Some(self.clean(turn, *left, ended_at)),
             Observation::Nothing | Observation::Refused { .. }
                 if self.inputs.applied.last(&Action::Remove).is_some() =>
             {
-                removed_now(turn)
+                Leftovers::None(turn)
             }
             Observation::Nothing
             | Observation::Refused { .. }
             | Observation::Dead { .. }
-            | Observation::Alive { .. } => self.want(turn, Action::Remove),
+            | Observation::Alive { .. } => Leftovers::Some(self.want(turn, Action::Remove)),
             Observation::Unreachable { why } => {
                 let on = placement.map(|placement| format!(" on `{}`", placement.node)).unwrap_or_default();
-                turn.next(vec![format!("what it left{on} is removed as soon as there is contact: {why}")])
-                    .wake(self.after(REPEAT_S))
+                let next = format!("what it left{on} is removed as soon as there is contact: {why}");
+                Leftovers::Some(turn.next(vec![next]).wake(self.after(REPEAT_S)))
             }
         }
     }

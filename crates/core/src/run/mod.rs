@@ -9,6 +9,9 @@
 //!     │ can never fit      └────────────────────────────────────────────────────────────────┤
 //!     └─────────────────────────────────────────────────────────────────────────────────────┘
 //!
+//!   an attempt that failed, with retries left:  … ──▶ Retrying ──▶ Queued, the next attempt     (a person's restart: Ended ──▶ Queued)
+//!                                                      Remove until nothing is left
+//!
 //!   people see: queued → pending → initializing → running → (idle) → stopping → completed | failed | terminated
 //!
 //!   no contact: every state stays as it is, with the time since when; only proof or a person ends a run
@@ -47,6 +50,18 @@ pub struct Run {
     pub asked: Asked,
     /// Set while the process that looks after the run cannot be reached.
     pub no_contact_since: Option<Timestamp>,
+    /// New attempts that are made without anybody asking.
+    #[serde(default)]
+    pub retries: Retries,
+}
+
+/// How often a run is tried again by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retries {
+    /// How often it may be, at most [`MAX_RETRIES`].
+    pub allowed: u32,
+    /// How often it was, since a person last started it.
+    pub used: u32,
 }
 
 /// Where a run stands, with the facts of that state.
@@ -71,7 +86,20 @@ pub enum State {
         /// When the commands started.
         started_at: Option<Timestamp>,
     },
-    /// Over; never changes again except that `removed` becomes true.
+    /// The attempt failed, and the next one follows when nothing of it is left on the machine.
+    Retrying {
+        /// How it ended.
+        verdict: Verdict,
+        /// Where it was, `None` if it was never placed.
+        placement: Option<Placement>,
+        /// When its commands started.
+        started_at: Option<Timestamp>,
+        /// When it ended.
+        ended_at: Timestamp,
+        /// Whether nothing of its container runs any more: its place is free.
+        freed: bool,
+    },
+    /// Over; never changes again except that `removed` becomes true, or that a person starts it again.
     Ended {
         /// How.
         verdict: Verdict,
@@ -133,6 +161,8 @@ pub struct Inputs {
     pub admission: Option<Admission>,
     /// What this driver has applied with success since it started; empty after a restart of the server.
     pub applied: Applied,
+    /// A new random number: what makes the next attempt this one, if it begins in this turn.
+    pub nonce: Nonce,
 }
 
 /// A driver's memory of the actions it applied with success. Never stored: a driver that starts anew has an empty one
@@ -274,6 +304,11 @@ pub enum Ask {
         /// Whether exports are written.
         export: bool,
     },
+    /// Begin a new attempt of a run that has ended.
+    Restart {
+        /// What makes the attempt this one.
+        nonce: Nonce,
+    },
     /// Forget it.
     Delete,
 }
@@ -291,5 +326,7 @@ pub enum Answer {
 
 /// Seconds between SIGTERM and the kill when nobody says otherwise.
 pub const DEFAULT_GRACE_S: u64 = 30;
+/// Most retries that can be asked for.
+pub const MAX_RETRIES: u32 = 100;
 /// Longest grace that can be asked for, in seconds: one day.
 pub const MAX_GRACE_S: u64 = 86_400;

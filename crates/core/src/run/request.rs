@@ -1,7 +1,8 @@
 //! What a person may ask of a run and what the rules answer. It changes what was asked, never where the run stands.
 use jiff::Timestamp;
 
-use super::{Answer, Ask, DEFAULT_GRACE_S, MAX_GRACE_S, Run, State, Terminate};
+use super::{Answer, Ask, DEFAULT_GRACE_S, MAX_GRACE_S, Retries, Run, State, Terminate};
+use crate::ids::Nonce;
 
 /// Answers `ask` for `run` at `now`.
 pub fn request(run: &Run, ask: Ask, now: Timestamp) -> Answer {
@@ -9,6 +10,7 @@ pub fn request(run: &Run, ask: Ask, now: Timestamp) -> Answer {
         Ask::Terminate { grace_s, export } => {
             terminate(run, &Terminate { at: now, grace_s: grace_s.unwrap_or(DEFAULT_GRACE_S), export })
         }
+        Ask::Restart { nonce } => restart(run, nonce),
         Ask::Delete => delete(run),
     }
 }
@@ -48,17 +50,38 @@ fn same(known: &Terminate, wanted: &Terminate) -> bool {
     (known.grace_s, known.export) == (wanted.grace_s, wanted.export)
 }
 
+/// A new attempt of a run that has ended, however it ended, with all of its retries.
+fn restart(run: &Run, nonce: Nonce) -> Answer {
+    let id = run.id.0;
+    match &run.state {
+        State::Ended { removed: true, .. } => {
+            let retries = Retries { used: 0, ..run.retries };
+            Answer::Accepted(Box::new(run.next_attempt(nonce, retries)))
+        }
+        State::Ended { .. } => still_cleaned_up(run),
+        State::Retrying { .. } => {
+            Answer::Denied(format!("the next attempt of run {id} follows without being asked for"))
+        }
+        State::Queued | State::Pending { .. } | State::Active { .. } => Answer::Denied(format!(
+            "run {id} is {}, and only a run that has ended can be started again; end it first: `vessl run terminate --wait {id}`",
+            run.status().word()
+        )),
+    }
+}
+
+fn still_cleaned_up(run: &Run) -> Answer {
+    let id = run.id.0;
+    let on = run.placement().map(|placement| format!(" on `{}`", placement.node)).unwrap_or_default();
+    Answer::Denied(format!(
+        "run {id} has ended and is still being cleaned up{on}; try again when that is done"
+    ))
+}
+
 fn delete(run: &Run) -> Answer {
     let id = run.id.0;
     match &run.state {
         State::Ended { removed: true, .. } => Answer::Accepted(Box::new(run.clone())),
-        State::Ended { placement, .. } => {
-            let on =
-                placement.as_ref().map(|placement| format!(" on `{}`", placement.node)).unwrap_or_default();
-            Answer::Denied(format!(
-                "run {id} has ended and is still being cleaned up{on}; try again when that is done"
-            ))
-        }
+        State::Ended { .. } => still_cleaned_up(run),
         _ if run.asked.terminate.is_some() => Answer::Denied(format!(
             "run {id} is being terminated and has not ended yet; try again when it has: `vessl run read {id}` shows it"
         )),

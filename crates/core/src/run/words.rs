@@ -1,7 +1,7 @@
 //! How a run reads to people: its status word and its reason. It decides nothing.
 use jiff::Timestamp;
 
-use super::{Asked, Placement, Run, State, Status};
+use super::{Asked, Placement, Retries, Run, State, Status, Verdict};
 use crate::ids::{AttemptId, Nonce, RunId};
 use crate::record::Phase;
 
@@ -23,13 +23,26 @@ impl Phase {
 impl Run {
     /// A run that was just submitted: queued, first attempt.
     pub fn new(id: RunId, nonce: Nonce) -> Self {
-        Self { id, attempt: 1, nonce, state: State::Queued, asked: Asked::default(), no_contact_since: None }
+        Self {
+            id,
+            attempt: 1,
+            nonce,
+            state: State::Queued,
+            asked: Asked::default(),
+            no_contact_since: None,
+            retries: Retries::default(),
+        }
+    }
+
+    /// The run at the begin of its next attempt: queued, and nothing is asked of it.
+    pub(super) fn next_attempt(&self, nonce: Nonce, retries: Retries) -> Self {
+        Self { attempt: self.attempt.saturating_add(1), retries, ..Self::new(self.id, nonce) }
     }
 
     /// The status people see. A run that is asked to end while its agent lives is `stopping`.
     pub fn status(&self) -> Status {
         match &self.state {
-            State::Queued => Status::Queued,
+            State::Queued | State::Retrying { .. } => Status::Queued,
             State::Pending { .. } => Status::Pending,
             State::Active { .. } if self.asked.terminate.is_some() => Status::Stopping,
             State::Active { phase, .. } => phase.status(),
@@ -43,11 +56,31 @@ impl Run {
             State::Queued => "waits for its turn".to_owned(),
             State::Pending { placement } => format!("placed on `{}`, being started", placement.node),
             State::Active { phase, .. } => phase.words().to_owned(),
+            State::Retrying { verdict, .. } => self.tried_again(verdict),
             State::Ended { verdict, .. } => verdict.reason.clone(),
         };
         match self.no_contact_since {
             Some(since) => format!("no contact since {since:.0}; before: {words}"),
             None => words,
+        }
+    }
+
+    /// That the attempt ended like this and the next one follows, in words.
+    pub(super) fn tried_again(&self, verdict: &Verdict) -> String {
+        let (attempt, next) = (self.attempt, self.attempt.saturating_add(1));
+        let Retries { allowed, used } = self.retries;
+        let retry = used.saturating_add(1);
+        format!(
+            "attempt {attempt} failed: {}; attempt {next} follows (retry {retry} of {allowed})",
+            verdict.reason
+        )
+    }
+
+    /// How the current attempt ended, if it has.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        match &self.state {
+            State::Queued | State::Pending { .. } | State::Active { .. } => None,
+            State::Retrying { verdict, .. } | State::Ended { verdict, .. } => Some(verdict),
         }
     }
 
@@ -62,10 +95,11 @@ impl Run {
         match &self.state {
             State::Queued
             | State::Active { phase: Phase::Exporting, .. }
+            | State::Retrying { freed: true, .. }
             | State::Ended { freed: true, .. }
             | State::Ended { removed: true, .. } => None,
             State::Pending { placement } | State::Active { placement, .. } => Some(placement),
-            State::Ended { placement, .. } => placement.as_ref(),
+            State::Retrying { placement, .. } | State::Ended { placement, .. } => placement.as_ref(),
         }
     }
 
@@ -74,23 +108,25 @@ impl Run {
         match &self.state {
             State::Queued => None,
             State::Pending { placement } | State::Active { placement, .. } => Some(placement),
-            State::Ended { placement, .. } => placement.as_ref(),
+            State::Retrying { placement, .. } | State::Ended { placement, .. } => placement.as_ref(),
         }
     }
 
-    /// When the commands started.
+    /// When the commands of the current attempt started.
     pub fn started_at(&self) -> Option<Timestamp> {
         match &self.state {
             State::Queued | State::Pending { .. } => None,
-            State::Active { started_at, .. } | State::Ended { started_at, .. } => *started_at,
+            State::Active { started_at, .. }
+            | State::Retrying { started_at, .. }
+            | State::Ended { started_at, .. } => *started_at,
         }
     }
 
-    /// When the run ended.
+    /// When the current attempt ended.
     pub fn ended_at(&self) -> Option<Timestamp> {
         match &self.state {
-            State::Ended { ended_at, .. } => Some(*ended_at),
-            _ => None,
+            State::Queued | State::Pending { .. } | State::Active { .. } => None,
+            State::Retrying { ended_at, .. } | State::Ended { ended_at, .. } => Some(*ended_at),
         }
     }
 

@@ -126,6 +126,11 @@ impl Keys {
 
     /// What `key`, which has no meaning here, probably was meant to be.
     pub(super) fn advice(&self, key: &str) -> String {
+        if self.what == "a run" && matches!(key, "max_runtime" | "timeout" | "time_limit") {
+            return "a time limit is given at the submit: `vessl run create --max-runtime 24h`; under `interactive`, `max_runtime` is \
+                    that of a session"
+                .to_owned();
+        }
         if let Some((place, _)) = PLACES.iter().find(|(_, keys)| keys.known.contains(&key)) {
             return format!("`{key}` belongs {place}");
         }

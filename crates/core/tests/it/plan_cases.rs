@@ -75,7 +75,14 @@ fn try_plan(body: &str, inject: &[(&str, &str)], catalogue: &Catalogue) -> Resul
     plan(
         &spec,
         catalogue,
-        &Stamp { run: RunId(123), attempt: 1, nonce: Nonce(9), instance: "0a1b2c3d", inject: &inject },
+        &Stamp {
+            run: RunId(123),
+            attempt: 1,
+            nonce: Nonce(9),
+            instance: "0a1b2c3d",
+            inject: &inject,
+            max_runtime: None,
+        },
     )
 }
 
@@ -475,7 +482,14 @@ fn sources_of_the_machine_lie_below_the_roots_where_it_may_not_be_seen() {
     let options = ReadOptions { base: Some("/home/me"), ..ReadOptions::default() };
     let text = "name: test\nimage: busybox\nimport: {/c: {git: {url: ../you}}}\n";
     let spec = spec::read(text.as_bytes(), options).spec.unwrap();
-    let stamp = Stamp { run: RunId(1), attempt: 1, nonce: Nonce(9), instance: "0a1b2c3d", inject: &[] };
+    let stamp = Stamp {
+        run: RunId(1),
+        attempt: 1,
+        nonce: Nonce(9),
+        instance: "0a1b2c3d",
+        inject: &[],
+        max_runtime: None,
+    };
     let problems = plan(&spec, &fenced(&["/home/me"]), &stamp).unwrap_err();
     assert!(
         lines(&problems, Level::Error)[0].contains("`/home/you` of the machine may not be used"),

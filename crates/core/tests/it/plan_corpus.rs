@@ -15,8 +15,14 @@ fn real_files_are_planned_or_refused_in_words() {
     for file in files {
         let Some(spec) = read(&file.text).spec else { continue };
         let inject: Vec<_> = spec.env.keys().map(|key| (key.clone(), "x".into())).collect();
-        let stamp =
-            Stamp { run: RunId(1), attempt: 1, nonce: Nonce(9), instance: "0a1b2c3d", inject: &inject };
+        let stamp = Stamp {
+            run: RunId(1),
+            attempt: 1,
+            nonce: Nonce(9),
+            instance: "0a1b2c3d",
+            inject: &inject,
+            max_runtime: None,
+        };
         match plan(&spec, &site_for(&spec), &stamp) {
             Ok(got) => {
                 planned += 1;

@@ -280,7 +280,11 @@ fn the_nearest_key_is_suggested() {
     check_nearest("resources: {node-names: [a]}", (3, 13), "did you mean `node_names`?");
     check_nearest("resources: {requests: {gpu: 1}}", (3, 24), "did you mean `nvidia.com/gpu`?");
     check_nearest("run: [{command: a, work_dir: /b}]", (3, 20), "did you mean `workdir`?");
-    check_nearest("max_runtime: 24h", (3, 1), "`max_runtime` belongs under `interactive`");
+    check_nearest(
+        "max_runtime: 24h",
+        (3, 1),
+        "a time limit is given at the submit: `vessl run create --max-runtime 24h`; under `interactive`, `max_runtime` is that of a session",
+    );
     check_nearest("preset: a", (3, 1), "`preset` belongs under `resources`");
     check_nearest("command: a", (3, 1), "`command` belongs in an item of `run`");
 }

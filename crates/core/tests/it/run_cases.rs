@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use vessl_core::ids::{Nonce, RunId};
 use vessl_core::record::{ExitRecord, Phase, RECORD_VERSION};
 use vessl_core::run::{
-    Action, Admission, Answer, Applied, Ask, EndReason, Inputs, Left, Observation, Placement, Run, State,
-    Status, Terminate, Turn, Verdict, Wait, decide, request,
+    Action, Admission, Answer, Applied, Ask, EndReason, Inputs, Left, Observation, Placement, Retries, Run,
+    State, Status, Terminate, Turn, Verdict, Wait, decide, request,
 };
 
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -46,6 +46,13 @@ pub(crate) fn ended(status: Status, removed: bool) -> State {
     }
 }
 
+pub(crate) fn retrying(freed: bool) -> State {
+    let State::Ended { verdict, placement, started_at, ended_at, .. } = ended(Status::Failed, false) else {
+        panic!("not ended")
+    };
+    State::Retrying { verdict, placement, started_at, ended_at, freed }
+}
+
 pub(crate) fn asked(grace_s: u64, export: bool) -> Terminate {
     Terminate { at: at(3), grace_s, export }
 }
@@ -70,7 +77,7 @@ pub(crate) fn record(status: Status) -> Box<ExitRecord> {
 }
 
 pub(crate) fn seen(observed: Observation) -> Inputs {
-    Inputs { observed, admission: None, applied: Applied::default() }
+    Inputs { observed, admission: None, applied: Applied::default(), nonce: Nonce(77) }
 }
 
 pub(crate) fn dead(left: Left) -> Observation {
@@ -113,6 +120,92 @@ fn check_asked(state: State, seen: &Inputs, expected: &str) {
     let mut run = run_in(state);
     run.asked.terminate = Some(asked(30, true));
     assert_eq!(line(&decide(&run, seen, at(10))), expected);
+}
+
+/// A run in `state` with one retry of two used.
+fn check_retry(state: State, seen: &Inputs, expected: &str) {
+    let run = Run { attempt: 1, retries: Retries { allowed: 2, used: 1 }, ..run_in(state) };
+    assert_eq!(line(&decide(&run, seen, at(10))), expected);
+}
+
+#[test]
+fn a_failed_attempt_is_followed_by_another() {
+    let exited = |status, code, left| {
+        let record = Box::new(ExitRecord { reason_code: code, ..*record(status) });
+        seen(Observation::Exited { record, left })
+    };
+    let running = || active(Phase::Running);
+    let follows = "attempt 1 failed: recorded; attempt 2 follows (retry 2 of 2)";
+    let failed = |code, left| exited(Status::Failed, code, left);
+    for code in EndReason::ALL.iter().copied() {
+        let again = [
+            EndReason::CommandFailed,
+            EndReason::OutOfMemory,
+            EndReason::ScratchLimit,
+            EndReason::Killed,
+            EndReason::ImageFailed,
+            EndReason::ImportFailed,
+            EndReason::Lost,
+        ];
+        let expected = if again.contains(&code) {
+            format!("queued [] {follows}")
+        } else {
+            "failed+removed [] recorded".to_owned()
+        };
+        check_retry(running(), &failed(code, Left::Nothing), &expected);
+    }
+    let command_failed = |left| failed(EndReason::CommandFailed, left);
+    check_retry(running(), &command_failed(Left::Scratch), &format!("queued [remove] {follows}"));
+    let lost =
+        "attempt 1 failed: the run was lost: the machine was started anew; attempt 2 follows (retry 2 of 2)";
+    check_retry(running(), &seen(dead(Left::Scratch)), &format!("queued [remove] {lost}"));
+    check_retry(
+        running(),
+        &exited(Status::Completed, EndReason::Completed, Left::Nothing),
+        "completed+removed [] recorded",
+    );
+    check(running(), &command_failed(Left::Nothing), "failed+removed [] recorded");
+    check_asked(running(), &command_failed(Left::Nothing), "failed+removed [] recorded");
+
+    // between the attempts
+    let said = "attempt 1 failed: because; attempt 2 follows (retry 2 of 2)";
+    check_retry(retrying(true), &command_failed(Left::Scratch), &format!("queued [remove] {said}"));
+    check_retry(retrying(true), &seen(unreachable()), &format!("queued [] {said}"));
+    check_retry(
+        retrying(true),
+        &command_failed(Left::Nothing),
+        &format!("queued [] waits for its turn; {said}"),
+    );
+    check_asked(
+        retrying(true),
+        &command_failed(Left::Nothing),
+        "terminated+removed [] terminated before its next attempt",
+    );
+}
+
+#[test]
+fn a_run_that_has_ended_is_started_again_by_a_person() {
+    let ask = Ask::Restart { nonce: Nonce(5) };
+    let used = Retries { allowed: 2, used: 2 };
+    for status in [Status::Completed, Status::Failed, Status::Terminated] {
+        let mut run = Run { retries: used, ..run_in(ended(status, true)) };
+        run.asked.terminate = Some(asked(30, true));
+        let Answer::Accepted(again) = request(&run, ask, at(10)) else { panic!("{status:?}") };
+        let expected = Run {
+            attempt: 2,
+            nonce: Nonce(5),
+            retries: Retries { used: 0, ..used },
+            ..run_in(State::Queued)
+        };
+        assert_eq!(*again, expected);
+    }
+    let denied = |state, expected: &str| {
+        let Answer::Denied(why) = request(&run_in(state), ask, at(10)) else { panic!("{expected}") };
+        assert!(why.contains(expected), "{why}");
+    };
+    denied(ended(Status::Failed, false), "run 7 has ended and is still being cleaned up on `n1`");
+    denied(retrying(true), "the next attempt of run 7 follows without being asked for");
+    denied(active(Phase::Running), "run 7 is running, and only a run that has ended can be started again");
 }
 
 #[test]
@@ -411,7 +504,7 @@ fn the_stored_form_does_not_change() {
     let mut run = run_in(active(Phase::Running));
     run.asked.terminate = Some(asked(30, false));
     let text = serde_json::to_string(&run).unwrap();
-    let expected = r#"{"id":7,"attempt":1,"nonce":"0000000000000009","state":{"status":"active","place":{"cluster":"here","node":"n1","gpus":[0]},"phase":"running","started_at":"2025-06-15T15:06:41Z"},"asked":{"terminate":{"at":"2025-06-15T15:06:43Z","grace_s":30,"export":false}},"no_contact_since":null}"#;
+    let expected = r#"{"id":7,"attempt":1,"nonce":"0000000000000009","state":{"status":"active","place":{"cluster":"here","node":"n1","gpus":[0]},"phase":"running","started_at":"2025-06-15T15:06:41Z"},"asked":{"terminate":{"at":"2025-06-15T15:06:43Z","grace_s":30,"export":false}},"no_contact_since":null,"retries":{"allowed":0,"used":0}}"#;
     assert_eq!(text, expected);
     assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), run);
     // Before there were clusters.

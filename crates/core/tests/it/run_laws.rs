@@ -4,11 +4,13 @@ use proptest::prelude::*;
 use vessl_core::ids::{Nonce, RunId};
 use vessl_core::record::{ExitRecord, Phase};
 use vessl_core::run::{
-    Action, Admission, Answer, Applied, Ask, Inputs, Left, Observation, Run, State, Status, Terminate, Wait,
-    decide, request,
+    Action, Admission, Answer, Applied, Ask, Inputs, Left, Observation, Retries, Run, State, Status,
+    Terminate, Wait, decide, request,
 };
 
-use crate::run_cases::{active, asked, at, dead, ended, pending, placement, record, run_in, unreachable};
+use crate::run_cases::{
+    active, asked, at, dead, ended, pending, placement, record, retrying, run_in, unreachable,
+};
 
 const PHASES: [Phase; 7] = [
     Phase::Pulling,
@@ -23,7 +25,7 @@ const LEFT: [Left; 3] = [Left::Agent, Left::Scratch, Left::Nothing];
 const FINAL: [Status; 3] = [Status::Completed, Status::Failed, Status::Terminated];
 
 fn every_state() -> Vec<State> {
-    let mut states = vec![State::Queued, pending()];
+    let mut states = vec![State::Queued, pending(), retrying(false), retrying(true)];
     states.extend(PHASES.map(active));
     for status in FINAL {
         states.extend([ended(status, false), ended(status, true)]);
@@ -36,9 +38,12 @@ fn every_run() -> Vec<Run> {
     for state in every_state() {
         for terminate in [None, Some(asked(30, true)), Some(asked(0, false))] {
             for no_contact_since in [None, Some(at(4))] {
-                let mut run = Run { no_contact_since, ..run_in(state.clone()) };
-                run.asked.terminate.clone_from(&terminate);
-                runs.push(run);
+                for allowed in [0, 1] {
+                    let retries = Retries { allowed, used: 0 };
+                    let mut run = Run { no_contact_since, retries, ..run_in(state.clone()) };
+                    run.asked.terminate.clone_from(&terminate);
+                    runs.push(run);
+                }
             }
         }
     }
@@ -102,6 +107,7 @@ fn for_every_pair(mut law: impl FnMut(&Run, &Inputs)) {
                             observed: look.clone(),
                             admission: admission.clone(),
                             applied: applied.clone(),
+                            nonce: Nonce(77),
                         },
                     );
                 }
@@ -126,7 +132,14 @@ fn verdict(run: &Run) -> Option<(Status, String, Option<i32>, Option<Timestamp>)
 fn identity_and_wishes_are_never_touched() {
     for_every_pair(|run, seen| {
         let turn = decide(run, seen, at(NOW));
-        assert_eq!((turn.run.id, turn.run.attempt, &turn.run.asked), (run.id, run.attempt, &run.asked));
+        if turn.run.attempt == run.attempt {
+            assert_eq!((turn.run.nonce, &turn.run.asked), (run.nonce, &run.asked));
+        } else {
+            let anew = (turn.run.attempt, turn.run.nonce, turn.run.state.clone(), turn.run.retries.used);
+            assert_eq!(anew, (run.attempt + 1, seen.nonce, State::Queued, run.retries.used + 1));
+            assert!(matches!(run.state, State::Retrying { .. }) && run.asked.terminate.is_none(), "{run:?}");
+        }
+        assert_eq!(turn.run.id, run.id);
         assert!(!turn.why.is_empty(), "{run:?} {seen:?}");
         assert!(
             turn.actions.is_empty() || turn.wake_at > Some(at(NOW)),
@@ -161,6 +174,10 @@ fn a_finished_run_never_changes() {
 fn the_same_look_twice_gives_no_new_action() {
     for_every_pair(|run, seen| {
         let turn = decide(run, seen, at(NOW));
+        if turn.run.attempt != run.attempt {
+            // It is looked at anew.
+            return;
+        }
         let mut again = seen.clone();
         for action in &turn.actions {
             again.applied.note(action, at(NOW));
@@ -204,7 +221,8 @@ fn only_a_placed_run_without_a_trace_is_started() {
 fn a_run_ends_by_proof_alone() {
     for_every_pair(|run, seen| {
         let turn = decide(run, seen, at(NOW));
-        if verdict(run).is_some() || verdict(&turn.run).is_none() {
+        let had_ended = run.verdict().is_some();
+        if had_ended || turn.run.verdict().is_none() {
             return;
         }
         let never_started = matches!(run.state, State::Queued) || run.asked.terminate.is_some();
@@ -223,6 +241,21 @@ fn a_run_ends_by_proof_alone() {
             Observation::Dead { .. } => true,
         };
         assert!(proven, "{run:?}\n{seen:?}\n{turn:?}");
+    });
+}
+
+#[test]
+fn a_retry_follows_what_failed_and_nothing_else() {
+    for_every_pair(|run, seen| {
+        let turn = decide(run, seen, at(NOW));
+        let State::Retrying { verdict, .. } = &turn.run.state else { return };
+        assert_eq!((verdict.status, turn.run.attempt), (Status::Failed, run.attempt), "{turn:?}");
+        assert!(
+            matches!(run.state, State::Retrying { .. })
+                || (run.retries.allowed == 1 && run.asked.terminate.is_none()),
+            "{run:?}\n{seen:?}"
+        );
+        assert!(turn.wake_at.is_some(), "{run:?}\n{seen:?}\n{turn:?}");
     });
 }
 
@@ -267,7 +300,7 @@ fn no_contact_is_kept_and_cleared() {
             (_, Observation::Alive { .. }) => true,
             _ => false,
         };
-        if contact && verdict(run).is_none() {
+        if contact && run.verdict().is_none() {
             assert_eq!(turn.run.no_contact_since, None);
         }
     });
@@ -277,7 +310,7 @@ fn no_contact_is_kept_and_cleared() {
 fn a_living_agent_hears_every_wish() {
     for_every_pair(|run, seen| {
         let (Some(asked), Observation::Alive { .. }, None) =
-            (&run.asked.terminate, &seen.observed, verdict(run))
+            (&run.asked.terminate, &seen.observed, run.verdict())
         else {
             return;
         };
@@ -446,7 +479,8 @@ impl World {
         let wait = Wait { why: "waits".to_owned(), next: Vec::new() };
         let admission = if self.offered { Admission::Granted(placement()) } else { Admission::Waiting(wait) };
         let admission = (self.stored.state == State::Queued).then_some(admission);
-        let seen = Inputs { observed: self.look(), admission, applied: self.applied.clone() };
+        let seen =
+            Inputs { observed: self.look(), admission, applied: self.applied.clone(), nonce: Nonce(0) };
         let turn = decide(&self.stored, &seen, self.now);
         if crash == Crash::BeforeSave {
             self.applied = Applied::default();

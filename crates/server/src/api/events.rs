@@ -56,7 +56,7 @@ pub(super) async fn stream(
     };
     let changes = api.control.follow(of.id);
     // Asked once before the answer begins, so that an unknown run is an error and not an empty stream.
-    let (attempt, ended) = api.control.attempt(&caller, &of).await?;
+    let (attempt, ended) = api.control.attempt(&caller, &of, None).await?;
     let progress = (!ended).then(|| api.control.attempts().follow_progress(attempt));
     let follower = Follower { api, caller, of, attempt, after, changes, progress, ended: false };
     let parts = stream::unfold(follower, |mut follower| async {
@@ -95,6 +95,7 @@ impl Follower {
             self.ended = !more;
             if let Some(last) = events.last() {
                 self.after = last.seq;
+                self.follow_attempt().await;
                 return Some(text(&events));
             }
             while let (false, Woke::Progressed) = (self.ended, self.wait().await) {
@@ -104,6 +105,15 @@ impl Follower {
             }
         }
         None
+    }
+
+    /// Looks at the files of the next attempt once that is the current one.
+    async fn follow_attempt(&mut self) {
+        let now = self.api.control.attempt(&self.caller, &self.of, None).await;
+        if let Some((attempt, _)) = now.ok().filter(|(attempt, _)| *attempt != self.attempt) {
+            self.attempt = attempt;
+            self.progress = Some(self.api.control.attempts().follow_progress(attempt));
+        }
     }
 
     /// Waits for more; notes when there can be none because nobody works for the run any more.

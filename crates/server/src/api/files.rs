@@ -41,7 +41,7 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
     RunPath(of): RunPath,
 ) -> Result<Json<Vec<FileView>>> {
-    api.control.attempt(&caller, &of).await?;
+    api.control.attempt(&caller, &of, None).await?;
     Ok(Json(api.registry.files(&caller, &of).await?))
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn content(
     Query(which): Query<Which>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    api.control.attempt(&caller, &of).await?;
+    api.control.attempt(&caller, &of, None).await?;
     let content = api.registry.content(&caller, &of, which.export, which.path).await?;
     let (size, digest) = (content.size, content.digest.clone());
     let part = range(&headers, size).map_err(|()| {

@@ -56,6 +56,8 @@ pub(super) struct LogQuery {
     /// Stay until the log is finished.
     #[serde(default, deserialize_with = "switch")]
     follow: bool,
+    /// The log of this attempt, from 1; the current one without it.
+    attempt: Option<u32>,
 }
 
 /// The log of a run: framed bytes with `Accept: application/vnd.vessl.log`, else server-sent events of `LogPiece`.
@@ -83,7 +85,7 @@ pub(super) async fn read(
     if let (None, Some(id)) = (query.from, last_id(&headers)?) {
         (query.from, query.tail) = (Some(id), None);
     }
-    let (attempt, _) = api.control.attempt(&caller, &of).await?;
+    let (attempt, _) = api.control.attempt(&caller, &of, query.attempt).await?;
     let (changes, follow) = (api.control.attempts().follow_log(attempt), query.follow);
     let only = query.stream;
     let begin = match (query.from, query.tail) {
@@ -99,7 +101,11 @@ pub(super) async fn read(
         encoder.lost(0, reader.position());
     }
     let (chunks, sent) = mpsc::channel(1);
-    tokio::spawn(stream_log(LogStream { api, caller, of, changes, follow, chunks }, reader, encoder));
+    tokio::spawn(stream_log(
+        LogStream { api, caller, of, attempt: attempt.number, changes, follow, chunks },
+        reader,
+        encoder,
+    ));
     let body = Body::from_stream(stream::unfold(sent, |mut sent| async {
         let chunk = sent.recv().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(chunk), sent))
@@ -118,6 +124,7 @@ struct LogStream {
     api: Api,
     caller: Caller,
     of: RunRef,
+    attempt: u32,
     /// Signals of the files.
     changes: Changes,
     /// Whether the client stays for what comes.
@@ -189,7 +196,7 @@ impl LogStream {
 
     /// Whether the run has ended, or is gone: nobody writes any more.
     async fn has_ended(&self) -> bool {
-        let ended = self.api.control.attempt(&self.caller, &self.of).await;
+        let ended = self.api.control.attempt(&self.caller, &self.of, Some(self.attempt)).await;
         ended.map_or(true, |(_, ended)| ended)
     }
 
@@ -204,14 +211,17 @@ impl LogStream {
     /// Why the log of a run that has ended has no end, and when it ended.
     async fn no_end(&self, reader: &Reader) -> Option<(Timestamp, String)> {
         let run = self.api.control.run(&self.caller, &self.of).await.ok()?;
+        let past = run.attempts.into_iter().find(|past| past.attempt == self.attempt);
+        let (reason, ended_at) =
+            past.map_or((run.reason, run.ended_at), |past| (past.reason, Some(past.ended_at)));
         let words = if Attempts::has_ended(reader) {
-            format!("the rest of the log is damaged or lost: it has no end; the run ended: {}", run.reason)
+            format!("the rest of the log is damaged or lost: it has no end; the run ended: {reason}")
         } else if reader.dir().exists() {
-            format!("the log stops here: {}", run.reason)
+            format!("the log stops here: {reason}")
         } else {
-            format!("there is no log: {}", run.reason)
+            format!("there is no log: {reason}")
         };
-        Some((run.ended_at.unwrap_or(run.created_at), words))
+        Some((ended_at.unwrap_or(run.created_at), words))
     }
 
     /// Waits for a change of the files or of the run.

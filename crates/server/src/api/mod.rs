@@ -162,6 +162,7 @@ fn runs_routes() -> OpenApiRouter<Api> {
         .routes(routes!(runs::list, runs::create))
         .routes(routes!(runs::read, runs::update, runs::delete))
         .routes(routes!(runs::terminate))
+        .routes(routes!(runs::restart))
         .routes(routes!(runs::explain))
         .routes(routes!(events::stream))
         .routes(routes!(logs::read))

@@ -129,6 +129,24 @@ pub(super) async fn terminate(
     Ok(Json(to_the_end(async move { api.control.terminate(&caller, &of, ask).await }).await?))
 }
 
+/// Begin a new attempt of a run that has ended, with the same file and the same settings.
+#[utoipa::path(
+    post, path = "/organizations/{organization}/projects/{project}/runs/{id}/restart", tag = "runs",
+    operation_id = "restartRun",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    responses(
+        (status = 200, description = "the run, which waits for its turn", body = RunView),
+        (status = 409, description = "it has not ended", body = ErrorBody),
+    )
+)]
+pub(super) async fn restart(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+) -> Result<Json<RunView>> {
+    Ok(Json(to_the_end(async move { api.control.restart(&caller, &of).await }).await?))
+}
+
 /// Why a run is where it is, and what would let it go on.
 #[utoipa::path(
     get, path = "/organizations/{organization}/projects/{project}/runs/{id}/explain", tag = "runs",

@@ -49,6 +49,10 @@ pub struct Config {
     pub reserve_memory: String,
     /// Time between SIGTERM and the kill.
     pub grace: String,
+    /// Longest time of the commands of a run that names none.
+    pub default_max_runtime: String,
+    /// Longest time that a run may name.
+    pub max_runtime_limit: String,
     /// Bytes of a run's log.
     #[serde(deserialize_with = "read::memory")]
     pub log_limit: String,
@@ -150,6 +154,8 @@ impl Default for Config {
             reserve_cpu: "0".to_owned(),
             reserve_memory: "512M".to_owned(),
             grace: "30s".to_owned(),
+            default_max_runtime: "0".to_owned(),
+            max_runtime_limit: "0".to_owned(),
             log_limit: "4Gi".to_owned(),
             scratch_limit: String::new(),
             export_bytes: "1Ti".to_owned(),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
-use vessl_core::ids::{ClusterName, RunId};
+use vessl_core::ids::{ClusterName, ProjectRef, RunId};
 use vessl_core::plan::{Amounts, Cluster, Node};
 use vessl_core::queue::{Holder, NodeUse, QueuedRun, admit};
 use vessl_core::run::{Admission, Placement, Wait};
@@ -31,6 +31,8 @@ struct Table {
     nodes: Vec<Node>,
     held: BTreeMap<RunId, Held>,
     waiting: BTreeMap<RunId, Waiter>,
+    /// Runs of sweeps that have as many runs here as they may: they are not in the queue yet.
+    aside: BTreeMap<RunId, Waiter>,
     answers: HashMap<RunId, Admission>,
 }
 
@@ -41,12 +43,35 @@ pub(super) struct Held {
     pub(super) placement: Placement,
     /// Whether it has ended and is only being removed.
     pub(super) ended: bool,
+    /// Its place in a sweep.
+    pub(super) member: Option<Member>,
 }
 
+/// A run that asks for a place.
 #[derive(Debug)]
-struct Waiter {
-    asks: QueuedRun,
-    wake: Arc<Notify>,
+pub(super) struct Waiter {
+    /// What it needs.
+    pub(super) asks: QueuedRun,
+    /// Told when the answer is no longer to wait.
+    pub(super) wake: Arc<Notify>,
+    /// Its place in a sweep.
+    pub(super) member: Option<Member>,
+}
+
+/// The place of a run in a sweep.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) project: ProjectRef,
+    /// Name of the sweep.
+    pub(super) sweep: String,
+    /// How many of its runs may be in the queue or have a place at the same time.
+    pub(super) parallel: u32,
+}
+
+impl Member {
+    fn is_of(&self, other: &Self) -> bool {
+        self.sweep == other.sweep && self.project == other.project
+    }
 }
 
 impl Allocator {
@@ -83,11 +108,12 @@ impl Allocator {
         }
     }
 
-    /// Puts a run into the queue of a cluster; nobody is granted anything by that. `wake` is told when the answer is no longer to
-    /// wait.
-    pub(super) fn queue(&self, cluster: &ClusterName, asks: QueuedRun, wake: &Arc<Notify>) {
-        let waiter = Waiter { wake: Arc::clone(wake), asks };
-        of_cluster(&mut self.lock(), cluster).waiting.insert(waiter.asks.id, waiter);
+    /// Puts a run into the queue of a cluster; nobody is granted anything by that.
+    pub(super) fn queue(&self, cluster: &ClusterName, waiter: Waiter) {
+        let mut tables = self.lock();
+        let table = of_cluster(&mut tables, cluster);
+        let queue = if table.may_queue(&waiter) { &mut table.waiting } else { &mut table.aside };
+        queue.insert(waiter.asks.id, waiter);
     }
 
     /// What the queue says of a run that was put into it.
@@ -114,8 +140,9 @@ impl Allocator {
         let mut tables = self.lock();
         let leaves = |table: &mut Table| {
             let held = table.held.remove(&run).is_some();
-            let waited = table.waiting.remove(&run).is_some();
+            let waited = table.waiting.remove(&run).or_else(|| table.aside.remove(&run)).is_some();
             table.answers.remove(&run);
+            table.take_in();
             held || waited
         };
         if let Some(at) = tables.iter_mut().position(leaves) {
@@ -172,13 +199,32 @@ fn of_cluster<'t>(tables: &'t mut Vec<Table>, cluster: &ClusterName) -> &'t mut 
 impl Table {
     /// Whether the run waits here, or was answered and has not left.
     fn knows(&self, run: RunId) -> bool {
-        self.waiting.contains_key(&run) || self.answers.contains_key(&run)
+        self.waiting.contains_key(&run) || self.answers.contains_key(&run) || self.aside.contains_key(&run)
+    }
+
+    /// Whether the sweep of a run has room for it.
+    fn may_queue(&self, waiter: &Waiter) -> bool {
+        let Some(member) = &waiter.member else { return true };
+        let here = self.held.values().map(|held| &held.member);
+        let here = here.chain(self.waiting.values().map(|waiter| &waiter.member));
+        let of_sweep = here.flatten().filter(|other| other.is_of(member)).count();
+        u32::try_from(of_sweep).is_ok_and(|of_sweep| of_sweep < member.parallel)
+    }
+
+    /// Takes those into the queue whose sweep has room for them again.
+    fn take_in(&mut self) {
+        let ids: Vec<RunId> = self.aside.keys().copied().collect();
+        for id in ids {
+            if self.aside.get(&id).is_some_and(|waiter| self.may_queue(waiter)) {
+                self.waiting.extend(self.aside.remove_entry(&id));
+            }
+        }
     }
 
     fn usage(&self) -> Vec<NodeUse> {
         let mut uses: Vec<NodeUse> =
             self.nodes.iter().map(|node| NodeUse { node: node.clone(), holders: Vec::new() }).collect();
-        for (&id, Held { amounts, placement, ended }) in &self.held {
+        for (&id, Held { amounts, placement, ended, .. }) in &self.held {
             let at = uses.iter().position(|one| one.node.name == placement.node);
             // The only node of a cluster that was renamed while a run was on it is still the same machine.
             let at = at.or_else(|| (uses.len() == 1).then_some(0));
@@ -231,7 +277,12 @@ impl Table {
         if let Admission::Granted(placement) = admission {
             self.held.insert(
                 id,
-                Held { amounts: waiter.asks.amounts, placement: placement.clone(), ended: false },
+                Held {
+                    amounts: waiter.asks.amounts,
+                    placement: placement.clone(),
+                    ended: false,
+                    member: waiter.member,
+                },
             );
         }
         waiter.wake.notify_one();
@@ -246,6 +297,11 @@ impl Table {
                 format!("waits: the settings of the server name no cluster `{}` any more", self.cluster);
             let next = "the cluster is in the settings file again, and the server is started anew";
             return Admission::Waiting(Wait { why, next: vec![next.to_owned()] });
+        }
+        if let Some(Member { sweep, parallel, .. }) = self.aside.get(&id).and_then(|run| run.member.as_ref())
+        {
+            let why = format!("waits for its sweep `{sweep}`, of which {parallel} may run at the same time");
+            return Admission::Waiting(Wait { why, next: vec!["the end of one of its runs".to_owned()] });
         }
         let (why, next) = match self.place_in_queue(id) {
             0 => ("is next to be placed".to_owned(), "a moment"),

@@ -12,7 +12,8 @@ use vessl_core::wire::RunEventKind;
 
 use super::observe::Snapshot;
 use super::record::{self, RecordBuilder};
-use super::{ControlError, DriverHandle, Explanation, Inner};
+use super::submit::nonce;
+use super::{ControlError, DriverHandle, Explanation, Inner, waiter};
 use crate::store::StoreError;
 use crate::store::runs::{Export, StoredRun};
 use crate::watch::Changes;
@@ -130,7 +131,7 @@ impl Driver {
         self.watch(at, &stored.doc.run.state);
         let snapshot = self.control.observe(at, &stored).await;
         let now = self.control.now();
-        let seen = self.seen(&stored, &snapshot);
+        let seen = self.seen(&stored, &snapshot)?;
         let turn = decide(&stored.doc.run, &seen, now);
         let status = match self.save(stored, &snapshot, &turn, now).await {
             Ok(status) => status,
@@ -146,7 +147,20 @@ impl Driver {
         if turn.run.is_settled() {
             return Ok(Next::Done);
         }
+        if turn.run.attempt != at.number {
+            self.next_attempt(&cluster).await?;
+            return Ok(Next::Again);
+        }
         Ok(self.apply((at, &cluster), turn).await)
+    }
+
+    /// Forgets the attempt that is over and takes a place in the queue for the next one.
+    async fn next_attempt(&mut self, cluster: &ClusterName) -> Result<(), ControlError> {
+        (self.applied, self.changes, self.refused, self.failed) = (Applied::default(), None, None, 0);
+        if let Some(stored) = self.control.parts.store.run(self.id).await? {
+            self.control.allocator.queue(cluster, waiter(&stored, &self.handle.wake));
+        }
+        Ok(())
     }
 
     /// Watches an attempt before it is looked at, so that no change is missed. What waits in the queue is not watched.
@@ -158,7 +172,7 @@ impl Driver {
         }
     }
 
-    fn seen(&self, stored: &StoredRun, snapshot: &Snapshot) -> Inputs {
+    fn seen(&self, stored: &StoredRun, snapshot: &Snapshot) -> Result<Inputs, ControlError> {
         let admission = matches!(stored.doc.run.state, State::Queued)
             .then(|| self.control.allocator.admission(self.id))
             .flatten();
@@ -166,7 +180,7 @@ impl Driver {
             (Observation::Nothing, Some(why)) => Observation::Refused { why: why.clone() },
             (look, _) => look.clone(),
         };
-        Inputs { observed: look, admission, applied: self.applied.clone() }
+        Ok(Inputs { observed: look, admission, applied: self.applied.clone(), nonce: nonce()? })
     }
 
     /// Stores what has changed; the status that the run then has.
@@ -265,7 +279,7 @@ impl Driver {
             Action::Start(placement) => {
                 let secrets = self.secrets().await?;
                 let mut plan = self.plan().await?;
-                plan.attempt = at.number;
+                (plan.attempt, plan.nonce) = (at.number, at.nonce);
                 plan.placement = Some(placement.clone());
                 // Watched from before the start, so that not even its first event is missed.
                 self.watch(at, &State::Pending { placement: placement.clone() });

@@ -52,6 +52,7 @@ impl Inventory {
         let reserve: Cpu = parse("reserve_cpu", &config.reserve_cpu)?;
         let reserve_memory: Memory = parse("reserve_memory", &config.reserve_memory)?;
         let grace: Span = parse("grace", &config.grace)?;
+        check_max_runtime(config)?;
         node.cpu_milli = rest("reserve_cpu", node.cpu_milli, reserve.0)?;
         node.memory = rest("reserve_memory", node.memory, reserve_memory.0)?;
         if !config.node.is_empty() {
@@ -118,7 +119,25 @@ fn cluster(config: &Config, offer: &Offer<'_>, node: Node) -> Result<Cluster, In
         settings: config.file.as_ref().map(|file| file.display().to_string()),
         bounds: bounds(config)?,
         export_time: Some(parse("export_time", &config.export_time)?),
+        default_max_runtime: limit("default_max_runtime", &config.default_max_runtime)?,
+        max_runtime_limit: limit("max_runtime_limit", &config.max_runtime_limit)?,
     })
+}
+
+/// A default over the limit would be refused at every submit.
+fn check_max_runtime(config: &Config) -> Result<(), InventoryError> {
+    let key = "default_max_runtime";
+    match (limit(key, &config.default_max_runtime)?, limit("max_runtime_limit", &config.max_runtime_limit)?) {
+        (Some(default), Some(limit)) if default.0 > limit.0 => {
+            Err(InventoryError::of(key, format!("it is longer than `max_runtime_limit`, {limit}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A limit of time; 0 is none.
+fn limit(key: &str, text: &str) -> Result<Option<Span>, InventoryError> {
+    Ok(Some(parse(key, text)?).filter(|limit: &Span| limit.0 > 0))
 }
 
 /// What the cluster with this index takes of what is left of the machine.
@@ -426,6 +445,10 @@ mod tests {
             assert!(said.starts_with(expected), "{said}");
         };
         check(|c| c.grace = "soon".to_owned(), "the configuration's `grace` is wrong: ");
+        check(
+            |c| (c.default_max_runtime, c.max_runtime_limit) = ("2h".to_owned(), "1h".to_owned()),
+            "the configuration's `default_max_runtime` is wrong: it is longer than `max_runtime_limit`, 1h",
+        );
         check(|c| c.reserve_memory = "1X".to_owned(), "the configuration's `reserve_memory` is wrong: ");
         check(
             |c| c.hostpath_roots = vec!["/srv".to_owned(), "etc".to_owned()],

@@ -32,8 +32,8 @@ use vessl_core::ids::{ClusterName, CredentialName, RunId};
 use vessl_core::plan::Cluster;
 use vessl_core::queue::{NodeUse, QueuedRun};
 use vessl_core::record::Login;
-use vessl_core::run::Status;
-use vessl_core::wire::{ImagePull, ImageView, Pruned};
+use vessl_core::run::{State, Status};
+use vessl_core::wire::{ImagePull, ImageView, Pruned, Sweep};
 use vessl_data::locked;
 
 use crate::attempt::Attempts;
@@ -242,8 +242,10 @@ impl Inner {
     /// Goes on with all unfinished runs. Everybody has what they were granted, or their place in the queue before anybody moves.
     fn resume(self: &Arc<Self>, unfinished: &[StoredRun]) -> mpsc::Receiver<()> {
         let (first, looked) = mpsc::channel(1);
+        let (hold, wait): (Vec<&StoredRun>, Vec<&StoredRun>) =
+            unfinished.iter().partition(|stored| stored.doc.run.allocation().is_some());
         let handles: Vec<(RunId, Arc<DriverHandle>)> =
-            unfinished.iter().map(|stored| (stored.id(), self.new_handle(stored))).collect();
+            hold.into_iter().chain(wait).map(|stored| (stored.id(), self.new_handle(stored))).collect();
         for (id, handle) in handles {
             self.drivers.spawn(driver::drive(Arc::clone(self), id, handle, Some(first.clone())));
         }
@@ -270,11 +272,11 @@ impl Inner {
         match stored.doc.run.allocation() {
             Some(placement) => {
                 let (amounts, placement) = (stored.doc.resources.clone(), placement.clone());
-                self.allocator
-                    .hold(id, allocator::Held { amounts, placement, ended: stored.status().is_final() });
+                let (ended, member) = (stored.doc.run.verdict().is_some(), member(stored));
+                self.allocator.hold(id, allocator::Held { amounts, placement, ended, member });
             }
-            None if stored.status() == Status::Queued => {
-                self.allocator.queue(&stored.doc.cluster, asks(stored), &handle.wake);
+            None if stored.doc.run.state == State::Queued => {
+                self.allocator.queue(&stored.doc.cluster, waiter(stored, &handle.wake));
             }
             None => {}
         }
@@ -296,10 +298,17 @@ impl Inner {
     }
 }
 
-/// What a run needs of the machine.
-fn asks(stored: &StoredRun) -> QueuedRun {
+/// What a run needs of the machine, and who is told when it gets it.
+fn waiter(stored: &StoredRun, wake: &Arc<Notify>) -> allocator::Waiter {
     let (amounts, nodes) = (stored.doc.resources.clone(), stored.doc.nodes.clone());
-    QueuedRun { id: stored.id(), amounts, nodes }
+    let asks = QueuedRun { id: stored.id(), amounts, nodes };
+    allocator::Waiter { asks, wake: Arc::clone(wake), member: member(stored) }
+}
+
+/// The place of a run in its sweep.
+fn member(stored: &StoredRun) -> Option<allocator::Member> {
+    let Sweep { name, parallel } = stored.doc.sweep.clone()?;
+    Some(allocator::Member { project: stored.project.clone(), sweep: name, parallel })
 }
 
 impl DriverHandle {

@@ -7,7 +7,7 @@ use vessl_core::record::{Event, EventKind, ExitRecord, Transfer};
 use vessl_core::run::{Run, State, Status};
 use vessl_core::wire::{RunEventKind, StatusChange};
 
-use crate::store::runs::{CommandsEnd, Export, Save, StoredEvent, StoredRun};
+use crate::store::runs::{CommandsEnd, Export, PastAttempt, Save, StoredEvent, StoredRun};
 
 /// A record that is being continued.
 #[derive(Debug)]
@@ -107,10 +107,40 @@ impl RecordBuilder {
             (Some(_), None) => self.event(RunEventKind::Contact, now, "there is contact again".to_owned()),
             _ => {}
         }
-        self.stored.doc.run = run;
+        let before = std::mem::replace(&mut self.stored.doc.run, run);
         why.clone_into(&mut self.stored.doc.why);
         self.stored.doc.decided_at = now;
-        self.status(status, at, why);
+        let is_retrying = |run: &Run| matches!(run.state, State::Retrying { .. });
+        let is_next = self.stored.doc.run.attempt != before.attempt;
+        let turns_back = is_next || is_retrying(&self.stored.doc.run);
+        if is_next {
+            self.next_attempt(&before);
+        }
+        if turns_back && !is_retrying(&before) {
+            self.push_status(status, at, why);
+        } else {
+            self.status(status, at, why);
+        }
+    }
+
+    /// What was known of the attempt that is over, kept; nothing is known of the next one yet.
+    fn next_attempt(&mut self, before: &Run) {
+        let doc = &mut self.stored.doc;
+        if let (Some(verdict), Some(ended_at)) = (before.verdict(), before.ended_at()) {
+            doc.attempts.push(PastAttempt {
+                number: before.attempt,
+                nonce: before.nonce,
+                verdict: verdict.clone(),
+                node: before.placement().map(|placement| placement.node.clone()),
+                started_at: before.started_at(),
+                ended_at,
+            });
+        }
+        doc.agent_seq = 0;
+        doc.image_digest = None;
+        doc.commands = None;
+        doc.imports.clear();
+        doc.exports.clear();
     }
 
     /// Why the run is in `status`; one whose container is kept says how its commands ended.
@@ -128,10 +158,14 @@ impl RecordBuilder {
         if status <= self.stored.status() || self.stored.status().is_final() {
             return false;
         }
+        self.push_status(status, at, why);
+        true
+    }
+
+    fn push_status(&mut self, status: Status, at: Timestamp, why: &str) {
         let reason = why.to_owned();
         self.stored.doc.history.push(StatusChange { status, at, reason });
         self.push(RunEventKind::Status, at, Some(status), why.to_owned());
-        true
     }
 
     fn event(&mut self, kind: RunEventKind, at: Timestamp, message: String) {
@@ -151,10 +185,9 @@ impl RecordBuilder {
     }
 }
 
-/// Whether a decision ends a run that had not ended.
+/// Whether a decision ends an attempt that had not ended.
 pub(super) fn is_verdict(before: &Run, after: &Run) -> bool {
-    let ended = |run: &Run| matches!(run.state, State::Ended { .. });
-    !ended(before) && ended(after)
+    before.verdict().is_none() && after.verdict().is_some()
 }
 
 /// The trees of finished exports, with what the plan says they are.

@@ -8,6 +8,7 @@ use vessl_core::spec::labels;
 use vessl_core::wire::{NameView, RunEventKind, RunTerminate, RunUpdate, RunView};
 
 use super::record::RecordBuilder;
+use super::submit::nonce;
 use super::{Control, ControlError, Inner, Result};
 use crate::store::StoreError;
 use crate::store::names::check_name;
@@ -73,6 +74,32 @@ impl Control {
         let _ = events.wait_for(|known| *known > seq).await;
     }
 
+    /// Begins a new attempt of a run that has ended.
+    pub async fn restart(&self, caller: &Caller, of: &RunRef) -> Result<RunView> {
+        let run = self.0.stored(caller, Action::Run, of).await?.doc.run;
+        if run.status().is_final() {
+            self.let_driver_leave(run.id).await;
+        }
+        let ask = Ask::Restart { nonce: nonce()? };
+        let restarted = self.0.change(caller, of, |stored| {
+            let now = self.now();
+            match request(&stored.doc.run, ask, now) {
+                Answer::AlreadySo(_) => Ok(None),
+                Answer::Denied(why) => Err(ControlError::refused(why)),
+                Answer::Accepted(run) => {
+                    let why =
+                        format!("attempt {}, as a person asked for it: it waits for its turn", run.attempt);
+                    let mut record = RecordBuilder::of(stored.clone());
+                    record.decided(*run, &why, now);
+                    Ok(record.save(Vec::new()))
+                }
+            }
+        });
+        let stored = restarted.await?;
+        self.0.start_driver(&stored);
+        Ok(self.0.view(stored))
+    }
+
     /// Changes name, description or tags.
     pub async fn update(&self, caller: &Caller, of: &RunRef, update: RunUpdate) -> Result<RunView> {
         check_update(&update)?;
@@ -122,7 +149,14 @@ impl Control {
 
     /// Lets the driver of a run that has ended finish its cleaning up, which takes an instant or fails again and again.
     async fn let_settle(&self, run: &Run) {
-        let Some(mut changes) = is_cleaning(run).then(|| self.follow(run.id)).flatten() else { return };
+        if is_cleaning(run) {
+            self.let_driver_leave(run.id).await;
+        }
+    }
+
+    /// Waits until no driver works for a run that has ended.
+    async fn let_driver_leave(&self, id: RunId) {
+        let Some(mut changes) = self.follow(id) else { return };
         let settled = async { while changes.changed().await.is_ok() {} };
         // A client asks again for what is not done by then.
         let _ = tokio::time::timeout(CLEANING, settled).await;

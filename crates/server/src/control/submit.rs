@@ -3,10 +3,11 @@ use jiff::Timestamp;
 use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::ids::{Nonce, ProjectRef, RunId, RunRef};
 use vessl_core::plan::{ImagePlan, Plan, Planned, Stamp, plan};
-use vessl_core::run::{Run, Status};
+use vessl_core::run::{MAX_RETRIES, Run, Status};
 use vessl_core::spec::Shell;
-use vessl_core::spec::{self, ReadOptions, Spec};
-use vessl_core::wire::{Problem, RunCreate, RunKind, RunView, StatusChange};
+use vessl_core::spec::{self, ReadOptions, Spec, labels};
+use vessl_core::units::Span;
+use vessl_core::wire::{Problem, RunCreate, RunKind, RunView, StatusChange, Sweep};
 use zeroize::Zeroizing;
 
 use super::secrets::bound_to_run;
@@ -52,12 +53,15 @@ impl Control {
                 taken(earlier)
             };
         }
-        let read = read_spec(&create).await?;
+        let mut read = read_spec(&create).await?;
+        let asked = Asked::of(&create)?;
+        create.overrides.apply(&mut read.spec).map_err(ControlError::Malformed)?;
         let catalogue = self.0.catalogue(project, &read.spec).await?;
         let id = self.0.parts.store.next_id();
         let inject: Vec<_> = create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
         let (nonce, instance) = (nonce()?, self.0.parts.inventory.instance.as_str());
-        let stamp = Stamp { run: id, attempt: 1, nonce, instance, inject: &inject };
+        let max_runtime = asked.max_runtime;
+        let stamp = Stamp { run: id, attempt: 1, nonce, instance, inject: &inject, max_runtime };
         let planned = plan(&read.spec, &catalogue, &stamp);
         let planned = planned.map_err(|problems| {
             self.0.parts.store.give_back(id);
@@ -66,7 +70,9 @@ impl Control {
         let warnings = read.with(create.yaml.expose(), planned.notes.clone());
         let mut planned = planned;
         planned.plan.shell = if create.strict { Shell::Strict } else { Shell::Plain };
-        let new = self.new_run(caller, &read, planned, key)?;
+        let mut new = self.new_run(caller, &read, planned, key)?;
+        new.stored.doc.run.retries.allowed = asked.retries;
+        new.stored.doc.sweep = asked.sweep;
         let stored = new.stored.clone();
         match self.0.parts.store.insert_run(new).await? {
             Inserted::New => {}
@@ -91,7 +97,8 @@ impl Control {
             let words = format!("an idempotency key must have 1 to {LONGEST_KEY} bytes");
             return Err(ControlError::Malformed(words));
         }
-        let rest = (create.yaml.expose(), &create.env, create.lenient, create.strict, &create.base);
+        // All but the key itself.
+        let rest = RunCreate { idempotency_key: None, ..create.clone() };
         let bytes = serde_json::to_vec(&rest).map_err(|error| ControlError::Malformed(error.to_string()))?;
         let bytes = Zeroizing::new(bytes);
         Ok(Some((key.clone(), self.0.parts.vault.digest(&bytes))))
@@ -122,7 +129,35 @@ impl Control {
     }
 }
 
-fn nonce() -> Result<Nonce> {
+/// What is asked for beside the file.
+struct Asked {
+    max_runtime: Option<Span>,
+    retries: u32,
+    sweep: Option<Sweep>,
+}
+
+impl Asked {
+    fn of(create: &RunCreate) -> Result<Self> {
+        let malformed = |words: String| Err(ControlError::Malformed(words));
+        let max_runtime = match create.max_runtime.as_deref().map(str::parse).transpose() {
+            Ok(max_runtime) => max_runtime,
+            Err(error) => return malformed(format!("`max_runtime`: {error}")),
+        };
+        if create.retries > MAX_RETRIES {
+            return malformed(format!("`retries` may be at most {MAX_RETRIES}"));
+        }
+        match &create.sweep {
+            Some(sweep) if !labels::is_name(&sweep.name) => {
+                malformed(format!("the name of a sweep must be {}", labels::NAME_FORM))
+            }
+            Some(Sweep { parallel: 0, .. }) => malformed("`sweep.parallel` must be at least 1".to_owned()),
+            sweep => Ok(Self { max_runtime, retries: create.retries, sweep: sweep.clone() }),
+        }
+    }
+}
+
+/// A new random number for an attempt.
+pub(super) fn nonce() -> Result<Nonce> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| ControlError::Random(error.to_string()))?;
     // 0 is for attempts that have none.
@@ -166,6 +201,8 @@ fn first(caller: &Caller, spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun
             imports: Vec::new(),
             exports: Vec::new(),
             nodes: plan.nodes.clone(),
+            sweep: None,
+            attempts: Vec::new(),
         },
     }
 }

@@ -2,15 +2,15 @@
 use std::collections::BTreeMap;
 
 use vessl_core::access::{Action, Caller, Scope, allowed};
-use vessl_core::ids::{AttemptId, ProjectRef, RunRef};
+use vessl_core::ids::{AttemptId, Nonce, ProjectRef, RunRef};
 use vessl_core::plan::{EnvFrom, EnvPlan, RESERVED};
 use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::{Admission, Applied, EndReason, Inputs, Observation, State, Status, decide};
-use vessl_core::wire::{Explain, RunEvent, RunQuery, RunView};
+use vessl_core::wire::{AttemptView, Explain, RunEvent, RunQuery, RunView, StatusChange};
 
 use super::{Control, ControlError, Explanation, Inner, Result};
 use crate::store::find::Listed;
-use crate::store::runs::{StoredEvent, StoredRun};
+use crate::store::runs::{PastAttempt, StoredEvent, StoredRun};
 
 /// Runs on a page when nobody says how many.
 const PAGE: u32 = 100;
@@ -80,10 +80,24 @@ impl Control {
         Ok((events, more))
     }
 
-    /// Attempt and whether it has ended: what somebody who reads a log must know.
-    pub async fn attempt(&self, caller: &Caller, of: &RunRef) -> Result<(AttemptId, bool)> {
-        let stored = self.0.stored(caller, Action::Read, of).await?;
-        Ok((stored.doc.run.attempt_id(), stored.status().is_final()))
+    /// An attempt, the current one if no `number` is given, and whether it has ended: what somebody who reads a log must know.
+    pub async fn attempt(
+        &self,
+        caller: &Caller,
+        of: &RunRef,
+        number: Option<u32>,
+    ) -> Result<(AttemptId, bool)> {
+        let doc = self.0.stored(caller, Action::Read, of).await?.doc;
+        let current = doc.run.attempt_id();
+        if number.is_none_or(|number| number == current.number) {
+            return Ok((current, doc.run.verdict().is_some()));
+        }
+        let past = doc.attempts.iter().find(|past| Some(past.number) == number);
+        let past = past.map(|past| AttemptId { number: past.number, nonce: past.nonce, ..current });
+        past.map(|past| (past, true)).ok_or_else(|| ControlError::NotFound {
+            message: format!("run {} has no attempt {}", of.id.0, number.unwrap_or_default()),
+            hint: Some(format!("its attempts are 1 to {}", current.number)),
+        })
     }
 }
 
@@ -103,7 +117,10 @@ impl Inner {
     pub(super) fn view(&self, stored: StoredRun) -> RunView {
         let said = self.said(&stored);
         let doc = stored.doc;
-        let exit_code = exit_code(&doc.run.state).or(doc.commands.map(|end| end.exit_code));
+        // What an attempt was is not what the run is, once another one follows.
+        let is_over = matches!(doc.run.state, State::Retrying { .. });
+        let exit_code =
+            exit_code(&doc.run.state).or(doc.commands.map(|end| end.exit_code)).filter(|_| !is_over);
         let node = doc.run.placement().map(|placement| placement.node.to_string());
         let status = doc.history.last().map_or_else(|| doc.run.status(), |change| change.status);
         RunView {
@@ -117,9 +134,11 @@ impl Inner {
             reason_code: reason_code(&doc.run.state),
             exit_code,
             attempt: doc.run.attempt,
+            retries: doc.run.retries.allowed,
             created_at: doc.created_at,
-            started_at: doc.run.started_at(),
-            ended_at: doc.run.ended_at(),
+            attempts: doc.attempts.into_iter().map(past).collect(),
+            started_at: doc.run.started_at().filter(|_| !is_over),
+            ended_at: doc.run.ended_at().filter(|_| !is_over),
             no_contact_since: doc.run.no_contact_since,
             created_by: doc.created_by.map(String::from),
             organization: stored.project.organization.into(),
@@ -167,6 +186,7 @@ impl Inner {
                 observed: Observation::Nothing,
                 admission: Some(admission),
                 applied: Applied::default(),
+                nonce: Nonce::default(),
             };
             let at = self.now();
             let turn = decide(&doc.run, &seen, at);
@@ -199,7 +219,8 @@ impl Inner {
                 view.reason_code = None;
                 view.ended_at = None;
                 view.started_at = view.started_at.filter(|_| status >= Status::Running);
-                let past = view.history.iter().position(|change| change.status == status);
+                let is_it = |change: &StatusChange| change.status == status && change.at == event.at;
+                let past = view.history.iter().position(is_it);
                 view.history.truncate(past.map_or(view.history.len(), |at| at + 1));
             }
             Box::new(view)
@@ -212,6 +233,20 @@ impl Inner {
             run,
             progress: None,
         }
+    }
+}
+
+fn past(attempt: PastAttempt) -> AttemptView {
+    let PastAttempt { number, verdict, node, started_at, ended_at, .. } = attempt;
+    AttemptView {
+        attempt: number,
+        status: verdict.status,
+        reason_code: verdict.reason_code,
+        reason: verdict.reason,
+        exit_code: verdict.exit_code,
+        node: node.map(|node| node.to_string()),
+        started_at,
+        ended_at,
     }
 }
 

@@ -7,12 +7,12 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 use vessl_core::credential::{CredentialKind, CredentialRef};
 use vessl_core::ids::{
-    ArtifactName, ClusterName, CredentialName, NodeName, PresetName, ProjectRef, RunId, UserName,
+    ArtifactName, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId, UserName,
 };
 use vessl_core::plan::{Amounts, Plan};
 use vessl_core::record::Transfer;
-use vessl_core::run::{Run, State, Status};
-use vessl_core::wire::{RunEventKind, RunKind, StatusChange};
+use vessl_core::run::{Run, State, Status, Verdict};
+use vessl_core::wire::{RunEventKind, RunKind, StatusChange, Sweep};
 
 use super::names::put_export;
 use super::{Result, Store, StoreError};
@@ -87,6 +87,29 @@ pub struct Doc {
     pub exports: Vec<Transfer>,
     /// Candidate nodes; empty means every node of the cluster.
     pub nodes: Vec<NodeName>,
+    /// The sweep that it belongs to.
+    #[serde(default)]
+    pub sweep: Option<Sweep>,
+    /// Attempts before the current one, oldest first.
+    #[serde(default)]
+    pub attempts: Vec<PastAttempt>,
+}
+
+/// An attempt that another one followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastAttempt {
+    /// Its number.
+    pub number: u32,
+    /// What made it this one.
+    pub nonce: Nonce,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Where it was placed.
+    pub node: Option<NodeName>,
+    /// When its commands started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Timestamp,
 }
 
 /// How the commands of a run ended.

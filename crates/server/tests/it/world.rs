@@ -193,7 +193,8 @@ impl Server {
 
     /// Directory of the run's first attempt.
     pub(crate) async fn attempt_dir(&self, id: RunId) -> std::path::PathBuf {
-        let (attempt, _) = self.opened.control.attempt(&Caller::admin(), &default_run(id)).await.unwrap();
+        let (attempt, _) =
+            self.opened.control.attempt(&Caller::admin(), &default_run(id), None).await.unwrap();
         self.data.join("runs").join(id.0.to_string()).join(attempt.name())
     }
 

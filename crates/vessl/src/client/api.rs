@@ -26,6 +26,8 @@ pub(crate) struct LogQuery {
     pub(crate) only: Option<Stream>,
     /// Stay until the log is finished.
     pub(crate) follow: bool,
+    /// Only that of this attempt; the current one without.
+    pub(crate) attempt: Option<u32>,
 }
 
 impl Client {
@@ -94,6 +96,12 @@ impl Client {
         self.post(path.into(), request).await
     }
 
+    /// Begins a new attempt of a run that has ended.
+    pub(crate) async fn restart(&mut self, id: RunId) -> Result<RunView> {
+        let path = self.of_run(id, &["restart"]).await?;
+        self.post(path.into(), &serde_json::Map::new()).await
+    }
+
     /// Removes a finished run.
     pub(crate) async fn delete_run(&mut self, id: RunId) -> Result<()> {
         let path = self.of_run(id, &[]).await?;
@@ -119,7 +127,8 @@ impl Client {
             .with("from", query.from)
             .with("tail", query.tail)
             .with("stream", query.only.map(Stream::word))
-            .with("follow", query.follow.then_some(true));
+            .with("follow", query.follow.then_some(true))
+            .with("attempt", query.attempt);
         Ok(Logs::new(self.stream(path.into(), logwire::MEDIA_TYPE).await?))
     }
 

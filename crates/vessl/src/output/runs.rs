@@ -2,9 +2,10 @@
 use jiff::Timestamp;
 use vessl_core::wire::RunView;
 
-use super::Table;
 use super::format::{between, bytes, cores, short};
 use super::views::gpus;
+use super::{Format, Out, Table};
+use crate::error::Result;
 
 /// A column: what it is called, and what stands in it.
 type Cell = fn(&RunView) -> String;
@@ -70,7 +71,7 @@ impl Column {
     }
 
     /// Reads one from the command line.
-    pub(crate) fn read(text: &str) -> Result<Self, String> {
+    pub(crate) fn read(text: &str) -> std::result::Result<Self, String> {
         if let Some(key) = text.strip_prefix("env.").filter(|key| !key.is_empty()) {
             return Ok(Self::Env(key.to_owned()));
         }
@@ -99,6 +100,14 @@ impl Column {
                 .map(|value| value.clone().unwrap_or_else(|| "(secret)".to_owned())),
         }
         .unwrap_or_default()
+    }
+}
+
+/// Prints runs as `vessl run list` does when nobody chose.
+pub(crate) fn print(runs: &[RunView], out: &Out) -> Result<()> {
+    match out.format() {
+        Format::Table => out.table(&table(runs, &Column::usual())),
+        _ => out.data(&runs),
     }
 }
 

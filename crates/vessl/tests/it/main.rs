@@ -1,5 +1,6 @@
 //! The product's acceptance tests: the real binary, a real server, real runs.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "what tests share lives outside of `#[test]`")]
+mod again;
 mod api;
 mod bad_days;
 mod bounds;
@@ -31,6 +32,7 @@ mod server;
 mod settings;
 mod sources;
 mod specs;
+mod submits;
 mod terminal;
 mod test;
 mod thieves;

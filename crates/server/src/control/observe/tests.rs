@@ -128,6 +128,7 @@ fn plan() -> Plan {
         env: Vec::new(),
         ports: Vec::new(),
         interactive: None,
+        max_runtime: None,
         termination_protection: false,
         grace: Span(1000),
         export_limit: Span(1000),

@@ -1,12 +1,18 @@
 //! `vessl run create`.
-use clap::Args;
-use vessl_core::spec::{self, ReadOptions, Spec};
-use vessl_core::wire::{EnvPair, Problem, RunCreate};
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
 
-use super::{begin_of_name, text, uncommitted, watch};
+use clap::Args;
+use vessl_core::run::MAX_RETRIES;
+use vessl_core::spec::{self, ReadOptions, Spec};
+use vessl_core::units::{Cpu, Memory, Span};
+use vessl_core::wire::{EnvPair, Overrides, Problem, RunCreate, RunView};
+
+use super::{begin_of_name, env_file, sweep, text, uncommitted, watch};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
-use crate::output::{Format, views};
+use crate::output::{Format, runs, views};
 use crate::session::{Session, Source};
 use crate::settings::Settings;
 
@@ -23,7 +29,9 @@ Examples:
   vessl run create -f run.yaml --watch
   vessl run create -f run.yaml --wait && echo good
   vessl run create -f run.yaml --strict
-  vessl run create -f run.yaml -e LR=1e-4 -e HF_TOKEN
+  vessl run create -f run.yaml -e LR=1e-4 -e HF_TOKEN --env-file .env
+  vessl run create -f run.yaml --name trial --gpus 1 --retries 3
+  vessl run create -f run.yaml --sweep -e LR=1e-3,1e-2 --parallel 2
   sed s/@SEED@/7/ run.yaml | vessl run create -f - --output json | jq .id"
 )]
 pub(crate) struct Create {
@@ -39,8 +47,75 @@ pub(crate) struct Create {
     /// Set a variable of the run's environment; KEY alone takes the value from this environment
     #[arg(short, long = "env", value_name = "KEY[=VALUE]", value_parser = pair)]
     env: Vec<EnvPair>,
+    /// Set the variables of this file, one KEY=VALUE a line, `#` for a remark; -e counts before it
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     #[command(flatten)]
     reading: Reading,
+    #[command(flatten)]
+    overriding: Overriding,
+    #[command(flatten)]
+    ending: Ending,
+    #[command(flatten)]
+    sweeping: Sweeping,
+}
+
+/// What counts before the file.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "In place of what the file says")]
+struct Overriding {
+    /// Name of the run
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// One more tag
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Resource preset; the preset and the requests of the file do not count then
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Cores, like `2` or `500m`
+    #[arg(long, value_name = "N", value_parser = amount::<Cpu>)]
+    cpu: Option<String>,
+    /// Memory, like `8Gi`
+    #[arg(long, value_name = "SIZE", value_parser = amount::<Memory>)]
+    memory: Option<String>,
+    /// Number of GPUs
+    #[arg(long, value_name = "N")]
+    gpus: Option<u32>,
+}
+
+/// How long it may take, and how often it is tried.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Ends")]
+struct Ending {
+    /// End the run, as by a terminate, when its commands have run so long, like `2h`; `0` is no limit
+    #[arg(long, value_name = "TIME", value_parser = amount::<Span>)]
+    max_runtime: Option<String>,
+    /// Try again up to N times when the commands fail, or the run is lost or cannot fetch what it needs
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = retries(), hide_default_value = true)]
+    retries: u32,
+}
+
+/// Many runs at once.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Sweeps")]
+struct Sweeping {
+    /// One run for each combination of the values of -e, which stand with commas between them. What differs is in their names, and
+    /// all have the same tag
+    #[arg(long, conflicts_with = "watch")]
+    sweep: bool,
+    /// How many of them may run at the same time
+    #[arg(long, value_name = "N", requires = "sweep", value_parser = clap::value_parser!(u32).range(1..))]
+    parallel: Option<u32>,
+}
+
+fn retries() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(..=i64::from(MAX_RETRIES))
+}
+
+/// Checks an amount, which the server reads again.
+fn amount<T: FromStr<Err: Display>>(text: &str) -> Result<String, String> {
+    text.parse::<T>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// How the file is read.
@@ -60,14 +135,23 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
     let Checked { yaml, spec, warnings } = checked(&args, session)?;
     let key = idempotency_key()?;
     let base = text::base(&args.file);
+    let Overriding { name, tag, preset, cpu, memory, gpus } = args.overriding;
     let ask = RunCreate {
         yaml: yaml.into(),
-        env: args.env,
+        env: [env_file::read(&args.env_file)?, args.env].concat(),
         lenient: args.reading.lenient,
         strict: args.reading.strict || Settings::is_strict(),
+        overrides: Overrides { name, tags: tag, preset, cpu, memory, gpus },
+        max_runtime: args.ending.max_runtime,
+        retries: args.ending.retries,
+        sweep: None,
         base,
         idempotency_key: Some(key),
     };
+    if args.sweeping.sweep {
+        let sweep = sweep::Sweep::of(ask, &spec, args.sweeping.parallel)?;
+        return many(sweep, session, (&args.file, &warnings), args.wait).await;
+    }
     let mut client = session.client().await?;
     let is_local = client.is_local();
     let notes = async {
@@ -107,6 +191,43 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
             Ok(exit::of_run(&run))
         }
     }
+}
+
+/// Submits the runs of a sweep one after the other.
+async fn many(
+    sweep: sweep::Sweep,
+    session: &Session,
+    (file, said): (&Source, &[Problem]),
+    wait: bool,
+) -> Result<Exit> {
+    let mut client = session.client().await?;
+    let (tag, all) = (sweep.tag.clone(), sweep.asks.len());
+    let mut runs: Vec<RunView> = Vec::new();
+    for mut ask in sweep.asks {
+        ask.idempotency_key = Some(idempotency_key()?);
+        match client.create(&ask).await {
+            Ok(run) => runs.push(run),
+            Err(error) => {
+                if !runs.is_empty() {
+                    let made = runs.len();
+                    session.out.note(&format!(
+                        "{made} of {all} runs were made before this; they have the tag `{tag}`"
+                    ));
+                }
+                return Err(named(error, file, said));
+            }
+        }
+    }
+    if let Some(first) = runs.first() {
+        session.out.problems(&file.to_string(), &unsaid(first.warnings.clone(), said));
+    }
+    session.out.note(&format!("{all} runs with the tag `{tag}`: `vessl run compare --tag {tag}`"));
+    if wait {
+        let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
+        return watch::wait_for_all(&mut client, &ids, &session.out).await;
+    }
+    runs::print(&runs, &session.out)?;
+    Ok(exit::OK)
 }
 
 /// A file without errors.
@@ -156,7 +277,7 @@ fn named(error: Error, file: &Source, said: &[Problem]) -> Error {
 }
 
 /// Takes a variable from the command line. What stands without its `=` may be a secret, and is not repeated.
-fn pair(text: &str) -> Result<EnvPair, String> {
+pub(super) fn pair(text: &str) -> Result<EnvPair, String> {
     let Some((key, value)) = text.split_once('=') else {
         let value = std::env::var(text).map_err(|_| match begin_of_name(text) {
             "" => "write `NAME=VALUE`".to_owned(),

@@ -24,7 +24,8 @@ Examples:
   vessl run logs 100000000001
   vessl run logs 100000000001 --tail 200 -f
   vessl run logs 100000000001 --timestamps --streams
-  vessl run logs 100000000001 --only stdout > out.txt"
+  vessl run logs 100000000001 --only stdout > out.txt
+  vessl run logs 100000000001 --attempt 1"
 )]
 pub(crate) struct Logs {
     /// Id of the run
@@ -36,6 +37,9 @@ pub(crate) struct Logs {
     /// Stay until the run has ended
     #[arg(short, long)]
     follow: bool,
+    /// The log of this attempt instead of the last one; `vessl run read` lists them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: Option<u32>,
     /// Begin every line with the time it arrived
     #[arg(long)]
     timestamps: bool,
@@ -60,7 +64,7 @@ fn streams() -> impl TypedValueParser<Value = Stream> {
 pub(crate) async fn perform(args: &Logs, session: &Session) -> Result<Exit> {
     let only = args.only;
     let form = LogForm { only, timestamps: args.timestamps, streams: args.streams, sink: Sink::Result };
-    let query = LogQuery { from: None, tail: args.tail, only, follow: args.follow };
+    let query = LogQuery { from: None, tail: args.tail, only, follow: args.follow, attempt: args.attempt };
     let mut client = session.client().await?;
     let who = Follow::Alone(&session.out, form);
     if args.follow {

@@ -3,13 +3,16 @@ mod create;
 mod delete;
 mod download;
 mod download_dir;
+mod env_file;
 mod explain;
 mod files;
 mod interleaver;
 mod list;
 mod logs;
 mod read;
+mod restart;
 mod schema;
+mod sweep;
 mod terminate;
 mod text;
 mod uncommitted;
@@ -39,6 +42,8 @@ pub(crate) enum Command {
     Update(update::Update),
     /// End a run
     Terminate(terminate::Terminate),
+    /// Start runs that have ended again
+    Restart(restart::Restart),
     /// Remove a finished run with its log and files
     Delete(delete::Delete),
     /// Check run files without a server
@@ -63,6 +68,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Logs(args) => logs::perform(&args, session).await,
         Command::Update(args) => update::perform(args, session).await,
         Command::Terminate(args) => terminate::perform(&args, session).await,
+        Command::Restart(args) => restart::perform(&args, session).await,
         Command::Delete(args) => delete::perform(&args, session).await,
         Command::Validate(args) => validate::perform(&args, session),
         Command::Schema => schema::perform(session),

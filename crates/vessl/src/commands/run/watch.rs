@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vessl_core::ids::RunId;
 use vessl_core::logwire::Stream;
+use vessl_core::run::Status;
 use vessl_core::wire::{RunEvent, RunView};
 
 use super::interleaver::Interleaver;
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::log::Next;
 use crate::output::log::{LogForm, LogPrinter, Sink};
-use crate::output::{Format, Out};
+use crate::output::{Format, Out, runs};
 
 /// Pause before a stream that gave nothing is asked for again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -68,6 +69,22 @@ pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<W
     Ok(WatchResult::Ended(Box::new(run), said.take()))
 }
 
+/// Waits for the end of several runs and shows them; the exit code is that of the first that did not complete.
+pub(super) async fn wait_for_all(client: &mut Client, ids: &[RunId], out: &Out) -> Result<Exit> {
+    let mut ended = Vec::new();
+    for id in ids {
+        match wait(client, *id, out).await? {
+            WatchResult::Ended(run, _) => ended.push(*run),
+            WatchResult::Left => {
+                out.note("the runs go on; `vessl run list` shows them");
+                return Ok(exit::INTERRUPTED);
+            }
+        }
+    }
+    runs::print(&ended, out)?;
+    Ok(ended.iter().map(exit::of_run).find(|exit| *exit != exit::OK).unwrap_or(exit::OK))
+}
+
 /// What a person who leaves is told.
 pub(super) fn goodbye(id: RunId, out: &Out) -> Exit {
     out.note(&format!(
@@ -118,13 +135,23 @@ pub(super) async fn follow(client: &mut Client, id: RunId, query: LogQuery, who:
     }
     let mut query = LogQuery { follow, ..query };
     let mut printer = LogPrinter::new(out, form);
+    // A position belongs to one attempt.
+    let first = if follow && query.attempt.is_none() { first_attempt(client, id, &who).await? } else { None };
+    query.attempt = query.attempt.or(first);
     loop {
         let before = query.from;
         match pump(client, id, &mut query, &mut printer, &who).await {
             Ok(Next::NoMore) if !follow => break,
             Ok(Next::NoMore) if client.run(id).await.is_ok_and(|run| run.status.is_final()) => break,
-            Ok(Next::NoMore | Next::Record(_)) => {}
-            Ok(Next::Finished) => break,
+            Ok(Next::Finished) if first.is_none() => break,
+            Ok(Next::NoMore) if first.is_none() || !has_ended(client, id, &query).await => {}
+            Ok(Next::Record(_)) => {}
+            Ok(Next::Finished | Next::NoMore) => match next_attempt(client, id, query.attempt).await {
+                Ok(None) => break,
+                Ok(next) => query = LogQuery { attempt: next, from: None, tail: None, ..query },
+                Err(Error::Unreachable { .. }) => {}
+                Err(e) => return Err(e),
+            },
             Err(e @ Error::Unreachable { .. }) if !follow => return Err(e),
             Err(Error::Unreachable { .. }) => match who {
                 Follow::Alone(..) => client.recover(out).await?,
@@ -137,6 +164,41 @@ pub(super) async fn follow(client: &mut Client, id: RunId, query: LogQuery, who:
         }
     }
     printer.finish()
+}
+
+/// The attempt that a log which is followed begins with; `None` for a run that is never tried again by itself.
+async fn first_attempt(client: &mut Client, id: RunId, who: &Follow<'_>) -> Result<Option<u32>> {
+    let run = loop {
+        match client.run(id).await {
+            Err(Error::Unreachable { .. }) if matches!(who, Follow::Beside(..)) => {
+                client.recover_quietly().await?;
+            }
+            run => break run?,
+        }
+    };
+    let first = if matches!(who, Follow::Beside(..)) { 1 } else { run.attempt };
+    Ok(Some(first).filter(|_| run.retries > 0))
+}
+
+/// Whether the attempt whose log this is has ended without an end of its log.
+async fn has_ended(client: &mut Client, id: RunId, query: &LogQuery) -> bool {
+    let is_over = |run: RunView| query.attempt < Some(run.attempt) || run.status == Status::Queued;
+    query.from.is_some() && client.run(id).await.is_ok_and(is_over)
+}
+
+/// The attempt after this one, as soon as there is one; `None` when the run has ended.
+async fn next_attempt(client: &mut Client, id: RunId, attempt: Option<u32>) -> Result<Option<u32>> {
+    loop {
+        let run = client.run(id).await?;
+        let next = attempt.map(|attempt| attempt.saturating_add(1));
+        if next.is_none_or(|next| next <= run.attempt) {
+            return Ok(next);
+        }
+        if run.status.is_final() {
+            return Ok(None);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Prints one answer of the server; `query` is moved on, so that the next one continues.
@@ -203,7 +265,11 @@ async fn read_events(
                 *after = event.seq.max(*after);
                 on_event(&event);
                 if let Some(run) = event.run.filter(|run| run.status.is_final()) {
-                    return Ok(Some(*run));
+                    // It may be the end of an attempt that another one followed. This connection still carries the events.
+                    let run = if run.attempt > 1 { client.another().run(id).await? } else { *run };
+                    if run.status.is_final() {
+                        return Ok(Some(run));
+                    }
                 }
             }
             Ok(None) => return Ok(Some(client.run(id).await?).filter(|run| run.status.is_final())),

@@ -1,0 +1,103 @@
+//! What a submit says in place of the file, or beside it: name, tags and amounts. It changes the spec before anything is planned.
+use crate::spec::{GpuRequest, Spec, labels};
+use crate::units::{Cpu, Memory, UnitError};
+use crate::wire::Overrides;
+
+impl Overrides {
+    /// Puts the values into `spec`, or says which of them cannot be used.
+    pub fn apply(&self, spec: &mut Spec) -> Result<(), String> {
+        if let Some(name) = &self.name {
+            labels::check_name(name)?;
+            spec.name.clone_from(name);
+        }
+        for tag in &self.tags {
+            if !spec.tags.contains(tag) {
+                spec.tags.push(tag.clone());
+            }
+        }
+        labels::check_tags(&spec.tags)?;
+        if let Some(preset) = &self.preset {
+            spec.resources.preset = Some(preset.clone());
+            spec.resources.requests = None;
+        }
+        self.amounts(spec)
+    }
+
+    fn amounts(&self, spec: &mut Spec) -> Result<(), String> {
+        let mut requests = spec.resources.requests.take().unwrap_or_default();
+        if let Some(cpu) = &self.cpu {
+            requests.cpu = Some(cpu.parse::<Cpu>().map_err(|error| of("cpu", &error))?);
+        }
+        if let Some(memory) = &self.memory {
+            requests.memory = Some(memory.parse::<Memory>().map_err(|error| of("memory", &error))?);
+        }
+        requests.gpu = match (self.gpus, requests.gpu.take()) {
+            (None, written) => written,
+            (Some(0), _) => None,
+            (Some(quantity), Some(written)) => Some(GpuRequest { quantity, ..written }),
+            (Some(quantity), None) => {
+                Some(GpuRequest { device_type: None, quantity, mig_resource_type: None })
+            }
+        };
+        spec.resources.requests = Some(requests).filter(|requests| *requests != Default::default());
+        Ok(())
+    }
+}
+
+fn of(name: &str, error: &UnitError) -> String {
+    format!("`{name}`: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{self, ReadOptions};
+
+    fn check(file: &str, overrides: &Overrides, expected: Result<&str, &str>) {
+        let text = format!("name: a\nimage: b\nrun: [{{command: c}}]\n{file}");
+        let mut spec = spec::read(text.as_bytes(), ReadOptions::default()).spec.unwrap();
+        let found = overrides.apply(&mut spec).map(|()| {
+            let requests = spec.resources.requests.unwrap_or_default();
+            let of = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+            let words = [
+                spec.name,
+                spec.tags.join("+"),
+                of(spec.resources.preset),
+                of(requests.cpu.map(|cpu| cpu.to_string())),
+                of(requests.memory.map(|memory| memory.to_string())),
+                of(requests
+                    .gpu
+                    .map(|gpu| format!("{}x{}", gpu.quantity, gpu.device_type.unwrap_or_default()))),
+            ];
+            words.join(" ")
+        });
+        assert_eq!(found.as_deref().map_err(String::as_str), expected);
+    }
+
+    #[test]
+    fn the_submit_counts_before_the_file() {
+        let none = Overrides::default();
+        let text = |text: &str| Some(text.to_owned());
+        let written = "tags: [x]\nresources: {preset: p, requests: {cpu: 2, memory: 4Gi, nvidia.com/gpu: {device_type: A100, quantity: 1}}}";
+        check(written, &none, Ok("a x p 2 4Gi 1xA100"));
+        check("", &none, Ok("a  - - - -"));
+        let named = Overrides { name: text("n"), tags: vec!["x".into(), "y".into()], ..none.clone() };
+        check(written, &named, Ok("n x+y p 2 4Gi 1xA100"));
+        check(written, &Overrides { preset: text("q"), ..none.clone() }, Ok("a x q - - -"));
+        check(
+            written,
+            &Overrides { cpu: text("500m"), gpus: Some(4), ..none.clone() },
+            Ok("a x p 500m 4Gi 4xA100"),
+        );
+        check(
+            written,
+            &Overrides { gpus: Some(0), memory: text("1Gi"), ..none.clone() },
+            Ok("a x p 2 1Gi -"),
+        );
+        check("", &Overrides { gpus: Some(2), ..none.clone() }, Ok("a  - - - 2x"));
+        check("", &Overrides { name: text(" "), ..none.clone() }, Err("`name` is blank"));
+        check("", &Overrides { tags: vec![String::new()], ..none.clone() }, Err("`tag` is blank"));
+        let wrong = Overrides { cpu: text("many"), ..none };
+        check("", &wrong, Err("`cpu`: `many` is not a number of cores such as `4`, `0.5` or `500m`"));
+    }
+}
