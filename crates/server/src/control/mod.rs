@@ -269,9 +269,9 @@ impl Inner {
         }
         match stored.doc.run.allocation() {
             Some(placement) => {
-                let (amounts, placement) = (stored.doc.resources.clone(), placement.clone());
-                self.allocator
-                    .hold(id, allocator::Held { amounts, placement, ended: stored.status().is_final() });
+                let (name, amounts) = (stored.name.clone(), stored.doc.resources.clone());
+                let (placement, ended) = (placement.clone(), stored.status().is_final());
+                self.allocator.hold(id, allocator::Held { name, amounts, placement, ended });
             }
             None if stored.status() == Status::Queued => {
                 self.allocator.queue(&stored.doc.cluster, asks(stored), &handle.wake);
@@ -299,7 +299,7 @@ impl Inner {
 /// What a run needs of the machine.
 fn asks(stored: &StoredRun) -> QueuedRun {
     let (amounts, nodes) = (stored.doc.resources.clone(), stored.doc.nodes.clone());
-    QueuedRun { id: stored.id(), amounts, nodes }
+    QueuedRun { id: stored.id(), name: stored.name.clone(), amounts, nodes }
 }
 
 impl DriverHandle {

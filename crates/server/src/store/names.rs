@@ -150,6 +150,17 @@ impl Store {
         .await
     }
 
+    /// The number of the version of an artifact that is this tree; the newest, if it is several.
+    pub async fn number_of(&self, name: ArtifactName, manifest: String) -> Result<Option<u64>> {
+        self.read(move |db| {
+            let sql = "SELECT max(version) FROM artifacts
+                       WHERE organization = ?1 AND project = ?2 AND name = ?3 AND manifest = ?4";
+            let of = (name.organization.as_str(), name.project.as_str(), &name.name, manifest);
+            Ok(db.prepare_cached(sql)?.query_row(of, |row| row.get(0))?)
+        })
+        .await
+    }
+
     /// Every version that a run or an artifact names.
     pub async fn manifests(&self) -> Result<Vec<String>> {
         self.read(|db| {

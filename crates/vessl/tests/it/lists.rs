@@ -60,3 +60,32 @@ fn a_list_has_the_runs_and_columns_that_are_asked_for() {
         .says(&["there is no run with the status `failed` or `idle` and with the tag `x`"]);
     assert!(test.leaks("hush-4e1c").is_empty());
 }
+
+#[test]
+fn a_run_that_has_ended_says_what_it_took() {
+    let test = Test::new();
+    let command = "x=$(head -c 20000000 /dev/zero | tr '\\0' x)\ni=0; while [ $i -lt 200000 ]; do i=$((i+1)); done\necho ${#x} > /out-took/n";
+    let file = format!(
+        "{}ports:\n  - 8080\nexport: {{/out-took: vessl-artifact://default/default/took}}\n{}",
+        head("host://"),
+        item(command)
+    );
+    let run = test.wait(&file).ok().json();
+    let id = run["id"].to_string();
+    let usage = &run["usage"];
+    let peak = usage["memory_peak"].as_u64().unwrap();
+    assert!((20_000_000..=64 << 20).contains(&peak), "{run}");
+    assert!(usage["cpu_millis"].as_u64().unwrap() > 10, "{run}");
+    let read = test.read(&id);
+    assert_eq!(read["exports"][0]["number"], 1, "{read}");
+    let phases: Vec<&str> =
+        read["phases"].as_array().unwrap().iter().map(|change| change["phase"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["pulling", "starting", "running", "exporting"], "{read}");
+    let shown = test.vessl(["run", "read", &id]).ok();
+    let shown =
+        shown.prints(&["of 64.0 MiB at most", "limit 0.25 cores", "http://localhost:8080", "version 1 ("]);
+    assert!(shown.stdout.contains("Durations  queued "), "{}", shown.stdout);
+    for phase in [", pulling ", ", starting ", ", running ", ", exporting "] {
+        assert!(shown.stdout.contains(phase), "{phase}: {}", shown.stdout);
+    }
+}
