@@ -249,12 +249,12 @@ fn artifact(label: &str) -> Option<ArtifactName> {
 }
 
 fn port(port: &PortPlan) -> PortView {
-    let (kind, scheme) = match port.kind {
-        PortKind::Http => ("http", "http"),
-        PortKind::Tcp => ("tcp", "tcp"),
-        PortKind::Udp => ("udp", "udp"),
+    let kind = match port.kind {
+        PortKind::Http => "http",
+        PortKind::Tcp => "tcp",
+        PortKind::Udp => "udp",
     };
-    let url = format!("{scheme}://localhost:{}", port.port);
+    let url = format!("{kind}://localhost:{}", port.port);
     PortView { name: port.name.clone(), kind: kind.to_owned(), port: port.port, url }
 }
 

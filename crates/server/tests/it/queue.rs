@@ -73,7 +73,8 @@ async fn runs_of_one_cluster_are_never_placed_on_another() {
 
 #[tokio::test]
 async fn a_waiting_run_says_its_place_and_who_is_in_front_by_name() {
-    let server = Place::new().open().await;
+    let place = Place::new();
+    let server = place.open().await;
     let cores = async |name: &str, cores: u32| {
         let lines = format!("resources:\n  requests: {{cpu: {cores}, memory: 1Gi}}");
         server.submit_yaml(&run_file(name, &lines, HOLD)).await

@@ -229,10 +229,9 @@ pub(crate) fn explain(explain: &Explain) -> Rows {
 /// A place as people say it.
 fn place(QueuePlace { place, of }: QueuePlace) -> String {
     let ending = match (place % 100, place % 10) {
-        (11..=13, _) => "th",
-        (_, 1) => "st",
-        (_, 2) => "nd",
-        (_, 3) => "rd",
+        (n, 1) if n != 11 => "st",
+        (n, 2) if n != 12 => "nd",
+        (n, 3) if n != 13 => "rd",
         _ => "th",
     };
     format!("{place}{ending} of {of}")

@@ -3,6 +3,7 @@
 mod api;
 mod bad_days;
 mod bounds;
+mod completion;
 mod confined;
 mod data;
 mod deaths;

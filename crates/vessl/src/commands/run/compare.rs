@@ -8,21 +8,23 @@ use super::several::{RunName, find, run_name};
 use crate::commands::completion;
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
-use crate::output::runs::{Column, Comparison};
 use crate::output::Format;
+use crate::output::runs::{Column, Comparison};
 use crate::session::Session;
 
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(false).args(["runs", "tag"]))]
-#[command(after_help = "The columns are what the runs differ in (variables, image, commit, preset, amounts), and how each ended. \
+#[command(
+    after_help = "The columns are what the runs differ in (variables, image, commit, preset, amounts), and how each ended. \
 Values of secret variables are not compared.
 
 Examples:
   vessl run compare 100000000001 100000000002
   vessl run compare --tag sweep-1 --sort time
   vessl run compare --tag sweep-1 --sort env.LR --csv > sweep.csv
-  vessl run compare --tag sweep-1 --output json | jq '.runs[].differs'")]
+  vessl run compare --tag sweep-1 --output json | jq '.runs[].differs'"
+)]
 pub(crate) struct Compare {
     /// Ids or names of the runs
     #[arg(value_parser = run_name, value_name = "ID", num_args = 2.., add = ArgValueCompleter::new(completion::runs))]
@@ -55,7 +57,10 @@ pub(crate) async fn perform(args: &Compare, session: &Session) -> Result<Exit> {
     }
     if runs.is_empty() {
         let message = format!("there is no run with the tag `{}`", args.tag.join("` and `"));
-        return Err(Error::not_found(message, "`vessl run list --columns id,name,tags` shows the tags there are"));
+        return Err(Error::not_found(
+            message,
+            "`vessl run list --columns id,name,tags` shows the tags there are",
+        ));
     }
     let mut comparison = Comparison::of(runs);
     if let Some(column) = &args.sort {

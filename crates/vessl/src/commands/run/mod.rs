@@ -1,4 +1,5 @@
 //! `vessl run …`: which file carries out which verb.
+mod compare;
 mod create;
 mod delete;
 mod download;
@@ -10,6 +11,7 @@ mod list;
 mod logs;
 mod read;
 mod schema;
+mod several;
 mod terminate;
 mod text;
 mod uncommitted;
@@ -18,7 +20,6 @@ mod validate;
 mod watch;
 
 use clap::Subcommand;
-use vessl_core::ids::RunId;
 
 use crate::error::Result;
 use crate::exit::Exit;
@@ -31,15 +32,17 @@ pub(crate) enum Command {
     Create(create::Create),
     /// List the runs of the project, newest first
     List(list::List),
+    /// Show what runs differ in and how each ended
+    Compare(compare::Compare),
     /// Show one run
     Read(read::Read),
     /// Print the log of a run
     Logs(logs::Logs),
     /// Change the name, description or tags of a run
     Update(update::Update),
-    /// End a run
+    /// End runs
     Terminate(terminate::Terminate),
-    /// Remove a finished run with its log and files
+    /// Remove finished runs with their logs and files
     Delete(delete::Delete),
     /// Check run files without a server
     Validate(validate::Validate),
@@ -59,6 +62,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
     match command {
         Command::Create(args) => create::perform(args, session).await,
         Command::List(args) => list::perform(&args, session).await,
+        Command::Compare(args) => compare::perform(&args, session).await,
         Command::Read(args) => read::perform(&args, session).await,
         Command::Logs(args) => logs::perform(&args, session).await,
         Command::Update(args) => update::perform(args, session).await,
@@ -75,14 +79,6 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
 /// Reads how many of something are asked for.
 fn count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "it must be a whole number, like `100`".to_owned())
-}
-
-/// Reads the id of a run from the command line.
-fn run_id(text: &str) -> Result<RunId, String> {
-    text.trim_start_matches('#')
-        .parse()
-        .map(RunId)
-        .map_err(|_| "a run id is a number, see `vessl run list`".to_owned())
 }
 
 /// What of `text` may be the name of a variable.

@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_number_is_an_id_and_anything_else_a_name() {
-        let check = |text: &str, expected: Option<RunName>| assert_eq!(run_name(text).ok(), expected, "{text}");
+        let check =
+            |text: &str, expected: Option<RunName>| assert_eq!(run_name(text).ok(), expected, "{text}");
         check("100000000001", Some(RunName::Id(RunId(100_000_000_001))));
         check("#7", Some(RunName::Id(RunId(7))));
         check("7b", Some(RunName::Name("7b".to_owned())));
