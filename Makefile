@@ -18,7 +18,7 @@ build: ## Build the release binary, target/release/vessl
 run: build ## Build, run examples/quickstart.yaml on this machine, show its log and its result
 	@.ci/tools run
 	@id=$$($(VESSL) run create -f examples/quickstart.yaml --watch --output json | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])'); \
-	$(VESSL) run download $$id /output target/quickstart; \
+	$(VESSL) run download $$id target/quickstart --path /output; \
 	echo "--- target/quickstart/metrics.json"; cat target/quickstart/metrics.json
 
 check: ## What needs no root and no extra package: format, house rules, clippy, most tests

@@ -15,10 +15,12 @@ use crate::run::{Admission, Placement, Wait};
 const NAMED: usize = 5;
 
 /// One run that waits, in the order of submission.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueuedRun {
     /// The run.
     pub id: RunId,
+    /// Its name, for people.
+    pub name: String,
     /// What it needs; 0 is nothing.
     pub amounts: Amounts,
     /// Candidate nodes; empty means every node of the cluster.
@@ -39,6 +41,8 @@ pub struct NodeUse {
 pub struct Holder {
     /// The run.
     pub id: RunId,
+    /// Its name, for people.
+    pub name: String,
     /// Its amounts.
     pub amounts: Amounts,
     /// Indices of the GPUs it holds.
@@ -67,7 +71,7 @@ fn admit_one(cluster: &ClusterName, one: &QueuedRun, rooms: &mut [Room<'_>]) -> 
     }
     let wait = wait(one, &eligible, rooms);
     for index in eligible {
-        rooms[index].first_in_line.get_or_insert(one.id);
+        rooms[index].first_in_line.get_or_insert_with(|| named(one.id, &one.name));
     }
     Admission::Waiting(wait)
 }
@@ -77,8 +81,8 @@ struct Room<'a> {
     cluster: &'a ClusterName,
     node: &'a Node,
     holders: Vec<Holder>,
-    /// The first run that waits for this node; nobody behind it may have a place here.
-    first_in_line: Option<RunId>,
+    /// The first run that waits for this node, in words; nobody behind it may have a place here.
+    first_in_line: Option<String>,
 }
 
 impl<'a> Room<'a> {
@@ -125,6 +129,7 @@ impl<'a> Room<'a> {
         gpus.truncate(usize::try_from(one.amounts.gpus).unwrap_or(usize::MAX));
         self.holders.push(Holder {
             id: one.id,
+            name: one.name.clone(),
             amounts: one.amounts.clone(),
             gpus: gpus.clone(),
             ended: false,
@@ -156,7 +161,7 @@ impl<'a> Room<'a> {
 
 fn wait(one: &QueuedRun, eligible: &[usize], rooms: &[Room<'_>]) -> Wait {
     let nearest = eligible.iter().map(|&index| &rooms[index]).min_by_key(|room| {
-        room.first_in_line.map_or_else(|| (false, room.blockers(&one.amounts).len()), |_| (true, 0))
+        room.first_in_line.as_ref().map_or_else(|| (false, room.blockers(&one.amounts).len()), |_| (true, 0))
     });
     let Some(room) = nearest else { return Wait::default() };
     let others = match eligible.len() - 1 {
@@ -165,13 +170,12 @@ fn wait(one: &QueuedRun, eligible: &[usize], rooms: &[Room<'_>]) -> Wait {
         n => format!("; the {n} other nodes that could hold it have no room either"),
     };
     let node = &room.node.name;
-    match room.first_in_line {
+    match &room.first_in_line {
         Some(front) => Wait {
             why: format!(
-                "waits behind run {}, which was submitted before and waits for `{node}`{others}",
-                front.0
+                "waits behind run {front}, which was submitted before and waits for `{node}`{others}"
             ),
-            next: vec![format!("the start or the end of run {}", front.0)],
+            next: vec![format!("the start or the end of run {front}")],
         },
         None => Wait {
             why: format!(
@@ -179,7 +183,7 @@ fn wait(one: &QueuedRun, eligible: &[usize], rooms: &[Room<'_>]) -> Wait {
                 room.lacks(&one.amounts, &[]).join(" and "),
                 held_by(&room.holders)
             ),
-            next: vec![end_of(&room.blockers(&one.amounts), node.as_str())],
+            next: vec![end_of(room, &room.blockers(&one.amounts))],
         },
     }
 }
@@ -190,7 +194,7 @@ fn held_by(holders: &[Holder]) -> String {
     }
     let named = holders.iter().take(NAMED).map(|holder| {
         let ended = if holder.ended { ", which has ended and is being removed," } else { "" };
-        format!("run {}{ended} has {}", holder.id.0, fit::amounts_words(&holder.amounts))
+        format!("run {}{ended} has {}", named(holder.id, &holder.name), fit::amounts_words(&holder.amounts))
     });
     let more = match holders.len().saturating_sub(NAMED) {
         0 => String::new(),
@@ -199,8 +203,15 @@ fn held_by(holders: &[Holder]) -> String {
     format!("; {}{more}", named.collect::<Vec<_>>().join("; "))
 }
 
-fn end_of(runs: &[RunId], node: &str) -> String {
-    let named: Vec<_> = runs.iter().take(NAMED).map(|id| id.0.to_string()).collect();
+/// A run for people: its id, and its name if it has one.
+fn named(id: RunId, name: &str) -> String {
+    if name.is_empty() { id.0.to_string() } else { format!("{} (`{name}`)", id.0) }
+}
+
+fn end_of(room: &Room<'_>, runs: &[RunId]) -> String {
+    let node = &room.node.name;
+    let holders = runs.iter().filter_map(|id| room.holders.iter().find(|holder| holder.id == *id));
+    let named: Vec<_> = holders.take(NAMED).map(|holder| named(holder.id, &holder.name)).collect();
     match runs.len() {
         1 => format!("the end of run {} on `{node}`", named.join(" ")),
         n if n <= NAMED => format!("the ends of runs {} on `{node}`", named.join(" and ")),
@@ -248,7 +259,7 @@ mod tests {
 
     fn held(mut node: NodeUse, id: u64, cores: u64, gpus: &[u32]) -> NodeUse {
         let amounts = amounts(cores, u32::try_from(gpus.len()).unwrap());
-        node.holders.push(Holder { id: RunId(id), amounts, gpus: gpus.to_vec(), ended: false });
+        node.holders.push(Holder { id: RunId(id), amounts, gpus: gpus.to_vec(), ..Holder::default() });
         node
     }
 
@@ -257,7 +268,7 @@ mod tests {
     }
 
     fn run(id: u64, cores: u64, gpus: u32) -> QueuedRun {
-        QueuedRun { id: RunId(id), amounts: amounts(cores, gpus), nodes: Vec::new() }
+        QueuedRun { id: RunId(id), amounts: amounts(cores, gpus), ..QueuedRun::default() }
     }
 
     /// One line per run: `1 free a []`, `2 waits <why> | <next>`, `3 never <why>`.
@@ -406,7 +417,8 @@ mod tests {
     prop_compose! {
         fn any_queue()(all in prop::collection::vec((any_amounts(), prop::collection::vec(0..4u8, 0..2)), 0..12)) -> Vec<QueuedRun> {
             (1..).zip(all).map(|(id, (amounts, nodes))| {
-                QueuedRun { id: RunId(id), amounts, nodes: nodes.iter().map(|n| format!("n{n}").into()).collect() }
+                let nodes = nodes.iter().map(|n| format!("n{n}").into()).collect();
+                QueuedRun { id: RunId(id), amounts, nodes, ..QueuedRun::default() }
             }).collect()
         }
     }
@@ -422,7 +434,7 @@ mod tests {
                     id: one.id,
                     amounts: one.amounts.clone(),
                     gpus: placement.gpus.clone(),
-                    ended: false,
+                    ..Holder::default()
                 });
             }
         }
@@ -488,7 +500,7 @@ mod tests {
         #[test]
         fn the_first_in_line_starts_when_the_named_runs_end(one in any_amounts(), waiting in any_queue(), nodes in any_nodes()) {
             let full = after(&waiting, &nodes, &admit(&here(), &waiting, &nodes));
-            let last = QueuedRun { id: RunId(99), amounts: one, nodes: Vec::new() };
+            let last = QueuedRun { id: RunId(99), amounts: one, ..QueuedRun::default() };
             let cluster = here();
             for node in &full {
                 let room = Room::new(&cluster, node);

@@ -156,6 +156,9 @@ pub struct Transfer {
     pub millis: u64,
     /// Commit or manifest hash; `None` when nothing was written (missing or empty directory, failure).
     pub version: Option<String>,
+    /// Which version of an artifact that is, from 1; only in a read of one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
     /// Why it failed, if it did.
     pub error: Option<String>,
 }
@@ -165,6 +168,15 @@ impl Transfer {
     pub fn commit(&self) -> Option<&str> {
         self.version.as_deref().filter(|version| version.len() == 40)
     }
+}
+
+/// What a run took of the machine, as far as its cgroup counted it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Usage {
+    /// Most bytes of memory at one time, cached files among them.
+    pub memory_peak: Option<u64>,
+    /// Time on all processors together, in milliseconds.
+    pub cpu_millis: Option<u64>,
 }
 
 /// `exit.json`: written to a new file, fsynced, renamed, directory fsynced, before anyone is told.
@@ -201,6 +213,9 @@ pub struct ExitRecord {
     pub imports: Vec<Transfer>,
     /// Results of the exports.
     pub exports: Vec<Transfer>,
+    /// What it took of the machine; absent where its commands never started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// A failure while cleaning up.
     pub cleanup: Option<String>,
 }

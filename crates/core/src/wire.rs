@@ -11,7 +11,7 @@ use crate::ids::RunId;
 pub use crate::kind::{ClusterKind, ProgressKind, RunEventKind, RunKind, StoredKind};
 use crate::plan::Amounts;
 pub use crate::problem::{Level, Problem, in_words};
-use crate::record::Transfer;
+use crate::record::{Phase, Transfer, Usage};
 use crate::secret::{Secret, expose};
 pub use crate::status::RunSort;
 use crate::status::{EndReason, Status};
@@ -187,6 +187,15 @@ pub struct RunView {
     pub imports: Vec<Transfer>,
     /// Results of the exports.
     pub exports: Vec<Transfer>,
+    /// What its agent was doing since when, oldest first: each lasts until the next or the end.
+    #[serde(default)]
+    pub phases: Vec<PhaseChange>,
+    /// What it took of the machine, once it has ended.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// Ports it exposes; only in a read of one run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortView>,
     /// The run's own variables with the values they got (`-e` counts), `null` for secret ones; in a read of one run, and in a
     /// list with `env=true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,6 +229,30 @@ pub struct AttemptView {
     /// When it ended.
     #[schema(value_type = String, format = DateTime)]
     pub ended_at: Timestamp,
+}
+
+/// One exposed port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PortView {
+    /// Name.
+    pub name: String,
+    /// `http`, `tcp` or `udp`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Number.
+    pub port: u16,
+    /// Where it is reached on the node.
+    pub url: String,
+}
+
+/// One change of phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PhaseChange {
+    /// New phase.
+    pub phase: Phase,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
 }
 
 /// One change of status.
@@ -369,11 +402,26 @@ pub struct Explain {
     pub why: String,
     /// What would let it go on, one line each.
     pub next: Vec<String>,
+    /// Its place in the queue of its cluster, while it waits there.
+    #[serde(default)]
+    pub queue: Option<QueuePlace>,
     /// How far a pull, an import or an export is, while one is under way.
     pub progress: Option<Progress>,
+    /// Milliseconds since something of it was moved, while one is under way.
+    #[serde(default)]
+    pub silent_millis: Option<u64>,
     /// When that was decided.
     #[schema(value_type = String, format = DateTime)]
     pub decided_at: Timestamp,
+}
+
+/// A place in the queue of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QueuePlace {
+    /// From 1.
+    pub place: u64,
+    /// Runs that wait there.
+    pub of: u64,
 }
 
 /// One event of the run's stream (`text/event-stream`, `id:` is `seq`).

@@ -153,6 +153,23 @@ impl Registry {
         Ok(ArtifactView { name, versions: versions.into_iter().map(version_view).collect() })
     }
 
+    /// Forgets one version of an artifact, or all of it. Files of the runs that made them stay with those.
+    pub async fn delete_artifact(
+        &self,
+        caller: &Caller,
+        full: ArtifactName,
+        version: Option<u64>,
+    ) -> Result<()> {
+        allowed(caller, Action::Run, Scope::Project(full.project()))?;
+        let name = full.name.clone();
+        if self.store.delete_versions(full, version).await? > 0 {
+            return Ok(());
+        }
+        let of = version.map(|number| format!("version {number} of the ")).unwrap_or_default();
+        let hint = "`vessl artifact list` shows those there are";
+        Err(RegistryError::Missing(format!("there is no {of}artifact `{name}`; {hint}")))
+    }
+
     /// Removes bytes that no run and no artifact needs any more. Safe beside running exports, which go first: what a
     /// writer keeps from being removed is left for the next time.
     pub async fn collect(&self) -> Result<()> {

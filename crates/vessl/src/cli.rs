@@ -100,6 +100,7 @@ Examples:
 
 /// Reads the command line, does what it says and tells errors.
 pub(crate) fn main() -> Exit {
+    completion::answer(definition);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return told(&with_tip(e)),
@@ -184,6 +185,10 @@ fn tip(usage: &str, word: &str) -> Option<(String, String)> {
         let tip = format!("the run file comes behind its flag: `vessl run create -f {word}`");
         return Some((tip, word.to_owned()));
     }
+    if of("vessl run download") && is_plain {
+        let tip = "what to bring comes behind its flag: `vessl run download ID DEST --path PATH`";
+        return Some((tip.to_owned(), word.to_owned()));
+    }
     let valued = [
         ("vessl secret create", "value", "vessl secret create NAME"),
         ("vessl credential create", "password or token", "vessl credential create NAME …"),
@@ -241,7 +246,7 @@ async fn perform(command: Command, session: &Session) -> Result<Exit> {
         Command::Whoami => whoami::perform(session).await,
         Command::Server(command) => server::perform(command, session).await,
         Command::Doctor => doctor::perform(session),
-        Command::Completion(args) => completion::perform(&args, definition(), session),
+        Command::Completion(args) => completion::perform(&args, session),
     }
 }
 

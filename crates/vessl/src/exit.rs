@@ -56,6 +56,11 @@ pub(crate) fn of_error(error: &Error) -> Exit {
     })
 }
 
+/// The exit code that stands for several runs that ended: that of the first that did not complete.
+pub(crate) fn of_runs(runs: &[RunView]) -> Exit {
+    runs.iter().map(of_run).find(|exit| *exit != OK).unwrap_or(OK)
+}
+
 /// The exit code that stands for a run that ended. A run that did not complete never gives 0.
 pub(crate) fn of_run(run: &RunView) -> Exit {
     let own = run.exit_code.and_then(|code| u8::try_from(code).ok());

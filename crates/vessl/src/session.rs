@@ -69,6 +69,24 @@ impl Session {
         Self { out: Out::new(globals.output), globals }
     }
 
+    /// A call with the flags that the environment sets, and no others.
+    pub(crate) fn of_environment() -> Self {
+        let [server, organization, project] =
+            ["VESSL_SERVER", "VESSL_ORGANIZATION", "VESSL_PROJECT"].map(variable);
+        Self::new(Globals { output: Format::Table, server, organization, project })
+    }
+
+    /// A client of the server that is settled, unless that is the one of this machine and it does not run.
+    pub(crate) async fn running_client(&self) -> Result<Option<Client>> {
+        let settings = self.with_flags(Settings::read(&Settings::path()?)?);
+        let scope = Scope { organization: settings.organization.clone(), project: settings.project.clone() };
+        let origin = origin(settings)?;
+        match &origin {
+            Origin::Local(local) if local.running()?.is_none() => Ok(None),
+            _ => Client::connect(origin, scope, &self.out).await.map(Some),
+        }
+    }
+
     /// A client of the server that flags, environment and settings name; else of the server of this machine, which is
     /// started if it does not run.
     pub(crate) async fn client(&self) -> Result<Client> {
@@ -81,11 +99,15 @@ impl Session {
     /// What is settled, with flags and environment above the file.
     pub(crate) fn settings(&self) -> Result<Settings> {
         let path = Settings::path()?;
-        let mut settings = Settings::read(&path)?;
+        let settings = Settings::read(&path)?;
         if settings.is_exposed(&path) {
             self.out
                 .warn(&format!("others can read the token in `{0}`; run `chmod 600 {0}`", path.display()));
         }
+        Ok(self.with_flags(settings))
+    }
+
+    fn with_flags(&self, mut settings: Settings) -> Settings {
         let over =
             |flag: &Option<String>, file: Option<String>| flag.clone().filter(|v| !v.is_empty()).or(file);
         // A token belongs to one server: the one of the file never goes to a server that the file does not name.
@@ -95,7 +117,7 @@ impl Session {
         settings.server = server;
         settings.organization = over(&self.globals.organization, settings.organization.take());
         settings.project = over(&self.globals.project, settings.project.take());
-        Ok(settings)
+        settings
     }
 }
 

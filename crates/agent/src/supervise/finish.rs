@@ -25,7 +25,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 impl ExecutionResult {
     /// An attempt whose commands never started.
     pub(crate) fn never(end: CommandsEnd) -> Self {
-        Self { end, started_at: None, interruption: None, killed: false, oom: false }
+        Self { end, started_at: None, interruption: None, killed: false, oom: false, usage: None }
     }
 }
 
@@ -134,6 +134,7 @@ pub(crate) fn conclude(
         ended_at: Timestamp::now(),
         imports: event_loop.imports.clone(),
         exports: event_loop.exports.clone(),
+        usage: execution.usage,
         cleanup: None,
     };
     // From here on the space that was kept for this may be used.

@@ -12,7 +12,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use vessl_container::limits::Cgroup;
 use vessl_core::plan::Plan;
-use vessl_core::record::{Ending, EventKind, InitAsk, InitReport, Phase};
+use vessl_core::record::{Ending, EventKind, InitAsk, InitReport, Phase, Usage};
 use vessl_core::script;
 
 use crate::record::events::eprint_line;
@@ -39,6 +39,8 @@ pub(crate) struct ExecutionResult {
     pub(crate) killed: bool,
     /// Whether the kernel killed for memory.
     pub(crate) oom: bool,
+    /// What they took of the machine.
+    pub(crate) usage: Option<Usage>,
 }
 
 /// The items of a run in their order.
@@ -276,6 +278,10 @@ impl Watch<'_> {
             interruption: self.interruption,
             killed: self.killed,
             oom: self.cgroup.oom_kills() > 0,
+            usage: Some(Usage {
+                memory_peak: self.cgroup.memory_peak(),
+                cpu_millis: self.cgroup.cpu_micros().map(|micros| micros / 1000),
+            }),
         }
     }
 }

@@ -84,6 +84,22 @@ impl Group {
         read_key(&self.dir.join(file), "oom_kill").unwrap_or(0)
     }
 
+    /// Most bytes of memory that it had at one time. The kernel counts that from 5.19 on in version 2.
+    pub(crate) fn memory_peak(&self) -> Option<u64> {
+        read_number(&self.dir.join(match self.version {
+            Version::Two => "memory.peak",
+            Version::One(_) => "memory.max_usage_in_bytes",
+        }))
+    }
+
+    /// Microseconds of processor time. In version 2 every group counts them.
+    pub(crate) fn cpu_micros(&self) -> Option<u64> {
+        match self.version {
+            Version::Two => read_key(&self.dir.join("cpu.stat"), "usage_usec"),
+            Version::One(_) => read_number(&self.dir.join("cpuacct.usage")).map(|nanos| nanos / 1000),
+        }
+    }
+
     /// Removes it and what is below it, then the common parent if that was the last one.
     pub(crate) fn remove(&self) -> io::Result<()> {
         remove_tree(&self.dir)?;
@@ -118,8 +134,39 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
     }
 }
 
+fn read_number(file: &Path) -> Option<u64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
 /// The number after `key` in a file of `key number` lines.
 pub(crate) fn read_key(file: &Path, key: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_is_read_in_both_versions() {
+        let check = |version: Version, files: &[(&str, &str)], expected: (Option<u64>, Option<u64>)| {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, text) in files {
+                std::fs::write(dir.path().join(name), text).unwrap();
+            }
+            let group = Group { version, dir: dir.path().to_owned() };
+            assert_eq!((group.memory_peak(), group.cpu_micros()), expected, "{files:?}");
+        };
+        let one = || Version::One(vec!["memory".to_owned()]);
+        check(
+            Version::Two,
+            &[("memory.peak", "4096\n"), ("cpu.stat", "usage_usec 1500\nuser_usec 1\n")],
+            (Some(4096), Some(1500)),
+        );
+        check(Version::Two, &[("memory.current", "1\n")], (None, None));
+        check(one(), &[("memory.max_usage_in_bytes", "8192\n")], (Some(8192), None));
+        check(one(), &[("cpuacct.usage", "2500000\n")], (None, Some(2500)));
+        check(one(), &[("memory.max_usage_in_bytes", "max\n")], (None, None));
+    }
 }

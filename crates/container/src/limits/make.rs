@@ -123,7 +123,7 @@ impl Made {
         let wanted = |h: &&Hierarchy| {
             rules.iter().any(|r| h.is_one_with(r.controller))
                 || h.is_one_with("devices")
-                || (!unified && h.is_one_with("freezer"))
+                || (!unified && (h.is_one_with("freezer") || h.is_one_with("cpuacct")))
         };
         for hierarchy in hierarchies.iter().filter(wanted) {
             let dir = legacy_dir(hierarchy, unit);

@@ -61,6 +61,16 @@ impl Cgroup {
     pub fn oom_kills(&self) -> u64 {
         group::find(&self.unit).iter().map(group::Group::oom_kills).max().unwrap_or(0)
     }
+
+    /// Most bytes of memory that it had at one time, cached files among them; `None` where nobody counted.
+    pub fn memory_peak(&self) -> Option<u64> {
+        group::find(&self.unit).iter().filter_map(group::Group::memory_peak).max()
+    }
+
+    /// Microseconds that its processes had of all processors together; `None` where nobody counted.
+    pub fn cpu_micros(&self) -> Option<u64> {
+        group::find(&self.unit).iter().filter_map(group::Group::cpu_micros).max()
+    }
 }
 
 /// How long [`Cgroup::kill`] waits: a process in an uninterruptible system call dies only when that call ends.

@@ -72,6 +72,7 @@ pub(crate) fn record(status: Status) -> Box<ExitRecord> {
         ended_at: at(5),
         imports: Vec::new(),
         exports: Vec::new(),
+        usage: None,
         cleanup: None,
     })
 }

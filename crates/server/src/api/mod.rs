@@ -73,6 +73,16 @@ impl Api {
         Self { control, registry, auth: Arc::new(auth), about: Arc::new(about), bodies }
     }
 
+    /// Frees the bytes of what was deleted, after the answer.
+    fn collect(&self) {
+        let registry = self.registry.clone();
+        tokio::spawn(async move {
+            if let Err(error) = registry.collect().await {
+                tracing::warn!(error = %crate::chain(&error), "bytes of what was deleted stay until the next delete");
+            }
+        });
+    }
+
     /// All routes.
     pub fn router(self) -> Router {
         let (v1, _) = routes_of_v1().split_for_parts();
@@ -132,7 +142,7 @@ fn routes_of_v1() -> OpenApiRouter<Api> {
         .routes(routes!(names::organizations, names::create_organization))
         .routes(routes!(names::projects, names::create_project))
         .routes(routes!(names::artifacts))
-        .routes(routes!(names::artifact))
+        .routes(routes!(names::artifact, names::delete_artifact))
         .routes(routes!(catalogue::clusters))
         .routes(routes!(catalogue::cluster))
         .routes(routes!(catalogue::nodes))

@@ -2,13 +2,15 @@
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use vessl_core::access::Caller;
 use vessl_core::ids::ProjectRef;
-use vessl_core::wire::{ArtifactView, ErrorBody, NameCreate, NameView};
+use vessl_core::wire::{ArtifactView, ErrorBody, NameCreate, NameView, position};
 
 use super::Api;
 use super::error::Result;
-use super::extract::{ArtifactPath, JsonBody, ProjectPath};
+use super::extract::{ArtifactPath, JsonBody, ProjectPath, Query};
 
 /// All organizations.
 #[utoipa::path(
@@ -105,4 +107,37 @@ pub(super) async fn artifact(
 ) -> Result<Json<ArtifactView>> {
     api.control.check_project(&caller, &artifact.project()).await?;
     Ok(Json(api.registry.artifact(&caller, artifact).await?))
+}
+
+/// Which version.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// Only this one, from 1; default: all of them.
+    #[serde(default, deserialize_with = "position")]
+    version: Option<u64>,
+}
+
+/// Delete an artifact, or one version of it. Files of the runs that made it stay with those, and so do imports of runs that
+/// have not ended. A number is never given to another version.
+#[utoipa::path(
+    delete, path = "/organizations/{organization}/projects/{project}/artifacts/{name}", tag = "names",
+    operation_id = "deleteArtifact",
+    params(("organization" = String, Path), ("project" = String, Path), ("name" = String, Path), Which),
+    responses(
+        (status = 204, description = "it is gone"),
+        (status = 404, description = "there is no such artifact or version", body = ErrorBody),
+    )
+)]
+pub(super) async fn delete_artifact(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    ArtifactPath(artifact): ArtifactPath,
+    Query(which): Query<Which>,
+) -> Result<StatusCode> {
+    api.control.check_project(&caller, &artifact.project()).await?;
+    api.registry.delete_artifact(&caller, artifact, which.version).await?;
+    api.collect();
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -102,11 +102,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode> {
     to_the_end(async move {
         api.control.delete(&caller, &of).await?;
-        tokio::spawn(async move {
-            if let Err(error) = api.registry.collect().await {
-                tracing::warn!(error = %crate::chain(&error), "bytes of a deleted run stay until the next delete");
-            }
-        });
+        api.collect();
         Ok(StatusCode::NO_CONTENT)
     })
     .await

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use vessl_core::ids::{AttemptId, RunId};
 use vessl_core::plan::Plan;
 #[cfg(feature = "testing")]
@@ -115,13 +116,21 @@ impl Attempts {
 
     /// How far a pull, an import or an export is, if one is under way. A view, not a record.
     pub(crate) async fn progress(&self, at: AttemptId) -> Option<Progress> {
+        self.last_progress(at).await.map(|(progress, _)| progress)
+    }
+
+    /// The same, with when it came so far.
+    pub(crate) async fn last_progress(&self, at: AttemptId) -> Option<(Progress, Timestamp)> {
         let path = self.data.attempt(at).join("progress");
         let read = tokio::task::spawn_blocking(move || {
             let mut text = Vec::new();
-            File::open(path)?.take(LARGEST_PROGRESS).read_to_end(&mut text)?;
-            std::io::Result::Ok(text)
+            let file = File::open(path)?;
+            let at = file.metadata()?.modified()?;
+            file.take(LARGEST_PROGRESS).read_to_end(&mut text)?;
+            std::io::Result::Ok((text, at))
         });
-        serde_json::from_slice(&read.await.ok()?.ok()?).ok()
+        let (text, at) = read.await.ok()?.ok()?;
+        Some((serde_json::from_slice(&text).ok()?, Timestamp::try_from(at).ok()?))
     }
 
     /// Makes the directory of an attempt, with its plan on disk. What has its place and is not its own is moved aside: answers where

@@ -11,6 +11,7 @@ use vessl_core::ids::{ClusterName, ProjectRef, RunId};
 use vessl_core::plan::{Amounts, Cluster, Node};
 use vessl_core::queue::{Holder, NodeUse, QueuedRun, admit};
 use vessl_core::run::{Admission, Placement, Wait};
+use vessl_core::wire::QueuePlace;
 use vessl_data::locked;
 
 /// Runs at the head of a queue that the rule looks at in one pass; those behind wait for them in any case.
@@ -39,6 +40,8 @@ struct Table {
 /// What a run holds.
 #[derive(Debug)]
 pub(super) struct Held {
+    /// Name of the run.
+    pub(super) name: String,
     pub(super) amounts: Amounts,
     pub(super) placement: Placement,
     /// Whether it has ended and is only being removed.
@@ -135,6 +138,26 @@ impl Allocator {
         tables.iter().find(|table| table.knows(run)).map(|table| table.answer(run))
     }
 
+    /// Place of a run in its queue, from 1, and how many wait there.
+    pub(super) fn place(&self, run: RunId) -> Option<QueuePlace> {
+        let tables = self.lock();
+        let table = tables.iter().find(|table| table.waiting.contains_key(&run))?;
+        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Some(QueuePlace { place: number(table.place_in_queue(run) + 1), of: number(table.waiting.len()) })
+    }
+
+    /// Notes that a run has another name.
+    pub(super) fn rename(&self, run: RunId, name: &str) {
+        for table in self.lock().iter_mut() {
+            if let Some(waiter) = table.waiting.get_mut(&run) {
+                name.clone_into(&mut waiter.asks.name);
+            }
+            if let Some(held) = table.held.get_mut(&run) {
+                name.clone_into(&mut held.name);
+            }
+        }
+    }
+
     /// Frees what a run holds and takes it out of the queue.
     pub(super) fn release(&self, run: RunId) {
         let mut tables = self.lock();
@@ -224,13 +247,13 @@ impl Table {
     fn usage(&self) -> Vec<NodeUse> {
         let mut uses: Vec<NodeUse> =
             self.nodes.iter().map(|node| NodeUse { node: node.clone(), holders: Vec::new() }).collect();
-        for (&id, Held { amounts, placement, ended, .. }) in &self.held {
+        for (&id, Held { name, amounts, placement, ended, .. }) in &self.held {
             let at = uses.iter().position(|one| one.node.name == placement.node);
             // The only node of a cluster that was renamed while a run was on it is still the same machine.
             let at = at.or_else(|| (uses.len() == 1).then_some(0));
             if let Some(one) = at.and_then(|at| uses.get_mut(at)) {
                 let (amounts, gpus) = (amounts.clone(), placement.gpus.clone());
-                let holder = Holder { id, amounts, gpus, ended: *ended };
+                let holder = Holder { id, name: name.clone(), amounts, gpus, ended: *ended };
                 one.holders.push(holder);
             }
         }
@@ -255,7 +278,7 @@ impl Table {
             let mut gpus = held.placement.gpus.clone();
             gpus.retain(|gpu| node.gpus.iter().all(|own| own.index != *gpu));
             let any = amounts != Amounts::default() || !gpus.is_empty();
-            any.then_some(Holder { id, amounts, gpus, ended: held.ended })
+            any.then_some(Holder { id, name: held.name.clone(), amounts, gpus, ended: held.ended })
         };
         self.held.iter().filter_map(&mut beyond).collect()
     }
@@ -273,19 +296,12 @@ impl Table {
     }
 
     fn leave_queue(&mut self, id: RunId, admission: &Admission) {
-        let Some(waiter) = self.waiting.remove(&id) else { return };
+        let Some(Waiter { asks, wake, member }) = self.waiting.remove(&id) else { return };
         if let Admission::Granted(placement) = admission {
-            self.held.insert(
-                id,
-                Held {
-                    amounts: waiter.asks.amounts,
-                    placement: placement.clone(),
-                    ended: false,
-                    member: waiter.member,
-                },
-            );
+            let (QueuedRun { name, amounts, .. }, placement) = (asks, placement.clone());
+            self.held.insert(id, Held { name, amounts, placement, ended: false, member });
         }
-        waiter.wake.notify_one();
+        wake.notify_one();
     }
 
     fn answer(&self, id: RunId) -> Admission {

@@ -271,9 +271,10 @@ impl Inner {
         }
         match stored.doc.run.allocation() {
             Some(placement) => {
-                let (amounts, placement) = (stored.doc.resources.clone(), placement.clone());
-                let (ended, member) = (stored.doc.run.verdict().is_some(), member(stored));
-                self.allocator.hold(id, allocator::Held { amounts, placement, ended, member });
+                let (name, amounts) = (stored.name.clone(), stored.doc.resources.clone());
+                let (placement, member) = (placement.clone(), member(stored));
+                let ended = stored.doc.run.verdict().is_some();
+                self.allocator.hold(id, allocator::Held { name, amounts, placement, ended, member });
             }
             None if stored.doc.run.state == State::Queued => {
                 self.allocator.queue(&stored.doc.cluster, waiter(stored, &handle.wake));
@@ -301,7 +302,7 @@ impl Inner {
 /// What a run needs of the machine, and who is told when it gets it.
 fn waiter(stored: &StoredRun, wake: &Arc<Notify>) -> allocator::Waiter {
     let (amounts, nodes) = (stored.doc.resources.clone(), stored.doc.nodes.clone());
-    let asks = QueuedRun { id: stored.id(), amounts, nodes };
+    let asks = QueuedRun { id: stored.id(), name: stored.name.clone(), amounts, nodes };
     allocator::Waiter { asks, wake: Arc::clone(wake), member: member(stored) }
 }
 

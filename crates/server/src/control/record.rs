@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use vessl_core::plan::{ExportTarget, Plan};
 use vessl_core::record::{Event, EventKind, ExitRecord, Transfer};
 use vessl_core::run::{Run, State, Status};
-use vessl_core::wire::{RunEventKind, StatusChange};
+use vessl_core::wire::{PhaseChange, RunEventKind, StatusChange};
 
 use crate::store::runs::{CommandsEnd, Export, PastAttempt, Save, StoredEvent, StoredRun};
 
@@ -41,6 +41,7 @@ impl RecordBuilder {
         match &event.what {
             EventKind::Started { .. } => {}
             EventKind::Phase { phase } => {
+                self.stored.doc.phases.push(PhaseChange { phase: *phase, at });
                 // A phase that begins a status is told by that.
                 let words = self.words(phase.status(), phase.words());
                 if !self.status(phase.status(), at, &words) {
@@ -80,6 +81,7 @@ impl RecordBuilder {
     pub(super) fn ended(&mut self, record: &ExitRecord) {
         self.stored.doc.imports.clone_from(&record.imports);
         self.stored.doc.exports.clone_from(&record.exports);
+        self.stored.doc.usage = record.usage;
         self.exported.clone_from(&record.exports);
     }
 
@@ -141,6 +143,8 @@ impl RecordBuilder {
         doc.commands = None;
         doc.imports.clear();
         doc.exports.clear();
+        doc.phases.clear();
+        doc.usage = None;
     }
 
     /// Why the run is in `status`; one whose container is kept says how its commands ended.

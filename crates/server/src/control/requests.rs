@@ -116,6 +116,7 @@ impl Control {
                 Ok((save.stored != *stored).then_some(save))
             })
             .await?;
+        self.0.allocator.rename(of.id, &stored.name);
         Ok(self.0.view(stored))
     }
 

@@ -200,6 +200,8 @@ fn first(caller: &Caller, spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun
             history,
             imports: Vec::new(),
             exports: Vec::new(),
+            phases: Vec::new(),
+            usage: None,
             nodes: plan.nodes.clone(),
             sweep: None,
             attempts: Vec::new(),

@@ -2,11 +2,12 @@
 use std::collections::BTreeMap;
 
 use vessl_core::access::{Action, Caller, Scope, allowed};
-use vessl_core::ids::{AttemptId, Nonce, ProjectRef, RunRef};
-use vessl_core::plan::{EnvFrom, EnvPlan, RESERVED};
+use vessl_core::ids::{ArtifactName, AttemptId, Nonce, ProjectRef, RunRef};
+use vessl_core::plan::{EnvFrom, EnvPlan, PortPlan, RESERVED};
 use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::{Admission, Applied, EndReason, Inputs, Observation, State, Status, decide};
-use vessl_core::wire::{AttemptView, Explain, RunEvent, RunQuery, RunView, StatusChange};
+use vessl_core::spec::PortKind;
+use vessl_core::wire::{AttemptView, Explain, PortView, RunEvent, RunQuery, RunView, StatusChange};
 
 use super::{Control, ControlError, Explanation, Inner, Result};
 use crate::store::find::Listed;
@@ -25,7 +26,10 @@ impl Control {
         let stored = self.0.stored(caller, Action::Read, of).await?;
         let texts = self.0.parts.store.run_texts(of.id).await?;
         let mut view = self.0.view(stored);
+        self.0.number(&mut view.imports).await?;
+        self.0.number(&mut view.exports).await?;
         if let Some(texts) = texts {
+            view.ports = texts.plan.ports.iter().map(port).collect();
             view.env = Some(env(texts.plan.env));
             view.yaml = Some(texts.yaml);
         }
@@ -57,14 +61,23 @@ impl Control {
         if status == Status::Idle {
             said.next.push(format!("`vessl run terminate {}`", id.0));
         }
-        let mut progress = None;
+        let (mut progress, mut silent_millis) = (None, None);
         if let State::Active { phase, .. } = stored.doc.run.state {
             if let Some(what) = self.0.moves(&stored, phase).await? {
                 said.why = format!("{}: {what}", said.why);
             }
-            progress = self.attempts().progress(stored.doc.run.attempt_id()).await;
+            if matches!(phase, Phase::Pulling | Phase::Importing | Phase::Exporting) {
+                let last = self.attempts().last_progress(stored.doc.run.attempt_id()).await;
+                let began = stored.doc.phases.last().map(|change| change.at);
+                let moved = last.as_ref().map(|(_, at)| *at).max(began);
+                let silent = moved.map(|at| self.0.now().as_millisecond() - at.as_millisecond());
+                silent_millis = silent.map(|millis| u64::try_from(millis).unwrap_or(0));
+                progress = last.map(|(progress, _)| progress);
+            }
         }
-        Ok(Explain { id, status, why: said.why, next: said.next, progress, decided_at: said.at })
+        let (queue, decided_at) = (self.0.allocator.place(id), said.at);
+        let (why, next) = (said.why, said.next);
+        Ok(Explain { id, status, why, next, queue, progress, silent_millis, decided_at })
     }
 
     /// Events after `after`, at most some hundred, and whether the run can have more.
@@ -153,10 +166,23 @@ impl Inner {
             history: doc.history,
             imports: doc.imports,
             exports: doc.exports,
+            phases: doc.phases,
+            usage: doc.usage,
+            ports: Vec::new(),
             env: None,
             yaml: None,
             warnings: Vec::new(),
         }
+    }
+
+    /// Says which version of an artifact each of these is.
+    async fn number(&self, transfers: &mut [Transfer]) -> Result<()> {
+        for transfer in transfers {
+            if let Some((name, manifest)) = artifact(&transfer.label).zip(transfer.version.clone()) {
+                transfer.number = self.parts.store.number_of(name, manifest).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What is being fetched or copied in.
@@ -248,6 +274,23 @@ fn past(attempt: PastAttempt) -> AttemptView {
         started_at,
         ended_at,
     }
+}
+
+/// The artifact that an import or export names.
+fn artifact(label: &str) -> Option<ArtifactName> {
+    let mut parts = label.strip_prefix("vessl-artifact://")?.splitn(3, '/');
+    let (organization, project, name) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(ProjectRef::new(organization, project).artifact(name))
+}
+
+fn port(port: &PortPlan) -> PortView {
+    let kind = match port.kind {
+        PortKind::Http => "http",
+        PortKind::Tcp => "tcp",
+        PortKind::Udp => "udp",
+    };
+    let url = format!("{kind}://localhost:{}", port.port);
+    PortView { name: port.name.clone(), kind: kind.to_owned(), port: port.port, url }
 }
 
 fn reason_code(state: &State) -> Option<EndReason> {

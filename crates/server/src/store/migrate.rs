@@ -6,8 +6,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{Result, StoreError};
 
 /// Migration `n` (from 1) is entry `n - 1`.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/001_init.sql"), include_str!("migrations/002_find.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/001_init.sql"),
+    include_str!("migrations/002_find.sql"),
+    include_str!("migrations/003_artifact_numbers.sql"),
+];
 
 /// Applies what is missing, each migration in its own transaction; refuses a database of a newer program.
 pub(super) fn bring_up_to_date(conn: &mut Connection, path: &Path) -> Result<()> {

@@ -150,6 +150,35 @@ impl Store {
         .await
     }
 
+    /// The number of the version of an artifact that is this tree; the newest, if it is several.
+    pub async fn number_of(&self, name: ArtifactName, manifest: String) -> Result<Option<u64>> {
+        self.read(move |db| {
+            let sql = "SELECT max(version) FROM artifacts
+                       WHERE organization = ?1 AND project = ?2 AND name = ?3 AND manifest = ?4";
+            let of = (name.organization.as_str(), name.project.as_str(), &name.name, manifest);
+            Ok(db.prepare_cached(sql)?.query_row(of, |row| row.get(0))?)
+        })
+        .await
+    }
+
+    /// Removes one version of an artifact, or all of them; answers how many. Their numbers are never given again.
+    pub async fn delete_versions(&self, name: ArtifactName, version: Option<u64>) -> Result<usize> {
+        self.write(move |db| {
+            let (organization, project) = (name.organization.as_str(), name.project.as_str());
+            let sql = "INSERT OR REPLACE INTO artifact_numbers (organization, project, name, last)
+                       SELECT organization, project, name, max(version, coalesce((SELECT last FROM artifact_numbers
+                           WHERE organization = ?1 AND project = ?2 AND name = ?3), 0))
+                       FROM artifacts WHERE organization = ?1 AND project = ?2 AND name = ?3
+                       ORDER BY version DESC LIMIT 1";
+            db.prepare_cached(sql)?.execute(params![organization, project, name.name])?;
+            let sql = "DELETE FROM artifacts WHERE organization = ?1 AND project = ?2 AND name = ?3
+                       AND (?4 IS NULL OR version = ?4)";
+            let version = version.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+            Ok(db.prepare_cached(sql)?.execute(params![organization, project, name.name, version])?)
+        })
+        .await
+    }
+
     /// Every version that a run or an artifact names.
     pub async fn manifests(&self) -> Result<Vec<String>> {
         self.read(|db| {
@@ -195,8 +224,9 @@ pub(super) fn put_export(db: &Connection, stored: &StoredRun, export: &Export) -
     let Some(artifact) = &export.artifact else { return Ok(()) };
     db.prepare_cached(
         "INSERT INTO artifacts (organization, project, name, version, manifest, bytes, files, run, created_at)
-         SELECT ?1, ?2, ?3, coalesce(max(version), 0) + 1, ?4, ?5, ?6, ?7, ?8 FROM artifacts
-         WHERE organization = ?1 AND project = ?2 AND name = ?3",
+         SELECT ?1, ?2, ?3, max(coalesce(max(version), 0), coalesce((SELECT last FROM artifact_numbers
+             WHERE organization = ?1 AND project = ?2 AND name = ?3), 0)) + 1, ?4, ?5, ?6, ?7, ?8
+         FROM artifacts WHERE organization = ?1 AND project = ?2 AND name = ?3",
     )?
     .execute(params![
         artifact.organization.as_str(),

@@ -10,9 +10,9 @@ use vessl_core::ids::{
     ArtifactName, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId, UserName,
 };
 use vessl_core::plan::{Amounts, Plan};
-use vessl_core::record::Transfer;
+use vessl_core::record::{Transfer, Usage};
 use vessl_core::run::{Run, State, Status, Verdict};
-use vessl_core::wire::{RunEventKind, RunKind, StatusChange, Sweep};
+use vessl_core::wire::{PhaseChange, RunEventKind, RunKind, StatusChange, Sweep};
 
 use super::names::put_export;
 use super::{Result, Store, StoreError};
@@ -85,6 +85,12 @@ pub struct Doc {
     pub imports: Vec<Transfer>,
     /// Results of the exports.
     pub exports: Vec<Transfer>,
+    /// What its agent was doing since when, oldest first.
+    #[serde(default)]
+    pub phases: Vec<PhaseChange>,
+    /// What it took of the machine, once that is known.
+    #[serde(default)]
+    pub usage: Option<Usage>,
     /// Candidate nodes; empty means every node of the cluster.
     pub nodes: Vec<NodeName>,
     /// The sweep that it belongs to.

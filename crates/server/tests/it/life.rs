@@ -223,3 +223,51 @@ async fn an_agent_that_does_not_listen_is_asked_again() {
     let (status, body) = terminate(&server, id.0, json!({ "grace_s": 1_000_000 })).await;
     assert_eq!(status, StatusCode::CONFLICT, "{body}");
 }
+
+#[tokio::test]
+async fn explain_says_how_long_a_fetch_has_been_silent() {
+    let place = Place::new();
+    let server = place.open().await;
+    let id = server.submit("fake say pulling\nfake hold\nfake exit 0").await;
+    server.until(id, "initializing").await;
+    let path = format!("{RUNS}/{}/explain", id.0);
+    place.advance(20);
+    let said = server.get(&path).await;
+    assert_eq!((&said["silent_millis"], &said["progress"]), (&json!(20_000), &json!(null)), "{said}");
+    // Something came 5 s ago.
+    let file = server.attempt_dir(id).await.join("progress");
+    std::fs::write(&file, r#"{"kind":"image","label":"alpine:3","done":5,"total":9}"#).unwrap();
+    let came = std::time::SystemTime::from(*place.clock.borrow()) - std::time::Duration::from_secs(5);
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(came).unwrap();
+    let said = server.get(&path).await;
+    assert_eq!((&said["silent_millis"], &said["progress"]["done"]), (&json!(5000), &json!(5)), "{said}");
+    place.world.release(first_attempt(id));
+    server.settled(id).await;
+    let said = server.get(&path).await;
+    assert_eq!(said["silent_millis"], json!(null), "{said}");
+    let run = server.run(id).await;
+    assert_eq!(run["usage"], json!(null), "its commands never ran: {run}");
+}
+
+#[tokio::test]
+async fn a_run_says_what_it_used_and_how_long_each_phase_took() {
+    let place = Place::new();
+    let server = place.open().await;
+    let lines = "ports:\n  - {name: web, type: http, port: 8080}\n  - 9000";
+    let id = server
+        .submit_yaml(&run_file("x", lines, "fake say pulling\nfake say running\nfake hold\nfake exit 0"))
+        .await;
+    server.until(id, "running").await;
+    place.advance(7);
+    place.world.release(first_attempt(id));
+    let run = server.settled(id).await;
+    assert_eq!(run["usage"], json!({ "memory_peak": 4096, "cpu_millis": 7 }), "{run}");
+    let phases: Vec<&str> =
+        run["phases"].as_array().unwrap().iter().map(|change| change["phase"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["pulling", "running"], "{run}");
+    assert_eq!(
+        run["ports"][0],
+        json!({ "name": "web", "type": "http", "port": 8080, "url": "http://localhost:8080" })
+    );
+    assert_eq!(run["ports"][1]["port"], 9000);
+}

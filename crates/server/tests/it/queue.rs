@@ -71,6 +71,35 @@ async fn runs_of_one_cluster_are_never_placed_on_another() {
     assert_eq!(server.run(second).await["node"], "full-1");
 }
 
+#[tokio::test]
+async fn a_waiting_run_says_its_place_and_who_is_in_front_by_name() {
+    let place = Place::new();
+    let server = place.open().await;
+    let cores = async |name: &str, cores: u32| {
+        let lines = format!("resources:\n  requests: {{cpu: {cores}, memory: 1Gi}}");
+        server.submit_yaml(&run_file(name, &lines, HOLD)).await
+    };
+    let holder = cores("holds it", 4).await;
+    server.until(holder, "running").await;
+    let (second, third) = (cores("waits", 4).await, cores("waits longer", 2).await);
+    let said = explained(&server, second).await;
+    assert_eq!(said["queue"], json!({ "place": 1, "of": 2 }), "{said}");
+    assert!(said["why"].as_str().unwrap().contains(&format!("run {} (`holds it`) has", holder.0)), "{said}");
+    assert_eq!(said["next"], json!([format!("the end of run {} (`holds it`) on `box`", holder.0)]));
+    let said = explained(&server, third).await;
+    assert_eq!(said["queue"], json!({ "place": 2, "of": 2 }), "{said}");
+    assert!(said["why"].as_str().unwrap().contains(&format!("behind run {} (`waits`)", second.0)), "{said}");
+    // A name that is changed is the one that is said: after the next look of the rule also of one in the queue.
+    let path = format!("{RUNS}/{}", holder.0);
+    server.ask("PATCH", &path, Some(json!({ "name": "renamed" }))).await;
+    server.ask("POST", &format!("{RUNS}/{}/terminate", third.0), None).await;
+    server.settled(third).await;
+    let said = explained(&server, second).await;
+    assert_eq!(said["queue"], json!({ "place": 1, "of": 1 }), "{said}");
+    assert!(said["why"].as_str().unwrap().contains(&format!("run {} (`renamed`) has", holder.0)), "{said}");
+    assert_eq!(server.get(&format!("{RUNS}/{}/explain", holder.0)).await["queue"], serde_json::Value::Null);
+}
+
 /// A cluster of the settings with GPU 1.
 fn notebooks(cpu: &str) -> ClusterConfig {
     ClusterConfig {

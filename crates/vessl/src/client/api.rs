@@ -159,14 +159,25 @@ impl Client {
 
     /// One artifact with all its versions; its name alone is one of the project, `organization/project/name` is whole.
     pub(crate) async fn artifact(&mut self, name: &str) -> Result<ArtifactView> {
-        let name = name.strip_prefix("vessl-artifact://").unwrap_or(name);
-        let path = match name.split('/').collect::<Vec<_>>()[..] {
-            [organization, project, name] => {
-                Path::of(&["organizations", organization, "projects", project, "artifacts", name])
-            }
-            _ => self.project(&["artifacts", name]).await?,
-        };
+        let path = self.of_artifact(name).await?;
         self.get(path.into()).await
+    }
+
+    /// Removes one version of an artifact, or all of it; named as in [`Client::artifact`].
+    pub(crate) async fn delete_artifact(&mut self, name: &str, version: Option<u64>) -> Result<()> {
+        let path = self.of_artifact(name).await?.with("version", version);
+        self.delete(path.into()).await
+    }
+
+    async fn of_artifact(&mut self, name: &str) -> Result<Path> {
+        let name = name.strip_prefix("vessl-artifact://").unwrap_or(name);
+        match name.split('/').collect::<Vec<_>>()[..] {
+            [organization, project, name] => {
+                let segments = ["organizations", organization, "projects", project, "artifacts", name];
+                Ok(Path::of(&segments))
+            }
+            _ => self.project(&["artifacts", name]).await,
+        }
     }
 
     /// All clusters.

@@ -1,6 +1,8 @@
 //! `vessl cluster …`.
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
 
+use super::completion;
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::views;
@@ -24,6 +26,7 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct Name {
     /// Name of the cluster
+    #[arg(add = ArgValueCandidates::new(completion::clusters))]
     name: String,
 }
 

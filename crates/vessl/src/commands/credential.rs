@@ -1,10 +1,11 @@
 //! `vessl credential …`.
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
 use vessl_core::credential::CredentialKind;
 use vessl_core::wire::CredentialCreate;
 
-use super::value;
+use super::{completion, value};
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::views;
@@ -57,6 +58,7 @@ fn kinds() -> impl TypedValueParser<Value = CredentialKind> {
 #[derive(Args, Debug)]
 pub(crate) struct Name {
     /// Name of the credential
+    #[arg(add = ArgValueCandidates::new(completion::credentials))]
     name: String,
 }
 

@@ -1,6 +1,8 @@
 //! `vessl resource …`.
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
 
+use super::completion;
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::views;
@@ -31,8 +33,10 @@ pub(crate) struct List {
 #[command(allow_missing_positional = true)]
 pub(crate) struct Read {
     /// Name of the cluster; default: the default cluster
+    #[arg(add = ArgValueCandidates::new(|| [completion::presets(), completion::clusters()].into_iter().flatten().collect()))]
     cluster: Option<String>,
     /// Name of the preset
+    #[arg(add = ArgValueCandidates::new(completion::presets))]
     name: String,
 }
 

@@ -1,8 +1,9 @@
 //! `vessl secret …`.
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
 use vessl_core::wire::{SecretCreate, SecretKind};
 
-use super::value;
+use super::{completion, value};
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::views;
@@ -33,6 +34,7 @@ Examples:
 #[derive(Args, Debug)]
 pub(crate) struct Name {
     /// Name of the secret
+    #[arg(add = ArgValueCandidates::new(completion::secrets))]
     name: String,
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct LogPrinter<'a> {
     form: LogForm,
     /// The stream whose line is not ended.
     open: Option<Stream>,
+    /// Whether that line was just taken back to its begin, as progress bars do: what comes is written over its mark.
+    returned: bool,
     /// The begun line of each stream.
     lines: [Begun; 3],
 }
@@ -66,7 +68,7 @@ struct Line<'a> {
 impl<'a> LogPrinter<'a> {
     /// A printer of one log.
     pub(crate) fn new(out: &'a Out, form: LogForm) -> Self {
-        Self { out, form, open: None, lines: Default::default() }
+        Self { out, form, open: None, returned: false, lines: Default::default() }
     }
 
     /// Prints a record.
@@ -121,18 +123,30 @@ impl<'a> LogPrinter<'a> {
     }
 
     fn marked(&mut self, record: &Record) -> Result<()> {
+        let text = self.with_marks(record);
+        self.out.raw(&text)
+    }
+
+    /// The text of a record, with one mark at the begin of every line that can be seen.
+    fn with_marks(&mut self, record: &Record) -> Vec<u8> {
         let mut text = Vec::with_capacity(record.bytes.len() + 64);
-        for piece in record.bytes.split_inclusive(|&b| b == b'\n') {
-            if self.open != Some(record.stream) {
-                if self.open.is_some() {
-                    text.push(b'\n');
-                }
+        for piece in record.bytes.split_inclusive(|&b| matches!(b, b'\n' | b'\r')) {
+            let is_open = self.open == Some(record.stream);
+            // Nothing is on the line that would be taken back.
+            if piece == b"\r" && (!is_open || self.returned) {
+                continue;
+            }
+            if !is_open && self.open.is_some() {
+                text.push(b'\n');
+            }
+            if !is_open || (self.returned && piece != b"\n") {
                 text.extend_from_slice(self.mark(record).as_bytes());
             }
             text.extend_from_slice(piece);
+            self.returned = piece.ends_with(b"\r");
             self.open = (!piece.ends_with(b"\n")).then_some(record.stream);
         }
-        self.out.raw(&text)
+        text
     }
 
     fn mark(&self, record: &Record) -> String {
@@ -178,4 +192,37 @@ fn slot(stream: Stream) -> usize {
 
 fn moment(at_ns: u64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(at_ns)).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is shown of these records of the standard output.
+    fn check(records: &[&str], expected: &str) {
+        let out = Out::new(Format::Table);
+        let mut printer = LogPrinter::new(&out, LogForm { streams: true, ..LogForm::default() });
+        let of = |text: &&str| Record {
+            next: 0,
+            at_ns: 1,
+            stream: Stream::Stdout,
+            bytes: bytes::Bytes::copy_from_slice(text.as_bytes()),
+        };
+        let shown: Vec<u8> = records.iter().flat_map(|text| printer.with_marks(&of(text))).collect();
+        assert_eq!(String::from_utf8(shown).unwrap(), expected.replace('|', "stdout | "), "{records:?}");
+    }
+
+    #[test]
+    fn every_line_that_can_be_seen_has_one_mark() {
+        check(&["a\nb\n"], "|a\n|b\n");
+        check(&["a", "b\n", "c"], "|ab\n|c");
+        // A progress bar writes over the mark.
+        check(&["1%\r2%\r3%\n"], "|1%\r|2%\r|3%\n");
+        check(&["1%\r", "2%\r", "3%\n"], "|1%\r|2%\r|3%\n");
+        check(&["\r1%", "\r2%", "\n"], "|1%\r|2%\n");
+        check(&["\r\r1%\r\r2%\r\n"], "|1%\r|2%\r\n");
+        // Lines of another system.
+        check(&["a\r\nb\r", "\nc"], "|a\r\n|b\r\n|c");
+        check(&["\n\n"], "|\n|\n");
+    }
 }

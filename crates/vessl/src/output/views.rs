@@ -1,11 +1,11 @@
 //! How each type of the API looks as a table. It knows no commands.
 use jiff::Timestamp;
 use vessl_core::plan::Amounts;
-use vessl_core::record::Transfer;
+use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::Status;
 use vessl_core::wire::{
-    ArtifactView, ClusterView, Explain, FileKind, FileView, ImageView, NodeView, PresetView, Pruned, RunView,
-    SecretView, VersionView,
+    ArtifactView, ClusterView, Explain, FileKind, FileView, ImageView, NodeView, PortView, PresetView,
+    Pruned, QueuePlace, RunView, SecretView, VersionView,
 };
 
 use super::format::{between, bytes, cores, date, span};
@@ -112,15 +112,56 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("Node", run.node.clone().unwrap_or_default()),
         ("Preset", run.preset.clone().unwrap_or_default()),
         ("Resources", amounts(&run.resources)),
+        ("Memory", memory(run)),
+        ("CPU time", cpu_time(run)),
+        ("Ports", ports(run)),
         ("Image", run.image.clone()),
         ("Image digest", run.image_digest.clone().unwrap_or_default()),
         ("Imports", transfers(&run.imports)),
         ("Exports", transfers(&run.exports)),
+        ("Durations", durations(run)),
         ("History", history(run)),
         ("Environment", environment(run)),
         ("File", run.yaml.clone().unwrap_or_default()),
     ]);
     rows
+}
+
+/// The most it had, beside what it could have.
+fn memory(run: &RunView) -> String {
+    let peak = run.usage.and_then(|usage| usage.memory_peak);
+    peak.map(|peak| format!("{} of {} at most", bytes(peak), bytes(run.resources.memory))).unwrap_or_default()
+}
+
+/// Processor time, beside what the limit would have allowed in that time.
+fn cpu_time(run: &RunView) -> String {
+    let spent = run.usage.and_then(|usage| usage.cpu_millis);
+    let limit = cores(run.resources.cpu_milli);
+    spent.map(|millis| format!("{}, limit {limit} cores", span(millis))).unwrap_or_default()
+}
+
+fn ports(run: &RunView) -> String {
+    let line = |port: &PortView| format!("{}  {}  {}", port.name, port.port, port.url);
+    run.ports.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// How long each part of its life took: of the agent's time its phases, before and after them the statuses.
+fn durations(run: &RunView) -> String {
+    let begin = run.phases.first().map(|change| change.at);
+    let before = run.history.iter().filter(|change| begin.is_none_or(|begin| change.at < begin));
+    let before = before.filter(|change| !change.status.is_final() && change.status < Status::Initializing);
+    let statuses = before.map(|change| (change.status.word().to_owned(), change.at));
+    let phases = run.phases.iter().map(|change| (word(change.phase), change.at));
+    let parts: Vec<(String, Timestamp)> = statuses.chain(phases).collect();
+    let end = run.ended_at.unwrap_or_else(Timestamp::now);
+    let ends = parts.iter().skip(1).map(|(_, at)| *at).chain([end]);
+    let took = parts.iter().zip(ends).map(|((name, at), end)| format!("{name} {}", between(Some(*at), end)));
+    took.collect::<Vec<_>>().join(", ")
+}
+
+/// A phase as in JSON.
+fn word(phase: Phase) -> String {
+    serde_json::to_value(phase).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn environment(run: &RunView) -> String {
@@ -178,9 +219,22 @@ pub(crate) fn explain(explain: &Explain) -> Rows {
         ("Status", explain.status.word().to_owned()),
         ("Why", explain.why.clone()),
         ("Next", explain.next.join("\n")),
+        ("Queue", explain.queue.map(place).unwrap_or_default()),
         ("So far", explain.progress.as_ref().map(so_far).unwrap_or_default()),
+        ("Silent for", explain.silent_millis.map(span).unwrap_or_default()),
         ("Decided", date(explain.decided_at)),
     ]
+}
+
+/// A place as people say it.
+fn place(QueuePlace { place, of }: QueuePlace) -> String {
+    let ending = match (place % 100, place % 10) {
+        (n, 1) if n != 11 => "st",
+        (n, 2) if n != 12 => "nd",
+        (n, 3) if n != 13 => "rd",
+        _ => "th",
+    };
+    format!("{place}{ending} of {of}")
 }
 
 /// One cluster.
@@ -242,8 +296,9 @@ fn transfer_line(t: &Transfer) -> String {
         (None, None) => "nothing there".to_owned(),
         (None, Some(version)) => {
             let short: String = version.chars().take(12).collect();
+            let version = t.number.map_or_else(|| short.clone(), |number| format!("{number} ({short})"));
             let files = if t.files == 1 { "file" } else { "files" };
-            format!("{} {files}, {}, {}, version {short}", t.files, bytes(t.bytes), span(t.millis))
+            format!("{} {files}, {}, {}, version {version}", t.files, bytes(t.bytes), span(t.millis))
         }
     };
     format!("{}  {}  {result}", t.path, t.label)

@@ -37,15 +37,22 @@ fn a_repository_comes_in_and_files_go_out() {
     assert!(run["imports"][0]["version"].as_str().unwrap().len() >= 40, "{run}");
     let files = test.vessl(["run", "files", &id, "--output", "json"]).ok().json();
     assert_eq!(files.as_array().unwrap().len(), 2, "{files}");
-    test.vessl(["run", "download", &id]).ok().prints(&["work-out/sub/w"]);
+    let done = test.vessl(["run", "download", &id]).ok();
+    assert_eq!(done.stdout, "downloaded 2 files, 14 B\n");
+    assert_eq!(test.vessl(["run", "download", &id]).ok().stdout, "2 files, 14 B, were here already\n");
     assert_eq!(std::fs::read_to_string(test.path("work-out/sub/w")).unwrap(), "dev\n");
     assert!(Command::new(test.path("work-out/tool")).status().unwrap().success());
-    test.vessl(["run", "download", &id, "/work-out/sub", "elsewhere"]).ok();
+    test.vessl(["run", "download", &id, "elsewhere", "--path", "/work-out/sub"]).ok();
     assert_eq!(std::fs::read_to_string(test.path("elsewhere/w")).unwrap(), "dev\n");
-    test.vessl(["run", "download", &id, "/work-out/none"]).code(5).says(&["/work-out/none"]);
-    test.vessl(["run", "download", &id, "./results"])
-        .code(5)
-        .says(&["second argument", &format!("`vessl run download {id} PATH ./results`")]);
+    test.vessl(["run", "download", &id, "--path", "/work-out/none"]).code(5).says(&["/work-out/none"]);
+    test.vessl(["run", "download", &id, "all"]).ok().prints(&["downloaded 2 files, 14 B, to `all`\n"]);
+    assert_eq!(std::fs::read_to_string(test.path("all/work-out/sub/w")).unwrap(), "dev\n");
+    // As it was once written.
+    let hint = format!("`vessl run download {id} DEST --path /work-out`");
+    test.vessl(["run", "download", &id, "/work-out"])
+        .code(2)
+        .says(&["`/work-out` is a path of the run", &hint]);
+    test.vessl(["run", "download", &id, "/work-out", "results"]).code(2).says(&["--path PATH"]);
 }
 
 #[test]
@@ -64,9 +71,8 @@ fn names_links_and_empty_directories_arrive_as_they_were() {
         "sub/near -> ../a%25FF",
     ]);
     for _ in 0..2 {
-        let done = test.vessl(["run", "download", &id, "/out-n", "d"]).ok();
-        done.says(&["`far`", "`/etc/passwd`", "`climbs`", "`sub/above`"])
-            .prints(&["d/a%FE", "d/a%FF", "d/a%25FF"]);
+        let done = test.vessl(["run", "download", &id, "d", "--path", "/out-n"]).ok();
+        done.says(&["`far`", "`/etc/passwd`", "`climbs`", "`sub/above`"]);
         let read =
             |name: &[u8]| std::fs::read_to_string(test.path("d").join(OsStr::from_bytes(name))).unwrap();
         assert_eq!([read(b"a\xff"), read(b"a\xfe"), read(b"a%FF")], ["first\n", "second\n", "third\n"]);
@@ -78,9 +84,9 @@ fn names_links_and_empty_directories_arrive_as_they_were() {
             "the links that lead out are not here"
         );
     }
-    test.vessl(["run", "download", &id, "/out-n/a%FE", "one"]).ok();
+    test.vessl(["run", "download", &id, "one", "--path", "/out-n/a%FE"]).ok();
     assert!(test.path("one").join(OsStr::from_bytes(b"a\xfe")).exists());
-    test.vessl(["run", "download", &id, "/out-n/sub", "part"]).ok().says(&["`near`"]);
+    test.vessl(["run", "download", &id, "part", "--path", "/out-n/sub"]).ok().says(&["`near`"]);
 }
 
 #[test]
@@ -92,7 +98,7 @@ fn a_download_goes_on_where_it_stopped_and_repairs_what_is_wrong() {
         item("mkdir /out-d; head -c 3000000 /dev/urandom > /out-d/big")
     );
     let id = test.wait(&yaml).ok().json()["id"].to_string();
-    test.vessl(["run", "download", &id, "/out-d", "one"]).ok();
+    test.vessl(["run", "download", &id, "one", "--path", "/out-d"]).ok();
     let whole = std::fs::read(test.path("one/big")).unwrap();
     assert_eq!(whole.len(), 3_000_000);
     let digest = test.vessl(["run", "files", &id, "--output", "json"]).ok().json()[0]["digest"]
@@ -100,9 +106,9 @@ fn a_download_goes_on_where_it_stopped_and_repairs_what_is_wrong() {
         .unwrap()
         .to_owned();
     test.file(&format!("two/.vessl-{}.part", &digest[..32]), &whole[..1_000_000]);
-    test.vessl(["run", "download", &id, "/out-d", "two"]).ok();
+    test.vessl(["run", "download", &id, "two", "--path", "/out-d"]).ok();
     assert!(std::fs::read(test.path("two/big")).unwrap() == whole);
-    let again = ["run", "download", &id, "/out-d", "one", "--output", "json"];
+    let again = ["run", "download", &id, "one", "--path", "/out-d", "--output", "json"];
     let same = test.vessl(again).ok();
     assert_eq!((same.json()[0]["replaced"].clone(), same.stderr.as_str()), (false.into(), ""));
     test.file("one/big", vec![0; 3_000_000]);
@@ -110,7 +116,9 @@ fn a_download_goes_on_where_it_stopped_and_repairs_what_is_wrong() {
     assert_eq!(repaired[0]["replaced"], true, "{repaired}");
     test.file("plain", "");
     for wrong in ["plain", "plain/below"] {
-        test.vessl(["run", "download", &id, "/out-d", wrong]).code(2).says(&[wrong, "is not a directory"]);
+        test.vessl(["run", "download", &id, wrong, "--path", "/out-d"])
+            .code(2)
+            .says(&[wrong, "is not a directory"]);
     }
     assert!(std::fs::read(test.path("one/big")).unwrap() == whole);
     assert_eq!(std::fs::read_dir(test.path("two")).unwrap().count(), 1);
@@ -153,6 +161,27 @@ fn an_artifact_goes_by_name_from_run_to_run() {
     assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "42\n");
     let again = test.wait(&take).ok().json()["id"].to_string();
     assert_eq!(test.vessl(["run", "logs", &again]).ok().stdout, "42\n", "an import is a copy");
+    test.vessl(["run", "read", &again]).ok().prints(&["version 2 ("]);
+    // A version that is deleted leaves its number and the files of its run.
+    test.vessl(["artifact", "delete", "weights@9"]).code(5).says(&["no version 9 of the artifact `weights`"]);
+    test.vessl(["artifact", "delete", "weights@0"]).code(2).says(&["a version is a number from 1 on"]);
+    test.vessl(["artifact", "delete", "weights@2"]).ok().says(&["deleted artifact weights@2"]);
+    let numbers = || -> Vec<u64> {
+        let read = test.vessl(["artifact", "read", "weights", "--output", "json"]).ok().json();
+        read["versions"].as_array().unwrap().iter().map(|one| one["version"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(numbers(), [1]);
+    test.wait(&make).ok();
+    assert_eq!(numbers(), [3, 1]);
+    let told = test.vessl(["artifact", "delete", &name, "--output", "json"]).ok().json();
+    assert_eq!(told, serde_json::json!({ "deleted": name }));
+    test.vessl(["artifact", "delete", "weights"]).code(5).says(&["there is no artifact `weights`"]);
+    test.vessl(["run", "download", &made.to_string(), "kept"])
+        .ok()
+        .prints(&["downloaded 1 file, 3 B, to `kept`"]);
+    test.vessl_with(["run", "create", "-f", "-"], take.as_bytes()).code(3).says(&["weights"]);
+    test.wait(&make).ok();
+    assert_eq!(numbers(), [4], "no number is given twice");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn what_was_exported_before_the_agent_was_killed_can_be_fetched() {
     Test::kill(test.agent(&id));
     let run = test.until_end(&id);
     assert_eq!((&run["status"], &run["exit_code"]), (&"failed".into(), &0.into()), "{run}");
-    test.vessl(["run", "download", &id, "/a", "back"]).ok();
+    test.vessl(["run", "download", &id, "back", "--path", "/a"]).ok();
     assert_eq!(std::fs::read_to_string(test.path("back/x")).unwrap(), "kept\n");
     let artifact = test.vessl(["artifact", "read", "kept", "--output", "json"]).ok().json();
     assert_eq!(artifact["versions"][0]["run"].to_string(), id, "{artifact}");

@@ -32,7 +32,7 @@ fn check_results(test: &Test, run: &Done) {
     assert!(run["imports"][0]["bytes"].as_u64().unwrap() > 100_000, "{run}");
     assert_eq!(run["exports"][0]["files"], 2, "{run}");
     test.vessl(["run", "logs", &id]).ok().prints(&["455 tumours to learn from", "area under the curve"]);
-    test.vessl(["run", "download", &id, "/output", "results"]).ok();
+    test.vessl(["run", "download", &id, "results", "--path", "/output"]).ok();
     let metrics = json(&test.path("results/metrics.json"));
     assert!(metrics["test"]["accuracy"].as_f64().unwrap() > 0.9, "{metrics}");
     assert!(metrics["test"]["auc"].as_f64().unwrap() > 0.95, "{metrics}");

@@ -58,7 +58,7 @@ fn a_lost_database_is_named_and_comes_back_from_a_backup_that_was_taken_while_a_
     test.vessl(["server", "restore", to]).ok().says(&["with 1 run"]);
     // What the backup knows is back, log and files and all; what is newer is on disk and not taken over.
     assert_eq!(test.vessl(["run", "logs", &first]).ok().stdout, "FIRST\n");
-    test.vessl(["run", "download", &first, "/o", "back"]).ok();
+    test.vessl(["run", "download", &first, "back", "--path", "/o"]).ok();
     assert_eq!(std::fs::read_to_string(test.path("back/x")).unwrap(), "FIRST\n");
     test.vessl(["run", "read", &later]).code(5);
     let done = test.wait(&host("echo NEW; exit 3")).code(3).json();
@@ -80,7 +80,7 @@ fn a_backup_is_enough_for_another_machine() {
     test.vessl(["server", "backup", to.to_str().unwrap()]).ok();
     other.vessl(["server", "restore", to.to_str().unwrap(), "--output", "json"]).ok();
     assert_eq!(other.vessl(["run", "logs", &id]).ok().stdout, "MOVED\n");
-    other.vessl(["run", "download", &id, "/o", "back"]).ok();
+    other.vessl(["run", "download", &id, "back", "--path", "/o"]).ok();
     assert_eq!(std::fs::read_to_string(other.path("back/x")).unwrap(), "MOVED\n");
     for wrong in [test.data(), test.path("nothing")] {
         other

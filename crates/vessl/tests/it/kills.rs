@@ -114,7 +114,7 @@ fn check(victim: Victim, test: &Test, id: &str, code: u64) -> &'static str {
     let exported = files.as_array().is_some_and(|files| files.len() == 1);
     if exported {
         let here = test.path(&format!("files-{id}"));
-        test.vessl(["run", "download", id, "/o", here.to_str().unwrap()]).ok();
+        test.vessl(["run", "download", id, here.to_str().unwrap(), "--path", "/o"]).ok();
         let text = std::fs::read_to_string(here.join("x")).unwrap();
         // A shell that is killed between opening the file and writing to it leaves it empty.
         assert!(text == "data\n" || (text.is_empty() && printed == 0), "{text:?} {run}");

@@ -106,3 +106,15 @@ fn many_megabytes_arrive_whole() {
             .all(|line| line == b"0123456789012345678901234567890123456789012345678901234567890123\n")
     );
 }
+
+#[test]
+fn a_progress_bar_has_one_mark_on_its_line() {
+    let test = Test::new();
+    let id = test.wait(&host("printf '1%%\\r2%%\\r3%%\\n'")).ok().json()["id"].to_string();
+    let marked = test.vessl(["run", "logs", &id, "--streams"]).ok();
+    assert!(marked.stdout.contains("stdout | 1%\rstdout | 2%\rstdout | 3%\n"), "{:?}", marked.stdout);
+    let stamped = test.vessl(["run", "logs", &id, "--timestamps", "--only", "stdout"]).ok().stdout;
+    let last = stamped.trim_end().rsplit('\r').next().unwrap();
+    assert!(last.starts_with("20") && last.ends_with(" 3%"), "{stamped:?}");
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "1%\r2%\r3%\n", "as it is without marks");
+}

@@ -4,6 +4,7 @@ mod again;
 mod api;
 mod bad_days;
 mod bounds;
+mod completion;
 mod confined;
 mod data;
 mod deaths;

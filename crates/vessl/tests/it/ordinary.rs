@@ -18,7 +18,7 @@ fn runs_have_exit_codes_logs_and_files() {
         );
         let id = test.wait(&yaml).code(4).json()["id"].to_string();
         assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, format!("0\n{users}\n"));
-        test.vessl(["run", "download", &id, "/o-u", "got"]).ok();
+        test.vessl(["run", "download", &id, "got", "--path", "/o-u"]).ok();
         assert_eq!(std::fs::read_to_string(test.path("got/x")).unwrap(), "x\n");
         let said = test.vessl(["doctor"]).ok().prints(&["overlayfs", "subordinate-ids"]).stdout;
         assert_eq!(said.contains("a container knows one user only"), users == "one", "{said}");

@@ -32,7 +32,10 @@ fn wrong_usage_is_2_and_says_what() {
         test.vessl(["run", "list", "--limit", word]).code(2).says(&["it must be a whole number"]);
     }
     test.vessl(["run", "list", "--limit", "0"]).code(2).says(&["it must be 1 or more"]);
-    test.vessl(["run", "read", "first"]).code(2).says(&["a run id is a number"]);
+    test.vessl(["run", "read", ""]).code(2).says(&["a run has an id or a name"]);
+    test.vessl(["run", "terminate"]).code(2).says(&["<ID>"]);
+    test.vessl(["run", "compare", "7"]).code(2).says(&["2 values required"]);
+    test.vessl(["run", "compare"]).code(2).says(&["--tag"]);
     test.vessl(["run", "list", "--status", "sleeping"]).code(2).says(&["sleeping", "queued"]);
     test.vessl(["run", "list", "--reason", "tired"]).code(2).says(&["tired", "out_of_memory"]);
     test.vessl(["run", "create", "-f", "-", "-e", "NOT_SET_ANYWHERE"]).code(2).says(&["NOT_SET_ANYWHERE"]);
@@ -124,14 +127,6 @@ fn errors_are_told_in_the_format_that_was_asked_for() {
 
     let yaml = test.vessl(["run", "create", "-f", "gone.yaml", "--output", "yaml"]).code(3);
     assert!(yaml.stderr.starts_with("---\nerror:\n  code: unreadable\n  message: "), "{}", yaml.stderr);
-}
-
-#[test]
-fn completion_scripts_know_the_commands() {
-    let test = Test::new();
-    for shell in ["bash", "zsh", "fish"] {
-        test.vessl(["completion", shell]).ok().prints(&["list-nodes", "credential"]);
-    }
 }
 
 #[test]

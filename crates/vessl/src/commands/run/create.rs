@@ -9,6 +9,7 @@ use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::units::{Cpu, Memory, Span};
 use vessl_core::wire::{EnvPair, Overrides, Problem, RunCreate, RunView};
 
+use super::several::until_ended;
 use super::{begin_of_name, env_file, sweep, text, uncommitted, watch};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -222,12 +223,16 @@ async fn many(
         session.out.problems(&file.to_string(), &unsaid(first.warnings.clone(), said));
     }
     session.out.note(&format!("{all} runs with the tag `{tag}`: `vessl run compare --tag {tag}`"));
-    if wait {
-        let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
-        return watch::wait_for_all(&mut client, &ids, &session.out).await;
+    if !wait {
+        runs::print(&runs, &session.out)?;
+        return Ok(exit::OK);
     }
-    runs::print(&runs, &session.out)?;
-    Ok(exit::OK)
+    let Some(ended) = until_ended(&mut client, runs, &session.out).await? else {
+        session.out.note(&format!("the runs go on; `vessl run list --tag {tag}` shows them"));
+        return Ok(exit::INTERRUPTED);
+    };
+    runs::print(&ended, &session.out)?;
+    Ok(exit::of_runs(&ended))
 }
 
 /// A file without errors.

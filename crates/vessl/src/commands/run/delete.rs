@@ -1,11 +1,13 @@
 //! `vessl run delete`.
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use vessl_core::ids::RunId;
 
-use super::run_id;
+use super::several::{RunName, each, run_name};
 use crate::client::Client;
-use crate::error::{Error, Kind, Result};
-use crate::exit::{self, Exit};
+use crate::commands::completion;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
 use crate::output::Format;
 use crate::session::Session;
 
@@ -23,9 +25,9 @@ Examples:
   vessl run delete 100000000001 100000000002 --output json"
 )]
 pub(crate) struct Delete {
-    /// Ids of the runs
-    #[arg(required = true, value_parser = run_id, value_name = "ID")]
-    ids: Vec<RunId>,
+    /// Ids or names of the runs
+    #[arg(required = true, value_parser = run_name, value_name = "ID", add = ArgValueCompleter::new(completion::runs))]
+    runs: Vec<RunName>,
 }
 
 /// Removes a run; what one that has ended left is waited for.
@@ -45,25 +47,17 @@ async fn remove(client: &mut Client, id: RunId, session: &Session) -> Result<()>
 
 /// Removes them in order, and says which were.
 pub(crate) async fn perform(args: &Delete, session: &Session) -> Result<Exit> {
-    let mut client = session.client().await?;
-    let (mut removed, mut exit) = (Vec::new(), exit::OK);
-    for &id in &args.ids {
-        match remove(&mut client, id, session).await {
-            Ok(()) => {
-                removed.push(id);
-                if session.out.format() == Format::Table {
-                    session.out.note(&format!("removed run {}", id.0));
-                }
-            }
-            Err(refused) if refused.kind() == Kind::Refused => {
-                exit = exit::of_error(&refused);
-                session.out.error(&refused);
-            }
-            Err(e) => return Err(e),
+    let (client, out) = (&mut session.client().await?, &session.out);
+    let one = async |client: &mut Client, id: RunId| {
+        remove(client, id, session).await?;
+        if out.format() == Format::Table {
+            out.note(&format!("removed run {}", id.0));
         }
-    }
-    if session.out.format() != Format::Table {
-        session.out.data(&serde_json::json!({ "deleted": removed }))?;
+        Ok(id)
+    };
+    let (removed, exit) = each(client, &args.runs, out, one).await?;
+    if out.format() != Format::Table {
+        out.data(&serde_json::json!({ "deleted": removed }))?;
     }
     Ok(exit)
 }

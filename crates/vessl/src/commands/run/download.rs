@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use http_body_util::BodyExt;
 use serde::Serialize;
 use vessl_core::ids::RunId;
@@ -12,38 +13,41 @@ use vessl_core::spelling;
 use vessl_core::wire::{FileKind, FileView, Progress, ProgressKind};
 
 use super::download_dir::{DownloadDir, Existing, stays};
-use super::run_id;
+use super::several::{RunName, find, run_name};
 use crate::client::Client;
+use crate::commands::completion;
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::progress::Bars;
-use crate::output::{Columns, clean, views};
+use crate::output::{Format, Out, clean, views};
 use crate::session::Session;
 
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Without PATH every export lands below DEST under its path in the container: `/output/model.json` \
-becomes `DEST/output/model.json`. With the PATH of a directory its content lands in DEST, with the \
-PATH of a file that file does. Every file is verified. A download that was interrupted goes on \
+    after_help = "Every export lands below DEST under its path in the container: `/output/model.json` \
+becomes `DEST/output/model.json`. With the --path of a directory its content lands in DEST, with the \
+--path of a file that file does. Every file is verified. A download that was interrupted goes on \
 where it stopped when the same command is run again: a file that is here with the same content is \
 not fetched again. One with other content is replaced, and what was replaced is said. Symbolic \
 links that lead out of what is downloaded are named and left out.
 
 Examples:
   vessl run download 100000000001
-  vessl run download 100000000001 /output results
-  vessl run download 100000000001 /output/model.json ."
+  vessl run download 100000000001 results
+  vessl run download 100000000001 results --path /output
+  vessl run download 100000000001 --path /output/model.json"
 )]
 pub(crate) struct Download {
-    /// Id of the run
-    #[arg(value_parser = run_id)]
-    id: RunId,
-    /// File or directory in the container, as `vessl run files` shows it
-    path: Option<String>,
-    /// Directory to put it in; made if missing
+    /// Id or name of the run
+    #[arg(value_parser = run_name, value_name = "ID", add = ArgValueCompleter::new(completion::runs))]
+    run: RunName,
+    /// Directory to put the files in; made if missing
     #[arg(default_value = ".")]
     dest: PathBuf,
+    /// Only this file or directory in the container, as `vessl run files` shows it
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
 }
 
 /// One file that is here now.
@@ -54,24 +58,27 @@ struct Landed {
     digest: String,
     /// Whether something else was here before.
     replaced: bool,
+    /// Whether it was here before.
+    #[serde(skip)]
+    same: bool,
 }
-
-const LANDED: &Columns<Landed> = &[("FILE", |f| f.file.clone()), ("SIZE", |f| views::size(f.size))];
 
 /// Fetches the files that were asked for, one after the other.
 pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> {
     let mut client = session.client().await?;
-    let files = client.files(args.id).await?;
+    let id = find(&mut client, &args.run).await?;
+    let files = client.files(id).await?;
     let chosen = choose(&files, args.path.as_deref());
     if chosen.is_empty() {
-        return Err(nothing(args, &files));
+        return Err(nothing(id, args.path.as_deref(), &files));
     }
+    is_meant_as_path(id, args, &files)?;
     let download_dir = DownloadDir::open(&args.dest)?;
-    let mut bars = Bars::or_lines(&session.out);
+    let mut moving = Moving::new(&chosen, &session.out);
     let mut landed = Vec::new();
     for (file, relative) in &chosen {
         let before = match file.kind {
-            FileKind::File => fetch(&mut client, args.id, file, (&download_dir, relative), &mut bars).await?,
+            FileKind::File => fetch(&mut client, id, file, (&download_dir, relative), &mut moving).await?,
             FileKind::Directory => {
                 download_dir.make_dir(relative)?;
                 Existing::Same
@@ -80,7 +87,7 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
         };
         landed.push(here(&download_dir, file, relative, before));
     }
-    bars.clear();
+    moving.bars.clear();
     // Links come last, so that nothing is written through one.
     for (file, relative) in chosen.iter().filter(|(file, _)| file.kind == FileKind::Link) {
         let target = file.target.as_deref().unwrap_or_default();
@@ -101,14 +108,87 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
         1 => session.out.note("replaced 1 file that was here with other content"),
         n => session.out.note(&format!("replaced {n} files that were here with other content")),
     }
-    session.out.list(&landed, LANDED, "nothing was downloaded")?;
+    match session.out.format() {
+        Format::Table => session.out.text(&(summary(&landed, moving.moved, &args.dest) + "\n"))?,
+        _ => session.out.data(&landed)?,
+    }
     Ok(exit::OK)
+}
+
+/// What came, in one line.
+fn summary(landed: &[Landed], moved: u64, dest: &Path) -> String {
+    let counted = |n: usize| if n == 1 { "1 file".to_owned() } else { format!("{n} files") };
+    let bytes = |landed: &[&Landed]| views::size(landed.iter().map(|one| one.size).sum());
+    let (here, came): (Vec<_>, Vec<_>) = landed.iter().partition(|one| one.same);
+    if came.is_empty() {
+        return format!("{}, {}, were here already", counted(here.len()), bytes(&here));
+    }
+    let to = if dest == Path::new(".") {
+        String::new()
+    } else {
+        format!(", to `{}`", clean(&dest.to_string_lossy()))
+    };
+    let rest =
+        if here.is_empty() { String::new() } else { format!("; {} were here already", counted(here.len())) };
+    let begun = match bytes(&came) {
+        all if all == views::size(moved) => String::new(),
+        _ => format!(" ({} of them now)", views::size(moved)),
+    };
+    format!("downloaded {}, {}{begun}{to}{rest}", counted(came.len()), bytes(&came))
+}
+
+/// Once the path was the second word. What is no directory here and a path of the run is told instead of made.
+fn is_meant_as_path(id: RunId, args: &Download, files: &[FileView]) -> Result<()> {
+    let (id, dest) = (id.0, args.dest.to_string_lossy());
+    let is_of_run = dest.starts_with('/') && !choose(files, Some(&dest)).is_empty() && dest != "/";
+    if args.path.is_some() || !is_of_run || args.dest.exists() {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!("`{}` is a path of the run, and no directory of this machine", clean(&dest)),
+        hint: format!(
+            "`vessl run download {id} DEST --path {0}` brings it; make the directory first to put everything into `{0}` here",
+            clean(&dest)
+        ),
+    })
+}
+
+/// How far all of it is: one bar on a terminal.
+struct Moving {
+    bars: Bars,
+    label: String,
+    total: u64,
+    /// Bytes of the files before.
+    done: u64,
+    /// Bytes that came over the wire.
+    moved: u64,
+}
+
+impl Moving {
+    fn new(chosen: &[(&FileView, PathBuf)], out: &Out) -> Self {
+        let label = match chosen.len() {
+            1 => chosen[0].0.path.clone(),
+            n => format!("{n} files"),
+        };
+        let total = chosen.iter().map(|(file, _)| file.size).sum();
+        Self { bars: Bars::new(out), label, total, done: 0, moved: 0 }
+    }
+
+    fn step(&mut self, of_file: u64) {
+        let (kind, label, done) = (ProgressKind::Download, self.label.clone(), self.done + of_file);
+        self.bars.step(&Progress { kind, label, done, total: Some(self.total) });
+    }
+
+    fn file_is_here(&mut self, file: &FileView) {
+        self.step(file.size);
+        self.done += file.size;
+    }
 }
 
 fn here(download_dir: &DownloadDir, file: &FileView, relative: &Path, before: Existing) -> Landed {
     let shown = spelling::spell(download_dir.shown(relative).as_os_str().as_bytes());
-    let replaced = before == Existing::Other;
-    Landed { file: shown, size: file.size, digest: file.digest.clone(), replaced }
+    let (replaced, same) = (before == Existing::Other, before == Existing::Same);
+    Landed { file: shown, size: file.size, digest: file.digest.clone(), replaced, same }
 }
 
 async fn fetch(
@@ -116,10 +196,11 @@ async fn fetch(
     id: RunId,
     file: &FileView,
     (download_dir, relative): (&DownloadDir, &Path),
-    bars: &mut Bars,
+    moving: &mut Moving,
 ) -> Result<Existing> {
     let here = download_dir.inspect(relative, file)?;
     if here == Existing::Same {
+        moving.file_is_here(file);
         return Ok(here);
     }
     let mut partial = download_dir.begin(relative, file)?;
@@ -132,17 +213,15 @@ async fn fetch(
         while let Some(frame) = body.frame().await {
             // A stream that is cut off is noticed by the size.
             let Ok(frame) = frame else { break };
-            partial.write(frame.data_ref().map_or(&[][..], |data| data))?;
-            bars.step(&step(file, partial.offset()?));
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            partial.write(data)?;
+            moving.moved += u64::try_from(data.len()).unwrap_or(u64::MAX);
+            moving.step(partial.offset()?);
         }
     }
-    bars.step(&step(file, file.size));
+    moving.file_is_here(file);
     partial.commit(file)?;
     Ok(here)
-}
-
-fn step(file: &FileView, done: u64) -> Progress {
-    Progress { kind: ProgressKind::Download, label: file.path.clone(), done, total: Some(file.size) }
 }
 
 /// The files that `path` names, each with where it lands below the destination.
@@ -165,33 +244,19 @@ fn place(file: &FileView, path: Option<&str>) -> Option<PathBuf> {
     Some(whole.components().skip(above).collect())
 }
 
-fn nothing(args: &Download, files: &[FileView]) -> Error {
-    let message = match &args.path {
-        Some(path) if !files.is_empty() => {
-            format!("run {} has no file or directory `{}`", args.id.0, clean(path))
-        }
-        _ => format!("run {} has no files", args.id.0),
-    };
-    let id = args.id.0;
-    let hint = match args.path.as_deref() {
-        _ if files.is_empty() => {
-            "files come from the run's `export` section and are here when the run has ended".to_owned()
-        }
-        Some(path) if is_local(path) => format!(
-            "the directory to put them in is the second argument: `vessl run download {id} PATH {path}`; \
-             `vessl run files {id}` lists the paths, and `/` is all of them"
+fn nothing(id: RunId, path: Option<&str>, files: &[FileView]) -> Error {
+    let id = id.0;
+    let (message, hint) = match path {
+        Some(path) if !files.is_empty() => (
+            format!("run {id} has no file or directory `{}`", clean(path)),
+            format!("`vessl run files {id}` lists what there is"),
         ),
-        _ => format!("`vessl run files {id}` lists what there is"),
+        _ => (
+            format!("run {id} has no files"),
+            "files come from the run's `export` section and are here when the run has ended".to_owned(),
+        ),
     };
     Error::not_found(message, &hint)
-}
-
-/// Whether a word looks like a path of this machine rather than one in the container.
-fn is_local(path: &str) -> bool {
-    matches!(path, "." | "..")
-        || path.starts_with("./")
-        || path.starts_with("../")
-        || Path::new(path).is_dir()
 }
 
 #[cfg(test)]

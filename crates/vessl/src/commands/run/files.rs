@@ -1,8 +1,9 @@
 //! `vessl run files`.
 use clap::Args;
-use vessl_core::ids::RunId;
+use clap_complete::engine::ArgValueCompleter;
 
-use super::run_id;
+use super::several::{RunName, find, run_name};
+use crate::commands::completion;
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::views;
@@ -16,14 +17,16 @@ use crate::session::Session;
 
 Links and empty directories are listed too. What is not UTF-8 in a name is written as `%FF`.")]
 pub(crate) struct Files {
-    /// Id of the run
-    #[arg(value_parser = run_id)]
-    id: RunId,
+    /// Id or name of the run
+    #[arg(value_parser = run_name, value_name = "ID", add = ArgValueCompleter::new(completion::runs))]
+    run: RunName,
 }
 
 /// Lists them.
 pub(crate) async fn perform(args: &Files, session: &Session) -> Result<Exit> {
-    let files = session.client().await?.files(args.id).await?;
+    let mut client = session.client().await?;
+    let id = find(&mut client, &args.run).await?;
+    let files = client.files(id).await?;
     session.out.list(&files, views::FILES, "the run has exported no files")?;
     Ok(exit::OK)
 }

@@ -1,5 +1,6 @@
 //! `vessl run list`.
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +10,7 @@ use vessl_core::wire::{RunQuery, RunSort, RunView};
 
 use super::count;
 use crate::client::Client;
+use crate::commands::completion;
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::Format;
@@ -34,10 +36,12 @@ Examples:
 )]
 pub(crate) struct List {
     /// Only runs with one of these statuses; may be given more than once
-    #[arg(long, value_parser = status, value_name = "STATUS", value_delimiter = ',')]
+    #[arg(long, value_parser = status, value_name = "STATUS", value_delimiter = ',',
+        add = ArgValueCandidates::new(|| completion::words(Status::ALL.iter().map(|status| status.word()))))]
     status: Vec<Status>,
     /// Only runs that ended for this reason: a code such as `command_failed` or `lost`
-    #[arg(long, value_parser = reason, value_name = "CODE")]
+    #[arg(long, value_parser = reason, value_name = "CODE",
+        add = ArgValueCandidates::new(|| completion::words(EndReason::ALL.iter().map(|code| code.word()))))]
     reason: Option<EndReason>,
     /// Only runs with this tag; given more than once, with all of them
     #[arg(long, value_name = "TAG")]
@@ -52,13 +56,15 @@ pub(crate) struct List {
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Timestamp>,
     /// What comes first: the newest (created), name, status, the last to start (started) or to end (ended), the longest (time)
-    #[arg(long, value_name = "KEY", value_parser = sort, default_value = "created", hide_default_value = true)]
+    #[arg(long, value_name = "KEY", value_parser = sort, default_value = "created", hide_default_value = true,
+        add = ArgValueCandidates::new(|| completion::words(RunSort::ALL.iter().map(|sort| sort.word()))))]
     sort: RunSort,
     /// The other way round
     #[arg(long)]
     reverse: bool,
     /// Columns of the table, with commas between them: id, name, status, …, and `env.NAME` for a variable
-    #[arg(long, value_name = "COLUMNS", value_parser = Column::read, value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS", value_parser = Column::read, value_delimiter = ',',
+        add = ArgValueCandidates::new(|| completion::words(Column::names())))]
     columns: Vec<Column>,
     /// Print the ids alone
     #[arg(short, long)]
@@ -129,7 +135,7 @@ pub(crate) async fn perform(args: &List, session: &Session) -> Result<Exit> {
     let runs = pages(&mut session.client().await?, query, limit).await?;
     match (args.quiet, out.format()) {
         (true, Format::Table) => {
-            out.text(&runs.iter().map(|run| format!("{}\n", run.id.0)).collect::<String>())?
+            out.text(&runs.iter().map(|run| run.id.0.to_string() + "\n").collect::<String>())?
         }
         (true, _) => out.data(&runs.iter().map(|run| run.id).collect::<Vec<_>>())?,
         (false, Format::Table) if runs.is_empty() => out.note(&none(args)),
@@ -157,7 +163,7 @@ fn none(args: &List) -> String {
 }
 
 /// Fetches page after page until `limit` runs are there or no more exist.
-async fn pages(client: &mut Client, mut query: RunQuery, limit: u32) -> Result<Vec<RunView>> {
+pub(super) async fn pages(client: &mut Client, mut query: RunQuery, limit: u32) -> Result<Vec<RunView>> {
     let mut runs: Vec<RunView> = Vec::new();
     loop {
         let had = u32::try_from(runs.len()).unwrap_or(u32::MAX);

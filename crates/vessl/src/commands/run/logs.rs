@@ -1,12 +1,14 @@
 //! `vessl run logs`.
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use vessl_core::ids::RunId;
+use clap_complete::engine::ArgValueCompleter;
 use vessl_core::logwire::Stream;
 
+use super::count;
+use super::several::{RunName, find, run_name};
 use super::watch::{Follow, follow, follow_to_the_end};
-use super::{count, run_id};
 use crate::client::LogQuery;
+use crate::commands::completion;
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::log::{LogForm, Sink};
@@ -28,9 +30,9 @@ Examples:
   vessl run logs 100000000001 --attempt 1"
 )]
 pub(crate) struct Logs {
-    /// Id of the run
-    #[arg(value_parser = run_id)]
-    id: RunId,
+    /// Id or name of the run
+    #[arg(value_parser = run_name, value_name = "ID", add = ArgValueCompleter::new(completion::runs))]
+    run: RunName,
     /// Only the last N lines
     #[arg(long, value_name = "N", value_parser = count)]
     tail: Option<u64>,
@@ -66,11 +68,12 @@ pub(crate) async fn perform(args: &Logs, session: &Session) -> Result<Exit> {
     let form = LogForm { only, timestamps: args.timestamps, streams: args.streams, sink: Sink::Result };
     let query = LogQuery { from: None, tail: args.tail, only, follow: args.follow, attempt: args.attempt };
     let mut client = session.client().await?;
+    let id = find(&mut client, &args.run).await?;
     let who = Follow::Alone(&session.out, form);
     if args.follow {
-        follow_to_the_end(&mut client, args.id, query, who, &session.out).await?;
+        follow_to_the_end(&mut client, id, query, who, &session.out).await?;
     } else {
-        follow(&mut client, args.id, query, who).await?;
+        follow(&mut client, id, query, who).await?;
     }
     Ok(exit::OK)
 }

@@ -1,4 +1,5 @@
 //! `vessl run …`: which file carries out which verb.
+mod compare;
 mod create;
 mod delete;
 mod download;
@@ -12,6 +13,7 @@ mod logs;
 mod read;
 mod restart;
 mod schema;
+mod several;
 mod sweep;
 mod terminate;
 mod text;
@@ -21,7 +23,6 @@ mod validate;
 mod watch;
 
 use clap::Subcommand;
-use vessl_core::ids::RunId;
 
 use crate::error::Result;
 use crate::exit::Exit;
@@ -34,17 +35,19 @@ pub(crate) enum Command {
     Create(create::Create),
     /// List the runs of the project, newest first
     List(list::List),
+    /// Show what runs differ in and how each ended
+    Compare(compare::Compare),
     /// Show one run
     Read(read::Read),
     /// Print the log of a run
     Logs(logs::Logs),
     /// Change the name, description or tags of a run
     Update(update::Update),
-    /// End a run
+    /// End runs
     Terminate(terminate::Terminate),
     /// Start runs that have ended again
     Restart(restart::Restart),
-    /// Remove a finished run with its log and files
+    /// Remove finished runs with their logs and files
     Delete(delete::Delete),
     /// Check run files without a server
     Validate(validate::Validate),
@@ -64,6 +67,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
     match command {
         Command::Create(args) => create::perform(args, session).await,
         Command::List(args) => list::perform(&args, session).await,
+        Command::Compare(args) => compare::perform(&args, session).await,
         Command::Read(args) => read::perform(&args, session).await,
         Command::Logs(args) => logs::perform(&args, session).await,
         Command::Update(args) => update::perform(args, session).await,
@@ -81,14 +85,6 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
 /// Reads how many of something are asked for.
 fn count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "it must be a whole number, like `100`".to_owned())
-}
-
-/// Reads the id of a run from the command line.
-fn run_id(text: &str) -> Result<RunId, String> {
-    text.trim_start_matches('#')
-        .parse()
-        .map(RunId)
-        .map_err(|_| "a run id is a number, see `vessl run list`".to_owned())
 }
 
 /// What of `text` may be the name of a variable.

@@ -1,8 +1,9 @@
 //! `vessl run read`.
 use clap::Args;
-use vessl_core::ids::RunId;
+use clap_complete::engine::ArgValueCompleter;
 
-use super::run_id;
+use super::several::{RunName, find, run_name};
+use crate::commands::completion;
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::views;
@@ -14,14 +15,16 @@ use crate::session::Session;
   vessl run read 100000000001
   vessl run read 100000000001 --output json | jq .status")]
 pub(crate) struct Read {
-    /// Id of the run
-    #[arg(value_parser = run_id)]
-    id: RunId,
+    /// Id or name of the run
+    #[arg(value_parser = run_name, value_name = "ID", add = ArgValueCompleter::new(completion::runs))]
+    run: RunName,
 }
 
 /// Shows the run.
 pub(crate) async fn perform(args: &Read, session: &Session) -> Result<Exit> {
-    let run = session.client().await?.run(args.id).await?;
+    let mut client = session.client().await?;
+    let id = find(&mut client, &args.run).await?;
+    let run = client.run(id).await?;
     session.out.object(&run, views::run)?;
     Ok(exit::OK)
 }

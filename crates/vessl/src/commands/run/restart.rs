@@ -1,11 +1,12 @@
 //! `vessl run restart`.
 use clap::Args;
-use vessl_core::ids::RunId;
+use clap_complete::engine::ArgValueCompleter;
 
-use super::{run_id, watch};
+use super::several::{RunName, each, run_name, show, until_ended};
+use crate::client::Client;
+use crate::commands::completion;
 use crate::error::Result;
 use crate::exit::{self, Exit};
-use crate::output::views;
 use crate::session::Session;
 
 /// Arguments.
@@ -13,29 +14,35 @@ use crate::session::Session;
 #[command(
     after_help = "A new attempt of the same run: the same file, commands and settings, from the begin. The log and the end of \
 every attempt are kept: `vessl run read` shows them, `vessl run logs --attempt N` prints one. What it exports \
-takes the place of what the attempt before exported. A run that has not ended must be terminated first.
+takes the place of what the attempt before exported. A run that has not ended must be terminated first; if \
+one of several is refused the others are restarted all the same, and the exit code is 5.
 
 Examples:
   vessl run restart 100000000001
   vessl run restart 100000000001 100000000002 --wait"
 )]
 pub(crate) struct Restart {
-    /// Ids of the runs
-    #[arg(value_parser = run_id, required = true, value_name = "ID")]
-    ids: Vec<RunId>,
+    /// Ids or names of the runs
+    #[arg(required = true, value_parser = run_name, value_name = "ID", add = ArgValueCompleter::new(completion::runs))]
+    runs: Vec<RunName>,
     /// Wait until they have ended; the exit code is that of the first that did not complete
-    #[arg(short, long)]
+    #[arg(long)]
     wait: bool,
 }
 
-/// Restarts one after the other; one that is refused holds the others up.
+/// Begins the attempts and shows the runs.
 pub(crate) async fn perform(args: &Restart, session: &Session) -> Result<Exit> {
-    let mut client = session.client().await?;
-    for id in &args.ids {
-        let run = client.restart(*id).await?;
-        if !args.wait {
-            session.out.object(&run, views::run_head)?;
-        }
+    let (client, out) = (&mut session.client().await?, &session.out);
+    let restart = async |client: &mut Client, id| client.restart(id).await;
+    let (mut runs, mut exit) = each(client, &args.runs, out, restart).await?;
+    if args.wait {
+        let Some(ended) = until_ended(client, runs, out).await? else {
+            out.note("the runs go on; `vessl run list` shows them");
+            return Ok(exit::INTERRUPTED);
+        };
+        runs = ended;
+        exit = if exit == exit::OK { exit::of_runs(&runs) } else { exit };
     }
-    if args.wait { watch::wait_for_all(&mut client, &args.ids, &session.out).await } else { Ok(exit::OK) }
+    show(&args.runs, &runs, out)?;
+    Ok(exit)
 }

@@ -1,9 +1,10 @@
 //! `vessl run update`.
 use clap::Args;
-use vessl_core::ids::RunId;
+use clap_complete::engine::ArgValueCompleter;
 use vessl_core::wire::RunUpdate;
 
-use super::run_id;
+use super::several::{RunName, find, run_name};
+use crate::commands::completion;
 use crate::error::Result;
 use crate::exit::{self, Exit};
 use crate::output::views;
@@ -19,9 +20,9 @@ use crate::session::Session;
   vessl run update 100000000001 --name baseline --tag keep --tag vision
   vessl run update 100000000001 --no-tags")]
 pub(crate) struct Update {
-    /// Id of the run
-    #[arg(value_parser = run_id)]
-    id: RunId,
+    /// Id or name of the run
+    #[arg(value_parser = run_name, value_name = "ID", add = ArgValueCompleter::new(completion::runs))]
+    run: RunName,
     /// New description
     #[arg(value_name = "DESCRIPTION", conflicts_with = "description")]
     text: Option<String>,
@@ -43,7 +44,9 @@ pub(crate) struct Update {
 pub(crate) async fn perform(args: Update, session: &Session) -> Result<Exit> {
     let tags = if args.tag.is_empty() && !args.no_tags { None } else { Some(args.tag) };
     let ask = RunUpdate { name: args.name, description: args.text.or(args.description), tags };
-    let run = session.client().await?.update(args.id, &ask).await?;
+    let mut client = session.client().await?;
+    let id = find(&mut client, &args.run).await?;
+    let run = client.update(id, &ask).await?;
     session.out.object(&run, views::run_head)?;
     Ok(exit::OK)
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::log::Next;
 use crate::output::log::{LogForm, LogPrinter, Sink};
-use crate::output::{Format, Out, runs};
+use crate::output::{Format, Out};
 
 /// Pause before a stream that gave nothing is asked for again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -67,22 +67,6 @@ pub(super) async fn watch(client: &mut Client, id: RunId, out: &Out) -> Result<W
     }
     interleaver.print_rest();
     Ok(WatchResult::Ended(Box::new(run), said.take()))
-}
-
-/// Waits for the end of several runs and shows them; the exit code is that of the first that did not complete.
-pub(super) async fn wait_for_all(client: &mut Client, ids: &[RunId], out: &Out) -> Result<Exit> {
-    let mut ended = Vec::new();
-    for id in ids {
-        match wait(client, *id, out).await? {
-            WatchResult::Ended(run, _) => ended.push(*run),
-            WatchResult::Left => {
-                out.note("the runs go on; `vessl run list` shows them");
-                return Ok(exit::INTERRUPTED);
-            }
-        }
-    }
-    runs::print(&ended, out)?;
-    Ok(ended.iter().map(exit::of_run).find(|exit| *exit != exit::OK).unwrap_or(exit::OK))
 }
 
 /// What a person who leaves is told.
