@@ -31,10 +31,7 @@ fn one(text: &mut String, name: &str, problem: &Problem, paint: Paint) {
     let label = match problem.level {
         Level::Error => paint.red(&format!("error[{}]", problem.code)),
         Level::Warning => paint.yellow(&format!("warning[{}]", problem.code)),
-        Level::Note => {
-            let _ = writeln!(text, "{}: {}", paint.cyan("note"), clean(&problem.message));
-            return;
-        }
+        Level::Note => paint.cyan(&format!("note[{}]", problem.code)),
     };
     let number = problem.line.to_string();
     let pad = " ".repeat(number.len());
@@ -97,6 +94,19 @@ mod tests {
            |
         12 |   preste: x
            |   ^
+           = help: did you mean `preset`?
+        ");
+    }
+
+    #[test]
+    fn a_note_has_its_place_and_help_too() {
+        let note = Problem { level: Level::Note, ..problem("  - |", 5) };
+        insta::assert_snapshot!(render("run.yaml", &[note], Paint::off()), @r"
+        note[unknown-key]: unknown key `preste`
+          --> run.yaml:12:5
+           |
+        12 |   - |
+           |     ^
            = help: did you mean `preset`?
         ");
     }
