@@ -139,18 +139,25 @@ fn sizes_come_from_presets() {
         (Some("gpu-1"), 4000, 1),
         &[],
     );
-    let hint = "requests are rounded up to a preset; the presets stand in the server's settings file";
-    let chosen = |words| format!("preset-chosen resources.requests: preset {words} | {hint}");
-    let large = chosen("`cpu-large` was chosen: 8 cores, 32.0 GiB of memory");
+    let hint = "requests get the smallest preset that holds them; the presets of cluster `local` stand in the server's settings file: \
+                change them there (`presets`), or ask for a preset as it is";
+    let chosen = |asked, preset| {
+        format!(
+            "preset-chosen resources.requests: the requests ({asked}) were rounded up to preset {preset} | {hint}"
+        )
+    };
+    let large = chosen("2.5 cores", "`cpu-large`: 8 cores, 32.0 GiB of memory");
     check_size("{requests: {cpu: 2500m}}", (Some("cpu-large"), 8000, 0), &[&large]);
-    let one = chosen("`gpu-1` was chosen: 4 cores, 16.0 GiB of memory, 1 GPU of type `A100`");
+    let one = chosen("1 GPU of type `A100`", "`gpu-1`: 4 cores, 16.0 GiB of memory, 1 GPU of type `A100`");
     check_size(
         "{requests: {nvidia.com/gpu: {device_type: A100, quantity: 1}}}",
         (Some("gpu-1"), 4000, 1),
         &[&one],
     );
-    let small = chosen("`cpu-small` was chosen: 2 cores, 8.0 GiB of memory");
+    let small = chosen("8.0 GiB of memory", "`cpu-small`: 2 cores, 8.0 GiB of memory");
     check_size("{requests: {memory: 8Gi}}", (Some("cpu-small"), 2000, 0), &[&small]);
+    // Exactly a preset is not rounded.
+    check_size("{requests: {cpu: 2, memory: 8Gi}}", (Some("cpu-small"), 2000, 0), &[]);
 }
 
 #[test]

@@ -108,10 +108,7 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("Type", run.kind.to_string()),
         ("Organization", run.organization.clone()),
         ("Project", run.project.clone()),
-        ("Cluster", run.cluster.clone()),
         ("Node", run.node.clone().unwrap_or_default()),
-        ("Preset", run.preset.clone().unwrap_or_default()),
-        ("Resources", amounts(&run.resources)),
         ("Image", run.image.clone()),
         ("Image digest", run.image_digest.clone().unwrap_or_default()),
         ("Imports", transfers(&run.imports)),
@@ -142,11 +139,18 @@ pub(crate) fn run_head(run: &RunView) -> Rows {
         ("Reason", run.reason.clone()),
         ("No contact since", run.no_contact_since.map(date).unwrap_or_default()),
         ("Exit code", run.exit_code.map(|code| code.to_string()).unwrap_or_default()),
+        ("Resources", gets(run)),
         ("Attempt", if run.attempt > 1 { run.attempt.to_string() } else { String::new() }),
         ("Created", date(run.created_at)),
         ("Started", run.started_at.map(date).unwrap_or_default()),
         ("Ended", run.ended_at.map(date).unwrap_or_default()),
     ]
+}
+
+/// What a run gets and where, in one line.
+pub(crate) fn gets(run: &RunView) -> String {
+    let preset = run.preset.as_ref().map(|preset| format!(" (preset `{preset}`)")).unwrap_or_default();
+    format!("{}{preset} on `{}`", amounts(&run.resources), run.cluster)
 }
 
 /// Where a run stands, in one line.
