@@ -1,5 +1,6 @@
 //! The command line: flags that every command has, the tree of commands, and which function each of them is.
 
+mod neighbours;
 #[cfg(test)]
 mod reference;
 
@@ -138,13 +139,9 @@ fn told(said: &clap::Error) -> Exit {
 
 /// Tips that the parser cannot know. A word that may be a secret is not repeated.
 fn with_tip(mut said: clap::Error) -> clap::Error {
-    if let Some(ContextValue::StyledStr(usage)) = said.get(ContextKind::Usage)
-        && let Some(ContextValue::String(word)) = said.get(ContextKind::InvalidSubcommand)
-        && usage.to_string().contains("vessl server")
-        && word == "start"
-    {
-        let tip = "the server starts by itself when a command needs it; `vessl server run` runs it in the foreground";
+    if let Some(tip) = neighbour(&said) {
         said.remove(ContextKind::SuggestedSubcommand);
+        said.remove(ContextKind::SuggestedArg);
         said.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
         return said;
     }
@@ -152,15 +149,7 @@ fn with_tip(mut said: clap::Error) -> clap::Error {
         && let Some(ContextValue::String(pair)) = said.get(ContextKind::InvalidValue)
         && arg.starts_with("--env")
     {
-        let name = run::begin_of_name(pair);
-        let is_name = name == pair && !name.contains(|c: char| c.is_ascii_lowercase());
-        let shown = if is_name {
-            name.to_owned()
-        } else if name == pair {
-            "***".to_owned()
-        } else {
-            format!("{name}***")
-        };
+        let shown = run::shown_pair(pair);
         said.insert(ContextKind::InvalidValue, ContextValue::String(shown));
         return said;
     }
@@ -174,6 +163,19 @@ fn with_tip(mut said: clap::Error) -> clap::Error {
         said.insert(ContextKind::InvalidArg, ContextValue::String(shown));
     }
     said
+}
+
+/// What does here what a word does that is of another tool.
+fn neighbour(said: &clap::Error) -> Option<&'static str> {
+    let ContextValue::StyledStr(usage) = said.get(ContextKind::Usage)? else { return None };
+    let usage = usage.to_string();
+    match (said.get(ContextKind::InvalidSubcommand), said.get(ContextKind::InvalidArg)) {
+        (Some(ContextValue::String(word)), _) => neighbours::of_command(&usage, word),
+        (None, Some(ContextValue::String(word))) if said.kind() == ErrorKind::UnknownArgument => {
+            neighbours::of_flag(&usage, word)
+        }
+        _ => None,
+    }
 }
 
 /// What to do about a word that is one too many, and how the word is shown.

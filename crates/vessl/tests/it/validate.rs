@@ -53,6 +53,35 @@ fn what_every_server_refuses_is_an_error() {
     assert!(!test.data().exists(), "a server was started for nothing");
 }
 
+#[test]
+fn problems_of_a_kind_share_their_help() {
+    let test = Test::new();
+    let file = format!("{GOOD}import:\n  /a: s3://b/p\n  /b: gs://b/p\nmount: {{/c: nfs://h/p}}\n");
+    let done = test.vessl_with(["run", "validate", "-"], file.as_bytes()).code(3);
+    let count = |text: &str| done.stderr.matches(text).count();
+    assert_eq!((count("error[unsupported]"), count("= help: ")), (3, 1), "{}", done.stderr);
+    let told = test.vessl_with(["run", "validate", "-", "--output", "json"], file.as_bytes()).code(3).json();
+    let hints = told[0]["problems"].as_array().unwrap().iter().filter(|problem| problem["hint"].is_string());
+    assert_eq!(hints.count(), 3, "{told}");
+    let refused = test.vessl_with(["run", "create", "-f", "-"], file.as_bytes()).code(3);
+    assert_eq!(refused.stderr.matches("= help: ").count(), 1, "{}", refused.stderr);
+}
+
+#[test]
+fn a_variable_without_a_value_is_empty_and_warned_of() {
+    let test = Test::new();
+    let file = "name: x\nimage: host://\nenv:\n  A:\n  B: ~\n  C: null\n  D: \"\"\nrun: echo \"$A$B$C$D${A-no}${B-no}${C-no}${D-no}|\"\n";
+    let done = test.vessl_with(["run", "create", "-f", "-", "--watch"], file.as_bytes()).ok();
+    let done = done.prints(&["|\n"]).says(&[
+        "warning[empty-variable]: `A` has no value: it is set, and empty",
+        "--> standard input:4:3",
+        "--> standard input:5:3",
+        "--> standard input:6:3",
+        "help: write `\"\"` if that is meant",
+    ]);
+    assert!(!done.stdout.contains("no") && !done.stderr.contains(":7:3"), "{}{}", done.stdout, done.stderr);
+}
+
 /// What `validate` says of a file is what a server says of it, as far as it does not depend on the server.
 #[test]
 fn a_submit_agrees_with_validate() {
@@ -140,6 +169,25 @@ fn what_could_fail_unseen_is_noted_with_its_place() {
     ]);
     let strict = test.vessl(create.iter().chain(&["--strict"])).ok();
     assert!(!strict.stderr.contains("unseen"), "{}", strict.stderr);
+}
+
+#[test]
+fn words_of_other_tools_are_answered_with_what_does_it_here() {
+    let test = Test::new();
+    let check = |file: &str, says: &str| {
+        test.vessl_with(["run", "validate", "-"], file.as_bytes()).code(3).says(&[says]);
+    };
+    check(
+        "name: x\nimage: host\nrun: a\n",
+        "help: did you mean `host://`, the root file system of this machine?",
+    );
+    check("name: x\nimage: {url: localhost}\nrun: a\n", "did you mean `host://`");
+    check(&format!("{GOOD}retries: 3\n"), "`vessl run create --retries N`");
+    check(&format!("{GOOD}outputs: {{}}\n"), "did you mean `export`?");
+    for good in ["docker.io/library/host", "host:1", "host/x"] {
+        let file = format!("name: x\nimage: {good}\n");
+        assert_eq!(test.vessl_with(["run", "validate", "-"], file.as_bytes()).ok().stderr, "");
+    }
 }
 
 #[test]
