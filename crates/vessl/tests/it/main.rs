@@ -14,6 +14,7 @@ mod ends;
 mod examples;
 mod fenced;
 mod gate;
+mod guide;
 mod identity;
 mod images;
 mod kills;
