@@ -141,7 +141,12 @@ fn told(said: &clap::Error) -> Exit {
 fn with_tip(mut said: clap::Error) -> clap::Error {
     if let Some(tip) = neighbour(&said) {
         said.remove(ContextKind::SuggestedSubcommand);
-        said.remove(ContextKind::SuggestedArg);
+        // The usage shows what was suggested.
+        if said.remove(ContextKind::SuggestedArg).is_some()
+            && let Some(usage) = whole_usage(&said)
+        {
+            said.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+        }
         said.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
         return said;
     }
@@ -176,6 +181,17 @@ fn neighbour(said: &clap::Error) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// The usage of the command that an error is of, as its help has it.
+fn whole_usage(said: &clap::Error) -> Option<clap::builder::StyledStr> {
+    let ContextValue::StyledStr(usage) = said.get(ContextKind::Usage)? else { return None };
+    let mut all = definition();
+    all.build();
+    let usage = usage.to_string();
+    let mut path = neighbours::path(&usage).skip(1);
+    let command = path.try_fold(&all, |command, name| command.find_subcommand(name))?;
+    Some(command.clone().render_usage())
 }
 
 /// What to do about a word that is one too many, and how the word is shown.

@@ -46,6 +46,11 @@ const FLAGS: &Neighbours = &[
     ),
     (
         "vessl run create",
+        &["--gpus", "--gpu", "--cpus", "--cpu", "--memory", "-m", "--mem", "--resources"],
+        "the size stands in the file: `resources: {requests: {cpu: 4, memory: 16Gi, nvidia.com/gpu: {quantity: 1}}}`",
+    ),
+    (
+        "vessl run create",
         &["--env-file"],
         "`-e KEY` takes the value from this environment: `set -a; . ./FILE; set +a` puts a file there",
     ),
@@ -111,17 +116,14 @@ pub(super) fn of_flag(usage: &str, word: &str) -> Option<&'static str> {
 
 /// The same for a command.
 pub(super) fn of_command(usage: &str, word: &str) -> Option<&'static str> {
-    let path: Vec<&str> = usage
-        .split_whitespace()
-        .skip_while(|part| *part != "vessl")
-        .take_while(|part| !is_slot(part))
-        .collect();
-    let path = path.join(" ");
+    let path = path(usage).collect::<Vec<_>>().join(" ");
     COMMANDS.iter().find(|(of, words, _)| path == *of && words.contains(&word)).map(|(.., tip)| *tip)
 }
 
-fn is_slot(part: &str) -> bool {
-    part.starts_with(['[', '<', '-'])
+/// The words of the command that a usage is of, from `vessl` on.
+pub(super) fn path(usage: &str) -> impl Iterator<Item = &str> {
+    let words = usage.split_whitespace().skip_while(|part| *part != "vessl");
+    words.take_while(|part| !part.starts_with(['[', '<', '-']))
 }
 
 #[cfg(test)]
