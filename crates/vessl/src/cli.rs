@@ -1,5 +1,6 @@
 //! The command line: flags that every command has, the tree of commands, and which function each of them is.
 
+mod neighbours;
 #[cfg(test)]
 mod reference;
 
@@ -139,13 +140,14 @@ fn told(said: &clap::Error) -> Exit {
 
 /// Tips that the parser cannot know. A word that may be a secret is not repeated.
 fn with_tip(mut said: clap::Error) -> clap::Error {
-    if let Some(ContextValue::StyledStr(usage)) = said.get(ContextKind::Usage)
-        && let Some(ContextValue::String(word)) = said.get(ContextKind::InvalidSubcommand)
-        && usage.to_string().contains("vessl server")
-        && word == "start"
-    {
-        let tip = "the server starts by itself when a command needs it; `vessl server run` runs it in the foreground";
+    if let Some(tip) = neighbour(&said) {
         said.remove(ContextKind::SuggestedSubcommand);
+        // The usage shows what was suggested.
+        if said.remove(ContextKind::SuggestedArg).is_some()
+            && let Some(usage) = whole_usage(&said)
+        {
+            said.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+        }
         said.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
         return said;
     }
@@ -153,15 +155,7 @@ fn with_tip(mut said: clap::Error) -> clap::Error {
         && let Some(ContextValue::String(pair)) = said.get(ContextKind::InvalidValue)
         && arg.starts_with("--env")
     {
-        let name = run::begin_of_name(pair);
-        let is_name = name == pair && !name.contains(|c: char| c.is_ascii_lowercase());
-        let shown = if is_name {
-            name.to_owned()
-        } else if name == pair {
-            "***".to_owned()
-        } else {
-            format!("{name}***")
-        };
+        let shown = run::shown_pair(pair);
         said.insert(ContextKind::InvalidValue, ContextValue::String(shown));
         return said;
     }
@@ -175,6 +169,30 @@ fn with_tip(mut said: clap::Error) -> clap::Error {
         said.insert(ContextKind::InvalidArg, ContextValue::String(shown));
     }
     said
+}
+
+/// What does here what a word does that is of another tool.
+fn neighbour(said: &clap::Error) -> Option<&'static str> {
+    let ContextValue::StyledStr(usage) = said.get(ContextKind::Usage)? else { return None };
+    let usage = usage.to_string();
+    match (said.get(ContextKind::InvalidSubcommand), said.get(ContextKind::InvalidArg)) {
+        (Some(ContextValue::String(word)), _) => neighbours::of_command(&usage, word),
+        (None, Some(ContextValue::String(word))) if said.kind() == ErrorKind::UnknownArgument => {
+            neighbours::of_flag(&usage, word)
+        }
+        _ => None,
+    }
+}
+
+/// The usage of the command that an error is of, as its help has it.
+fn whole_usage(said: &clap::Error) -> Option<clap::builder::StyledStr> {
+    let ContextValue::StyledStr(usage) = said.get(ContextKind::Usage)? else { return None };
+    let mut all = definition();
+    all.build();
+    let usage = usage.to_string();
+    let mut path = neighbours::path(&usage).skip(1);
+    let command = path.try_fold(&all, |command, name| command.find_subcommand(name))?;
+    Some(command.clone().render_usage())
 }
 
 /// What to do about a word that is one too many, and how the word is shown.

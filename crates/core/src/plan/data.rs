@@ -251,7 +251,8 @@ impl Reader<'_> {
                 Export::Gs(_) => self.unsupported(&at, "exporting to Google Cloud Storage"),
                 Export::Volume(_) => self.unsupported(&at, "exporting to a storage volume"),
             };
-            if let Some(ExportTarget::Artifact(name)) = &target
+            if let Export::Artifact(artifact) = export
+                && let name = self.full_name(artifact)
                 && let Some(other) = targets.insert(name.clone(), path.as_str())
             {
                 let message = format!("`{other}` is exported to the artifact `{name}` as well");

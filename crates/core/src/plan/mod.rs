@@ -7,7 +7,7 @@ use crate::credential::{CredentialKind, CredentialRef};
 use crate::ids::{
     ArtifactName, AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId,
 };
-use crate::problem::{Level, Problem};
+use crate::problem::Problem;
 use crate::secret::Secret;
 use crate::spec::Shell;
 use crate::spec::{Interactive, Item, PortKind, Spec};
@@ -15,6 +15,7 @@ use crate::units::{Cpu, Memory, Span};
 
 mod data;
 mod env;
+mod everywhere;
 mod extras;
 pub mod fit;
 mod place;
@@ -22,9 +23,10 @@ mod report;
 
 pub use data::machine_paths;
 pub use env::RESERVED;
+pub use everywhere::refused_everywhere;
 pub use report::codes;
 
-use report::{Code, Report};
+use report::Report;
 
 /// Time between SIGTERM and the kill of everything: 30 s.
 const GRACE: Span = Span(30_000);
@@ -502,22 +504,4 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         fence,
     };
     Ok(Planned { plan, needs, notes })
-}
-
-/// What this version refuses on every server, whatever that has: as warnings for a file that is looked at without one. Like
-/// those of [`plan`], they have no place in the text.
-pub fn refused_everywhere(spec: &Spec) -> Vec<Problem> {
-    let nowhere = Stamp {
-        run: RunId::default(),
-        attempt: 1,
-        nonce: Nonce::default(),
-        instance: "",
-        inject: &[],
-        max_runtime: None,
-    };
-    // Nearly everything is missing from an empty catalogue; that is not held against the file.
-    let found = plan(spec, &Catalogue::default(), &nowhere).err().unwrap_or_default();
-    let always = [Code::Unsupported, Code::NoCommand].map(Code::as_str);
-    let refused = found.into_iter().filter(|problem| always.contains(&problem.code.as_str()));
-    refused.map(|problem| Problem { level: Level::Warning, ..problem }).collect()
 }

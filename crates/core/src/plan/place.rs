@@ -184,11 +184,26 @@ impl Sizing<'_> {
         if self.cluster.presets_are_made {
             return Some((None, filled(asked, &amounts, &name, report)));
         }
-        let words = format!("preset `{name}` was chosen: {}", fit::amounts_words(&amounts));
-        let place = self.cluster.settings.as_deref().unwrap_or("the server's settings file");
-        let hint = format!("requests are rounded up to a preset; the presets stand in {place}");
-        report.note(Code::PresetChosen, "resources.requests", words).hint(hint);
+        if amounts != *asked {
+            self.rounded_up(asked, (&name, &amounts), report);
+        }
         Some((Some(name), amounts))
+    }
+
+    fn rounded_up(&self, asked: &Amounts, (name, amounts): (&PresetName, &Amounts), report: &mut Report) {
+        let words = format!(
+            "the requests ({}) were rounded up to preset `{name}`: {}",
+            fit::amounts_words(asked),
+            fit::amounts_words(amounts)
+        );
+        let settings = self.cluster.settings.as_ref();
+        let file =
+            settings.map_or_else(|| "the server's settings file".to_owned(), |file| format!("`{file}`"));
+        let hint = format!(
+            "requests get the smallest preset that holds them; the presets of cluster `{}` stand in {file}: change them there (`presets`), or ask for a preset as it is",
+            self.name
+        );
+        report.note(Code::PresetChosen, "resources.requests", words).hint(hint);
     }
 
     fn nothing_fits(&self, asked: &Amounts, report: &mut Report) {

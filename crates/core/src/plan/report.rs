@@ -30,7 +30,7 @@ define_codes! {
     NoCommand, "no-command", "There is nothing to run.", "Add `run: [{command: …}]`.";
     Unsupported, "unsupported", "This version does not do that.", "Remove it, or use what this version does: git, artifacts, paths of the machine, batch runs on whole GPUs.";
     // accepted, with a note
-    PresetChosen, "preset-chosen", "The smallest preset that holds the requests was chosen.", "Nothing is needed; name a `preset` to choose another one.";
+    PresetChosen, "preset-chosen", "What the run gets beside what it asks for: the requests were rounded up to a preset, or what they leave open is the share of one.", "Nothing is needed; name a `preset`, or have the presets changed in the server's settings file.";
     SecretUse, "secret-use", "Says whether a value marked as secret is the name of a stored secret or the secret itself.", "Write `KEY: {secret: NAME}` for a stored secret, so that the file holds no secret.";
     NoEffect, "no-effect", "The value has no effect here.", "Remove it.";
     HostPorts, "host-ports", "Ports of the run are ports of the machine.", "Give runs that run at the same time different ports.";

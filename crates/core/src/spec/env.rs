@@ -22,6 +22,9 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, at: &At<'_>) -> IndexMap<String,
             reader.error(&key, report.hint("use letters, digits and `_`"));
             continue;
         }
+        if value.node.is_null() {
+            without_value(reader, &key, name);
+        }
         if let Some(value) = read_value(reader, value, name) {
             env.insert(name.to_owned(), value);
         }
@@ -61,6 +64,13 @@ fn read_text(reader: &mut Reader<'_, '_>, at: &At<'_>) -> Option<String> {
     Some(text)
 }
 
+/// A variable without a value arrives as set and empty, which its author may not have meant.
+fn without_value(reader: &mut Reader<'_, '_>, at: &At<'_>, name: &str) {
+    let message = format!("`{}` has no value: it is set, and empty", syntax::clip(name));
+    let hint = "write `\"\"` if that is meant; remove the variable, or give it at submit with `{source: inject}`, if not";
+    reader.warn(at, Report::new(Code::EmptyVariable, message).hint(hint));
+}
+
 /// What `secret` says.
 enum Secret {
     No,
@@ -80,9 +90,13 @@ fn read_secret(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Secre
 
 fn read_map(reader: &mut Reader<'_, '_>, fields: &Fields<'_>, name: &str) -> Option<EnvValue> {
     let secret = read_secret(reader, fields)?;
-    let value = match fields.get("value") {
-        Some(at) => Some(read_text(reader, &at)?),
-        None => fields.raw("value").map(|_| String::new()).filter(|_| matches!(secret, Secret::No)),
+    let value = match (fields.get("value"), fields.key("value")) {
+        (Some(at), _) => Some(read_text(reader, &at)?),
+        (None, Some(key)) if matches!(secret, Secret::No) => {
+            without_value(reader, &key, name);
+            Some(String::new())
+        }
+        _ => None,
     };
     let source =
         reader.optional_word(fields, "source", "`source: text`, `source: secret` or `source: inject`");

@@ -118,6 +118,29 @@ static SYNONYMS: [(&str, &str); 7] = [
     ("working_dir", "workdir"),
 ];
 
+/// What files of other tools have at their top, and what does it here.
+static TRIED: [(&[&str], &str); 10] = [
+    (
+        &["retries", "retry", "max_retries", "retry_limit", "restart", "restart_policy", "backoff_limit"],
+        "how often a run is tried again is said at submit: `vessl run create --retries N`",
+    ),
+    (&["strict"], "that is said at submit: `vessl run create --strict`"),
+    (&["detach", "watch"], "`vessl run create` returns at once; `--watch` and `--wait` stay with the run"),
+    (
+        &["script", "scripts", "commands", "cmd", "entrypoint", "args", "setup"],
+        "did you mean `run`? its items run one after the other: `run: [pip install -r requirements.txt, python train.py]`",
+    ),
+    (&["working_dir", "work_dir", "cwd"], "`workdir` belongs in an item of `run`"),
+    (
+        &["inputs", "input", "data", "datasets", "file_mounts", "code", "source"],
+        "did you mean `import`, which copies in, or `mount`, which shows a directory of the machine?",
+    ),
+    (&["outputs", "output", "artifacts", "results"], "did you mean `export`?"),
+    (&["labels", "label"], "did you mean `tags`?"),
+    (&["variables", "vars"], "did you mean `env`?"),
+    (&["secrets", "secret"], "did you mean `env: {NAME: {secret: stored-name}}`?"),
+];
+
 impl Keys {
     /// Whether `key` has a meaning here, old spellings included.
     pub(super) fn has(&self, key: &str) -> bool {
@@ -134,7 +157,11 @@ impl Keys {
         if let Some((place, _)) = PLACES.iter().find(|(_, keys)| keys.known.contains(&key)) {
             return format!("`{key}` belongs {place}");
         }
-        if matches!(key, "gpu" | "gpus") {
+        let is_top = self.what == RUN.what;
+        if let Some((_, advice)) = TRIED.iter().find(|(words, _)| is_top && words.contains(&key)) {
+            return (*advice).to_owned();
+        }
+        if matches!(key, "gpu" | "gpus" | "num_gpus") || is_top && key == "accelerators" {
             match self.what {
                 "`resources`" => return format!("did you mean `requests: {GPU_FORM}`?"),
                 "a run" => return format!("did you mean `resources: {{requests: {GPU_FORM}}}`?"),
@@ -205,6 +232,14 @@ mod tests {
         check(&RUN, "exports", "did you mean `export`?");
         check(&RUN, "Name", "did you mean `name`?");
         check(&RUN, "termination-protection", "did you mean `termination_protection`?");
+        check(
+            &RUN,
+            "script",
+            "did you mean `run`? its items run one after the other: `run: [pip install -r requirements.txt, python train.py]`",
+        );
+        check(&RUN, "accelerators", "did you mean `resources: {requests: {nvidia.com/gpu: {quantity: 1}}}`?");
+        check(&RUN, "outputs", "did you mean `export`?");
+        check(&ITEM, "script", "an item of `run` can have `command`, `workdir` and `wait`");
         check(&RUN, "workdir", "`workdir` belongs in an item of `run`");
         check(&RUN, "cluster", "`cluster` belongs under `resources`");
         check(&RUN, "idle_timeout", "`idle_timeout` belongs under `interactive.jupyter`");

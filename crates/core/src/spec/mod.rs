@@ -33,6 +33,7 @@ pub use locate::locate;
 pub use path::{ContainerPath, PathError};
 pub use print::{hide, print};
 pub use problem::{codes, unreadable};
+pub use redact::may_be_secret;
 pub use schema::schema;
 pub use types::*;
 

@@ -54,6 +54,7 @@ define_codes! {
     NoName, "no-name", "An imported or exported artifact is not fully named.", "Write `vessl-artifact://organization/project/name`.";
     WhiteSpace, "white-space", "White space in an address was left out.", "Remove it.";
     ShortForm, "short-form", "Text stands where a map is expected and was read as its main value.", "Write the map.";
+    EmptyVariable, "empty-variable", "A variable in `env` has no value (`NAME:`, `~`, `null`); it is set, and empty.", "Write `NAME: \"\"` if that is meant, else remove it or give it a value.";
     UnseenFailure, "unseen-failure", "A command of an item can fail without the run failing: an item is judged by its last command, a pipe by its last part.", "Begin with the item `set -euo pipefail`, or submit with `--strict`.";
     OldVolumes, "old-volumes", "`volumes` of 2023 was read as `import` and `export`.", "Write it as shown.";
     OldResources, "old-resources", "`accelerators`, `cpu`, `memory` or `disk` of 2023 was read as `requests`.", "Write it as shown.";

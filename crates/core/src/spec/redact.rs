@@ -87,6 +87,14 @@ fn is_sensitive(key: &str) -> bool {
     SENSITIVE.iter().any(|part| key.contains(part))
 }
 
+/// Whether the value `text` of a variable called `key` may be a secret, by its name or because it has a login.
+pub fn may_be_secret(key: &str, text: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    is_sensitive(&key)
+        || ["key", "auth", "cred", "pass", "dsn"].iter().any(|part| key.contains(part))
+        || has_login(text)
+}
+
 fn begin(text: &str) -> &str {
     &text[..text.floor_char_boundary(LONGEST)]
 }

@@ -119,6 +119,12 @@ fn image_url(text: &str) -> Result<String, Report> {
         let message = format!("the image `{}` has a character that no image has", syntax::clip(text));
         return refused(message, "write `registry/repository:tag`");
     }
+    if matches!(text, "host" | "localhost") {
+        let hint = format!(
+            "did you mean `host://`, the root file system of this machine? an image of that name is `docker.io/library/{text}`"
+        );
+        return refused(format!("`{text}` alone is not taken for an image"), &hint);
+    }
     match text.strip_prefix("host:") {
         Some("" | "/") => return refused(format!("`{text}` is not an image"), "did you mean `host://`?"),
         Some(slashes) if slashes.bytes().all(|byte| byte == b'/') => return Ok("host://".to_owned()),

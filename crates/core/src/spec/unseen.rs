@@ -54,9 +54,11 @@ pub(super) fn note(reader: &mut Reader<'_, '_>, items: &[(At<'_>, &str)]) {
                 format!("`{word} …` can fail without the run failing: an item is judged by its last command");
             reader.note(at, Report::new(Code::UnseenFailure, message).hint(HINT));
         }
-        if !options.pipefail && !said_pipe && lines.iter().any(|line| is_piped_into_tee(line)) {
+        if let (false, false, Some(word)) = (options.pipefail, said_pipe, piped_into_tee(&lines)) {
             said_pipe = true;
-            let message = "what is piped into `tee` can fail without the run failing: a pipe is judged by its last part";
+            let message = format!(
+                "`{word} … | tee` can fail without the run failing: a pipe is judged by its last part"
+            );
             reader.note(at, Report::new(Code::UnseenFailure, message).hint(HINT));
         }
     }
@@ -123,8 +125,11 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
 }
 
-fn is_piped_into_tee(line: &str) -> bool {
-    line.split('|').skip(1).any(|part| part.trim_start_matches('&').split_whitespace().next() == Some("tee"))
+/// The first word of a command whose output goes through a pipe into `tee`.
+fn piped_into_tee(lines: &[String]) -> Option<&str> {
+    let is_tee = |part: &str| part.trim_start_matches('&').split_whitespace().next() == Some("tee");
+    let line = lines.iter().find(|line| line.split('|').skip(1).any(is_tee))?;
+    line.split_whitespace().find(|word| !BLOCKS.contains(word))
 }
 
 /// The commands of a text, a line each: without comments, quoted text and here-documents; what continues is joined.
@@ -188,7 +193,7 @@ mod tests {
         options.read(&lines);
         let found = unseen_command(&lines).filter(|_| !options.errexit);
         assert_eq!(found, word, "{text:?} {lines:?}");
-        let piped = !options.pipefail && lines.iter().any(|line| is_piped_into_tee(line));
+        let piped = !options.pipefail && piped_into_tee(&lines).is_some();
         assert_eq!(piped, pipe, "{text:?} {lines:?}");
     }
 

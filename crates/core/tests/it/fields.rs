@@ -533,8 +533,12 @@ fn variables_are_their_source_text() {
         }
         check(&format!("env:\n  A: {{value: {text}}}"), "/env/A", &json!({"text": text}));
     }
-    for nothing in ["", "null", "~", "''", "{value: }", "{value: ''}", "{value: null}"] {
-        check(&format!("env:\n  A: {nothing}"), "/env/A", &json!({"text": ""}));
+    for empty in ["''", "\"\"", "{value: ''}"] {
+        check(&format!("env:\n  A: {empty}"), "/env/A", &json!({"text": ""}));
+    }
+    let warning = "empty-variable: write `\"\"` if that is meant; remove the variable, or give it at submit with `{source: inject}`, if not";
+    for nothing in ["", "null", "~", "{value: }", "{value: null}"] {
+        check_warned(&format!("env:\n  A: {nothing}"), "/env/A", &json!({"text": ""}), &[warning]);
     }
     for text in ["'null'", "\"~\""] {
         check(&format!("env:\n  A: {text}"), "/env/A", &json!({"text": text.trim_matches(['"', '\''])}));

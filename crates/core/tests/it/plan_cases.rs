@@ -5,7 +5,7 @@ use vessl_core::credential::CredentialKind;
 use vessl_core::ids::{Nonce, PresetName, ProjectRef, RunId};
 use vessl_core::plan::{
     Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, Gpu, ImagePlan, ImportSource, MountFrom, Node,
-    Planned, Preset, Stamp, machine_paths, plan, refused_everywhere,
+    Planned, Preset, Stamp, codes, machine_paths, plan, refused_everywhere,
 };
 use vessl_core::secret::Secret;
 use vessl_core::spec::{self, ReadOptions, Spec};
@@ -111,10 +111,10 @@ fn check(body: &str, expected: &[&str]) {
     check_on(&catalogue(), body, expected);
 }
 
-/// The same, of a file that this version refuses on every server: a warning says so without one.
+/// The same, of a file that this version refuses on every server: the same is said without one.
 fn check_everywhere(body: &str, expected: &[&str]) {
     check(body, expected);
-    assert_eq!(lines(&refused_everywhere(&spec_of(body)), Level::Warning), expected, "{body}");
+    assert_eq!(lines(&refused_everywhere(&spec_of(body)), Level::Error), expected, "{body}");
 }
 
 /// Preset and amounts that `resources` come to, and the notes.
@@ -139,18 +139,25 @@ fn sizes_come_from_presets() {
         (Some("gpu-1"), 4000, 1),
         &[],
     );
-    let hint = "requests are rounded up to a preset; the presets stand in the server's settings file";
-    let chosen = |words| format!("preset-chosen resources.requests: preset {words} | {hint}");
-    let large = chosen("`cpu-large` was chosen: 8 cores, 32.0 GiB of memory");
+    let hint = "requests get the smallest preset that holds them; the presets of cluster `local` stand in the server's settings file: \
+                change them there (`presets`), or ask for a preset as it is";
+    let chosen = |asked, preset| {
+        format!(
+            "preset-chosen resources.requests: the requests ({asked}) were rounded up to preset {preset} | {hint}"
+        )
+    };
+    let large = chosen("2.5 cores", "`cpu-large`: 8 cores, 32.0 GiB of memory");
     check_size("{requests: {cpu: 2500m}}", (Some("cpu-large"), 8000, 0), &[&large]);
-    let one = chosen("`gpu-1` was chosen: 4 cores, 16.0 GiB of memory, 1 GPU of type `A100`");
+    let one = chosen("1 GPU of type `A100`", "`gpu-1`: 4 cores, 16.0 GiB of memory, 1 GPU of type `A100`");
     check_size(
         "{requests: {nvidia.com/gpu: {device_type: A100, quantity: 1}}}",
         (Some("gpu-1"), 4000, 1),
         &[&one],
     );
-    let small = chosen("`cpu-small` was chosen: 2 cores, 8.0 GiB of memory");
+    let small = chosen("8.0 GiB of memory", "`cpu-small`: 2 cores, 8.0 GiB of memory");
     check_size("{requests: {memory: 8Gi}}", (Some("cpu-small"), 2000, 0), &[&small]);
+    // Exactly a preset is not rounded.
+    check_size("{requests: {cpu: 2, memory: 8Gi}}", (Some("cpu-small"), 2000, 0), &[]);
 }
 
 #[test]
@@ -561,6 +568,81 @@ fn what_this_version_cannot_do_is_said() {
             "no-command image: there is nothing to run: `host://` has no program of its own | add `run: [{command: …}]`",
         ],
     );
+}
+
+/// Every reason why a file can be refused, and whether each server has it.
+#[test]
+fn what_depends_on_no_server_is_refused_without_one() {
+    let long = "x".repeat(140_000);
+    let git = "import: {/c: {git: {url: h.com/x/y, credential_name: hub}}}";
+    let (here, everywhere) = (false, true);
+    let cases = [
+        ("unsupported", "interactive: {}".to_owned(), everywhere),
+        ("unsupported", "resources: {preset: none, spot: true}".to_owned(), everywhere),
+        ("no-command", "image: host://".to_owned(), everywhere),
+        (
+            "same-target",
+            "export: {/a: vessl-artifact://o/p/x, /b: vessl-artifact://o/p/x}".to_owned(),
+            everywhere,
+        ),
+        (
+            "same-target",
+            "export: {/a: {artifact: {name: x}}, /b: {artifact: {name: x}}}".to_owned(),
+            everywhere,
+        ),
+        // Only in the project `vision` are these the same.
+        (
+            "same-target",
+            "export: {/a: {artifact: {name: x}}, /b: vessl-artifact://acme/vision/x}".to_owned(),
+            here,
+        ),
+        ("env-too-long", format!("env: {{A: {long}}}"), everywhere),
+        ("env-too-long", format!("env: {{A: {{value: {long}, secret: true}}}}"), everywhere),
+        // One name is one login, and not of both kinds.
+        ("wrong-credential", format!("image: {{url: x, credential_name: hub}}\n{git}"), everywhere),
+        ("wrong-credential", git.to_owned(), here),
+        ("wrong-credential", format!("image: {{url: 'oci:///x', credential_name: hub}}\n{git}"), here),
+        // These names cannot be given to anything.
+        ("unknown-secret", "env: {A: {secret: not a name}}".to_owned(), everywhere),
+        ("unknown-secret", "env: {A: {secret: none}}".to_owned(), here),
+        ("unknown-credential", "image: {url: x, credential_name: not a name}".to_owned(), everywhere),
+        ("unknown-credential", "image: {url: x, credential_name: none}".to_owned(), here),
+        ("unknown-project", "export: {/a: vessl-artifact://o/not a name/x}".to_owned(), everywhere),
+        ("unknown-project", "export: {/a: vessl-artifact://o/none/x}".to_owned(), here),
+        ("unknown-artifact", "import: {/a: vessl-artifact://o/not a name/x}".to_owned(), everywhere),
+        ("unknown-artifact", "import: {/a: vessl-artifact://o/p/x}".to_owned(), here),
+        ("unknown-cluster", "resources: {cluster: none}".to_owned(), here),
+        ("unknown-node", "resources: {node_names: [none]}".to_owned(), here),
+        ("unknown-preset", "resources: {preset: none}".to_owned(), here),
+        ("no-default-preset", "resources: {cluster: far}".to_owned(), here),
+        ("request-over-preset", "resources: {preset: cpu-small, requests: {cpu: 4}}".to_owned(), here),
+        ("no-preset-fits", "resources: {requests: {cpu: 1, memory: 50Gi}}".to_owned(), here),
+        ("no-node-fits", "resources: {requests: {cpu: 1000}}".to_owned(), here),
+        ("not-allowed", "mount: {/a: hostpath:///etc}".to_owned(), here),
+        (
+            "local-only",
+            "resources: {cluster: far, requests: {cpu: 1}}\nimage: host://\nrun: a".to_owned(),
+            here,
+        ),
+        ("unknown-path", "import: {/a: {git: {url: 'file:///gone'}}}".to_owned(), here),
+        ("missing-inject", "env: {A: {source: inject}, B: {source: inject, secret: true}}".to_owned(), here),
+    ];
+    let site = Catalogue { missing: ["/gone".to_owned()].into(), ..catalogue() };
+    for (code, body, is_everywhere) in &cases {
+        let codes = |problems: &[Problem]| {
+            let errors = problems.iter().filter(|problem| problem.level == Level::Error);
+            errors.map(|problem| problem.code.clone()).collect::<BTreeSet<_>>()
+        };
+        let submitted = codes(&try_plan(body, &[], &site).err().unwrap_or_default());
+        assert!(submitted.contains(*code), "{body}: {submitted:?}");
+        let alone = codes(&refused_everywhere(&spec_of(body)));
+        assert!(alone.is_subset(&submitted), "{body}: {alone:?} is not in {submitted:?}");
+        assert_eq!(alone.contains(*code), *is_everywhere, "{body}: {alone:?}");
+    }
+    // The rest is only said of what is accepted, or of `-e`.
+    let rest = ["bad-inject", "preset-chosen", "secret-use", "no-effect", "host-ports"];
+    let seen: BTreeSet<&str> = cases.iter().map(|(code, ..)| *code).chain(rest).collect();
+    assert_eq!(seen, codes().iter().map(|info| info.code).collect::<BTreeSet<_>>());
 }
 
 #[test]

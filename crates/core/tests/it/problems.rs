@@ -116,6 +116,7 @@ pub(crate) const BODIES: &[(&str, &str)] = &[
     ("no-name", "export: {/a: vessl-artifact://b}"),
     ("white-space", "import: {/a: 's3:// b'}"),
     ("short-form", "import: {/a: {git: h.com/x/y}}"),
+    ("empty-variable", "env:\n  A:\n  B: ~\n  C: null\n  D: {value: }\n  E: ''"),
     ("unseen-failure", "run:\n  - |\n    pip install x\n    python t.py | tee log"),
     ("old-volumes", "volumes: {/a: git://h.com/x/y, /b: {artifact: true}}"),
     ("old-resources", "resources: {accelerators: 'T4:1', cpu: 1}"),
@@ -139,6 +140,8 @@ const FILES: &[(&str, &str)] = &[
     ("bad-value", "name: x\nimage: ftp://a\n"),
     ("bad-value", "name: x\nimage: oci://relative\n"),
     ("bad-value", "name: x\nimage: host:/\n"),
+    ("bad-value", "name: x\nimage: host\n"),
+    ("bad-value", "name: x\nimage: {url: localhost}\n"),
     ("bad-value", "name: x\nimage: 'python:'\n"),
     ("bad-value", "name: x\nimage: Team/x:1\n"),
     ("bad-value", "name: x\nimage: python@sha256:123\n"),
@@ -287,6 +290,11 @@ fn the_nearest_key_is_suggested() {
     );
     check_nearest("preset: a", (3, 1), "`preset` belongs under `resources`");
     check_nearest("command: a", (3, 1), "`command` belongs in an item of `run`");
+    check_nearest(
+        "retries: 3",
+        (3, 1),
+        "how often a run is tried again is said at submit: `vessl run create --retries N`",
+    );
 }
 
 #[test]

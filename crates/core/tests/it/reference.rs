@@ -15,6 +15,14 @@ fn of_project(path: &str) -> String {
     file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path))
 }
 
+/// Every file of a directory with this ending.
+fn all_of(dir: &str, ending: &str) -> Vec<String> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(dir);
+    let entries = std::fs::read_dir(dir).expect("the project has this directory");
+    let paths = entries.map(|entry| entry.expect("the directory can be listed").path());
+    paths.filter(|path| path.extension().is_some_and(|has| has == ending)).map(|path| file(&path)).collect()
+}
+
 fn page() -> String {
     of_project("docs/run-file.md")
 }
@@ -109,10 +117,11 @@ fn what_is_refused_is_marked_in_the_table_of_sources() {
 
 #[test]
 fn the_other_pages_show_runs() {
-    let pages = ["README.md", "docs/guide.md"].map(|path| examples(&of_project(path)));
-    let files = ["examples/quickstart.yaml", "examples/container.yaml"].map(of_project);
-    let all: Vec<String> = pages.into_iter().flatten().chain(files).collect();
-    assert!(all.len() >= 8, "only {} run files were found", all.len());
+    let pages = [vec![of_project("README.md")], all_of("docs", "md")].concat();
+    let reference = page();
+    let pages = pages.iter().filter(|page| **page != reference).flat_map(|page| examples(page));
+    let all: Vec<String> = pages.chain(all_of("examples", "yaml")).collect();
+    assert!(all.len() >= 13, "only {} run files were found", all.len());
     for text in all {
         let options = ReadOptions { base: Some("/home/you/code"), ..ReadOptions::default() };
         let read = spec::read(text.as_bytes(), options);

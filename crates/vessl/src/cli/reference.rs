@@ -55,6 +55,37 @@ fn no_line_is_broken_twice() {
     assert!(twice.is_empty(), "{}", twice.join("\n"));
 }
 
+/// The command lines that the pages show are ones that the program takes.
+#[test]
+fn the_pages_show_commands_that_there_are() {
+    let root = std::path::Path::new(PATH).parent().unwrap();
+    let pages = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    let mut count = 0;
+    for page in pages.chain([root.join("../README.md")]) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for line in text.lines().filter_map(|line| line.strip_prefix("$ ")) {
+            let Some(words) = own_words(line) else { continue };
+            count += 1;
+            let taken = definition().try_get_matches_from(&words);
+            assert!(taken.is_ok(), "{}: {line}: {}", page.display(), taken.unwrap_err());
+        }
+    }
+    assert!(count > 20, "only {count} command lines were found");
+}
+
+/// The words of the call of this program that a line of shell text begins with, or that stands in its `$(…)`; a variable
+/// stands for a number.
+fn own_words(line: &str) -> Option<Vec<String>> {
+    let line = line.split_once("$(").map_or(line, |(_, rest)| rest);
+    let line = line.replace("2>", ">");
+    let call = line.split(['|', '<', '>', '#', ')', ';', '&']).next()?;
+    let words = call.split_whitespace().map(|word| word.trim_matches('"'));
+    let words: Vec<String> =
+        words.map(|word| if word.starts_with('$') { "1".to_owned() } else { word.to_owned() }).collect();
+    (words.first()? == "vessl").then_some(words)
+}
+
 fn reference() -> String {
     let mut text = HEAD.to_owned();
     each(&definition(), &mut |command| {

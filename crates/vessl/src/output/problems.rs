@@ -8,6 +8,7 @@
 //!   |   ^
 //!   = help: did you mean `preset`?
 //! ```
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use vessl_core::wire::{Level, Problem};
@@ -18,23 +19,27 @@ use super::paint::Paint;
 /// Longest part of a source line that is shown, in characters.
 const WIDTH: usize = 160;
 
-/// Every problem of the file `name`, in order.
+/// Every problem of the file `name`, in order. Problems of one kind with the same help share it: the first has it.
 pub(super) fn render(name: &str, problems: &[Problem], paint: Paint) -> String {
     let mut text = String::new();
+    let mut said = HashSet::new();
     for problem in problems {
         one(&mut text, name, problem, paint);
+        if let Some(hint) = problem.hint.as_deref().filter(|hint| said.insert((&problem.code, *hint))) {
+            let pad = " ".repeat(problem.line.to_string().len());
+            let _ = writeln!(text, "{pad} {} {}: {}", paint.dim("="), paint.cyan("help"), clean(hint));
+        }
+        text.push('\n');
     }
     text
 }
 
+/// A problem without its help.
 fn one(text: &mut String, name: &str, problem: &Problem, paint: Paint) {
     let label = match problem.level {
         Level::Error => paint.red(&format!("error[{}]", problem.code)),
         Level::Warning => paint.yellow(&format!("warning[{}]", problem.code)),
-        Level::Note => {
-            let _ = writeln!(text, "{}: {}", paint.cyan("note"), clean(&problem.message));
-            return;
-        }
+        Level::Note => paint.cyan(&format!("note[{}]", problem.code)),
     };
     let number = problem.line.to_string();
     let pad = " ".repeat(number.len());
@@ -52,15 +57,6 @@ fn one(text: &mut String, name: &str, problem: &Problem, paint: Paint) {
         let _ = writeln!(text, "{} {bar} {line}", paint.dim(&number));
         let _ = writeln!(text, "{pad} {bar} {}{}", " ".repeat(caret), paint.red("^"));
     }
-    if let Some(hint) = &problem.hint {
-        let _ = writeln!(
-            text,
-            "{pad} {} {}",
-            paint.dim("="),
-            format_args!("{}: {}", paint.cyan("help"), clean(hint))
-        );
-    }
-    text.push('\n');
 }
 
 /// The part of a source line around a column (from 1) and the width before the column in it.
@@ -99,6 +95,35 @@ mod tests {
            |   ^
            = help: did you mean `preset`?
         ");
+    }
+
+    #[test]
+    fn a_note_has_its_place_and_help_too() {
+        let note = Problem { level: Level::Note, ..problem("  - |", 5) };
+        insta::assert_snapshot!(render("run.yaml", &[note], Paint::off()), @r"
+        note[unknown-key]: unknown key `preste`
+          --> run.yaml:12:5
+           |
+        12 |   - |
+           |     ^
+           = help: did you mean `preset`?
+        ");
+    }
+
+    #[test]
+    fn the_same_help_is_said_once() {
+        let other = Problem { hint: Some("remove it".to_owned()), ..problem("  b: x", 3) };
+        let of_another_kind = Problem { code: "conflict".to_owned(), ..other.clone() };
+        let all = [problem("  a: x", 3), other.clone(), problem("  c: x", 3), of_another_kind, other];
+        let text = render("run.yaml", &all, Paint::off());
+        let count = |part: &str| text.matches(part).count();
+        assert_eq!(
+            (count("did you mean"), count("remove it"), count("--> run.yaml:12:3")),
+            (1, 2, 5),
+            "{text}"
+        );
+        let (first, rest) = text.split_once("\n\n").unwrap();
+        assert!(first.ends_with("help: did you mean `preset`?") && rest.ends_with("|   ^\n\n"), "{text}");
     }
 
     #[test]

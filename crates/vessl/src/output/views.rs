@@ -4,8 +4,8 @@ use vessl_core::plan::Amounts;
 use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::Status;
 use vessl_core::wire::{
-    ArtifactView, ClusterView, Explain, FileKind, FileView, ImageView, NodeView, PortView, PresetView,
-    Pruned, QueuePlace, RunView, SecretView, VersionView,
+    ArtifactView, AttemptView, ClusterView, Explain, FileKind, FileView, ImageView, NodeView, PortView,
+    PresetView, Pruned, QueuePlace, RunView, SecretView, VersionView,
 };
 
 use super::format::{between, bytes, cores, date, span};
@@ -108,10 +108,7 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("Type", run.kind.to_string()),
         ("Organization", run.organization.clone()),
         ("Project", run.project.clone()),
-        ("Cluster", run.cluster.clone()),
         ("Node", run.node.clone().unwrap_or_default()),
-        ("Preset", run.preset.clone().unwrap_or_default()),
-        ("Resources", amounts(&run.resources)),
         ("Memory", memory(run)),
         ("CPU time", cpu_time(run)),
         ("Ports", ports(run)),
@@ -120,6 +117,7 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("Imports", transfers(&run.imports)),
         ("Exports", transfers(&run.exports)),
         ("Durations", durations(run)),
+        ("Attempts", attempts(run)),
         ("History", history(run)),
         ("Environment", environment(run)),
         ("File", run.yaml.clone().unwrap_or_default()),
@@ -164,6 +162,14 @@ fn word(phase: Phase) -> String {
     serde_json::to_value(phase).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// The attempts before the current one.
+fn attempts(run: &RunView) -> String {
+    let one = |past: &AttemptView| {
+        format!("{}  {}  {}  {}", past.attempt, date(past.ended_at), past.status.word(), past.reason)
+    };
+    run.attempts.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
 fn environment(run: &RunView) -> String {
     let pair = |(key, value): (&String, &Option<String>)| match value {
         Some(value) => format!("{key}={value}"),
@@ -183,11 +189,18 @@ pub(crate) fn run_head(run: &RunView) -> Rows {
         ("Reason", run.reason.clone()),
         ("No contact since", run.no_contact_since.map(date).unwrap_or_default()),
         ("Exit code", run.exit_code.map(|code| code.to_string()).unwrap_or_default()),
+        ("Resources", gets(run)),
         ("Attempt", if run.attempt > 1 { run.attempt.to_string() } else { String::new() }),
         ("Created", date(run.created_at)),
         ("Started", run.started_at.map(date).unwrap_or_default()),
         ("Ended", run.ended_at.map(date).unwrap_or_default()),
     ]
+}
+
+/// What a run gets and where, in one line.
+pub(crate) fn gets(run: &RunView) -> String {
+    let preset = run.preset.as_ref().map(|preset| format!(" (preset `{preset}`)")).unwrap_or_default();
+    format!("{}{preset} on `{}`", amounts(&run.resources), run.cluster)
 }
 
 /// Where a run stands, in one line.

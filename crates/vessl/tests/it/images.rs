@@ -55,4 +55,10 @@ fn pull_and_run(test: &Test) {
     assert_eq!((freed["images"].as_u64(), freed["layers"].as_u64()), (Some(1), Some(1)), "{freed}");
     assert_eq!(test.vessl(["image", "list", "--output", "json"]).ok().json(), serde_json::json!([]));
     assert_eq!(test.leaks(&registry.password), Vec::<String>::new());
+    // As `docs/install.md` says: then an ordinary user can remove it all.
+    test.vessl(["server", "stop"]).ok();
+    let mut remove = std::process::Command::new("rm");
+    remove.arg("-r").arg(test.data());
+    test.start_command(remove).finish().ok();
+    assert!(!test.data().exists());
 }

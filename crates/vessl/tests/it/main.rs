@@ -15,6 +15,7 @@ mod ends;
 mod examples;
 mod fenced;
 mod gate;
+mod guide;
 mod identity;
 mod images;
 mod kills;

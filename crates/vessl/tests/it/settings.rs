@@ -113,3 +113,26 @@ fn a_machine_may_have_several_clusters() {
     let said = ["server.toml:3:1", "clusters[0].cpu", "it leaves nothing of this machine"];
     test.vessl(["cluster", "list"]).code(4).says(&said);
 }
+
+#[test]
+fn a_run_says_what_it_gets_and_why_it_is_more_than_it_asks_for() {
+    let test = Test::new();
+    let run = |more: &[&str], requests: &str| {
+        let file =
+            format!("name: a\nimage: host://\nresources: {{requests: {{{requests}}}}}\nrun: echo here\n");
+        test.vessl_with(["run", "create", "-f", "-"].iter().chain(more), file.as_bytes()).ok()
+    };
+    run(&[], "cpu: 50m, memory: 64Mi").prints(&["Resources", "0.05 CPU, 64.0 MiB on `local`"]);
+    run(&["--watch"], "cpu: 50m, memory: 64Mi").says(&["`a` gets 0.05 CPU, 64.0 MiB on `local`; Ctrl-C"]);
+    test.vessl(["server", "stop"]).ok();
+    let settings = "[[presets]]\nname = \"tiny\"\ncpu = \"100m\"\nmemory = \"128Mi\"\n";
+    let settings = test.file("../config/vessl/server.toml", settings).canonicalize().unwrap();
+    let done = run(&[], "cpu: 50m, memory: 64Mi").prints(&["0.1 CPU, 128 MiB (preset `tiny`) on `local`"]);
+    done.says(&[
+        "note[preset-chosen]: the requests (0.05 cores, 64.0 MiB of memory) were rounded up to preset `tiny`: 0.1 cores, 128.0 MiB",
+        "--> standard input:3:23",
+        &format!("stand in `{}`: change them there (`presets`)", settings.display()),
+    ]);
+    let done = run(&[], "cpu: 100m, memory: 128Mi").prints(&["(preset `tiny`)"]);
+    assert!(!done.stderr.contains("note"), "{}", done.stderr);
+}

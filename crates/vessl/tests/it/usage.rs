@@ -44,6 +44,33 @@ fn wrong_usage_is_2_and_says_what() {
 }
 
 #[test]
+fn flags_and_commands_of_other_tools_are_answered() {
+    let test = Test::new();
+    let check = |line: &str, says: &[&str]| {
+        test.vessl(line.split(' ')).code(2).says(says);
+        let told = test.vessl(line.split(' ').chain(["--output", "json"])).code(2);
+        for text in says {
+            assert!(told.stderr.contains(text), "{}", told.stderr);
+        }
+    };
+    for detach in ["--detach", "-d", "--detach=true"] {
+        check(&format!("run create -f run.yaml {detach}"), &["returns at once", "`--watch` and `--wait`"]);
+    }
+    check("run create -f run.yaml -v /data:/data", &["`mount: {/data: hostpath:///srv/data}`"]);
+    check("run create -f run.yaml --dry-run", &["`vessl run validate FILE`"]);
+    check("run create -f run.yaml --gpus 2", &["`resources: {requests: {", "nvidia.com/gpu: {quantity: 1}"]);
+    check("run create -f run.yaml --detach", &["Usage: vessl run create [OPTIONS] --file <FILE>"]);
+    check("run create -f run.yaml --rm", &["`vessl run delete ID`"]);
+    check("run stop 1", &["`vessl run terminate ID`"]);
+    check("run ps", &["`vessl run list`"]);
+    check("ps", &["`vessl run list`"]);
+    check("logs 1", &["`vessl run logs -f ID`"]);
+    check("run logs 1 -n 10", &["`--tail N`"]);
+    check("run create -f - -e LR:1e-4", &["LR:1e-4", "write `LR=VALUE`"]);
+    check("run create -f - -e lr", &["'lr'", "not set in this environment"]);
+}
+
+#[test]
 fn a_secret_in_the_command_line_is_not_repeated() {
     let test = Test::new();
     let secret = ["secret", "create", "HF_TOKEN"].as_slice();

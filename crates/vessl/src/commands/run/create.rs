@@ -167,7 +167,8 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
     }
     let watched = match (args.watch, args.wait) {
         (true, _) => {
-            session.out.dim(&format!("vessl: run {} `{}`; Ctrl-C leaves it running", run.id.0, run.name));
+            let (id, name, gets) = (run.id.0, &run.name, views::gets(&run));
+            session.out.dim(&format!("vessl: run {id} `{name}` gets {gets}; Ctrl-C leaves it running"));
             watch::watch(&mut client, run.id, &session.out).await?
         }
         (_, true) => watch::wait(&mut client, run.id, &session.out).await?,

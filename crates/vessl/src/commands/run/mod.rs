@@ -23,6 +23,7 @@ mod validate;
 mod watch;
 
 use clap::Subcommand;
+use vessl_core::spec::may_be_secret;
 
 use crate::error::Result;
 use crate::exit::Exit;
@@ -90,4 +91,54 @@ fn count(text: &str) -> Result<u64, String> {
 /// What of `text` may be the name of a variable.
 pub(crate) fn begin_of_name(text: &str) -> &str {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
+}
+
+/// A variable that was written without its `=`, as it may be repeated: whole if it is a name, or if what stands behind the name is
+/// no secret by that name; it may be a pasted secret that is no variable at all.
+pub(crate) fn shown_pair(text: &str) -> String {
+    let name = begin_of_name(text);
+    let rest = text.get(name.len()..).unwrap_or_default();
+    let is_loud = !name.is_empty() && !name.contains(|c: char| c.is_ascii_lowercase());
+    let is_quiet = name.len() <= LONGEST_QUIET && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let is_separated = rest.starts_with([':', ' ', '\t']) && !rest.contains('=');
+    if rest.is_empty() && (is_loud || is_quiet && !name.is_empty()) {
+        text.to_owned()
+    } else if is_loud && is_separated && !may_be_secret(name, rest) {
+        text.to_owned()
+    } else if rest.is_empty() {
+        "***".to_owned()
+    } else {
+        format!("{name}***")
+    }
+}
+
+/// Longest name in small letters, in bytes; what is longer may be a passphrase.
+const LONGEST_QUIET: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_without_its_sign_is_shown_unless_it_may_be_a_secret() {
+        for shown in ["LR", "lr", "batch_size", "S3_BUCKET", "LR:1e-4", "LR 1e-4", "LR: 1e-4", "OUT:/a/b"] {
+            assert_eq!(shown_pair(shown), shown);
+        }
+        for (pair, expected) in [
+            ("hush_71abc", "***"),
+            ("hush71", "***"),
+            ("Hush", "***"),
+            ("correcthorsebatterystaple", "***"),
+            ("", "***"),
+            ("@hush", "***"),
+            ("PASSWORD:hush", "PASSWORD***"),
+            ("API_KEY hush", "API_KEY***"),
+            ("OPENAI_KEY:hush", "OPENAI_KEY***"),
+            ("DB:postgres://u:hush@h", "DB***"),
+            ("lr:hush", "lr***"),
+            ("LR x=hush", "LR***"),
+        ] {
+            assert_eq!(shown_pair(pair), expected, "{pair}");
+        }
+    }
 }

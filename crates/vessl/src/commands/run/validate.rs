@@ -4,7 +4,7 @@ use serde::Serialize;
 use vessl_core::codes;
 use vessl_core::plan::refused_everywhere;
 use vessl_core::spec::{self, ReadOptions};
-use vessl_core::wire::Problem;
+use vessl_core::wire::{Level, Problem};
 
 use super::text;
 use crate::error::{Error, Result};
@@ -17,8 +17,8 @@ use crate::settings::Settings;
 #[derive(Args, Debug)]
 #[command(
     after_help = "Every problem of a file is shown at once with its place and a code; --explain tells more about a \
-code. What this version refuses on every server is a warning; what only the server knows (clusters, presets, \
-credentials) is checked at submit.
+code. What every server of this version refuses is an error here; what depends on the server (clusters, presets, \
+stored names) is checked at submit.
 
 Examples:
   vessl run validate run.yaml
@@ -84,9 +84,9 @@ fn check(file: &Source, args: &Validate, strict: bool) -> Checked {
     let base = text::base(file);
     let read = spec::read(&bytes, ReadOptions { lenient: args.lenient, base: base.as_deref(), strict });
     let canonical = read.spec.as_ref().filter(|_| args.canonical).map(spec::print);
-    let valid = read.spec.is_some();
     let mut problems = read.problems;
     problems.extend(read.spec.iter().flat_map(refused_everywhere));
+    let valid = problems.iter().all(|problem| problem.level != Level::Error);
     spec::locate(&bytes, &mut problems);
     Checked { file: name, valid, problems, canonical }
 }

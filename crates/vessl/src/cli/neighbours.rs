@@ -1,0 +1,157 @@
+//! What people type who know other tools, and what does it here. It knows no rule and prints nothing.
+
+/// A command, what people give it that it does not take, and what does it.
+type Neighbours = [(&'static str, &'static [&'static str], &'static str)];
+
+const FLAGS: &Neighbours = &[
+    (
+        "vessl run create",
+        &["-d", "--detach", "--detached", "--background", "--no-wait", "--async"],
+        "`vessl run create` returns at once and leaves the run running; `--watch` and `--wait` stay with it",
+    ),
+    (
+        "vessl run create",
+        &["--follow", "--attach", "-a", "--logs"],
+        "`--watch` shows what happens and the log until the run has ended",
+    ),
+    (
+        "vessl run create",
+        &["--rm"],
+        "the container always goes with its run; `vessl run delete ID` removes the record and the files too",
+    ),
+    (
+        "vessl run create",
+        &["-v", "--volume", "--mount", "--bind", "-B"],
+        "directories of the machine stand in the file: `mount: {/data: hostpath:///srv/data}`",
+    ),
+    (
+        "vessl run create",
+        &["-p", "--publish", "--port", "--ports", "--expose"],
+        "ports stand in the file: `ports: [8000]`",
+    ),
+    (
+        "vessl run create",
+        &["--workdir", "--cwd", "--chdir", "--pwd"],
+        "the directory stands in the file, in an item of `run`: `{command: python train.py, workdir: /code}`",
+    ),
+    (
+        "vessl run create",
+        &["-c", "--command", "--cmd", "--entrypoint", "--wrap"],
+        "the commands stand in the file: `run: [python train.py]`",
+    ),
+    (
+        "vessl run create",
+        &["-i", "-t", "-it", "--interactive", "--tty", "--pty"],
+        "this version has no way into a run; `--watch` shows its log",
+    ),
+    (
+        "vessl run create",
+        &["--gpus", "--gpu", "--cpus", "--cpu", "--memory", "-m", "--mem", "--resources"],
+        "the size stands in the file: `resources: {requests: {cpu: 4, memory: 16Gi, nvidia.com/gpu: {quantity: 1}}}`",
+    ),
+    (
+        "vessl run create",
+        &["--env-file"],
+        "`-e KEY` takes the value from this environment: `set -a; . ./FILE; set +a` puts a file there",
+    ),
+    (
+        "vessl run create",
+        &["-n", "--dry-run", "--dryrun", "--check", "--validate"],
+        "`vessl run validate FILE` checks a file and submits nothing",
+    ),
+    (
+        "vessl run create",
+        &["--network", "--net"],
+        "a run shares the network of its machine; there is nothing to set",
+    ),
+    ("vessl run logs", &["-n", "--lines"], "`--tail N` begins N lines before the end"),
+    ("vessl run terminate", &["-f", "--force", "-9", "--kill", "--now"], "`--grace 0` kills at once"),
+    ("vessl run terminate", &["-t", "--time", "--timeout"], "`--grace TIME` is how long it may take"),
+    ("vessl run delete", &["-f", "--force"], "end a run first: `vessl run terminate ID`"),
+];
+
+const COMMANDS: &Neighbours = &[
+    ("vessl run", &["stop", "kill", "cancel", "abort", "end"], "`vessl run terminate ID`"),
+    ("vessl run", &["rm", "remove"], "`vessl run delete ID`"),
+    ("vessl run", &["ls", "ps"], "`vessl run list`"),
+    ("vessl run", &["show", "get", "describe", "inspect", "status", "info"], "`vessl run read ID`"),
+    ("vessl run", &["submit", "start", "new", "launch", "run"], "`vessl run create -f FILE`"),
+    ("vessl run", &["log", "tail", "follow", "attach", "watch"], "`vessl run logs -f ID`"),
+    ("vessl run", &["cp", "pull"], "`vessl run download ID`"),
+    ("vessl run", &["check", "lint"], "`vessl run validate FILE`"),
+    (
+        "vessl run",
+        &["exec", "ssh", "shell"],
+        "this version has no way into a run; `vessl run logs -f ID` shows its log",
+    ),
+    ("vessl", &["create", "submit", "start", "launch"], "`vessl run create -f FILE`"),
+    ("vessl", &["ls", "ps", "list"], "`vessl run list`"),
+    ("vessl", &["log", "logs", "attach"], "`vessl run logs -f ID`"),
+    ("vessl", &["stop", "kill", "cancel", "terminate"], "`vessl run terminate ID`"),
+    ("vessl", &["rm", "delete"], "`vessl run delete ID`"),
+    ("vessl", &["get", "describe", "inspect", "status", "read", "show"], "`vessl run read ID`"),
+    ("vessl", &["validate", "check"], "`vessl run validate FILE`"),
+    ("vessl", &["download", "cp"], "`vessl run download ID`"),
+    ("vessl", &["files", "explain", "update"], "this belongs behind `vessl run`"),
+    ("vessl", &["pull"], "`vessl image pull REFERENCE`"),
+    ("vessl", &["images"], "`vessl image list`"),
+    (
+        "vessl",
+        &["login", "config"],
+        "`vessl configure`; a login of a registry: `vessl credential create NAME`",
+    ),
+    (
+        "vessl server",
+        &["start", "up"],
+        "the server starts by itself when a command needs it; `vessl server run` runs it in the foreground",
+    ),
+    ("vessl server", &["down", "kill"], "`vessl server stop`"),
+];
+
+/// What does here what the flag `word` does elsewhere; `usage` is of the command that it was given to.
+pub(super) fn of_flag(usage: &str, word: &str) -> Option<&'static str> {
+    let bare = word.split('=').next().unwrap_or_default();
+    FLAGS.iter().find(|(of, words, _)| usage.contains(of) && words.contains(&bare)).map(|(.., tip)| *tip)
+}
+
+/// The same for a command.
+pub(super) fn of_command(usage: &str, word: &str) -> Option<&'static str> {
+    let path = path(usage).collect::<Vec<_>>().join(" ");
+    COMMANDS.iter().find(|(of, words, _)| path == *of && words.contains(&word)).map(|(.., tip)| *tip)
+}
+
+/// The words of the command that a usage is of, from `vessl` on.
+pub(super) fn path(usage: &str) -> impl Iterator<Item = &str> {
+    let words = usage.split_whitespace().skip_while(|part| *part != "vessl");
+    words.take_while(|part| !part.starts_with(['[', '<', '-']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A word that has a meaning here needs no neighbour.
+    #[test]
+    fn no_command_is_a_word_of_another_tool() {
+        let mut all = crate::cli::definition();
+        all.build();
+        for (of, words, _) in COMMANDS {
+            let command = of.split(' ').skip(1).fold(&all, |at, name| at.find_subcommand(name).unwrap());
+            for word in *words {
+                assert!(command.find_subcommand(word).is_none(), "`{of} {word}` is a command");
+            }
+        }
+    }
+
+    #[test]
+    fn the_command_is_read_from_its_usage() {
+        let check =
+            |usage, word, expected: Option<&str>| assert_eq!(of_command(usage, word), expected, "{usage}");
+        check("Usage: vessl run [OPTIONS] <COMMAND>", "ps", Some("`vessl run list`"));
+        check("Usage: vessl [OPTIONS] <COMMAND>", "pull", Some("`vessl image pull REFERENCE`"));
+        check("Usage: vessl image [OPTIONS] <COMMAND>", "pull", None);
+        check("Usage: vessl run [OPTIONS] <COMMAND>", "sing", None);
+        assert!(of_flag("Usage: vessl run create --file <FILE>", "--detach").is_some());
+        assert!(of_flag("Usage: vessl run list", "--detach").is_none());
+    }
+}
