@@ -271,7 +271,7 @@ pub struct RunEvent {
     pub progress: Option<Progress>,
 }
 
-/// One file, symbolic link or empty directory of a run's exports.
+/// One file, symbolic link or directory of a run's exports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileView {
     /// Path, relative to the export's root, with `/`. Bytes that are not UTF-8 are written as `%` and two upper-case hex
@@ -291,6 +291,13 @@ pub struct FileView {
     pub digest: String,
     /// Whether it is a file that may be executed.
     pub executable: bool,
+    /// Its permission bits in octal, as `644`; of a directory also set-group-id and sticky, as `2775` (not of links).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// When it was last modified; not known of what was exported before version 2 of the format of trees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub modified_at: Option<Timestamp>,
 }
 
 /// What an entry of a run's exports is.
@@ -302,7 +309,7 @@ pub enum FileKind {
     File,
     /// A symbolic link; it has no content.
     Link,
-    /// A directory with nothing in it.
+    /// A directory; without `all_directories` only one with nothing in it.
     Directory,
 }
 

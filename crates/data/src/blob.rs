@@ -14,10 +14,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use nix::sys::stat::futimens;
+use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
+use crate::dir::Modified;
 use crate::{DataError, Watch, durable};
 
 /// Mode of every blob.
@@ -144,7 +147,7 @@ impl Store {
     /// Stores what `source` gives; on disk when it returns.
     pub fn put(&self, source: &mut dyn Read, watch: &Watch<'_>) -> Result<Put, DataError> {
         let name = Path::new("the bytes to store");
-        let put = self.put_unsynced(name, watch, |tmp| copy_hashing(source, tmp, watch))?;
+        let put = self.put_unsynced((name, None), watch, |tmp| copy_hashing(source, tmp, watch))?;
         self.sync_shard(put.digest)?;
         Ok(put)
     }
@@ -155,10 +158,11 @@ impl Store {
     }
 
     /// Like [`Store::put`] for a file, from its first to its last byte: shares or copies inside the kernel where that is
-    /// possible. The blob's file is on disk, its name is after [`Store::sync_shard`].
-    /// Errors call the source `name`.
+    /// possible. The blob's file is on disk, its name is after [`Store::sync_shard`]. A new blob was last modified when its
+    /// source was, so that a tree may share it. Errors call the source `name`.
     pub(crate) fn put_file(&self, source: &File, name: &Path, watch: &Watch<'_>) -> Result<Put, DataError> {
-        self.put_unsynced(name, watch, |tmp| {
+        let modified = Modified::of_file(source).map_err(DataError::os("read", name))?;
+        self.put_unsynced((name, Some(modified)), watch, |tmp| {
             if copy_in_kernel(source, tmp, watch)? {
                 return hash(tmp, watch);
             }
@@ -170,7 +174,7 @@ impl Store {
 
     fn put_unsynced(
         &self,
-        name: &Path,
+        (name, modified): (&Path, Option<Modified>),
         watch: &Watch<'_>,
         fill: impl FnOnce(&File) -> Result<(Digest, u64), Stop>,
     ) -> Result<Put, DataError> {
@@ -184,6 +188,10 @@ impl Store {
             return Ok(Put { digest, size, new: false });
         }
         file.set_permissions(Permissions::from_mode(MODE)).map_err(DataError::os("write", &self.root))?;
+        if let Some(at) = modified {
+            let time = TimeSpec::new(at.seconds, at.nanos.into());
+            futimens(file, &TimeSpec::UTIME_OMIT, &time).map_err(DataError::os("write", &self.root))?;
+        }
         file.sync_all().map_err(DataError::os("write", &self.root))?;
         let shard = path.parent().expect("a blob is in a shard");
         durable::create_dir_all(shard, 0o700).map_err(DataError::os("make", shard))?;
@@ -278,7 +286,8 @@ impl Store {
             for path in read_dir(&shard)? {
                 let digest = name(&path).and_then(|rest| format!("{first}{rest}").parse().ok());
                 let meta = std::fs::symlink_metadata(&path).map_err(DataError::os("read", &path))?;
-                let old = meta.modified().is_ok_and(|at| at < before);
+                // What it says of its own modification is that of the file that was put.
+                let old = changed(&meta) < before;
                 if old && digest.is_some_and(|digest| !keep(digest) && !self.was_put_again(digest, before)) {
                     std::fs::remove_file(&path).map_err(DataError::os("remove", &path))?;
                     freed.count += 1;
@@ -359,6 +368,13 @@ fn is_here(path: &Path, (digest, size): (Digest, u64), watch: &Watch<'_>) -> Res
     let found = hash(&file, &Watch { progress: &|_, _| {}, ..*watch });
     watch.check()?;
     Ok(found.is_ok_and(|(found, _)| found == digest))
+}
+
+/// When the file was put, or shared with a tree since.
+fn changed(meta: &std::fs::Metadata) -> SystemTime {
+    let seconds = u64::try_from(meta.ctime()).unwrap_or_default();
+    let nanos = u32::try_from(meta.ctime_nsec()).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
 }
 
 fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, DataError> {

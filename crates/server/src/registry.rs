@@ -8,12 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use jiff::Timestamp;
 use vessl_core::access::{Action, Caller, Denied, Scope, allowed};
 use vessl_core::ids::{ArtifactName, ProjectRef, RunRef};
 use vessl_core::plan::ImportSource;
 use vessl_core::spelling;
 use vessl_core::wire::{ArtifactView, FileKind, FileView, VersionView};
 use vessl_data::blob::{self, Digest};
+use vessl_data::dir::Modified;
 use vessl_data::tree::{self, Entry, Kind, Manifest};
 use vessl_data::{DataError, blob::NotADigest};
 
@@ -68,6 +70,15 @@ impl Content {
     }
 }
 
+/// Which directories of an export are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directories {
+    /// Those with nothing in them: the others go without saying.
+    Empty,
+    /// All.
+    All,
+}
+
 /// Handle of the registry; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Registry {
@@ -84,15 +95,20 @@ impl Registry {
         Ok(Self { store, blobs, collecting: Arc::default(), next: Arc::default() })
     }
 
-    /// Every file, link and empty directory that a run exported.
-    pub async fn files(&self, caller: &Caller, of: &RunRef) -> Result<Vec<FileView>> {
+    /// Every file and link that a run exported, and these directories.
+    pub async fn files(
+        &self,
+        caller: &Caller,
+        of: &RunRef,
+        directories: Directories,
+    ) -> Result<Vec<FileView>> {
         allowed(caller, Action::Read, Scope::Project(of.project.clone()))?;
         let run = of.id;
         let outputs = self.store.outputs(run).await?;
         self.blocking(move |blobs| {
             let mut files = Vec::new();
             for output in outputs {
-                files.extend(views(&manifest(blobs, &output.manifest)?, &output.path));
+                files.extend(views(&manifest(blobs, &output.manifest)?, &output.path, directories));
             }
             Ok(files)
         })
@@ -215,23 +231,32 @@ fn version_view(version: Version) -> VersionView {
     }
 }
 
-fn views(manifest: &Manifest, export: &str) -> Vec<FileView> {
-    let full: HashSet<_> = manifest.entries().iter().filter_map(|entry| entry.path.parent()).collect();
+fn views(manifest: &Manifest, export: &str, directories: Directories) -> Vec<FileView> {
+    let full: HashSet<_> = match directories {
+        Directories::All => HashSet::new(),
+        Directories::Empty => manifest.entries().iter().filter_map(|entry| entry.path.parent()).collect(),
+    };
     let text = |path: &Path| spelling::spell(path.as_os_str().as_bytes());
     let view = |entry: &Entry| {
-        let named = FileView { path: text(&entry.path), export: export.to_owned(), ..FileView::default() };
+        let modified = entry.modified.map(Modified::nanoseconds);
+        let modified_at = modified.and_then(|all| Timestamp::from_nanosecond(all).ok());
+        let (path, export) = (text(&entry.path), export.to_owned());
+        let named = FileView { path, export, modified_at, ..FileView::default() };
         match &entry.kind {
             Kind::File { mode, size, digest } => Some(FileView {
                 size: *size,
                 digest: digest.to_string(),
                 executable: mode & 0o111 != 0,
+                mode: Some(format!("{mode:o}")),
                 ..named
             }),
             Kind::Symlink { target } => {
                 Some(FileView { kind: FileKind::Link, target: Some(text(target)), ..named })
             }
             Kind::Dir { .. } if full.contains(entry.path.as_path()) => None,
-            Kind::Dir { .. } => Some(FileView { kind: FileKind::Directory, ..named }),
+            Kind::Dir { mode } => {
+                Some(FileView { kind: FileKind::Directory, mode: Some(format!("{mode:o}")), ..named })
+            }
         }
     };
     manifest.entries().iter().filter_map(view).collect()

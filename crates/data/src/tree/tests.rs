@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::blob::MODE;
-use crate::dir::Dir;
+use crate::dir::{Dir, Modified};
 
 struct Bed {
     dir: tempfile::TempDir,
@@ -41,7 +41,13 @@ impl Bed {
     }
 
     fn write(&self) -> Written {
-        write(&self.store, &Dir::open(&self.path("in")).unwrap(), Bounds::FORMAT, &Watch::NONE).unwrap()
+        self.try_write("in", Bounds::FORMAT, &Watch::NONE).unwrap()
+    }
+
+    /// Stores a directory; nothing around it is seen.
+    fn try_write(&self, name: &str, bounds: Bounds, watch: &Watch<'_>) -> Result<Written, DataError> {
+        let root = Dir::open(&self.path(name)).unwrap();
+        write(&self.store, Source { root: &root, path: Path::new("") }, bounds, watch)
     }
 
     fn sample(&self) -> Written {
@@ -54,11 +60,19 @@ impl Bed {
         fs::set_permissions(self.path("in/hollow"), Permissions::from_mode(0o555)).unwrap();
         symlink("../../etc/passwd", self.path("in/sub/link")).unwrap();
         fs::write(self.path("in").join(OsString::from_vec(b"odd \xff%\n".to_vec())), "odd").unwrap();
+        fs::create_dir(self.path("in/team")).unwrap();
+        fs::set_permissions(self.path("in/team"), Permissions::from_mode(0o2775)).unwrap();
+        // Times of before 1970, of long ago, and of a link and directories that something is in.
+        let root = Dir::open(&self.path("in")).unwrap();
+        for (n, name) in ["plain", "sub/link", "sub/deep", "sub", "team", "empty"].iter().enumerate() {
+            let seconds = i64::try_from(n).unwrap() * 1_000_000 - 1_000_000;
+            root.set_modified(Path::new(name), Modified { seconds, nanos: 123_456_789 }).unwrap();
+        }
         self.write()
     }
 }
 
-/// What a directory holds: path, mode or link target, content.
+/// What a directory holds: path, mode or link target with the time of the last change, content.
 fn look(dir: &Path) -> Vec<(PathBuf, String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
@@ -66,13 +80,15 @@ fn look(dir: &Path) -> Vec<(PathBuf, String, Vec<u8>)> {
         for entry in fs::read_dir(at).unwrap().map(Result::unwrap) {
             let (path, meta) = (entry.path(), entry.path().symlink_metadata().unwrap());
             let name = path.strip_prefix(dir).unwrap().to_owned();
+            let time = format!("{}.{:09}", meta.mtime(), meta.mtime_nsec());
+            let about = format!("{:o} {time}", meta.mode() & 0o7777);
             if meta.is_symlink() {
-                found.push((name, fs::read_link(&path).unwrap().display().to_string(), Vec::new()));
+                found.push((name, format!("{} {time}", fs::read_link(&path).unwrap().display()), Vec::new()));
             } else if meta.is_dir() {
-                found.push((name, format!("{:o}", meta.mode() & 0o7777), b"<dir>".to_vec()));
+                found.push((name, about, b"<dir>".to_vec()));
                 open.push(path);
             } else {
-                found.push((name, format!("{:o}", meta.mode() & 0o7777), fs::read(&path).unwrap()));
+                found.push((name, about, fs::read(&path).unwrap()));
             }
         }
     }
@@ -86,7 +102,7 @@ fn a_tree_comes_back_as_it_was() {
     let written = bed.sample();
     let manifest = read(&bed.store, written.version).unwrap();
     assert_eq!((manifest.digest(), manifest.bytes()), (written.version, written.bytes));
-    assert_eq!((written.files, written.empty, written.skipped.len()), (7, false, 0));
+    assert_eq!((written.files, written.empty, written.warnings.len()), (7, false, 1));
     let first = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
     assert!(first.new);
     assert_eq!(look(&first.path), look(&bed.path("in")));
@@ -94,6 +110,10 @@ fn a_tree_comes_back_as_it_was() {
     let again = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
     assert!(!again.new);
     assert_eq!(again.path, first.path);
+    fs::create_dir(bed.path("out")).unwrap();
+    let out = Dir::open(&bed.path("out")).unwrap();
+    copy_into(&bed.store, written.version, &out, None, &Watch::NONE).unwrap();
+    assert_eq!(look(&bed.path("out")), look(&bed.path("in")), "a copy");
 }
 
 #[test]
@@ -103,8 +123,27 @@ fn the_text_is_readable_and_entries_are_found() {
     symlink("/nowhere", bed.path("in/z")).unwrap();
     let manifest = read(&bed.store, bed.write().version).unwrap();
     let digest = Digest::of(b"x");
-    let expected = format!("vessl-tree 1\nd 755 - - a\nf 755 1 {digest} a/run%20me.sh\nl - - /nowhere z\n");
-    assert_eq!(String::from_utf8(manifest.text()).unwrap(), expected);
+    let expected =
+        format!("vessl-tree 2\nd 755 - - T a\nf 755 1 {digest} T a/run%20me.sh\nl - - /nowhere T z\n");
+    let mut without_times = manifest.clone();
+    without_times.entries.iter_mut().for_each(|entry| entry.modified = None);
+    let text = String::from_utf8(without_times.text()).unwrap();
+    assert_eq!(text, expected.replace(" T ", " ").replace("tree 2", "tree 1"));
+    assert_eq!(Manifest::parse(text.as_bytes()).unwrap(), without_times, "version 1 is read");
+    let times = [(5, 0, "5"), (-1, 5, "-1.000000005"), (1_764_374_400, 120_000_000, "1764374400.120000000")];
+    for (entry, (seconds, nanos, text)) in without_times.entries.iter_mut().zip(times) {
+        entry.modified = Some(Modified { seconds, nanos });
+        let line = String::from_utf8({
+            let mut line = Vec::new();
+            entry.print(Format::Two, &mut line);
+            line
+        })
+        .unwrap();
+        assert!(line.contains(&format!(" {text} ")), "{line}");
+        assert_eq!(Modified::from_nanoseconds(entry.modified.unwrap().nanoseconds()), entry.modified);
+    }
+    let mixed = expected.replacen(" T ", " - ", 1).replace(" T ", " 1 ");
+    assert_eq!(String::from_utf8(Manifest::parse(mixed.as_bytes()).unwrap().text()).unwrap(), mixed);
     assert!(matches!(manifest.get(Path::new("a/run me.sh")).unwrap().kind, Kind::File { size: 1, .. }));
     assert_eq!(manifest.get(Path::new("a/none")), None);
     assert_eq!(bed.store.read(digest, 10).unwrap(), b"x");
@@ -195,7 +234,7 @@ fn holes_stay_holes_and_large_files_are_whole() {
         },
         stop: &|| false,
     };
-    let written = write(&bed.store, &Dir::open(&bed.path("in")).unwrap(), Bounds::FORMAT, &watch).unwrap();
+    let written = bed.try_write("in", Bounds::FORMAT, &watch).unwrap();
     assert_eq!(done.into_inner(), written.bytes);
     let manifest = read(&bed.store, written.version).unwrap();
     let Kind::File { digest, size, .. } = manifest.get(Path::new("sparse")).unwrap().kind else { panic!() };
@@ -212,9 +251,10 @@ fn what_is_no_file_is_left_out_with_a_warning() {
     bed.file("a", b"a", 0o644);
     let _socket = std::os::unix::net::UnixListener::bind(bed.path("in/socket")).unwrap();
     nix::unistd::mkfifo(&bed.path("in/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut skipped: Vec<_> = bed.write().skipped.into_iter().map(|w| w.path).collect();
-    skipped.sort();
-    assert_eq!(skipped, [Path::new("pipe"), Path::new("socket")]);
+    let warnings: Vec<_> = bed.write().warnings.into_iter().map(|w| (w.path, w.text)).collect();
+    let expected = ["pipe", "socket"]
+        .map(|name| (PathBuf::from(name), "was left out: it is a socket, pipe or device".to_owned()));
+    assert_eq!(warnings, expected);
 }
 
 #[test]
@@ -235,7 +275,7 @@ fn a_file_that_changes_while_it_is_read_fails_the_whole() {
     bed.file("busy", &vec![1; 3 << 20], 0o644);
     let file = fs::OpenOptions::new().write(true).open(bed.path("in/busy")).unwrap();
     let watch = Watch { progress: &|_, _| file.write_all_at(b"x", 0).unwrap(), stop: &|| false };
-    let e = write(&bed.store, &Dir::open(&bed.path("in")).unwrap(), Bounds::FORMAT, &watch).unwrap_err();
+    let e = bed.try_write("in", Bounds::FORMAT, &watch).unwrap_err();
     assert!(matches!(&e, DataError::Changed { path } if path == Path::new("busy")), "{e}");
 }
 
@@ -252,7 +292,7 @@ fn work_stops_when_asked_and_leaves_no_half() {
     let e = bed.trees.checkout(&bed.store, written.version, &watch).unwrap_err();
     assert!(matches!(e, DataError::Stopped));
     assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
-    let e = write(&bed.store, &Dir::open(&bed.path("in")).unwrap(), Bounds::FORMAT, &watch).unwrap_err();
+    let e = bed.try_write("in", Bounds::FORMAT, &watch).unwrap_err();
     assert!(matches!(e, DataError::Stopped));
 }
 
@@ -337,7 +377,8 @@ fn a_version_that_is_in_use_is_stored_again_and_not_touched() {
     let before = names.map(times);
     let begin = SystemTime::now();
     let root = Dir::open(&checkout.path).unwrap();
-    let again = write(&bed.store, &root, Bounds::FORMAT, &Watch::NONE).unwrap();
+    let source = Source { root: &root, path: Path::new("") };
+    let again = write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap();
     assert_eq!(again.version, written.version);
     assert_eq!(names.map(times), before);
     // Nobody names it yet, but somebody has just put it.
@@ -460,7 +501,8 @@ fn hostile_manifests_are_refused() {
     check(&format!("f 644 0 {zero} a\nf 644 0 {zero} a/b\n"), 3);
     check(&format!("f 644 0 {zero} a\nf 644 0 {zero} a\n"), 3);
     check("d 755 - - b\nd 755 - - a\n", 3);
-    check("d 1755 - - a\n", 2);
+    check("d 4755 - - a\n", 2);
+    check(&format!("f 4755 1 {zero} a\n"), 2);
     check("d 0755 - - a\n", 2);
     check("d 755 - - a b\n", 2);
     check("d 755 - - %61\n", 2);
@@ -472,10 +514,29 @@ fn hostile_manifests_are_refused() {
     check(&format!("f 644 {max} {zero} a\nf 644 {max} {zero} b\n", max = u64::MAX), 3);
     check("d 755 - - a", 2);
     check("\n", 2);
-    for text in ["", "vessl-tree 2\n", "vessl-tree 1"] {
+    for text in ["", "vessl-tree 2\nd 755 - - - a\n", "vessl-tree 3\n", "vessl-tree 1"] {
         assert!(matches!(Manifest::parse(text.as_bytes()), Err(DataError::Manifest { line: 1, .. })));
     }
-    assert_eq!(Manifest::parse(HEAD.as_bytes()).unwrap(), Manifest::default());
+    for line in [
+        "1.5",
+        "01",
+        "+1",
+        "-0",
+        "1.0000000000",
+        "1.1000000000",
+        "1.000000000",
+        "x",
+        "",
+        "99999999999999999999",
+    ] {
+        let text = format!("vessl-tree 2\nd 755 - - {line} a\n");
+        assert!(
+            matches!(Manifest::parse(text.as_bytes()), Err(DataError::Manifest { line: 2, .. })),
+            "{line}"
+        );
+    }
+    assert!(Manifest::parse(b"vessl-tree 2\n").is_err());
+    assert_eq!(Manifest::parse(&Manifest::default().text()).unwrap(), Manifest::default());
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
@@ -492,21 +553,27 @@ fn tree() -> impl Strategy<Value = Vec<Entry>> {
         }),
         proptest::collection::vec(1_u8.., 1..30)
             .prop_map(|target| Kind::Symlink { target: OsString::from_vec(target).into() }),
-        (0_u32..=0o777).prop_map(|mode| Kind::Dir { mode }),
+        (0_u32..=0o3777).prop_map(|mode| Kind::Dir { mode }),
     ];
-    proptest::collection::vec((any::<proptest::sample::Index>(), name(), leaf), 0..40).prop_map(|parts| {
-        let mut entries: Vec<Entry> = Vec::new();
-        for (parent, name, kind) in parts {
-            let dirs: Vec<PathBuf> = std::iter::once(PathBuf::new())
-                .chain(entries.iter().filter(|e| matches!(e.kind, Kind::Dir { .. })).map(|e| e.path.clone()))
-                .collect();
-            let path = parent.get(&dirs).join(OsString::from_vec(name));
-            if entries.iter().all(|e| e.path != path) {
-                entries.push(Entry { path, kind });
+    let time = proptest::option::of((any::<i64>(), 0_u32..1_000_000_000));
+    proptest::collection::vec((any::<proptest::sample::Index>(), name(), leaf, time), 0..40).prop_map(
+        |parts| {
+            let mut entries: Vec<Entry> = Vec::new();
+            for (parent, name, kind, time) in parts {
+                let modified = time.map(|(seconds, nanos)| Modified { seconds, nanos });
+                let dirs: Vec<PathBuf> = std::iter::once(PathBuf::new())
+                    .chain(
+                        entries.iter().filter(|e| matches!(e.kind, Kind::Dir { .. })).map(|e| e.path.clone()),
+                    )
+                    .collect();
+                let path = parent.get(&dirs).join(OsString::from_vec(name));
+                if entries.iter().all(|e| e.path != path) {
+                    entries.push(Entry { path, kind, modified });
+                }
             }
-        }
-        entries
-    })
+            entries
+        },
+    )
 }
 
 proptest! {
@@ -541,9 +608,8 @@ fn a_tree_beyond_its_bounds_is_refused_before_a_byte_is_copied() {
     }
     // As large as the largest file of many file systems, and nearly nothing on disk.
     File::create(bed.path("in/hole")).unwrap().set_len(15 << 40).unwrap();
-    let root = Dir::open(&bed.path("in")).unwrap();
     let check = |bounds: Bounds, expected: &str| {
-        let said = write(&bed.store, &root, bounds, &Watch::NONE).unwrap_err().to_string();
+        let said = bed.try_write("in", bounds, &Watch::NONE).unwrap_err().to_string();
         assert!(said.contains(expected), "{said}");
     };
     check(Bounds { bytes: 1 << 40, ..Bounds::FORMAT }, "more than 1099511627776 bytes in all");
@@ -554,5 +620,172 @@ fn a_tree_beyond_its_bounds_is_refused_before_a_byte_is_copied() {
     assert!(said.contains("`h`: more than 9 bytes"), "{said}");
     fs::remove_file(bed.path("in/hole")).unwrap();
     let bounds = Bounds { entries: 2, bytes: 10 };
-    assert_eq!(write(&bed.store, &root, bounds, &Watch::NONE).unwrap().files, 2, "just as large is fine");
+    assert_eq!(bed.try_write("in", bounds, &Watch::NONE).unwrap().files, 2, "just as large is fine");
+}
+
+#[test]
+fn a_link_may_climb_only_first() {
+    let check = |target: &str, depth, expected| {
+        assert_eq!(climbs_first(Path::new(target), depth), expected, "{target} {depth}");
+    };
+    check("x", 0, true);
+    check("a/b", 0, true);
+    check("../x", 1, true);
+    check("../..", 2, true);
+    check("../x", 0, false);
+    check("../../x", 1, false);
+    check("/etc/passwd", 9, false);
+    check("./x/./y", 0, true);
+    check("./../x", 0, false);
+    check(".", 0, true);
+    check("a/../x", 9, false);
+}
+
+/// A directory `root/out` in a small world, with these links (path below `root`, target).
+fn linked(links: &[(&str, &str)]) -> (Bed, Written) {
+    let bed = Bed::new();
+    for (name, content) in
+        [("out/sub/f", "inside"), ("data/f", "outside"), ("data/deep/g", "deep"), ("outer", "x")]
+    {
+        let path = bed.path("root").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    fs::set_permissions(bed.path("root/data/f"), Permissions::from_mode(0o600)).unwrap();
+    for (name, target) in links {
+        symlink(target, bed.path("root").join(name)).unwrap();
+    }
+    let written = bed.write_out(Bounds::FORMAT).unwrap();
+    (bed, written)
+}
+
+impl Bed {
+    fn write_out(&self, bounds: Bounds) -> Result<Written, DataError> {
+        let root = Dir::open(&self.path("root")).unwrap();
+        write(&self.store, Source { root: &root, path: Path::new("out") }, bounds, &Watch::NONE)
+    }
+}
+
+/// The tree in brief: links with their target, files with their size, and what was said.
+fn brief(bed: &Bed, written: &Written) -> Vec<String> {
+    let manifest = read(&bed.store, written.version).unwrap();
+    let entries = manifest.entries().iter().map(|entry| match &entry.kind {
+        Kind::File { size, .. } => format!("{} {size}", entry.path.display()),
+        Kind::Dir { .. } => format!("{}/", entry.path.display()),
+        Kind::Symlink { target } => format!("{} -> {}", entry.path.display(), target.display()),
+    });
+    let warnings = written.warnings.iter().map(|w| format!("! {} {}", w.path.display(), w.text));
+    entries.filter(|line| !line.starts_with("sub")).chain(warnings).collect()
+}
+
+#[test]
+fn links_stay_inside_and_become_what_they_lead_to_outside() {
+    let check = |links: &[(&str, &str)], followed: u64, expected: &[&str]| {
+        let (bed, written) = linked(links);
+        assert_eq!(brief(&bed, &written), expected, "{links:?}");
+        assert_eq!(written.followed, followed, "{links:?}");
+    };
+    // Inside, as they are or in words that hold wherever the tree lies.
+    check(&[("out/a", "sub/f")], 0, &["a -> sub/f"]);
+    check(&[("out/a", "./sub")], 0, &["a -> ./sub"]);
+    check(&[("out/a", "/out/sub/f")], 0, &["a -> sub/f"]);
+    check(&[("out/a", "../out/sub")], 0, &["a -> sub"]);
+    check(&[("out/a", "sub/../sub/f")], 0, &["a -> sub/f"]);
+    check(&[("out/a", "/data/back"), ("data/back", "/out/sub/f")], 0, &["a -> sub/f"]);
+    check(&[("out/a", "/out")], 0, &["a -> ."]);
+    check(&[("out/a", ".")], 0, &["a -> ."]);
+    // Outside.
+    check(&[("out/a", "/data/f")], 1, &["a 7"]);
+    check(&[("out/a", "../../../data/f")], 1, &["a 7"]);
+    check(&[("out/a", "/data")], 1, &["a/", "a/deep/", "a/deep/g 4", "a/f 7"]);
+    check(&[("out/a", "/data/deep"), ("out/b", "a/g")], 2, &["a/", "a/g 4", "b 4"]);
+    check(
+        &[("out/a", "/data"), ("data/near", "deep"), ("data/deep/up", "/data/f"), ("data/way", "/out/sub")],
+        1,
+        &["a/", "a/deep/", "a/deep/g 4", "a/deep/up -> ../f", "a/f 7", "a/near -> deep", "a/way -> ../sub"],
+    );
+    // Nowhere, in a circle, to what holds it, and to what is no file.
+    check(
+        &[("out/a", "/none/x")],
+        0,
+        &["a -> /none/x", "! a stays a link to `/none/x`: where there is nothing"],
+    );
+    check(
+        &[("out/a", "b"), ("out/b", "a")],
+        0,
+        &[
+            "a -> b",
+            "b -> a",
+            "! a stays a link to `b`: Too many symbolic links encountered",
+            "! b stays a link to `a`: Too many symbolic links encountered",
+        ],
+    );
+    for up in ["/", "..", "../../.."] {
+        check(
+            &[("out/a", up)],
+            0,
+            &[&format!("! a was left out: it is a link to `{up}`, in which it lies itself")],
+        );
+    }
+    check(
+        &[("out/a", "/data/deep"), ("data/deep/up", "..")],
+        1,
+        &["a/", "a/g 4", "! a/up was left out: it is a link to `..`, in which it lies itself"],
+    );
+}
+
+#[test]
+fn what_a_link_led_to_comes_with_its_permissions_and_time() {
+    let (bed, written) = linked(&[("out/a", "/data/f")]);
+    let manifest = read(&bed.store, written.version).unwrap();
+    let entry = manifest.get(Path::new("a")).unwrap();
+    assert!(matches!(entry.kind, Kind::File { mode: 0o600, digest, .. } if digest == Digest::of(b"outside")));
+    let modified = Modified::of_file(&File::open(bed.path("root/data/f")).unwrap()).unwrap();
+    assert_eq!(entry.modified, Some(modified));
+    let pipe = bed.path("root/pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    symlink("/pipe", bed.path("root/out/p")).unwrap();
+    let written = bed.write_out(Bounds::FORMAT).unwrap();
+    assert_eq!(
+        (written.followed, written.warnings[0].text.as_str()),
+        (1, "was left out: it is a link to `/pipe`, a socket, pipe or device")
+    );
+}
+
+#[test]
+fn links_from_one_directory_to_the_next_are_bounded() {
+    let (bed, _) = linked(&[("out/a", "/d0")]);
+    for n in 0..40 {
+        let dir = bed.path(&format!("root/d{n}"));
+        fs::create_dir(&dir).unwrap();
+        // Two each: all of them would be more than a tree can have.
+        for name in ["one", "two"] {
+            symlink(format!("/d{}", n + 1), dir.join(name)).unwrap();
+        }
+    }
+    let bounds = Bounds { entries: 1000, bytes: u64::MAX };
+    assert!(matches!(bed.write_out(bounds), Err(DataError::Limit { .. })));
+    for n in 0..40 {
+        fs::remove_file(bed.path(&format!("root/d{n}/two"))).unwrap();
+    }
+    let written = bed.write_out(bounds).unwrap();
+    let [warning] = &written.warnings[..] else { panic!("{:?}", written.warnings) };
+    assert_eq!(warning.text, "was left out: it is a link to `/d16`, which is behind too many such links");
+}
+
+#[test]
+fn a_blob_is_shared_where_its_time_is_right() {
+    let bed = Bed::new();
+    bed.file("first", b"same", 0o644);
+    bed.file("second", b"same", 0o644);
+    let root = Dir::open(&bed.path("in")).unwrap();
+    for (name, seconds) in [("first", 1_000_000_000), ("second", 1_100_000_000)] {
+        root.set_modified(Path::new(name), Modified { seconds, nanos: 1 }).unwrap();
+    }
+    let checkout = bed.trees.checkout(&bed.store, bed.write().version, &Watch::NONE).unwrap();
+    assert_eq!(look(&checkout.path), look(&bed.path("in")));
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let blob = inode(&bed.store.path(Digest::of(b"same")));
+    let shared = ["first", "second"].map(|name| inode(&checkout.path.join(name)) == blob);
+    assert_eq!(shared.iter().filter(|shared| **shared).count(), 1);
 }

@@ -13,7 +13,8 @@ use vessl_core::wire::{ErrorBody, FileView};
 
 use super::Api;
 use super::error::{Failure, Result};
-use super::extract::{Query, RunPath};
+use super::extract::{Query, RunPath, switch};
+use crate::registry::Directories;
 
 /// Bytes that are read and sent at once.
 const CHUNK: usize = 256 << 10;
@@ -29,20 +30,32 @@ pub(super) struct Which {
     path: String,
 }
 
-/// Files, symbolic links and empty directories that the run exported.
+/// What is listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Listing {
+    /// Whether directories are listed that something is in.
+    #[serde(default, deserialize_with = "switch")]
+    all_directories: bool,
+}
+
+/// Files, symbolic links and directories that the run exported.
 #[utoipa::path(
     get, path = "/organizations/{organization}/projects/{project}/runs/{id}/files", tag = "files",
     operation_id = "listFiles",
-    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path), Listing),
     responses((status = 200, description = "files", body = Vec<FileView>))
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     RunPath(of): RunPath,
+    Query(listing): Query<Listing>,
 ) -> Result<Json<Vec<FileView>>> {
     api.control.attempt(&caller, &of).await?;
-    Ok(Json(api.registry.files(&caller, &of).await?))
+    let directories = if listing.all_directories { Directories::All } else { Directories::Empty };
+    Ok(Json(api.registry.files(&caller, &of, directories).await?))
 }
 
 /// Bytes of one file. `Range: bytes=FROM-[TO]` works; `ETag` is the BLAKE3 of the whole file.

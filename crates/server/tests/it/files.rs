@@ -3,6 +3,7 @@ use axum::body::Body;
 use http::{Request, StatusCode, header};
 use serde_json::json;
 use vessl_data::blob::{Digest, Store};
+use vessl_data::dir::Modified;
 use vessl_data::tree::{Entry, Kind, Manifest};
 
 use crate::world::{Place, RUNS, Server, run_file};
@@ -14,9 +15,11 @@ fn tree(place: &Place, marker: &str) -> String {
     let store = Store::open(&place.dir.path().join("data/blobs")).unwrap();
     let file = |path: &str, mode, bytes: &[u8]| {
         let put = store.put_bytes(bytes).unwrap();
-        Entry { path: path.into(), kind: Kind::File { mode, size: put.size, digest: put.digest } }
+        let kind = Kind::File { mode, size: put.size, digest: put.digest };
+        Entry { path: path.into(), kind, modified: None }
     };
-    let dir = Entry { path: "d".into(), kind: Kind::Dir { mode: 0o755 } };
+    let modified = Some(Modified { seconds: 1_000_000_000, nanos: 5 });
+    let dir = Entry { path: "d".into(), kind: Kind::Dir { mode: 0o2755 }, modified };
     let entries = vec![file("d/model.bin", 0o644, TEXT), file("run.sh", 0o755, marker.as_bytes()), dir];
     let text = Manifest::new(entries).unwrap().text();
     store.put_bytes(&text).unwrap().digest.to_string()
@@ -37,6 +40,12 @@ async fn a_file_comes_back_whole_and_in_parts() {
     let id = export(&server, &tree(&place, "a"), "vessl-artifact://").await;
     let files = server.get(&format!("{RUNS}/{id}/files")).await;
     insta::assert_json_snapshot!(files);
+    let all = server.get(&format!("{RUNS}/{id}/files?all_directories=1")).await;
+    assert_eq!((all.as_array().unwrap().len(), &all[0]["kind"]), (3, &json!("directory")), "{all}");
+    assert_eq!(
+        (&all[0]["mode"], &all[0]["modified_at"]),
+        (&json!("2755"), &json!("2001-09-09T01:46:40.000000005Z"))
+    );
     let path = format!("{RUNS}/{id}/files/content?export=/out&path=d/model.bin");
     for (range, status, expected) in [
         (None, StatusCode::OK, TEXT),

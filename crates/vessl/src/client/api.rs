@@ -121,6 +121,12 @@ impl Client {
         self.get(path.into()).await
     }
 
+    /// The same with every directory.
+    pub(crate) async fn files_and_directories(&mut self, id: RunId) -> Result<Vec<FileView>> {
+        let path = self.of_run(id, &["files"]).await?.with("all_directories", Some(true));
+        self.get(path.into()).await
+    }
+
     /// Bytes of a file from `begin` on. The server may begin at 0 instead; where it begins stands before the body.
     pub(crate) async fn file(&mut self, id: RunId, file: &FileView, begin: u64) -> Result<(u64, Incoming)> {
         let path = self.of_run(id, &["files", "content"]).await?;

@@ -10,8 +10,9 @@ use serde::Serialize;
 use vessl_core::ids::RunId;
 use vessl_core::spelling;
 use vessl_core::wire::{FileKind, FileView, Progress, ProgressKind};
+use vessl_data::tree::climbs_first;
 
-use super::download_dir::{DownloadDir, Existing, stays};
+use super::download_dir::{DownloadDir, Existing};
 use super::run_id;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -27,8 +28,9 @@ use crate::session::Session;
 becomes `DEST/output/model.json`. With the PATH of a directory its content lands in DEST, with the \
 PATH of a file that file does. Every file is verified. A download that was interrupted goes on \
 where it stopped when the same command is run again: a file that is here with the same content is \
-not fetched again. One with other content is replaced, and what was replaced is said. Symbolic \
-links that lead out of what is downloaded are named and left out.
+not fetched again. One with other content is replaced, and what was replaced is said. Permissions \
+and the time of the last modification are those of the export. Symbolic links that lead out of \
+what is downloaded are named and left out.
 
 Examples:
   vessl run download 100000000001
@@ -61,7 +63,7 @@ const LANDED: &Columns<Landed> = &[("FILE", |f| f.file.clone()), ("SIZE", |f| vi
 /// Fetches the files that were asked for, one after the other.
 pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> {
     let mut client = session.client().await?;
-    let files = client.files(args.id).await?;
+    let files = client.files_and_directories(args.id).await?;
     let chosen = choose(&files, args.path.as_deref());
     if chosen.is_empty() {
         return Err(nothing(args, &files));
@@ -81,21 +83,12 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
         landed.push(here(&download_dir, file, relative, before));
     }
     bars.clear();
-    // Links come last, so that nothing is written through one.
-    for (file, relative) in chosen.iter().filter(|(file, _)| file.kind == FileKind::Link) {
-        let target = file.target.as_deref().unwrap_or_default();
-        let to = OsString::from_vec(spelling::read(target));
-        let depth = Path::new(&file.path).components().count().min(relative.components().count());
-        if stays(Path::new(&to), depth.saturating_sub(1)) {
-            let before = download_dir.link(relative, &to)?;
-            landed.push(here(&download_dir, file, relative, before));
-        } else {
-            let path = spelling::spell(relative.as_os_str().as_bytes());
-            session.out.warn(&format!(
-                "the link `{path}` is left out: it points to `{target}`, out of what is downloaded"
-            ));
-        }
-    }
+    landed.extend(links(&chosen, &download_dir, session)?);
+    settle(&chosen, &download_dir, session);
+    // A directory goes without saying when something is in it.
+    let full: HashSet<_> = chosen.iter().filter_map(|(_, relative)| relative.parent()).collect();
+    let full: HashSet<_> = full.into_iter().map(|relative| shown(&download_dir, relative)).collect();
+    landed.retain(|landed| !full.contains(&landed.file));
     match landed.iter().filter(|landed| landed.replaced).count() {
         0 => {}
         1 => session.out.note("replaced 1 file that was here with other content"),
@@ -105,10 +98,49 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
     Ok(exit::OK)
 }
 
+/// Makes the links. They come last, so that nothing is written through one.
+fn links(
+    chosen: &[(&FileView, PathBuf)],
+    download_dir: &DownloadDir,
+    session: &Session,
+) -> Result<Vec<Landed>> {
+    let mut landed = Vec::new();
+    for (file, relative) in chosen.iter().filter(|(file, _)| file.kind == FileKind::Link) {
+        let target = file.target.as_deref().unwrap_or_default();
+        let to = OsString::from_vec(spelling::read(target));
+        let depth = Path::new(&file.path).components().count().min(relative.components().count());
+        if climbs_first(Path::new(&to), depth.saturating_sub(1)) {
+            let before = download_dir.link(relative, &to)?;
+            landed.push(here(download_dir, file, relative, before));
+        } else {
+            let path = spelling::spell(relative.as_os_str().as_bytes());
+            session.out.warn(&format!(
+                "the link `{path}` is left out: it points to `{target}`, out of what is downloaded"
+            ));
+        }
+    }
+    Ok(landed)
+}
+
+/// Gives everything its permissions and time; what is in a directory comes before it, because it changes the directory's time.
+fn settle(chosen: &[(&FileView, PathBuf)], download_dir: &DownloadDir, session: &Session) {
+    let mut last_first: Vec<_> = chosen.iter().collect();
+    last_first.sort_by(|(_, a), (_, b)| b.cmp(a));
+    for (file, relative) in last_first {
+        if let Err(why) = download_dir.settle(relative, file) {
+            let path = shown(download_dir, relative);
+            session.out.warn(&format!("`{path}` is here, but not with its permissions and time: {why}"));
+        }
+    }
+}
+
+fn shown(download_dir: &DownloadDir, relative: &Path) -> String {
+    spelling::spell(download_dir.shown(relative).as_os_str().as_bytes())
+}
+
 fn here(download_dir: &DownloadDir, file: &FileView, relative: &Path, before: Existing) -> Landed {
-    let shown = spelling::spell(download_dir.shown(relative).as_os_str().as_bytes());
     let replaced = before == Existing::Other;
-    Landed { file: shown, size: file.size, digest: file.digest.clone(), replaced }
+    Landed { file: shown(download_dir, relative), size: file.size, digest: file.digest.clone(), replaced }
 }
 
 async fn fetch(
@@ -147,16 +179,24 @@ fn step(file: &FileView, done: u64) -> Progress {
 
 /// The files that `path` names, each with where it lands below the destination.
 fn choose<'a>(files: &'a [FileView], path: Option<&str>) -> Vec<(&'a FileView, PathBuf)> {
+    let wanted = Path::new("/").join(path.unwrap_or_default().trim_start_matches('/'));
+    let has_more = files.iter().any(|file| listed(file) != wanted && listed(file).starts_with(&wanted));
     let mut seen = HashSet::new();
-    let placed = files.iter().filter_map(|file| Some((file, place(file, path)?)));
+    let placed = files.iter().filter_map(|file| Some((file, place(file, &wanted)?)));
+    // The content of a directory lands, the directory itself does not.
+    let placed = placed.filter(|(file, _)| !has_more || listed(file) != wanted);
     // An export may lie in another one, whose files it has as well.
     placed.filter(|(file, place)| seen.insert((place.clone(), &file.digest, file.size))).collect()
 }
 
-fn place(file: &FileView, path: Option<&str>) -> Option<PathBuf> {
-    let listed = Path::new("/").join(&file.export).join(file.path.trim_start_matches('/'));
-    let wanted = Path::new("/").join(path.unwrap_or_default().trim_start_matches('/'));
-    if !listed.starts_with(&wanted) {
+/// Where a file is in the container, as it is listed.
+fn listed(file: &FileView) -> PathBuf {
+    Path::new("/").join(&file.export).join(file.path.trim_start_matches('/'))
+}
+
+fn place(file: &FileView, wanted: &Path) -> Option<PathBuf> {
+    let listed = listed(file);
+    if !listed.starts_with(wanted) {
         return None;
     }
     let above = wanted.components().count() - usize::from(listed == wanted);
@@ -206,11 +246,9 @@ mod tests {
             ..FileView::default()
         };
         let check = |export: &str, path: &str, asked: Option<&str>, expected: Option<&str>| {
-            assert_eq!(
-                place(&file(export, path), asked),
-                expected.map(PathBuf::from),
-                "{export} {path} {asked:?}"
-            );
+            let files = [file(export, path)];
+            let found = choose(&files, asked).pop().map(|(_, place)| place);
+            assert_eq!(found, expected.map(PathBuf::from), "{export} {path} {asked:?}");
         };
         check("/output", "a/m.json", None, Some("output/a/m.json"));
         check("/output", "a/m.json", Some("/output"), Some("a/m.json"));
@@ -223,6 +261,26 @@ mod tests {
         check("/output", "../../x", None, Some("output/../../x"));
         check("/output", "a/m.json", Some("/out"), None);
         check("/output", "a/m.json", Some("/output/b"), None);
+    }
+
+    #[test]
+    fn of_a_directory_that_is_named_the_content_lands() {
+        let view = |path: &str, kind| FileView {
+            path: path.to_owned(),
+            export: "/out".to_owned(),
+            kind,
+            ..FileView::default()
+        };
+        let files =
+            [view("d", FileKind::Directory), view("d/f", FileKind::File), view("e", FileKind::Directory)];
+        let check = |path: Option<&str>, expected: &[&str]| {
+            let places: Vec<_> = choose(&files, path).into_iter().map(|(_, place)| place).collect();
+            assert_eq!(places, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{path:?}");
+        };
+        check(None, &["out/d", "out/d/f", "out/e"]);
+        check(Some("/out/d"), &["f"]);
+        check(Some("/out/e"), &["e"]);
+        check(Some("/out/d/f"), &["f"]);
     }
 
     #[test]
