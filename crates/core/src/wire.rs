@@ -287,8 +287,12 @@ pub struct FileView {
     pub target: Option<String>,
     /// Bytes; 0 for what is not a file.
     pub size: u64,
-    /// BLAKE3, hex; empty for what is not a file.
+    /// BLAKE3, hex; empty for what is not a file. Of a file with holes it is that of its packed form.
     pub digest: String,
+    /// Bytes of the packed form (files with holes only): the pieces of data one after the other, each with its place and its length
+    /// in front, as 8 bytes in little-endian order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed_size: Option<u64>,
     /// Whether it is a file that may be executed.
     pub executable: bool,
     /// Its permission bits in octal, as `644`; of a directory also set-group-id and sticky, as `2775` (not of links).

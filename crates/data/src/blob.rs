@@ -10,10 +10,11 @@
 //! ```
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::stat::futimens;
@@ -21,6 +22,7 @@ use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::dir::Modified;
+use crate::sparse::{self, Packed, UnpackError};
 use crate::{DataError, Watch, durable};
 
 /// Mode of every blob.
@@ -170,6 +172,27 @@ impl Store {
             source.seek(SeekFrom::Start(0)).map_err(Stop::Read)?;
             copy_hashing(&mut source, tmp, watch)
         })
+    }
+
+    /// The same for the packed form of a file with holes. What the put says are the bytes of that form.
+    pub(crate) fn put_packed(
+        &self,
+        source: &File,
+        size: u64,
+        name: &Path,
+        watch: &Watch<'_>,
+    ) -> Result<Put, DataError> {
+        let told = AtomicU64::new(0);
+        let tell = |more: u64, total| {
+            let before = told.fetch_add(more, Ordering::Relaxed);
+            (watch.progress)(more.min(size.saturating_sub(before)), total);
+        };
+        let put = self.put_unsynced((name, None), watch, |tmp| {
+            let watch = Watch { progress: &tell, stop: watch.stop };
+            copy_hashing(&mut Packed::of(source, size), tmp, &watch)
+        })?;
+        (watch.progress)(size.saturating_sub(told.into_inner()), None);
+        Ok(put)
     }
 
     fn put_unsynced(
@@ -403,7 +426,7 @@ impl Stop {
     }
 }
 
-/// Copies `source` to its end and returns digest and size. Runs of zeros become holes.
+/// Copies `source` to its end and returns digest and size.
 pub(crate) fn copy_hashing(
     source: &mut dyn Read,
     mut to: &File,
@@ -415,32 +438,49 @@ pub(crate) fn copy_hashing(
     loop {
         watch.check().map_err(|_| Stop::Asked)?;
         let n = match source.read(&mut buffer) {
-            Ok(0) => break,
+            Ok(0) => return Ok((Digest(*hasher.finalize().as_bytes()), size)),
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(Stop::Read(e)),
         };
-        let part = &buffer[..n];
-        hasher.update(part);
-        if part.iter().all(|b| *b == 0) {
-            to.seek(SeekFrom::Current(i64::try_from(n).expect("at most CHUNK"))).map_err(Stop::Write)?;
-        } else {
-            to.write_all(part).map_err(Stop::Write)?;
-        }
+        hasher.update(&buffer[..n]);
+        to.write_all(&buffer[..n]).map_err(Stop::Write)?;
         size += n as u64;
         (watch.progress)(n as u64, None);
     }
-    to.set_len(size).map_err(Stop::Write)?;
-    Ok((Digest(*hasher.finalize().as_bytes()), size))
 }
 
-/// Copies without bringing the bytes into this process; false if the kernel cannot, or if the file has holes that it
-/// would fill. Nothing useful is in `to` then, but its cursor is at the start.
-pub(crate) fn copy_in_kernel(source: &File, to: &File, watch: &Watch<'_>) -> Result<bool, Stop> {
-    let meta = source.metadata().map_err(Stop::Read)?;
-    if meta.blocks() * 512 < meta.len() {
-        return Ok(false);
+/// Hashes what is read.
+struct Hashing<R>(R, blake3::Hasher);
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(to)?;
+        self.1.update(&to[..n]);
+        Ok(n)
     }
+}
+
+/// Writes the file of `size` bytes whose packed form is `packed`, and returns the digest of that form.
+pub(crate) fn unpack_hashing(packed: &File, size: u64, to: &File, watch: &Watch<'_>) -> Result<Digest, Stop> {
+    let mut reader = BufReader::with_capacity(CHUNK, Hashing(packed, blake3::Hasher::new()));
+    let mut told = 0;
+    let mut each = |more| {
+        told += more;
+        (watch.progress)(more, None);
+        !(watch.stop)()
+    };
+    sparse::unpack(&mut reader, size, to, &mut each).map_err(|failed| match failed {
+        UnpackError::Read(e) => Stop::Read(e),
+        UnpackError::Write(e) => Stop::Write(e),
+    })?;
+    watch.check().map_err(|_| Stop::Asked)?;
+    (watch.progress)(size.saturating_sub(told), None);
+    Ok(Digest(*reader.into_inner().1.finalize().as_bytes()))
+}
+
+/// Copies without bringing the bytes into this process; false if the kernel cannot. Nothing useful is in `to` then, but its cursor is at the start.
+pub(crate) fn copy_in_kernel(source: &File, to: &File, watch: &Watch<'_>) -> Result<bool, Stop> {
     let (mut from, mut at) = (0_i64, 0_i64);
     loop {
         watch.check().map_err(|_| Stop::Asked)?;

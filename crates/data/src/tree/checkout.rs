@@ -10,7 +10,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
-use super::{Entry, Kind, Manifest, read, with_total};
+use super::{Entry, Form, Kind, Manifest, read, with_total};
 use crate::blob::{self, Digest, Freed, MODE, Store};
 use crate::dir::{self, Dir, Modified};
 use crate::{DataError, Owner, Watch, durable, pool};
@@ -236,7 +236,7 @@ impl Target<'_> {
             pool::each(&files, |entry| {
                 watch.check()?;
                 match &entry.kind {
-                    Kind::File { mode, digest, .. } => self.file(entry, *mode, *digest, watch),
+                    Kind::File { .. } => self.file(entry, watch),
                     Kind::Symlink { target } => self.symlink(entry, target),
                     Kind::Dir { .. } => Ok(()),
                 }
@@ -271,12 +271,13 @@ impl Target<'_> {
         if self.shared { dir.sync() } else { Ok(()) }
     }
 
-    fn file(&self, entry: &Entry, mode: u32, digest: Digest, watch: &Watch<'_>) -> Result<(), DataError> {
+    fn file(&self, entry: &Entry, watch: &Watch<'_>) -> Result<(), DataError> {
         let (store, path) = (self.store, &entry.path);
+        let Kind::File { mode, size, digest, form } = entry.kind else { return Ok(()) };
         let (parent, name) = self.parent(path)?;
         if !self.shared {
             remove_file(&parent, name, path)?;
-        } else if mode == MODE {
+        } else if mode == MODE && form == Form::Plain {
             let blob = store.open_verified(digest, watch)?;
             let at = Modified::of_file(&blob).map_err(DataError::os("read", path))?;
             if entry.modified.is_none_or(|modified| modified == at)
@@ -288,10 +289,17 @@ impl Target<'_> {
         }
         let file = parent.create_file(name, 0o600).map_err(DataError::os("write", path))?;
         let mut blob = store.open_blob(digest)?;
-        let (found, _) =
-            blob::copy_hashing(&mut blob, &file, watch).map_err(|stop| stop.at(&store.path(digest), path))?;
+        let copied = match form {
+            Form::Plain => blob::copy_hashing(&mut blob, &file, watch).map(|(found, _)| found),
+            Form::Packed => blob::unpack_hashing(&blob, size, &file, watch),
+        };
+        let damaged = || DataError::Damaged { digest, path: store.path(digest) };
+        let found = copied.map_err(|stop| match stop.at(&store.path(digest), path) {
+            DataError::Os { source, .. } if form == Form::Packed && is_no_form(&source) => damaged(),
+            other => other,
+        })?;
         if found != digest {
-            return Err(DataError::Damaged { digest, path: store.path(digest) });
+            return Err(damaged());
         }
         self.give(&parent, name).map_err(DataError::os("write", path))?;
         file.set_permissions(Permissions::from_mode(mode)).map_err(DataError::os("write", path))?;
@@ -332,6 +340,11 @@ impl Target<'_> {
 /// Lets `name` in `dir` have been modified when the entry was.
 fn date(entry: &Entry, dir: &Dir, name: &Path) -> io::Result<()> {
     entry.modified.map_or(Ok(()), |at| dir.set_modified(name, at))
+}
+
+/// Whether something was read as a packed form and is none.
+fn is_no_form(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 fn conflict(path: &Path, there: &'static str) -> DataError {

@@ -21,9 +21,9 @@ pub struct Entry {
 /// How entries are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
-    /// Without times.
+    /// Without.
     One,
-    /// With times.
+    /// With times and packed files.
     Two,
 }
 
@@ -36,8 +36,10 @@ pub enum Kind {
         mode: u32,
         /// Bytes.
         size: u64,
-        /// Its content.
+        /// Its content, as it is stored.
         digest: Digest,
+        /// How it is stored.
+        form: Form,
     },
     /// A directory.
     Dir {
@@ -51,6 +53,24 @@ pub enum Kind {
     },
 }
 
+/// How a file is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Plain,
+    /// Packed, because it has holes ([`crate::sparse`]).
+    Packed,
+}
+
+impl Form {
+    fn letter(self) -> char {
+        match self {
+            Self::Plain => 'f',
+            Self::Packed => 's',
+        }
+    }
+}
+
 impl Entry {
     pub(super) fn bytes(&self) -> &[u8] {
         bytes(&self.path)
@@ -59,8 +79,9 @@ impl Entry {
     /// Appends the line.
     pub(super) fn print(&self, format: Format, out: &mut Vec<u8>) {
         match &self.kind {
-            Kind::File { mode, size, digest } => {
-                out.extend_from_slice(format!("f {mode:o} {size} {digest} ").as_bytes());
+            Kind::File { mode, size, digest, form } => {
+                let letter = form.letter();
+                out.extend_from_slice(format!("{letter} {mode:o} {size} {digest} ").as_bytes());
             }
             Kind::Dir { mode } => out.extend_from_slice(format!("d {mode:o} - - ").as_bytes()),
             Kind::Symlink { target } => {
@@ -92,7 +113,12 @@ impl Entry {
         };
         let octal = || u32::from_str_radix(mode, 8).ok();
         let kind = match kind {
-            "f" => Kind::File { mode: octal()?, size: size.parse().ok()?, digest: what.parse().ok()? },
+            "f" | "s" => Kind::File {
+                mode: octal()?,
+                size: size.parse().ok()?,
+                digest: what.parse().ok()?,
+                form: if kind == "f" { Form::Plain } else { Form::Packed },
+            },
             "d" => Kind::Dir { mode: octal()? },
             "l" => Kind::Symlink { target: unescape(what)? },
             _ => return None,

@@ -11,22 +11,24 @@
 //! vessl-tree 2
 //! d 2775 - - 1764374400 src
 //! f 644 1234 <64 hex digits> 1764374400.123456789 src/main.py
+//! s 644 99999999 <64 hex digits> 1764374400 src/sparse.img
 //! l - - ../data 1764374400 src/link
 //! ```
 //!
 //! A path is relative, has no empty, `.` or `..` part, and its parent is a directory of the manifest. Modes are the nine
 //! permission bits in octal without leading zeros, of a directory also set-group-id and sticky. Then comes when it was last
-//! modified, in seconds since 1970. Owners, set-id bits of files and extended attributes are not kept.
+//! modified, in seconds since 1970. A file with holes, `s`, has its own size and the digest of its packed form
+//! ([`crate::sparse`]). Owners, set-id bits of files and extended attributes are not kept.
 //! Bytes of paths and targets other than `!` to `~` are written as `%` and two upper-case hex digits, and so is `%`.
 //!
-//! Version 1 had no times. It is still read, and a tree without any time is written as it.
+//! Version 1 had no times and no `s`. It is still read, and a tree without either is written as it.
 mod checkout;
 mod entry;
 mod walk;
 mod write;
 
 pub use checkout::{Checkout, Trees, copy_into};
-pub use entry::{Entry, Kind};
+pub use entry::{Entry, Form, Kind};
 pub use walk::climbs_first;
 pub use write::{Bounds, Source, Warning, Written, write, write_file};
 
@@ -91,12 +93,14 @@ impl Manifest {
         if manifest.format() == format {
             Ok(manifest)
         } else {
-            Err(bad(1, "it has no time and is not version 1"))
+            Err(bad(1, "it has no time and no file with holes, and is not version 1"))
         }
     }
 
     fn format(&self) -> Format {
-        if self.entries.iter().any(|entry| entry.modified.is_some()) { Format::Two } else { Format::One }
+        let is_packed = |kind: &Kind| matches!(kind, Kind::File { form: Form::Packed, .. });
+        let is_new = |entry: &Entry| entry.modified.is_some() || is_packed(&entry.kind);
+        if self.entries.iter().any(is_new) { Format::Two } else { Format::One }
     }
 
     /// The canonical text.

@@ -237,12 +237,70 @@ fn holes_stay_holes_and_large_files_are_whole() {
     let written = bed.try_write("in", Bounds::FORMAT, &watch).unwrap();
     assert_eq!(done.into_inner(), written.bytes);
     let manifest = read(&bed.store, written.version).unwrap();
-    let Kind::File { digest, size, .. } = manifest.get(Path::new("sparse")).unwrap().kind else { panic!() };
-    assert_eq!(size, 64 << 20);
-    assert!(fs::metadata(bed.store.path(digest)).unwrap().blocks() * 512 < 8 << 20);
+    let Kind::File { digest, size, form, .. } = manifest.get(Path::new("sparse")).unwrap().kind else {
+        panic!()
+    };
+    assert_eq!((size, form, bed.store.size(digest).unwrap()), (64 << 20, Form::Packed, Some(16 + 4096)));
     bed.store.open_verified(digest, &Watch::NONE).unwrap();
     let Kind::File { digest, .. } = manifest.get(Path::new("dense")).unwrap().kind else { panic!() };
     assert_eq!(digest, Digest::of(&vec![7; 5 << 20]));
+}
+
+#[test]
+fn a_huge_file_goes_in_and_out_by_its_data() {
+    let bed = Bed::new();
+    // Nobody could read that many zeros within the time of a test.
+    let huge = |name: &str| {
+        let file = File::create(bed.path("in").join(name)).unwrap();
+        file.set_len(15 << 40).unwrap();
+        file.write_all_at(b"middle", 7 << 40).unwrap();
+    };
+    huge("huge");
+    let written = bed.write();
+    assert_eq!(written.bytes, 15 << 40);
+    let done = AtomicU64::new(0);
+    let progress = |more, _| {
+        done.fetch_add(more, Ordering::Relaxed);
+    };
+    let watch = Watch { progress: &progress, stop: &|| false };
+    let checkout = bed.trees.checkout(&bed.store, written.version, &watch).unwrap();
+    assert_eq!(done.into_inner(), 15 << 40);
+    let mut middle = [0; 8];
+    let copy = File::open(checkout.path.join("huge")).unwrap();
+    copy.read_exact_at(&mut middle, (7 << 40) - 1).unwrap();
+    assert_eq!(&middle, b"\0middle\0");
+    let meta = copy.metadata().unwrap();
+    assert!(meta.len() == 15 << 40 && meta.blocks() < 1000, "{meta:?}");
+    // The same content is the same version, also from a copy.
+    let root = Dir::open(&checkout.path).unwrap();
+    let source = Source { root: &root, path: Path::new("") };
+    assert_eq!(write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap().version, written.version);
+    let file = File::open(bed.path("in/huge")).unwrap();
+    let alone = write_file(&bed.store, (Path::new("huge"), &file), Bounds::FORMAT, &Watch::NONE).unwrap();
+    assert_eq!(alone.version, written.version);
+}
+
+#[test]
+fn damage_of_a_packed_file_is_found() {
+    let bed = Bed::new();
+    let file = File::create(bed.path("in/sparse")).unwrap();
+    file.set_len(1 << 20).unwrap();
+    file.write_all_at(b"middle", 1 << 19).unwrap();
+    let version = bed.write().version;
+    let manifest = read(&bed.store, version).unwrap();
+    let (_, _, digest) = manifest.files().next().unwrap();
+    let blob = bed.store.path(digest);
+    let whole = fs::read(&blob).unwrap();
+    let cut = whole[..whole.len() - 1].to_vec();
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let mut elsewhere = whole;
+    elsewhere[7] = 0xff;
+    for harm in [cut, flipped, elsewhere] {
+        fs::write(&blob, harm).unwrap();
+        let e = bed.trees.checkout(&bed.store, version, &Watch::NONE).unwrap_err();
+        assert!(matches!(&e, DataError::Damaged { path, .. } if *path == blob), "{e}");
+    }
 }
 
 #[test]
@@ -546,11 +604,14 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 
 fn tree() -> impl Strategy<Value = Vec<Entry>> {
     let leaf = prop_oneof![
-        (0_u32..=0o777, 0_u64..1 << 40, any::<[u8; 32]>()).prop_map(|(mode, size, digest)| Kind::File {
-            mode,
-            size,
-            digest: Digest(digest)
-        }),
+        (0_u32..=0o777, 0_u64..1 << 40, any::<[u8; 32]>(), any::<bool>()).prop_map(
+            |(mode, size, digest, packed)| Kind::File {
+                mode,
+                size,
+                digest: Digest(digest),
+                form: if packed { Form::Packed } else { Form::Plain },
+            }
+        ),
         proptest::collection::vec(1_u8.., 1..30)
             .prop_map(|target| Kind::Symlink { target: OsString::from_vec(target).into() }),
         (0_u32..=0o3777).prop_map(|mode| Kind::Dir { mode }),

@@ -9,7 +9,7 @@ use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{FileStat, fstat};
 
 use super::write::{Bounds, Source, Warning};
-use super::{DIR_MODE, Entry, FILE_MODE, Kind, MAX_NAME, MAX_PATH};
+use super::{DIR_MODE, Entry, FILE_MODE, Form, Kind, MAX_NAME, MAX_PATH};
 use crate::blob::Digest;
 use crate::dir::{self, Dir, Links, Modified, real_path};
 use crate::{DataError, Watch};
@@ -19,7 +19,7 @@ const DEEPEST: usize = 16;
 
 /// What a directory holds.
 pub(super) struct Walked {
-    /// Its entries; the files have no digest yet.
+    /// Its entries; of the files nobody has looked at the content.
     pub(super) found: Vec<Found>,
     /// Bytes of all files.
     pub(super) bytes: u64,
@@ -124,7 +124,8 @@ impl Walk<'_> {
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
                 self.walked.bytes = self.walked.bytes.saturating_add(size);
                 self.bounds.check(self.walked.found.len() + 1, self.walked.bytes, &at.path)?;
-                let kind = Kind::File { mode: mode & FILE_MODE, size, digest: Digest([0; 32]) };
+                let mode = mode & FILE_MODE;
+                let kind = Kind::File { mode, size, digest: Digest([0; 32]), form: Form::Plain };
                 self.record(&at, kind, modified);
                 Ok(None)
             }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::walk::{Found, walk};
-use super::{Entry, FILE_MODE, Kind, MAX_ENTRIES, MAX_MANIFEST, Manifest, with_total};
+use super::{Entry, FILE_MODE, Form, Kind, MAX_ENTRIES, MAX_MANIFEST, Manifest, with_total};
 use crate::blob::{Digest, Put, Store};
 use crate::dir::{Dir, Modified};
 use crate::locked;
 use crate::pool;
+use crate::sparse;
 use crate::{DataError, Watch};
 
 /// A version that is in the store.
@@ -115,7 +116,8 @@ pub fn write_file(
 ) -> Result<Written, DataError> {
     let meta = file.metadata().map_err(DataError::os("read", name))?;
     bounds.check(1, meta.len(), name)?;
-    let kind = Kind::File { mode: meta.mode() & FILE_MODE, size: meta.len(), digest: Digest([0; 32]) };
+    let mode = meta.mode() & FILE_MODE;
+    let kind = Kind::File { mode, size: meta.len(), digest: Digest([0; 32]), form: Form::Plain };
     let mut entry = Entry { path: name.to_owned(), kind, modified: None };
     let put = with_total(watch, meta.len(), |watch| put_unchanged(store, &mut entry, file, watch))?;
     finish(store, vec![entry], &BTreeSet::from([put.digest.0[0]]))
@@ -156,14 +158,19 @@ fn put_unchanged(store: &Store, entry: &mut Entry, file: &File, watch: &Watch<'_
     let path = &entry.path;
     let before = file.metadata().map_err(DataError::os("read", path))?;
     let modified = Modified::of_file(file).map_err(DataError::os("read", path))?;
-    let put = store.put_file(file, path, watch)?;
+    let (put, whole, how) = if sparse::has_holes(file).map_err(DataError::os("read", path))? {
+        (store.put_packed(file, before.len(), path, watch)?, before.len(), Form::Packed)
+    } else {
+        let put = store.put_file(file, path, watch)?;
+        (put, put.size, Form::Plain)
+    };
     let after = file.metadata().map_err(DataError::os("read", path))?;
-    if put.new && (state(&before) != state(&after) || put.size != after.size()) {
+    if put.new && (state(&before) != state(&after) || whole != after.size()) {
         return Err(DataError::Changed { path: path.clone() });
     }
     entry.modified = Some(modified);
-    if let Kind::File { size, digest, .. } = &mut entry.kind {
-        (*size, *digest) = (put.size, put.digest);
+    if let Kind::File { size, digest, form, .. } = &mut entry.kind {
+        (*size, *digest, *form) = (whole, put.digest, how);
     }
     Ok(put)
 }

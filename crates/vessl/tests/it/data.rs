@@ -1,7 +1,7 @@
 //! Bytes in and out: git, artifacts, host paths, download.
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -281,4 +281,35 @@ fn links_out_permissions_and_times_survive_export_import_and_download() {
     let take = format!("{}import: {{/in-l: '{name}'}}\n{}", head("host://"), item(script));
     let id = test.wait(&take).ok().json()["id"].to_string();
     assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, EXPECTED);
+}
+
+#[test]
+fn a_huge_file_with_holes_goes_everywhere_by_its_data() {
+    let test = Test::new();
+    let who = test.vessl(["whoami", "--output", "json"]).ok().json();
+    let name = format!(
+        "vessl-artifact://{}/{}/huge",
+        who["organization"].as_str().unwrap(),
+        who["project"].as_str().unwrap()
+    );
+    // Nobody could move that many zeros within the time of a test.
+    let make = "mkdir -p /out-h; truncate -s 1000G /out-h/huge\nprintf 12345678 | dd of=/out-h/huge bs=4096 seek=200000000 conv=notrunc status=none";
+    let yaml = format!("{}export: {{/out-h: '{name}'}}\n{}", head("host://"), item(make));
+    let run = test.wait(&yaml).ok().json();
+    assert_eq!(run["exports"][0]["bytes"], 1000_u64 << 30, "{run}");
+    let look = "stat -c '%s %b' /in-h/huge; dd if=/in-h/huge bs=4096 skip=200000000 count=1 status=none | tr -d '\\0'";
+    let take = format!("{}import: {{/in-h: '{name}'}}\n{}", head("host://"), item(look));
+    let id = test.wait(&take).ok().json()["id"].to_string();
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "1073741824000 8\n12345678");
+    let id = run["id"].to_string();
+    for _ in 0..2 {
+        test.vessl(["run", "download", &id, "/out-h", "d"]).ok().prints(&["d/huge"]);
+        let meta = std::fs::metadata(test.path("d/huge")).unwrap();
+        assert!(meta.len() == 1000 << 30 && meta.blocks() < 100, "{meta:?}");
+        assert_eq!(std::fs::read_dir(test.path("d")).unwrap().count(), 1);
+    }
+    let mut bytes = [0; 8];
+    let file = std::fs::File::open(test.path("d/huge")).unwrap();
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 4096 * 200_000_000).unwrap();
+    assert_eq!(&bytes, b"12345678");
 }

@@ -12,7 +12,7 @@ use vessl_core::spelling;
 use vessl_core::wire::{FileKind, FileView, Progress, ProgressKind};
 use vessl_data::tree::climbs_first;
 
-use super::download_dir::{DownloadDir, Existing};
+use super::download_dir::{DownloadDir, Existing, moved};
 use super::run_id;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -156,7 +156,7 @@ async fn fetch(
     }
     let mut partial = download_dir.begin(relative, file)?;
     let begin = partial.offset()?;
-    if begin < file.size {
+    if begin < moved(file) {
         let (from, mut body) = client.file(id, file, begin).await?;
         if from == 0 && begin > 0 {
             partial.restart()?;
@@ -168,13 +168,13 @@ async fn fetch(
             bars.step(&step(file, partial.offset()?));
         }
     }
-    bars.step(&step(file, file.size));
+    bars.step(&step(file, moved(file)));
     partial.commit(file)?;
     Ok(here)
 }
 
 fn step(file: &FileView, done: u64) -> Progress {
-    Progress { kind: ProgressKind::Download, label: file.path.clone(), done, total: Some(file.size) }
+    Progress { kind: ProgressKind::Download, label: file.path.clone(), done, total: Some(moved(file)) }
 }
 
 /// The files that `path` names, each with where it lands below the destination.

@@ -7,7 +7,7 @@
 //! the download directory reach, and then only descends, from a directory that no link led to.
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{ErrorKind, Seek, Write};
+use std::io::{BufReader, ErrorKind, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -17,6 +17,7 @@ use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use vessl_core::wire::{FileKind, FileView};
 use vessl_data::dir::{Dir, Kind, Links, Modified};
+use vessl_data::sparse::{Packed, UnpackError, unpack};
 
 use crate::error::{Error, Result};
 use crate::output::clean;
@@ -89,7 +90,11 @@ impl DownloadDir {
             return Ok(Existing::Other);
         }
         let mut hash = blake3::Hasher::new();
-        hash.update_reader(&mut file).map_err(Error::os(format!("read `{}`", self.named(relative))))?;
+        let read = match view.packed_size {
+            Some(_) => hash.update_reader(&mut Packed::of(&file, view.size)),
+            None => hash.update_reader(&mut file),
+        };
+        read.map_err(Error::os(format!("read `{}`", self.named(relative))))?;
         Ok(if hash.finalize().to_hex().as_str() == view.digest { Existing::Same } else { Existing::Other })
     }
 
@@ -103,7 +108,7 @@ impl DownloadDir {
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW;
         let file = dir.create(Path::new(&part), flags, 0o600, Links::Beneath).map_err(failed)?;
         let mut partial =
-            PartialFile { dir, part, name, shown, file, hash: blake3::Hasher::new(), size: view.size };
+            PartialFile { dir, part, name, shown, file, hash: blake3::Hasher::new(), size: moved(view) };
         partial.resume()?;
         Ok(partial)
     }
@@ -214,10 +219,10 @@ impl PartialFile {
     /// Verifies the digest and gives the file its name.
     pub(super) fn commit(mut self, view: &FileView) -> Result<()> {
         let size = self.offset()?;
-        if size < view.size {
+        if size < self.size {
             return Err(Error::Unreachable {
                 address: "the server".to_owned(),
-                reason: format!("`{}` stopped after {size} of {} bytes", self.shown, view.size),
+                reason: format!("`{}` stopped after {size} of {} bytes", self.shown, self.size),
                 hint: "run the same command again: it goes on where it stopped".to_owned(),
             });
         }
@@ -228,6 +233,9 @@ impl PartialFile {
                 hint: "run the same command again; if it repeats, the stored file is damaged".to_owned(),
             });
         }
+        if view.packed_size.is_some() {
+            self.unpack(view.size)?;
+        }
         let usual = || if view.executable { 0o777 } else { 0o666 } & !umask();
         let mode = std::fs::Permissions::from_mode(mode(view).unwrap_or_else(usual));
         let dated = modified(view).map_or(Ok(()), |at| self.dir.set_modified(Path::new(&self.part), at));
@@ -235,6 +243,29 @@ impl PartialFile {
             renameat(&self.dir, self.part.as_str(), &self.dir, self.name.as_os_str()).map_err(Into::into)
         });
         named.map_err(Error::os(format!("write `{}`", self.shown)))
+    }
+
+    /// Puts the file itself in the place of its packed form.
+    fn unpack(&mut self, size: u64) -> Result<()> {
+        let (shown, whole) = (self.shown.clone(), format!("{}.whole", self.part));
+        let failed = |e: Errno| Error::Os { what: format!("write `{shown}`"), source: e.into() };
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_TRUNC;
+        let file = self.dir.create(Path::new(&whole), flags, 0o600, Links::Beneath).map_err(failed)?;
+        self.file.rewind().map_err(Error::os(format!("read `{shown}`")))?;
+        let unpacked = unpack(&mut BufReader::new(&self.file), size, &file, &mut |_| true);
+        if let Err(e) = unpacked {
+            let _ = unlinkat(&self.dir, whole.as_str(), UnlinkatFlags::NoRemoveDir);
+            return Err(match e {
+                UnpackError::Write(source) => Error::Os { what: format!("write `{shown}`"), source },
+                UnpackError::Read(e) => Error::Damaged {
+                    message: format!("`{shown}` arrived in a form that is none: {e}"),
+                    hint: "nothing was written for it; the server is not to be trusted".to_owned(),
+                },
+            });
+        }
+        unlinkat(&self.dir, self.part.as_str(), UnlinkatFlags::NoRemoveDir).map_err(failed)?;
+        (self.part, self.file) = (whole, file);
+        Ok(())
     }
 
     /// Hashes what an earlier download left.
@@ -263,6 +294,11 @@ fn checked(relative: &Path) -> Result<OsString> {
             ),
             hint: "nothing was written for it; the server is not to be trusted".to_owned(),
         })
+}
+
+/// Bytes that are moved for a file: those of its packed form if it has one.
+pub(super) fn moved(view: &FileView) -> u64 {
+    view.packed_size.unwrap_or(view.size)
 }
 
 /// The permissions of what is no link, if the server knows them. No file gets a set-id bit.
@@ -341,6 +377,29 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, Mode::S_IRUSR).unwrap();
         assert_eq!(look(), Existing::Other, "a pipe");
+    }
+
+    #[test]
+    fn a_file_with_holes_lands_with_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let download_dir = DownloadDir::open(dir.path()).unwrap();
+        let packed = [&(5_u64 << 40).to_le_bytes()[..], &4096_u64.to_le_bytes(), &[7; 4096]].concat();
+        let whole = FileView { size: 6 << 40, packed_size: Some(packed.len() as u64), ..view(&packed) };
+        let path = Path::new("huge");
+        download_dir.begin(path, &whole).unwrap().write(&packed[..1000]).unwrap();
+        let mut file = download_dir.begin(path, &whole).unwrap();
+        assert_eq!(file.offset().unwrap(), 1000);
+        file.write(&packed[1000..]).unwrap();
+        file.commit(&whole).unwrap();
+        assert_eq!(download_dir.inspect(path, &whole).unwrap(), Existing::Same);
+        let meta = std::fs::metadata(dir.path().join("huge")).unwrap();
+        assert_eq!((meta.len(), std::fs::read_dir(dir.path()).unwrap().count()), (6 << 40, 1));
+        // A form that is none, with the right digest: the server lies.
+        let wrong = FileView { size: 5 << 40, ..whole };
+        let mut file = download_dir.begin(Path::new("wrong"), &wrong).unwrap();
+        file.write(&packed).unwrap();
+        assert!(matches!(file.commit(&wrong), Err(Error::Damaged { .. })));
+        assert!(!dir.path().join("wrong").exists());
     }
 
     #[test]
