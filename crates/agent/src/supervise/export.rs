@@ -7,6 +7,7 @@ use vessl_container::rootfs::Merged;
 use vessl_container::runtime::StartError;
 use vessl_core::plan::ExportPlan;
 use vessl_core::record::{EventKind, Transfer};
+use vessl_core::spelling;
 use vessl_data::DataError;
 use vessl_data::tree::Written;
 
@@ -81,7 +82,7 @@ fn one(
     plan: &ExportPlan,
     label: &str,
 ) -> Result<Option<Written>, Reason> {
-    let path = Path::new(&plan.path);
+    let path = &spelling::path(&plan.path);
     let Some(found) = merged.open(path)? else { return Ok(None) };
     Ok(Some(transfer::export(path, merged.root(), &found, label, cx)?))
 }

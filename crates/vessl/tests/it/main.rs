@@ -19,6 +19,7 @@ mod kills;
 mod logs;
 mod marks;
 mod ordinary;
+mod paths;
 mod refusals;
 mod registry;
 mod runs;

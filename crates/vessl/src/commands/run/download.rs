@@ -201,7 +201,7 @@ fn place(file: &FileView, wanted: &Path) -> Option<PathBuf> {
     }
     let above = wanted.components().count() - usize::from(listed == wanted);
     let name = OsString::from_vec(spelling::read(file.path.trim_start_matches('/')));
-    let whole = Path::new("/").join(&file.export).join(name);
+    let whole = Path::new("/").join(spelling::path(&file.export)).join(name);
     Some(whole.components().skip(above).collect())
 }
 
@@ -257,7 +257,7 @@ mod tests {
         check("/output", "a/m.json", Some("/output/a/m.json"), Some("m.json"));
         check("/output", "a/m.json", Some("/"), Some("output/a/m.json"));
         check("/output", "a%2580", Some("/output/a%2580"), Some("a%80"));
-        check("/%80", "a%2580", None, Some("%80/a%80"));
+        check("/%2580", "a%2580", None, Some("%80/a%80"));
         check("/output", "../../x", None, Some("output/../../x"));
         check("/output", "a/m.json", Some("/out"), None);
         check("/output", "a/m.json", Some("/output/b"), None);
