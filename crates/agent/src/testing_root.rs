@@ -1,6 +1,6 @@
 //! A root file system, a store and an event loop that only listens, for tests of imports and exports.
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -95,7 +95,8 @@ impl World {
             fs::write(path, content).unwrap();
         }
         let dir = Dir::open(dir.path()).unwrap();
-        tree::write(&self.store(), &dir, tree::Bounds::FORMAT, &Watch::NONE).unwrap().version.to_string()
+        let source = tree::Source { root: &dir, path: Path::new("") };
+        tree::write(&self.store(), source, tree::Bounds::FORMAT, &Watch::NONE).unwrap().version.to_string()
     }
 
     fn notes(&self) -> MutexGuard<'_, Vec<TaskEvent>> {

@@ -8,6 +8,7 @@
 //! ```
 pub mod access;
 pub mod credential;
+pub mod file_url;
 pub mod frame;
 pub mod ids;
 pub mod kind;

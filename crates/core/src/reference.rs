@@ -3,7 +3,10 @@
 //! Pure text: it opens no file, asks no registry and does not know whether an image exists.
 use std::fmt;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+
+use crate::spelling;
 
 /// Longest reference that is looked at, in bytes.
 const MAX_LEN: usize = 4096;
@@ -132,7 +135,8 @@ impl Reference {
         if text.len() > MAX_LEN {
             return bad("it is longer than 4096 bytes");
         }
-        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        let is_path = text.starts_with("oci://");
+        if text.chars().any(|c| c.is_control() || (c.is_whitespace() && !is_path)) {
             return bad("it contains a space or a control character");
         }
         match text.split_once("://") {
@@ -166,7 +170,7 @@ impl fmt::Display for Reference {
         match self {
             Self::Host => f.write_str("host://"),
             Self::Layout { path, tag } => {
-                write!(f, "oci://{}", path.display())?;
+                write!(f, "oci://{}", spelling::spell(path.as_os_str().as_bytes()))?;
                 tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))
             }
             Self::Registry(named) => named.fmt(f),
@@ -197,7 +201,8 @@ fn layout(text: &str, rest: &str) -> Result<Reference, ReferenceError> {
     if let Some(tag) = tag {
         check_tag(text, tag)?;
     }
-    let path: PathBuf = Path::new(path).components().filter(|c| *c != Component::CurDir).collect();
+    let path = spelling::path(path);
+    let path: PathBuf = path.components().filter(|c| *c != Component::CurDir).collect();
     if path.components().any(|c| c == Component::ParentDir) {
         return Err(ReferenceError::new(text, "the path must not contain `..`"));
     }
@@ -359,6 +364,8 @@ mod tests {
         check("oci:///srv//./img/:v1", "oci:///srv/img:v1");
         check("oci:///srv/img.tar:v1", "oci:///srv/img.tar:v1");
         check("oci:///a:b/img", "oci:///a:b/img");
+        check("oci:///my images/a%20b/%FF:v1", "oci:///my images/a%20b/%FF:v1");
+        check("oci:///a%25FF/x", "oci:///a%25FF/x");
         check("host://", "host://");
     }
 

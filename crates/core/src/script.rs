@@ -21,6 +21,7 @@ use std::fmt::Write;
 
 use crate::record::{Ending, MARK_FD};
 use crate::spec::{Item, Shell};
+use crate::spelling;
 use crate::units::Span;
 
 /// Exit code of the script when a directory does not exist.
@@ -105,7 +106,7 @@ fn push_item(script: &mut String, n: usize, of: usize, item: &Item, default_work
     let _ = write!(script, "\n__vessl_item {n}\n");
     if item.command.is_some() || item.workdir.is_some() {
         let dir = absolute(item.workdir.as_deref(), default_workdir);
-        let _ = writeln!(script, "__vessl_enter {n} {}", quoted(&dir));
+        let _ = writeln!(script, "__vessl_enter {n} {}", quoted_path(&dir));
     }
     if let Some(command) = &item.command {
         // The first line break ends a here-document whose last line has none; the second is for a text that ends in the middle of a
@@ -134,6 +135,21 @@ fn absolute(workdir: Option<&str>, default_workdir: &str) -> String {
 /// `text` as one word of a POSIX shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A path as one word, as [`spelling`] writes it; what is not UTF-8 is written by the shell.
+fn quoted_path(path: &str) -> String {
+    let path = spelling::read(path);
+    let mut word = String::new();
+    for chunk in path.utf8_chunks() {
+        if !chunk.valid().is_empty() {
+            word.push_str(&quoted(chunk.valid()));
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(word, "\"$(\\command printf '\\{byte:03o}')\"");
+        }
+    }
+    word
 }
 
 /// Seconds for `sleep`; a fraction only where there is one, because not every `sleep` knows fractions.

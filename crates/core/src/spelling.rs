@@ -1,6 +1,9 @@
 //! File names as text. A name is any bytes, but the API and JSON carry text. So bytes that are not UTF-8 are written as `%` and
 //! two upper-case hex digits, and so is a `%` that would read as such an escape. All other names stay as they are, and no two
 //! names have the same text.
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 /// The text for a name or a path.
 pub fn spell(name: &[u8]) -> String {
@@ -25,6 +28,11 @@ pub fn read(text: &str) -> Vec<u8> {
         rest = if byte.is_some() { &rest[3..] } else { after };
     }
     name
+}
+
+/// The path that a text stands for.
+pub fn path(text: &str) -> PathBuf {
+    OsString::from_vec(read(text)).into()
 }
 
 /// The byte whose spelling `text` begins with: `%25`, or `%80` and above.

@@ -445,7 +445,7 @@ pub struct RunEvent {
     pub progress: Option<Progress>,
 }
 
-/// One file, symbolic link or empty directory of a run's exports.
+/// One file, symbolic link or directory of a run's exports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileView {
     /// Path, relative to the export's root, with `/`. Bytes that are not UTF-8 are written as `%` and two upper-case hex
@@ -461,10 +461,21 @@ pub struct FileView {
     pub target: Option<String>,
     /// Bytes; 0 for what is not a file.
     pub size: u64,
-    /// BLAKE3, hex; empty for what is not a file.
+    /// BLAKE3, hex; empty for what is not a file. Of a file with holes it is that of its packed form.
     pub digest: String,
+    /// Bytes of the packed form (files with holes only): the pieces of data one after the other, each with its place and its length
+    /// in front, as 8 bytes in little-endian order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed_size: Option<u64>,
     /// Whether it is a file that may be executed.
     pub executable: bool,
+    /// Its permission bits in octal, as `644`; of a directory also set-group-id and sticky, as `2775` (not of links).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// When it was last modified; not known of what was exported before version 2 of the format of trees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub modified_at: Option<Timestamp>,
 }
 
 /// What an entry of a run's exports is.
@@ -476,7 +487,7 @@ pub enum FileKind {
     File,
     /// A symbolic link; it has no content.
     Link,
-    /// A directory with nothing in it.
+    /// A directory; without `all_directories` only one with nothing in it.
     Directory,
 }
 

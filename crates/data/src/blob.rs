@@ -10,14 +10,19 @@
 //! ```
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
+use nix::sys::stat::futimens;
+use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
+use crate::dir::Modified;
+use crate::sparse::{self, Packed, UnpackError};
 use crate::{DataError, Watch, durable};
 
 /// Mode of every blob.
@@ -144,7 +149,7 @@ impl Store {
     /// Stores what `source` gives; on disk when it returns.
     pub fn put(&self, source: &mut dyn Read, watch: &Watch<'_>) -> Result<Put, DataError> {
         let name = Path::new("the bytes to store");
-        let put = self.put_unsynced(name, watch, |tmp| copy_hashing(source, tmp, watch))?;
+        let put = self.put_unsynced((name, None), watch, |tmp| copy_hashing(source, tmp, watch))?;
         self.sync_shard(put.digest)?;
         Ok(put)
     }
@@ -155,10 +160,11 @@ impl Store {
     }
 
     /// Like [`Store::put`] for a file, from its first to its last byte: shares or copies inside the kernel where that is
-    /// possible. The blob's file is on disk, its name is after [`Store::sync_shard`].
-    /// Errors call the source `name`.
+    /// possible. The blob's file is on disk, its name is after [`Store::sync_shard`]. A new blob was last modified when its
+    /// source was, so that a tree may share it. Errors call the source `name`.
     pub(crate) fn put_file(&self, source: &File, name: &Path, watch: &Watch<'_>) -> Result<Put, DataError> {
-        self.put_unsynced(name, watch, |tmp| {
+        let modified = Modified::of_file(source).map_err(DataError::os("read", name))?;
+        self.put_unsynced((name, Some(modified)), watch, |tmp| {
             if copy_in_kernel(source, tmp, watch)? {
                 return hash(tmp, watch);
             }
@@ -168,9 +174,30 @@ impl Store {
         })
     }
 
+    /// The same for the packed form of a file with holes. What the put says are the bytes of that form.
+    pub(crate) fn put_packed(
+        &self,
+        source: &File,
+        size: u64,
+        name: &Path,
+        watch: &Watch<'_>,
+    ) -> Result<Put, DataError> {
+        let told = AtomicU64::new(0);
+        let tell = |more: u64, total| {
+            let before = told.fetch_add(more, Ordering::Relaxed);
+            (watch.progress)(more.min(size.saturating_sub(before)), total);
+        };
+        let put = self.put_unsynced((name, None), watch, |tmp| {
+            let watch = Watch { progress: &tell, stop: watch.stop };
+            copy_hashing(&mut Packed::of(source, size), tmp, &watch)
+        })?;
+        (watch.progress)(size.saturating_sub(told.into_inner()), None);
+        Ok(put)
+    }
+
     fn put_unsynced(
         &self,
-        name: &Path,
+        (name, modified): (&Path, Option<Modified>),
         watch: &Watch<'_>,
         fill: impl FnOnce(&File) -> Result<(Digest, u64), Stop>,
     ) -> Result<Put, DataError> {
@@ -184,6 +211,10 @@ impl Store {
             return Ok(Put { digest, size, new: false });
         }
         file.set_permissions(Permissions::from_mode(MODE)).map_err(DataError::os("write", &self.root))?;
+        if let Some(at) = modified {
+            let time = TimeSpec::new(at.seconds, at.nanos.into());
+            futimens(file, &TimeSpec::UTIME_OMIT, &time).map_err(DataError::os("write", &self.root))?;
+        }
         file.sync_all().map_err(DataError::os("write", &self.root))?;
         let shard = path.parent().expect("a blob is in a shard");
         durable::create_dir_all(shard, 0o700).map_err(DataError::os("make", shard))?;
@@ -278,7 +309,8 @@ impl Store {
             for path in read_dir(&shard)? {
                 let digest = name(&path).and_then(|rest| format!("{first}{rest}").parse().ok());
                 let meta = std::fs::symlink_metadata(&path).map_err(DataError::os("read", &path))?;
-                let old = meta.modified().is_ok_and(|at| at < before);
+                // What it says of its own modification is that of the file that was put.
+                let old = changed(&meta) < before;
                 if old && digest.is_some_and(|digest| !keep(digest) && !self.was_put_again(digest, before)) {
                     std::fs::remove_file(&path).map_err(DataError::os("remove", &path))?;
                     freed.count += 1;
@@ -361,6 +393,13 @@ fn is_here(path: &Path, (digest, size): (Digest, u64), watch: &Watch<'_>) -> Res
     Ok(found.is_ok_and(|(found, _)| found == digest))
 }
 
+/// When the file was put, or shared with a tree since.
+fn changed(meta: &std::fs::Metadata) -> SystemTime {
+    let seconds = u64::try_from(meta.ctime()).unwrap_or_default();
+    let nanos = u32::try_from(meta.ctime_nsec()).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
+}
+
 fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
     let entries = std::fs::read_dir(dir).map_err(DataError::os("read", dir))?;
     entries.map(|e| e.map(|e| e.path()).map_err(DataError::os("read", dir))).collect()
@@ -387,7 +426,7 @@ impl Stop {
     }
 }
 
-/// Copies `source` to its end and returns digest and size. Runs of zeros become holes.
+/// Copies `source` to its end and returns digest and size.
 pub(crate) fn copy_hashing(
     source: &mut dyn Read,
     mut to: &File,
@@ -399,32 +438,49 @@ pub(crate) fn copy_hashing(
     loop {
         watch.check().map_err(|_| Stop::Asked)?;
         let n = match source.read(&mut buffer) {
-            Ok(0) => break,
+            Ok(0) => return Ok((Digest(*hasher.finalize().as_bytes()), size)),
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(Stop::Read(e)),
         };
-        let part = &buffer[..n];
-        hasher.update(part);
-        if part.iter().all(|b| *b == 0) {
-            to.seek(SeekFrom::Current(i64::try_from(n).expect("at most CHUNK"))).map_err(Stop::Write)?;
-        } else {
-            to.write_all(part).map_err(Stop::Write)?;
-        }
+        hasher.update(&buffer[..n]);
+        to.write_all(&buffer[..n]).map_err(Stop::Write)?;
         size += n as u64;
         (watch.progress)(n as u64, None);
     }
-    to.set_len(size).map_err(Stop::Write)?;
-    Ok((Digest(*hasher.finalize().as_bytes()), size))
 }
 
-/// Copies without bringing the bytes into this process; false if the kernel cannot, or if the file has holes that it
-/// would fill. Nothing useful is in `to` then, but its cursor is at the start.
-pub(crate) fn copy_in_kernel(source: &File, to: &File, watch: &Watch<'_>) -> Result<bool, Stop> {
-    let meta = source.metadata().map_err(Stop::Read)?;
-    if meta.blocks() * 512 < meta.len() {
-        return Ok(false);
+/// Hashes what is read.
+struct Hashing<R>(R, blake3::Hasher);
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(to)?;
+        self.1.update(&to[..n]);
+        Ok(n)
     }
+}
+
+/// Writes the file of `size` bytes whose packed form is `packed`, and returns the digest of that form.
+pub(crate) fn unpack_hashing(packed: &File, size: u64, to: &File, watch: &Watch<'_>) -> Result<Digest, Stop> {
+    let mut reader = BufReader::with_capacity(CHUNK, Hashing(packed, blake3::Hasher::new()));
+    let mut told = 0;
+    let mut each = |more| {
+        told += more;
+        (watch.progress)(more, None);
+        !(watch.stop)()
+    };
+    sparse::unpack(&mut reader, size, to, &mut each).map_err(|failed| match failed {
+        UnpackError::Read(e) => Stop::Read(e),
+        UnpackError::Write(e) => Stop::Write(e),
+    })?;
+    watch.check().map_err(|_| Stop::Asked)?;
+    (watch.progress)(size.saturating_sub(told), None);
+    Ok(Digest(*reader.into_inner().1.finalize().as_bytes()))
+}
+
+/// Copies without bringing the bytes into this process; false if the kernel cannot. Nothing useful is in `to` then, but its cursor is at the start.
+pub(crate) fn copy_in_kernel(source: &File, to: &File, watch: &Watch<'_>) -> Result<bool, Stop> {
     let (mut from, mut at) = (0_i64, 0_i64);
     loop {
         watch.check().map_err(|_| Stop::Asked)?;

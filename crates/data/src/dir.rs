@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fstatat, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat};
 
 use crate::Owner;
@@ -37,6 +38,41 @@ impl Kind {
             SFlag::S_IFLNK => Self::Symlink,
             _ => Self::Other,
         }
+    }
+}
+
+/// When something was last modified, as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modified {
+    /// Whole seconds since 1970, rounded down.
+    pub seconds: i64,
+    /// Nanoseconds after them, below 10⁹.
+    pub nanos: u32,
+}
+
+/// Nanoseconds in a second.
+const SECOND: i128 = 1_000_000_000;
+
+impl Modified {
+    /// Of a file's status.
+    pub fn of(stat: &FileStat) -> Self {
+        Self { seconds: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or_default() }
+    }
+
+    /// Of an open file.
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        Ok(Self::of(&nix::sys::stat::fstat(file)?))
+    }
+
+    /// Nanoseconds since 1970.
+    pub fn nanoseconds(self) -> i128 {
+        i128::from(self.seconds) * SECOND + i128::from(self.nanos)
+    }
+
+    /// The reverse of [`Modified::nanoseconds`]; `None` if no kernel has such a time.
+    pub fn from_nanoseconds(all: i128) -> Option<Self> {
+        let seconds = i64::try_from(all.div_euclid(SECOND)).ok()?;
+        Some(Self { seconds, nanos: u32::try_from(all.rem_euclid(SECOND)).ok()? })
     }
 }
 
@@ -147,6 +183,12 @@ impl Dir {
     pub fn give(&self, name: &Path, (uid, gid): Owner) -> io::Result<()> {
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         Ok(fchownat(self, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Sets when `name` in it was last modified, without following it; `.` is the directory itself.
+    pub fn set_modified(&self, name: &Path, at: Modified) -> io::Result<()> {
+        let time = TimeSpec::new(at.seconds, at.nanos.into());
+        Ok(utimensat(self, name, &TimeSpec::UTIME_OMIT, &time, UtimensatFlags::NoFollowSymlink)?)
     }
 
     /// Waits until its entries are on disk.

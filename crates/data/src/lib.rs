@@ -8,6 +8,7 @@ pub mod git;
 pub mod log;
 mod pool;
 mod problem;
+pub mod sparse;
 pub mod tree;
 mod watch;
 

@@ -2,19 +2,21 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use jiff::Timestamp;
 use vessl_core::access::{Action, Caller, Denied, Scope, allowed};
 use vessl_core::ids::{ArtifactName, ProjectRef, RunRef};
 use vessl_core::plan::ImportSource;
 use vessl_core::spelling;
 use vessl_core::wire::{ArtifactView, FileKind, FileView, VersionView};
 use vessl_data::blob::{self, Digest};
-use vessl_data::tree::{self, Entry, Kind, Manifest};
+use vessl_data::dir::Modified;
+use vessl_data::sparse::Unpacked;
+use vessl_data::tree::{self, Entry, Form, Kind, Manifest};
 use vessl_data::{DataError, blob::NotADigest};
 
 use crate::paths::DataDir;
@@ -50,22 +52,42 @@ pub enum RegistryError {
 /// A result of the registry.
 pub(crate) type Result<T> = std::result::Result<T, RegistryError>;
 
-/// One file, open at its start.
+/// One file.
 #[derive(Debug)]
 pub struct Content {
-    /// BLAKE3, hex.
+    /// BLAKE3 of what is stored, hex.
     pub digest: String,
     /// Bytes in all.
     pub size: u64,
-    file: File,
+    /// Those bytes.
+    pub bytes: Bytes,
 }
 
-impl Content {
-    /// The file from `offset` on.
-    pub fn at(mut self, offset: u64) -> std::io::Result<File> {
-        self.file.seek(SeekFrom::Start(offset))?;
-        Ok(self.file)
-    }
+/// Bytes that can be read from anywhere.
+#[derive(Debug)]
+pub enum Bytes {
+    /// As they are stored.
+    Stored(File),
+    /// A file with holes whose packed form is stored.
+    Unpacked(Unpacked),
+}
+
+/// How a file with holes is wanted. Others are the same in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holes {
+    /// As zeros.
+    Zeros,
+    /// Left out, in the packed form.
+    Packed,
+}
+
+/// Which directories of an export are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directories {
+    /// Those with nothing in them: the others go without saying.
+    Empty,
+    /// All.
+    All,
 }
 
 /// Handle of the registry; cheap to clone.
@@ -84,15 +106,20 @@ impl Registry {
         Ok(Self { store, blobs, collecting: Arc::default(), next: Arc::default() })
     }
 
-    /// Every file, link and empty directory that a run exported.
-    pub async fn files(&self, caller: &Caller, of: &RunRef) -> Result<Vec<FileView>> {
+    /// Every file and link that a run exported, and these directories.
+    pub async fn files(
+        &self,
+        caller: &Caller,
+        of: &RunRef,
+        directories: Directories,
+    ) -> Result<Vec<FileView>> {
         allowed(caller, Action::Read, Scope::Project(of.project.clone()))?;
         let run = of.id;
         let outputs = self.store.outputs(run).await?;
         self.blocking(move |blobs| {
             let mut files = Vec::new();
             for output in outputs {
-                files.extend(views(&manifest(blobs, &output.manifest)?, &output.path));
+                files.extend(views(blobs, &manifest(blobs, &output.manifest)?, &output.path, directories)?);
             }
             Ok(files)
         })
@@ -104,8 +131,8 @@ impl Registry {
         &self,
         caller: &Caller,
         of: &RunRef,
-        export: String,
-        path: String,
+        (export, path): (String, String),
+        holes: Holes,
     ) -> Result<Content> {
         allowed(caller, Action::Read, Scope::Project(of.project.clone()))?;
         let run = of.id;
@@ -116,14 +143,20 @@ impl Registry {
             .ok_or_else(|| RegistryError::Missing(format!("run {} exported nothing at `{export}`", run.0)))?;
         self.blocking(move |blobs| {
             let manifest = manifest(blobs, &output.manifest)?;
-            let (size, digest) = find(&manifest, &path).ok_or_else(|| {
+            let (size, digest, form) = find(&manifest, &path).ok_or_else(|| {
                 RegistryError::Missing(format!("there is no file `{path}` in the export `{export}`"))
             })?;
             let file = blobs.open_blob(digest)?;
-            if file.metadata()?.len() != size {
-                return Err(DataError::Damaged { digest, path: blobs.path(digest) }.into());
-            }
-            Ok(Content { digest: digest.to_string(), size, file })
+            let stored = file.metadata()?.len();
+            let damaged = || DataError::Damaged { digest, path: blobs.path(digest) };
+            let (size, bytes) = match (form, holes) {
+                (Form::Plain, _) if stored != size => return Err(damaged().into()),
+                (Form::Plain, _) | (Form::Packed, Holes::Packed) => (stored, Bytes::Stored(file)),
+                (Form::Packed, Holes::Zeros) => {
+                    (size, Bytes::Unpacked(Unpacked::open(file, size).map_err(|_| damaged())?))
+                }
+            };
+            Ok(Content { digest: digest.to_string(), size, bytes })
         })
         .await
     }
@@ -232,33 +265,51 @@ fn version_view(version: Version) -> VersionView {
     }
 }
 
-fn views(manifest: &Manifest, export: &str) -> Vec<FileView> {
-    let full: HashSet<_> = manifest.entries().iter().filter_map(|entry| entry.path.parent()).collect();
+fn views(
+    blobs: &blob::Store,
+    manifest: &Manifest,
+    export: &str,
+    directories: Directories,
+) -> Result<Vec<FileView>> {
+    let full: HashSet<_> = match directories {
+        Directories::All => HashSet::new(),
+        Directories::Empty => manifest.entries().iter().filter_map(|entry| entry.path.parent()).collect(),
+    };
     let text = |path: &Path| spelling::spell(path.as_os_str().as_bytes());
-    let view = |entry: &Entry| {
-        let named = FileView { path: text(&entry.path), export: export.to_owned(), ..FileView::default() };
-        match &entry.kind {
-            Kind::File { mode, size, digest } => Some(FileView {
+    let view = |entry: &Entry| -> Result<Option<FileView>> {
+        let modified = entry.modified.map(Modified::nanoseconds);
+        let modified_at = modified.and_then(|all| Timestamp::from_nanosecond(all).ok());
+        let (path, export) = (text(&entry.path), export.to_owned());
+        let named = FileView { path, export, modified_at, ..FileView::default() };
+        Ok(match &entry.kind {
+            Kind::File { mode, size, digest, form } => Some(FileView {
                 size: *size,
                 digest: digest.to_string(),
+                packed_size: match form {
+                    Form::Plain => None,
+                    Form::Packed => blobs.size(*digest)?,
+                },
                 executable: mode & 0o111 != 0,
+                mode: Some(format!("{mode:o}")),
                 ..named
             }),
             Kind::Symlink { target } => {
                 Some(FileView { kind: FileKind::Link, target: Some(text(target)), ..named })
             }
             Kind::Dir { .. } if full.contains(entry.path.as_path()) => None,
-            Kind::Dir { .. } => Some(FileView { kind: FileKind::Directory, ..named }),
-        }
+            Kind::Dir { mode } => {
+                Some(FileView { kind: FileKind::Directory, mode: Some(format!("{mode:o}")), ..named })
+            }
+        })
     };
-    manifest.entries().iter().filter_map(view).collect()
+    manifest.entries().iter().filter_map(|entry| view(entry).transpose()).collect()
 }
 
 /// The file at `path`, spelled as it was listed.
-fn find(manifest: &Manifest, path: &str) -> Option<(u64, Digest)> {
+fn find(manifest: &Manifest, path: &str) -> Option<(u64, Digest, Form)> {
     let entry = manifest.get(Path::new(OsStr::from_bytes(&spelling::read(path))))?;
     match entry.kind {
-        Kind::File { size, digest, .. } => Some((size, digest)),
+        Kind::File { size, digest, form, .. } => Some((size, digest, form)),
         Kind::Dir { .. } | Kind::Symlink { .. } => None,
     }
 }

@@ -7,6 +7,7 @@ use vessl_container::rootfs::Merged;
 use vessl_container::runtime::StartError;
 use vessl_core::plan::ExportPlan;
 use vessl_core::record::{EventKind, Transfer};
+use vessl_core::spelling;
 use vessl_data::DataError;
 use vessl_data::tree::Written;
 
@@ -58,12 +59,18 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) {
 fn note(cx: &TransferContext<'_>, transfer: &mut Transfer, written: &Written) {
     (transfer.bytes, transfer.files) = (written.bytes, written.files);
     transfer.version = Some(written.version.to_string());
-    for warning in written.skipped.iter().take(WARNINGS) {
+    for warning in written.warnings.iter().take(WARNINGS) {
         let path = Path::new(&transfer.path).join(&warning.path);
-        cx.log(format!("`{}` was left out: it is {}", path.display(), warning.why));
+        cx.log(format!("`{}` {}", path.display(), warning.text));
     }
-    if let Some(more) = written.skipped.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
-        cx.log(format!("and {more} more were left out"));
+    if let Some(more) = written.warnings.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
+        cx.log(format!("and {more} more that were left out or are links to nothing"));
+    }
+    let path = &transfer.path;
+    match written.followed {
+        0 => {}
+        1 => cx.log(format!("a link that leads out of `{path}` became what it leads to")),
+        n => cx.log(format!("{n} links that lead out of `{path}` became what they lead to")),
     }
     cx.log(format!("exported `{}`: {} {}", transfer.path, amount(transfer), took(transfer)));
 }
@@ -75,9 +82,9 @@ fn one(
     plan: &ExportPlan,
     label: &str,
 ) -> Result<Option<Written>, Reason> {
-    let path = Path::new(&plan.path);
+    let path = &spelling::path(&plan.path);
     let Some(found) = merged.open(path)? else { return Ok(None) };
-    Ok(Some(transfer::export(path, &found, label, cx)?))
+    Ok(Some(transfer::export(path, merged.root(), &found, label, cx)?))
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Imports of a plan into the run's root before the commands start: each gets its directory there, or is mounted. How bytes come
 //! into a directory is the matter of [`crate::transfer`].
-use std::path::Path;
 use std::time::Instant;
 
 use vessl_container::rootfs::Merged;
 use vessl_container::runtime::StartError;
 use vessl_core::plan::{ImportPlan, ImportSource};
 use vessl_core::record::{EventKind, Transfer};
+use vessl_core::spelling;
 use vessl_data::dir::proc_path;
 use vessl_data::tree::Checkout;
 
@@ -95,7 +95,7 @@ fn one(
 ) -> Result<(Moved, &'static str), Reason> {
     // Git runs programs that the files in its directory name, so nobody else may write there; and an import is a copy that the
     // machine does not get.
-    let into = merged.private_dir(Path::new(&plan.path), cx.owner)?;
+    let into = merged.private_dir(&spelling::path(&plan.path), cx.owner)?;
     let was_empty = std::fs::read_dir(proc_path(&into))?.next().is_none();
     if let ImportSource::Tree { label, manifest } = &plan.source
         && was_empty

@@ -7,8 +7,8 @@ use vessl_core::plan::Plan;
 use vessl_core::wire::ProgressKind;
 use vessl_data::DataError;
 use vessl_data::blob::Store;
-use vessl_data::dir::{Dir, proc_path};
-use vessl_data::tree::{self, Written};
+use vessl_data::dir::{Dir, proc_path, real_path};
+use vessl_data::tree::{self, Source, Written};
 
 use super::TransferContext;
 use super::progress::follow;
@@ -34,33 +34,37 @@ pub(crate) enum ExportError {
     Os(#[from] std::io::Error),
 }
 
-/// Stores `found`, a handle of what is at `path`; `label` names the target.
+/// Stores `found`, a handle of what is at `path` of the container with this root; `label` names the target.
 pub(crate) fn export(
     path: &Path,
+    root: &Dir,
     found: &OwnedFd,
     label: &str,
     cx: &TransferContext<'_>,
 ) -> Result<Written, ExportError> {
     let store = cx.sink.blobs()?;
+    let once = || write(path, (root, found), (&store, label), cx);
     for _ in 1..TRIES {
-        match write(path, found, (&store, label), cx) {
+        match once() {
             Err(ExportError::Data(DataError::Changed { .. })) => {}
             other => return other,
         }
     }
-    write(path, found, (&store, label), cx)
+    once()
 }
 
 fn write(
     path: &Path,
-    found: &OwnedFd,
+    (root, found): (&Dir, &OwnedFd),
     (store, label): (&Store, &str),
     cx: &TransferContext<'_>,
 ) -> Result<Written, ExportError> {
     let kind = std::fs::metadata(proc_path(found))?.file_type();
     let written = if kind.is_dir() {
-        let dir = Dir::from(found.try_clone()?);
-        follow(cx, ProgressKind::Export, label, |watch| tree::write(store, &dir, bounds(cx.plan), &watch))
+        let (outer, here) = (real_path(root)?, real_path(found)?);
+        let here = here.strip_prefix(outer).map_err(std::io::Error::other)?;
+        let source = Source { root, path: here };
+        follow(cx, ProgressKind::Export, label, |watch| tree::write(store, source, bounds(cx.plan), &watch))
     } else if kind.is_file() {
         let file = File::open(proc_path(found))?;
         let name = Path::new(path.file_name().ok_or(ExportError::Kind)?);

@@ -49,9 +49,11 @@ pub(crate) fn importing(port: u16) -> Plan {
     Plan { imports: vec![ImportPlan { path: "/code".to_owned(), source }], ..host(&["echo never"]) }
 }
 
-/// A plan whose export takes some seconds.
+/// A plan whose export takes some seconds: 32 MiB under 256 names, each of which becomes a file of its own.
 pub(crate) fn exporting() -> Plan {
-    Plan { exports: vec![export("/output")], ..host(&["truncate -s 6G /output/large"]) }
+    let commands = "cd /output && mkdir 0 && head -c 33554432 /dev/urandom > 0/x\n\
+                    for d in 1 2 3 4 5 6 7 8; do set -- *; mkdir $d; cp -al \"$@\" $d; done";
+    Plan { exports: vec![export("/output")], ..host(&[commands]) }
 }
 
 fn commands_get_a_signal_and_time() {

@@ -126,6 +126,11 @@ impl Merged {
         bind::show_private(self, source, at.as_fd()).map_err(os(format!("show `{}`", source.display())))
     }
 
+    /// The root of the container.
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
     /// Opens a path of the container as the container would see it (links resolve inside the root), `O_PATH`.
     /// `Ok(None)` if it does not exist.
     pub fn open(&self, path: &Path) -> Result<Option<OwnedFd>, StartError> {

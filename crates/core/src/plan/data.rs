@@ -8,48 +8,29 @@ use super::{
     Needs,
 };
 use crate::credential::{CredentialKind, CredentialRef};
+use crate::file_url;
 use crate::ids::{ArtifactName, CredentialName};
 use crate::spec::{ArtifactRef, Export, Git, Hostpath, Image, Import, MountSource, Spec};
+use crate::spelling;
 
-/// Paths of the machine that a run file names as sources: of `hostpath` mounts, of git repositories, of its image.
+/// Paths of the machine that a run file names as sources: of `hostpath` mounts, of git repositories, of its image. They are written
+/// as [`spelling`] does.
 pub fn machine_paths(spec: &Spec) -> BTreeSet<String> {
     let mounts = spec.mount.values().filter_map(|mount| match &mount.source {
-        MountSource::Hostpath(host) => Some(host.path.as_str()),
+        MountSource::Hostpath(host) => Some(host.path.clone()),
         _ => None,
     });
     let repositories = spec.import.values().filter_map(|import| match import {
         Import::Git(git) => repository_path(&git.url),
         _ => None,
     });
-    let image = spec.image.url.strip_prefix("oci://").map(|rest| layout_parts(rest).0);
-    mounts.chain(repositories).chain(image).map(str::to_owned).collect()
+    let image = spec.image.url.strip_prefix("oci://").map(|rest| layout_parts(rest).0.to_owned());
+    mounts.chain(repositories).chain(image).collect()
 }
 
-/// The path of a repository on the machine; one with escapes (`%20`) is for git to read.
-fn repository_path(url: &str) -> Option<&str> {
-    url.strip_prefix("file://").filter(|path| !path.contains('%'))
-}
-
-/// A path as git reads it in an address: `%20` is a space.
-fn unescaped(path: &str) -> String {
-    let mut pieces = path.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        if let Some(code) = leading_code(piece) {
-            bytes.push(code);
-            bytes.extend_from_slice(&piece.as_bytes()[2..]);
-        } else {
-            bytes.push(b'%');
-            bytes.extend_from_slice(piece.as_bytes());
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The byte that the two hex digits at the beginning mean; zero is none.
-fn leading_code(text: &str) -> Option<u8> {
-    let digits = text.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
-    u8::from_str_radix(digits, 16).ok().filter(|&code| code != 0)
+/// The path of a repository on the machine.
+fn repository_path(url: &str) -> Option<String> {
+    url.strip_prefix("file://").map(|path| spelling::spell(&file_url::path(path)))
 }
 
 /// Path and tag of an image that is a layout or an archive.
@@ -180,11 +161,9 @@ impl Reader<'_> {
         if git.url.starts_with("file://") && self.cluster.is_some_and(|cluster| !cluster.local) {
             return self.local_only(at, &format!("`{}`", git.url));
         }
-        if let Some(path) = git.url.strip_prefix("file://") {
-            self.is_fenced_in(&unescaped(path), at)?;
-        }
         if let Some(path) = repository_path(&git.url) {
-            self.is_there(path, at)?;
+            self.is_fenced_in(&path, at)?;
+            self.is_there(&path, at)?;
         }
         let credential = match &git.credential_name {
             Some(name) => {
@@ -362,20 +341,27 @@ fn roots_hint(path: &str, used: &str, roots: &[String], settings: Option<&str>) 
 /// The roots that lie below no other one. Those that do allow nothing more, and whoever may write to the other could make a link
 /// of one that leads out.
 fn outermost(roots: &[String]) -> Vec<String> {
+    let lies = |inner: &String, outer: &String| lies_below(inner.as_bytes(), outer.as_bytes());
     let is_inner = |(n, root): &(usize, &String)| {
-        let is_around = |(m, other): (usize, &String)| below(root, other) && (!below(other, root) || m < *n);
+        let is_around = |(m, other): (usize, &String)| lies(root, other) && (!lies(other, root) || m < *n);
         roots.iter().enumerate().any(is_around)
     };
     roots.iter().enumerate().filter(|root| !is_inner(root)).map(|(_, root)| root.clone()).collect()
 }
 
-/// Whether `path` is `root` or below it, by their text; a path with `..` never is.
+/// Whether a path, as [`spelling`] writes it, is `root` or below it.
 fn below(path: &str, root: &str) -> bool {
-    let parts = |text: &str| {
-        text.split('/').filter(|part| !matches!(*part, "" | ".")).map(str::to_owned).collect::<Vec<_>>()
+    lies_below(&spelling::read(path), root.as_bytes())
+}
+
+/// Whether `path` is `root` or below it, by their names; a path with `..` never is.
+fn lies_below(path: &[u8], root: &[u8]) -> bool {
+    let parts = |path: &[u8]| {
+        let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+        parts.map(<[u8]>::to_vec).collect::<Vec<_>>()
     };
     let (path, root) = (parts(path), parts(root));
-    !path.iter().any(|part| part == "..") && path.starts_with(&root)
+    !path.iter().any(|part| part == b"..") && path.starts_with(&root)
 }
 
 #[cfg(test)]
@@ -407,18 +393,5 @@ mod tests {
         check(&["/data", "/data/", "//data"], &["/data"]);
         check(&["/a", "/"], &["/"]);
         check(&[], &[]);
-    }
-
-    #[test]
-    fn escapes_of_an_address_are_read_as_git_does() {
-        for (path, expected) in [
-            ("/a%20b", "/a b"),
-            ("/%2e%2E/x%", "/../x%"),
-            ("/100%/%zz/%00/%2", "/100%/%zz/%00/%2"),
-            ("/%c3%bc/%ü", "/ü/%ü"),
-            ("/%25%32e", "/%2e"),
-        ] {
-            assert_eq!(unescaped(path), expected, "{path}");
-        }
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Longest path that a kernel takes, in bytes.
-const LONGEST: usize = 4095;
+pub(super) const LONGEST: usize = 4095;
 
 /// An absolute, normalised path inside the container; never `/`, `/proc`, `/sys`, `/dev` or `/.vessl`
 /// (where our own init is), nor below the last four.

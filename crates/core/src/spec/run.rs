@@ -115,7 +115,8 @@ fn read_image(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Image>
 fn image_url(text: &str) -> Result<String, Report> {
     let text = text.trim();
     let refused = |message: String, hint: &str| Err(Report::new(Code::BadValue, message).hint(hint));
-    if text.contains(|c: char| c.is_whitespace() || "{}<>\"'`$".contains(c)) {
+    // The path of an image on the machine has any characters.
+    if !text.starts_with("oci://") && text.contains(|c: char| c.is_whitespace() || "{}<>\"'`$".contains(c)) {
         let message = format!("the image `{}` has a character that no image has", syntax::clip(text));
         return refused(message, "write `registry/repository:tag`");
     }

@@ -1,7 +1,8 @@
 //! Addresses of git and Hugging Face repositories, in the many ways people write them. It contacts nobody.
-use super::path::normalise;
+use super::path::LONGEST;
 use super::problem::{Code, Report};
 use super::syntax::clip;
+use crate::{file_url, spelling};
 
 const GIT_FORMS: &str = "write `github.com/owner/repository`, `https://…`, `ssh://…`, `git@host:owner/repository`, `file:///path` or `./path`";
 const HF_FORMS: &str = "write `huggingface.co/owner/name` or `huggingface.co/datasets/owner/name`";
@@ -16,6 +17,9 @@ pub(super) fn git(text: &str, base: Option<&str>) -> Result<String, Report> {
     let trimmed = text.trim().trim_end_matches('/');
     if matches!(trimmed.split('/').next(), Some("." | "..")) {
         return relative(text, trimmed, base);
+    }
+    if let Some(path) = trimmed.strip_prefix("file://") {
+        return machine(text, file_url::path(path).split(|byte| *byte == b'/'));
     }
     if trimmed.starts_with('-') || trimmed.contains(char::is_whitespace) {
         return Err(bad(text, "is not the address of a git repository", GIT_FORMS));
@@ -38,10 +42,6 @@ pub(super) fn git(text: &str, base: Option<&str>) -> Result<String, Report> {
                 if scheme == "ssh" { rest.split_once('@').map_or(rest, |(_, host)| host) } else { rest };
             address(text, host).map(|()| format!("{scheme}://{rest}"))
         }
-        "file" => match normalise(rest) {
-            Ok(path) if path != "/" => Ok(format!("file://{path}")),
-            _ => Err(bad(text, "is not an absolute path", "write `file:///path/to/repository`")),
-        },
         _ => Err(bad(text, "is not the address of a git repository", GIT_FORMS)),
     }
 }
@@ -52,15 +52,28 @@ fn relative(text: &str, path: &str, base: Option<&str>) -> Result<String, Report
         let hint = "submit the file with `vessl run create -f FILE`, or write `file:///path/to/repository`";
         return Err(bad(text, "is relative, and the directory of this file is not known", hint));
     };
-    let mut parts: Vec<&str> = base.split('/').filter(|part| !part.is_empty()).collect();
-    for part in path.split('/') {
+    let (base, path) = (spelling::read(base), spelling::read(path));
+    let mut parts: Vec<&[u8]> = vec![b""];
+    for part in [&base, &path].into_iter().flat_map(|path| path.split(|byte| *byte == b'/')) {
         match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
+            b"" | b"." => {}
+            b".." => parts.truncate(parts.len().saturating_sub(1).max(1)),
             part => parts.push(part),
         }
     }
-    git(&format!("file:///{}", parts.join("/")), None)
+    machine(text, parts.into_iter())
+}
+
+/// The repository at an absolute path of the machine, which begins with an empty part.
+fn machine<'p>(text: &str, mut parts: impl Iterator<Item = &'p [u8]>) -> Result<String, Report> {
+    let is_absolute = parts.next().is_some_and(<[u8]>::is_empty);
+    let parts: Vec<&[u8]> = parts.filter(|part| !matches!(*part, b"" | b".")).collect();
+    let length: usize = parts.iter().map(|part| part.len() + 1).sum();
+    let is_odd = |part: &&[u8]| *part == b".." || part.contains(&0);
+    if !is_absolute || parts.is_empty() || length > LONGEST || parts.iter().any(is_odd) {
+        return Err(bad(text, "is not an absolute path", "write `file:///path/to/repository`"));
+    }
+    Ok(format!("file:///{}", file_url::text(&parts.join(&b'/'))))
 }
 
 /// Whether an address without a scheme begins with a host: `owner/name` alone does not.
@@ -179,6 +192,9 @@ mod tests {
             ("git@github.com:x/y.git", "git@github.com:x/y.git"),
             ("git@host:/srv/y", "git@host:/srv/y"),
             ("file:///srv/repo/", "file:///srv/repo"),
+            ("file:///srv/a b%20c", "file:///srv/a%20b%20c"),
+            ("file:///srv/100%/\u{fc}/%ff", "file:///srv/100%25/\u{fc}/%FF"),
+            ("file:///srv//./x%2Fy", "file:///srv/x/y"),
         ];
         for (text, expected) in ok {
             check(|text| git(text, None), text, Some(expected));
@@ -194,6 +210,8 @@ mod tests {
             "https://",
             "file://",
             "file://x",
+            "file:///srv/../x",
+            "file:///srv/%2e%2E/x",
             "ftp://x.y/z",
             "-oProxyCommand=x@y:z",
             "ext::sh -c x",
@@ -225,13 +243,16 @@ mod tests {
             ("./x//y/", Some("file:///home/me/code/x/y")),
             ("../../you/x", Some("file:///home/you/x")),
             ("../../..", None),
-            ("./a b", None),
+            ("./a b", Some("file:///home/me/code/a%20b")),
+            ("./a%20b", Some("file:///home/me/code/a%2520b")),
+            ("./a%FF", Some("file:///home/me/code/a%FF")),
             (".git/x", None),
             (".../x", None),
             ("github.com/x/y", Some("https://github.com/x/y")),
         ] {
             check(|text| git(text, Some("/home/me/code")), text, expected);
         }
+        check(|text| git(text, Some("/my data%20/%FF\n")), "./x", Some("file:///my%20data%2520/%FF%0A/x"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The repository of this machine that a directory lies in. It looks, and starts nothing.
 use std::ffi::OsString;
-use std::fmt::Write;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use vessl_core::file_url;
 
 use super::GitError;
 use super::address::{Address, Scheme};
@@ -78,42 +79,19 @@ fn is_bare(dir: &Path) -> bool {
 }
 
 fn local(path: PathBuf) -> Result<Local, GitError> {
-    let address = address_of(&path)?;
+    let address = address_of(&path);
     Ok(Local { path, address })
 }
 
 /// The address that git gets for a path of this machine.
-pub(super) fn address_of(path: &Path) -> Result<Address, GitError> {
-    let bad = || GitError::BadAddress { url: path.display().to_string(), why: "its path is not UTF-8" };
-    let url = format!("file://{}", encoded(path.to_str().ok_or_else(bad)?));
-    Ok(Address::of_file(url))
+pub(super) fn address_of(path: &Path) -> Address {
+    Address::of_file(format!("file://{}", file_url::text(path.as_os_str().as_bytes())))
 }
 
 /// The path that git would read: it takes `%20` for a space.
 pub(super) fn path_of(address: &Address) -> PathBuf {
     let url = address.url();
-    let mut rest = url.strip_prefix("file://").unwrap_or(url).as_bytes();
-    let mut path = Vec::with_capacity(rest.len());
-    while let [first, behind @ ..] = rest {
-        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
-        let is_hex = |digits: &&[u8]| digits.iter().all(u8::is_ascii_hexdigit);
-        let code = behind.get(..2).filter(is_hex).and_then(hex).filter(|code| *first == b'%' && *code != 0);
-        path.push(code.unwrap_or(*first));
-        rest = if code.is_some() { &behind[2..] } else { behind };
-    }
-    OsString::from_vec(path).into()
-}
-
-fn encoded(path: &str) -> String {
-    let mut url = String::with_capacity(path.len());
-    for letter in path.chars() {
-        if letter == '%' || (letter.is_ascii() && !letter.is_ascii_graphic()) {
-            let _ = write!(url, "%{:02x}", u32::from(letter));
-        } else {
-            url.push(letter);
-        }
-    }
-    url
+    OsString::from_vec(file_url::path(url.strip_prefix("file://").unwrap_or(url))).into()
 }
 
 #[cfg(test)]

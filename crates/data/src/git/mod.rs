@@ -95,7 +95,7 @@ pub fn import(request: &Request<'_>) -> Result<Imported, GitError> {
     })?;
     let inside = request.fence.filter(|_| request.address.scheme() == Scheme::File);
     let snapshot = inside.map(|fence| Snapshot::take(request, fence)).transpose()?;
-    let from = snapshot.as_ref().map(Snapshot::address).transpose()?;
+    let from = snapshot.as_ref().map(Snapshot::address);
     let repository = Repository::make(request.dest)?;
     let git = Git::new(request, &repository.name)?;
     git.quiet(&["init", "--quiet", "--template=", "--initial-branch=main"])?;

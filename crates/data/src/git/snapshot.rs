@@ -53,7 +53,7 @@ impl Snapshot {
     }
 
     /// As git gets it.
-    pub(super) fn address(&self) -> Result<Address, GitError> {
+    pub(super) fn address(&self) -> Address {
         local::address_of(self.dir.path())
     }
 }

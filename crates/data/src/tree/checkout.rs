@@ -10,9 +10,9 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
-use super::{Entry, Kind, Manifest, read, with_total};
+use super::{Entry, Form, Kind, Manifest, read, with_total};
 use crate::blob::{self, Digest, Freed, MODE, Store};
-use crate::dir::{self, Dir};
+use crate::dir::{self, Dir, Modified};
 use crate::{DataError, Owner, Watch, durable, pool};
 
 /// How often a builder that waits for another one looks whether it should stop.
@@ -236,16 +236,15 @@ impl Target<'_> {
             pool::each(&files, |entry| {
                 watch.check()?;
                 match &entry.kind {
-                    Kind::File { mode, digest, .. } => self.file(&entry.path, *mode, *digest, watch),
-                    Kind::Symlink { target } => self.symlink(&entry.path, target),
+                    Kind::File { .. } => self.file(entry, watch),
+                    Kind::Symlink { target } => self.symlink(entry, target),
                     Kind::Dir { .. } => Ok(()),
                 }
             })
         })?;
-        // A directory may forbid writing, so its mode comes when everything is in it.
+        // A directory may forbid writing, so its mode comes when everything is in it, and so does its time.
         for (entry, mode) in made.into_iter().rev() {
-            let failed = DataError::os::<io::Error>("write", &entry.path);
-            self.seal(&entry.path, mode).map_err(failed)?;
+            self.seal(entry, mode).map_err(DataError::os("write", &entry.path))?;
         }
         Ok(())
     }
@@ -264,44 +263,60 @@ impl Target<'_> {
         }
     }
 
-    fn seal(&self, path: &Path, mode: u32) -> io::Result<()> {
-        let dir = self.root.dir(path)?;
+    fn seal(&self, entry: &Entry, mode: u32) -> io::Result<()> {
+        let dir = self.root.dir(&entry.path)?;
         self.give(&dir, Path::new("."))?;
         fchmod(&dir, Mode::from_bits_truncate(mode))?;
+        date(entry, &dir, Path::new("."))?;
         if self.shared { dir.sync() } else { Ok(()) }
     }
 
-    fn file(&self, path: &Path, mode: u32, digest: Digest, watch: &Watch<'_>) -> Result<(), DataError> {
-        let store = self.store;
+    fn file(&self, entry: &Entry, watch: &Watch<'_>) -> Result<(), DataError> {
+        let (store, path) = (self.store, &entry.path);
+        let Kind::File { mode, size, digest, form } = entry.kind else { return Ok(()) };
         let (parent, name) = self.parent(path)?;
         if !self.shared {
             remove_file(&parent, name, path)?;
-        } else if mode == MODE {
+        } else if mode == MODE && form == Form::Plain {
             let blob = store.open_verified(digest, watch)?;
-            if linkat(AT_FDCWD, &store.path(digest), &parent, name, AtFlags::empty()).is_ok() {
+            let at = Modified::of_file(&blob).map_err(DataError::os("read", path))?;
+            if entry.modified.is_none_or(|modified| modified == at)
+                && linkat(AT_FDCWD, &store.path(digest), &parent, name, AtFlags::empty()).is_ok()
+            {
                 return Ok(());
             }
             drop(blob);
         }
         let file = parent.create_file(name, 0o600).map_err(DataError::os("write", path))?;
         let mut blob = store.open_blob(digest)?;
-        let (found, _) =
-            blob::copy_hashing(&mut blob, &file, watch).map_err(|stop| stop.at(&store.path(digest), path))?;
+        let copied = match form {
+            Form::Plain => blob::copy_hashing(&mut blob, &file, watch).map(|(found, _)| found),
+            Form::Packed => blob::unpack_hashing(&blob, size, &file, watch),
+        };
+        let damaged = || DataError::Damaged { digest, path: store.path(digest) };
+        let found = copied.map_err(|stop| match stop.at(&store.path(digest), path) {
+            DataError::Os { source, .. } if form == Form::Packed && is_no_form(&source) => damaged(),
+            other => other,
+        })?;
         if found != digest {
-            return Err(DataError::Damaged { digest, path: store.path(digest) });
+            return Err(damaged());
         }
         self.give(&parent, name).map_err(DataError::os("write", path))?;
         file.set_permissions(Permissions::from_mode(mode)).map_err(DataError::os("write", path))?;
+        date(entry, &parent, name).map_err(DataError::os("write", path))?;
         if self.shared { file.sync_all().map_err(DataError::os("write", path)) } else { Ok(()) }
     }
 
-    fn symlink(&self, path: &Path, target: &Path) -> Result<(), DataError> {
+    fn symlink(&self, entry: &Entry, target: &Path) -> Result<(), DataError> {
+        let path = &entry.path;
         let (parent, name) = self.parent(path)?;
         if !self.shared {
             remove_file(&parent, name, path)?;
         }
         symlinkat(target, &parent, name).map_err(DataError::os("write", path))?;
-        self.give(&parent, name).map_err(DataError::os("write", path))
+        self.give(&parent, name)
+            .and_then(|()| date(entry, &parent, name))
+            .map_err(DataError::os("write", path))
     }
 
     fn give(&self, dir: &Dir, name: &Path) -> io::Result<()> {
@@ -320,6 +335,16 @@ impl Target<'_> {
             Err(e) => Err(DataError::os("open", parent)(e)),
         }
     }
+}
+
+/// Lets `name` in `dir` have been modified when the entry was.
+fn date(entry: &Entry, dir: &Dir, name: &Path) -> io::Result<()> {
+    entry.modified.map_or(Ok(()), |at| dir.set_modified(name, at))
+}
+
+/// Whether something was read as a packed form and is none.
+fn is_no_form(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 fn conflict(path: &Path, there: &'static str) -> DataError {

@@ -3,8 +3,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::{MAX_NAME, MAX_PATH};
+use super::{DIR_MODE, FILE_MODE, MAX_NAME, MAX_PATH};
 use crate::blob::Digest;
+use crate::dir::Modified;
 
 /// One file, directory or symbolic link of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,17 @@ pub struct Entry {
     pub path: PathBuf,
     /// What is there.
     pub kind: Kind,
+    /// When it was last modified; not known of what was stored as version 1.
+    pub modified: Option<Modified>,
+}
+
+/// How entries are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Without.
+    One,
+    /// With times and packed files.
+    Two,
 }
 
 /// What an entry is.
@@ -24,8 +36,10 @@ pub enum Kind {
         mode: u32,
         /// Bytes.
         size: u64,
-        /// Its content.
+        /// Its content, as it is stored.
         digest: Digest,
+        /// How it is stored.
+        form: Form,
     },
     /// A directory.
     Dir {
@@ -39,16 +53,35 @@ pub enum Kind {
     },
 }
 
+/// How a file is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Plain,
+    /// Packed, because it has holes ([`crate::sparse`]).
+    Packed,
+}
+
+impl Form {
+    fn letter(self) -> char {
+        match self {
+            Self::Plain => 'f',
+            Self::Packed => 's',
+        }
+    }
+}
+
 impl Entry {
     pub(super) fn bytes(&self) -> &[u8] {
         bytes(&self.path)
     }
 
     /// Appends the line.
-    pub(super) fn print(&self, out: &mut Vec<u8>) {
+    pub(super) fn print(&self, format: Format, out: &mut Vec<u8>) {
         match &self.kind {
-            Kind::File { mode, size, digest } => {
-                out.extend_from_slice(format!("f {mode:o} {size} {digest} ").as_bytes());
+            Kind::File { mode, size, digest, form } => {
+                let letter = form.letter();
+                out.extend_from_slice(format!("{letter} {mode:o} {size} {digest} ").as_bytes());
             }
             Kind::Dir { mode } => out.extend_from_slice(format!("d {mode:o} - - ").as_bytes()),
             Kind::Symlink { target } => {
@@ -57,26 +90,42 @@ impl Entry {
                 out.push(b' ');
             }
         }
+        if format == Format::Two {
+            let time = match self.modified {
+                None => "- ".to_owned(),
+                Some(Modified { seconds, nanos: 0 }) => format!("{seconds} "),
+                Some(Modified { seconds, nanos }) => format!("{seconds}.{nanos:09} "),
+            };
+            out.extend_from_slice(time.as_bytes());
+        }
         escape(self.bytes(), out);
         out.push(b'\n');
     }
 
     /// Reads a line without its newline; `None` unless it is written exactly as [`Entry::print`] does.
-    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+    pub(super) fn parse(line: &[u8], format: Format) -> Option<Self> {
         let text = std::str::from_utf8(line).ok()?;
         let mut words = text.split(' ');
-        let (kind, mode, size, what, path) =
-            (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
+        let (kind, mode, size, what) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let modified = match format {
+            Format::One => None,
+            Format::Two => time(words.next()?)?,
+        };
         let octal = || u32::from_str_radix(mode, 8).ok();
         let kind = match kind {
-            "f" => Kind::File { mode: octal()?, size: size.parse().ok()?, digest: what.parse().ok()? },
+            "f" | "s" => Kind::File {
+                mode: octal()?,
+                size: size.parse().ok()?,
+                digest: what.parse().ok()?,
+                form: if kind == "f" { Form::Plain } else { Form::Packed },
+            },
             "d" => Kind::Dir { mode: octal()? },
             "l" => Kind::Symlink { target: unescape(what)? },
             _ => return None,
         };
-        let entry = Self { path: unescape(path)?, kind };
+        let entry = Self { path: unescape(words.next()?)?, kind, modified };
         let mut printed = Vec::with_capacity(line.len() + 1);
-        entry.print(&mut printed);
+        entry.print(format, &mut printed);
         printed.pop();
         (printed == line).then_some(entry)
     }
@@ -86,18 +135,29 @@ impl Entry {
         let path = self.bytes();
         let part = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME;
         let rest = match &self.kind {
-            Kind::File { mode, .. } | Kind::Dir { mode } => *mode <= 0o777,
+            Kind::File { mode, .. } => mode & !FILE_MODE == 0,
+            Kind::Dir { mode } => mode & !DIR_MODE == 0,
             Kind::Symlink { target } => {
                 let target = bytes(target);
                 !target.is_empty() && target.len() <= MAX_PATH && !target.contains(&0)
             }
         };
-        path.len() <= MAX_PATH && !path.contains(&0) && path.split(|b| *b == b'/').all(part) && rest
+        let time = self.modified.is_none_or(|at| at.nanos < 1_000_000_000);
+        time && path.len() <= MAX_PATH && !path.contains(&0) && path.split(|b| *b == b'/').all(part) && rest
     }
 }
 
 pub(super) fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
+}
+
+/// A time as a line has it: nothing, seconds, or seconds with nine digits behind the point.
+fn time(word: &str) -> Option<Option<Modified>> {
+    if word == "-" {
+        return Some(None);
+    }
+    let (seconds, nanos) = word.split_once('.').unwrap_or((word, "0"));
+    Some(Some(Modified { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? }))
 }
 
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {

@@ -2,34 +2,42 @@
 //! BLAKE3 of its manifest, and a manifest is itself a blob. Import and export of trees, all or nothing. It must not know
 //! who asks or under which name a version is kept.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
 //! Text, one entry a line, sorted by the bytes of the path, so that a directory comes before what is in it. There is
 //! exactly one text for a tree: a manifest that is not written in this very way is refused.
 //!
 //! ```text
-//! vessl-tree 1
-//! d 755 - - src
-//! f 644 1234 <64 hex digits> src/main.py
-//! l - - ../data src/link
+//! vessl-tree 2
+//! d 2775 - - 1764374400 src
+//! f 644 1234 <64 hex digits> 1764374400.123456789 src/main.py
+//! s 644 99999999 <64 hex digits> 1764374400 src/sparse.img
+//! l - - ../data 1764374400 src/link
 //! ```
 //!
 //! A path is relative, has no empty, `.` or `..` part, and its parent is a directory of the manifest. Modes are the nine
-//! permission bits in octal without leading zeros: owners, set-id bits, times and extended attributes are not kept.
+//! permission bits in octal without leading zeros, of a directory also set-group-id and sticky. Then comes when it was last
+//! modified, in seconds since 1970. A file with holes, `s`, has its own size and the digest of its packed form
+//! ([`crate::sparse`]). Owners, set-id bits of files and extended attributes are not kept.
 //! Bytes of paths and targets other than `!` to `~` are written as `%` and two upper-case hex digits, and so is `%`.
+//!
+//! Version 1 had no times and no `s`. It is still read, and a tree without either is written as it.
 mod checkout;
 mod entry;
+mod walk;
 mod write;
 
 pub use checkout::{Checkout, Trees, copy_into};
-pub use entry::{Entry, Kind};
-pub use write::{Bounds, Warning, Written, write, write_file};
+pub use entry::{Entry, Form, Kind};
+pub use walk::climbs_first;
+pub use write::{Bounds, Source, Warning, Written, write, write_file};
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use crate::blob::{Digest, Store};
 use crate::{DataError, Watch};
+use entry::Format;
 
 /// Most entries of a tree.
 pub const MAX_ENTRIES: usize = 1_000_000;
@@ -39,7 +47,11 @@ pub const MAX_PATH: usize = 4095;
 pub const MAX_NAME: usize = 255;
 /// Longest manifest in bytes.
 const MAX_MANIFEST: u64 = 1 << 28;
-const HEAD: &str = "vessl-tree 1\n";
+const HEADS: [(Format, &str); 2] = [(Format::One, "vessl-tree 1\n"), (Format::Two, "vessl-tree 2\n")];
+/// Bits that are kept of a file's mode.
+const FILE_MODE: u32 = 0o777;
+/// Bits that are kept of a directory's mode.
+const DIR_MODE: u32 = 0o3777;
 
 /// A directory, described.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,11 +70,13 @@ impl Manifest {
     /// Reads the canonical text.
     pub fn parse(text: &[u8]) -> Result<Self, DataError> {
         let bad = |line, why| DataError::Manifest { line, why };
-        let body =
-            text.strip_prefix(HEAD.as_bytes()).ok_or(bad(1, "it does not start with `vessl-tree 1`"))?;
+        let found =
+            HEADS.iter().find_map(|(format, head)| Some((*format, text.strip_prefix(head.as_bytes())?)));
+        let (format, body) =
+            found.ok_or(bad(1, "it does not start with `vessl-tree 1` or `vessl-tree 2`"))?;
         let body = match body.strip_suffix(b"\n") {
             Some(body) => body,
-            None if body.is_empty() => return Ok(Self::default()),
+            None if body.is_empty() && format == Format::One => return Ok(Self::default()),
             None => {
                 return Err(bad(
                     memchr::memchr_iter(b'\n', text).count() + 1,
@@ -72,17 +86,30 @@ impl Manifest {
         };
         let mut entries = Vec::new();
         for (n, line) in body.split(|b| *b == b'\n').enumerate() {
-            entries.push(Entry::parse(line).ok_or(bad(n + 2, "not an entry in canonical form"))?);
+            entries.push(Entry::parse(line, format).ok_or(bad(n + 2, "not an entry in canonical form"))?);
         }
         check(&entries)?;
-        Ok(Self { entries })
+        let manifest = Self { entries };
+        if manifest.format() == format {
+            Ok(manifest)
+        } else {
+            Err(bad(1, "it has no time and no file with holes, and is not version 1"))
+        }
+    }
+
+    fn format(&self) -> Format {
+        let is_packed = |kind: &Kind| matches!(kind, Kind::File { form: Form::Packed, .. });
+        let is_new = |entry: &Entry| entry.modified.is_some() || is_packed(&entry.kind);
+        if self.entries.iter().any(is_new) { Format::Two } else { Format::One }
     }
 
     /// The canonical text.
     pub fn text(&self) -> Vec<u8> {
-        let mut text = HEAD.as_bytes().to_vec();
+        let format = self.format();
+        let head = HEADS.iter().find(|(known, _)| *known == format).map_or("", |(_, head)| head);
+        let mut text = head.as_bytes().to_vec();
         for entry in &self.entries {
-            entry.print(&mut text);
+            entry.print(format, &mut text);
         }
         text
     }

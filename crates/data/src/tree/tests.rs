@@ -11,7 +11,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::blob::MODE;
-use crate::dir::Dir;
+use crate::dir::{Dir, Modified};
+
+mod links;
 
 struct Bed {
     dir: tempfile::TempDir,
@@ -41,7 +43,13 @@ impl Bed {
     }
 
     fn write(&self) -> Written {
-        write(&self.store, &Dir::open(&self.path("in")).unwrap(), Bounds::FORMAT, &Watch::NONE).unwrap()
+        self.try_write("in", Bounds::FORMAT, &Watch::NONE).unwrap()
+    }
+
+    /// Stores a directory; nothing around it is seen.
+    fn try_write(&self, name: &str, bounds: Bounds, watch: &Watch<'_>) -> Result<Written, DataError> {
+        let root = Dir::open(&self.path(name)).unwrap();
+        write(&self.store, Source { root: &root, path: Path::new("") }, bounds, watch)
     }
 
     fn sample(&self) -> Written {
@@ -54,11 +62,19 @@ impl Bed {
         fs::set_permissions(self.path("in/hollow"), Permissions::from_mode(0o555)).unwrap();
         symlink("../../etc/passwd", self.path("in/sub/link")).unwrap();
         fs::write(self.path("in").join(OsString::from_vec(b"odd \xff%\n".to_vec())), "odd").unwrap();
+        fs::create_dir(self.path("in/team")).unwrap();
+        fs::set_permissions(self.path("in/team"), Permissions::from_mode(0o2775)).unwrap();
+        // Times of before 1970, of long ago, and of a link and directories that something is in.
+        let root = Dir::open(&self.path("in")).unwrap();
+        for (n, name) in ["plain", "sub/link", "sub/deep", "sub", "team", "empty"].iter().enumerate() {
+            let seconds = i64::try_from(n).unwrap() * 1_000_000 - 1_000_000;
+            root.set_modified(Path::new(name), Modified { seconds, nanos: 123_456_789 }).unwrap();
+        }
         self.write()
     }
 }
 
-/// What a directory holds: path, mode or link target, content.
+/// What a directory holds: path, mode or link target with the time of the last change, content.
 fn look(dir: &Path) -> Vec<(PathBuf, String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
@@ -66,13 +82,15 @@ fn look(dir: &Path) -> Vec<(PathBuf, String, Vec<u8>)> {
         for entry in fs::read_dir(at).unwrap().map(Result::unwrap) {
             let (path, meta) = (entry.path(), entry.path().symlink_metadata().unwrap());
             let name = path.strip_prefix(dir).unwrap().to_owned();
+            let time = format!("{}.{:09}", meta.mtime(), meta.mtime_nsec());
+            let about = format!("{:o} {time}", meta.mode() & 0o7777);
             if meta.is_symlink() {
-                found.push((name, fs::read_link(&path).unwrap().display().to_string(), Vec::new()));
+                found.push((name, format!("{} {time}", fs::read_link(&path).unwrap().display()), Vec::new()));
             } else if meta.is_dir() {
-                found.push((name, format!("{:o}", meta.mode() & 0o7777), b"<dir>".to_vec()));
+                found.push((name, about, b"<dir>".to_vec()));
                 open.push(path);
             } else {
-                found.push((name, format!("{:o}", meta.mode() & 0o7777), fs::read(&path).unwrap()));
+                found.push((name, about, fs::read(&path).unwrap()));
             }
         }
     }
@@ -86,7 +104,7 @@ fn a_tree_comes_back_as_it_was() {
     let written = bed.sample();
     let manifest = read(&bed.store, written.version).unwrap();
     assert_eq!((manifest.digest(), manifest.bytes()), (written.version, written.bytes));
-    assert_eq!((written.files, written.empty, written.skipped.len()), (7, false, 0));
+    assert_eq!((written.files, written.empty, written.warnings.len()), (7, false, 1));
     let first = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
     assert!(first.new);
     assert_eq!(look(&first.path), look(&bed.path("in")));
@@ -94,6 +112,10 @@ fn a_tree_comes_back_as_it_was() {
     let again = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
     assert!(!again.new);
     assert_eq!(again.path, first.path);
+    fs::create_dir(bed.path("out")).unwrap();
+    let out = Dir::open(&bed.path("out")).unwrap();
+    copy_into(&bed.store, written.version, &out, None, &Watch::NONE).unwrap();
+    assert_eq!(look(&bed.path("out")), look(&bed.path("in")), "a copy");
 }
 
 #[test]
@@ -103,8 +125,27 @@ fn the_text_is_readable_and_entries_are_found() {
     symlink("/nowhere", bed.path("in/z")).unwrap();
     let manifest = read(&bed.store, bed.write().version).unwrap();
     let digest = Digest::of(b"x");
-    let expected = format!("vessl-tree 1\nd 755 - - a\nf 755 1 {digest} a/run%20me.sh\nl - - /nowhere z\n");
-    assert_eq!(String::from_utf8(manifest.text()).unwrap(), expected);
+    let expected =
+        format!("vessl-tree 2\nd 755 - - T a\nf 755 1 {digest} T a/run%20me.sh\nl - - /nowhere T z\n");
+    let mut without_times = manifest.clone();
+    without_times.entries.iter_mut().for_each(|entry| entry.modified = None);
+    let text = String::from_utf8(without_times.text()).unwrap();
+    assert_eq!(text, expected.replace(" T ", " ").replace("tree 2", "tree 1"));
+    assert_eq!(Manifest::parse(text.as_bytes()).unwrap(), without_times, "version 1 is read");
+    let times = [(5, 0, "5"), (-1, 5, "-1.000000005"), (1_764_374_400, 120_000_000, "1764374400.120000000")];
+    for (entry, (seconds, nanos, text)) in without_times.entries.iter_mut().zip(times) {
+        entry.modified = Some(Modified { seconds, nanos });
+        let line = String::from_utf8({
+            let mut line = Vec::new();
+            entry.print(Format::Two, &mut line);
+            line
+        })
+        .unwrap();
+        assert!(line.contains(&format!(" {text} ")), "{line}");
+        assert_eq!(Modified::from_nanoseconds(entry.modified.unwrap().nanoseconds()), entry.modified);
+    }
+    let mixed = expected.replacen(" T ", " - ", 1).replace(" T ", " 1 ");
+    assert_eq!(String::from_utf8(Manifest::parse(mixed.as_bytes()).unwrap().text()).unwrap(), mixed);
     assert!(matches!(manifest.get(Path::new("a/run me.sh")).unwrap().kind, Kind::File { size: 1, .. }));
     assert_eq!(manifest.get(Path::new("a/none")), None);
     assert_eq!(bed.store.read(digest, 10).unwrap(), b"x");
@@ -195,15 +236,73 @@ fn holes_stay_holes_and_large_files_are_whole() {
         },
         stop: &|| false,
     };
-    let written = write(&bed.store, &Dir::open(&bed.path("in")).unwrap(), Bounds::FORMAT, &watch).unwrap();
+    let written = bed.try_write("in", Bounds::FORMAT, &watch).unwrap();
     assert_eq!(done.into_inner(), written.bytes);
     let manifest = read(&bed.store, written.version).unwrap();
-    let Kind::File { digest, size, .. } = manifest.get(Path::new("sparse")).unwrap().kind else { panic!() };
-    assert_eq!(size, 64 << 20);
-    assert!(fs::metadata(bed.store.path(digest)).unwrap().blocks() * 512 < 8 << 20);
+    let Kind::File { digest, size, form, .. } = manifest.get(Path::new("sparse")).unwrap().kind else {
+        panic!()
+    };
+    assert_eq!((size, form, bed.store.size(digest).unwrap()), (64 << 20, Form::Packed, Some(16 + 4096)));
     bed.store.open_verified(digest, &Watch::NONE).unwrap();
     let Kind::File { digest, .. } = manifest.get(Path::new("dense")).unwrap().kind else { panic!() };
     assert_eq!(digest, Digest::of(&vec![7; 5 << 20]));
+}
+
+#[test]
+fn a_huge_file_goes_in_and_out_by_its_data() {
+    let bed = Bed::new();
+    // Nobody could read that many zeros within the time of a test.
+    let huge = |name: &str| {
+        let file = File::create(bed.path("in").join(name)).unwrap();
+        file.set_len(15 << 40).unwrap();
+        file.write_all_at(b"middle", 7 << 40).unwrap();
+    };
+    huge("huge");
+    let written = bed.write();
+    assert_eq!(written.bytes, 15 << 40);
+    let done = AtomicU64::new(0);
+    let progress = |more, _| {
+        done.fetch_add(more, Ordering::Relaxed);
+    };
+    let watch = Watch { progress: &progress, stop: &|| false };
+    let checkout = bed.trees.checkout(&bed.store, written.version, &watch).unwrap();
+    assert_eq!(done.into_inner(), 15 << 40);
+    let mut middle = [0; 8];
+    let copy = File::open(checkout.path.join("huge")).unwrap();
+    copy.read_exact_at(&mut middle, (7 << 40) - 1).unwrap();
+    assert_eq!(&middle, b"\0middle\0");
+    let meta = copy.metadata().unwrap();
+    assert!(meta.len() == 15 << 40 && meta.blocks() < 1000, "{meta:?}");
+    // The same content is the same version, also from a copy.
+    let root = Dir::open(&checkout.path).unwrap();
+    let source = Source { root: &root, path: Path::new("") };
+    assert_eq!(write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap().version, written.version);
+    let file = File::open(bed.path("in/huge")).unwrap();
+    let alone = write_file(&bed.store, (Path::new("huge"), &file), Bounds::FORMAT, &Watch::NONE).unwrap();
+    assert_eq!(alone.version, written.version);
+}
+
+#[test]
+fn damage_of_a_packed_file_is_found() {
+    let bed = Bed::new();
+    let file = File::create(bed.path("in/sparse")).unwrap();
+    file.set_len(1 << 20).unwrap();
+    file.write_all_at(b"middle", 1 << 19).unwrap();
+    let version = bed.write().version;
+    let manifest = read(&bed.store, version).unwrap();
+    let (_, _, digest) = manifest.files().next().unwrap();
+    let blob = bed.store.path(digest);
+    let whole = fs::read(&blob).unwrap();
+    let cut = whole[..whole.len() - 1].to_vec();
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let mut elsewhere = whole;
+    elsewhere[7] = 0xff;
+    for harm in [cut, flipped, elsewhere] {
+        fs::write(&blob, harm).unwrap();
+        let e = bed.trees.checkout(&bed.store, version, &Watch::NONE).unwrap_err();
+        assert!(matches!(&e, DataError::Damaged { path, .. } if *path == blob), "{e}");
+    }
 }
 
 #[test]
@@ -212,9 +311,10 @@ fn what_is_no_file_is_left_out_with_a_warning() {
     bed.file("a", b"a", 0o644);
     let _socket = std::os::unix::net::UnixListener::bind(bed.path("in/socket")).unwrap();
     nix::unistd::mkfifo(&bed.path("in/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut skipped: Vec<_> = bed.write().skipped.into_iter().map(|w| w.path).collect();
-    skipped.sort();
-    assert_eq!(skipped, [Path::new("pipe"), Path::new("socket")]);
+    let warnings: Vec<_> = bed.write().warnings.into_iter().map(|w| (w.path, w.text)).collect();
+    let expected = ["pipe", "socket"]
+        .map(|name| (PathBuf::from(name), "was left out: it is a socket, pipe or device".to_owned()));
+    assert_eq!(warnings, expected);
 }
 
 #[test]
@@ -235,7 +335,7 @@ fn a_file_that_changes_while_it_is_read_fails_the_whole() {
     bed.file("busy", &vec![1; 3 << 20], 0o644);
     let file = fs::OpenOptions::new().write(true).open(bed.path("in/busy")).unwrap();
     let watch = Watch { progress: &|_, _| file.write_all_at(b"x", 0).unwrap(), stop: &|| false };
-    let e = write(&bed.store, &Dir::open(&bed.path("in")).unwrap(), Bounds::FORMAT, &watch).unwrap_err();
+    let e = bed.try_write("in", Bounds::FORMAT, &watch).unwrap_err();
     assert!(matches!(&e, DataError::Changed { path } if path == Path::new("busy")), "{e}");
 }
 
@@ -252,7 +352,7 @@ fn work_stops_when_asked_and_leaves_no_half() {
     let e = bed.trees.checkout(&bed.store, written.version, &watch).unwrap_err();
     assert!(matches!(e, DataError::Stopped));
     assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
-    let e = write(&bed.store, &Dir::open(&bed.path("in")).unwrap(), Bounds::FORMAT, &watch).unwrap_err();
+    let e = bed.try_write("in", Bounds::FORMAT, &watch).unwrap_err();
     assert!(matches!(e, DataError::Stopped));
 }
 
@@ -337,7 +437,8 @@ fn a_version_that_is_in_use_is_stored_again_and_not_touched() {
     let before = names.map(times);
     let begin = SystemTime::now();
     let root = Dir::open(&checkout.path).unwrap();
-    let again = write(&bed.store, &root, Bounds::FORMAT, &Watch::NONE).unwrap();
+    let source = Source { root: &root, path: Path::new("") };
+    let again = write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap();
     assert_eq!(again.version, written.version);
     assert_eq!(names.map(times), before);
     // Nobody names it yet, but somebody has just put it.
@@ -460,7 +561,8 @@ fn hostile_manifests_are_refused() {
     check(&format!("f 644 0 {zero} a\nf 644 0 {zero} a/b\n"), 3);
     check(&format!("f 644 0 {zero} a\nf 644 0 {zero} a\n"), 3);
     check("d 755 - - b\nd 755 - - a\n", 3);
-    check("d 1755 - - a\n", 2);
+    check("d 4755 - - a\n", 2);
+    check(&format!("f 4755 1 {zero} a\n"), 2);
     check("d 0755 - - a\n", 2);
     check("d 755 - - a b\n", 2);
     check("d 755 - - %61\n", 2);
@@ -472,10 +574,29 @@ fn hostile_manifests_are_refused() {
     check(&format!("f 644 {max} {zero} a\nf 644 {max} {zero} b\n", max = u64::MAX), 3);
     check("d 755 - - a", 2);
     check("\n", 2);
-    for text in ["", "vessl-tree 2\n", "vessl-tree 1"] {
+    for text in ["", "vessl-tree 2\nd 755 - - - a\n", "vessl-tree 3\n", "vessl-tree 1"] {
         assert!(matches!(Manifest::parse(text.as_bytes()), Err(DataError::Manifest { line: 1, .. })));
     }
-    assert_eq!(Manifest::parse(HEAD.as_bytes()).unwrap(), Manifest::default());
+    for line in [
+        "1.5",
+        "01",
+        "+1",
+        "-0",
+        "1.0000000000",
+        "1.1000000000",
+        "1.000000000",
+        "x",
+        "",
+        "99999999999999999999",
+    ] {
+        let text = format!("vessl-tree 2\nd 755 - - {line} a\n");
+        assert!(
+            matches!(Manifest::parse(text.as_bytes()), Err(DataError::Manifest { line: 2, .. })),
+            "{line}"
+        );
+    }
+    assert!(Manifest::parse(b"vessl-tree 2\n").is_err());
+    assert_eq!(Manifest::parse(&Manifest::default().text()).unwrap(), Manifest::default());
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
@@ -485,28 +606,37 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 
 fn tree() -> impl Strategy<Value = Vec<Entry>> {
     let leaf = prop_oneof![
-        (0_u32..=0o777, 0_u64..1 << 40, any::<[u8; 32]>()).prop_map(|(mode, size, digest)| Kind::File {
-            mode,
-            size,
-            digest: Digest(digest)
-        }),
+        (0_u32..=0o777, 0_u64..1 << 40, any::<[u8; 32]>(), any::<bool>()).prop_map(
+            |(mode, size, digest, packed)| Kind::File {
+                mode,
+                size,
+                digest: Digest(digest),
+                form: if packed { Form::Packed } else { Form::Plain },
+            }
+        ),
         proptest::collection::vec(1_u8.., 1..30)
             .prop_map(|target| Kind::Symlink { target: OsString::from_vec(target).into() }),
-        (0_u32..=0o777).prop_map(|mode| Kind::Dir { mode }),
+        (0_u32..=0o3777).prop_map(|mode| Kind::Dir { mode }),
     ];
-    proptest::collection::vec((any::<proptest::sample::Index>(), name(), leaf), 0..40).prop_map(|parts| {
-        let mut entries: Vec<Entry> = Vec::new();
-        for (parent, name, kind) in parts {
-            let dirs: Vec<PathBuf> = std::iter::once(PathBuf::new())
-                .chain(entries.iter().filter(|e| matches!(e.kind, Kind::Dir { .. })).map(|e| e.path.clone()))
-                .collect();
-            let path = parent.get(&dirs).join(OsString::from_vec(name));
-            if entries.iter().all(|e| e.path != path) {
-                entries.push(Entry { path, kind });
+    let time = proptest::option::of((any::<i64>(), 0_u32..1_000_000_000));
+    proptest::collection::vec((any::<proptest::sample::Index>(), name(), leaf, time), 0..40).prop_map(
+        |parts| {
+            let mut entries: Vec<Entry> = Vec::new();
+            for (parent, name, kind, time) in parts {
+                let modified = time.map(|(seconds, nanos)| Modified { seconds, nanos });
+                let dirs: Vec<PathBuf> = std::iter::once(PathBuf::new())
+                    .chain(
+                        entries.iter().filter(|e| matches!(e.kind, Kind::Dir { .. })).map(|e| e.path.clone()),
+                    )
+                    .collect();
+                let path = parent.get(&dirs).join(OsString::from_vec(name));
+                if entries.iter().all(|e| e.path != path) {
+                    entries.push(Entry { path, kind, modified });
+                }
             }
-        }
-        entries
-    })
+            entries
+        },
+    )
 }
 
 proptest! {
@@ -541,9 +671,8 @@ fn a_tree_beyond_its_bounds_is_refused_before_a_byte_is_copied() {
     }
     // As large as the largest file of many file systems, and nearly nothing on disk.
     File::create(bed.path("in/hole")).unwrap().set_len(15 << 40).unwrap();
-    let root = Dir::open(&bed.path("in")).unwrap();
     let check = |bounds: Bounds, expected: &str| {
-        let said = write(&bed.store, &root, bounds, &Watch::NONE).unwrap_err().to_string();
+        let said = bed.try_write("in", bounds, &Watch::NONE).unwrap_err().to_string();
         assert!(said.contains(expected), "{said}");
     };
     check(Bounds { bytes: 1 << 40, ..Bounds::FORMAT }, "more than 1099511627776 bytes in all");
@@ -554,5 +683,40 @@ fn a_tree_beyond_its_bounds_is_refused_before_a_byte_is_copied() {
     assert!(said.contains("`h`: more than 9 bytes"), "{said}");
     fs::remove_file(bed.path("in/hole")).unwrap();
     let bounds = Bounds { entries: 2, bytes: 10 };
-    assert_eq!(write(&bed.store, &root, bounds, &Watch::NONE).unwrap().files, 2, "just as large is fine");
+    assert_eq!(bed.try_write("in", bounds, &Watch::NONE).unwrap().files, 2, "just as large is fine");
+}
+
+#[test]
+fn a_link_may_climb_only_first() {
+    let check = |target: &str, depth, expected| {
+        assert_eq!(climbs_first(Path::new(target), depth), expected, "{target} {depth}");
+    };
+    check("x", 0, true);
+    check("a/b", 0, true);
+    check("../x", 1, true);
+    check("../..", 2, true);
+    check("../x", 0, false);
+    check("../../x", 1, false);
+    check("/etc/passwd", 9, false);
+    check("./x/./y", 0, true);
+    check("./../x", 0, false);
+    check(".", 0, true);
+    check("a/../x", 9, false);
+}
+
+#[test]
+fn a_blob_is_shared_where_its_time_is_right() {
+    let bed = Bed::new();
+    bed.file("first", b"same", 0o644);
+    bed.file("second", b"same", 0o644);
+    let root = Dir::open(&bed.path("in")).unwrap();
+    for (name, seconds) in [("first", 1_000_000_000), ("second", 1_100_000_000)] {
+        root.set_modified(Path::new(name), Modified { seconds, nanos: 1 }).unwrap();
+    }
+    let checkout = bed.trees.checkout(&bed.store, bed.write().version, &Watch::NONE).unwrap();
+    assert_eq!(look(&checkout.path), look(&bed.path("in")));
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let blob = inode(&bed.store.path(Digest::of(b"same")));
+    let shared = ["first", "second"].map(|name| inode(&checkout.path.join(name)) == blob);
+    assert_eq!(shared.iter().filter(|shared| **shared).count(), 1);
 }

@@ -1,18 +1,17 @@
 //! A directory into the store: walk it, put its files, and last of all its manifest.
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use nix::fcntl::readlinkat;
-
-use super::{Entry, Kind, MAX_ENTRIES, MAX_MANIFEST, MAX_NAME, MAX_PATH, Manifest, with_total};
+use super::walk::{Found, walk};
+use super::{Entry, FILE_MODE, Form, Kind, MAX_ENTRIES, MAX_MANIFEST, Manifest, with_total};
 use crate::blob::{Digest, Put, Store};
-use crate::dir::{self, Dir};
+use crate::dir::{Dir, Modified};
 use crate::locked;
 use crate::pool;
+use crate::sparse;
 use crate::{DataError, Watch};
 
 /// A version that is in the store.
@@ -26,17 +25,29 @@ pub struct Written {
     pub files: u64,
     /// Whether there is no entry at all.
     pub empty: bool,
-    /// What was left out.
-    pub skipped: Vec<Warning>,
+    /// Links that lead out of the directory and are what they lead to now.
+    pub followed: u64,
+    /// What is not in the tree, or leads nowhere there; sorted by path.
+    pub warnings: Vec<Warning>,
 }
 
-/// Something that cannot be part of a tree and was left out.
+/// Something that cannot be part of a tree as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// Path inside the tree.
     pub path: PathBuf,
-    /// `a socket, pipe or device`.
-    pub why: &'static str,
+    /// What goes behind the path: `was left out: it is a socket, pipe or device`.
+    pub text: String,
+}
+
+/// The directory that becomes a tree: `path` below `root`, without any link on the way. Links that lead out of it are followed as
+/// by a process whose root is `root`.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Nothing above it is seen.
+    pub root: &'a Dir,
+    /// Relative; empty for the root itself.
+    pub path: &'a Path,
 }
 
 /// What a tree may have at most.
@@ -53,7 +64,7 @@ impl Bounds {
     pub const FORMAT: Self = Self { entries: MAX_ENTRIES as u64, bytes: u64::MAX };
 
     /// An error if a tree of this size is too large; `path` is where that was found.
-    fn check(self, entries: usize, bytes: u64, path: &Path) -> Result<(), DataError> {
+    pub(super) fn check(self, entries: usize, bytes: u64, path: &Path) -> Result<(), DataError> {
         let limit = if entries as u64 > self.entries {
             format!("more than {} files, links and directories", self.entries)
         } else if bytes > self.bytes {
@@ -65,30 +76,35 @@ impl Bounds {
     }
 }
 
-/// Stores the directory `root`: all of its files and then its manifest are on disk when this returns. An error leaves at
-/// most blobs that no version needs. No symbolic link is followed.
-pub fn write(store: &Store, root: &Dir, bounds: Bounds, watch: &Watch<'_>) -> Result<Written, DataError> {
-    let mut walk = Walk { root, watch, bounds, entries: Vec::new(), skipped: Vec::new(), bytes: 0 };
-    walk.all()?;
-    let Walk { mut entries, skipped, bytes, .. } = walk;
+/// Stores a directory: all of its files and then its manifest are on disk when this returns. An error leaves at most blobs that
+/// no version needs.
+///
+/// A link that leads to something inside stays a link, one that leads out becomes a copy of what it leads to.
+pub fn write(
+    store: &Store,
+    source: Source<'_>,
+    bounds: Bounds,
+    watch: &Watch<'_>,
+) -> Result<Written, DataError> {
+    let mut walked = walk(source, bounds, watch)?;
     let shards = Mutex::new(BTreeSet::new());
-    let mut files: Vec<Mutex<&mut Entry>> =
-        entries.iter_mut().filter(|e| matches!(e.kind, Kind::File { .. })).map(Mutex::new).collect();
+    let is_file = |found: &&mut Found| matches!(found.entry.kind, Kind::File { .. });
+    let mut files: Vec<Mutex<&mut Found>> = walked.found.iter_mut().filter(is_file).map(Mutex::new).collect();
     // The largest first, so that no thread is left with one at the end.
-    files.sort_by_cached_key(|e| std::cmp::Reverse(size_of_entry(&locked(e).kind)));
-    with_total(watch, bytes, |watch| {
-        pool::each(&files, |entry| {
-            let mut entry = locked(entry);
-            let put = put_file(store, root, &entry.path, watch)?;
-            if let Kind::File { size, digest, .. } = &mut entry.kind {
-                (*size, *digest) = (put.size, put.digest);
-            }
+    files.sort_by_cached_key(|found| std::cmp::Reverse(size_of_entry(&locked(found).entry.kind)));
+    with_total(watch, walked.bytes, |watch| {
+        pool::each(&files, |found| {
+            let Found { entry, from } = &mut **locked(found);
+            let file = open(source.root, from, &entry.path)?;
+            let put = put_unchanged(store, entry, &file, watch)?;
             locked(&shards).insert(put.digest.0[0]);
             Ok(())
         })
     })?;
     drop(files);
-    finish(store, entries, skipped, &shards.into_inner().unwrap_or_default())
+    let entries = walked.found.into_iter().map(|found| found.entry).collect();
+    let written = finish(store, entries, &shards.into_inner().unwrap_or_default())?;
+    Ok(Written { followed: walked.followed, warnings: walked.warnings, ..written })
 }
 
 /// Stores one file as a tree with the single entry `name`.
@@ -100,18 +116,14 @@ pub fn write_file(
 ) -> Result<Written, DataError> {
     let meta = file.metadata().map_err(DataError::os("read", name))?;
     bounds.check(1, meta.len(), name)?;
-    let put = with_total(watch, meta.len(), |watch| put_unchanged(store, name, file, watch))?;
-    let kind = Kind::File { mode: meta.mode() & 0o777, size: put.size, digest: put.digest };
-    let entries = vec![Entry { path: name.to_owned(), kind }];
-    finish(store, entries, Vec::new(), &BTreeSet::from([put.digest.0[0]]))
+    let mode = meta.mode() & FILE_MODE;
+    let kind = Kind::File { mode, size: meta.len(), digest: Digest([0; 32]), form: Form::Plain };
+    let mut entry = Entry { path: name.to_owned(), kind, modified: None };
+    let put = with_total(watch, meta.len(), |watch| put_unchanged(store, &mut entry, file, watch))?;
+    finish(store, vec![entry], &BTreeSet::from([put.digest.0[0]]))
 }
 
-fn finish(
-    store: &Store,
-    entries: Vec<Entry>,
-    skipped: Vec<Warning>,
-    shards: &BTreeSet<u8>,
-) -> Result<Written, DataError> {
+fn finish(store: &Store, entries: Vec<Entry>, shards: &BTreeSet<u8>) -> Result<Written, DataError> {
     let manifest = Manifest::new(entries)?;
     for shard in shards {
         let mut digest = Digest([0; 32]);
@@ -125,107 +137,44 @@ fn finish(
     }
     let version = store.put_bytes(&text)?.digest;
     let files = manifest.entries().iter().filter(|e| !matches!(e.kind, Kind::Dir { .. })).count() as u64;
-    Ok(Written { version, bytes: manifest.bytes(), files, empty: manifest.entries().is_empty(), skipped })
+    let (bytes, empty) = (manifest.bytes(), manifest.entries().is_empty());
+    Ok(Written { version, bytes, files, empty, followed: 0, warnings: Vec::new() })
 }
 
-fn put_file(store: &Store, root: &Dir, path: &Path, watch: &Watch<'_>) -> Result<Put, DataError> {
-    let file = root.file(path).map_err(|e| match e.kind() {
+fn open(root: &Dir, from: &Path, path: &Path) -> Result<File, DataError> {
+    root.file(from).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidInput => {
             DataError::Changed { path: path.to_owned() }
         }
         _ => DataError::os("read", path)(e),
-    })?;
-    put_unchanged(store, path, &file, watch)
+    })
 }
 
-/// Stores a file that nobody wrote to meanwhile. What is a blob already was read as one whole, whatever the times say: the
-/// file may be that blob, and be linked and unlinked by others.
-fn put_unchanged(store: &Store, path: &Path, file: &File, watch: &Watch<'_>) -> Result<Put, DataError> {
+/// Stores a file that nobody wrote to meanwhile, and completes its entry. What is a blob already was read as one whole, whatever
+/// the times say: the file may be that blob, and be linked and unlinked by others.
+fn put_unchanged(store: &Store, entry: &mut Entry, file: &File, watch: &Watch<'_>) -> Result<Put, DataError> {
     let state =
         |meta: &Metadata| (meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+    let path = &entry.path;
     let before = file.metadata().map_err(DataError::os("read", path))?;
-    let put = store.put_file(file, path, watch)?;
-    let after = file.metadata().map_err(DataError::os("read", path))?;
-    if !put.new || (state(&before) == state(&after) && put.size == after.size()) {
-        Ok(put)
+    let modified = Modified::of_file(file).map_err(DataError::os("read", path))?;
+    let (put, whole, how) = if sparse::has_holes(file).map_err(DataError::os("read", path))? {
+        (store.put_packed(file, before.len(), path, watch)?, before.len(), Form::Packed)
     } else {
-        Err(DataError::Changed { path: path.to_owned() })
+        let put = store.put_file(file, path, watch)?;
+        (put, put.size, Form::Plain)
+    };
+    let after = file.metadata().map_err(DataError::os("read", path))?;
+    if put.new && (state(&before) != state(&after) || whole != after.size()) {
+        return Err(DataError::Changed { path: path.clone() });
     }
+    entry.modified = Some(modified);
+    if let Kind::File { size, digest, form, .. } = &mut entry.kind {
+        (*size, *digest, *form) = (whole, put.digest, how);
+    }
+    Ok(put)
 }
 
 fn size_of_entry(kind: &Kind) -> u64 {
     if let Kind::File { size, .. } = kind { *size } else { 0 }
-}
-
-struct Walk<'a> {
-    root: &'a Dir,
-    watch: &'a Watch<'a>,
-    bounds: Bounds,
-    entries: Vec<Entry>,
-    skipped: Vec<Warning>,
-    bytes: u64,
-}
-
-impl Walk<'_> {
-    /// Directory after directory, not one in the other: a deep tree needs neither stack nor descriptors.
-    fn all(&mut self) -> Result<(), DataError> {
-        let mut open = vec![PathBuf::new()];
-        while let Some(path) = open.pop() {
-            self.watch.check()?;
-            let dir = self.root.dir(&path).map_err(DataError::os("read", &path))?;
-            for name in names(&dir, &path)? {
-                open.extend(self.entry(&dir, &name, path.join(&name))?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Records one entry; returns it if it is a directory.
-    fn entry(&mut self, dir: &Dir, name: &Path, path: PathBuf) -> Result<Option<PathBuf>, DataError> {
-        self.limits(name, &path)?;
-        let Some(stat) = dir.stat(name).map_err(DataError::os("read", &path))? else {
-            return Err(DataError::Changed { path });
-        };
-        let mode = stat.st_mode & 0o777;
-        match dir::Kind::of(&stat) {
-            dir::Kind::File => {
-                let size = u64::try_from(stat.st_size).unwrap_or_default();
-                self.bytes = self.bytes.saturating_add(size);
-                self.bounds.check(self.entries.len() + 1, self.bytes, &path)?;
-                self.entries.push(Entry { path, kind: Kind::File { mode, size, digest: Digest([0; 32]) } });
-            }
-            dir::Kind::Dir => {
-                self.entries.push(Entry { path: path.clone(), kind: Kind::Dir { mode } });
-                return Ok(Some(path));
-            }
-            dir::Kind::Symlink => {
-                let target = readlinkat(dir, name).map_err(DataError::os("read", &path))?;
-                self.entries.push(Entry { path, kind: Kind::Symlink { target: target.into() } });
-            }
-            dir::Kind::Other => self.skipped.push(Warning { path, why: "a socket, pipe or device" }),
-        }
-        Ok(None)
-    }
-
-    fn limits(&self, name: &Path, path: &Path) -> Result<(), DataError> {
-        self.bounds.check(self.entries.len() + 1, 0, path)?;
-        let limit = if path.as_os_str().len() > MAX_PATH || name.as_os_str().len() > MAX_NAME {
-            format!("a path in a tree can have {MAX_PATH} bytes")
-        } else {
-            return Ok(());
-        };
-        Err(DataError::Limit { path: path.to_owned(), limit })
-    }
-}
-
-fn names(dir: &Dir, path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let copy = dir.dir(Path::new("")).map_err(DataError::os("read", path))?;
-    let mut names = Vec::new();
-    for entry in nix::dir::Dir::from_fd(copy.into()).map_err(DataError::os("read", path))?.iter() {
-        let name = entry.map_err(DataError::os("read", path))?.file_name().to_owned();
-        if !matches!(name.as_bytes(), b"." | b"..") {
-            names.push(PathBuf::from(std::ffi::OsString::from_vec(name.into_bytes())));
-        }
-    }
-    Ok(names)
 }

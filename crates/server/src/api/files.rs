@@ -1,8 +1,12 @@
 //! Files that runs exported: list, and bytes with ranges.
+use std::io::{Seek, SeekFrom};
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use futures::Stream;
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
@@ -10,10 +14,12 @@ use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
 use vessl_core::access::Caller;
 use vessl_core::wire::{ErrorBody, FileView};
+use vessl_data::sparse::Unpacked;
 
 use super::Api;
 use super::error::{Failure, Result};
-use super::extract::{Query, RunPath};
+use super::extract::{Query, RunPath, switch};
+use crate::registry::{Bytes, Content, Directories, Holes, RegistryError};
 
 /// Bytes that are read and sent at once.
 const CHUNK: usize = 256 << 10;
@@ -27,25 +33,41 @@ pub(super) struct Which {
     export: String,
     /// Path below it, as `listFiles` writes it.
     path: String,
+    /// Whether a file with holes is wanted in its packed form; of other files there is none.
+    #[serde(default, deserialize_with = "switch")]
+    packed: bool,
 }
 
-/// Files, symbolic links and empty directories that the run exported.
+/// What is listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Listing {
+    /// Whether directories are listed that something is in.
+    #[serde(default, deserialize_with = "switch")]
+    all_directories: bool,
+}
+
+/// Files, symbolic links and directories that the run exported.
 #[utoipa::path(
     get, path = "/organizations/{organization}/projects/{project}/runs/{id}/files", tag = "files",
     operation_id = "listFiles",
-    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path), Listing),
     responses((status = 200, description = "files", body = Vec<FileView>))
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     RunPath(of): RunPath,
+    Query(listing): Query<Listing>,
 ) -> Result<Json<Vec<FileView>>> {
     api.control.attempt(&caller, &of, None).await?;
-    Ok(Json(api.registry.files(&caller, &of).await?))
+    let directories = if listing.all_directories { Directories::All } else { Directories::Empty };
+    Ok(Json(api.registry.files(&caller, &of, directories).await?))
 }
 
-/// Bytes of one file. `Range: bytes=FROM-[TO]` works; `ETag` is the BLAKE3 of the whole file.
+/// Bytes of one file. `Range: bytes=FROM-[TO]` works; `ETag` is the BLAKE3 of the whole file, of a file with holes that of its packed
+/// form.
 #[utoipa::path(
     get, path = "/organizations/{organization}/projects/{project}/runs/{id}/files/content", tag = "files",
     operation_id = "readFile",
@@ -65,23 +87,31 @@ pub(super) async fn content(
     headers: HeaderMap,
 ) -> Result<Response> {
     api.control.attempt(&caller, &of, None).await?;
-    let content = api.registry.content(&caller, &of, which.export, which.path).await?;
-    let (size, digest) = (content.size, content.digest.clone());
+    let holes = if which.packed { Holes::Packed } else { Holes::Zeros };
+    let content = api.registry.content(&caller, &of, (which.export, which.path), holes).await?;
+    let Content { size, digest, bytes } = content;
+    let kind = if matches!(bytes, Bytes::Unpacked(_)) { "blake3-packed" } else { "blake3" };
     let part = range(&headers, size).map_err(|()| {
         let words = format!("the range is not within the {size} bytes of the file");
         Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", words)
     })?;
     let (from, to) = part.unwrap_or((0, size));
-    let file = content.at(from).map_err(crate::registry::RegistryError::from)?;
-    let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file).take(to - from), CHUNK);
+    let body = match bytes {
+        Bytes::Stored(mut file) => {
+            file.seek(SeekFrom::Start(from)).map_err(RegistryError::from)?;
+            let part = tokio::fs::File::from_std(file).take(to - from);
+            Body::from_stream(ReaderStream::with_capacity(part, CHUNK))
+        }
+        Bytes::Unpacked(unpacked) => Body::from_stream(pieces(unpacked, from, to)),
+    };
     let named = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, (to - from).to_string()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
-        (header::ETAG, format!("\"blake3:{digest}\"")),
+        (header::ETAG, format!("\"{kind}:{digest}\"")),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
     ];
-    let mut response = (named, Body::from_stream(bytes)).into_response();
+    let mut response = (named, body).into_response();
     if part.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let range = format!("bytes {from}-{}/{size}", to - 1);
@@ -89,6 +119,26 @@ pub(super) async fn content(
         response.headers_mut().insert(header::CONTENT_RANGE, range);
     }
     Ok(response)
+}
+
+/// The bytes of a file with holes, read piece by piece where waiting for the disk harms nobody.
+fn pieces(file: Unpacked, from: u64, to: u64) -> impl Stream<Item = std::io::Result<Vec<u8>>> {
+    let file = Arc::new(file);
+    futures::stream::try_unfold(from, move |at| {
+        let file = Arc::clone(&file);
+        async move {
+            let length = usize::try_from(to - at).unwrap_or(usize::MAX).min(CHUNK);
+            if length == 0 {
+                return Ok(None);
+            }
+            let read = move || {
+                let mut piece = vec![0; length];
+                file.read_at(&mut piece, at).map(|_| piece)
+            };
+            let piece = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
+            Ok(Some((piece, at + length as u64)))
+        }
+    })
 }
 
 /// The one range that is asked for, as begin and end; nothing for the whole file; an error if it is not in the file.

@@ -8,6 +8,7 @@ use vessl_core::credential::CredentialKind;
 use vessl_core::ids::{ArtifactName, CredentialName, OrganizationName, ProjectRef};
 use vessl_core::plan::{Catalogue, machine_paths};
 use vessl_core::spec::{Import, Spec};
+use vessl_core::spelling;
 use vessl_core::wire::SecretView;
 use vessl_data::locked;
 
@@ -126,8 +127,9 @@ async fn missing(mut paths: BTreeSet<String>) -> BTreeSet<String> {
         return paths;
     }
     let look = tokio::task::spawn_blocking(move || {
-        let is_missing =
-            |path: &String| std::fs::metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+        let is_missing = |path: &String| {
+            std::fs::metadata(spelling::path(path)).is_err_and(|e| e.kind() == ErrorKind::NotFound)
+        };
         paths.retain(is_missing);
         paths
     });

@@ -3,7 +3,8 @@ use axum::body::Body;
 use http::{Request, StatusCode, header};
 use serde_json::json;
 use vessl_data::blob::{Digest, Store};
-use vessl_data::tree::{Entry, Kind, Manifest};
+use vessl_data::dir::Modified;
+use vessl_data::tree::{Entry, Form, Kind, Manifest};
 
 use crate::world::{Place, RUNS, Server, run_file};
 
@@ -14,9 +15,11 @@ fn tree(place: &Place, marker: &str) -> String {
     let store = Store::open(&place.dir.path().join("data/blobs")).unwrap();
     let file = |path: &str, mode, bytes: &[u8]| {
         let put = store.put_bytes(bytes).unwrap();
-        Entry { path: path.into(), kind: Kind::File { mode, size: put.size, digest: put.digest } }
+        let kind = Kind::File { mode, size: put.size, digest: put.digest, form: Form::Plain };
+        Entry { path: path.into(), kind, modified: None }
     };
-    let dir = Entry { path: "d".into(), kind: Kind::Dir { mode: 0o755 } };
+    let modified = Some(Modified { seconds: 1_000_000_000, nanos: 5 });
+    let dir = Entry { path: "d".into(), kind: Kind::Dir { mode: 0o2755 }, modified };
     let entries = vec![file("d/model.bin", 0o644, TEXT), file("run.sh", 0o755, marker.as_bytes()), dir];
     let text = Manifest::new(entries).unwrap().text();
     store.put_bytes(&text).unwrap().digest.to_string()
@@ -37,6 +40,12 @@ async fn a_file_comes_back_whole_and_in_parts() {
     let id = export(&server, &tree(&place, "a"), "vessl-artifact://").await;
     let files = server.get(&format!("{RUNS}/{id}/files")).await;
     insta::assert_json_snapshot!(files);
+    let all = server.get(&format!("{RUNS}/{id}/files?all_directories=1")).await;
+    assert_eq!((all.as_array().unwrap().len(), &all[0]["kind"]), (3, &json!("directory")), "{all}");
+    assert_eq!(
+        (&all[0]["mode"], &all[0]["modified_at"]),
+        (&json!("2755"), &json!("2001-09-09T01:46:40.000000005Z"))
+    );
     let path = format!("{RUNS}/{id}/files/content?export=/out&path=d/model.bin");
     for (range, status, expected) in [
         (None, StatusCode::OK, TEXT),
@@ -147,4 +156,49 @@ async fn bytes_go_with_the_last_name() {
     let has = |digest: Digest| store.has(digest).unwrap();
     assert!(has(kept.parse().unwrap()) && has(Digest::of(TEXT)) && has(Digest::of(b"kept")));
     assert!(!has(lost.parse().unwrap()) && !has(Digest::of(b"lost")));
+}
+
+#[tokio::test]
+async fn a_file_with_holes_comes_packed_or_from_anywhere() {
+    let place = Place::new();
+    let server = place.open().await;
+    let store = Store::open(&place.dir.path().join("data/blobs")).unwrap();
+    let (size, at) = (9_u64 << 40, 8_u64 << 40);
+    let packed = [&at.to_le_bytes()[..], &4096_u64.to_le_bytes(), &[7; 4096]].concat();
+    let put = store.put_bytes(&packed).unwrap();
+    let entry = |path: &str, digest| {
+        let kind = Kind::File { mode: 0o644, size, digest, form: Form::Packed };
+        Entry { path: path.into(), kind, modified: None }
+    };
+    let entries = vec![entry("huge", put.digest), entry("none", store.put_bytes(TEXT).unwrap().digest)];
+    let text = Manifest::new(entries).unwrap().text();
+    let version = store.put_bytes(&text).unwrap().digest.to_string();
+    let id = export(&server, &version, "vessl-artifact://").await;
+    let files = server.get(&format!("{RUNS}/{id}/files")).await;
+    assert_eq!(
+        (&files[0]["size"], &files[0]["packed_size"]),
+        (&json!(size), &json!(packed.len())),
+        "{files}"
+    );
+    let ask = async |path: &str, range: &str| {
+        let uri = format!("{RUNS}/{id}/files/content?export=/out&path={path}");
+        let request = Request::builder()
+            .uri(uri)
+            .header(header::HOST, "localhost")
+            .header(header::AUTHORIZATION, format!("Bearer {}", server.token))
+            .header(header::RANGE, range);
+        let request = request.body(Body::empty()).unwrap();
+        let answer = tower::ServiceExt::oneshot(server.router.clone(), request).await.unwrap();
+        let (status, tag) = (answer.status(), answer.headers().get(header::ETAG).cloned());
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, tag.map(|tag| tag.to_str().unwrap().to_owned()), bytes.to_vec())
+    };
+    let (partial, digest) = (StatusCode::PARTIAL_CONTENT, put.digest);
+    let whole = ask("huge&packed=1", "bytes=0-").await;
+    assert_eq!(whole, (partial, Some(format!("\"blake3:{digest}\"")), packed));
+    let tag = Some(format!("\"blake3-packed:{digest}\""));
+    let around = ask("huge", &format!("bytes={}-{}", at - 3, at + 4096)).await;
+    assert_eq!(around, (partial, tag.clone(), [&[0; 3][..], &[7; 4096], &[0]].concat()));
+    assert_eq!(ask("huge", "bytes=-400000").await, (partial, tag, vec![0; 400_000]));
+    assert_eq!(ask("none", "bytes=0-").await.0, StatusCode::INTERNAL_SERVER_ERROR);
 }

@@ -41,18 +41,23 @@ const FLAGS: &Neighbours = &[
     ),
     (
         "vessl run create",
-        &["-i", "-t", "-it", "--interactive", "--tty", "--pty"],
+        &["-i", "-it", "--interactive", "--tty", "--pty"],
         "this version has no way into a run; `--watch` shows its log",
     ),
     (
         "vessl run create",
-        &["--gpus", "--gpu", "--cpus", "--cpu", "--memory", "-m", "--mem", "--resources"],
-        "the size stands in the file: `resources: {requests: {cpu: 4, memory: 16Gi, nvidia.com/gpu: {quantity: 1}}}`",
+        &["--gpu", "--cpus", "-m", "--mem", "--resources", "--requests"],
+        "`--cpu N`, `--memory SIZE` and `--gpus N` say the size, or `resources: {requests: …}` in the file",
     ),
     (
         "vessl run create",
-        &["--env-file"],
-        "`-e KEY` takes the value from this environment: `set -a; . ./FILE; set +a` puts a file there",
+        &["-t", "--time", "--timeout", "--time-limit"],
+        "`--max-runtime TIME` ends the run, with its exports, when its commands have run so long",
+    ),
+    (
+        "vessl run create",
+        &["--retry", "--restart", "--requeue", "--max-retries"],
+        "`--retries N` tries the run again when it fails or is lost",
     ),
     (
         "vessl run create",
@@ -77,6 +82,7 @@ const COMMANDS: &Neighbours = &[
     ("vessl run", &["show", "get", "describe", "inspect", "status", "info"], "`vessl run read ID`"),
     ("vessl run", &["submit", "start", "new", "launch", "run"], "`vessl run create -f FILE`"),
     ("vessl run", &["log", "tail", "follow", "attach", "watch"], "`vessl run logs -f ID`"),
+    ("vessl run", &["retry", "rerun", "requeue", "resume"], "`vessl run restart ID`"),
     ("vessl run", &["cp", "pull"], "`vessl run download ID`"),
     ("vessl run", &["check", "lint"], "`vessl run validate FILE`"),
     (
@@ -88,6 +94,7 @@ const COMMANDS: &Neighbours = &[
     ("vessl", &["ls", "ps", "list"], "`vessl run list`"),
     ("vessl", &["log", "logs", "attach"], "`vessl run logs -f ID`"),
     ("vessl", &["stop", "kill", "cancel", "terminate"], "`vessl run terminate ID`"),
+    ("vessl", &["restart", "retry", "rerun"], "`vessl run restart ID`"),
     ("vessl", &["rm", "delete"], "`vessl run delete ID`"),
     ("vessl", &["get", "describe", "inspect", "status", "read", "show"], "`vessl run read ID`"),
     ("vessl", &["validate", "check"], "`vessl run validate FILE`"),

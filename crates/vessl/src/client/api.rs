@@ -138,10 +138,17 @@ impl Client {
         self.get(path.into()).await
     }
 
-    /// Bytes of a file from `begin` on. The server may begin at 0 instead; where it begins stands before the body.
+    /// The same with every directory.
+    pub(crate) async fn files_and_directories(&mut self, id: RunId) -> Result<Vec<FileView>> {
+        let path = self.of_run(id, &["files"]).await?.with("all_directories", Some(true));
+        self.get(path.into()).await
+    }
+
+    /// Bytes of a file from `begin` on, in its packed form if it has one. The server may begin at 0 instead; where it begins stands before the body.
     pub(crate) async fn file(&mut self, id: RunId, file: &FileView, begin: u64) -> Result<(u64, Incoming)> {
         let path = self.of_run(id, &["files", "content"]).await?;
-        let path = path.with("export", Some(&file.export)).with("path", Some(&file.path)).into();
+        let path = path.with("export", Some(&file.export)).with("path", Some(&file.path));
+        let path = path.with("packed", file.packed_size.map(|_| true)).into();
         let mut headers = Vec::new();
         if begin > 0 {
             headers.push((header::RANGE, format!("bytes={begin}-")));

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 
-use crate::specs::{head, host, item};
+use crate::specs::{head, host, item, much};
 use crate::test::Test;
 
 fn failed(run: &Value, words: &[&str]) {
@@ -60,9 +60,9 @@ fn an_export_beyond_its_bounds_fails_at_once() {
 }
 
 #[test]
-fn a_plain_terminate_ends_an_export_of_a_hole() {
-    let test = Test::new().env("VESSL_SERVER_EXPORT_BYTES", "0").env("VESSL_SERVER_EXPORT_TIME", "1s");
-    let id = test.create(&exporting("truncate -s 15T /o/hole"));
+fn a_plain_terminate_ends_a_long_export() {
+    let test = Test::new().env("VESSL_SERVER_EXPORT_TIME", "1s");
+    let id = test.create(&exporting(&much("/o", 11)));
     test.until_log(&id, "exporting `/o`");
     test.vessl(["run", "terminate", &id]).ok();
     let run = test.until_end(&id);
@@ -72,14 +72,14 @@ fn a_plain_terminate_ends_an_export_of_a_hole() {
 
 #[test]
 fn what_a_run_held_is_free_while_its_exports_are_written() {
-    let test = Test::new().env("VESSL_SERVER_EXPORT_BYTES", "0");
+    let test = Test::new();
     // All of the machine, twice.
     let all = |command: &str| {
         let (small, all) = ("requests: {cpu: 250m, memory: 64Mi}", "preset: cpu-large");
         assert!(exporting(command).contains(small));
         exporting(command).replace(small, all)
     };
-    let first = test.create(&all("truncate -s 15T /o/hole"));
+    let first = test.create(&all(&much("/o", 11)));
     test.until_log(&first, "exporting `/o`");
     test.wait(&all("echo second > /o/x")).ok();
     assert_eq!(test.read(&first)["status"], "stopping");

@@ -23,6 +23,7 @@ mod lists;
 mod logs;
 mod marks;
 mod ordinary;
+mod paths;
 mod refusals;
 mod registry;
 mod runs;

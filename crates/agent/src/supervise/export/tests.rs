@@ -56,19 +56,41 @@ fn directories_and_files_become_versions() {
 }
 
 #[test]
-fn links_are_resolved_inside_the_root_and_kept_inside_a_tree() {
+fn links_are_resolved_inside_the_root_and_lead_no_further() {
     let mut world = World::new();
     // `/out` of the image points to a directory that is there outside, and not inside.
-    fs::create_dir_all(world.inside("/linked")).unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", world.inside("/linked/passwd")).unwrap();
-    world.plan.exports = vec![export("/out"), export("/linked")];
+    fs::create_dir_all(world.inside("/linked/sub")).unwrap();
+    fs::create_dir_all(world.inside("/elsewhere")).unwrap();
+    fs::write(world.inside("/elsewhere/f"), "inside").unwrap();
+    let outside = world.path("outside/file").display().to_string();
+    for (name, target) in
+        [("away", "/elsewhere/f"), ("sub/own", "/linked/sub"), ("up", "/"), ("none", &outside)]
+    {
+        std::os::unix::fs::symlink(target, world.inside("/linked").join(name)).unwrap();
+    }
+    // A path that is a link itself.
+    std::os::unix::fs::symlink("/linked", world.inside("/by-link")).unwrap();
+    world.plan.exports = vec![export("/out"), export("/linked"), export("/by-link")];
     world.on(run);
     let transfers = world.transfers();
     assert_eq!((&transfers[0].version, &transfers[0].error), (&None, &None));
     let version = transfers[1].version.clone().unwrap();
+    assert_eq!(transfers[2].version.as_ref(), Some(&version));
+    assert_eq!(content(&world, &version, "away"), "inside");
     let manifest = tree::read(&world.store(), version.parse().unwrap()).unwrap();
-    let [entry] = manifest.entries() else { panic!("{manifest:?}") };
-    assert_eq!(entry.kind, tree::Kind::Symlink { target: "/etc/passwd".into() });
+    let links = manifest.entries().iter().filter_map(|entry| match &entry.kind {
+        tree::Kind::Symlink { target } => Some((entry.path.to_str().unwrap(), target.to_str().unwrap())),
+        _ => None,
+    });
+    assert_eq!(links.collect::<Vec<_>>(), [("none", outside.as_str()), ("sub/own", ".")]);
+    let lines = world.lines();
+    for line in [
+        "`/linked/up` was left out: it is a link to `/`, in which it lies itself".to_owned(),
+        format!("`/linked/none` stays a link to `{outside}`: where there is nothing"),
+        "a link that leads out of `/linked` became what it leads to".to_owned(),
+    ] {
+        assert!(lines.contains(&line), "{line}: {lines:?}");
+    }
 }
 
 #[test]

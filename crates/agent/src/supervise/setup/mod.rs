@@ -11,6 +11,7 @@ mod user;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,7 +26,7 @@ use vessl_container::{probe, seccomp, userns};
 use vessl_core::plan::{ImagePlan, MountPlan, Plan};
 use vessl_core::record::{EventKind, InitConfig, Phase, RECORD_VERSION};
 use vessl_core::run::EndReason;
-use vessl_core::script;
+use vessl_core::{script, spelling};
 use vessl_data::dir::proc_path;
 
 use super::capture::OutputCapture;
@@ -146,7 +147,7 @@ fn written(plan: &Plan) -> Vec<PathBuf> {
     let paths = paths.chain(plan.mounts.iter().map(|mount| &mount.path));
     let paths = paths.chain(plan.exports.iter().map(|export| &export.path));
     let paths = paths.chain(plan.items.iter().filter_map(|item| item.workdir.as_ref()));
-    home.into_iter().chain(paths.map(PathBuf::from)).collect()
+    home.into_iter().chain(paths.map(|path| spelling::path(path))).collect()
 }
 
 fn is_above(mount: &MountPlan, plan: &Plan) -> bool {
@@ -204,7 +205,7 @@ fn own_home(user: &mut User, merged: &Merged) {
 
 fn account_file(merged: &Merged, path: &str) -> Result<String, SetupError> {
     let failed = |error| SetupError::of(&format!("cannot read `{path}` of the image"), error);
-    let Some(found) = merged.open(Path::new(path)).map_err(SetupError::because)? else {
+    let Some(found) = merged.open(&spelling::path(path)).map_err(SetupError::because)? else {
         return Ok(String::new());
     };
     let mut bytes = Vec::new();
@@ -227,7 +228,7 @@ fn warn_of_found_files(event_loop: &mut EventLoop, merged: &Merged, plan: &Plan)
     let brought = plan.imports.iter().map(|import| &import.path);
     let brought: Vec<_> = brought.chain(plan.mounts.iter().map(|mount| &mount.path)).collect();
     for path in plan.exports.iter().map(|export| &export.path).filter(|_| plan.image == ImagePlan::Host) {
-        let Some(found) = merged.open(Path::new(path)).map_err(SetupError::because)? else { continue };
+        let Some(found) = merged.open(&spelling::path(path)).map_err(SetupError::because)? else { continue };
         let entries = std::fs::read_dir(proc_path(&found));
         let filled = entries.is_ok_and(|mut entries| entries.next().is_some());
         let is_ours = brought.iter().any(|other| Path::new(other).starts_with(path));
@@ -243,7 +244,7 @@ fn warn_of_found_files(event_loop: &mut EventLoop, merged: &Merged, plan: &Plan)
 /// The image's working directory and the directories to be exported: there before the commands, the user's own.
 fn make_dirs(merged: &Merged, plan: &Plan, config: &ImageConfig, user: &User) -> Result<(), SetupError> {
     let exports = plan.exports.iter().map(|export| export.path.clone());
-    for path in exports.chain([workdir(config)]).map(PathBuf::from) {
+    for path in exports.chain([workdir(config)]).map(|path| spelling::path(&path)) {
         if merged.open(&path).map_err(SetupError::because)?.is_none() {
             merged.make_dir(&path, user.owner()).map_err(SetupError::because)?;
         }
@@ -252,7 +253,7 @@ fn make_dirs(merged: &Merged, plan: &Plan, config: &ImageConfig, user: &User) ->
 }
 
 fn workdir(config: &ImageConfig) -> String {
-    plain(Path::new(&config.workdir)).display().to_string()
+    spelling::spell(plain(Path::new(&config.workdir)).as_os_str().as_bytes())
 }
 
 /// Starts the container and gives its init the order. This process has one thread here.
@@ -331,7 +332,8 @@ fn init_config(attempt: &Attempt, root: &Root) -> Result<InitConfig, SetupError>
         script: (!plan.items.is_empty()).then(|| script::build(&plan.items, &workdir, plan.shell)),
         argv,
         env,
-        workdir,
+        // Of the image, so it is UTF-8.
+        workdir: String::from_utf8_lossy(&spelling::read(&workdir)).into_owned(),
         uid: root.user.uid,
         gid: root.user.gid,
         groups: root.user.groups.clone(),

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use vessl_container::rootfs::{Access, Bind, Merged};
 use vessl_core::plan::{MountFrom, MountPlan};
+use vessl_core::spelling;
 
 use crate::supervise::setup::error::SetupError;
 
@@ -64,7 +65,7 @@ pub(crate) fn mount_all(
 fn bind(mount: &MountPlan, hidden: &[PathBuf]) -> Result<Bind, MountError> {
     let MountFrom::Hostpath { path, roots } = &mount.source;
     let (source_path, target) = (path.clone(), mount.path.clone());
-    let real = match Path::new(path).canonicalize() {
+    let real = match spelling::path(path).canonicalize() {
         Ok(real) => real,
         Err(source) => return Err(MountError::Os { source_path, target, source }),
     };
@@ -77,11 +78,15 @@ fn bind(mount: &MountPlan, hidden: &[PathBuf]) -> Result<Bind, MountError> {
         return Err(MountError::Own { source_path, target });
     }
     let access = if mount.readonly { Access::ReadOnly } else { Access::Shared };
-    Ok(Bind { source: real, target: PathBuf::from(target), access })
+    Ok(Bind { source: real, target: spelling::path(&target), access })
 }
 
 fn shown(path: &str, real: &Path) -> String {
-    if Path::new(path) == real { "it".to_owned() } else { format!("`{}`, where it leads,", real.display()) }
+    if spelling::path(path) == real {
+        "it".to_owned()
+    } else {
+        format!("`{}`, where it leads,", real.display())
+    }
 }
 
 fn allowed(roots: &[String]) -> String {

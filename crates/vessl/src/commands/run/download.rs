@@ -11,8 +11,9 @@ use serde::Serialize;
 use vessl_core::ids::RunId;
 use vessl_core::spelling;
 use vessl_core::wire::{FileKind, FileView, Progress, ProgressKind};
+use vessl_data::tree::climbs_first;
 
-use super::download_dir::{DownloadDir, Existing, stays};
+use super::download_dir::{DownloadDir, Existing, moved};
 use super::several::{RunName, find, run_name};
 use crate::client::Client;
 use crate::commands::completion;
@@ -29,8 +30,9 @@ use crate::session::Session;
 becomes `DEST/output/model.json`. With the --path of a directory its content lands in DEST, with the \
 --path of a file that file does. Every file is verified. A download that was interrupted goes on \
 where it stopped when the same command is run again: a file that is here with the same content is \
-not fetched again. One with other content is replaced, and what was replaced is said. Symbolic \
-links that lead out of what is downloaded are named and left out.
+not fetched again. One with other content is replaced, and what was replaced is said. Permissions \
+and the time of the last modification are those of the export. Symbolic links that lead out of \
+what is downloaded are named and left out.
 
 Examples:
   vessl run download 100000000001
@@ -67,7 +69,7 @@ struct Landed {
 pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> {
     let mut client = session.client().await?;
     let id = find(&mut client, &args.run).await?;
-    let files = client.files(id).await?;
+    let files = client.files_and_directories(id).await?;
     let chosen = choose(&files, args.path.as_deref());
     if chosen.is_empty() {
         return Err(nothing(id, args.path.as_deref(), &files));
@@ -88,21 +90,12 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
         landed.push(here(&download_dir, file, relative, before));
     }
     moving.bars.clear();
-    // Links come last, so that nothing is written through one.
-    for (file, relative) in chosen.iter().filter(|(file, _)| file.kind == FileKind::Link) {
-        let target = file.target.as_deref().unwrap_or_default();
-        let to = OsString::from_vec(spelling::read(target));
-        let depth = Path::new(&file.path).components().count().min(relative.components().count());
-        if stays(Path::new(&to), depth.saturating_sub(1)) {
-            let before = download_dir.link(relative, &to)?;
-            landed.push(here(&download_dir, file, relative, before));
-        } else {
-            let path = spelling::spell(relative.as_os_str().as_bytes());
-            session.out.warn(&format!(
-                "the link `{path}` is left out: it points to `{target}`, out of what is downloaded"
-            ));
-        }
-    }
+    landed.extend(links(&chosen, &download_dir, session)?);
+    settle(&chosen, &download_dir, session);
+    // A directory goes without saying when something is in it.
+    let full: HashSet<_> = chosen.iter().filter_map(|(_, relative)| relative.parent()).collect();
+    let full: HashSet<_> = full.into_iter().map(|relative| shown(&download_dir, relative)).collect();
+    landed.retain(|landed| !full.contains(&landed.file));
     match landed.iter().filter(|landed| landed.replaced).count() {
         0 => {}
         1 => session.out.note("replaced 1 file that was here with other content"),
@@ -170,7 +163,7 @@ impl Moving {
             1 => chosen[0].0.path.clone(),
             n => format!("{n} files"),
         };
-        let total = chosen.iter().map(|(file, _)| file.size).sum();
+        let total = chosen.iter().map(|(file, _)| moved(file)).sum();
         Self { bars: Bars::new(out), label, total, done: 0, moved: 0 }
     }
 
@@ -180,15 +173,60 @@ impl Moving {
     }
 
     fn file_is_here(&mut self, file: &FileView) {
-        self.step(file.size);
-        self.done += file.size;
+        self.step(moved(file));
+        self.done += moved(file);
     }
 }
 
+/// Makes the links. They come last, so that nothing is written through one.
+fn links(
+    chosen: &[(&FileView, PathBuf)],
+    download_dir: &DownloadDir,
+    session: &Session,
+) -> Result<Vec<Landed>> {
+    let mut landed = Vec::new();
+    for (file, relative) in chosen.iter().filter(|(file, _)| file.kind == FileKind::Link) {
+        let target = file.target.as_deref().unwrap_or_default();
+        let to = OsString::from_vec(spelling::read(target));
+        let depth = Path::new(&file.path).components().count().min(relative.components().count());
+        if climbs_first(Path::new(&to), depth.saturating_sub(1)) {
+            let before = download_dir.link(relative, &to)?;
+            landed.push(here(download_dir, file, relative, before));
+        } else {
+            let path = spelling::spell(relative.as_os_str().as_bytes());
+            session.out.warn(&format!(
+                "the link `{path}` is left out: it points to `{target}`, out of what is downloaded"
+            ));
+        }
+    }
+    Ok(landed)
+}
+
+/// Gives everything its permissions and time; what is in a directory comes before it, because it changes the directory's time.
+fn settle(chosen: &[(&FileView, PathBuf)], download_dir: &DownloadDir, session: &Session) {
+    let mut last_first: Vec<_> = chosen.iter().collect();
+    last_first.sort_by(|(_, a), (_, b)| b.cmp(a));
+    for (file, relative) in last_first {
+        if let Err(why) = download_dir.settle(relative, file) {
+            let path = shown(download_dir, relative);
+            session.out.warn(&format!("`{path}` is here, but not with its permissions and time: {why}"));
+        }
+    }
+}
+
+fn shown(download_dir: &DownloadDir, relative: &Path) -> String {
+    spelling::spell(download_dir.shown(relative).as_os_str().as_bytes())
+}
+
 fn here(download_dir: &DownloadDir, file: &FileView, relative: &Path, before: Existing) -> Landed {
-    let shown = spelling::spell(download_dir.shown(relative).as_os_str().as_bytes());
     let (replaced, same) = (before == Existing::Other, before == Existing::Same);
-    Landed { file: shown, size: file.size, digest: file.digest.clone(), replaced, same }
+    Landed {
+        file: shown(download_dir, relative),
+        size: file.size,
+        digest: file.digest.clone(),
+        replaced,
+        same,
+    }
 }
 
 async fn fetch(
@@ -205,7 +243,7 @@ async fn fetch(
     }
     let mut partial = download_dir.begin(relative, file)?;
     let begin = partial.offset()?;
-    if begin < file.size {
+    if begin < moved(file) {
         let (from, mut body) = client.file(id, file, begin).await?;
         if from == 0 && begin > 0 {
             partial.restart()?;
@@ -226,21 +264,29 @@ async fn fetch(
 
 /// The files that `path` names, each with where it lands below the destination.
 fn choose<'a>(files: &'a [FileView], path: Option<&str>) -> Vec<(&'a FileView, PathBuf)> {
+    let wanted = Path::new("/").join(path.unwrap_or_default().trim_start_matches('/'));
+    let has_more = files.iter().any(|file| listed(file) != wanted && listed(file).starts_with(&wanted));
     let mut seen = HashSet::new();
-    let placed = files.iter().filter_map(|file| Some((file, place(file, path)?)));
+    let placed = files.iter().filter_map(|file| Some((file, place(file, &wanted)?)));
+    // The content of a directory lands, the directory itself does not.
+    let placed = placed.filter(|(file, _)| !has_more || listed(file) != wanted);
     // An export may lie in another one, whose files it has as well.
     placed.filter(|(file, place)| seen.insert((place.clone(), &file.digest, file.size))).collect()
 }
 
-fn place(file: &FileView, path: Option<&str>) -> Option<PathBuf> {
-    let listed = Path::new("/").join(&file.export).join(file.path.trim_start_matches('/'));
-    let wanted = Path::new("/").join(path.unwrap_or_default().trim_start_matches('/'));
-    if !listed.starts_with(&wanted) {
+/// Where a file is in the container, as it is listed.
+fn listed(file: &FileView) -> PathBuf {
+    Path::new("/").join(&file.export).join(file.path.trim_start_matches('/'))
+}
+
+fn place(file: &FileView, wanted: &Path) -> Option<PathBuf> {
+    let listed = listed(file);
+    if !listed.starts_with(wanted) {
         return None;
     }
     let above = wanted.components().count() - usize::from(listed == wanted);
     let name = OsString::from_vec(spelling::read(file.path.trim_start_matches('/')));
-    let whole = Path::new("/").join(&file.export).join(name);
+    let whole = Path::new("/").join(spelling::path(&file.export)).join(name);
     Some(whole.components().skip(above).collect())
 }
 
@@ -271,11 +317,9 @@ mod tests {
             ..FileView::default()
         };
         let check = |export: &str, path: &str, asked: Option<&str>, expected: Option<&str>| {
-            assert_eq!(
-                place(&file(export, path), asked),
-                expected.map(PathBuf::from),
-                "{export} {path} {asked:?}"
-            );
+            let files = [file(export, path)];
+            let found = choose(&files, asked).pop().map(|(_, place)| place);
+            assert_eq!(found, expected.map(PathBuf::from), "{export} {path} {asked:?}");
         };
         check("/output", "a/m.json", None, Some("output/a/m.json"));
         check("/output", "a/m.json", Some("/output"), Some("a/m.json"));
@@ -284,10 +328,30 @@ mod tests {
         check("/output", "a/m.json", Some("/output/a/m.json"), Some("m.json"));
         check("/output", "a/m.json", Some("/"), Some("output/a/m.json"));
         check("/output", "a%2580", Some("/output/a%2580"), Some("a%80"));
-        check("/%80", "a%2580", None, Some("%80/a%80"));
+        check("/%2580", "a%2580", None, Some("%80/a%80"));
         check("/output", "../../x", None, Some("output/../../x"));
         check("/output", "a/m.json", Some("/out"), None);
         check("/output", "a/m.json", Some("/output/b"), None);
+    }
+
+    #[test]
+    fn of_a_directory_that_is_named_the_content_lands() {
+        let view = |path: &str, kind| FileView {
+            path: path.to_owned(),
+            export: "/out".to_owned(),
+            kind,
+            ..FileView::default()
+        };
+        let files =
+            [view("d", FileKind::Directory), view("d/f", FileKind::File), view("e", FileKind::Directory)];
+        let check = |path: Option<&str>, expected: &[&str]| {
+            let places: Vec<_> = choose(&files, path).into_iter().map(|(_, place)| place).collect();
+            assert_eq!(places, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{path:?}");
+        };
+        check(None, &["out/d", "out/d/f", "out/e"]);
+        check(Some("/out/d"), &["f"]);
+        check(Some("/out/e"), &["e"]);
+        check(Some("/out/d/f"), &["f"]);
     }
 
     #[test]

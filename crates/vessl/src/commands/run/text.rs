@@ -1,6 +1,9 @@
 //! Reads the text of a run file: bounded, from a file or the standard input.
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use vessl_core::spelling;
 
 use crate::error::{Error, Result};
 use crate::session::Source;
@@ -31,5 +34,5 @@ pub(super) fn base(source: &Source) -> Option<String> {
             path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
         }
     };
-    dir.canonicalize().ok()?.into_os_string().into_string().ok()
+    Some(spelling::spell(dir.canonicalize().ok()?.as_os_str().as_bytes()))
 }

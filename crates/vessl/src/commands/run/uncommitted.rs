@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 use vessl_core::spec::{Import, Spec};
+use vessl_core::{file_url, spelling};
 
 /// Longest time that all the questions may take; after it nothing more is said.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
@@ -22,16 +23,16 @@ struct Changes {
 /// One line for each repository of this machine whose last commit the file `spec` imports while its working tree has more.
 /// `base` is the directory of the file. Where git cannot say it, nothing is said.
 pub(super) async fn notes(spec: &Spec, base: Option<&str>) -> Vec<String> {
-    let mut paths: Vec<&str> = spec.import.values().filter_map(last_commit_of).collect();
+    let mut paths: Vec<String> = spec.import.values().filter_map(last_commit_of).collect();
     paths.sort_unstable();
     paths.dedup();
     let mut notes = Vec::new();
     let ask_all = async {
         for path in paths {
             notes.extend(
-                changes_of(Path::new(path))
+                changes_of(&spelling::path(&path))
                     .await
-                    .map(|changes| describe(&display_path(path, base), &changes)),
+                    .map(|changes| describe(&display_path(&path, base), &changes)),
             );
         }
     };
@@ -40,10 +41,12 @@ pub(super) async fn notes(spec: &Spec, base: Option<&str>) -> Vec<String> {
     notes
 }
 
-/// The path of a repository of this machine from which no particular commit is wanted.
-fn last_commit_of(import: &Import) -> Option<&str> {
+/// The path of a repository of this machine from which no particular commit is wanted, spelled.
+fn last_commit_of(import: &Import) -> Option<String> {
     match import {
-        Import::Git(git) if git.reference.is_none() => git.url.strip_prefix("file://"),
+        Import::Git(git) if git.reference.is_none() => {
+            git.url.strip_prefix("file://").map(|path| spelling::spell(&file_url::path(path)))
+        }
         _ => None,
     }
 }

@@ -1,0 +1,95 @@
+//! Content that Git LFS keeps elsewhere: in the commit stands a small text, a pointer. It is fetched with `git lfs`, if that is there.
+//!
+//! `.lfsconfig` is somebody's text: of it only the address of the server counts, and only one that an import may have.
+use std::io::Read;
+use std::path::Path;
+
+use super::address::Scheme;
+use super::brought::Brought;
+use super::command::{Git, Output};
+use super::error::sentence;
+use super::submodules::plain;
+use super::{Address, Files, GitError};
+use crate::dir::Dir;
+
+/// How a pointer begins. Source: the specification of Git LFS.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
+/// A pointer is shorter.
+const LONGEST: u64 = 1024;
+
+/// Files that are pointers. Without a `.gitattributes` there are none.
+pub(super) fn pointers<'b>(dest: &Dir, brought: &'b Brought) -> Vec<&'b Path> {
+    let is_attributes = |path: &Path| path.file_name().is_some_and(|name| name == ".gitattributes");
+    if !brought.files().any(|(_, path)| is_attributes(path)) {
+        return Vec::new();
+    }
+    let small = brought.files().filter(|(size, _)| (POINTER.len() as u64..LONGEST).contains(size));
+    small.map(|(_, path)| path).filter(|path| is_pointer(dest, path)).collect()
+}
+
+fn is_pointer(dest: &Dir, path: &Path) -> bool {
+    let mut begin = Vec::new();
+    let file = dest.file(path).and_then(|file| file.take(POINTER.len() as u64).read_to_end(&mut begin));
+    file.is_ok() && begin == POINTER
+}
+
+/// Puts the content in the place of the pointers; what stays a pointer is said.
+pub(super) fn bring(git: &Git<'_>, commit: &str, pointers: &[&Path]) -> Result<Vec<String>, GitError> {
+    if pointers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let request = git.request();
+    let why = if request.fence.is_some() && request.address.scheme() == Scheme::File {
+        "what is kept beside a repository of this machine is not read here".to_owned()
+    } else if git.attempt(&["lfs", "version"], Output::Small)?.is_err() {
+        "`git-lfs` is not installed on this machine: install it (`apt install git-lfs`)".to_owned()
+    } else {
+        match server(git, commit)? {
+            Err(why) => why,
+            Ok(server) => pull(git, server.as_deref())?,
+        }
+    };
+    let left: Vec<_> = pointers.iter().filter(|path| is_pointer(request.dest, path)).collect();
+    Ok(match left.as_slice() {
+        [] => Vec::new(),
+        [first, more @ ..] => {
+            let first = plain(&first.display().to_string());
+            let which = match more.len() {
+                0 => format!("the content of `{first}` is not here"),
+                n => format!("the content of `{first}` and {n} more is not here"),
+            };
+            vec![format!("{which}, only its pointer of Git LFS: {why}; or write `lfs: false`", why = plain(&why))]
+        }
+    })
+}
+
+/// The server that `.lfsconfig` names, or in words why it may not; `None` is that of the repository itself.
+fn server(git: &Git<'_>, commit: &str) -> Result<Result<Option<String>, String>, GitError> {
+    let blob = format!("--blob={commit}:.lfsconfig");
+    let keys = r"^(lfs\.url|remote\..*\.lfsurl)$";
+    let args = ["config", "--no-includes", &blob, "-z", "--get-regexp", keys];
+    let text = git.attempt(&args, Output::Small)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let Some((_, url)) = text.split('\0').find_map(|entry| entry.split_once('\n')) else { return Ok(Ok(None)) };
+    Ok(match Address::parse(url, Files::Refused) {
+        Ok(address) => Ok(Some(address.url().to_owned())),
+        Err(error) => Err(format!("its `.lfsconfig` names a server that cannot be used: {error}")),
+    })
+}
+
+/// Fetches and writes the content; what git says if that fails.
+fn pull(git: &Git<'_>, server: Option<&str>) -> Result<String, GitError> {
+    git.allow_lfs(server)?;
+    let done = git.attempt(&["lfs", "pull", "origin"], Output::Small);
+    // The files are the content: a second copy in the repository would be as large.
+    git.forget_lfs();
+    match done {
+        Ok(Ok(_)) => Ok("the server does not have it".to_owned()),
+        Ok(Err(words)) => match git.failure(&words) {
+            full @ GitError::DiskFull(_) => Err(full),
+            _ => Ok(sentence(&words)),
+        },
+        Err(stalled @ GitError::Stalled { .. }) => Ok(stalled.to_string()),
+        Err(error) => Err(error),
+    }
+}

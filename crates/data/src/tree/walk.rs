@@ -1,0 +1,272 @@
+//! What a directory holds, links and all: those that lead to something inside stay links, those that lead out are followed.
+//! It reads no file.
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, readlinkat};
+use nix::sys::stat::{FileStat, fstat};
+
+use super::write::{Bounds, Source, Warning};
+use super::{DIR_MODE, Entry, FILE_MODE, Form, Kind, MAX_NAME, MAX_PATH};
+use crate::blob::Digest;
+use crate::dir::{self, Dir, Links, Modified, real_path};
+use crate::{DataError, Watch};
+
+/// Most directories outside that links lead to one from within the other.
+const DEEPEST: usize = 16;
+
+/// What a directory holds.
+pub(super) struct Walked {
+    /// Its entries; of the files nobody has looked at the content.
+    pub(super) found: Vec<Found>,
+    /// Bytes of all files.
+    pub(super) bytes: u64,
+    /// Links that were followed.
+    pub(super) followed: u64,
+    /// What is not as it was.
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// An entry and where it is.
+pub(super) struct Found {
+    pub(super) entry: Entry,
+    /// Below the root of the source; no link is on the way.
+    pub(super) from: PathBuf,
+}
+
+/// Looks at everything in a directory, and at what its links lead out to.
+pub(super) fn walk(source: Source<'_>, bounds: Bounds, watch: &Watch<'_>) -> Result<Walked, DataError> {
+    let here = real_path(source.root).map_err(DataError::os("read", source.path))?;
+    let walked = Walked { found: Vec::new(), bytes: 0, followed: 0, warnings: Vec::new() };
+    let first = Place { from: source.path.to_owned(), to: PathBuf::new(), within: None };
+    let mut walk = Walk { root: source.root, here, watch, bounds, places: vec![first], walked };
+    walk.all()?;
+    let mut walked = walk.walked;
+    walked.warnings.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(walked)
+}
+
+/// A directory that is taken as a whole: that of the source, or one outside that a link leads to.
+struct Place {
+    /// Below the root of the source.
+    from: PathBuf,
+    /// In the tree.
+    to: PathBuf,
+    /// The place that the link is in.
+    within: Option<usize>,
+}
+
+/// Something on the way.
+struct At {
+    /// In the tree.
+    path: PathBuf,
+    /// Below the root of the source.
+    from: PathBuf,
+    /// The innermost place that it is in.
+    place: usize,
+}
+
+/// Where a link leads.
+enum Lead {
+    /// To what is in the tree there.
+    Inside(PathBuf),
+    /// Out of it, to this path below the root.
+    Outside(PathBuf, FileStat),
+    /// Nowhere, for this reason.
+    Nowhere(Errno),
+}
+
+struct Walk<'a> {
+    root: &'a Dir,
+    /// The path of the root.
+    here: PathBuf,
+    watch: &'a Watch<'a>,
+    bounds: Bounds,
+    places: Vec<Place>,
+    walked: Walked,
+}
+
+impl Walk<'_> {
+    /// Directory after directory, not one in the other: a deep tree needs neither stack nor descriptors.
+    fn all(&mut self) -> Result<(), DataError> {
+        let mut open = vec![At { path: PathBuf::new(), from: self.places[0].from.clone(), place: 0 }];
+        while let Some(at) = open.pop() {
+            self.watch.check()?;
+            let dir = self.root.dir(&at.from).map_err(DataError::os("read", &at.path))?;
+            for name in names(&dir, &at.path)? {
+                let inner = At { path: at.path.join(&name), from: at.from.join(&name), place: at.place };
+                open.extend(self.entry(&dir, &name, inner)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Records one entry; returns it if it is a directory.
+    fn entry(&mut self, dir: &Dir, name: &Path, at: At) -> Result<Option<At>, DataError> {
+        self.limits(name, &at.path)?;
+        let Some(stat) = dir.stat(name).map_err(DataError::os("read", &at.path))? else {
+            return Err(DataError::Changed { path: at.path });
+        };
+        if dir::Kind::of(&stat) == dir::Kind::Symlink {
+            let target = readlinkat(dir, name).map_err(DataError::os("read", &at.path))?;
+            return self.link(at, target.into(), &stat);
+        }
+        self.plain(at, &stat, "it is a socket, pipe or device")
+    }
+
+    /// Records what is no link; `otherwise` is said of what is neither a file nor a directory.
+    fn plain(&mut self, at: At, stat: &FileStat, otherwise: &str) -> Result<Option<At>, DataError> {
+        let (mode, modified) = (stat.st_mode, Some(Modified::of(stat)));
+        match dir::Kind::of(stat) {
+            dir::Kind::File => {
+                let size = u64::try_from(stat.st_size).unwrap_or_default();
+                self.walked.bytes = self.walked.bytes.saturating_add(size);
+                self.bounds.check(self.walked.found.len() + 1, self.walked.bytes, &at.path)?;
+                let mode = mode & FILE_MODE;
+                let kind = Kind::File { mode, size, digest: Digest([0; 32]), form: Form::Plain };
+                self.record(&at, kind, modified);
+                Ok(None)
+            }
+            dir::Kind::Dir => {
+                self.record(&at, Kind::Dir { mode: mode & DIR_MODE }, modified);
+                Ok(Some(at))
+            }
+            dir::Kind::Symlink | dir::Kind::Other => {
+                self.warn(at.path, format!("was left out: {otherwise}"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Records a link, or what it leads to.
+    fn link(&mut self, at: At, target: PathBuf, stat: &FileStat) -> Result<Option<At>, DataError> {
+        let (outside, about) = match self.lead(&at, &target)? {
+            Lead::Inside(to) => {
+                // As it is, if it leads there also where the tree lies elsewhere.
+                let depth = at
+                    .path
+                    .strip_prefix(&self.places[at.place].to)
+                    .map_or(0, |path| path.components().count());
+                let target = if climbs_first(&target, depth.saturating_sub(1)) {
+                    target
+                } else {
+                    relative(&at.path, &to)
+                };
+                self.record(&at, Kind::Symlink { target }, Some(Modified::of(stat)));
+                return Ok(None);
+            }
+            Lead::Nowhere(why) => {
+                let why = if why == Errno::ENOENT { "where there is nothing" } else { why.desc() };
+                self.warn(at.path.clone(), format!("stays a link to `{}`: {why}", target.display()));
+                self.record(&at, Kind::Symlink { target }, Some(Modified::of(stat)));
+                return Ok(None);
+            }
+            Lead::Outside(outside, about) => (outside, about),
+        };
+        let mut at = At { from: outside, ..at };
+        if dir::Kind::of(&about) == dir::Kind::Dir {
+            let around: Vec<usize> = self.around(at.place).collect();
+            let refusal = if around.iter().any(|place| self.places[*place].from.starts_with(&at.from)) {
+                "in which it lies itself"
+            } else if around.len() > DEEPEST {
+                "which is behind too many such links"
+            } else {
+                self.places.push(Place {
+                    from: at.from.clone(),
+                    to: at.path.clone(),
+                    within: Some(at.place),
+                });
+                at.place = self.places.len() - 1;
+                ""
+            };
+            if !refusal.is_empty() {
+                self.warn(
+                    at.path,
+                    format!("was left out: it is a link to `{}`, {refusal}", target.display()),
+                );
+                return Ok(None);
+            }
+        }
+        self.walked.followed += u64::from(dir::Kind::of(&about) != dir::Kind::Other);
+        let otherwise = format!("it is a link to `{}`, a socket, pipe or device", target.display());
+        self.plain(at, &about, &otherwise)
+    }
+
+    fn lead(&self, at: &At, target: &Path) -> Result<Lead, DataError> {
+        let failed = || DataError::os("follow", &at.path);
+        let path = at.from.parent().unwrap_or(Path::new("")).join(target);
+        let found = match self.root.resolve(&path, OFlag::O_PATH, Links::InRoot) {
+            Ok(found) => found,
+            Err(
+                why @ (Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG | Errno::EACCES),
+            ) => {
+                return Ok(Lead::Nowhere(why));
+            }
+            Err(e) => return Err(failed()(e)),
+        };
+        let stat = fstat(&found).map_err(failed())?;
+        let real = real_path(&found).map_err(DataError::os("follow", &at.path))?;
+        let Ok(real) = real.strip_prefix(&self.here) else { return Ok(Lead::Nowhere(Errno::ENOENT)) };
+        let inside = self.around(at.place).find_map(|place| {
+            let Place { from, to, .. } = &self.places[place];
+            Some(to.components().chain(real.strip_prefix(from).ok()?.components()).collect())
+        });
+        Ok(inside.map_or_else(|| Lead::Outside(real.to_owned(), stat), Lead::Inside))
+    }
+
+    /// A place and those around it.
+    fn around(&self, place: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(place), |place| self.places[*place].within)
+    }
+
+    fn record(&mut self, at: &At, kind: Kind, modified: Option<Modified>) {
+        let entry = Entry { path: at.path.clone(), kind, modified };
+        self.walked.found.push(Found { entry, from: at.from.clone() });
+    }
+
+    fn warn(&mut self, path: PathBuf, text: String) {
+        self.walked.warnings.push(Warning { path, text });
+    }
+
+    fn limits(&self, name: &Path, path: &Path) -> Result<(), DataError> {
+        self.bounds.check(self.walked.found.len() + 1, 0, path)?;
+        let limit = if path.as_os_str().len() > MAX_PATH || name.as_os_str().len() > MAX_NAME {
+            format!("a path in a tree can have {MAX_PATH} bytes")
+        } else {
+            return Ok(());
+        };
+        Err(DataError::Limit { path: path.to_owned(), limit })
+    }
+}
+
+/// Whether a link `depth` directories below a root leads below that root by its text alone: `..` may only come first, because
+/// behind another link it would lead anywhere.
+pub fn climbs_first(target: &Path, depth: usize) -> bool {
+    let parts = || target.components().filter(|part| *part != Component::CurDir);
+    let up = parts().take_while(|part| *part == Component::ParentDir).count();
+    up <= depth && parts().skip(up).all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// What a link at `path` says to lead to `to`, both in one tree.
+fn relative(path: &Path, to: &Path) -> PathBuf {
+    let from: Vec<_> = path.parent().map_or(Vec::new(), |parent| parent.components().collect());
+    let to: Vec<_> = to.components().collect();
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = from[common..].iter().map(|_| Component::ParentDir);
+    let text: PathBuf = up.chain(to[common..].iter().copied()).collect();
+    if text.as_os_str().is_empty() { PathBuf::from(".") } else { text }
+}
+
+fn names(dir: &Dir, path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let copy = dir.dir(Path::new("")).map_err(DataError::os("read", path))?;
+    let mut names = Vec::new();
+    for entry in nix::dir::Dir::from_fd(copy.into()).map_err(DataError::os("read", path))?.iter() {
+        let name = entry.map_err(DataError::os("read", path))?.file_name().to_owned();
+        if !matches!(name.as_bytes(), b"." | b"..") {
+            names.push(PathBuf::from(OsString::from_vec(name.into_bytes())));
+        }
+    }
+    Ok(names)
+}
