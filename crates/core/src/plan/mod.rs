@@ -89,6 +89,9 @@ pub struct Plan {
     /// What the run may take of the machine beside its resources.
     #[serde(default)]
     pub bounds: Bounds,
+    /// Whether no program of the run gets rights that its caller lacks (set-user-id programs, `sudo`).
+    #[serde(default)]
+    pub no_new_privs: bool,
     /// Where it was placed, with its GPUs. `None` when planned; the server fills it in before an agent gets the plan.
     #[serde(default, rename = "place")]
     pub placement: Option<Placement>,
@@ -367,6 +370,8 @@ pub struct Cluster {
     pub bounds: Bounds,
     /// Longest time that exports may take after a terminate; `None` is 10 min.
     pub export_time: Option<Span>,
+    /// Whether programs of runs get no new rights.
+    pub no_new_privs: bool,
 }
 
 /// A node and its total capacity.
@@ -482,6 +487,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         grace: GRACE,
         export_limit: chosen.cluster.and_then(|cluster| cluster.export_time).unwrap_or(EXPORT_LIMIT),
         bounds: chosen.cluster.map(|cluster| cluster.bounds).unwrap_or_default(),
+        no_new_privs: chosen.cluster.is_some_and(|cluster| cluster.no_new_privs),
         placement: None,
         fence,
     };

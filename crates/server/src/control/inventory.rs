@@ -118,6 +118,7 @@ fn cluster(config: &Config, offer: &Offer<'_>, node: Node) -> Result<Cluster, In
         settings: config.file.as_ref().map(|file| file.display().to_string()),
         bounds: bounds(config)?,
         export_time: Some(parse("export_time", &config.export_time)?),
+        no_new_privs: config.no_new_privs,
     })
 }
 

@@ -15,6 +15,7 @@ mod fenced;
 mod gate;
 mod identity;
 mod images;
+mod inherited;
 mod kills;
 mod logs;
 mod marks;

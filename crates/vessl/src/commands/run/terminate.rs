@@ -13,8 +13,8 @@ use crate::session::Session;
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The commands get SIGTERM, and are killed when the grace is over. Exports are written unless \
---no-export is given. Terminating a run that is being terminated or has ended is no error.
+    after_help = "The commands get SIGTERM, their own workers when those are gone or after half of the grace; when it \
+is over everything is killed. Exports are written unless --no-export is given. Terminating a run that is being terminated or has ended is no error.
 
 Examples:
   vessl run terminate 100000000001
