@@ -494,6 +494,13 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
     Ok(Planned { plan, needs, notes })
 }
 
+/// The problem of a file whose image on the machine cannot be used; it has no place in the text.
+pub fn unusable_image(why: String) -> Problem {
+    let code = Code::BadImage.as_str().to_owned();
+    let hint = Some("correct the image, or make it again".to_owned());
+    Problem { code, level: Level::Error, path: "image".to_owned(), message: why, hint, ..Problem::default() }
+}
+
 /// What this version refuses on every server, whatever that has: as warnings for a file that is looked at without one. Like
 /// those of [`plan`], they have no place in the text.
 pub fn refused_everywhere(spec: &Spec) -> Vec<Problem> {
