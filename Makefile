@@ -5,21 +5,23 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 .PHONY: help build run check test tools lint unit bench fuzz audit clean
 
-VESSL := target/release/vessl
+# As cargo has it.
+TARGET := $(or $(CARGO_TARGET_DIR),$(CARGO_BUILD_TARGET_DIR),target)
+VESSL := $(TARGET)/release/vessl
 FUZZ_SECONDS ?= 60
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-build: ## Build the release binary, target/release/vessl
+build: ## Build the release binary, release/vessl in the target directory
 	@.ci/tools build
 	cargo build --release --locked
 
 run: build ## Build, run examples/quickstart.yaml on this machine, show its log and its result
 	@.ci/tools run
-	@id=$$($(VESSL) run create -f examples/quickstart.yaml --watch --output json | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])'); \
-	$(VESSL) run download $$id target/quickstart --path /output; \
-	echo "--- target/quickstart/metrics.json"; cat target/quickstart/metrics.json
+	@id=$$("$(VESSL)" run create -f examples/quickstart.yaml --watch --output json | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])'); \
+	"$(VESSL)" run download $$id "$(TARGET)/quickstart" --path /output; \
+	echo "--- $(TARGET)/quickstart/metrics.json"; cat "$(TARGET)/quickstart/metrics.json"
 
 check: ## What needs no root and no extra package: format, house rules, clippy, most tests
 	@.ci/tools build

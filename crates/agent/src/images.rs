@@ -1,12 +1,13 @@
 //! The image verbs: what the layer store has, a pull that somebody watches, the removal of what no run needs.
 use std::io::{self, IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use vessl_container::store::{Auth, Image, PullWatch, Store, StoreError};
+use vessl_container::store::{Auth, Image, Options, PullWatch, Store, StoreError};
 use vessl_core::record::Login;
+use vessl_core::text::chain;
 use vessl_core::wire::{ImageView, Progress, ProgressKind, Pruned};
 
 use crate::supervise::setup::image::{STORE_LOGIN, auth_of};
@@ -44,6 +45,18 @@ impl From<StoreError> for ImagesError {
 /// Every image that is completely here.
 pub(crate) fn list(data: &Path) -> Result<Vec<ImageView>, ImagesError> {
     Ok(open(data)?.list()?.iter().map(view).collect())
+}
+
+/// Why an image of this machine cannot be used, if that is so; where there are `roots` it must lie below one.
+pub(crate) fn check(data: &Path, reference: &str, roots: &[PathBuf]) -> Result<Option<String>, ImagesError> {
+    let roots = (!roots.is_empty()).then(|| roots.to_vec());
+    let store = open(data)?.with(Options { roots, ..Options::default() });
+    match store.check(reference) {
+        Ok(()) => Ok(None),
+        // That says nothing about the image.
+        Err(error @ StoreError::NoSpace { .. }) => Err(error.into()),
+        Err(error) => Ok(Some(chain(&error))),
+    }
 }
 
 /// Removes what no run needs.

@@ -33,6 +33,7 @@ pub(crate) fn plan(commands: &[&str]) -> Plan {
         grace: Span(30_000),
         export_limit: Span(60_000),
         bounds: Bounds::default(),
+        no_new_privs: false,
         placement: None,
         fence: None,
     }

@@ -15,7 +15,7 @@ use crate::supervise::control;
 use crate::{images, machine, proof, remove, supervise};
 
 const USAGE: &str = "usage: agent supervise --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
-                     images --data DATA list|prune|pull REF";
+                     images --data DATA list|prune|pull REF|check REF ROOT…";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Verb {
@@ -32,6 +32,7 @@ enum Images {
     List,
     Prune,
     Pull(String),
+    Check(String, Vec<PathBuf>),
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -72,6 +73,9 @@ fn images_verb(words: &[&str]) -> Option<Images> {
         ["list"] => Some(Images::List),
         ["prune"] => Some(Images::Prune),
         ["pull", reference] if !reference.is_empty() => Some(Images::Pull((*reference).to_owned())),
+        ["check", reference, roots @ ..] => {
+            Some(Images::Check((*reference).to_owned(), roots.iter().map(PathBuf::from).collect()))
+        }
         _ => None,
     }
 }
@@ -90,6 +94,9 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Machine => answer(&machine::report())?,
         Verb::Images { data, what: Images::List } => answer(&images::list(&data)?)?,
         Verb::Images { data, what: Images::Prune } => answer(&images::prune(&data)?)?,
+        Verb::Images { data, what: Images::Check(reference, roots) } => {
+            answer(&serde_json::json!({ "why": images::check(&data, &reference, &roots)? }))?;
+        }
         Verb::Images { data, what: Images::Pull(reference) } => {
             end_with_the_reader();
             let image = images::pull(&data, &reference, &|progress| answer(progress))?;
@@ -154,6 +161,10 @@ mod tests {
         check(
             &["images", "--data", "/d", "pull", "busybox"],
             Some(&images(Images::Pull("busybox".to_owned()))),
+        );
+        check(
+            &["images", "--data", "/d", "check", "oci:///i", "/r", "/s"],
+            Some(&images(Images::Check("oci:///i".to_owned(), vec!["/r".into(), "/s".into()]))),
         );
         for wrong in [
             &[][..],

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use crate::error::StoreError;
-use crate::layout::{self, Layout, Piece};
+use crate::layout::{self, Layout, Piece, Scratch};
 use crate::manifest::{self, Config, Descriptor, MAX_MANIFEST, Manifest, Platform};
 use crate::options::{Auth, Options};
 use crate::registry::Registry;
@@ -54,13 +54,17 @@ impl Blob {
 }
 
 impl ImageSource {
-    pub(crate) fn open(reference: &Reference, auth: &Auth, options: &Options) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        reference: &Reference,
+        auth: &Auth,
+        options: &Options,
+        scratch: Scratch<'_>,
+    ) -> Result<Self, StoreError> {
         match reference {
             Reference::Registry(named) => Ok(Self::Registry(Box::new(Registry::new(named, auth, options)?))),
             Reference::Layout { path, tag } => {
-                let layout =
-                    Layout::open(&reference.to_string(), path, tag.as_deref(), options.roots.as_deref())?;
-                Ok(Self::Layout(layout))
+                let (name, roots) = (reference.to_string(), options.roots.as_deref());
+                Ok(Self::Layout(Layout::open(&name, path, tag.as_deref(), roots, scratch)?))
             }
             Reference::Host => Err(StoreError::Reference(
                 "`host://` is this machine itself; there is nothing to pull".into(),

@@ -181,6 +181,72 @@ pub(crate) fn pivot_here() -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes of a set of cores: room for 8192.
+const CORES: usize = 1024;
+
+/// The cores that the cgroups of this process allow it. Afterwards it may run on all of them, whatever its caller had chosen.
+pub(crate) fn all_cores() -> io::Result<Vec<usize>> {
+    run_on(0..CORES * 8)?;
+    let mut bits = [0u8; CORES];
+    // SAFETY: the kernel writes at most the length given.
+    let size = result(unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, CORES, bits.as_mut_ptr()) })?;
+    let size = usize::try_from(size).unwrap_or(0);
+    Ok((0..size * 8).filter(|core| bits[core / 8] & (1 << (core % 8)) != 0).collect())
+}
+
+/// Lets this process run on these cores; those that it is not allowed are left out.
+pub(crate) fn run_on(cores: impl IntoIterator<Item = usize>) -> io::Result<()> {
+    let mut bits = [0u8; CORES];
+    for core in cores.into_iter().filter(|core| *core < CORES * 8) {
+        bits[core / 8] |= 1 << (core % 8);
+    }
+    // SAFETY: `bits` lives through the call and has the length given.
+    result(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, CORES, bits.as_ptr()) }).map(drop)
+}
+
+/// Gives this process the scheduling of one that nobody has changed: class, niceness, class of I/O, timer slack, memory policy, large
+/// pages, personality. What an ordinary user may not take back (a higher niceness) stays.
+pub(crate) fn plain_scheduling() {
+    /// The kernel's own default in nanoseconds. Source: `init_task.c`.
+    const SLACK: libc::c_ulong = 50_000;
+    const THIS_PROCESS: libc::c_int = 1; // IOPRIO_WHO_PROCESS
+    // SAFETY: all zero is a valid `sched_param`: no real-time priority.
+    let no_priority: libc::sched_param = unsafe { std::mem::zeroed() };
+    let no_nodes: *const libc::c_ulong = std::ptr::null();
+    // SAFETY: takes numbers, a live structure, and a null pointer where there are no nodes. Each is refused or done as a whole.
+    unsafe {
+        libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_OTHER, &raw const no_priority);
+        libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, 0);
+        libc::syscall(libc::SYS_ioprio_set, THIS_PROCESS, 0, 0);
+        libc::syscall(libc::SYS_set_mempolicy, libc::MPOL_DEFAULT, no_nodes, 0);
+        libc::prctl(libc::PR_SET_TIMERSLACK, SLACK, 0, 0, 0);
+        libc::prctl(libc::PR_SET_THP_DISABLE, 0, 0, 0, 0);
+        libc::personality(0);
+    }
+}
+
+/// Loads a BPF program given as the bytes of a `sock_filter` array; an empty one is no filter.
+pub(crate) fn load_filter(bytes: &[u8]) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let mut filter: Vec<libc::sock_filter> = bytes
+        .chunks_exact(8)
+        .map(|b| libc::sock_filter {
+            code: u16::from_ne_bytes([b[0], b[1]]),
+            jt: b[2],
+            jf: b[3],
+            k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+        })
+        .collect();
+    let len = u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+    // SAFETY: `program` points to `len` instructions that live until the call returns; the kernel copies and checks them.
+    let loaded =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    result(loaded).map(drop)
+}
+
 /// Joins a new, empty session keyring, so that the keys of the caller are out of reach.
 pub(crate) fn new_keyring() -> io::Result<()> {
     let name: *const libc::c_char = std::ptr::null();

@@ -320,8 +320,6 @@ pub struct InitConfig {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
-    /// BPF program (struct `sock_filter` array as bytes) loaded right before the exec.
-    pub seccomp: Vec<u8>,
     /// Keep PID 1 alive after the script ended (termination protection, interactive).
     pub stay: bool,
     /// Number of items of the script: no mark of another one is believed.
@@ -518,8 +516,11 @@ pub enum InitAsk {
     /// The agent has taken note of the item that [`InitReport::Item`] told: the script may go on. Init passes it on as
     /// one line with a new word on [`MARK_FD`], see [`Mark`]. So the log can say where an item begins.
     Go,
-    /// Send SIGTERM to the script's process group and session, and exit when nothing of the session is left.
+    /// Send SIGTERM to the script's shell and to the programs that it runs, to what those leave behind when they are gone, and
+    /// exit when nothing of the session is left.
     Stop,
+    /// Send SIGTERM to everything of the session that was there at the stop and has not had it.
+    StopRest,
     /// Send this signal to the script's process group and session.
     Signal {
         /// Signal number.

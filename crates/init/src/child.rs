@@ -9,33 +9,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::unistd::{ForkResult, Gid, Pid, Uid};
+use nix::sys::stat::Mode;
+use nix::unistd::{ForkResult, Pid};
 use vessl_core::record::{InitConfig, MARK_FD};
+
+use crate::account::Account;
+use crate::refusal::Refusal;
 
 /// The script as the shell sees it; the name stands in the shell's own messages.
 const SCRIPT: &str = "/.vessl/script";
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
-/// What the shell says when a program cannot be run, and when it is not there.
-const CANNOT_RUN: i32 = 126;
+/// What the shell says when a program is not there.
 const NOT_FOUND: i32 = 127;
-
-/// Why the script was not started.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) why: String,
-    pub(crate) exit_code: i32,
-}
-
-impl Refusal {
-    fn new(why: String) -> Self {
-        Self { why, exit_code: CANNOT_RUN }
-    }
-
-    /// A system call that failed; `what` completes "cannot …".
-    pub(crate) fn os(what: &str, error: Errno) -> Self {
-        Self::new(format!("cannot {what}: {}", error.desc()))
-    }
-}
 
 /// What to execute, made before the fork.
 struct Program {
@@ -47,9 +32,9 @@ struct Program {
 }
 
 /// Starts the script and returns when its shell was executed. `marks` becomes descriptor [`MARK_FD`] of it.
-pub(crate) fn start(config: &InitConfig, marks: OwnedFd) -> Result<Pid, Refusal> {
+pub(crate) fn start(config: &InitConfig, account: &Account, marks: OwnedFd) -> Result<Pid, Refusal> {
     let program = program(config)?;
-    give_output_to(config.uid, config.gid);
+    open_output_to(account);
     let (status, told) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|error| Refusal::os("make a pipe", error))?;
     // SAFETY: init has one thread, so the child may do whatever a process may.
@@ -57,7 +42,7 @@ pub(crate) fn start(config: &InitConfig, marks: OwnedFd) -> Result<Pid, Refusal>
     let fork = unsafe { nix::unistd::fork() }.map_err(|error| Refusal::os("start a process", error))?;
     match fork {
         ForkResult::Child => {
-            let refusal = become_script(config, &program, &marks);
+            let refusal = become_script((config, account), &program, &marks);
             report(told, &refusal);
             std::process::exit(refusal.exit_code)
         }
@@ -120,40 +105,46 @@ fn write_script(text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Lets the script's user open `/dev/stdout` and `/dev/stderr` again by name.
-fn give_output_to(uid: u32, gid: u32) {
+/// Lets `/dev/stdout` and `/dev/stderr` be opened again by name: by the script's user, and for writing by every other.
+fn open_output_to(account: &Account) {
     for fd in [1, 2] {
         // SAFETY: descriptors 1 and 2 were passed by the agent and stay open for the life of the process.
         #[allow(unsafe_code)]
         let output = unsafe { BorrowedFd::borrow_raw(fd) };
         // Where it is not possible (a single mapped user), the open descriptors still work.
-        let _ = nix::unistd::fchown(output, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        let _ = nix::sys::stat::fchmod(output, Mode::from_bits_truncate(0o622));
+        let _ = nix::unistd::fchown(output, Some(account.uid), Some(account.gid));
     }
 }
 
+/// Whether a process is still the shell of the script, and no program that took its place.
+pub(crate) fn is_shell(pid: Pid) -> bool {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let is = |shell: &&str| arguments == format!("{shell}\0{SCRIPT}\0").as_bytes();
+    SHELLS.iter().any(|shell| is(&shell))
+}
+
 /// Runs in the child; returns only if the program could not be executed.
-fn become_script(config: &InitConfig, program: &Program, marks: &OwnedFd) -> Refusal {
-    match prepare(config, marks) {
+fn become_script(who: (&InitConfig, &Account), program: &Program, marks: &OwnedFd) -> Refusal {
+    match prepare(who, marks) {
         Ok(()) => execute(program),
         Err(refusal) => refusal,
     }
 }
 
-fn prepare(config: &InitConfig, marks: &OwnedFd) -> Result<(), Refusal> {
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+fn prepare((config, account): (&InitConfig, &Account), marks: &OwnedFd) -> Result<(), Refusal> {
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     nix::unistd::setsid().map_err(|error| Refusal::os("make a session", error))?;
     // The kernel shall choose the script before init when memory is short; where it refuses, nothing is lost.
     let _ = std::fs::write("/proc/self/oom_score_adj", "100");
     default_signals().map_err(|error| Refusal::os("reset signals", error))?;
     duplicate(marks, MARK_FD).map_err(|error| Refusal::os("pass a descriptor", error))?;
     let entered = nix::unistd::chdir(config.workdir.as_str());
-    become_user(config)?;
+    account.become_it()?;
     // The directory may be open to the user alone, or to root alone: either is enough.
     entered
         .or_else(|_| nix::unistd::chdir(config.workdir.as_str()))
-        .map_err(|error| Refusal::os(&format!("enter the working directory `{}`", config.workdir), error))?;
-    nix::sys::prctl::set_no_new_privs().map_err(|error| Refusal::os("give up privileges", error))?;
-    load_filter(&config.seccomp).map_err(|error| Refusal::os("load the system call filter", error))
+        .map_err(|error| Refusal::os(&format!("enter the working directory `{}`", config.workdir), error))
 }
 
 /// Undoes what the Rust runtime, init and whoever started the agent changed.
@@ -170,42 +161,6 @@ fn duplicate(from: &OwnedFd, to: i32) -> nix::Result<()> {
     // SAFETY: plain numbers; `to` is not owned by any object of this process.
     #[allow(unsafe_code)]
     let result = unsafe { libc::dup2(from.as_raw_fd(), to) };
-    Errno::result(result).map(drop)
-}
-
-fn become_user(config: &InitConfig) -> Result<(), Refusal> {
-    let groups: Vec<Gid> = config.groups.iter().copied().map(Gid::from_raw).collect();
-    match nix::unistd::setgroups(&groups) {
-        // Without mapped groups (a user namespace with one id) the kernel forbids the call; no group is wanted either.
-        Err(_) if groups.is_empty() => {}
-        result => result.map_err(|error| Refusal::os("set the user's groups", error))?,
-    }
-    nix::unistd::setgid(Gid::from_raw(config.gid))
-        .and_then(|()| nix::unistd::setuid(Uid::from_raw(config.uid)))
-        .map_err(|error| Refusal::os(&format!("become user {}:{}", config.uid, config.gid), error))
-}
-
-/// Loads a BPF program given as the bytes of a `sock_filter` array; an empty one is no filter.
-fn load_filter(bytes: &[u8]) -> nix::Result<()> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    let mut filter: Vec<libc::sock_filter> = bytes
-        .chunks_exact(8)
-        .map(|b| libc::sock_filter {
-            code: u16::from_ne_bytes([b[0], b[1]]),
-            jt: b[2],
-            jf: b[3],
-            k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
-        })
-        .collect();
-    let len = u16::try_from(filter.len()).map_err(|_| Errno::E2BIG)?;
-    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
-    // SAFETY: `program` points to `len` instructions that live until the call returns; the kernel copies and checks them.
-    #[allow(unsafe_code)]
-    let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&program))
-    };
     Errno::result(result).map(drop)
 }
 

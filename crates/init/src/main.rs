@@ -8,11 +8,15 @@
 //! ```
 //!
 //! When descriptor 3 reaches its end the agent is gone: init exits, and the kernel kills everything in its namespace.
+mod account;
 mod child;
 mod line;
 mod link;
+mod pipes;
+mod refusal;
 mod serve;
 mod session;
+mod stop;
 
 use std::process::ExitCode;
 

@@ -13,11 +13,14 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use vessl_core::record::{InitAsk, InitConfig, InitReport, Mark, Marks};
 
-use crate::child::{self, Refusal};
+use crate::account::Account;
+use crate::child;
 use crate::line::{Line, Received};
 pub(crate) use crate::link::Gone;
 use crate::link::Link;
+use crate::refusal::Refusal;
 use crate::session;
+use crate::stop::Stop;
 
 /// How often the session is looked at while it is ending, in milliseconds: a process whose parent is not init ends
 /// without init being told.
@@ -31,6 +34,7 @@ const PIECES: usize = 16;
 struct Script {
     /// Also its session and its process group.
     pid: Pid,
+    account: Account,
     /// Our end of the socket on which the script tells how far it is; nothing once its shell has ended.
     line: Option<Line>,
     marks: Marks,
@@ -70,15 +74,16 @@ pub(crate) fn run() -> Result<(), Gone> {
     };
     drop(config);
     link.report(&InitReport::Running)?;
-    Init { link, children, script, after, stopping: false }.serve()
+    Init { link, children, script, after, stop: None }.serve()
 }
 
 fn start(config: &InitConfig) -> Result<Script, Refusal> {
     let refused =
         |error: std::io::Error| Refusal { why: format!("cannot make a socket: {error}"), exit_code: 126 };
     let (ours, theirs) = Line::pair().map_err(refused)?;
-    let pid = child::start(config, theirs)?;
-    Ok(Script { pid, line: Some(ours), marks: Marks::new(config.items), code: None, told: false })
+    let account = Account::of(config);
+    let pid = child::start(config, &account, theirs)?;
+    Ok(Script { pid, account, line: Some(ours), marks: Marks::new(config.items), code: None, told: false })
 }
 
 struct Init {
@@ -86,7 +91,8 @@ struct Init {
     children: SignalFd,
     script: Option<Script>,
     after: After,
-    stopping: bool,
+    /// Once it was asked for.
+    stop: Option<Stop>,
 }
 
 impl Init {
@@ -102,6 +108,9 @@ impl Init {
             if ready.asks && self.on_request()? {
                 return Ok(());
             }
+            if let (Some(stop), Some(script)) = (&mut self.stop, &self.script) {
+                stop.go_on(script.pid, &script.account);
+            }
         }
         Ok(())
     }
@@ -113,7 +122,7 @@ impl Init {
         ];
         let line = self.script.as_ref().and_then(|script| script.line.as_ref());
         fds.extend(line.map(|line| PollFd::new(line.as_fd(), PollFlags::POLLIN)));
-        let ending = self.stopping && self.script.as_ref().is_some_and(|script| script.code.is_some());
+        let ending = self.stop.is_some() && self.script.is_some();
         let timeout = if ending { PollTimeout::from(ENDING_LOOK_MS) } else { PollTimeout::NONE };
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -126,18 +135,18 @@ impl Init {
     /// Tells the end of the script once, and says whether init is done.
     fn is_over(&mut self) -> Result<bool, Gone> {
         let Some(script) = &self.script else {
-            return Ok(self.stopping);
+            return Ok(self.stop.is_some());
         };
         let Some(exit_code) = script.code else {
             return Ok(false);
         };
-        if self.stopping && !session::is_empty(script.pid) {
+        if self.stop.is_some() && !session::is_empty(script.pid) {
             return Ok(false);
         }
         if !script.told {
             self.report_end(exit_code)?;
         }
-        Ok(self.stopping || self.after == After::Exit)
+        Ok(self.stop.is_some() || self.after == After::Exit)
     }
 
     fn report_end(&mut self, exit_code: i32) -> Result<(), Gone> {
@@ -207,9 +216,11 @@ impl Init {
             match ask {
                 InitAsk::Exit => return Ok(true),
                 InitAsk::Go => self.go(),
-                InitAsk::Stop => {
-                    self.stopping = true;
-                    self.signal(Signal::SIGTERM);
+                InitAsk::Stop => self.stop(),
+                InitAsk::StopRest => {
+                    if let (Some(stop), Some(script)) = (&mut self.stop, &self.script) {
+                        stop.tell_the_rest(script.pid);
+                    }
                 }
                 InitAsk::Signal { signal } => {
                     if let Ok(signal) = Signal::try_from(signal) {
@@ -227,6 +238,12 @@ impl Init {
         {
             script.marks.expect(line.leave());
         }
+    }
+
+    fn stop(&mut self) {
+        let begin = |script: &Script| Stop::begin(script.pid, &script.account);
+        let script = self.script.as_ref();
+        self.stop.get_or_insert_with(|| script.map(begin).unwrap_or_default());
     }
 
     fn signal(&self, signal: Signal) {

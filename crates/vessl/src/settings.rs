@@ -2,11 +2,13 @@
 //! over `config.toml`. It prints nothing and asks nothing.
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 use vessl_core::secret::{Secret, expose};
+use vessl_core::text::without_os_numbers;
 use vessl_server::ServerError;
 use vessl_server::config::{Config, load, load_data_dir, origin};
 
@@ -106,7 +108,50 @@ pub(crate) fn data_dir_of(config: &Config) -> Result<PathBuf> {
     if !config.data_dir.as_os_str().is_empty() {
         return absolute("the server's `data_dir`", config.data_dir.clone());
     }
-    Ok(base("XDG_DATA_HOME", ".local/share")?.join("vessl"))
+    if let Some(dir) = variable("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
+        return Ok(dir.join("vessl"));
+    }
+    let home = variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = home.ok_or_else(|| no_home("`HOME` is not set to an absolute path".to_owned()))?;
+    let data = home.join(".local/share/vessl");
+    refuse_home(&home, &data).map_or(Ok(data), |why| Err(no_home(why)))
+}
+
+/// There is no place for the data; nothing is started in another one instead.
+fn no_home(why: String) -> Error {
+    Error::Usage {
+        message: why,
+        hint: "set `HOME` to your own directory, or `VESSL_DATA` to where the server of this machine keeps its data".to_owned(),
+    }
+}
+
+/// Why a data directory in this home directory cannot be used by this user, if it cannot.
+fn refuse_home(home: &Path, data: &Path) -> Option<String> {
+    let me = nix::unistd::geteuid().as_raw();
+    let is_mine = |path: &Path| path.metadata().is_ok_and(|meta| meta.uid() == me);
+    if is_mine(data) {
+        return None;
+    }
+    let named = format!("`HOME` is `{}`, which", home.display());
+    match home.metadata() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Some(format!("{named} does not exist")),
+        Err(e) => {
+            return Some(format!("{named} cannot be looked at: {}", without_os_numbers(&e.to_string())));
+        }
+        Ok(meta) if !meta.is_dir() => return Some(format!("{named} is no directory")),
+        Ok(meta) if meta.uid() != me => {
+            return Some(format!("{named} is the home directory of another user ({})", meta.uid()));
+        }
+        Ok(_) => {}
+    }
+    let there = data.ancestors().find(|dir| dir.exists()).unwrap_or(home);
+    let denied = access(there, AccessFlags::W_OK | AccessFlags::X_OK).err()?;
+    Some(format!(
+        "the data directory `{}` cannot be used: `{}`: {}",
+        data.display(),
+        there.display(),
+        denied.desc()
+    ))
 }
 
 /// A directory that does not depend on where the command is called.
@@ -184,6 +229,23 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!settings.is_exposed(&path));
         assert_eq!(std::fs::read_dir(dir.path().join("vessl")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_home_that_is_not_this_users_own_is_refused_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |home: &Path| refuse_home(home, &home.join(".local/share/vessl"));
+        assert_eq!(said(dir.path()), None);
+        std::fs::create_dir_all(dir.path().join(".local/share/vessl")).unwrap();
+        assert_eq!(said(dir.path()), None);
+        let missing = dir.path().join("missing");
+        let words = format!("`HOME` is `{}`, which does not exist", missing.display());
+        assert_eq!(said(&missing), Some(words));
+        std::fs::write(&missing, "").unwrap();
+        assert!(said(&missing).unwrap().ends_with("which is no directory"));
+        if !nix::unistd::geteuid().is_root() {
+            assert!(said(Path::new("/")).unwrap().ends_with("is the home directory of another user (0)"));
+        }
     }
 
     #[test]

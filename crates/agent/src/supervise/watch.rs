@@ -3,7 +3,7 @@
 //! ```text
 //! Running ── Item… ── Ended ─┬─ (batch) init exits
 //!    │                       └─ (kept)  Idle, until stopped or out of time
-//!    └─ stop or time limit: SIGTERM … grace … kill of the cgroup
+//!    └─ stop or time limit: SIGTERM to the leaders … half the grace: to the rest … kill of the cgroup
 //! ```
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,8 @@ struct Watch<'a> {
     /// When the time of the commands is over.
     time_limit: Option<Instant>,
     interruption: Option<Interruption>,
+    /// When everything that has not had SIGTERM gets it, once init was told to stop.
+    rest_at: Option<Instant>,
     /// When everything is killed, once init was told to stop.
     kill_at: Option<Instant>,
     killed: bool,
@@ -101,6 +103,7 @@ pub(crate) fn watch(event_loop: &mut EventLoop, plan: &Plan, running: Running) -
         end: None,
         time_limit: None,
         interruption: None,
+        rest_at: None,
         kill_at: None,
         killed: false,
     };
@@ -111,7 +114,7 @@ impl Watch<'_> {
     fn until_it_ends(mut self) -> ExecutionResult {
         while !self.has_ended() {
             self.check_limits();
-            match self.event_loop.wait(self.kill_at.or(self.time_limit)) {
+            match self.event_loop.wait(self.rest_at.or(self.kill_at).or(self.time_limit)) {
                 Ok(ready) => ready.into_iter().for_each(|source| self.serve(source)),
                 Err(error) => self.abort(&error),
             }
@@ -226,6 +229,10 @@ impl Watch<'_> {
         }
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill();
+        } else if self.rest_at.is_some_and(|at| at <= now) {
+            self.rest_at = None;
+            self.event_loop.log.report("half of the grace is over: what has not had SIGTERM gets it");
+            self.link.ask(&InitAsk::StopRest);
         }
     }
 
@@ -233,9 +240,14 @@ impl Watch<'_> {
         match &mut self.kill_at {
             // A later request can only shorten the grace, and never undoes a kill.
             Some(_) if self.killed => {}
-            Some(known) => *known = kill_at.min(*known),
+            Some(known) => {
+                *known = kill_at.min(*known);
+                let half = halfway(*known);
+                self.rest_at = self.rest_at.map(|rest_at| rest_at.min(half));
+            }
             None => {
                 self.kill_at = Some(kill_at);
+                self.rest_at = Some(halfway(kill_at));
                 self.interruption = Some(interruption);
                 let why = match interruption {
                     Interruption::Asked => "asked to stop".to_owned(),
@@ -255,6 +267,7 @@ impl Watch<'_> {
             self.event_loop.log.report("the grace is over: everything is killed");
         }
         self.killed = true;
+        self.rest_at = None;
         self.kill_at = Some(Instant::now() + KILL_AGAIN);
         if let Err(error) = self.cgroup.kill() {
             eprint_line(&format!("cannot kill the container: {error}"));
@@ -284,6 +297,12 @@ impl Watch<'_> {
             }),
         }
     }
+}
+
+/// In the middle between now and then.
+fn halfway(to: Instant) -> Instant {
+    let now = Instant::now();
+    now + to.saturating_duration_since(now) / 2
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Seek};
 use std::path::{Path, PathBuf};
 
-use super::confinement::Confinement;
 use crate::unpack::tar::{Kind, Tar};
 
 /// Most members of an archive.
@@ -30,13 +29,16 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Reads the headers of the tar at `path`; the reason in words if it is not one.
-    pub(super) fn index(confinement: &Confinement, path: &Path) -> Result<Self, String> {
-        let mut file = BufReader::new(confinement.open(path).map_err(|e| e.to_string())?);
+    /// Whether this is the begin of a tar; the reason in words if it is not.
+    pub(super) fn begins(input: impl io::Read) -> Result<(), String> {
+        Tar::new(&mut BufReader::new(input)).next().map(drop).map_err(|e| e.to_string())
+    }
+
+    /// Reads the headers of a tar; the reason in words if it is not one.
+    pub(super) fn index(file: File) -> Result<Self, String> {
+        let mut file = BufReader::new(file);
         let mut members = HashMap::new();
-        while let Some(entry) =
-            Tar::new(&mut file).next().map_err(|e| explain(confinement.open(path), &e.to_string()))?
-        {
+        while let Some(entry) = Tar::new(&mut file).next().map_err(|e| e.to_string())? {
             if members.len() == MAX_MEMBERS {
                 return Err(format!("it has more than {MAX_MEMBERS} members"));
             }
@@ -92,14 +94,4 @@ fn clean(path: &Path) -> PathBuf {
         }
     }
     clean
-}
-
-fn explain(file: io::Result<File>, error: &str) -> String {
-    use std::io::Read;
-    let mut magic = [0; 4];
-    let read = file.and_then(|mut file| file.read_exact(&mut magic));
-    if read.is_ok() && (magic[..2] == [0x1f, 0x8b] || magic == [0x28, 0xb5, 0x2f, 0xfd]) {
-        return "it is compressed; decompress it first".to_owned();
-    }
-    error.to_owned()
 }

@@ -17,6 +17,8 @@ pub(crate) enum Confinement {
     Anywhere,
     /// To what lies below a directory.
     Below(Arc<Root>),
+    /// To one file that is open and may have no name, whatever the path.
+    Opened(Arc<File>),
 }
 
 /// A directory of the machine that holds what may be opened.
@@ -59,7 +61,11 @@ impl Confinement {
 
     /// Opens a file for reading. Links are followed where they stay below the root.
     pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
-        let Self::Below(root) = self else { return File::open(path) };
+        let root = match self {
+            Self::Anywhere => return File::open(path),
+            Self::Opened(file) => return file.try_clone(),
+            Self::Below(root) => root,
+        };
         let below = path.strip_prefix(&root.path).map_err(|_| io::ErrorKind::InvalidInput)?;
         // To open a pipe must not wait for its writer.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;

@@ -1,18 +1,21 @@
-//! Images on this machine: an OCI layout directory, or an archive as `docker save` writes it (both its forms).
+//! Images on this machine: an OCI layout directory, or an archive as `docker save` writes it (both its forms), plain or compressed.
 //!
 //! It reads and finds; digests are verified by whoever uses the content.
 mod archive;
 mod confinement;
+mod plain;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::manifest::{self, Descriptor, MAX_CONFIG, MAX_MANIFEST, Manifest};
 use archive::{Archive, Extent};
 use confinement::Confinement;
+pub(crate) use plain::Scratch;
 use vessl_core::reference::Digest;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -89,9 +92,10 @@ impl Layout {
         path: &Path,
         tag: Option<&str>,
         roots: Option<&[PathBuf]>,
+        scratch: Scratch<'_>,
     ) -> Result<Self, StoreError> {
         let unknown = |reason: String| StoreError::Unknown { image: image.to_owned(), reason };
-        let (confinement, path) = way(image, path, roots)?;
+        let (mut confinement, path) = way(image, path, roots)?;
         let meta = path.metadata().map_err(|e| unknown(format!("`{}`: {e}", path.display())))?;
         let archive = if meta.is_dir() {
             None
@@ -99,8 +103,15 @@ impl Layout {
             // To open a pipe would wait for its writer for ever.
             return Err(unknown(format!("`{}` is neither a directory nor a file", path.display())));
         } else {
-            let index = Archive::index(&confinement, &path);
-            Some(index.map_err(|e| unknown(format!("`{}` is not an image archive: {e}", path.display())))?)
+            let no_archive =
+                |e: String| unknown(format!("`{}` is not an image archive: {e}", path.display()));
+            let mut file = confinement.open(&path).map_err(|e| no_archive(e.to_string()))?;
+            if plain::is_compressed(&file).map_err(|e| no_archive(e.to_string()))? {
+                file = plain::unpack(&file, &path, scratch)?;
+                confinement =
+                    Confinement::Opened(Arc::new(file.try_clone().map_err(|e| no_archive(e.to_string()))?));
+            }
+            Some(Archive::index(file).map_err(no_archive)?)
         };
         Ok(Self { image: image.to_owned(), path, confinement, tag: tag.map(str::to_owned), archive })
     }
@@ -206,7 +217,7 @@ impl Layout {
     fn metadata(&self, file: &Path) -> io::Result<Metadata> {
         match &self.confinement {
             Confinement::Anywhere => file.metadata(),
-            below @ Confinement::Below(_) => below.open(file)?.metadata(),
+            other => other.open(file)?.metadata(),
         }
     }
 
@@ -247,6 +258,26 @@ fn way(image: &str, path: &Path, roots: Option<&[PathBuf]>) -> Result<(Confineme
         what: outside.explain(roots),
     };
     inside.map_err(outside)
+}
+
+/// Whether the archive at `path` is compressed and too large to look at all of it; an error if its begin shows that it is none.
+pub(crate) fn is_large_archive(
+    image: &str,
+    path: &Path,
+    roots: Option<&[PathBuf]>,
+) -> Result<bool, StoreError> {
+    let (confinement, path) = way(image, path, roots)?;
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let look = || {
+        let file = confinement.open(&path).map_err(|e| e.to_string())?;
+        Ok(plain::is_compressed(&file).map_err(|e| e.to_string())? && plain::is_large_and_begins_well(&file)?)
+    };
+    look().map_err(|e: String| StoreError::Unknown {
+        image: image.to_owned(),
+        reason: format!("`{}` is not an image archive: {e}", path.display()),
+    })
 }
 
 /// Refuses a layout that does not lie below one of `roots`.

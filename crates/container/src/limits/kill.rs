@@ -21,9 +21,12 @@ use super::tree::Version;
 /// Longest pause between two looks at what is left.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
+/// What the names of all inits begin with.
+pub(super) const INIT_PREFIX: &str = "vessl-init:";
+
 /// Name under which init shows in a process list; it is found by this.
 pub(crate) fn init_name(unit: &str) -> String {
-    format!("vessl-init:{unit}")
+    format!("{INIT_PREFIX}{unit}")
 }
 
 /// Name that init gives itself, of the 15 bytes that the kernel keeps: what it is known by when its arguments are gone.
@@ -140,7 +143,7 @@ fn is_init(pid: i32, name: &str, short: &str) -> bool {
 }
 
 /// Whether the `NSpid` row of a status file has several numbers, the innermost being 1. A zombie's namespace is empty.
-fn is_first(status: &str) -> bool {
+pub(super) fn is_first(status: &str) -> bool {
     if status.lines().any(|line| line.starts_with("State:\tZ")) {
         return false;
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::cores::{self, Cores};
 use super::group::{Group, PARENT, is_unit};
 use super::tree::{self, Hierarchy, Version};
 use super::{Cgroup, Limits, devices};
@@ -32,6 +33,7 @@ pub(crate) struct Made {
     pub(crate) legacy: Vec<Vec<String>>,
     /// Whether the unified group carries a controller.
     pub(crate) unified_controls: bool,
+    cores: Option<Cores>,
 }
 
 /// One limit and the files that set it.
@@ -91,9 +93,11 @@ pub(crate) fn make(unit: &str, limits: &Limits, nodes: &[PathBuf]) -> io::Result
         missing: Vec::new(),
         legacy: Vec::new(),
         unified_controls: false,
+        cores: cores::take(limits, &hierarchies),
     };
     let unified = hierarchies.iter().find(|h| h.version == Version::Two);
     let group = unified.and_then(|h| make_unified(h, unit, &rules));
+    made.bind(&hierarchies, group.as_ref(), unit);
     if let Some(group) = &group {
         made.unified = Some(open_dir(&group.dir)?);
         made.unified_controls = !controllers(&group.dir).is_empty();
@@ -119,18 +123,45 @@ impl Made {
         self.joins.iter().try_for_each(|mut tasks| tasks.write_all(b"0"))
     }
 
+    /// The cores that the container shall run on; nothing if it may run on all.
+    pub(crate) fn cores(&self) -> Option<&[usize]> {
+        self.cores.as_ref().map(|cores| &*cores.numbers)
+    }
+
+    /// Binds the groups to the container's cores where that is possible; its affinity does the same where it is not.
+    fn bind(&mut self, hierarchies: &[Hierarchy], unified: Option<&Group>, unit: &str) {
+        let Some(cores) = &self.cores else { return };
+        match cores.bind_legacy(hierarchies, unit) {
+            Ok(Some(hierarchy)) => self.enter(hierarchy, unit),
+            Ok(None) => {
+                let two = hierarchies.iter().find(|h| h.version == Version::Two);
+                let _ = two.zip(unified).map(|(hierarchy, group)| cores.bind(hierarchy, group));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Makes the version 1 group, for the container to enter it. It is no failure where there can be none.
+    fn enter(&mut self, hierarchy: &Hierarchy, unit: &str) {
+        let dir = legacy_dir(hierarchy, unit);
+        let opened = create(&dir).and_then(|()| File::options().write(true).open(dir.join("tasks")));
+        if let (Ok(tasks), Version::One(list)) = (opened, &hierarchy.version) {
+            self.joins.push(tasks);
+            self.legacy.push(list.clone());
+        }
+    }
+
     fn legacy_groups(&mut self, hierarchies: &[Hierarchy], unit: &str, rules: &[Rule], unified: bool) {
         let wanted = |h: &&Hierarchy| {
             rules.iter().any(|r| h.is_one_with(r.controller))
                 || h.is_one_with("devices")
                 || (!unified && (h.is_one_with("freezer") || h.is_one_with("cpuacct")))
         };
+        let bound = self.legacy.clone();
         for hierarchy in hierarchies.iter().filter(wanted) {
-            let dir = legacy_dir(hierarchy, unit);
-            let opened = create(&dir).and_then(|()| File::options().write(true).open(dir.join("tasks")));
-            if let (Ok(tasks), Version::One(list)) = (opened, &hierarchy.version) {
-                self.joins.push(tasks);
-                self.legacy.push(list.clone());
+            // One that carries the cpuset too was entered before.
+            if !bound.iter().any(|list| hierarchy.version == Version::One(list.clone())) {
+                self.enter(hierarchy, unit);
             }
         }
     }
@@ -160,12 +191,12 @@ impl Made {
     }
 }
 
-fn legacy_dir(hierarchy: &Hierarchy, unit: &str) -> PathBuf {
+pub(super) fn legacy_dir(hierarchy: &Hierarchy, unit: &str) -> PathBuf {
     hierarchy.own.join(PARENT).join(unit)
 }
 
 /// Creates a group; the common parent may be removed by the end of another container in between.
-fn create(dir: &Path) -> io::Result<()> {
+pub(super) fn create(dir: &Path) -> io::Result<()> {
     for _ in 0..16 {
         match std::fs::create_dir_all(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -241,7 +272,7 @@ fn hand_on(dir: &Path, needed: &[&str]) -> io::Result<()> {
     handed
 }
 
-fn enable(dir: &Path, needed: &[&str]) -> io::Result<()> {
+pub(super) fn enable(dir: &Path, needed: &[&str]) -> io::Result<()> {
     let file = dir.join("cgroup.subtree_control");
     let already = std::fs::read_to_string(&file)?;
     let missing: Vec<_> = needed.iter().filter(|c| !already.split_whitespace().any(|a| a == **c)).collect();
@@ -317,6 +348,7 @@ mod tests {
             missing: Vec::new(),
             legacy: Vec::new(),
             unified_controls: false,
+            cores: None,
         };
         for rule in &rules {
             made.apply(rule, std::slice::from_ref(&hierarchy), group.as_ref(), "unit");

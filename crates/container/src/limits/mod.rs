@@ -3,6 +3,7 @@
 //! A container's group is `vessl/<unit>` below the own group of the process that starts it (in the unified hierarchy:
 //! below the nearest ancestor that can hand controllers on). Where no group can be made (rootless without delegation) the
 //! container is found by its PID 1, whose end takes every other process of its PID namespace along.
+mod cores;
 mod devices;
 mod group;
 mod kill;

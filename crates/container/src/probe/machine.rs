@@ -1,9 +1,10 @@
-//! Cores and memory as this process may use them: the hardware, less what affinity and the limits of its cgroups (and of
-//! every group above) take away.
+//! Cores and memory as this process may use them: the hardware, less what the limits of its cgroups (and of every group
+//! above) take away.
 use std::path::Path;
 
 use super::{Machine, gpu};
 use crate::limits::tree::{self, Hierarchy, Version};
+use crate::sys;
 
 pub(super) fn read() -> Machine {
     let hierarchies = tree::hierarchies();
@@ -18,11 +19,10 @@ pub(super) fn read() -> Machine {
 }
 
 fn cpu_milli(hierarchies: &[Hierarchy]) -> u64 {
-    let cores = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).map_or(1, |set| {
-        (0..nix::sched::CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).count()
-    });
-    let affinity = cores.max(1) as u64 * 1000;
-    along(hierarchies, "cpu", cpu_quota).fold(affinity, u64::min)
+    // What whoever started this process had chosen says nothing about the machine.
+    let cores = sys::all_cores().map_or(1, |cores| cores.len());
+    let all = cores.max(1) as u64 * 1000;
+    along(hierarchies, "cpu", cpu_quota).fold(all, u64::min)
 }
 
 /// Thousandths of a core that a group may use.

@@ -24,7 +24,10 @@ pub(crate) fn layers(layers: &[PathBuf], scratch: &Path, target: &Path) -> Resul
         let _ = write!(lower, "{separator}{}/{index}", base.display());
     }
     let target = sys::open_path(target).map_err(os("open the mount point"))?;
-    mount(&lower, &scratch.join("root"), None, target.as_fd()).map_err(os("mount the layers with overlayfs"))
+    // The image's set-user-id programs work, unless the container may have no new privileges.
+    let flags = MsFlags::MS_NODEV;
+    mount_as(flags, (&lower, &scratch.join("root")), None, target.as_fd())
+        .map_err(os("mount the layers with overlayfs"))
 }
 
 /// `dir/0` is the topmost layer. An image without layers has one empty layer.
@@ -41,10 +44,19 @@ fn link_layers(layers: &[PathBuf], dir: &Path) -> io::Result<()> {
 
 /// Mounts one overlay: `lower` in option syntax, the private part in `private/{upper,work}`, which are made. The root of
 /// the mount gets mode and owner of `like`, else mode 0755. Device files do not work on it: a container gets its devices
-/// in `/dev` alone. Set-user-id files give nothing on it, as nothing in a container gets new privileges.
+/// in `/dev` alone. Set-user-id files give nothing on it: what it shows is the machine's.
 pub(crate) fn mount(
     lower: &str,
     private: &Path,
+    like: Option<BorrowedFd<'_>>,
+    target: BorrowedFd<'_>,
+) -> io::Result<()> {
+    mount_as(MsFlags::MS_NODEV | MsFlags::MS_NOSUID, (lower, private), like, target)
+}
+
+fn mount_as(
+    flags: MsFlags,
+    (lower, private): (&str, &Path),
     like: Option<BorrowedFd<'_>>,
     target: BorrowedFd<'_>,
 ) -> io::Result<()> {
@@ -61,8 +73,8 @@ pub(crate) fn mount(
         options.push_str(",userxattr");
     }
     // Scratch does not outlive the machine's next boot, so syncs need not reach the disk (since Linux 5.10).
-    match mount_with(&format!("{options},volatile"), target) {
-        Err(nix::Error::EINVAL) => mount_with(&options, target)?,
+    match mount_with(&format!("{options},volatile"), flags, target) {
+        Err(nix::Error::EINVAL) => mount_with(&options, flags, target)?,
         other => other?,
     }
     Ok(())
@@ -84,7 +96,6 @@ pub(crate) fn lend(upper: &Path, like: Option<BorrowedFd<'_>>) -> io::Result<()>
     std::fs::set_permissions(upper, std::fs::Permissions::from_mode(mode))
 }
 
-fn mount_with(options: &str, target: BorrowedFd<'_>) -> nix::Result<()> {
-    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+fn mount_with(options: &str, flags: MsFlags, target: BorrowedFd<'_>) -> nix::Result<()> {
     nix::mount::mount(Some("overlay"), &proc_path(&target), Some("overlay"), flags, Some(options))
 }

@@ -13,7 +13,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
-use super::{Bundle, INIT_PATH, mounts};
+use super::{Bundle, INIT_PATH, inherited, mounts};
 use crate::error::{StartError, os};
 use crate::limits::make::Made;
 use crate::limits::{init_name, init_short_name};
@@ -96,10 +96,15 @@ fn become_init(
     sys::default_signals().map_err(os("reset the signals"))?;
     // Kernels without keyrings have nothing to leak.
     let _ = sys::new_keyring();
+    inherited::replace(groups)?;
     if let (true, Some(most)) = (groups.counts_users, bundle.limits.pids) {
         step("limit the processes", setrlimit(Resource::RLIMIT_NPROC, most, most))?;
     }
-    step("forbid new privileges", prctl::set_no_new_privs())?;
+    if bundle.no_new_privs {
+        step("forbid new privileges", prctl::set_no_new_privs())?;
+    }
+    // Where new privileges are not forbidden, this needs a capability that goes in the next step. What follows is allowed by it.
+    sys::load_filter(&bundle.seccomp).map_err(os("load the system call filter"))?;
     let keep = CAPABILITIES.iter().fold(0, |bits, number| bits | 1u64 << number);
     sys::keep_capabilities(keep).map_err(os("drop capabilities"))?;
     descriptors(bundle).map_err(os("pass the descriptors"))?;

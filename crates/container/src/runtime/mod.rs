@@ -10,12 +10,14 @@
 //! init, /etc files bound; groups made
 //! clone3(NEWPID|NEWNS|NEWIPC|NEWUTS, cgroup) ─▶ joins version 1 groups, own cgroup namespace, host name
 //!                                             /proc /dev /sys …, pivot_root, masks
-//!                                             capabilities, no_new_privs, descriptors 0–3
+//!                                             resource limits, scheduling, cores
+//!                                             system call filter, capabilities, descriptors 0–3
 //!                                             parent-death signal, then: is the parent still there?
 //! ◀──── a failed step in words, or the end ── exec init
 //! ```
 mod child;
 mod etc;
+mod inherited;
 mod mounts;
 
 use std::io::{self, Read};
@@ -44,6 +46,10 @@ pub struct Bundle {
     pub hostname: String,
     /// Limits.
     pub limits: Limits,
+    /// Whether no program inside gets rights that its caller lacks (set-user-id programs).
+    pub no_new_privs: bool,
+    /// BPF program ([`crate::seccomp`]) that holds for init and everything that it starts; an empty one is no filter.
+    pub seccomp: Vec<u8>,
     /// Device nodes of the host that are usable inside (GPUs), besides the standard ones.
     pub devices: Vec<PathBuf>,
     /// The init program on the host; bound read-only to [`INIT_PATH`] and run as PID 1 with `init_args`.

@@ -115,7 +115,8 @@ fn cgroups(root: &Dir, groups: &Made) {
     if sys::move_mount(tree.as_fd(), base.as_fd()).is_err() {
         return;
     }
-    let shown = |list: &&Vec<String>| list.iter().any(|c| matches!(c.as_str(), "memory" | "cpu" | "pids"));
+    let shown =
+        |list: &&Vec<String>| list.iter().any(|c| matches!(c.as_str(), "memory" | "cpu" | "cpuset" | "pids"));
     for controllers in groups.legacy.iter().filter(shown) {
         let flags: Vec<_> = controllers.iter().map(|c| (c.as_str(), None)).collect();
         let _ = attach(

@@ -1,5 +1,5 @@
-//! Docker's default seccomp profile, compiled to BPF for this architecture; loaded by init, right before the script. It is
-//! narrower in one thing: a container shares the network of its machine, so only sockets that say and hear what is their own
+//! Docker's default seccomp profile, compiled to BPF for this architecture; loaded by a container's first process, before it
+//! gives up its capabilities. It is narrower in one thing: a container shares the network of its machine, so only sockets that say and hear what is their own
 //! can be made in it.
 //!
 //! ```text

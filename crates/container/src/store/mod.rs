@@ -127,6 +127,15 @@ impl Store {
         pull::pull(self, reference, auth, watch)
     }
 
+    /// Whether an `oci://` layout or archive can be pulled, as far as that is seen without its layers; of a large compressed
+    /// archive only its begin is looked at.
+    pub fn check(&self, reference: &str) -> Result<(), StoreError> {
+        match self.find(reference)? {
+            Some(_) => Ok(()),
+            None => pull::check(self, reference),
+        }
+    }
+
     /// Every image that is completely here, by reference.
     pub fn list(&self) -> Result<Vec<Image>, StoreError> {
         let complete = record::all(self)?.into_iter().filter(|record| record.is_complete(self));

@@ -23,6 +23,7 @@ use super::part::{Fetched, Writer};
 use super::record::{self, Complete, Record};
 use super::unpacker::Unpacker;
 use super::{Auth, Hold, Image, PullWatch, Store, StoreError, prune};
+use crate::layout::{self, Scratch};
 use crate::manifest::Descriptor;
 use crate::source::{Blob, ImageSource, Resolved};
 use crate::threads::ThreadGroup;
@@ -80,7 +81,7 @@ pub(super) fn pull(
 ) -> Result<Image, StoreError> {
     let reference = Reference::parse(text)?;
     prune::sweep_dead(store)?;
-    let source = ImageSource::open(&reference, auth, &store.options)?;
+    let source = ImageSource::open(&reference, auth, &store.options, scratch(store, watch.cancel))?;
     let threads = Arc::new(ThreadGroup::default());
     let runtime = runtime(&threads).map_err(|e| StoreError::io("start to pull into", &store.root, e))?;
     let resolved = runtime.block_on(unless_cancelled(watch, source.resolve(&reference)))?;
@@ -99,6 +100,25 @@ pub(super) fn pull(
     };
     let (record, hold) = publish(store, Record::new(&reference, complete), locks)?;
     Ok(Image { fetched, ..record.image(store, text, Some(hold)) })
+}
+
+/// Where an archive that is compressed as a whole is unpacked: beside what is half done.
+fn scratch<'a>(store: &'a Store, cancel: &'a AtomicBool) -> Scratch<'a> {
+    Scratch { dir: &store.root, limits: &store.options.limits, cancel }
+}
+
+/// Finds what is wrong with a layout or archive without unpacking its layers.
+pub(super) fn check(store: &Store, text: &str) -> Result<(), StoreError> {
+    let reference = Reference::parse(text)?;
+    if let Reference::Layout { path, .. } = &reference
+        && layout::is_large_archive(text, path, store.options.roots.as_deref())?
+    {
+        return Ok(());
+    }
+    let never = AtomicBool::new(false);
+    let source = ImageSource::open(&reference, &Auth::Anonymous, &store.options, scratch(store, &never))?;
+    let runtime = runtime(&Arc::default()).map_err(|e| StoreError::io("look at", &store.root, e))?;
+    runtime.block_on(source.resolve(&reference)).map(drop)
 }
 
 /// Connections are served by the calling thread; only names are looked up in threads of their own.

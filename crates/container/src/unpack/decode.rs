@@ -144,8 +144,13 @@ fn fill(from: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
     Ok(n)
 }
 
-/// How a layer is compressed is seen from its first bytes.
-fn open<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+/// Whether bytes begin a compressed stream that can be read.
+pub(crate) fn is_compressed(begin: &[u8]) -> bool {
+    matches!(begin, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
+
+/// The plain bytes of a stream; how it is compressed is seen from its first bytes.
+pub(crate) fn open<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = [0; 4];
     let n = fill(&mut input, &mut magic)?;
     let input = BufReader::with_capacity(BLOCK, io::Cursor::new(magic).take(n as u64).chain(input));

@@ -19,6 +19,7 @@ use std::path::Path;
 use crate::threads::ThreadGroup;
 use vessl_core::reference::Digest;
 
+pub(crate) use decode::{is_compressed, open as decompress};
 pub use path::EntryName;
 
 /// Bounds of one layer.
@@ -42,7 +43,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Unpacked bytes allowed for `compressed` bytes.
-    fn allowed(&self, compressed: u64) -> u64 {
+    pub(crate) fn allowed(&self, compressed: u64) -> u64 {
         self.bytes.min(self.free.max(compressed.saturating_mul(self.ratio)))
     }
 }

@@ -77,6 +77,76 @@ fn an_old_saved_image_is_read_in_place() {
     }
 }
 
+/// The same archive, compressed as a whole, beside it.
+fn compressed(file: &Path) -> [std::path::PathBuf; 2] {
+    let plain = fs::read(file).unwrap();
+    let (gz, zst) = (file.with_extension("gz"), file.with_extension("zst"));
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, &plain).unwrap();
+    fs::write(&gz, encoder.finish().unwrap()).unwrap();
+    fs::write(&zst, zstd::encode_all(&*plain, 1).unwrap()).unwrap();
+    [gz, zst]
+}
+
+#[test]
+fn compressed_archives_are_images_like_the_others() {
+    let fixture = Fixture::new();
+    let (dir, new, old) = (
+        fixture.dir.path().join("dir"),
+        fixture.dir.path().join("new.tar"),
+        fixture.dir.path().join("old.tar"),
+    );
+    built("text").write_layout(&dir, "v1");
+    archive(&dir, &new);
+    fs::remove_dir_all(&dir).unwrap();
+    save(&dir, &["team/app:v1"], "text");
+    archive(&dir, &old);
+    for file in [&new, &old].into_iter().flat_map(|file| compressed(file)) {
+        let name = format!("{}:v1", reference(&file));
+        fixture.store.check(&name).unwrap();
+        let image = fixture.pull(&name).unwrap();
+        assert_eq!(read(&image, "f"), "text", "{}", file.display());
+        assert!(fixture.store.find(&name).unwrap().is_some());
+        assert_eq!(fixture.names("tmp"), [""; 0]);
+        assert!(fixture.refused(&format!("{}:v2", reference(&file))).contains("has no single image `v2`"));
+    }
+    // Cut in the middle, or no archive inside.
+    let [gz, zst] = compressed(&new);
+    for file in [gz, zst] {
+        let whole = fs::read(&file).unwrap();
+        fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+        let said = fixture.refused(&reference(&file));
+        assert!(said.contains("is damaged: it cannot be decompressed"), "{said}");
+        assert_eq!(fixture.store.check(&reference(&file)).unwrap_err().to_string(), said);
+    }
+    let text = fixture.dir.path().join("text");
+    fs::write(&text, "text".repeat(500)).unwrap();
+    for file in compressed(&text) {
+        assert!(fixture.refused(&reference(&file)).contains("is not an image archive: "));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_layout_is_seen_before_it_is_pulled() {
+    let fixture = Fixture::new();
+    let path = fixture.dir.path().join("dir");
+    let refused = |path: &Path| fixture.store.check(&reference(path)).unwrap_err().to_string();
+    assert!(refused(&path).contains("No such file"));
+    built("text").write_layout(&path, "v1");
+    fixture.store.check(&reference(&path)).unwrap();
+    assert!(fixture.store.list().unwrap().is_empty(), "a look pulls nothing");
+    let blobs = fs::read_dir(path.join("blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
+    let layer = blobs.max_by_key(|blob| fs::read(blob).unwrap().starts_with(&[0x1f, 0x8b])).unwrap();
+    fs::remove_file(layer).unwrap();
+    assert!(refused(&path).contains("lacks `blobs/sha256/"));
+    // Of an archive that takes long to decompress only the begin is looked at.
+    let large = fixture.dir.path().join("large.gz");
+    let mut bytes = vec![0; 65 << 20];
+    bytes[..2].copy_from_slice(&[0x1f, 0x8b]);
+    fs::write(&large, &bytes).unwrap();
+    assert!(refused(&large).contains("is not an image archive"));
+}
+
 #[test]
 fn what_changed_on_disk_is_seen() {
     let fixture = Fixture::new();
@@ -121,7 +191,7 @@ fn what_is_no_image_is_refused_in_words() {
     check(
         "packed",
         &|path| fs::write(path, [0x1f, 0x8b, 8, 0, 0]).unwrap(),
-        &["compressed; decompress it first"],
+        &["NAME` is damaged: it cannot be decompressed"],
     );
     check(
         "pipe",

@@ -1,5 +1,6 @@
 //! Limits: enforced, or said not to be.
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
@@ -59,6 +60,42 @@ fn the_limits_can_be_read_inside() {
         ensure!(numbers == ["33554432", "50000", "20"], "{output}");
         Ok(())
     });
+}
+
+/// Prints the cores that it may run on, and what its group says of them.
+const CORES: &str = "grep Cpus_allowed_list /proc/self/status | cut -f 2; \
+                     cat /sys/fs/cgroup/cpuset.cpus.effective /sys/fs/cgroup/cpuset/cpuset.cpus 2>/dev/null || echo none";
+
+#[test]
+fn a_container_of_whole_cores_runs_on_cores_of_its_own() {
+    let one_core = Limits { cpu_milli: Some(1000), ..Limits::default() };
+    for who in [As::Root, As::LoneUser] {
+        let place = Place::new(who);
+        place.supervise(|| {
+            let merged = place.rootfs().mount()?;
+            let stay = format!("{CORES}; exec sleep 1000");
+            let (first, output) = place.start(&merged, one_core.clone(), &["/bin/sh", "-c", &stay])?;
+            let mut lines = BufReader::new(output).lines();
+            let (allowed, group) = (lines.next().unwrap()?, lines.next().unwrap()?);
+            ensure!(allowed.parse::<usize>().is_ok(), "{who:?}: {allowed}");
+            // Without a group it is the affinity alone.
+            ensure!(group == if who == As::Root { &*allowed } else { "none" }, "{who:?}: {group}");
+            // Containers of other tests may be in the way for a while.
+            let mut others = (0..50).map(|n| {
+                let (second, output) = place.start_with(&merged, &["/bin/sh", "-c", CORES], |bundle| {
+                    bundle.limits = one_core.clone();
+                    bundle.unit = format!("{}-{n}", place.unit);
+                })?;
+                Ok::<_, anyhow::Error>(finish(&second, output)?.1.lines().next().map(str::to_owned))
+            });
+            let has_many = std::thread::available_parallelism()?.get() > 1;
+            let differs = others.any(|other| other.is_ok_and(|other| other.is_some_and(|it| it != allowed)));
+            ensure!(differs == has_many, "{who:?}: all on {allowed}");
+            first.cgroup.kill()?;
+            crate::rt_support::reap(first.pid)?;
+            Ok(first.cgroup.remove()?)
+        });
+    }
 }
 
 #[test]

@@ -64,6 +64,42 @@ fn capabilities_are_fewer_than_dockers_and_no_new_ones_can_be_had() {
     check(script, (0, expected));
 }
 
+/// Says as whom it runs; with an argument, what that says to user 1000 who starts it.
+const WHO: &str = r#"
+#include <stdio.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    if (argc > 1 && !setgid(1000) && !setuid(1000)) return execl(argv[1], argv[1], (char *)0);
+    return printf("%d %d\n", geteuid(), getegid()) < 0;
+}
+"#;
+
+#[test]
+fn new_privileges_are_those_of_the_image_or_none() {
+    // The filter holds for init already, and with it for everything else.
+    let script = "busybox chmod 6755 /who; /who /who; grep -E '^(NoNewPrivs|Seccomp|CapBnd):' /proc/1/status | tr -d '\t'";
+    for who in [As::Root, As::User] {
+        for (no_new_privs, expected) in [(false, "0 0\n"), (true, "1000 1000\n")] {
+            let place = Place::new(who);
+            place.program("who", WHO);
+            place.give("layer");
+            place.supervise(|| {
+                let merged = place.rootfs().mount()?;
+                let (container, output) =
+                    place.start_with(&merged, &["/bin/sh", "-c", script], |bundle| {
+                        bundle.no_new_privs = no_new_privs;
+                        bundle.seccomp = vessl_container::seccomp::default_filter();
+                    })?;
+                let (_, output) = finish(&container, output)?;
+                let rest =
+                    format!("CapBnd:00000000a00405fb\nNoNewPrivs:{}\nSeccomp:2\n", u8::from(no_new_privs));
+                ensure!(output == format!("{expected}{rest}"), "{who:?}: {output}");
+                Ok(())
+            });
+        }
+    }
+}
+
 #[test]
 fn only_the_four_descriptors_come_along() {
     check("ls /proc/1/fd; readlink /proc/1/fd/3", (0, "0\n1\n2\n3\n/dev/zero\n"));

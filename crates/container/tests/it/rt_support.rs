@@ -139,7 +139,7 @@ impl Place {
         for name in [
             "sh", "cat", "ls", "id", "sleep", "mount", "mkdir", "rm", "touch", "mknod", "hostname", "seq",
             "dd", "chown", "stat", "head", "grep", "true", "kill", "ps", "wc", "test", "readlink", "ln",
-            "umount", "chroot", "su", "tail",
+            "umount", "chroot", "su", "tail", "cut",
         ] {
             symlink("busybox", bin.join(name)).unwrap();
         }
@@ -293,6 +293,8 @@ impl Place {
             merged: merged.path.clone(),
             hostname: "testbox".to_owned(),
             limits: Limits::default(),
+            no_new_privs: true,
+            seccomp: Vec::new(),
             devices: Vec::new(),
             init: self.path("init"),
             init_args: command.iter().map(|&c| c.to_owned()).collect(),

@@ -94,6 +94,9 @@ pub struct Plan {
     /// What the run may take of the machine beside its resources.
     #[serde(default)]
     pub bounds: Bounds,
+    /// Whether no program of the run gets rights that its caller lacks (set-user-id programs, `sudo`).
+    #[serde(default)]
+    pub no_new_privs: bool,
     /// Where it was placed, with its GPUs. `None` when planned; the server fills it in before an agent gets the plan.
     #[serde(default, rename = "place")]
     pub placement: Option<Placement>,
@@ -381,6 +384,8 @@ pub struct Cluster {
     pub default_max_runtime: Option<Span>,
     /// Longest time that a run may ask for; `None` is no limit.
     pub max_runtime_limit: Option<Span>,
+    /// Whether programs of runs get no new rights.
+    pub no_new_privs: bool,
 }
 
 /// A node and its total capacity.
@@ -500,8 +505,16 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         grace: GRACE,
         export_limit: chosen.cluster.and_then(|cluster| cluster.export_time).unwrap_or(EXPORT_LIMIT),
         bounds: chosen.cluster.map(|cluster| cluster.bounds).unwrap_or_default(),
+        no_new_privs: chosen.cluster.is_some_and(|cluster| cluster.no_new_privs),
         placement: None,
         fence,
     };
     Ok(Planned { plan, needs, notes })
+}
+
+/// The problem of a file whose image on the machine cannot be used; it has no place in the text.
+pub fn unusable_image(why: String) -> Problem {
+    let code = Code::BadImage.as_str().to_owned();
+    let hint = Some("correct the image, or make it again".to_owned());
+    Problem { code, level: Level::Error, path: "image".to_owned(), message: why, hint, ..Problem::default() }
 }

@@ -17,6 +17,7 @@ define_codes! {
     NotAllowed, "not-allowed", "The administrator of the cluster does not allow this.", "Use something that is allowed, or have the server's settings changed (`allow_host_image`, `hostpath_roots`).";
     LocalOnly, "local-only", "A path of the machine is used on a cluster that is not the server's own machine.", "Use the server's own cluster, or a registry or a git server that the cluster can reach.";
     UnknownPath, "unknown-path", "The machine has no such path.", "Correct the path, or make what should be there.";
+    BadImage, "bad-image", "An image layout or archive of the machine cannot be used: it is none, is damaged, lacks a part, or is for other machines.", "Make it again with `docker save` or `skopeo copy`, or name one of its images.";
     UnknownCredential, "unknown-credential", "No credential of this name is stored.", "Store it with `vessl credential create NAME --kind KIND`, or correct the name.";
     WrongCredential, "wrong-credential", "The stored credential is of another kind.", "Name a credential of the kind that is needed: `registry` for images, `git` for git imports.";
     UnknownArtifact, "unknown-artifact", "The artifact does not exist, or you may not read it.", "Name an artifact that exists (`vessl artifact list`); one exists once a run has exported it.";

@@ -5,3 +5,4 @@ mod ending;
 mod marks;
 mod rig;
 mod starting;
+mod stopping;

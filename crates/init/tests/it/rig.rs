@@ -42,7 +42,6 @@ pub(crate) fn order(script: &str) -> InitConfig {
         uid: 0,
         gid: 0,
         groups: Vec::new(),
-        seccomp: Vec::new(),
         stay: false,
         items: 1,
     }

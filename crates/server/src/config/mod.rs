@@ -37,6 +37,8 @@ pub struct Config {
     pub node: String,
     /// Whether `host://` is allowed.
     pub allow_host_image: bool,
+    /// Whether programs of runs get no rights that their callers lack.
+    pub no_new_privs: bool,
     /// Roots of `hostpath` mounts.
     pub hostpath_roots: Vec<String>,
     /// Registries without TLS.
@@ -149,6 +151,7 @@ impl Default for Config {
             cluster: "local".to_owned(),
             node: String::new(),
             allow_host_image: true,
+            no_new_privs: false,
             hostpath_roots: Vec::new(),
             insecure_registries: Vec::new(),
             reserve_cpu: "0".to_owned(),

@@ -121,6 +121,7 @@ fn cluster(config: &Config, offer: &Offer<'_>, node: Node) -> Result<Cluster, In
         export_time: Some(parse("export_time", &config.export_time)?),
         default_max_runtime: limit("default_max_runtime", &config.default_max_runtime)?,
         max_runtime_limit: limit("max_runtime_limit", &config.max_runtime_limit)?,
+        no_new_privs: config.no_new_privs,
     })
 }
 

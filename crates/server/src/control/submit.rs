@@ -2,7 +2,7 @@
 use jiff::Timestamp;
 use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::ids::{Nonce, ProjectRef, RunId, RunRef};
-use vessl_core::plan::{ImagePlan, Plan, Planned, Stamp, plan};
+use vessl_core::plan::{ImagePlan, Plan, Planned, Stamp, plan, unusable_image};
 use vessl_core::run::{MAX_RETRIES, Run, Status};
 use vessl_core::spec::Shell;
 use vessl_core::spec::{self, ReadOptions, Spec, labels};
@@ -69,6 +69,10 @@ impl Control {
         })?;
         let warnings = read.with(create.yaml.expose(), planned.notes.clone());
         let mut planned = planned;
+        if let Some(problem) = self.unusable_image(&planned.plan).await {
+            self.0.parts.store.give_back(id);
+            return Err(ControlError::Invalid(read.with(create.yaml.expose(), vec![problem])));
+        }
         planned.plan.shell = if create.strict { Shell::Strict } else { Shell::Plain };
         let mut new = self.new_run(caller, &read, planned, key)?;
         new.stored.doc.run.retries.allowed = asked.retries;
@@ -82,6 +86,21 @@ impl Control {
         self.0.start_driver(&stored);
         let view = RunView { warnings, ..self.0.view(stored) };
         Ok(Submitted { view, created: true })
+    }
+
+    /// What is wrong with an image of the machine. A look that fails says nothing about it: then the run itself finds out.
+    async fn unusable_image(&self, plan: &Plan) -> Option<Problem> {
+        if !matches!(plan.image, ImagePlan::Layout { .. }) {
+            return None;
+        }
+        let images = self.0.parts.engines.images(&plan.cluster).ok()?;
+        match images.check(&image(&plan.image), plan.fence.as_deref().unwrap_or_default()).await {
+            Ok(why) => why.map(unusable_image),
+            Err(error) => {
+                tracing::warn!("an image is not looked at before its run: {}", crate::chain(&error));
+                None
+            }
+        }
     }
 
     async fn repeat(&self, caller: &Caller, project: &ProjectRef, earlier: RunId) -> Result<Submitted> {

@@ -38,6 +38,19 @@ impl Images {
         }
     }
 
+    /// Why an image layout or archive of the machine cannot be used, if that is so; where there are roots it must lie below one.
+    pub(crate) async fn check(
+        &self,
+        reference: &str,
+        roots: &[String],
+    ) -> Result<Option<String>, EngineError> {
+        match self {
+            Self::Local(root, program) => program.check_image(root, reference, roots).await,
+            #[cfg(feature = "testing")]
+            Self::Fake => Ok(None),
+        }
+    }
+
     /// Removes images and layers that no run uses.
     pub(crate) async fn prune(&self) -> Result<Pruned, EngineError> {
         match self {

@@ -14,10 +14,9 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// The program, where `.ci/tools test` puts it.
+/// The program, where `.ci/tools test` puts it: in the target directory, of which the temporary one is a part.
 fn schemathesis() -> std::path::PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
-    let program = target.join("schemathesis/bin/st");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../schemathesis/bin/st");
     assert!(program.exists(), "`{}` is missing: `.ci/tools test` installs it", program.display());
     program
 }

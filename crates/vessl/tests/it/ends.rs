@@ -26,6 +26,67 @@ fn what_ignores_the_grace_is_killed() {
     assert_eq!(run["reason"], "terminated; the commands did not end in time after SIGTERM and were killed");
 }
 
+/// A training program whose two workers must live while it saves.
+const TRAIN: &str = r#"cat > /tmp/train.py <<'EOF'
+import multiprocessing, signal, sys
+fork = multiprocessing.get_context("fork")
+def work(pipe):
+    while True:
+        pipe.send(pipe.recv())
+pipes = [fork.Pipe() for _ in range(2)]
+for _, theirs in pipes:
+    fork.Process(target=work, args=(theirs,), daemon=True).start()
+def save(*_):
+    for ours, _ in pipes:
+        ours.send("batch")
+        if not (ours.poll(20) and ours.recv() == "batch"):
+            sys.exit("a worker is gone")
+    open("/tmp/out/checkpoint", "w").write("weights")
+    print("saved the checkpoint", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+while True:
+    signal.pause()
+EOF
+"#;
+
+#[test]
+fn a_training_program_saves_before_its_workers_end() {
+    let test = Test::new();
+    for command in [
+        "python3 /tmp/train.py",
+        "python3 /tmp/train.py 2>&1 | tee /tmp/log",
+        "echo 'python3 /tmp/train.py | cat | tee /tmp/log; true' > /tmp/train.sh; bash /tmp/train.sh",
+        "trap 'exit 3' TERM; python3 /tmp/train.py",
+    ] {
+        let head = head("host://").replace("64Mi", "256Mi");
+        let run = item(&format!("{TRAIN}{command}"));
+        let id = test.create(&format!("{head}export:\n  /tmp/out: vessl-artifact://\n{run}"));
+        test.until_log(&id, "ready");
+        test.vessl(["run", "terminate", &id]).ok();
+        let run = test.until_end(&id);
+        assert_eq!(run["status"], "terminated", "{command}: {run}");
+        let said = test.vessl(["run", "logs", &id]).ok().stdout;
+        assert!(said.contains("saved the checkpoint"), "{command}: {said}");
+        test.vessl(["run", "files", &id]).ok().prints(&["checkpoint"]);
+    }
+}
+
+#[test]
+fn what_a_program_does_not_end_is_told_after_half_the_grace() {
+    let test = Test::new();
+    let told = "env --default-signal=TERM sh -c \"echo ready; exec sleep 1000\"";
+    let stubborn = format!("sh -c 'trap \"\" TERM; {told}; echo over'");
+    let id = test.create(&host(&stubborn));
+    test.until_log(&id, "ready");
+    test.vessl(["run", "terminate", &id, "--grace", "3"]).ok();
+    let run = test.until_end(&id);
+    assert!(!run["reason"].as_str().unwrap().contains("killed"), "{run}");
+    test.vessl(["run", "logs", &id]).ok().prints(&["over"]);
+    test.vessl(["run", "logs", &id, "--only", "system"]).ok().prints(&["half of the grace is over"]);
+}
+
 #[test]
 fn a_run_whose_socket_is_gone_can_be_ended() {
     let test = Test::new();

@@ -101,10 +101,13 @@ fn what_leads_elsewhere_is_refused_before_the_first_command() {
     // Also one that is here already, because the administrator fetched it.
     let link = format!("oci://{open}/to-image.tar");
     test.vessl(["image", "pull", &link]).ok();
-    refused(&yaml(&link, ""), &[&link, "administrator allowed", "/closed/image.tar"]);
+    let at_once = |image: &str, words: &[&str]| {
+        test.vessl_with(["run", "create", "-f", "-"], yaml(image, "").as_bytes()).code(3).says(words);
+    };
+    at_once(&link, &[&link, "administrator allowed", "/closed/image.tar"]);
     std::fs::create_dir(at("layout")).unwrap();
     symlink(closed.join("image/manifest.json"), at("layout/manifest.json")).unwrap();
-    refused(&yaml(&format!("oci://{open}/layout"), ""), &["manifest.json", "leads out of"]);
+    at_once(&format!("oci://{open}/layout"), &["manifest.json", "leads out of"]);
     refused(
         &yaml(&image, &format!("mount: {{/m: 'hostpath://{open}/to-data'}}\n")),
         &["administrator allowed"],

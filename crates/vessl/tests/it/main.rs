@@ -18,6 +18,7 @@ mod gate;
 mod guide;
 mod identity;
 mod images;
+mod inherited;
 mod kills;
 mod lists;
 mod logs;

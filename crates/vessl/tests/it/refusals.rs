@@ -38,6 +38,13 @@ fn names_that_only_the_server_knows() {
     let import = format!("import: {{/in: {{git: {{url: 'file://{nowhere}'}}}}}}\n");
     check(format!("{}{import}{}", head("host://"), item("true")), &["unknown-path", &nowhere]);
     check(format!("{}{}", head(&format!("oci://{nowhere}:1")), item("true")), &["unknown-path", &nowhere]);
+    let text = test.file("text.tar", "no image".repeat(100)).display().to_string();
+    let place = ["bad-image", "standard input:2:8", "2 | image: oci://", "is not an image archive"];
+    check(format!("{}{}", head(&format!("oci://{text}")), item("true")), &place);
+    std::fs::create_dir(test.path("empty")).unwrap();
+    let empty = test.path("empty").display().to_string();
+    let words = ["bad-image", &empty, "neither an OCI layout nor a saved image"];
+    check(format!("{}{}", head(&format!("oci://{empty}")), item("true")), &words);
     // None of them was given an id.
     let id: u64 = test.create(&host("true")).parse().unwrap();
     assert_eq!(id, 100_000_000_001);
@@ -69,7 +76,6 @@ fn sources_that_cannot_be_had_fail_before_the_first_command() {
         &["/in"],
     );
     check(format!("{}{}", head("127.77.77.77:9/team/x:1"), item("echo no")), &["127.77.77.77:9"]);
-    check(format!("{}{}", head(&format!("oci://{empty}")), item("echo no")), &[&empty]);
 }
 
 #[test]

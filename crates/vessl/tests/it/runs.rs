@@ -281,7 +281,7 @@ fn runs_are_found_by_the_reason_of_their_end() {
     let test = Test::new();
     let id = |done: crate::test::Done| done.json()["id"].to_string();
     let export = format!("{}export: {{/etc/passwd/x: vessl-artifact://}}\n{}", head("host://"), item("true"));
-    let missing = head(&format!("oci://{}", test.file("no-image", "").display()));
+    let missing = head("127.77.77.77:9/team/x:1");
     let ended = [
         ("completed", id(test.wait(&host("true")).ok())),
         ("command_failed", id(test.wait(&host("exit 3")).code(3))),

@@ -136,3 +136,41 @@ fn a_run_says_what_it_gets_and_why_it_is_more_than_it_asks_for() {
     let done = run(&[], "cpu: 100m, memory: 128Mi").prints(&["(preset `tiny`)"]);
     assert!(!done.stderr.contains("note"), "{}", done.stderr);
 }
+
+#[test]
+fn without_a_home_of_its_own_nothing_is_started() {
+    let check = |test: &Test, home: Option<&str>, expected: &[&str]| {
+        let mut command = std::process::Command::new(test.program());
+        test.as_its_user(&mut command);
+        test.world(command.args(["run", "list"])).env_remove("VESSL_DATA").env_remove("HOME");
+        command.envs(home.map(|home| ("HOME", home)));
+        let said = command.output().unwrap();
+        let text = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(said.status.code(), Some(2), "{home:?}: {text}");
+        assert!(expected.iter().all(|part| text.contains(part)), "{home:?}: {text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("error")).count(), 1, "{text}");
+        assert!(text.contains("VESSL_DATA"), "{text}");
+    };
+    let test = Test::ordinary();
+    for unset in [None, Some(""), Some("here")] {
+        check(&test, unset, &["`HOME` is not set to an absolute path"]);
+    }
+    let missing = test.path("missing");
+    check(&test, Some(missing.to_str().unwrap()), &["which does not exist"]);
+    assert!(!missing.exists(), "a home directory was made");
+    if nix::unistd::geteuid().is_root() {
+        check(&test, Some("/"), &["`HOME` is `/`, which is the home directory of another user (0)"]);
+        check(
+            &Test::new(),
+            Some(test.path("").to_str().unwrap()),
+            &["is the home directory of another user"],
+        );
+        let readonly = test.path("readonly");
+        std::fs::create_dir(&readonly).unwrap();
+        let user = std::fs::metadata(test.path("")).unwrap();
+        std::os::unix::fs::chown(&readonly, Some(std::os::unix::fs::MetadataExt::uid(&user)), None).unwrap();
+        std::fs::set_permissions(&readonly, PermissionsExt::from_mode(0o555)).unwrap();
+        let named = format!("`{}`: Permission denied", readonly.display());
+        check(&test, Some(readonly.to_str().unwrap()), &["cannot be used", &named]);
+    }
+}

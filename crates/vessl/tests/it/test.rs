@@ -196,11 +196,18 @@ impl Test {
             }
             _ => Command::new(&self.program),
         };
-        if let (None, Some(user)) = (&self.etc, self.user) {
-            command.uid(user).gid(user);
+        if self.etc.is_none() {
+            self.as_its_user(&mut command);
         }
         command.args(args).stdin(stdin);
         self.start_command(command)
+    }
+
+    /// Makes a command one of the user of this world.
+    pub(crate) fn as_its_user(&self, command: &mut Command) {
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
     }
 
     /// Starts any command in this world.

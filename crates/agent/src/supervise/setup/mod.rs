@@ -91,6 +91,7 @@ pub(crate) struct Running {
 pub(crate) fn prepare(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Result<Root, SetupError> {
     let plan = &attempt.plan;
     let hidden = hidden_dirs::all(attempt.sink.data());
+    let home = home_of_this_user();
     userns::isolate().map_err(|error| SetupError::of("cannot isolate the run", error))?;
     let roots = plan.fence.as_ref().map(|roots| roots.iter().map(PathBuf::from).collect());
     let store = Store::open(&attempt.sink.data().join("images")).map_err(SetupError::because)?;
@@ -105,12 +106,12 @@ pub(crate) fn prepare(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Res
         scratch: attempt.scratch.clone(),
         hidden: hidden.clone(),
         host,
-        written: written(plan),
+        written: written(plan, home.as_deref()),
     };
     let merged = Arc::new(rootfs.mount().map_err(SetupError::because)?);
     let mut user = user(&merged, &found.config)?;
     if host {
-        own_home(&mut user, &merged);
+        own_home(&mut user, home, &merged);
     }
     if !user.is_mapped() {
         return Err(SetupError::Failed(
@@ -140,9 +141,18 @@ pub(crate) fn prepare(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Res
     Ok(Root { merged, config: found.config, user, _hold: found.hold, _imported: imported })
 }
 
+/// The home directory of the server's user: what the machine says, and only for a user that it does not know what the server was
+/// started with.
+fn home_of_this_user() -> Option<String> {
+    let me = nix::unistd::geteuid().as_raw();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let known = user::homes(&passwd).find(|(uid, _)| *uid == me).map(|(_, home)| home.to_owned());
+    known.or_else(|| std::env::var("HOME").ok()).filter(|home| home.starts_with('/'))
+}
+
 /// Where the run writes on a machine's own root file system, as far as that is known before.
-fn written(plan: &Plan) -> Vec<PathBuf> {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
+fn written(plan: &Plan, home: Option<&str>) -> Vec<PathBuf> {
+    let home = home.map(PathBuf::from);
     let paths = plan.imports.iter().map(|import| &import.path);
     let paths = paths.chain(plan.mounts.iter().map(|mount| &mount.path));
     let paths = paths.chain(plan.exports.iter().map(|export| &export.path));
@@ -195,8 +205,7 @@ fn user(merged: &Merged, config: &ImageConfig) -> Result<User, SetupError> {
 }
 
 /// On the machine's own root file system an ordinary user is shown as root, whose home is closed to them: it is their own.
-fn own_home(user: &mut User, merged: &Merged) {
-    let own = std::env::var("HOME").ok().filter(|home| home.starts_with('/'));
+fn own_home(user: &mut User, own: Option<String>, merged: &Merged) {
     let there = |home: &String| merged.open(Path::new(home)).is_ok_and(|found| found.is_some());
     if let Some(home) = own.filter(there) {
         user.home = home;
@@ -274,6 +283,8 @@ pub(crate) fn start(
         merged: root.merged.path.clone(),
         hostname: env::hostname(&attempt.plan),
         limits: limits(&attempt.plan),
+        no_new_privs: attempt.plan.no_new_privs || attempt.plan.image == ImagePlan::Host,
+        seccomp: seccomp::default_filter(),
         devices: gpu::devices(&attempt.plan)?,
         init,
         init_args: Vec::new(),
@@ -337,7 +348,6 @@ fn init_config(attempt: &Attempt, root: &Root) -> Result<InitConfig, SetupError>
         uid: root.user.uid,
         gid: root.user.gid,
         groups: root.user.groups.clone(),
-        seccomp: seccomp::default_filter(),
         stay,
         items: u32::try_from(plan.items.len()).unwrap_or(u32::MAX),
     })

@@ -133,6 +133,7 @@ fn plan() -> Plan {
         grace: Span(1000),
         export_limit: Span(1000),
         bounds: Bounds::default(),
+        no_new_privs: false,
         placement: None,
         fence: None,
     }

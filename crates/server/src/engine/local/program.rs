@@ -142,6 +142,23 @@ impl Program {
         self.json("images prune", self.on_images(data, "prune"), REMOVE_LIMIT).await
     }
 
+    /// Looks at an image of this machine.
+    pub(in crate::engine) async fn check_image(
+        &self,
+        data: &Path,
+        reference: &str,
+        roots: &[String],
+    ) -> Result<Option<String>, EngineError> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            why: Option<String>,
+        }
+        let mut command = self.on_images(data, "check");
+        command.arg(reference).args(roots);
+        let answer: Answer = self.json("images check", command, LOOK_LIMIT).await?;
+        Ok(answer.why)
+    }
+
     fn on_images(&self, data: &Path, verb: &str) -> Command {
         let mut command = self.command();
         command.args(["images", "--data"]).arg(data).arg(verb);

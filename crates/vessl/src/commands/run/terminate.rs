@@ -15,10 +15,11 @@ use crate::session::Session;
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The commands get SIGTERM, and are killed when the grace is over. Exports are written unless \
---no-export is given. Terminating a run that is being terminated or has ended is no error. If one of \
-several is refused the others are terminated all the same, and the exit code is 5. With --wait it is 0 \
-when all have ended, however they did. With --output json one run is an object, and several are a list.
+    after_help = "The commands get SIGTERM, their own workers when those are gone or after half of the grace; when it \
+is over everything is killed. Exports are written unless --no-export is given. Terminating a run that is \
+being terminated or has ended is no error. If one of several is refused the others are terminated all the \
+same, and the exit code is 5. With --wait it is 0 when all have ended, however they did. With --output \
+json one run is an object, and several are a list.
 
 Examples:
   vessl run terminate 100000000001
