@@ -313,7 +313,8 @@ pub struct RunQuery {
 
 fn statuses<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Status>, D::Error> {
     let text = String::deserialize(from)?;
-    text.split(',').map(|word| Status::deserialize(word.into_deserializer())).collect()
+    let words = text.split(',').filter(|_| !text.is_empty());
+    words.map(|word| Status::deserialize(word.into_deserializer())).collect()
 }
 
 fn tags<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {

@@ -73,10 +73,9 @@ pub(super) fn list(table: &Table, room: Option<usize>, paint: Paint) -> String {
 fn shrink(widths: &mut [usize], heads: &[String], room: usize) {
     let is_free = |head: &str| FREE.contains(&head) || head.starts_with("env.");
     let gaps = 2 * widths.len().saturating_sub(1);
-    let is_last = |head: &str| head == LAST;
-    let steps: [(&dyn Fn(&str) -> bool, usize); 3] =
-        [(&is_free, WIDE), (&is_last, NARROW), (&is_free, NARROW)];
-    for (may, least) in steps {
+    // Others first, then the last one, then any.
+    for (is_last, least) in [(false, WIDE), (true, NARROW), (false, NARROW)] {
+        let may = |head: &str| if is_last { head == LAST } else { is_free(head) };
         while widths.iter().sum::<usize>() + gaps > room {
             let free = widths.iter_mut().zip(heads).filter(|(_, head)| may(head));
             match free.map(|(width, _)| width).max() {

@@ -128,7 +128,8 @@ pub(crate) fn run(run: &RunView) -> Rows {
 /// The most it had, beside what it could have.
 fn memory(run: &RunView) -> String {
     let peak = run.usage.and_then(|usage| usage.memory_peak);
-    peak.map(|peak| format!("{} of {} at most", bytes(peak), bytes(run.resources.memory))).unwrap_or_default()
+    peak.map(|peak| format!("peak {}, limit {}", bytes(peak), bytes(run.resources.memory)))
+        .unwrap_or_default()
 }
 
 /// Processor time, beside what the limit would have allowed in that time.

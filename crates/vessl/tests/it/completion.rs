@@ -1,7 +1,7 @@
 //! What a shell completes.
 use std::process::Command;
 
-use crate::specs::{endless, host};
+use crate::specs::{endless, head, host, item};
 use crate::test::Test;
 
 /// What bash offers for the last of these words.
@@ -43,14 +43,17 @@ fn commands_and_words_are_completed_without_a_server() {
 fn what_the_server_knows_by_name_is_completed() {
     let test = Test::new();
     let named = |name: &str, file: String| file.replacen("name: test", &format!("name: {name}"), 1);
-    let first = test.wait(&named("alpha", host("true"))).ok().json()["id"].to_string();
+    let export = "export: {/out-c: vessl-artifact://default/default/weights}\n";
+    let file = format!("{}{export}{}", head("host://"), item("date > /out-c/x"));
+    let first = test.wait(&named("alpha", file)).ok().json()["id"].to_string();
     let second = test.wait(&named("two words", host("true"))).ok().json()["id"].to_string();
     test.vessl_with(["secret", "create", "HF_TOKEN"], b"hush").ok();
     assert_eq!(offered(&test, &["run", "read", ""]), [second.clone(), first.clone()]);
-    assert_eq!(offered(&test, &["run", "logs", &first]), [first.clone()]);
+    assert_eq!(offered(&test, &["run", "logs", &first]), std::slice::from_ref(&first));
     assert_eq!(offered(&test, &["run", "terminate", &first, "al"]), ["alpha"]);
     assert!(offered(&test, &["run", "read", "two"]).is_empty(), "a shell would take it for two words");
     assert_eq!(offered(&test, &["secret", "delete", "H"]), ["HF_TOKEN"]);
+    assert_eq!(offered(&test, &["artifact", "read", "w"]), ["weights"]);
     let presets = offered(&test, &["resource", "read", "cpu"]);
     assert!(presets.iter().any(|preset| preset.starts_with("cpu-")), "{presets:?}");
     assert_eq!(offered(&test, &["cluster", "read", ""]).first().map(String::as_str), Some("local"));

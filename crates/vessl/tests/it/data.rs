@@ -36,6 +36,7 @@ fn a_repository_comes_in_and_files_go_out() {
     let id = run["id"].to_string();
     assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "dev\n");
     assert!(run["imports"][0]["version"].as_str().unwrap().len() >= 40, "{run}");
+    assert_eq!(run["commit"], run["imports"][0]["version"], "{run}");
     let files = test.vessl(["run", "files", &id, "--output", "json"]).ok().json();
     assert_eq!(files.as_array().unwrap().len(), 2, "{files}");
     let done = test.vessl(["run", "download", &id]).ok();

@@ -135,13 +135,17 @@ pub(crate) async fn perform(args: &List, session: &Session) -> Result<Exit> {
     let runs = pages(&mut session.client().await?, query, limit).await?;
     match (args.quiet, out.format()) {
         (true, Format::Table) => {
-            out.text(&runs.iter().map(|run| run.id.0.to_string() + "\n").collect::<String>())?
+            let ids: Vec<String> = runs.iter().map(|run| run.id.0.to_string() + "\n").collect();
+            out.text(&ids.concat())
         }
-        (true, _) => out.data(&runs.iter().map(|run| run.id).collect::<Vec<_>>())?,
-        (false, Format::Table) if runs.is_empty() => out.note(&none(args)),
-        (false, Format::Table) => out.table(&table(&runs, &columns))?,
-        (false, _) => out.data(&runs)?,
-    }
+        (true, _) => out.data(&runs.iter().map(|run| run.id).collect::<Vec<_>>()),
+        (false, Format::Table) if runs.is_empty() => {
+            out.note(&none(args));
+            Ok(())
+        }
+        (false, Format::Table) => out.table(&table(&runs, &columns)),
+        (false, _) => out.data(&runs),
+    }?;
     Ok(exit::OK)
 }
 
