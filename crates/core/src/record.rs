@@ -158,6 +158,9 @@ pub struct Transfer {
     pub version: Option<String>,
     /// Why it failed, if it did.
     pub error: Option<String>,
+    /// What did not come with it, a sentence each: why, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// `exit.json`: written to a new file, fsynced, renamed, directory fsynced, before anyone is told.

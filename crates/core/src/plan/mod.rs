@@ -218,6 +218,9 @@ pub enum ImportSource {
         reference: Option<String>,
         /// Stored git credential.
         credential: Option<CredentialName>,
+        /// What comes besides the files of the commit.
+        #[serde(default)]
+        parts: GitParts,
     },
     /// A tree of the content-addressed store; `manifest` is its version.
     Tree {
@@ -226,6 +229,21 @@ pub enum ImportSource {
         /// BLAKE3 of the manifest, hex.
         manifest: String,
     },
+}
+
+/// What an import of a git repository brings besides the files of its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitParts {
+    /// The submodules, and theirs.
+    pub submodules: bool,
+    /// The content that Git LFS keeps elsewhere.
+    pub lfs: bool,
+}
+
+impl Default for GitParts {
+    fn default() -> Self {
+        Self { submodules: true, lfs: true }
+    }
 }
 
 impl ImportSource {
