@@ -161,6 +161,9 @@ pub struct Transfer {
     pub number: Option<u64>,
     /// Why it failed, if it did.
     pub error: Option<String>,
+    /// What did not come with it, a sentence each: why, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 impl Transfer {

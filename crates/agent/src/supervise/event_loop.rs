@@ -240,6 +240,7 @@ fn after(grace: Duration) -> Instant {
 fn masked(log: &Journal, transfer: &mut Transfer) -> Transfer {
     transfer.label = log.masked(&transfer.label);
     transfer.error = transfer.error.as_ref().map(|error| log.masked(error));
+    transfer.missing.iter_mut().for_each(|missing| *missing = log.masked(missing));
     transfer.clone()
 }
 

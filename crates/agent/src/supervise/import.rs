@@ -71,6 +71,10 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<ImportedV
             Ok((moved, how)) => {
                 (transfer.bytes, transfer.files) = (moved.bytes, moved.files);
                 transfer.version = Some(moved.version.clone());
+                transfer.missing.clone_from(&moved.missing);
+                for missing in &moved.missing {
+                    cx.log(format!("`{}`: {missing}", plan.path));
+                }
                 let amount = amount(&transfer);
                 cx.log(match &plan.source {
                     ImportSource::Git { .. } => {

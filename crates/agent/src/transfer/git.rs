@@ -6,9 +6,10 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use vessl_core::credential::CredentialKind;
 use vessl_core::ids::CredentialName;
+use vessl_core::plan::GitParts;
 use vessl_core::wire::ProgressKind;
 use vessl_data::dir::Dir;
-use vessl_data::git::{self, Address, Fence, Files, Request, STALL, find_local};
+use vessl_data::git::{self, Address, Fence, Files, Imported, Request, STALL, find_local};
 
 use super::progress::follow;
 use super::{Moved, TransferContext, TransferError};
@@ -18,6 +19,7 @@ pub(super) struct Commit<'a> {
     pub(super) url: &'a str,
     pub(super) reference: Option<&'a str>,
     pub(super) credential: Option<&'a CredentialName>,
+    pub(super) parts: GitParts,
 }
 
 pub(super) fn import(
@@ -31,6 +33,7 @@ pub(super) fn import(
     let login = want.credential.map(login);
     let login = login.transpose()?;
     let fence = cx.plan.fence.as_ref().map(|roots| Fence::new(roots, cx.scratch));
+    let own = cx.sink.data().canonicalize().ok();
     let imported = follow(cx, ProgressKind::Import, want.url, |watch| {
         git::import(&Request {
             address: &address,
@@ -42,9 +45,12 @@ pub(super) fn import(
             stall: STALL,
             prepare: &die_with_us,
             fence: fence.as_ref(),
+            hidden: own.as_deref(),
+            parts: want.parts,
         })
     })?;
-    Ok(Moved { version: imported.commit, bytes: imported.bytes, files: imported.files })
+    let Imported { commit, bytes, files, missing } = imported;
+    Ok(Moved { version: commit, bytes, files, missing })
 }
 
 /// Where git shall go: a path of this machine is settled once, links and all. A repository inside the data directory is

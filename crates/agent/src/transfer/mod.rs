@@ -49,6 +49,8 @@ pub(crate) struct Moved {
     pub(crate) bytes: u64,
     /// Number of files and symbolic links.
     pub(crate) files: u64,
+    /// What did not come, a sentence each.
+    pub(crate) missing: Vec<String>,
 }
 
 /// Why nothing was moved.
@@ -73,9 +75,9 @@ pub(crate) fn import(
     cx: &TransferContext<'_>,
 ) -> Result<Moved, TransferError> {
     match source {
-        ImportSource::Git { url, reference, credential } => {
-            let commit =
-                git::Commit { url, reference: reference.as_deref(), credential: credential.as_ref() };
+        ImportSource::Git { url, reference, credential, parts } => {
+            let (reference, credential) = (reference.as_deref(), credential.as_ref());
+            let commit = git::Commit { url, reference, credential, parts: *parts };
             git::import(&commit, into, cx)
         }
         ImportSource::Tree { label, manifest } => tree::import(label, manifest, into, cx),

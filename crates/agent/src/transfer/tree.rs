@@ -18,7 +18,7 @@ pub(super) fn import(
         tree::copy_into(&store, version, into, cx.owner, &watch)
     })?;
     let files = copied.files().count() as u64;
-    Ok(Moved { version: version.to_string(), bytes: copied.bytes(), files })
+    Ok(Moved { version: version.to_string(), bytes: copied.bytes(), files, missing: Vec::new() })
 }
 
 /// The version as a directory that is only read; it stays while what is returned lives.
@@ -30,7 +30,8 @@ pub(crate) fn checkout(
     let (version, store) = (version(manifest)?, cx.sink.blobs()?);
     let trees = Trees::open(&cx.sink.data().join("trees"))?;
     let checkout = follow(cx, ProgressKind::Import, label, |watch| trees.checkout(&store, version, &watch))?;
-    Ok((Moved { version: version.to_string(), bytes: checkout.bytes, files: checkout.files }, checkout))
+    let (bytes, files) = (checkout.bytes, checkout.files);
+    Ok((Moved { version: version.to_string(), bytes, files, missing: Vec::new() }, checkout))
 }
 
 fn version(manifest: &str) -> Result<Digest, TransferError> {

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
-use vessl_core::plan::{EnvFrom, EnvPlan, ImportPlan, ImportSource, MountFrom, MountPlan, Plan};
+use vessl_core::plan::{EnvFrom, EnvPlan, GitParts, ImportPlan, ImportSource, MountFrom, MountPlan, Plan};
 use vessl_core::record::{EventKind, Phase, Secrets};
 use vessl_core::run::Status;
 use vessl_data::log::Stream;
@@ -129,7 +129,7 @@ fn the_images_user_and_directory_count() {
     let mut plan = image(layout.path(), &[commands]);
     plan.exports = vec![export("/output")];
     let url = format!("file://{}", repository.display());
-    let source = ImportSource::Git { url, reference: None, credential: None };
+    let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
     plan.imports = vec![ImportPlan { path: "/code".to_owned(), source }];
     let mut rig = Rig::new(plan);
     let record = rig.run();

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use vessl_core::plan::{ImagePlan, ImportPlan, ImportSource, Plan};
+use vessl_core::plan::{GitParts, ImagePlan, ImportPlan, ImportSource, Plan};
 use vessl_core::record::{Control, Phase};
 use vessl_core::run::Status;
 use vessl_core::units::Span;
@@ -45,7 +45,7 @@ pub(crate) fn pulling(port: u16) -> Plan {
 /// A plan that imports from a place that does not answer.
 pub(crate) fn importing(port: u16) -> Plan {
     let url = format!("http://127.0.0.1:{port}/repo.git");
-    let source = ImportSource::Git { url, reference: None, credential: None };
+    let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
     Plan { imports: vec![ImportPlan { path: "/code".to_owned(), source }], ..host(&["echo never"]) }
 }
 

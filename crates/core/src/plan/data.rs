@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::{Code, Report, candidates, typed};
 use super::{
-    Catalogue, Cluster, ExportPlan, ExportTarget, ImagePlan, ImportPlan, ImportSource, MountFrom, MountPlan,
-    Needs,
+    Catalogue, Cluster, ExportPlan, ExportTarget, GitParts, ImagePlan, ImportPlan, ImportSource, MountFrom,
+    MountPlan, Needs,
 };
 use crate::credential::{CredentialKind, CredentialRef};
 use crate::file_url;
@@ -171,7 +171,9 @@ impl Reader<'_> {
             }
             None => None,
         };
-        Some(ImportSource::Git { url: git.url.clone(), reference: git.reference.clone(), credential })
+        let (url, reference) = (git.url.clone(), git.reference.clone());
+        let parts = GitParts { submodules: git.submodules, lfs: git.lfs };
+        Some(ImportSource::Git { url, reference, credential, parts })
     }
 
     fn artifact(&mut self, artifact: &ArtifactRef, at: &str) -> Option<ImportSource> {

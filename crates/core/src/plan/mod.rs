@@ -7,7 +7,7 @@ use crate::credential::{CredentialKind, CredentialRef};
 use crate::ids::{
     ArtifactName, AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId,
 };
-use crate::problem::Problem;
+use crate::problem::{Level, Problem};
 use crate::secret::Secret;
 use crate::spec::Shell;
 use crate::spec::{Interactive, Item, PortKind, Spec};
@@ -26,7 +26,7 @@ pub use env::RESERVED;
 pub use everywhere::refused_everywhere;
 pub use report::codes;
 
-use report::Report;
+use report::{Code, Report};
 
 /// Time between SIGTERM and the kill of everything: 30 s.
 const GRACE: Span = Span(30_000);
@@ -231,6 +231,9 @@ pub enum ImportSource {
         reference: Option<String>,
         /// Stored git credential.
         credential: Option<CredentialName>,
+        /// What comes besides the files of the commit.
+        #[serde(default)]
+        parts: GitParts,
     },
     /// A tree of the content-addressed store; `manifest` is its version.
     Tree {
@@ -239,6 +242,21 @@ pub enum ImportSource {
         /// BLAKE3 of the manifest, hex.
         manifest: String,
     },
+}
+
+/// What an import of a git repository brings besides the files of its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitParts {
+    /// The submodules, and theirs.
+    pub submodules: bool,
+    /// The content that Git LFS keeps elsewhere.
+    pub lfs: bool,
+}
+
+impl Default for GitParts {
+    fn default() -> Self {
+        Self { submodules: true, lfs: true }
+    }
 }
 
 impl ImportSource {

@@ -67,7 +67,7 @@ pub(super) static OLD_VOLUME: Keys = keys(
         "hostpath", "nfs", "readonly",
     ],
 );
-pub(super) static GIT: Keys = keys("`git`", &["url", "ref", "credential_name"]);
+pub(super) static GIT: Keys = keys("`git`", &["url", "ref", "credential_name", "submodules", "lfs"]);
 pub(super) static DATASET: Keys =
     Keys { what: "`dataset`", known: &["organization_name", "dataset_name"], old: &["readonly"] };
 pub(super) static MODEL: Keys =

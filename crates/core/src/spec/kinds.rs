@@ -339,7 +339,9 @@ fn read_git(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Thing> {
     let at = reader.required(fields, "url", "`url: github.com/owner/repository`")?;
     let text = reader.word(&at, "`url: github.com/owner/repository`")?;
     let url = reader.take(&at, url::git(&text, reader.base()))?;
-    Some(Thing::Git(Git { url, reference, credential_name }))
+    let mut flag = |key| fields.get(key).is_none_or(|at| reader.flag(&at).unwrap_or(true));
+    let (submodules, lfs) = (flag("submodules"), flag("lfs"));
+    Some(Thing::Git(Git { url, reference, credential_name, submodules, lfs }))
 }
 
 fn read_hf(reader: &mut Reader<'_, '_>, fields: &Fields<'_>) -> Option<Thing> {

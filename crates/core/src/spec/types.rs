@@ -191,7 +191,7 @@ pub enum Export {
 }
 
 /// A git source.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Git {
     /// Normalised clone URL: `https://…`, `ssh://…`, `user@host:path` or `file:///…`. No scheme and `git://` are https.
@@ -201,6 +201,25 @@ pub struct Git {
     pub reference: Option<String>,
     /// Name of a stored git credential.
     pub credential_name: Option<String>,
+    /// Whether the submodules come too.
+    #[serde(skip_serializing_if = "is_yes")]
+    #[schemars(default = "yes")]
+    pub submodules: bool,
+    /// Whether the content comes that Git LFS keeps elsewhere, where `git-lfs` is installed.
+    #[serde(skip_serializing_if = "is_yes")]
+    #[schemars(default = "yes")]
+    pub lfs: bool,
+}
+
+impl Default for Git {
+    fn default() -> Self {
+        Self { url: String::new(), reference: None, credential_name: None, submodules: true, lfs: true }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 /// A dataset by organization and name.
@@ -407,7 +426,7 @@ pub enum EnvValue {
     InjectSecret,
 }
 
-/// The default of [`Mount::readonly`].
+/// The default of [`Mount::readonly`], [`Git::submodules`] and [`Git::lfs`].
 fn yes() -> bool {
     true
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use vessl_core::credential::CredentialKind;
 use vessl_core::ids::{Nonce, PresetName, ProjectRef, RunId};
 use vessl_core::plan::{
-    Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, Gpu, ImagePlan, ImportSource, MountFrom, Node,
-    Planned, Preset, Stamp, codes, machine_paths, plan, refused_everywhere,
+    Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, GitParts, Gpu, ImagePlan, ImportSource, MountFrom,
+    Node, Planned, Preset, Stamp, codes, machine_paths, plan, refused_everywhere,
 };
 use vessl_core::secret::Secret;
 use vessl_core::spec::{self, ReadOptions, Spec};
@@ -350,6 +350,7 @@ fn data_is_resolved() {
         url: url.to_owned(),
         reference: reference.map(str::to_owned),
         credential: credential.map(Into::into),
+        parts: GitParts::default(),
     };
     let imports: Vec<_> =
         got.plan.imports.iter().map(|import| (import.path.as_str(), &import.source)).collect();
@@ -424,6 +425,7 @@ fn data_that_is_not_there_or_not_allowed_is_refused() {
         &[
             &format!("unknown-path image: the machine has no `/no/layout` | {hint}"),
             &format!("unknown-path import./c: the machine has no `/no/code` | {hint}"),
+            &format!("unknown-path import./e: the machine has no `/no code` | {hint}"),
             &format!("unknown-path mount./d: the machine has no `/data/no` | {hint}"),
         ],
     );

@@ -126,11 +126,15 @@ fn git() -> impl Strategy<Value = Git> {
         "[a-z]{1,8}@[a-z][a-z.]{0,7}:/?[a-z][a-z/]{0,7}[a-z]",
         "file:///[a-z]{1,8}/[a-z]{1,8}",
     ];
-    (url, option::of(reference()), option::of(word())).prop_map(|(url, reference, credential_name)| Git {
-        url,
-        reference,
-        credential_name,
-    })
+    (url, option::of(reference()), option::of(word()), any::<bool>(), any::<bool>()).prop_map(
+        |(url, reference, credential_name, submodules, lfs)| Git {
+            url,
+            reference,
+            credential_name,
+            submodules,
+            lfs,
+        },
+    )
 }
 
 fn dataset() -> impl Strategy<Value = Dataset> {

@@ -75,6 +75,16 @@ impl Address {
         &self.url
     }
 
+    /// `host` or `host:port`; empty for a path of this machine.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether a login for `other` is one for this address: the same protocol at the same host.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        self.scheme == other.scheme && self.host.eq_ignore_ascii_case(&other.host)
+    }
+
     pub(super) fn scheme(&self) -> Scheme {
         self.scheme
     }

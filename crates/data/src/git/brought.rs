@@ -26,9 +26,24 @@ impl Brought {
         })
     }
 
+    /// Size and path of every file and symbolic link.
+    pub(super) fn files(&self) -> impl Iterator<Item = (u64, &Path)> {
+        self.entries().filter_map(|(size, path)| Some((size?, path)))
+    }
+
+    /// Path and commit of every submodule.
+    pub(super) fn submodules(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.0.split(|b| *b == 0).filter_map(|entry| {
+            let (about, path) = entry.split_at_checked(memchr::memchr(b'\t', entry)?)?;
+            let commit =
+                std::str::from_utf8(about).ok()?.strip_prefix("160000 commit ")?.split(' ').next()?;
+            Some((Path::new(OsStr::from_bytes(&path[1..])), commit))
+        })
+    }
+
     /// Bytes and number of the commit's files.
     pub(super) fn measure(&self) -> (u64, u64) {
-        self.entries().filter_map(|(size, _)| size).fold((0, 0), |(sum, count), size| (sum + size, count + 1))
+        self.files().fold((0, 0), |(sum, count), (size, _)| (sum + size, count + 1))
     }
 
     /// What the check-out makes or replaces in `dest`: everything but the directories that are there now.

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::address::Scheme;
 use super::error::WithLogin;
 use super::login::{Secret, SecretKind};
-use super::{GitError, Request, through};
+use super::{Address, GitError, Request, quoted, through};
 
 /// How often the caller is asked whether to stop.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -68,20 +68,52 @@ impl Output {
 pub(super) struct Git<'a> {
     request: &'a Request<'a>,
     repository: &'a Path,
+    from: &'a Address,
     secret: Option<Secret>,
 }
 
+/// How `git lfs` puts content in the place of a pointer, and sees whether it is there.
+const LFS: &str = "[filter \"lfs\"]\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n\
+                   \tprocess = git-lfs filter-process\n\trequired = true\n";
+
 impl<'a> Git<'a> {
-    /// Writes the only configuration that git will read beside the repository's own.
-    pub(super) fn new(request: &'a Request<'a>, repository: &'a Path) -> Result<Self, GitError> {
+    /// Writes the only configuration that git will read beside the repository's own. `from` is what it fetches from.
+    pub(super) fn new(
+        request: &'a Request<'a>,
+        repository: &'a Path,
+        from: &'a Address,
+    ) -> Result<Self, GitError> {
         let secret = match request.login {
             Some(login) => Secret::of(login, request.address)?,
             None => None,
         };
-        let git = Self { request, repository, secret };
-        let path = git.configured();
-        std::fs::write(&path, git.configuration()).map_err(|e| GitError::write(&path, e))?;
+        let git = Self { request, repository, from, secret };
+        git.configure(&git.configuration())?;
         Ok(git)
+    }
+
+    fn configure(&self, text: &str) -> Result<(), GitError> {
+        let path = self.configured();
+        std::fs::write(&path, text).map_err(|e| GitError::write(&path, e))
+    }
+
+    /// From now on `git lfs` works, with this server alone, whatever files of the repository say.
+    pub(super) fn allow_lfs(&self, server: &str) -> Result<(), GitError> {
+        // It says how far it is, so that silence is a stall.
+        let lfs = format!("[lfs]\n\turl = {}\n\tforceprogress = true\n", quoted(server));
+        self.configure(&format!("{}{lfs}{LFS}", self.configuration()))
+    }
+
+    /// Takes that back, and removes what `git lfs` keeps in the repository directory.
+    pub(super) fn forget_lfs(&self) {
+        // After a failure the failure is what matters, and the directory goes with what failed.
+        let _ = self.configure(&self.configuration());
+        let _ = std::fs::remove_dir_all(through(self.request.dest).join(self.repository).join("lfs"));
+    }
+
+    /// What it fetches from.
+    pub(super) fn from(&self) -> &Address {
+        self.from
     }
 
     /// Our configuration. The path is good for every process of ours in every directory.

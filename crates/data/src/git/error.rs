@@ -261,7 +261,7 @@ const CLASSES: &[(Class, &[&str])] = &[
 ];
 
 /// The line that says most: the last `fatal:` or `error:`, else the last line that is no progress.
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let says_nothing = |line: &str| line.is_empty() || line.starts_with("fatal: Could not read from remote");
     let lines = || text.split(['\n', '\r']).map(str::trim).filter(|line| !says_nothing(line));
     let marked = |mark: &str| lines().filter_map(|l| l.strip_prefix(mark)).next_back().map(str::trim);

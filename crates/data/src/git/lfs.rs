@@ -46,7 +46,7 @@ pub(super) fn bring(git: &Git<'_>, commit: &str, pointers: &[&Path]) -> Result<V
     } else {
         match server(git, commit)? {
             Err(why) => why,
-            Ok(server) => pull(git, server.as_deref())?,
+            Ok(server) => pull(git, &server)?,
         }
     };
     let left: Vec<_> = pointers.iter().filter(|path| is_pointer(request.dest, path)).collect();
@@ -58,27 +58,47 @@ pub(super) fn bring(git: &Git<'_>, commit: &str, pointers: &[&Path]) -> Result<V
                 0 => format!("the content of `{first}` is not here"),
                 n => format!("the content of `{first}` and {n} more is not here"),
             };
-            vec![format!("{which}, only its pointer of Git LFS: {why}; or write `lfs: false`", why = plain(&why))]
+            vec![format!(
+                "{which}, only its pointer of Git LFS: {why}; or write `lfs: false`",
+                why = plain(&why)
+            )]
         }
     })
 }
 
-/// The server that `.lfsconfig` names, or in words why it may not; `None` is that of the repository itself.
-fn server(git: &Git<'_>, commit: &str) -> Result<Result<Option<String>, String>, GitError> {
+/// The server that `.lfsconfig` names, else that of the repository itself; or in words why there is none.
+fn server(git: &Git<'_>, commit: &str) -> Result<Result<String, String>, GitError> {
     let blob = format!("--blob={commit}:.lfsconfig");
     let keys = r"^(lfs\.url|remote\..*\.lfsurl)$";
     let args = ["config", "--no-includes", &blob, "-z", "--get-regexp", keys];
     let text = git.attempt(&args, Output::Small)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let Some((_, url)) = text.split('\0').find_map(|entry| entry.split_once('\n')) else { return Ok(Ok(None)) };
+    let Some((_, url)) = text.split('\0').find_map(|entry| entry.split_once('\n')) else {
+        return Ok(Ok(usual_server(git.from())));
+    };
     Ok(match Address::parse(url, Files::Refused) {
-        Ok(address) => Ok(Some(address.url().to_owned())),
+        Ok(address) => Ok(address.url().to_owned()),
         Err(error) => Err(format!("its `.lfsconfig` names a server that cannot be used: {error}")),
     })
 }
 
+/// Where a host keeps the content of a repository. Source: the specification of Git LFS.
+fn usual_server(address: &Address) -> String {
+    let url = address.url();
+    match (address.scheme(), url.split_once(':')) {
+        (Scheme::Https | Scheme::Http, _) => {
+            let suffix = if url.ends_with(".git") { "" } else { ".git" };
+            format!("{url}{suffix}/info/lfs")
+        }
+        (Scheme::Ssh, Some((host, path))) if !url.contains("://") => {
+            format!("ssh://{host}/{}", path.trim_start_matches('/'))
+        }
+        (Scheme::Ssh | Scheme::File, _) => url.to_owned(),
+    }
+}
+
 /// Fetches and writes the content; what git says if that fails.
-fn pull(git: &Git<'_>, server: Option<&str>) -> Result<String, GitError> {
+fn pull(git: &Git<'_>, server: &str) -> Result<String, GitError> {
     git.allow_lfs(server)?;
     let done = git.attempt(&["lfs", "pull", "origin"], Output::Small);
     // The files are the content: a second copy in the repository would be as large.
@@ -91,5 +111,24 @@ fn pull(git: &Git<'_>, server: Option<&str>) -> Result<String, GitError> {
         },
         Err(stalled @ GitError::Stalled { .. }) => Ok(stalled.to_string()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_content_is_kept() {
+        for (url, expected) in [
+            ("https://host/a/b", "https://host/a/b.git/info/lfs"),
+            ("https://host/a/b.git", "https://host/a/b.git/info/lfs"),
+            ("ssh://git@host:22/a/b", "ssh://git@host:22/a/b"),
+            ("git@host:a/b.git", "ssh://git@host/a/b.git"),
+            ("git@host:/srv/b", "ssh://git@host/srv/b"),
+            ("file:///srv/a%20b", "file:///srv/a%20b"),
+        ] {
+            assert_eq!(usual_server(&Address::parse(url, Files::Allowed).unwrap()), expected);
+        }
     }
 }

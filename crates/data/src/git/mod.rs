@@ -3,14 +3,14 @@
 //!
 //! ```text
 //! ls-remote ─► branch, tag or HEAD: fetch that, depth 1 ──────────────┐
-//!          └─► looks like a commit: fetch it, depth 1 ─ refused ─► fetch all ─► checkout -f ─► .git
+//!          └─► looks like a commit: fetch it, depth 1 ─ refused ─► fetch all ─► checkout -f ─► LFS ─► submodules ─► .git
 //! ```
 //!
 //! The remote end and everything in the directory are taken for hostile:
 //! - git works with a fresh repository directory of ours beside the files, never with a `.git` that is already there;
 //!   it takes the place of `.git` when all is done. The working tree is entered by descriptor.
-//! - No configuration but ours is read, so there are no hooks, filters, file system monitors, helpers or LFS; proxies
-//!   and certificate authorities come from the environment. Submodules are left alone.
+//! - No configuration but ours is read, so there are no hooks, filters, file system monitors or helpers; proxies and certificate
+//!   authorities come from the environment. Submodules and LFS have rules of their own (see there).
 //! - One protocol is allowed: that of the address (and https after a redirect). Nothing can ask a question.
 //! - Where the machine is not to be seen as a whole ([`Fence`]), git does not get a repository of this machine at all, but one that
 //!   is put together from it below the fence (see `snapshot`).
@@ -20,10 +20,12 @@ mod brought;
 mod command;
 mod error;
 mod fence;
+mod lfs;
 mod local;
 mod login;
 mod refs;
 mod snapshot;
+mod submodules;
 
 pub use address::{Address, Files};
 pub use error::GitError;
@@ -31,6 +33,7 @@ pub use fence::Fence;
 pub use local::{Local, find as find_local};
 pub use login::TOKEN_USER;
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,6 +41,7 @@ use std::time::Duration;
 
 use nix::fcntl::renameat;
 use nix::sys::stat::{Mode, mkdirat};
+use vessl_core::plan::GitParts;
 use vessl_core::record::Login;
 
 use crate::dir::{Dir, Kind};
@@ -47,6 +51,7 @@ use brought::Brought;
 use command::Git;
 use refs::{Fetch, Wanted};
 use snapshot::Snapshot;
+use submodules::{Family, Level};
 
 /// A remote end that says nothing for this long is given up.
 pub const STALL: Duration = Duration::from_mins(2);
@@ -71,6 +76,10 @@ pub struct Request<'a> {
     pub prepare: &'a dyn Fn(&mut Command),
     /// Where a repository of this machine must lie; `None` is anywhere.
     pub fence: Option<&'a Fence>,
+    /// A directory of this machine, without links, that no submodule comes from.
+    pub hidden: Option<&'a Path>,
+    /// What comes besides the files of the commit.
+    pub parts: GitParts,
 }
 
 /// What was imported.
@@ -78,10 +87,12 @@ pub struct Request<'a> {
 pub struct Imported {
     /// Full id of the commit.
     pub commit: String,
-    /// Bytes of its files.
+    /// Bytes of its files, those of submodules and LFS included.
     pub bytes: u64,
-    /// Number of its files and symbolic links.
+    /// Number of its files and symbolic links, those of submodules included.
     pub files: u64,
+    /// What is not here, a sentence each: why, and what to do.
+    pub missing: Vec<String>,
 }
 
 /// Fetches one commit and writes its files into the directory, with the repository as `.git`. Blocking; every process
@@ -89,6 +100,10 @@ pub struct Imported {
 ///
 /// After an error the directory may hold some of the files, and no `.git` of ours.
 pub fn import(request: &Request<'_>) -> Result<Imported, GitError> {
+    import_within(request, Level { family: &Family::new(), depth: 0, base: request.address })
+}
+
+fn import_within(request: &Request<'_>, level: Level<'_>) -> Result<Imported, GitError> {
     let wanted = Wanted::parse(request.reference).map_err(|why| GitError::BadReference {
         reference: request.reference.unwrap_or_default().to_owned(),
         why,
@@ -97,15 +112,26 @@ pub fn import(request: &Request<'_>) -> Result<Imported, GitError> {
     let snapshot = inside.map(|fence| Snapshot::take(request, fence)).transpose()?;
     let from = snapshot.as_ref().map(Snapshot::address);
     let repository = Repository::make(request.dest)?;
-    let git = Git::new(request, &repository.name)?;
+    let from = from.as_ref().unwrap_or(request.address);
+    let git = Git::new(request, &repository.name, from)?;
     git.quiet(&["init", "--quiet", "--template=", "--initial-branch=main"])?;
-    repository.configure(from.as_ref().unwrap_or(request.address), None)?;
+    repository.configure(from, None)?;
     let fetch = refs::find(&git, &wanted)?;
     let commit = refs::fetch(&git, &wanted, &fetch)?;
     let brought = Brought::list(&git, &commit)?;
     let made = request.owner.map(|owner| (owner, brought.new_paths(request.dest)));
     check_out(&git, &fetch, &commit)?;
+    let (bytes, files) = brought.measure();
+    let mut imported = Imported { commit, bytes, files, missing: Vec::new() };
+    if request.parts.lfs {
+        let pointers = lfs::pointers(request.dest, &brought);
+        imported.missing = lfs::bring(&git, &imported.commit, &pointers)?;
+        imported.bytes += grown(request.dest, &brought, &pointers);
+    }
+    let listed = request.parts.submodules.then(|| submodules::list(&git, &brought, &imported.commit));
+    let listed = listed.transpose()?.unwrap_or_default();
     drop(git);
+    submodules::bring(request, &listed, level, &mut imported)?;
     let branch = if let Fetch::Branch(name) = &fetch { Some(name.as_str()) } else { None };
     repository.configure(request.address, branch)?;
     if let Some((owner, paths)) = made {
@@ -113,8 +139,16 @@ pub fn import(request: &Request<'_>) -> Result<Imported, GitError> {
         repository.give(owner)?;
     }
     repository.keep()?;
-    let (bytes, files) = brought.measure();
-    Ok(Imported { commit, bytes, files })
+    Ok(imported)
+}
+
+/// How many bytes more these files have than the commit says.
+fn grown(dest: &Dir, brought: &Brought, pointers: &[&Path]) -> u64 {
+    let pointers: HashSet<_> = pointers.iter().copied().collect();
+    let files = brought.files().filter(|(_, path)| pointers.contains(path));
+    let sizes = files
+        .filter_map(|(size, path)| Some(dest.file(path).ok()?.metadata().ok()?.len().saturating_sub(size)));
+    sizes.sum()
 }
 
 fn check_out(git: &Git<'_>, fetch: &Fetch, commit: &str) -> Result<(), GitError> {

@@ -59,7 +59,8 @@ pub(super) fn list(git: &Git<'_>, brought: &Brought, commit: &str) -> Result<Vec
         return Ok(Vec::new());
     }
     let blob = format!("--blob={commit}:.gitmodules");
-    let args = ["config", "--no-includes", &blob, "-z", "--get-regexp", r"^submodule\..*\.(path|url|update)$"];
+    let args =
+        ["config", "--no-includes", &blob, "-z", "--get-regexp", r"^submodule\..*\.(path|url|update)$"];
     // Without that file, or with one that is none, nobody knows where they are.
     let text = git.attempt(&args, Output::Large)?.unwrap_or_default();
     let known = modules(&String::from_utf8_lossy(&text));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use vessl_core::plan::GitParts;
 use vessl_core::record::Login;
 use vessl_data::Watch;
 use vessl_data::dir::Dir;
@@ -22,6 +23,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) stall: Duration,
     pub(crate) prepare: &'a dyn Fn(&mut Command),
     pub(crate) fence: Option<&'a Fence>,
+    pub(crate) hidden: Option<PathBuf>,
+    pub(crate) parts: GitParts,
 }
 
 impl Ask<'_> {
@@ -34,6 +37,8 @@ impl Ask<'_> {
             stall: Duration::from_secs(20),
             prepare: &|_| {},
             fence: None,
+            hidden: None,
+            parts: GitParts::default(),
         }
     }
 
@@ -50,6 +55,8 @@ impl Ask<'_> {
             stall: self.stall,
             prepare: self.prepare,
             fence: self.fence,
+            hidden: self.hidden.as_deref(),
+            parts: self.parts,
         })
     }
 }

@@ -133,7 +133,7 @@ fn a_repository_in_the_target_is_not_believed() {
 }
 
 #[test]
-fn submodules_large_files_and_filters_are_left_alone() {
+fn hostile_submodules_and_large_files_are_left_alone_and_named() {
     let bed = Bed::new();
     outside(&bed);
     let pwn = format!("touch {}", bed.path("pwned").display());
@@ -144,7 +144,10 @@ fn submodules_large_files_and_filters_are_left_alone() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
     bed.commit("model.bin", pointer);
     let dest = bed.dest("dest");
-    bed.ask(None).run(&dest).unwrap();
+    let missing = bed.ask(None).run(&dest).unwrap().missing;
+    let [content, submodule] = &missing[..] else { panic!("{missing:?}") };
+    assert!(content.starts_with("the content of `model.bin` is not here, only its pointer"), "{content}");
+    assert!(submodule.starts_with("the submodule `a` is not here: `ext::sh -c "), "{submodule}");
     assert_eq!(fs::read_to_string(dest.join("model.bin")).unwrap(), pointer);
     assert_eq!(names(&dest.join("a")), [""; 0]);
     assert_untouched(&bed);

@@ -5,6 +5,7 @@ mod git_fence;
 mod git_hostile;
 mod git_http;
 mod git_import;
+mod git_parts;
 #[allow(dead_code, reason = "other crates use more of it")]
 #[path = "../../../container/tests/it/scripted.rs"]
 mod scripted;

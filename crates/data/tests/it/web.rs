@@ -80,13 +80,39 @@ fn answer(mode: &Mode, asked: &Request) -> Reply {
         Mode::Login(_, expected) if asked.header("authorization") != Some(&format!("Basic {expected}")) => {
             Reply::status(401).with("WWW-Authenticate", "Basic realm=\"git\"")
         }
-        Mode::Open(root) | Mode::Login(root, _) => backend(root, asked).unwrap(),
+        Mode::Open(root) | Mode::Login(root, _) => {
+            lfs(root, asked).unwrap_or_else(|| backend(root, asked).unwrap())
+        }
         Mode::Dumb(root) => {
             let path = asked.path.split('?').next().unwrap_or_default();
             std::fs::read(root.join(path.trim_start_matches('/')))
                 .map_or_else(|_| Reply::status(404), |bytes| Reply::ok(&bytes))
         }
     }
+}
+
+/// Gives out what lies in `lfs/` by its digest, as the specification of Git LFS says.
+fn lfs(root: &Path, asked: &Request) -> Option<Reply> {
+    if let Some(digest) = asked.path.strip_prefix("/content/") {
+        let content = std::fs::read(root.join("lfs").join(digest));
+        return Some(content.map_or_else(|_| Reply::status(404), |bytes| Reply::ok(&bytes)));
+    }
+    asked.path.ends_with("/info/lfs/objects/batch").then_some(())?;
+    let body = String::from_utf8_lossy(&asked.body);
+    let host = asked.header("host").unwrap_or_default();
+    let objects = body.split("\"oid\":\"").skip(1).map(|rest| {
+        let (oid, size) = (&rest[..64], rest.split("\"size\":").nth(1).unwrap_or_default());
+        let size: String = size.chars().take_while(char::is_ascii_digit).collect();
+        let found = if root.join("lfs").join(oid).exists() {
+            format!("\"actions\":{{\"download\":{{\"href\":\"http://{host}/content/{oid}\"}}}}")
+        } else {
+            "\"error\":{\"code\":404,\"message\":\"nobody has it\"}".to_owned()
+        };
+        format!("{{\"oid\":\"{oid}\",\"size\":{size},{found}}}")
+    });
+    let objects: Vec<_> = objects.collect();
+    let text = format!("{{\"transfer\":\"basic\",\"objects\":[{}]}}", objects.join(","));
+    Some(Reply::ok(text.as_bytes()).with("Content-Type", "application/vnd.git-lfs+json"))
 }
 
 /// Calls `git http-backend` as a web server does.

@@ -202,3 +202,40 @@ fn what_is_not_committed_is_said() {
     let without = test.env("PATH", &slow).vessl(create).ok();
     assert!(!without.stderr.contains("committed"), "{without:?}");
 }
+
+#[test]
+fn submodules_and_large_files_come_or_are_named() {
+    let test = Test::new();
+    for name in ["repository", "lib"] {
+        repository(&test.path(name));
+    }
+    let script = "cd repository && git config user.email a@example.org && git config user.name a && \
+                  git lfs install --local >/dev/null && git lfs track '*.bin' >/dev/null && \
+                  echo large > model.bin && git -c protocol.file.allow=always submodule --quiet add ../lib lib && \
+                  git config --file .gitmodules submodule.gone.path gone && \
+                  git config --file .gitmodules submodule.gone.url ext::id && \
+                  git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),gone && \
+                  git add .gitmodules .gitattributes model.bin && git commit -qm all";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script]).current_dir(test.path("")).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    assert!(shell.status().unwrap().success());
+    let show = "cd /in/code; cat model.bin lib/where 2>/dev/null | head -c 40; ls gone";
+    let yaml = |more: &str| {
+        git(&format!("file://{}", test.path("repository").display()), more).replace("echo never", show)
+    };
+    let run = test.wait(&yaml("")).ok().json();
+    let id = run["id"].to_string();
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "large\nmain\n");
+    let missing = run["imports"][0]["missing"].as_array().unwrap();
+    let [missing] = missing.as_slice() else { panic!("{run}") };
+    let missing = missing.as_str().unwrap();
+    assert!(
+        missing.starts_with("the submodule `gone` is not here: `ext::id` cannot be imported: "),
+        "{missing}"
+    );
+    test.vessl(["run", "logs", &id]).ok().says(&[&format!("`/in/code`: {missing}")]);
+    let run = test.wait(&yaml(", submodules: false, lfs: false")).ok().json();
+    assert!(run["imports"][0]["missing"].is_null(), "{run}");
+    let log = test.vessl(["run", "logs", &run["id"].to_string()]).ok().stdout;
+    assert_eq!(log, "version https://git-lfs.github.com/spec/v1".get(..40).unwrap());
+}

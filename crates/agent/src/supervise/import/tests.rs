@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use vessl_container::rootfs::{Access, Bind};
-use vessl_core::plan::{MountFrom, MountPlan};
+use vessl_core::plan::{GitParts, MountFrom, MountPlan};
 use vessl_core::record::Login;
 use vessl_data::tree::Trees;
 
@@ -43,7 +43,7 @@ fn git_commit(dir: &Path, files: &[(&str, &str)]) -> String {
 
 fn from_git(world: &World, path: &str) -> ImportPlan {
     let url = format!("file://{}", world.path("repo").display());
-    let source = ImportSource::Git { url, reference: None, credential: None };
+    let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
     ImportPlan { path: path.to_owned(), source }
 }
 
@@ -86,7 +86,7 @@ fn a_directory_inside_a_repository_brings_the_repository() {
     let commit = git_repository(&world.path("repo"));
     fs::create_dir_all(world.path("repo/sub/deep")).unwrap();
     let url = format!("file://{}", world.path("repo/sub/deep").display());
-    let source = ImportSource::Git { url, reference: None, credential: None };
+    let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
     world.plan.imports = vec![ImportPlan { path: "/code".to_owned(), source }];
     world.on(run).unwrap();
     assert_eq!(read(&world, "/code/train.py"), "print()\n");
@@ -106,7 +106,7 @@ fn a_path_without_a_commit_says_what_it_lacks() {
     for (name, words) in cases {
         let url = format!("file://{}", world.path(name).display());
         let expected = format!("cannot import `/code`: {}", words.replace("URL", &url));
-        let source = ImportSource::Git { url, reference: None, credential: None };
+        let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
         world.plan.imports = vec![ImportPlan { path: "/code".to_owned(), source }];
         let said = world.on(run).unwrap_err().to_string();
         assert!(said.starts_with(&expected) && !said.contains("credential"), "{said}");
@@ -280,6 +280,7 @@ fn failures_name_path_source_and_reason_and_are_recorded() {
         url,
         reference: reference.map(str::to_owned),
         credential: credential.map(Into::into),
+        parts: GitParts::default(),
     };
     let label = "vessl-artifact://o/p/m";
     let tree = |manifest: String| ImportSource::Tree { label: label.to_owned(), manifest };
@@ -382,7 +383,7 @@ fn a_repository_lies_inside_the_fence_with_all_that_it_borrows() {
 /// What an import of the repository at a path of the machine comes to.
 fn imported(world: &mut World, name: &str) -> Result<Option<String>, String> {
     let url = format!("file://{}", world.path(name).display());
-    let source = ImportSource::Git { url, reference: None, credential: None };
+    let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
     world.plan.imports = vec![ImportPlan { path: format!("/{}", name.replace('/', "-")), source }];
     world.on(run).map(|_| world.transfers().last().unwrap().version.clone()).map_err(|e| e.to_string())
 }
