@@ -95,7 +95,7 @@ impl World {
             fs::write(path, content).unwrap();
         }
         let dir = Dir::open(dir.path()).unwrap();
-        let source = tree::Source { root: &dir, path: Path::new("") };
+        let source = tree::Source { root: &dir, path: Path::new(""), reader: None };
         tree::write(&self.store(), source, tree::Bounds::FORMAT, &Watch::NONE).unwrap().version.to_string()
     }
 

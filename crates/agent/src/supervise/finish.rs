@@ -9,6 +9,7 @@ use vessl_core::plan::ExportPlan;
 use vessl_core::record::{EventKind, ExitRecord, Phase, RECORD_VERSION, Transfer};
 use vessl_core::run::Status;
 use vessl_core::text::chain;
+use vessl_data::Owner;
 
 use super::export;
 use crate::format;
@@ -18,6 +19,7 @@ use crate::supervise::outcome::{CommandsEnd, Facts, Interruption, evaluate};
 use crate::supervise::setup::Attempt;
 use crate::supervise::watch::ExecutionResult;
 use crate::task::{Task, TaskEvent};
+use crate::transfer::TransferContext;
 
 /// Between two tries to write the exit record on a full disk.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -33,7 +35,7 @@ impl ExecutionResult {
 pub(crate) fn export(
     event_loop: &mut EventLoop,
     attempt: &Arc<Attempt>,
-    merged: &Arc<Merged>,
+    (merged, owner): (&Arc<Merged>, Option<Owner>),
     execution: &mut ExecutionResult,
 ) {
     let plan = &attempt.plan;
@@ -47,7 +49,7 @@ pub(crate) fn export(
     event_loop.events.add(EventKind::Phase { phase: Phase::Exporting });
     let (shared, merged) = (attempt.clone(), merged.clone());
     let task = Task::start(move |reporter, cancel| {
-        export::run(&merged, &shared.transfer_context(reporter, cancel));
+        export::run(&merged, &TransferContext { owner, ..shared.transfer_context(reporter, cancel) });
     });
     let mut deadline = None;
     let limit = |event_loop: &mut EventLoop| {

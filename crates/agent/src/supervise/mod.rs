@@ -144,7 +144,7 @@ fn commands(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Result<Execut
     }
     let running = setup::start(event_loop, attempt, &root)?;
     let mut execution = watch::watch(event_loop, &attempt.plan, running);
-    finish::export(event_loop, attempt, &root.merged, &mut execution);
+    finish::export(event_loop, attempt, (&root.merged, root.user.owner()), &mut execution);
     Ok(execution)
 }
 

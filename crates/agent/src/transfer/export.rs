@@ -63,7 +63,7 @@ fn write(
     let written = if kind.is_dir() {
         let (outer, here) = (real_path(root)?, real_path(found)?);
         let here = here.strip_prefix(outer).map_err(std::io::Error::other)?;
-        let source = Source { root, path: here };
+        let source = Source { root, path: here, reader: cx.owner };
         follow(cx, ProgressKind::Export, label, |watch| tree::write(store, source, bounds(cx.plan), &watch))
     } else if kind.is_file() {
         let file = File::open(proc_path(found))?;

@@ -26,7 +26,8 @@ pub(crate) use tree::checkout;
 pub(crate) struct TransferContext<'a> {
     /// What to do.
     pub(crate) plan: &'a Plan,
-    /// User and group that own what imports bring, if it is not root.
+    /// User and group of the run, if it is not root: they own what imports bring, and links of an export lead no further than they
+    /// may read.
     pub(crate) owner: Option<(u32, u32)>,
     /// Where blobs come from and go to.
     pub(crate) sink: &'a Sink,

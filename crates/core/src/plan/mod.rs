@@ -232,7 +232,7 @@ pub enum ImportSource {
         /// Stored git credential.
         credential: Option<CredentialName>,
         /// What comes besides the files of the commit.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "GitParts::are_all")]
         parts: GitParts,
     },
     /// A tree of the content-addressed store; `manifest` is its version.
@@ -251,6 +251,13 @@ pub struct GitParts {
     pub submodules: bool,
     /// The content that Git LFS keeps elsewhere.
     pub lfs: bool,
+}
+
+impl GitParts {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn are_all(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for GitParts {

@@ -279,6 +279,9 @@ fn git() {
     let git = |url: &str, reference: Option<&str>, credential: Option<&str>| json!({"git": {"url": url, "ref": reference, "credential_name": credential}});
     let plain = |url: &str| git(url, None, None);
     check_data("import", "git://github.com/x/y", &plain("https://github.com/x/y"));
+    let bare = json!({"git": {"url": "https://h.com/x/y", "ref": null, "credential_name": null, "submodules": false, "lfs": false}});
+    check_data("import", "{git: {url: h.com/x/y, submodules: false, lfs: no}}", &bare);
+    check_data("import", "{git: {url: h.com/x/y, submodules: true}}", &plain("https://h.com/x/y"));
     check_data("import", "git://github.com/x/y.git/", &plain("https://github.com/x/y.git"));
     let urls = [
         ("github.com/x/y", "https://github.com/x/y"),

@@ -49,7 +49,7 @@ impl Bed {
     /// Stores a directory; nothing around it is seen.
     fn try_write(&self, name: &str, bounds: Bounds, watch: &Watch<'_>) -> Result<Written, DataError> {
         let root = Dir::open(&self.path(name)).unwrap();
-        write(&self.store, Source { root: &root, path: Path::new("") }, bounds, watch)
+        write(&self.store, Source { root: &root, path: Path::new(""), reader: None }, bounds, watch)
     }
 
     fn sample(&self) -> Written {
@@ -275,7 +275,7 @@ fn a_huge_file_goes_in_and_out_by_its_data() {
     assert!(meta.len() == 15 << 40 && meta.blocks() < 1000, "{meta:?}");
     // The same content is the same version, also from a copy.
     let root = Dir::open(&checkout.path).unwrap();
-    let source = Source { root: &root, path: Path::new("") };
+    let source = Source { root: &root, path: Path::new(""), reader: None };
     assert_eq!(write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap().version, written.version);
     let file = File::open(bed.path("in/huge")).unwrap();
     let alone = write_file(&bed.store, (Path::new("huge"), &file), Bounds::FORMAT, &Watch::NONE).unwrap();
@@ -437,7 +437,7 @@ fn a_version_that_is_in_use_is_stored_again_and_not_touched() {
     let before = names.map(times);
     let begin = SystemTime::now();
     let root = Dir::open(&checkout.path).unwrap();
-    let source = Source { root: &root, path: Path::new("") };
+    let source = Source { root: &root, path: Path::new(""), reader: None };
     let again = write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap();
     assert_eq!(again.version, written.version);
     assert_eq!(names.map(times), before);

@@ -12,7 +12,7 @@ use super::write::{Bounds, Source, Warning};
 use super::{DIR_MODE, Entry, FILE_MODE, Form, Kind, MAX_NAME, MAX_PATH};
 use crate::blob::Digest;
 use crate::dir::{self, Dir, Links, Modified, real_path};
-use crate::{DataError, Watch};
+use crate::{DataError, Owner, Watch};
 
 /// Most directories outside that links lead to one from within the other.
 const DEEPEST: usize = 16;
@@ -41,7 +41,8 @@ pub(super) fn walk(source: Source<'_>, bounds: Bounds, watch: &Watch<'_>) -> Res
     let here = real_path(source.root).map_err(DataError::os("read", source.path))?;
     let walked = Walked { found: Vec::new(), bytes: 0, followed: 0, warnings: Vec::new() };
     let first = Place { from: source.path.to_owned(), to: PathBuf::new(), within: None };
-    let mut walk = Walk { root: source.root, here, watch, bounds, places: vec![first], walked };
+    let mut walk =
+        Walk { root: source.root, reader: source.reader, here, watch, bounds, places: vec![first], walked };
     walk.all()?;
     let mut walked = walk.walked;
     walked.warnings.sort_by(|a, b| a.path.cmp(&b.path));
@@ -80,6 +81,7 @@ enum Lead {
 
 struct Walk<'a> {
     root: &'a Dir,
+    reader: Option<Owner>,
     /// The path of the root.
     here: PathBuf,
     watch: &'a Watch<'a>,
@@ -118,8 +120,13 @@ impl Walk<'_> {
 
     /// Records what is no link; `otherwise` is said of what is neither a file nor a directory.
     fn plain(&mut self, at: At, stat: &FileStat, otherwise: &str) -> Result<Option<At>, DataError> {
+        let kind = dir::Kind::of(stat);
+        if at.place != 0 && kind != dir::Kind::Other && !may(self.reader, stat, wanted(kind)) {
+            self.warn(at.path, format!("was left out: {CLOSED}"));
+            return Ok(None);
+        }
         let (mode, modified) = (stat.st_mode, Some(Modified::of(stat)));
-        match dir::Kind::of(stat) {
+        match kind {
             dir::Kind::File => {
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
                 self.walked.bytes = self.walked.bytes.saturating_add(size);
@@ -166,6 +173,10 @@ impl Walk<'_> {
             Lead::Outside(outside, about) => (outside, about),
         };
         let mut at = At { from: outside, ..at };
+        if !self.may_follow(&at.from, &about).map_err(DataError::os("follow", &at.path))? {
+            self.warn(at.path, format!("was left out: it is a link to `{}`, and {CLOSED}", target.display()));
+            return Ok(None);
+        }
         if dir::Kind::of(&about) == dir::Kind::Dir {
             let around: Vec<usize> = self.around(at.place).collect();
             let refusal = if around.iter().any(|place| self.places[*place].from.starts_with(&at.from)) {
@@ -216,6 +227,16 @@ impl Walk<'_> {
         Ok(inside.map_or_else(|| Lead::Outside(real.to_owned(), stat), Lead::Inside))
     }
 
+    /// Whether the reader could get to what is at a path below the root, and read it. The export is made by somebody who may read
+    /// everything; a link must not lend that to the one who made it.
+    fn may_follow(&self, path: &Path, about: &FileStat) -> std::io::Result<bool> {
+        let mut may_enter = true;
+        for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+            may_enter &= self.root.stat(above)?.is_some_and(|stat| may(self.reader, &stat, ENTER));
+        }
+        Ok(may_enter && may(self.reader, about, wanted(dir::Kind::of(about))))
+    }
+
     /// A place and those around it.
     fn around(&self, place: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(Some(place), |place| self.places[*place].within)
@@ -239,6 +260,29 @@ impl Walk<'_> {
         };
         Err(DataError::Limit { path: path.to_owned(), limit })
     }
+}
+
+/// Said of what the run's user may not read.
+const CLOSED: &str = "the run's user may not read that";
+/// The permission to go through a directory.
+const ENTER: u32 = 0o1;
+
+/// The permissions that it takes to copy something.
+fn wanted(kind: dir::Kind) -> u32 {
+    if kind == dir::Kind::Dir { 0o5 } else { 0o4 }
+}
+
+/// Whether the mode gives `reader` these permissions. Lists of access and further groups do not count.
+fn may(reader: Option<Owner>, stat: &FileStat, wanted: u32) -> bool {
+    let Some((user, group)) = reader.filter(|(user, _)| *user != 0) else { return true };
+    let class = if stat.st_uid == user {
+        stat.st_mode >> 6
+    } else if stat.st_gid == group {
+        stat.st_mode >> 3
+    } else {
+        stat.st_mode
+    };
+    class & wanted == wanted
 }
 
 /// Whether a link `depth` directories below a root leads below that root by its text alone: `..` may only come first, because

@@ -12,7 +12,7 @@ use crate::dir::{Dir, Modified};
 use crate::locked;
 use crate::pool;
 use crate::sparse;
-use crate::{DataError, Watch};
+use crate::{DataError, Owner, Watch};
 
 /// A version that is in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Source<'a> {
     pub root: &'a Dir,
     /// Relative; empty for the root itself.
     pub path: &'a Path,
+    /// Who must be able to read what lies outside of the directory; `None` is root.
+    pub reader: Option<Owner>,
 }
 
 /// What a tree may have at most.

@@ -1,5 +1,6 @@
 //! Exports out of a real root file system.
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use vessl_core::ids::ProjectRef;
@@ -91,6 +92,25 @@ fn links_are_resolved_inside_the_root_and_lead_no_further() {
     ] {
         assert!(lines.contains(&line), "{line}: {lines:?}");
     }
+}
+
+#[test]
+fn a_link_to_what_the_user_may_not_read_is_left_out() {
+    let mut world = World::new();
+    fs::create_dir_all(world.inside("/linked")).unwrap();
+    for (name, mode) in [("open", 0o644), ("closed", 0o600)] {
+        let file = world.inside("/etc").join(name);
+        fs::write(&file, name).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+        std::os::unix::fs::symlink(format!("/etc/{name}"), world.inside("/linked").join(name)).unwrap();
+    }
+    world.plan.exports = vec![export("/linked")];
+    world.on(|merged, cx| run(merged, &TransferContext { owner: Some((7, 8)), ..*cx }));
+    let transfers = world.transfers();
+    assert_eq!((transfers[0].files, &transfers[0].error), (1, &None));
+    let line =
+        "`/linked/closed` was left out: it is a link to `/etc/closed`, and the run's user may not read that";
+    assert!(world.lines().iter().any(|said| said == line), "{:?}", world.lines());
 }
 
 #[test]

@@ -67,7 +67,8 @@ pub(crate) struct Root {
     /// The mounted tree.
     pub(crate) merged: Arc<Merged>,
     config: ImageConfig,
-    user: User,
+    /// Who the commands run as.
+    pub(crate) user: User,
     /// Keeps the layers.
     _hold: Option<Hold>,
     /// Keeps the imported versions.

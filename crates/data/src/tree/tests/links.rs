@@ -22,7 +22,7 @@ fn linked(links: &[(&str, &str)]) -> (Bed, Written) {
 impl Bed {
     fn write_out(&self, bounds: Bounds) -> Result<Written, DataError> {
         let root = Dir::open(&self.path("root")).unwrap();
-        write(&self.store, Source { root: &root, path: Path::new("out") }, bounds, &Watch::NONE)
+        write(&self.store, Source { root: &root, path: Path::new("out"), reader: None }, bounds, &Watch::NONE)
     }
 }
 
@@ -131,4 +131,41 @@ fn links_from_one_directory_to_the_next_are_bounded() {
     let written = bed.write_out(bounds).unwrap();
     let [warning] = &written.warnings[..] else { panic!("{:?}", written.warnings) };
     assert_eq!(warning.text, "was left out: it is a link to `/d16`, which is behind too many such links");
+}
+
+#[test]
+fn a_link_lends_nobody_the_right_to_read() {
+    let (bed, _) = linked(&[
+        ("out/closed", "/data/f"),
+        ("out/dir", "/data"),
+        ("out/below", "/shut/open"),
+        ("out/far", "/outer"),
+    ]);
+    fs::create_dir(bed.path("root/shut")).unwrap();
+    fs::write(bed.path("root/shut/open"), "x").unwrap();
+    fs::set_permissions(bed.path("root/shut"), Permissions::from_mode(0o700)).unwrap();
+    for name in ["root/data", "root/data/deep", "root/outer"] {
+        fs::set_permissions(bed.path(name), Permissions::from_mode(0o755)).unwrap();
+    }
+    let root = Dir::open(&bed.path("root")).unwrap();
+    let written = |reader| {
+        let source = Source { root: &root, path: Path::new("out"), reader };
+        write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap()
+    };
+    let owner = nix::unistd::geteuid().as_raw();
+    let refused = |link: &str, to: &str| {
+        format!("! {link} was left out: it is a link to `{to}`, and the run's user may not read that")
+    };
+    let expected = [
+        "dir/".to_owned(),
+        "dir/deep/".to_owned(),
+        "dir/deep/g 4".to_owned(),
+        "far 1".to_owned(),
+        refused("below", "/shut/open"),
+        refused("closed", "/data/f"),
+        "! dir/f was left out: the run's user may not read that".to_owned(),
+    ];
+    assert_eq!(brief(&bed, &written(Some((owner + 1, nix::unistd::getegid().as_raw() + 1)))), expected);
+    assert_eq!(written(None).warnings, []);
+    assert_eq!(written(Some((0, 0))).warnings, []);
 }
