@@ -44,7 +44,9 @@ impl Stop {
         let mut stop = Self { shell, before, ..Self::default() };
         let readers = stop.find_readers(&leaders, account);
         // The shell first: it must not go on to the next command when its child ends.
-        shell.into_iter().for_each(|shell| stop.tell(shell));
+        if let Some(shell) = shell {
+            stop.tell(shell);
+        }
         stop.tell_all(&leaders, &readers);
         stop
     }
