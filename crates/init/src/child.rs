@@ -120,8 +120,7 @@ fn open_output_to(account: &Account) {
 /// Whether a process is still the shell of the script, and no program that took its place.
 pub(crate) fn is_shell(pid: Pid) -> bool {
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let is = |shell: &&str| arguments == format!("{shell}\0{SCRIPT}\0").as_bytes();
-    SHELLS.iter().any(|shell| is(&shell))
+    SHELLS.iter().any(|shell| arguments == format!("{shell}\0{SCRIPT}\0").as_bytes())
 }
 
 /// Runs in the child; returns only if the program could not be executed.

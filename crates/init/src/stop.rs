@@ -44,8 +44,10 @@ impl Stop {
         let mut stop = Self { shell, before, ..Self::default() };
         let readers = stop.find_readers(&leaders, account);
         // The shell first: it must not go on to the next command when its child ends.
-        shell.into_iter().for_each(|shell| stop.tell(shell));
-        stop.tell_all(&leaders, readers);
+        if let Some(shell) = shell {
+            stop.tell(shell);
+        }
+        stop.tell_all(&leaders, &readers);
         stop
     }
 
@@ -59,7 +61,7 @@ impl Stop {
         let known = |id: &Id| self.told.contains(id) || self.readers.contains(id);
         let tops: Vec<_> = session::tops(&living).into_iter().filter(|process| !known(&process.id)).collect();
         let readers = self.find_readers(&tops, account);
-        self.tell_all(&tops, readers);
+        self.tell_all(&tops, &readers);
     }
 
     /// Tells everybody who was there when the stop began and was not told.
@@ -76,7 +78,7 @@ impl Stop {
         pipes::readers(&of, self.shell.map(|shell| shell.pid), account)
     }
 
-    fn tell_all(&mut self, processes: &[Process], readers: Vec<Pid>) {
+    fn tell_all(&mut self, processes: &[Process], readers: &[Pid]) {
         for Process { id, .. } in processes {
             if readers.contains(&id.pid) {
                 self.readers.push(*id);

@@ -383,6 +383,7 @@ pub struct Catalogue {
 
 /// One cluster of the catalogue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Cluster {
     /// Nodes with what they have in all.
     pub nodes: Vec<Node>,

@@ -6,12 +6,12 @@ use crate::specs::{head, host, item};
 use crate::test::Test;
 
 /// Everything that a process inherits and that a run could notice.
-const FACTS: &str = r#"ulimit -S -a; ulimit -H -a; umask
+const FACTS: &str = r"ulimit -S -a; ulimit -H -a; umask
 cat /proc/self/timerslack_ns /proc/self/personality
 ionice; chrt -p $$ | sed 's/.* //'; nice
 grep -E '^(Cpus_allowed|Mems_allowed|Sig(Blk|Ign)|THP_enabled)' /proc/self/status
 ps -o tty= -p $$; env | grep -v '^VESSL_RUN_ID=\|^HOSTNAME=\|^HOME=' | sort
-nproc"#;
+nproc";
 
 /// Starts the client, and with it the server, with everything set that can be; `$1` are the limits.
 const ODD: &str = r#"trap '' HUP USR1 TERM
