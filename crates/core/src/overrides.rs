@@ -1,5 +1,5 @@
 //! What a submit says in place of the file, or beside it: name, tags and amounts. It changes the spec before anything is planned.
-use crate::spec::{GpuRequest, Spec, labels};
+use crate::spec::{GpuRequest, Requests, Spec, labels};
 use crate::units::{Cpu, Memory, UnitError};
 use crate::wire::Overrides;
 
@@ -39,7 +39,7 @@ impl Overrides {
                 Some(GpuRequest { device_type: None, quantity, mig_resource_type: None })
             }
         };
-        spec.resources.requests = Some(requests).filter(|requests| *requests != Default::default());
+        spec.resources.requests = Some(requests).filter(|requests| *requests != Requests::default());
         Ok(())
     }
 }

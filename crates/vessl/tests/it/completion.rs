@@ -56,6 +56,7 @@ fn what_the_server_knows_by_name_is_completed() {
     assert_eq!(offered(&test, &["artifact", "read", "w"]), ["weights"]);
     let presets = offered(&test, &["resource", "read", "cpu"]);
     assert!(presets.iter().any(|preset| preset.starts_with("cpu-")), "{presets:?}");
+    assert_eq!(offered(&test, &["run", "create", "--preset", "cpu"]), presets);
     assert_eq!(offered(&test, &["cluster", "read", ""]).first().map(String::as_str), Some("local"));
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use vessl_core::run::MAX_RETRIES;
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::units::{Cpu, Memory, Span};
@@ -11,6 +12,7 @@ use vessl_core::wire::{EnvPair, Overrides, Problem, RunCreate, RunView};
 
 use super::several::until_ended;
 use super::{begin_of_name, env_file, sweep, text, uncommitted, watch};
+use crate::commands::completion;
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::{Format, runs, views};
@@ -72,7 +74,7 @@ struct Overriding {
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
     /// Resource preset; the preset and the requests of the file do not count then
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(completion::presets))]
     preset: Option<String>,
     /// Cores, like `2` or `500m`
     #[arg(long, value_name = "N", value_parser = amount::<Cpu>)]
