@@ -119,10 +119,14 @@ static SYNONYMS: [(&str, &str); 7] = [
 ];
 
 /// What files of other tools have at their top, and what does it here.
-static TRIED: [(&[&str], &str); 10] = [
+static TRIED: [(&[&str], &str); 11] = [
     (
         &["retries", "retry", "max_retries", "retry_limit", "restart", "restart_policy", "backoff_limit"],
         "how often a run is tried again is said at submit: `vessl run create --retries N`",
+    ),
+    (
+        &["max_runtime", "timeout", "time_limit"],
+        "a time limit is given at the submit: `vessl run create --max-runtime 24h`; under `interactive`, `max_runtime` is that of a session",
     ),
     (&["strict"], "that is said at submit: `vessl run create --strict`"),
     (&["detach", "watch"], "`vessl run create` returns at once; `--watch` and `--wait` stay with the run"),
@@ -149,17 +153,12 @@ impl Keys {
 
     /// What `key`, which has no meaning here, probably was meant to be.
     pub(super) fn advice(&self, key: &str) -> String {
-        if self.what == "a run" && matches!(key, "max_runtime" | "timeout" | "time_limit") {
-            return "a time limit is given at the submit: `vessl run create --max-runtime 24h`; under `interactive`, `max_runtime` is \
-                    that of a session"
-                .to_owned();
-        }
-        if let Some((place, _)) = PLACES.iter().find(|(_, keys)| keys.known.contains(&key)) {
-            return format!("`{key}` belongs {place}");
-        }
         let is_top = self.what == RUN.what;
         if let Some((_, advice)) = TRIED.iter().find(|(words, _)| is_top && words.contains(&key)) {
             return (*advice).to_owned();
+        }
+        if let Some((place, _)) = PLACES.iter().find(|(_, keys)| keys.known.contains(&key)) {
+            return format!("`{key}` belongs {place}");
         }
         if matches!(key, "gpu" | "gpus" | "num_gpus") || is_top && key == "accelerators" {
             match self.what {

@@ -9,6 +9,7 @@ use vessl_core::plan::{
 };
 use vessl_core::secret::Secret;
 use vessl_core::spec::{self, ReadOptions, Spec};
+use vessl_core::units::Span;
 use vessl_core::wire::{Level, Problem};
 
 pub(crate) const GIB: u64 = 1 << 30;
@@ -630,9 +631,11 @@ fn what_depends_on_no_server_is_refused_without_one() {
             here,
         ),
         ("unknown-path", "import: {/a: {git: {url: 'file:///gone'}}}".to_owned(), here),
+        ("over-time-limit", "interactive: {max_runtime: 2h}".to_owned(), here),
         ("missing-inject", "env: {A: {source: inject}, B: {source: inject, secret: true}}".to_owned(), here),
     ];
-    let site = Catalogue { missing: ["/gone".to_owned()].into(), ..catalogue() };
+    let mut site = Catalogue { missing: ["/gone".to_owned()].into(), ..catalogue() };
+    site.clusters.get_mut("local").unwrap().max_runtime_limit = Some(Span(3_600_000));
     for (code, body, is_everywhere) in &cases {
         let codes = |problems: &[Problem]| {
             let errors = problems.iter().filter(|problem| problem.level == Level::Error);

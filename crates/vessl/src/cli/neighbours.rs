@@ -69,6 +69,8 @@ const FLAGS: &Neighbours = &[
         &["--network", "--net"],
         "a run shares the network of its machine; there is nothing to set",
     ),
+    ("vessl run create", &["--image"], "the image stands in the file: `image: python:3.12-slim`"),
+    ("vessl run create", &["-l", "--label"], "`--tag TAG` adds a tag to find the run by"),
     ("vessl run logs", &["-n", "--lines"], "`--tail N` begins N lines before the end"),
     ("vessl run terminate", &["-f", "--force", "-9", "--kill", "--now"], "`--grace 0` kills at once"),
     ("vessl run terminate", &["-t", "--time", "--timeout"], "`--grace TIME` is how long it may take"),
@@ -84,6 +86,7 @@ const COMMANDS: &Neighbours = &[
     ("vessl run", &["log", "tail", "follow", "attach", "watch"], "`vessl run logs -f ID`"),
     ("vessl run", &["retry", "rerun", "requeue", "resume"], "`vessl run restart ID`"),
     ("vessl run", &["cp", "pull"], "`vessl run download ID`"),
+    ("vessl run", &["diff"], "`vessl run compare ID ID`"),
     ("vessl run", &["check", "lint"], "`vessl run validate FILE`"),
     (
         "vessl run",
@@ -139,9 +142,18 @@ mod tests {
 
     /// A word that has a meaning here needs no neighbour.
     #[test]
-    fn no_command_is_a_word_of_another_tool() {
+    fn nothing_here_is_a_word_of_another_tool() {
         let mut all = crate::cli::definition();
         all.build();
+        for (of, words, _) in FLAGS {
+            let command = of.split(' ').skip(1).fold(&all, |at, name| at.find_subcommand(name).unwrap());
+            for arg in command.get_arguments() {
+                let long = arg.get_long().map(|long| format!("--{long}"));
+                let short = arg.get_short().map(|short| format!("-{short}"));
+                let flag = long.iter().chain(&short).find(|flag| words.contains(&flag.as_str()));
+                assert_eq!(flag, None, "is a flag of `{of}`");
+            }
+        }
         for (of, words, _) in COMMANDS {
             let command = of.split(' ').skip(1).fold(&all, |at, name| at.find_subcommand(name).unwrap());
             for word in *words {

@@ -32,14 +32,15 @@ fn write_program(project: &Path, version: &str) {
     std::fs::write(project.join("train.py"), text).unwrap();
 }
 
-/// What a run of `file` exported as its result.
-fn result(test: &Test, file: &str, more: &[&str]) -> String {
+/// The id of a run of `file`, and what it exported as its result.
+fn result(test: &Test, file: &str, more: &[&str]) -> (String, String) {
     let args = ["run", "create", "-f", "-", "--strict", "--wait", "--output", "json"];
     let run = test.vessl_with(args.iter().chain(more), file.as_bytes()).ok();
     assert!(!run.stderr.contains("note["), "{}", run.stderr);
     let id = run.json()["id"].to_string();
-    test.vessl(["run", "download", &id, "/output", &id]).ok();
-    std::fs::read_to_string(test.path(&id).join("result")).unwrap()
+    test.vessl(["run", "download", &id, &id, "--path", "/output"]).ok();
+    let text = std::fs::read_to_string(test.path(&id).join("result")).unwrap();
+    (id, text)
 }
 
 #[test]
@@ -53,10 +54,13 @@ fn the_daily_loop_runs_the_code_as_it_is_now() {
     let in_image = changed(block(DAILY, "yaml", "name: daily-in-an-image\n"), &changes);
     for (version, file) in [("first", &on_machine), ("second", &on_machine), ("third", &in_image)] {
         write_program(&project, version);
-        assert_eq!(result(&test, file, &[]), format!("1e-3 {version}"));
+        assert_eq!(result(&test, file, &[]).1, format!("1e-3 {version}"));
         assert!(!project.join("beside").exists(), "a run wrote into the project");
     }
-    assert_eq!(result(&test, &on_machine, &["-e", "LR=3e-4"]), "3e-4 third");
+    let (before, _) = result(&test, &on_machine, &[]);
+    let (after, text) = result(&test, &on_machine, &["-e", "LR=3e-4"]);
+    assert_eq!(text, "3e-4 third");
+    test.vessl(["run", "compare", &before, &after]).ok().prints(&[&before, "1e-3", &after, "3e-4"]);
 }
 
 #[test]

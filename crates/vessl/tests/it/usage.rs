@@ -58,7 +58,9 @@ fn flags_and_commands_of_other_tools_are_answered() {
     }
     check("run create -f run.yaml -v /data:/data", &["`mount: {/data: hostpath:///srv/data}`"]);
     check("run create -f run.yaml --dry-run", &["`vessl run validate FILE`"]);
-    check("run create -f run.yaml --gpus 2", &["`resources: {requests: {", "nvidia.com/gpu: {quantity: 1}"]);
+    check("run create -f run.yaml --cpus 2", &["`--cpu N`", "`--gpus N`"]);
+    check("run create -f run.yaml --restart always", &["`--retries N`"]);
+    check("run retry 1", &["`vessl run restart ID`"]);
     check("run create -f run.yaml --detach", &["Usage: vessl run create [OPTIONS] --file <FILE>"]);
     check("run create -f run.yaml --rm", &["`vessl run delete ID`"]);
     check("run stop 1", &["`vessl run terminate ID`"]);
