@@ -87,7 +87,7 @@ fn usual_server(address: &Address) -> String {
     let url = address.url();
     match (address.scheme(), url.split_once(':')) {
         (Scheme::Https | Scheme::Http, _) => {
-            let suffix = if url.ends_with(".git") { "" } else { ".git" };
+            let suffix = if url.strip_suffix(".git").is_some() { "" } else { ".git" };
             format!("{url}{suffix}/info/lfs")
         }
         (Scheme::Ssh, Some((host, path))) if !url.contains("://") => {

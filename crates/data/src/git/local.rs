@@ -34,16 +34,16 @@ pub fn find(address: &Address) -> Result<Option<Local>, GitError> {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return with_suffix(&path).map_or_else(
                 || Err(GitError::NoDirectory(address.to_string())),
-                |path| local(path).map(Some),
+                |path| Ok(Some(local(path))),
             );
         }
         Err(e) => return Err(GitError::Other { url: address.to_string(), said: e.to_string() }),
     };
     if is_work_tree(&start) || is_bare(&start) {
-        return local(start).map(Some);
+        return Ok(Some(local(start)));
     }
     if let Some(path) = with_suffix(&path) {
-        return local(path).map(Some);
+        return Ok(Some(local(path)));
     }
     around(&start, address).map(Some)
 }
@@ -64,7 +64,7 @@ fn around(start: &Path, address: &Address) -> Result<Local, GitError> {
     let trusted = [own.uid(), nix::unistd::geteuid().as_raw(), 0];
     let is_trusted = |path: &Path| path.symlink_metadata().is_ok_and(|it| trusted.contains(&it.uid()));
     if is_trusted(found) && is_trusted(&found.join(".git")) {
-        return local(found.to_owned());
+        return Ok(local(found.to_owned()));
     }
     Err(GitError::OfAnother { url: address.to_string(), path: found.to_owned() })
 }
@@ -78,9 +78,9 @@ fn is_bare(dir: &Path) -> bool {
     dir.join("HEAD").exists() && dir.join("objects").is_dir() && dir.join("refs").is_dir()
 }
 
-fn local(path: PathBuf) -> Result<Local, GitError> {
+fn local(path: PathBuf) -> Local {
     let address = address_of(&path);
-    Ok(Local { path, address })
+    Local { path, address }
 }
 
 /// The address that git gets for a path of this machine.

@@ -109,7 +109,7 @@ impl Entry {
         let (kind, mode, size, what) = (words.next()?, words.next()?, words.next()?, words.next()?);
         let modified = match format {
             Format::One => None,
-            Format::Two => time(words.next()?)?,
+            Format::Two => time(words.next()?).ok()?,
         };
         let octal = || u32::from_str_radix(mode, 8).ok();
         let kind = match kind {
@@ -152,12 +152,12 @@ pub(super) fn bytes(path: &Path) -> &[u8] {
 }
 
 /// A time as a line has it: nothing, seconds, or seconds with nine digits behind the point.
-fn time(word: &str) -> Option<Option<Modified>> {
+fn time(word: &str) -> Result<Option<Modified>, std::num::ParseIntError> {
     if word == "-" {
-        return Some(None);
+        return Ok(None);
     }
     let (seconds, nanos) = word.split_once('.').unwrap_or((word, "0"));
-    Some(Some(Modified { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? }))
+    Ok(Some(Modified { seconds: seconds.parse()?, nanos: nanos.parse()? }))
 }
 
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {
