@@ -232,7 +232,7 @@ mod tests {
     }
 
     fn check(case: Case, status: Status, exit_code: Option<i32>, reason: &str) {
-        let plan = testing::plan(&["true"]);
+        let plan = Plan { max_runtime: Some(Span(7_200_000)), ..testing::plan(&["true"]) };
         let error = case.export_error.map(str::to_owned);
         let exports = [Transfer { path: "/output".to_owned(), error, ..Transfer::default() }];
         let has = |flag| case.flags.contains(&flag);
@@ -251,9 +251,9 @@ mod tests {
         };
         let found = evaluate(&facts);
         assert_eq!((found.status, found.reason.as_str(), found.exit_code), (status, reason, exit_code));
-        let is_well = matches!(found.code, EndReason::Completed | EndReason::TimeLimit);
-        assert_eq!(is_well, status == Status::Completed, "{found:?}");
-        assert_eq!(found.code == EndReason::Terminated, status == Status::Terminated, "{found:?}");
+        assert_eq!(found.code == EndReason::Completed, status == Status::Completed, "{found:?}");
+        let is_ended = matches!(found.code, EndReason::Terminated | EndReason::TimeLimit);
+        assert_eq!(is_ended, status == Status::Terminated, "{found:?}");
     }
 
     fn plain(end: CommandsEnd, flags: &'static [&'static str]) -> Case {
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn commands_that_are_ended() {
-        use Status::{Completed, Failed, Terminated};
+        use Status::{Failed, Terminated};
         check(
             plain(exited(143), &["stopped"]),
             Terminated,
@@ -328,7 +328,8 @@ mod tests {
         let ended = format!("{words}; the command ended with exit code 143 (SIGTERM)");
         check(plain(exited(143), &["too much"]), Failed, Some(143), &ended);
         check(plain(CommandsEnd::Vanished, &["too much", "killed"]), Failed, Some(137), words);
-        check(plain(exited(143), &["out of time"]), Completed, Some(143), "the session ended");
+        let words = "terminated at its time limit of 2h; the command ended with exit code 143 (SIGTERM)";
+        check(plain(exited(143), &["out of time"]), Terminated, Some(143), words);
         check(plain(CommandsEnd::Idle, &["stopped"]), Terminated, None, "the session was terminated");
     }
 

@@ -13,8 +13,8 @@ use crate::web::{Mode, Web};
 const LOGIN: &str = "cmVhZGVyOnMzY3JldHcwcmQ=";
 const NONE: GitParts = GitParts { submodules: false, lfs: false };
 
-fn login() -> Option<Login> {
-    Some(Login { username: "reader".to_owned(), password: "s3cretw0rd".into() })
+fn login() -> Login {
+    Login { username: "reader".to_owned(), password: "s3cretw0rd".into() }
 }
 
 /// Another repository beside `repo` with two commits; the id of the last.
@@ -105,7 +105,7 @@ fn a_login_stays_on_its_host() {
     link(&bed.path("repo"), "far", &lib, &format!("http://{}/lib", other.address()));
     let web = Web::start(Mode::Login(bed.path(""), LOGIN));
     let dest = bed.dest("dest");
-    let imported = Ask { login: login(), ..Ask::of(web.url()) }.run(&dest).unwrap();
+    let imported = Ask { login: Some(login()), ..Ask::of(web.url()) }.run(&dest).unwrap();
     assert_eq!(read(dest.join("near/file")), "lib two\n");
     assert_eq!(other.logins(), [""; 0]);
     let [missing] = &imported.missing[..] else { panic!("{imported:?}") };
@@ -113,7 +113,7 @@ fn a_login_stays_on_its_host() {
         missing.starts_with("the submodule `far` is not here: ") && missing.contains("wants a login"),
         "{missing}"
     );
-    assert_eq!(files_with(&dest, "s3cretw0rd"), [PathBuf::new(); 0]);
+    assert_eq!(files_with(&dest, "s3cretw0rd"), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -200,14 +200,14 @@ fn the_content_of_lfs_comes_with_a_login_or_is_named() {
     let web = Web::start(Mode::Login(bed.path(""), LOGIN));
     web.watch_for("s3cretw0rd");
     let dest = bed.dest("dest");
-    let ask = || Ask { login: login(), ..Ask::of(web.url()) };
+    let ask = || Ask { login: Some(login()), ..Ask::of(web.url()) };
     let imported = ask().run(&dest).unwrap();
     assert_eq!(imported.missing, [""; 0]);
     assert_eq!(read(dest.join("model.bin")), content);
     assert!(imported.bytes > content.len() as u64);
     assert!(!dest.join(".git/lfs").exists(), "the content is there once");
     assert_eq!(web.leaks(), [""; 0]);
-    assert_eq!(files_with(&dest, "s3cretw0rd"), [PathBuf::new(); 0]);
+    assert_eq!(files_with(&dest, "s3cretw0rd"), Vec::<PathBuf>::new());
     let dest = bed.dest("pointers");
     let imported = Ask { parts: NONE, ..ask() }.run(&dest).unwrap();
     assert_eq!((imported.missing.len(), read(dest.join("model.bin")).lines().count()), (0, 3));
@@ -228,16 +228,16 @@ fn lfsconfig_sends_no_login_elsewhere_and_names_no_path() {
     let other = Web::start(Mode::Login(bed.path(""), LOGIN));
     let web = Web::start(Mode::Login(bed.path(""), LOGIN));
     bed.commit(".lfsconfig", &format!("[lfs]\n\turl = http://{}/repo.git/info/lfs\n", other.address()));
-    let imported = Ask { login: login(), ..Ask::of(web.url()) }.run(&bed.dest("dest")).unwrap();
+    let imported = Ask { login: Some(login()), ..Ask::of(web.url()) }.run(&bed.dest("dest")).unwrap();
     assert!(only(&imported).contains("`model.bin`"), "{imported:?}");
     assert_eq!(other.logins(), [""; 0]);
     bed.commit(".lfsconfig", &format!("[remote \"origin\"]\n\tlfsurl = {}\n", bed.url()));
-    let imported = Ask { login: login(), ..Ask::of(web.url()) }.run(&bed.dest("file")).unwrap();
+    let imported = Ask { login: Some(login()), ..Ask::of(web.url()) }.run(&bed.dest("file")).unwrap();
     assert!(only(&imported).contains("its `.lfsconfig` names a server that cannot be used"), "{imported:?}");
     // An open server elsewhere is fine.
     let open = Web::start(Mode::Open(bed.path("")));
     bed.commit(".lfsconfig", &format!("[lfs]\n\turl = http://{}/repo.git/info/lfs\n", open.address()));
-    let imported = Ask { login: login(), ..Ask::of(web.url()) }.run(&bed.dest("open")).unwrap();
+    let imported = Ask { login: Some(login()), ..Ask::of(web.url()) }.run(&bed.dest("open")).unwrap();
     assert_eq!((imported.missing.len(), open.logins().len()), (0, 0));
 }
 

@@ -301,7 +301,7 @@ fn links_out_permissions_and_times_survive_export_import_and_download() {
         "2 links that lead out of `/out-l` became what they lead to",
     ]);
     for _ in 0..2 {
-        test.vessl(["run", "download", &id, "/out-l", "d"]).ok().says(&["`dangling`", "`/none`"]);
+        test.vessl(["run", "download", &id, "d", "--path", "/out-l"]).ok().says(&["`dangling`", "`/none`"]);
         assert_eq!(listed(&test.path("d")), EXPECTED);
         // The same command mends what was changed since.
         let mode = |mode| std::fs::Permissions::from_mode(mode);
@@ -334,7 +334,7 @@ fn a_huge_file_with_holes_goes_everywhere_by_its_data() {
     assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "1073741824000 8\n12345678");
     let id = run["id"].to_string();
     for _ in 0..2 {
-        test.vessl(["run", "download", &id, "/out-h", "d"]).ok().prints(&["d/huge"]);
+        test.vessl(["run", "download", &id, "d", "--path", "/out-h"]).ok().prints(&["1 file"]);
         let meta = std::fs::metadata(test.path("d/huge")).unwrap();
         assert!(meta.len() == 1000 << 30 && meta.blocks() < 100, "{meta:?}");
         assert_eq!(std::fs::read_dir(test.path("d")).unwrap().count(), 1);

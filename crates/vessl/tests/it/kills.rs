@@ -239,7 +239,14 @@ fn are_in_a_table_that_names_tests() {
     });
     let mut count = 0;
     for (of, module, name) in names {
-        let file = root.join(of).join("tests/it").join(format!("{module}.rs"));
+        // Below `tests/it`, or beside the rules.
+        let (beside, name) =
+            name.rsplit_once("::").map_or((None, name), |(beside, name)| (Some(beside), name));
+        let file = match beside {
+            None => format!("tests/it/{module}.rs"),
+            Some(beside) => format!("src/{module}/{}.rs", beside.replace("::", "/")),
+        };
+        let file = root.join(of).join(file);
         let text =
             std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         assert!(name == "*" || text.contains(&format!("fn {name}(")), "`{of} {module}::{name}`");

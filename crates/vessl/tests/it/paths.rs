@@ -47,9 +47,9 @@ fn check(name: &[u8], spelled: &str, escaped: &str) {
     for id in [&by_dot, &by_url] {
         assert_eq!(test.vessl(["run", "logs", id]).ok().stdout, expected, "{spelled}");
     }
-    test.vessl(["run", "download", &by_url, &format!("{inside}/out"), "one"]).ok();
+    test.vessl(["run", "download", &by_url, "one", "--path", &format!("{inside}/out")]).ok();
     assert_eq!(std::fs::read_to_string(test.path("one/file")).unwrap(), "mounted\n");
-    test.vessl(["run", "download", &by_url, "/", "all"]).ok();
+    test.vessl(["run", "download", &by_url, "all"]).ok();
     let landed = test.path("all/w").join(OsStr::from_bytes(name)).join("out/file");
     assert_eq!(std::fs::read_to_string(landed).unwrap(), "mounted\n");
     // What is not there is said before anything starts.

@@ -148,7 +148,7 @@ fn killed_after_the_end() {
 fn a_watcher_survives_the_death_of_the_server() {
     let (test, gate) = Gate::new();
     test.file("run.yaml", gate.host(&format!("echo ready\n{WAIT}\necho end; exit 5")));
-    let mut live = test.start(["run", "create", "-f", "run.yaml", "--watch"]);
+    let mut live = test.start(["run", "create", "-f", "run.yaml", "--strict", "--watch"]);
     live.until("ready");
     test.kill_server();
     gate.open();
@@ -181,7 +181,7 @@ fn a_server_that_is_started_again_has_the_settings_of_the_last_one() {
 fn a_watcher_waits_for_a_server_that_was_stopped_on_purpose() {
     let (test, gate) = Gate::new();
     test.file("run.yaml", gate.host(&format!("echo ready\n{WAIT}\necho end; exit 5")));
-    let mut live = test.start(["run", "create", "-f", "run.yaml", "--watch"]);
+    let mut live = test.start(["run", "create", "-f", "run.yaml", "--strict", "--watch"]);
     live.until("ready");
     test.vessl(["server", "stop"]).ok();
     live.until("waiting for a server to start again");

@@ -152,7 +152,7 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
         idempotency_key: Some(key),
     };
     if args.sweeping.sweep {
-        let sweep = sweep::Sweep::of(ask, &spec, args.sweeping.parallel)?;
+        let sweep = sweep::Sweep::of(&ask, &spec, args.sweeping.parallel)?;
         return many(sweep, session, (&args.file, &warnings), args.wait).await;
     }
     let mut client = session.client().await?;

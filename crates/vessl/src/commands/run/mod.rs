@@ -101,9 +101,8 @@ pub(crate) fn shown_pair(text: &str) -> String {
     let is_loud = !name.is_empty() && !name.contains(|c: char| c.is_ascii_lowercase());
     let is_quiet = name.len() <= LONGEST_QUIET && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     let is_separated = rest.starts_with([':', ' ', '\t']) && !rest.contains('=');
-    if rest.is_empty() && (is_loud || is_quiet && !name.is_empty()) {
-        text.to_owned()
-    } else if is_loud && is_separated && !may_be_secret(name, rest) {
+    let is_name = rest.is_empty() && (is_loud || is_quiet && !name.is_empty());
+    if is_name || is_loud && is_separated && !may_be_secret(name, rest) {
         text.to_owned()
     } else if rest.is_empty() {
         "***".to_owned()

@@ -1,4 +1,6 @@
 //! `vessl run create --sweep`: one run for each combination of the values that were given. It submits nothing.
+use std::collections::BTreeSet;
+
 use vessl_core::spec::{EnvValue, Spec};
 use vessl_core::wire::{self, EnvPair, RunCreate};
 
@@ -19,7 +21,7 @@ pub(super) struct Sweep {
 
 impl Sweep {
     /// The sweep that `ask` with several values for its variables means.
-    pub(super) fn of(ask: RunCreate, spec: &Spec, parallel: Option<u32>) -> Result<Self> {
+    pub(super) fn of(ask: &RunCreate, spec: &Spec, parallel: Option<u32>) -> Result<Self> {
         let wrong = |message| Error::Usage { message, hint: "see `vessl run create --help`".to_owned() };
         let points = points(&ask.env, spec).map_err(wrong)?;
         let tag = tag()?;
@@ -96,10 +98,10 @@ fn axes(env: &[EnvPair]) -> Vec<Axis> {
             None => axes.push(Axis { key: pair.key.clone(), values: values.collect() }),
         }
     }
-    axes.iter_mut().for_each(|axis| {
-        let mut seen = std::collections::BTreeSet::new();
+    for axis in &mut axes {
+        let mut seen = BTreeSet::new();
         axis.values.retain(|value| seen.insert(value.clone()));
-    });
+    }
     axes
 }
 
