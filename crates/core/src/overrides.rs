@@ -27,9 +27,11 @@ impl Overrides {
         let mut requests = spec.resources.requests.take().unwrap_or_default();
         if let Some(cpu) = &self.cpu {
             requests.cpu = Some(cpu.parse::<Cpu>().map_err(|error| of("cpu", &error))?);
+            some("cpu", requests.cpu == Some(Cpu(0)))?;
         }
         if let Some(memory) = &self.memory {
             requests.memory = Some(memory.parse::<Memory>().map_err(|error| of("memory", &error))?);
+            some("memory", requests.memory == Some(Memory(0)))?;
         }
         requests.gpu = match (self.gpus, requests.gpu.take()) {
             (None, written) => written,
@@ -42,6 +44,10 @@ impl Overrides {
         spec.resources.requests = Some(requests).filter(|requests| *requests != Requests::default());
         Ok(())
     }
+}
+
+fn some(name: &str, is_none: bool) -> Result<(), String> {
+    if is_none { Err(format!("`{name}` must be more than 0")) } else { Ok(()) }
 }
 
 fn of(name: &str, error: &UnitError) -> String {
@@ -97,6 +103,7 @@ mod tests {
         check("", &Overrides { gpus: Some(2), ..none.clone() }, Ok("a  - - - 2x"));
         check("", &Overrides { name: text(" "), ..none.clone() }, Err("`name` is blank"));
         check("", &Overrides { tags: vec![String::new()], ..none.clone() }, Err("`tag` is blank"));
+        check("", &Overrides { cpu: text("0"), ..none.clone() }, Err("`cpu` must be more than 0"));
         let wrong = Overrides { cpu: text("many"), ..none };
         check("", &wrong, Err("`cpu`: `many` is not a number of cores such as `4`, `0.5` or `500m`"));
     }

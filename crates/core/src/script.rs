@@ -11,8 +11,8 @@
 //! a missing `fi`) fails that item alone. The script works in bash, dash and busybox.
 //!
 //! Our own lines stand between the items and must mean the same whatever those did. They run with the options that the shell began
-//! with, call what is built in by `command`, which passes by functions of the same name, and assign to no variable that is not
-//! theirs. `$-` says which options are on: bash turns `-e` off in the very `$(…)` that would ask `set +o`.
+//! with, call what is built in by `command`, which passes by functions of the same name (one that is called `command` itself is taken
+//! away after its item: nothing else could pass by it), and assign to no variable that is not theirs. `$-` says which options are on: bash turns `-e` off in the very `$(…)` that would ask `set +o`.
 //!
 //! Marks go to [`MARK_FD`], which is closed while an item runs. After the mark of an item the script waits for one line from
 //! there, so that the log names the item before its first output. The marks that follow carry the word of that line. If the
@@ -28,6 +28,8 @@ use crate::units::Span;
 const NO_SUCH: i32 = 127;
 /// Exit code of the script when something is there that cannot be entered.
 const NOT_ALLOWED: i32 = 126;
+/// Exit code of the script when its own variables are gone.
+const LOST: i32 = 125;
 /// What the first item finds set. The subshell tries what would end some shells.
 const STRICT: &str = "\
 set -eu
@@ -57,12 +59,17 @@ __vessl_own=$(command set +o)
 __vessl_options=$__vessl_own
 __vessl_flags=$-
 __vessl_word=
+__vessl_mine=yes
 __vessl_status=0
 __vessl_mark() {{
     {{ command echo "
 $1 $__vessl_word" >&{MARK_FD}; }} 2>/dev/null || command :
 }}
 __vessl_item() {{
+    if command test -z "$__vessl_mine"; then
+        command echo 'vessl: an item took the variables away that this script needs (`unset`)' >&2
+        command exit {LOST}
+    fi
     __vessl_mark "item $1"
     {{ command read -r __vessl_word <&{MARK_FD}; }} 2>/dev/null || command :
 }}
@@ -82,6 +89,7 @@ __vessl_restore() {{
     done
 }}
 __vessl_keep() {{
+    \unset -f command
     command set +aevx
     __vessl_status=$1 __vessl_flags=$2
     __vessl_options=$(command set +o)

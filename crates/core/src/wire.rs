@@ -229,6 +229,12 @@ pub struct AttemptView {
     /// When it ended.
     #[schema(value_type = String, format = DateTime)]
     pub ended_at: Timestamp,
+    /// Commit of its first git import.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Digest of its image's manifest.
+    #[serde(default)]
+    pub image_digest: Option<String>,
 }
 
 /// One exposed port.

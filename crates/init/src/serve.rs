@@ -140,7 +140,7 @@ impl Init {
         let Some(exit_code) = script.code else {
             return Ok(false);
         };
-        if self.stop.is_some() && !session::is_empty(script.pid) {
+        if self.stop.is_some() && !session::everybody(script.pid).is_empty() {
             return Ok(false);
         }
         if !script.told {

@@ -1,5 +1,5 @@
 //! Who belongs to the script: every process of its session, read from `/proc`. A program that made a process group of
-//! its own (`timeout` does) still belongs; one that made a session of its own (a daemon) does not.
+//! its own (`timeout` does) still belongs; one that made a session of its own (a daemon) does only when all are stopped.
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
@@ -10,11 +10,6 @@ pub(crate) fn signal(session: Pid, signal: Signal) {
     for process in members(session).into_iter().filter(|process| process.group != session) {
         let _ = kill(process.id.pid, signal);
     }
-}
-
-/// Whether no process of the session is left; one that only waits to be reaped does not count.
-pub(crate) fn is_empty(session: Pid) -> bool {
-    members(session).is_empty()
 }
 
 /// A process, also after its number was given to another.
@@ -35,14 +30,40 @@ pub(crate) struct Process {
 }
 
 /// Every living process of the session.
-pub(crate) fn members(session: Pid) -> Vec<Process> {
+fn members(session: Pid) -> Vec<Process> {
+    living(|process| process.session == session)
+}
+
+/// Everybody that a stop is for: in a container all but its first process, also those that made a session of their own. Elsewhere the
+/// session alone.
+pub(crate) fn everybody(session: Pid) -> Vec<Process> {
+    let init = nix::unistd::getpid();
+    let is_alone = init == Pid::from_raw(1);
+    living(|process| process.session == session || (is_alone && process.id.pid != init))
+}
+
+fn living(belongs: impl Fn(&Process) -> bool) -> Vec<Process> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?))
-        .filter(|process| process.session == session)
-        .collect()
+    pids.filter_map(|pid| parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)).filter(belongs).collect()
+}
+
+/// Whether one of `above` began the process, or began who did.
+pub(crate) fn is_below(process: &Process, above: &[Pid], all: &[Process]) -> bool {
+    let mut parent = process.parent;
+    // A chain is no longer than there are processes, whatever was read while they changed.
+    for _ in all {
+        if above.contains(&parent) {
+            return true;
+        }
+        match all.iter().find(|other| other.id.pid == parent) {
+            Some(next) => parent = next.parent,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// Those whose parent is not among them.
@@ -96,7 +117,7 @@ mod tests {
         let session = nix::unistd::getsid(None).unwrap();
         let me = nix::unistd::getpid();
         assert!(members(session).iter().any(|process| process.id.pid == me));
-        assert!(!is_empty(session));
+        assert!(everybody(session).iter().any(|process| process.id.pid == me));
     }
 
     #[test]
@@ -110,5 +131,7 @@ mod tests {
         let all = [process(2, 1), process(5, 4), process(4, 2), process(9, 1), process(7, 3)];
         let found: Vec<i32> = tops(&all).iter().map(|process| process.id.pid.as_raw()).collect();
         assert_eq!(found, [2, 9, 7]);
+        let below = |at: usize| is_below(&all[at], &[Pid::from_raw(4)], &all);
+        assert_eq!([0, 1, 2, 3, 4].map(below), [false, true, false, false, false]);
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //! at once            the shell, and its children (the leaders), each once
 //! when they are gone what they left behind, from the top: a program before its workers
-//! the rest           everything that was there at the begin and has not had it (the agent asks for it)
+//! the rest           everything that was there at the begin and has not had it (the agent asks for it after half of the grace)
 //! ```
 //! Whoever only reads what another leader writes (`| tee`) ends by itself when that one does, and writes down its last words. What
 //! the trap of a script starts, or a program to save itself, has somebody who is responsible for it and is left alone.
@@ -29,7 +29,7 @@ pub(crate) struct Stop {
 impl Stop {
     /// Tells the leaders of a script, whose first process was `script`.
     pub(crate) fn begin(script: Pid, account: &Account) -> Self {
-        let living = session::members(script);
+        let living = session::everybody(script);
         let first = living.iter().find(|process| process.id.pid == script);
         let shell = first.filter(|first| child::is_shell(first.id.pid)).map(|first| first.id);
         let leaders = match (shell, first) {
@@ -53,7 +53,7 @@ impl Stop {
 
     /// Tells what the leaders have left behind, once they are gone.
     pub(crate) fn go_on(&mut self, script: Pid, account: &Account) {
-        let living = session::members(script);
+        let living = session::everybody(script);
         let is_shell = |id: &Id| self.shell == Some(*id);
         if living.iter().any(|process| self.told.contains(&process.id) && !is_shell(&process.id)) {
             return;
@@ -64,12 +64,17 @@ impl Stop {
         self.tell_all(&tops, &readers);
     }
 
-    /// Tells everybody who was there when the stop began and was not told.
+    /// Tells everybody who was there when the stop began and was not told; but who did not end with the one that it reads from has
+    /// workers of its own, which are told after it.
     pub(crate) fn tell_the_rest(&mut self, script: Pid) {
-        for process in session::members(script) {
-            if self.before.contains(&process.id) && !self.told.contains(&process.id) {
-                self.tell(process.id);
-            }
+        let living = session::everybody(script);
+        let untold =
+            |process: &&Process| self.before.contains(&process.id) && !self.told.contains(&process.id);
+        let rest: Vec<Process> = living.iter().filter(untold).copied().collect();
+        let readers: Vec<Pid> =
+            rest.iter().filter(|one| self.readers.contains(&one.id)).map(|one| one.id.pid).collect();
+        for process in rest.iter().filter(|process| !session::is_below(process, &readers, &living)) {
+            self.tell(process.id);
         }
     }
 

@@ -136,6 +136,10 @@ fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) 
         }
         None => {}
     }
+    if exit_code == 0 && item.is_none() && !facts.plan.items.is_empty() {
+        // A shell that was told to read nothing (`noexec`, a file of `BASH_ENV`) has done nothing.
+        return Outcome::failed(EndReason::CommandFailed, words, code);
+    }
     match (exit_code, facts.oom) {
         (0, false) => Outcome::completed(words, code),
         (KILLED, true) => {

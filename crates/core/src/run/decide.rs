@@ -11,6 +11,10 @@ use crate::record::{ExitRecord, Phase};
 const REPEAT_S: i64 = 10;
 /// How often an agent is started that is never seen, before the run is given up.
 const START_TRIES: u32 = 3;
+/// Seconds until the first retry after something could not be fetched.
+const FETCH_PAUSE_S: i64 = 10;
+/// Longest such pause, in seconds.
+const LONGEST_PAUSE_S: i64 = 300;
 /// An agent that has written its exit record may clean up for this many seconds before it is removed.
 const CLEANUP_S: i64 = 60;
 
@@ -303,12 +307,26 @@ impl Case<'_> {
         }
         match self.leftovers(self.stay(self.run.tried_again(verdict)), placement, ended_at) {
             Leftovers::Some(turn) => turn,
+            Leftovers::None(turn) if self.now < self.retry_at(verdict, ended_at) => {
+                let at = self.retry_at(verdict, ended_at);
+                turn.next(vec![format!(
+                    "the time {at:.0}: what could not be fetched is given time to come back"
+                )])
+                .wake(at)
+            }
             Leftovers::None(turn) => {
                 let retries = Retries { used: self.run.retries.used.saturating_add(1), ..self.run.retries };
                 let run = self.run.next_attempt(self.inputs.nonce, retries);
                 Turn { why: format!("waits for its turn; {}", turn.why), run, ..turn }.wake(self.now)
             }
         }
+    }
+
+    /// When the next attempt may begin. What could not be fetched is not there again at once: twice as late each time.
+    fn retry_at(&self, verdict: &Verdict, ended_at: Timestamp) -> Timestamp {
+        let is_fetch = matches!(verdict.reason_code, EndReason::ImageFailed | EndReason::ImportFailed);
+        let doubled = FETCH_PAUSE_S.saturating_mul(1 << self.run.retries.used.min(10));
+        plus(ended_at, if is_fetch { doubled.min(LONGEST_PAUSE_S) } else { 0 })
     }
 
     /// Over: only what was started is still removed.

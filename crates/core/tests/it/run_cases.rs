@@ -177,6 +177,20 @@ fn a_failed_attempt_is_followed_by_another() {
         &command_failed(Left::Nothing),
         &format!("queued [] waits for its turn; {said}"),
     );
+    let State::Retrying { mut verdict, placement, started_at, .. } = retrying(true) else {
+        panic!("not retrying")
+    };
+    verdict.reason_code = EndReason::ImportFailed;
+    let waiting = |ended_at| State::Retrying {
+        verdict: verdict.clone(),
+        placement: placement.clone(),
+        started_at,
+        ended_at,
+        freed: true,
+    };
+    let gone = command_failed(Left::Nothing);
+    check_retry(waiting(at(10 - 19)), &gone, &format!("queued [] {said}"));
+    check_retry(waiting(at(10 - 20)), &gone, &format!("queued [] waits for its turn; {said}"));
     check_asked(
         retrying(true),
         &command_failed(Left::Nothing),

@@ -209,7 +209,8 @@ fn a_trace_shows_the_items_and_nothing_of_ours() {
 /// Whatever an item calls its functions and variables, a later one that fails fails the run with its own status.
 #[test]
 fn names_of_an_item_mean_nothing_to_the_script() {
-    let names = ["exit", "set", "eval", "cd", "echo", "read", "test", "printf", "true", "trap", "sleep"];
+    let names =
+        ["exit", "set", "eval", "cd", "echo", "read", "test", "printf", "true", "trap", "sleep", "command"];
     for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
         for name in names {
             let define = command(&format!("{name}() {{ :; }}"));
@@ -246,6 +247,16 @@ fn names_of_an_item_mean_nothing_to_the_script() {
             let by_trap = text.contains("ERR") && got.code == 0;
             assert!(seen == (7, Some(2)) || by_trap, "{shell:?} {text} {got:?}");
         }
+    }
+}
+
+#[test]
+fn a_script_without_its_variables_ends_and_says_so() {
+    let unset = "unset $(set | sed -n 's/^\\(__vessl[a-z_]*\\)=.*/\\1/p')";
+    for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+        let got = run(shell, &[command(unset), command("echo never")]);
+        assert_eq!((got.code, got.stdout.as_str(), got.item), (125, "", Some(1)), "{shell:?} {got:?}");
+        assert!(got.stderr.contains("took the variables away"), "{shell:?} {got:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use super::brought::Brought;
 use super::command::{Git, Output};
 use super::error::sentence;
 use super::submodules::plain;
-use super::{Address, Files, GitError};
+use super::{Address, Files, GitError, Login};
 use crate::dir::Dir;
 
 /// How a pointer begins. Source: the specification of Git LFS.
@@ -77,9 +77,18 @@ fn server(git: &Git<'_>, commit: &str) -> Result<Result<String, String>, GitErro
         return Ok(Ok(usual_server(git.from())));
     };
     Ok(match Address::parse(url, Files::Refused) {
+        Ok(address) if is_lent_a_key(&address, git.request().address, git.request().login) => Err(format!(
+            "its `.lfsconfig` names another host, `{}`, and the login is for that of the repository alone",
+            address.host()
+        )),
         Ok(address) => Ok(address.url().to_owned()),
         Err(error) => Err(format!("its `.lfsconfig` names a server that cannot be used: {error}")),
     })
+}
+
+/// Whether the login's key would be shown to a server that it is not for. A password is only ever sent to its own host.
+fn is_lent_a_key(server: &Address, repository: &Address, login: Option<&Login>) -> bool {
+    server.scheme() == Scheme::Ssh && login.is_some() && !server.is_at(repository)
 }
 
 /// Where a host keeps the content of a repository. Source: the specification of Git LFS.
@@ -117,6 +126,20 @@ fn pull(git: &Git<'_>, server: &str) -> Result<String, GitError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_for_the_host_of_the_repository() {
+        let login = Login { username: "git".to_owned(), password: "key".into() };
+        let check = |server: &str, login: Option<&Login>, expected: bool| {
+            let of = |url| Address::parse(url, Files::Refused).unwrap();
+            assert_eq!(is_lent_a_key(&of(server), &of("ssh://git@good/a"), login), expected, "{server}");
+        };
+        check("ssh://git@good/x", Some(&login), false);
+        check("ssh://git@evil/x", Some(&login), true);
+        check("git@evil:x", Some(&login), true);
+        check("ssh://git@evil/x", None, false);
+        check("https://evil/x", Some(&login), false);
+    }
 
     #[test]
     fn where_the_content_is_kept() {

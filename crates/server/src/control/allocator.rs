@@ -165,8 +165,9 @@ impl Allocator {
             let held = table.held.remove(&run).is_some();
             let waited = table.waiting.remove(&run).or_else(|| table.aside.remove(&run)).is_some();
             table.answers.remove(&run);
-            table.take_in();
-            held || waited
+            // The run may have been answered that it can never be placed, and have left the queue by that.
+            let took = table.take_in();
+            held || waited || took
         };
         if let Some(at) = tables.iter_mut().position(leaves) {
             admit_after(&mut tables, at);
@@ -234,14 +235,16 @@ impl Table {
         u32::try_from(of_sweep).is_ok_and(|of_sweep| of_sweep < member.parallel)
     }
 
-    /// Takes those into the queue whose sweep has room for them again.
-    fn take_in(&mut self) {
+    /// Takes those into the queue whose sweep has room for them again; whether there were any.
+    fn take_in(&mut self) -> bool {
         let ids: Vec<RunId> = self.aside.keys().copied().collect();
+        let before = ids.len();
         for id in ids {
             if self.aside.get(&id).is_some_and(|waiter| self.may_queue(waiter)) {
                 self.waiting.extend(self.aside.remove_entry(&id));
             }
         }
+        self.aside.len() < before
     }
 
     fn usage(&self) -> Vec<NodeUse> {

@@ -136,6 +136,8 @@ impl RecordBuilder {
                 node: before.placement().map(|placement| placement.node.clone()),
                 started_at: before.started_at(),
                 ended_at,
+                imports: std::mem::take(&mut doc.imports),
+                image_digest: doc.image_digest.take(),
             });
         }
         doc.agent_seq = 0;

@@ -263,7 +263,7 @@ impl Inner {
 }
 
 fn past(attempt: PastAttempt) -> AttemptView {
-    let PastAttempt { number, verdict, node, started_at, ended_at, .. } = attempt;
+    let PastAttempt { number, verdict, node, started_at, ended_at, imports, image_digest, .. } = attempt;
     AttemptView {
         attempt: number,
         status: verdict.status,
@@ -273,6 +273,8 @@ fn past(attempt: PastAttempt) -> AttemptView {
         node: node.map(|node| node.to_string()),
         started_at,
         ended_at,
+        commit: imports.iter().find_map(Transfer::commit).map(str::to_owned),
+        image_digest,
     }
 }
 

@@ -116,6 +116,12 @@ pub struct PastAttempt {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Timestamp,
+    /// Results of its imports.
+    #[serde(default)]
+    pub imports: Vec<Transfer>,
+    /// Digest of its image.
+    #[serde(default)]
+    pub image_digest: Option<String>,
 }
 
 /// How the commands of a run ended.

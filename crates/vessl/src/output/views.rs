@@ -166,7 +166,15 @@ fn word(phase: Phase) -> String {
 /// The attempts before the current one.
 fn attempts(run: &RunView) -> String {
     let one = |past: &AttemptView| {
-        format!("{}  {}  {}  {}", past.attempt, date(past.ended_at), past.status.word(), past.reason)
+        let code = past.exit_code.map(|code| format!(" ({code})")).unwrap_or_default();
+        let commit = past.commit.as_deref().map(|commit| format!("; commit {commit}")).unwrap_or_default();
+        format!(
+            "{}  {}  {}{code}  {}{commit}",
+            past.attempt,
+            date(past.ended_at),
+            past.status.word(),
+            past.reason
+        )
     };
     run.attempts.iter().map(one).collect::<Vec<_>>().join("\n")
 }

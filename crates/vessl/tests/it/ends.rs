@@ -59,12 +59,15 @@ fn a_training_program_saves_before_its_workers_end() {
         "python3 /tmp/train.py 2>&1 | tee /tmp/log",
         "echo 'python3 /tmp/train.py | cat | tee /tmp/log; true' > /tmp/train.sh; bash /tmp/train.sh",
         "trap 'exit 3' TERM; python3 /tmp/train.py",
+        "setsid -w python3 /tmp/train.py",
+        "cat /dev/zero | python3 /tmp/train.py",
     ] {
         let head = head("host://").replace("64Mi", "256Mi");
         let run = item(&format!("{TRAIN}{command}"));
         let id = test.create(&format!("{head}export:\n  /tmp/out: vessl-artifact://\n{run}"));
         test.until_log(&id, "ready");
-        test.vessl(["run", "terminate", &id]).ok();
+        // Who reads from another program is told after half of it.
+        test.vessl(["run", "terminate", &id, "--grace", "10"]).ok();
         let run = test.until_end(&id);
         assert_eq!(run["status"], "terminated", "{command}: {run}");
         let said = test.vessl(["run", "logs", &id]).ok().stdout;

@@ -37,7 +37,7 @@ fn the_command_line_counts_before_the_file() {
 fn variables_come_from_files_too() {
     let test = Test::new().env("FROM_HERE", "here");
     let path = test
-        .file("vars", "# the usual\n\nA=1\nB=two words # and this\nFROM_HERE\nC=file\n")
+        .file("vars", "# the usual\n\nexport A=1\nB=two words # and this\nFROM_HERE\nC=file\n")
         .display()
         .to_string();
     let yaml = host("echo \"$A|$B|$FROM_HERE|$C\"");
@@ -70,6 +70,29 @@ fn a_sweep_is_a_run_for_each_combination() {
     test.vessl_with(one, host("true").as_bytes()).code(2).says(&["nothing changes in this sweep"]);
     let failing = ["run", "create", "-f", "-", "--sweep", "--wait", "-e", "CODE=0,3,4"];
     test.vessl_with(failing, host("exit $CODE").as_bytes()).code(3);
+}
+
+#[test]
+fn a_member_of_a_sweep_that_fits_nowhere_any_more_holds_up_nobody() {
+    let (test, gate) = Gate::new();
+    let settings = |cpu: &str| {
+        let text = format!("[[clusters]]\nname = \"small\"\ncpu = \"{cpu}\"\nmemory = \"256Mi\"\n");
+        test.file("../config/vessl/server.toml", text);
+    };
+    let on = |yaml: String| yaml.replacen("resources:", "resources:\n  cluster: small", 1);
+    settings("1");
+    let filler = test.create(&on(gate.host(&format!("echo ready\n{WAIT}")).replace("250m", "1")));
+    test.until_log(&filler, "ready");
+    let wide = on(host("true").replace("250m", "1"));
+    let runs = create(&test, &wide, &["--sweep", "--parallel", "1", "-e", "N=1,2,3"]);
+    test.vessl(["server", "stop"]).ok();
+    settings("500m");
+    test.vessl(["run", "list"]).ok();
+    gate.open();
+    test.until_end(&filler);
+    for run in runs.as_array().unwrap() {
+        assert_eq!(test.until_end(&run["id"].to_string())["reason_code"], "never_fits");
+    }
 }
 
 #[test]

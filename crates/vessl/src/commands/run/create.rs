@@ -3,7 +3,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use clap_complete::engine::ArgValueCandidates;
 use vessl_core::run::MAX_RETRIES;
 use vessl_core::spec::{self, ReadOptions, Spec};
@@ -39,7 +39,7 @@ Examples:
 )]
 pub(crate) struct Create {
     /// The run file; `-` reads the standard input
-    #[arg(short, long, value_name = "FILE", value_parser = Source::parser())]
+    #[arg(short, long, value_name = "FILE", value_parser = Source::parser(), value_hint = ValueHint::FilePath)]
     file: Source,
     /// Show what happens and the log until the run has ended
     #[arg(short, long)]

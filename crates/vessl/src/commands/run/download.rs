@@ -112,9 +112,12 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
 fn summary(landed: &[Landed], moved: u64, dest: &Path) -> String {
     let counted = |n: usize| if n == 1 { "1 file".to_owned() } else { format!("{n} files") };
     let bytes = |landed: &[&Landed]| views::size(landed.iter().map(|one| one.size).sum());
-    let (here, came): (Vec<_>, Vec<_>) = landed.iter().partition(|one| one.same);
+    // An empty directory is no file.
+    let files = landed.iter().filter(|one| !one.digest.is_empty());
+    let (here, came): (Vec<_>, Vec<_>) = files.partition(|one| one.same);
     if came.is_empty() {
-        return format!("{}, {}, were here already", counted(here.len()), bytes(&here));
+        let were = if here.len() == 1 { "was" } else { "were" };
+        return format!("{}, {}, {were} here already", counted(here.len()), bytes(&here));
     }
     let to = if dest == Path::new(".") {
         String::new()
@@ -122,7 +125,7 @@ fn summary(landed: &[Landed], moved: u64, dest: &Path) -> String {
         format!(", to `{}`", clean(&dest.to_string_lossy()))
     };
     let rest =
-        if here.is_empty() { String::new() } else { format!("; {} were here already", counted(here.len())) };
+        if here.is_empty() { String::new() } else { format!("; {} already here", counted(here.len())) };
     let begun = match bytes(&came) {
         all if all == views::size(moved) => String::new(),
         _ => format!(" ({} of them now)", views::size(moved)),

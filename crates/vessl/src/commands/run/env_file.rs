@@ -10,12 +10,14 @@ use crate::error::{Error, Result};
 const LARGEST: u64 = 1 << 20;
 
 /// The variables of the files in order: lines of `KEY=VALUE`, with everything behind the `=` as it stands, or of `KEY` alone, which takes
-/// the value from this environment. Empty lines and those that begin with `#` say nothing.
+/// the value from this environment; `export` before them says nothing. Empty lines and those that begin with `#` say nothing.
 pub(super) fn read(files: &[PathBuf]) -> Result<Vec<EnvPair>> {
     let mut pairs = Vec::new();
     for file in files {
         for (index, line) in text(file)?.lines().enumerate() {
+            // A file that a shell can read as well.
             let line = line.trim_start();
+            let line = line.strip_prefix("export ").map_or(line, str::trim_start);
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }

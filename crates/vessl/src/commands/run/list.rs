@@ -19,6 +19,8 @@ use crate::session::Session;
 
 /// Largest page the server gives.
 const PAGE: u32 = 1000;
+/// Runs that are listed when nobody says how many.
+const USUAL: u32 = 100;
 
 /// Arguments.
 #[derive(Args, Debug)]
@@ -31,7 +33,7 @@ Examples:
   vessl run list --status failed,terminated --since 24h
   vessl run list --tag sweep-1 --columns id,env.LR,status,time --sort time
   vessl run list --name 'resnet-*' --reason out_of_memory
-  vessl run terminate $(vessl run list -q --tag sweep-1 --status queued,running)
+  vessl run terminate $(vessl run list -q --tag sweep-1)
   vessl run list --all --output json | jq '.[].env.LR'"
 )]
 pub(crate) struct List {
@@ -69,9 +71,9 @@ pub(crate) struct List {
     /// Print the ids alone
     #[arg(short, long)]
     quiet: bool,
-    /// At most this many
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = some)]
-    limit: u32,
+    /// At most this many; without it 100, and with -q all
+    #[arg(long, value_name = "N", value_parser = some)]
+    limit: Option<u32>,
     /// All of them
     #[arg(long, conflicts_with = "limit")]
     all: bool,
@@ -116,7 +118,8 @@ fn some(text: &str) -> Result<u32, String> {
 
 /// Lists them.
 pub(crate) async fn perform(args: &List, session: &Session) -> Result<Exit> {
-    let limit = if args.all { u32::MAX } else { args.limit };
+    // What is listed for another command is all there is, unless somebody says how many.
+    let limit = args.limit.unwrap_or(if args.all || args.quiet { u32::MAX } else { USUAL });
     let out = &session.out;
     let columns = if args.columns.is_empty() { Column::usual() } else { args.columns.clone() };
     let has_env = columns.iter().any(|column| matches!(column, Column::Env(_)));
@@ -132,7 +135,13 @@ pub(crate) async fn perform(args: &List, session: &Session) -> Result<Exit> {
         env: !args.quiet && (has_env || out.format() != Format::Table),
         ..RunQuery::default()
     };
-    let runs = pages(&mut session.client().await?, query, limit).await?;
+    // One more shows whether there are more.
+    let mut runs = pages(&mut session.client().await?, query, limit.saturating_add(1)).await?;
+    let listed = usize::try_from(limit).unwrap_or(usize::MAX);
+    if runs.len() > listed {
+        runs.truncate(listed);
+        out.note(&format!("only {listed} runs are listed; `--all` lists the others too"));
+    }
     match (args.quiet, out.format()) {
         (true, Format::Table) => {
             let ids: Vec<String> = runs.iter().map(|run| run.id.0.to_string() + "\n").collect();

@@ -12,8 +12,9 @@ use crate::session::Session;
 /// Arguments.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "A new attempt of the same run: the same file, commands and settings, from the begin. The log and the end of \
-every attempt are kept: `vessl run read` shows them, `vessl run logs --attempt N` prints one. What it exports \
+    after_help = "A new attempt of the same run: the same file, commands and settings, from the begin. A branch of a \
+repository and the tag of an image are looked up anew: `vessl run read` shows the commit of each attempt. The \
+log and the end of every attempt are kept: `vessl run read` shows them, `vessl run logs --attempt N` prints one. What it exports \
 takes the place of what the attempt before exported. A run that has not ended must be terminated first; if \
 one of several is refused the others are restarted all the same, and the exit code is 5.
 

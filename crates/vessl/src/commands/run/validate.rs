@@ -1,5 +1,5 @@
 //! `vessl run validate`.
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde::Serialize;
 use vessl_core::codes;
 use vessl_core::plan::refused_everywhere;
@@ -28,7 +28,7 @@ Examples:
 )]
 pub(crate) struct Validate {
     /// Run files; `-` reads the standard input
-    #[arg(value_name = "FILE", required_unless_present = "explain", value_parser = Source::parser())]
+    #[arg(value_name = "FILE", required_unless_present = "explain", value_parser = Source::parser(), value_hint = ValueHint::FilePath)]
     files: Vec<Source>,
     /// Print each file in its canonical form
     #[arg(long)]
