@@ -141,10 +141,10 @@ impl<S: Send + Sync> FromRequestParts<S> for RunPath {
     }
 }
 
-/// Reads a switch: present without a value, `1` and `true` are on; `0` and `false` are off.
+/// Reads a switch: `1` and `true` are on; `0` and `false` are off.
 pub(super) fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     match String::deserialize(from)?.as_str() {
-        "" | "1" | "true" => Ok(true),
+        "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         other => Err(serde::de::Error::custom(format!("`{other}` is neither 1 nor 0"))),
     }

@@ -118,6 +118,7 @@ async fn paths_that_lead_nowhere() {
         (format!("{RUNS}/{}/files/content", id.0), StatusCode::BAD_REQUEST),
         (format!("{RUNS}/{}/logs?tail=-1", id.0), StatusCode::BAD_REQUEST),
         (format!("{RUNS}/{}/logs?follow=maybe", id.0), StatusCode::BAD_REQUEST),
+        (format!("{RUNS}/{}/logs?follow=", id.0), StatusCode::BAD_REQUEST),
         (format!("{RUNS}/{}/events?after=x", id.0), StatusCode::BAD_REQUEST),
         (format!("{RUNS}?limit=99999999999"), StatusCode::BAD_REQUEST),
         (format!("{RUNS}?keyword=%25%27%22%3B--"), StatusCode::OK),
