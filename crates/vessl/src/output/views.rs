@@ -323,7 +323,8 @@ fn transfer_line(t: &Transfer) -> String {
             format!("{} {files}, {}, {}, version {version}", t.files, bytes(t.bytes), span(t.millis))
         }
     };
-    format!("{}  {}  {result}", t.path, t.label)
+    let missing: String = t.missing.iter().map(|what| format!("\n  {what}")).collect();
+    format!("{}  {}  {result}{missing}", t.path, t.label)
 }
 
 fn history(run: &RunView) -> String {

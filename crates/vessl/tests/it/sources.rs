@@ -234,6 +234,7 @@ fn submodules_and_large_files_come_or_are_named() {
         "{missing}"
     );
     test.vessl(["run", "logs", &id]).ok().says(&[&format!("`/in/code`: {missing}")]);
+    test.vessl(["run", "read", &id]).ok().prints(&[missing]);
     let run = test.wait(&yaml(", submodules: false, lfs: false")).ok().json();
     assert!(run["imports"][0]["missing"].is_null(), "{run}");
     let log = test.vessl(["run", "logs", &run["id"].to_string()]).ok().stdout;
