@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use vessl_core::access::{Action, Caller, Denied, Scope, allowed};
 use vessl_core::ids::{ArtifactName, ProjectRef, RunRef};
 use vessl_core::plan::ImportSource;
+use vessl_core::run::State;
 use vessl_core::spelling;
 use vessl_core::wire::{ArtifactView, FileKind, FileView, VersionView};
 use vessl_data::blob::{self, Digest};
@@ -215,7 +216,10 @@ impl Registry {
         let unfinished = self.store.unfinished().await?;
         let mut keep = self.store.manifests().await?;
         for stored in &unfinished {
-            before = before.min(SystemTime::from(stored.doc.created_at));
+            // One that waits has no agent yet, and what that puts will be younger than this.
+            if stored.doc.run.state != State::Queued {
+                before = before.min(SystemTime::from(stored.doc.created_at));
+            }
             let plan = self.store.run_texts(stored.id()).await?.map(|texts| texts.plan);
             keep.extend(plan.into_iter().flat_map(|plan| plan.imports).filter_map(
                 |import| match import.source {

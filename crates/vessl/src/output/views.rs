@@ -323,8 +323,8 @@ fn transfer_line(t: &Transfer) -> String {
             format!("{} {files}, {}, {}, version {version}", t.files, bytes(t.bytes), span(t.millis))
         }
     };
-    let missing: String = t.missing.iter().map(|what| format!("\n  {what}")).collect();
-    format!("{}  {}  {result}{missing}", t.path, t.label)
+    let line = format!("{}  {}  {result}", t.path, t.label);
+    [&[line], t.missing.as_slice()].concat().join("\n  ")
 }
 
 fn history(run: &RunView) -> String {
