@@ -7,7 +7,7 @@ use anyhow::ensure;
 use nix::mount::MsFlags;
 use vessl_container::rootfs::{Access, Bind, Merged};
 
-use crate::rt_support::{As, EVERYBODY, Place};
+use crate::rt_support::{As, EVERYBODY, Place, WHO};
 
 fn bind(merged: &Merged, source: &Path, target: &str, access: Access) -> Result<(), anyhow::Error> {
     Ok(merged.bind(&Bind { source: source.to_owned(), target: target.into(), access })?)
@@ -95,16 +95,6 @@ fn no_bind_brings_devices_or_set_user_id_programs() {
         run.join();
     }
 }
-
-/// Says as whom it runs; with an argument, what that says to user 1000 who starts it.
-const WHO: &str = r#"
-#include <stdio.h>
-#include <unistd.h>
-int main(int argc, char **argv) {
-    if (argc > 1 && !setgid(1000) && !setuid(1000)) return execl(argv[1], argv[1], (char *)0);
-    return printf("%d %d\n", geteuid(), getegid()) < 0;
-}
-"#;
 
 #[test]
 fn root_in_a_container_makes_no_devices_in_a_directory_of_the_machine() {

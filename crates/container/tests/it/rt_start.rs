@@ -6,7 +6,7 @@ use anyhow::ensure;
 use vessl_container::limits::Limits;
 use vessl_container::rootfs::{Access, Bind};
 
-use crate::rt_support::{As, EVERYBODY, Place, finish};
+use crate::rt_support::{As, EVERYBODY, Place, WHO, finish};
 
 /// Runs a script in a busybox container as each kind of user: status and output must be as expected.
 fn check(script: &str, expected: (i32, &str)) {
@@ -63,16 +63,6 @@ fn capabilities_are_fewer_than_dockers_and_no_new_ones_can_be_had() {
                     CapAmb:0000000000000000\nNoNewPrivs:1\n";
     check(script, (0, expected));
 }
-
-/// Says as whom it runs; with an argument, what that says to user 1000 who starts it.
-const WHO: &str = r#"
-#include <stdio.h>
-#include <unistd.h>
-int main(int argc, char **argv) {
-    if (argc > 1 && !setgid(1000) && !setuid(1000)) return execl(argv[1], argv[1], (char *)0);
-    return printf("%d %d\n", geteuid(), getegid()) < 0;
-}
-"#;
 
 #[test]
 fn new_privileges_are_those_of_the_image_or_none() {

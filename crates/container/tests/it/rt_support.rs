@@ -439,3 +439,13 @@ pub(crate) fn eventually(what: &str, done: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// Says as whom it runs; with an argument, what that says to user 1000 who starts it.
+pub(crate) const WHO: &str = r#"
+#include <stdio.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    if (argc > 1 && !setgid(1000) && !setuid(1000)) return execl(argv[1], argv[1], (char *)0);
+    return printf("%d %d\n", geteuid(), getegid()) < 0;
+}
+"#;
