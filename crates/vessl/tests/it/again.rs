@@ -157,3 +157,23 @@ fn the_server_has_a_time_limit_for_all_and_a_longest_one() {
         "completed"
     );
 }
+
+#[test]
+fn of_many_restarts_at_once_one_begins_an_attempt() {
+    let (test, gate) = Gate::new();
+    let id = test.wait(&host("true")).ok().json()["id"].to_string();
+    test.until_removed(&id);
+    // Nothing moves while they come in: the machine is taken.
+    let cores = test.vessl(["cluster", "list-nodes", "local", "--output", "json"]).ok().json();
+    let all = format!("'{}m'", cores[0]["cpu_milli"]);
+    let filler = test.create(&gate.host(&format!("echo ready\n{WAIT}")).replace("250m", &all));
+    test.until_log(&filler, "ready");
+    let asked: Vec<_> = (0..4).map(|_| test.start(["run", "restart", &id])).collect();
+    let done: Vec<_> = asked.into_iter().map(|one| one.finish()).collect();
+    let said: Vec<&str> = done.iter().map(|one| one.stderr.as_str()).collect();
+    let refused = said.iter().filter(|text| text.contains("only a run that has ended can be started again"));
+    assert_eq!(refused.count(), 3, "{said:?}");
+    gate.open();
+    let run = test.until_end(&id);
+    assert_eq!((run["status"].as_str(), run["attempt"].as_u64()), (Some("completed"), Some(2)), "{run}");
+}
