@@ -1,5 +1,6 @@
 //! A root file system, a store and an event loop that only listens, for tests of imports and exports.
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -94,6 +95,7 @@ impl World {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2750)).unwrap();
         let dir = Dir::open(dir.path()).unwrap();
         let source = tree::Source { root: &dir, path: Path::new(""), reader: None };
         tree::write(&self.store(), source, tree::Bounds::FORMAT, &Watch::NONE).unwrap().version.to_string()

@@ -306,7 +306,16 @@ fn views(
             }
         })
     };
-    manifest.entries().iter().filter_map(|entry| view(entry).transpose()).collect()
+    let top = manifest.top().filter(|_| directories == Directories::All).map(|top| FileView {
+        path: ".".to_owned(),
+        export: export.to_owned(),
+        kind: FileKind::Directory,
+        mode: Some(format!("{:o}", top.mode)),
+        modified_at: Timestamp::from_nanosecond(top.modified.nanoseconds()).ok(),
+        ..FileView::default()
+    });
+    let inside = manifest.entries().iter().filter_map(|entry| view(entry).transpose());
+    top.map(Ok).into_iter().chain(inside).collect()
 }
 
 /// The file at `path`, spelled as it was listed.

@@ -15,7 +15,7 @@ use crate::transfer::progress::{amount, millis, took};
 use crate::transfer::{self, ExportError, TransferContext};
 
 /// Most warnings about single files that are said.
-const WARNINGS: usize = 5;
+const WARNINGS: usize = 100;
 
 /// Why there is no version.
 #[derive(Debug, thiserror::Error)]

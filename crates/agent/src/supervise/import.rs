@@ -1,14 +1,16 @@
 //! Imports of a plan into the run's root before the commands start: each gets its directory there, or is mounted. How bytes come
 //! into a directory is the matter of [`crate::transfer`].
+use std::path::Path;
 use std::time::Instant;
 
+use nix::fcntl::OFlag;
 use vessl_container::rootfs::Merged;
 use vessl_container::runtime::StartError;
 use vessl_core::plan::{ImportPlan, ImportSource};
 use vessl_core::record::{EventKind, Transfer};
 use vessl_core::spelling;
-use vessl_data::dir::proc_path;
-use vessl_data::tree::Checkout;
+use vessl_data::dir::{Dir, Links, proc_path};
+use vessl_data::tree::{Checkout, Top};
 
 use crate::transfer::progress::{amount, millis};
 use crate::transfer::{self, Moved, TransferContext, TransferError};
@@ -99,7 +101,8 @@ fn one(
 ) -> Result<(Moved, &'static str), Reason> {
     // Git runs programs that the files in its directory name, so nobody else may write there; and an import is a copy that the
     // machine does not get.
-    let into = merged.private_dir(&spelling::path(&plan.path), cx.owner)?;
+    let path = spelling::path(&plan.path);
+    let into = merged.private_dir(&path, cx.owner)?;
     let was_empty = std::fs::read_dir(proc_path(&into))?.next().is_none();
     if let ImportSource::Tree { label, manifest } = &plan.source
         && was_empty
@@ -107,12 +110,23 @@ fn one(
     {
         let (moved, checkout) = transfer::checkout(label, manifest, cx)?;
         merged.show_private(&checkout.path.canonicalize()?, &into)?;
+        settle(merged, &path, moved.top)?;
         let how = if checkout.new { "" } else { ", nothing copied: it is here already" };
         imported.held.push(checkout);
         return Ok((moved, how));
     }
     let moved = transfer::import(&plan.source, &into, cx)?;
+    if was_empty {
+        settle(merged, &path, moved.top)?;
+    }
     Ok((moved, if was_empty { "" } else { " beside the files there" }))
+}
+
+/// Lets the directory that is seen at `path` be as its source was.
+fn settle(merged: &Merged, path: &Path, top: Option<Top>) -> Result<(), std::io::Error> {
+    let Some(top) = top else { return Ok(()) };
+    let shown = merged.root().resolve(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Links::InRoot)?;
+    top.apply(&Dir::from(shown))
 }
 
 #[cfg(test)]

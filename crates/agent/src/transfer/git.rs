@@ -50,7 +50,7 @@ pub(super) fn import(
         })
     })?;
     let Imported { commit, bytes, files, missing } = imported;
-    Ok(Moved { version: commit, bytes, files, missing })
+    Ok(Moved { version: commit, bytes, files, missing, top: None })
 }
 
 /// Where git shall go: a path of this machine is settled once, links and all. A repository inside the data directory is

@@ -14,6 +14,7 @@ use vessl_core::wire::Progress;
 use vessl_data::DataError;
 use vessl_data::dir::Dir;
 use vessl_data::git::GitError;
+use vessl_data::tree::Top;
 
 use crate::record::Sink;
 use crate::task::{Reporter, TaskEvent};
@@ -52,6 +53,8 @@ pub(crate) struct Moved {
     pub(crate) files: u64,
     /// What did not come, a sentence each.
     pub(crate) missing: Vec<String>,
+    /// Permissions and time of the directory itself, where the source knows them.
+    pub(crate) top: Option<Top>,
 }
 
 /// Why nothing was moved.

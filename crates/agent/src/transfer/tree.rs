@@ -18,7 +18,13 @@ pub(super) fn import(
         tree::copy_into(&store, version, into, cx.owner, &watch)
     })?;
     let files = copied.files().count() as u64;
-    Ok(Moved { version: version.to_string(), bytes: copied.bytes(), files, missing: Vec::new() })
+    Ok(Moved {
+        version: version.to_string(),
+        bytes: copied.bytes(),
+        files,
+        missing: Vec::new(),
+        top: copied.top(),
+    })
 }
 
 /// The version as a directory that is only read; it stays while what is returned lives.
@@ -31,7 +37,10 @@ pub(crate) fn checkout(
     let trees = Trees::open(&cx.sink.data().join("trees"))?;
     let checkout = follow(cx, ProgressKind::Import, label, |watch| trees.checkout(&store, version, &watch))?;
     let (bytes, files) = (checkout.bytes, checkout.files);
-    Ok((Moved { version: version.to_string(), bytes, files, missing: Vec::new() }, checkout))
+    Ok((
+        Moved { version: version.to_string(), bytes, files, missing: Vec::new(), top: checkout.top },
+        checkout,
+    ))
 }
 
 fn version(manifest: &str) -> Result<Digest, TransferError> {

@@ -10,7 +10,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
-use super::{Entry, Form, Kind, Manifest, read, with_total};
+use super::{Entry, Form, Kind, Manifest, Top, read, with_total};
 use crate::blob::{self, Digest, Freed, MODE, Store};
 use crate::dir::{self, Dir, Modified};
 use crate::{DataError, Owner, Watch, durable, pool};
@@ -42,6 +42,8 @@ pub struct Checkout {
     pub bytes: u64,
     /// Number of files and symbolic links.
     pub files: u64,
+    /// The directory as it was stored; that of `path` is ours.
+    pub top: Option<Top>,
     _hold: File,
 }
 
@@ -59,7 +61,7 @@ impl Trees {
         let files = manifest.entries().iter().filter(|e| !matches!(e.kind, Kind::Dir { .. })).count() as u64;
         let found = |hold, new| {
             let path = self.place("", version).join("fs");
-            Checkout { path, new, bytes: manifest.bytes(), files, _hold: hold }
+            Checkout { path, new, bytes: manifest.bytes(), files, top: manifest.top(), _hold: hold }
         };
         if let Some(hold) = self.hold(version)? {
             return Ok(found(hold, false));
@@ -182,7 +184,7 @@ impl Trees {
 
 /// Copies a version into the directory `target`, which may have files: a file or link of the same name is replaced, a
 /// directory is filled. Nothing is followed: a link, or a file, in place of a directory is [`DataError::Conflict`]. What is
-/// new is `owner`'s, if one is named; what was there keeps its owner.
+/// new is `owner`'s, if one is named; what was there keeps its owner, and so does `target` itself with its permissions.
 pub fn copy_into(
     store: &Store,
     version: Digest,

@@ -10,7 +10,7 @@ use crate::dir::Modified;
 /// One file, directory or symbolic link of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Relative path.
+    /// Relative path; in a line of the directory itself it is empty.
     pub path: PathBuf,
     /// What is there.
     pub kind: Kind,
@@ -98,6 +98,9 @@ impl Entry {
             };
             out.extend_from_slice(time.as_bytes());
         }
+        if self.path.as_os_str().is_empty() {
+            out.push(b'.');
+        }
         escape(self.bytes(), out);
         out.push(b'\n');
     }
@@ -123,7 +126,8 @@ impl Entry {
             "l" => Kind::Symlink { target: unescape(what)? },
             _ => return None,
         };
-        let entry = Self { path: unescape(words.next()?)?, kind, modified };
+        let path = words.next().map(|path| if path == "." { "" } else { path })?;
+        let entry = Self { path: unescape(path)?, kind, modified };
         let mut printed = Vec::with_capacity(line.len() + 1);
         entry.print(format, &mut printed);
         printed.pop();

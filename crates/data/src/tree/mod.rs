@@ -9,13 +9,15 @@
 //!
 //! ```text
 //! vessl-tree 2
+//! d 755 - - 1764374400 .
 //! d 2775 - - 1764374400 src
 //! f 644 1234 <64 hex digits> 1764374400.123456789 src/main.py
 //! s 644 99999999 <64 hex digits> 1764374400 src/sparse.img
 //! l - - ../data 1764374400 src/link
 //! ```
 //!
-//! A path is relative, has no empty, `.` or `..` part, and its parent is a directory of the manifest. Modes are the nine
+//! A path is relative, has no empty, `.` or `..` part, and its parent is a directory of the manifest. `.` is the directory
+//! itself; a tree that was one file has none. Modes are the nine
 //! permission bits in octal without leading zeros, of a directory also set-group-id and sticky. Then comes when it was last
 //! modified, in seconds since 1970. A file with holes, `s`, has its own size and the digest of its packed form
 //! ([`crate::sparse`]). Owners, set-id bits of files and extended attributes are not kept.
@@ -33,9 +35,12 @@ pub use walk::climbs_first;
 pub use write::{Bounds, Source, Warning, Written, write, write_file};
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, fchmod};
 
 use crate::blob::{Digest, Store};
+use crate::dir::{Dir, Modified};
 use crate::{DataError, Watch};
 use entry::Format;
 
@@ -56,7 +61,30 @@ const DIR_MODE: u32 = 0o3777;
 /// A directory, described.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
+    top: Option<Top>,
     entries: Vec<Entry>,
+}
+
+/// The directory itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Top {
+    /// Permission bits.
+    pub mode: u32,
+    /// When it was last modified.
+    pub modified: Modified,
+}
+
+impl Top {
+    /// Lets a directory have its permissions and time.
+    pub fn apply(self, to: &Dir) -> std::io::Result<()> {
+        fchmod(to, Mode::from_bits_truncate(self.mode))?;
+        to.set_modified(Path::new("."), self.modified)
+    }
+
+    /// As the line of a manifest.
+    fn entry(self) -> Entry {
+        Entry { path: PathBuf::new(), kind: Kind::Dir { mode: self.mode }, modified: Some(self.modified) }
+    }
 }
 
 impl Manifest {
@@ -64,7 +92,18 @@ impl Manifest {
     pub fn new(mut entries: Vec<Entry>) -> Result<Self, DataError> {
         entries.sort_unstable_by(|a, b| a.bytes().cmp(b.bytes()));
         check(&entries)?;
-        Ok(Self { entries })
+        Ok(Self { top: None, entries })
+    }
+
+    /// The same with what is known of the directory itself.
+    #[must_use]
+    pub fn with_top(self, top: Top) -> Self {
+        Self { top: Some(top), ..self }
+    }
+
+    /// The directory itself, if it was one and not stored as version 1.
+    pub fn top(&self) -> Option<Top> {
+        self.top
     }
 
     /// Reads the canonical text.
@@ -88,8 +127,22 @@ impl Manifest {
         for (n, line) in body.split(|b| *b == b'\n').enumerate() {
             entries.push(Entry::parse(line, format).ok_or(bad(n + 2, "not an entry in canonical form"))?);
         }
+        let top = match entries.first() {
+            Some(Entry { path, kind: Kind::Dir { mode }, modified: Some(modified) })
+                if path.as_os_str().is_empty() =>
+            {
+                Some(Top { mode: *mode, modified: *modified })
+            }
+            _ => None,
+        };
+        if let Some(top) = top {
+            if top.mode & !DIR_MODE != 0 || top.modified.nanos >= 1_000_000_000 {
+                return Err(bad(2, "the mode or time of the directory itself is not allowed"));
+            }
+            entries.remove(0);
+        }
         check(&entries)?;
-        let manifest = Self { entries };
+        let manifest = Self { top, entries };
         if manifest.format() == format {
             Ok(manifest)
         } else {
@@ -100,7 +153,7 @@ impl Manifest {
     fn format(&self) -> Format {
         let is_packed = |kind: &Kind| matches!(kind, Kind::File { form: Form::Packed, .. });
         let is_new = |entry: &Entry| entry.modified.is_some() || is_packed(&entry.kind);
-        if self.entries.iter().any(is_new) { Format::Two } else { Format::One }
+        if self.top.is_some() || self.entries.iter().any(is_new) { Format::Two } else { Format::One }
     }
 
     /// The canonical text.
@@ -108,6 +161,9 @@ impl Manifest {
         let format = self.format();
         let head = HEADS.iter().find(|(known, _)| *known == format).map_or("", |(_, head)| head);
         let mut text = head.as_bytes().to_vec();
+        if let Some(top) = self.top {
+            top.entry().print(format, &mut text);
+        }
         for entry in &self.entries {
             entry.print(format, &mut text);
         }

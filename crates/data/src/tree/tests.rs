@@ -42,7 +42,10 @@ impl Bed {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
     }
 
+    /// Stores `in`, whose own time is always the same.
     fn write(&self) -> Written {
+        let then = Modified { seconds: 1, nanos: 0 };
+        Dir::open(&self.path("in")).unwrap().set_modified(Path::new("."), then).unwrap();
         self.try_write("in", Bounds::FORMAT, &Watch::NONE).unwrap()
     }
 
@@ -70,6 +73,7 @@ impl Bed {
             let seconds = i64::try_from(n).unwrap() * 1_000_000 - 1_000_000;
             root.set_modified(Path::new(name), Modified { seconds, nanos: 123_456_789 }).unwrap();
         }
+        fs::set_permissions(self.path("in"), Permissions::from_mode(0o2750)).unwrap();
         self.write()
     }
 }
@@ -104,6 +108,10 @@ fn a_tree_comes_back_as_it_was() {
     let written = bed.sample();
     let manifest = read(&bed.store, written.version).unwrap();
     assert_eq!((manifest.digest(), manifest.bytes()), (written.version, written.bytes));
+    let top = |dir: &str| {
+        let meta = fs::metadata(bed.path(dir)).unwrap();
+        (meta.mode() & 0o7777, meta.mtime(), meta.mtime_nsec())
+    };
     assert_eq!((written.files, written.empty, written.warnings.len()), (7, false, 1));
     let first = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
     assert!(first.new);
@@ -116,6 +124,9 @@ fn a_tree_comes_back_as_it_was() {
     let out = Dir::open(&bed.path("out")).unwrap();
     copy_into(&bed.store, written.version, &out, None, &Watch::NONE).unwrap();
     assert_eq!(look(&bed.path("out")), look(&bed.path("in")), "a copy");
+    assert_ne!(top("out"), top("in"), "a copy beside other files");
+    manifest.top().unwrap().apply(&out).unwrap();
+    assert_eq!(top("out"), top("in"));
 }
 
 #[test]
@@ -127,7 +138,9 @@ fn the_text_is_readable_and_entries_are_found() {
     let digest = Digest::of(b"x");
     let expected =
         format!("vessl-tree 2\nd 755 - - T a\nf 755 1 {digest} T a/run%20me.sh\nl - - /nowhere T z\n");
-    let mut without_times = manifest.clone();
+    assert_eq!(manifest.top(), Some(Top { mode: 0o755, modified: Modified { seconds: 1, nanos: 0 } }));
+    assert!(manifest.text().starts_with(b"vessl-tree 2\nd 755 - - 1 .\n"));
+    let mut without_times = Manifest { top: None, ..manifest.clone() };
     without_times.entries.iter_mut().for_each(|entry| entry.modified = None);
     let text = String::from_utf8(without_times.text()).unwrap();
     assert_eq!(text, expected.replace(" T ", " ").replace("tree 2", "tree 1"));
@@ -275,11 +288,13 @@ fn a_huge_file_goes_in_and_out_by_its_data() {
     assert!(meta.len() == 15 << 40 && meta.blocks() < 1000, "{meta:?}");
     // The same content is the same version, also from a copy.
     let root = Dir::open(&checkout.path).unwrap();
+    checkout.top.unwrap().apply(&root).unwrap();
     let source = Source { root: &root, path: Path::new(""), reader: None };
     assert_eq!(write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap().version, written.version);
     let file = File::open(bed.path("in/huge")).unwrap();
     let alone = write_file(&bed.store, (Path::new("huge"), &file), Bounds::FORMAT, &Watch::NONE).unwrap();
-    assert_eq!(alone.version, written.version);
+    let entries = |version| read(&bed.store, version).unwrap().entries().to_vec();
+    assert_eq!(entries(alone.version), entries(written.version));
 }
 
 #[test]
@@ -310,7 +325,7 @@ fn what_is_no_file_is_left_out_with_a_warning() {
     let bed = Bed::new();
     bed.file("a", b"a", 0o644);
     let _socket = std::os::unix::net::UnixListener::bind(bed.path("in/socket")).unwrap();
-    nix::unistd::mkfifo(&bed.path("in/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    nix::unistd::mkfifo(&bed.path("in/pipe"), Mode::S_IRWXU).unwrap();
     let warnings: Vec<_> = bed.write().warnings.into_iter().map(|w| (w.path, w.text)).collect();
     let expected = ["pipe", "socket"]
         .map(|name| (PathBuf::from(name), "was left out: it is a socket, pipe or device".to_owned()));
@@ -325,7 +340,8 @@ fn empty_directories_and_single_files() {
     let file = File::open(bed.path("in/model.bin")).unwrap();
     let written =
         write_file(&bed.store, (Path::new("model.bin"), &file), Bounds::FORMAT, &Watch::NONE).unwrap();
-    assert_eq!(written.version, bed.write().version);
+    let directory = read(&bed.store, bed.write().version).unwrap();
+    assert_eq!(read(&bed.store, written.version).unwrap().entries(), directory.entries());
     assert_eq!((written.files, written.bytes), (1, 7));
 }
 
@@ -437,6 +453,7 @@ fn a_version_that_is_in_use_is_stored_again_and_not_touched() {
     let before = names.map(times);
     let begin = SystemTime::now();
     let root = Dir::open(&checkout.path).unwrap();
+    checkout.top.unwrap().apply(&root).unwrap();
     let source = Source { root: &root, path: Path::new(""), reader: None };
     let again = write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap();
     assert_eq!(again.version, written.version);
@@ -595,6 +612,11 @@ fn hostile_manifests_are_refused() {
             "{line}"
         );
     }
+    for top in
+        ["d 4755 - - 1 .", "d 755 - - - .", "f 644 0 x 1 .", "l - - /etc 1 .", "d 755 - - 1 .\nd 755 - - 1 ."]
+    {
+        assert!(Manifest::parse(format!("vessl-tree 2\n{top}\n").as_bytes()).is_err(), "{top}");
+    }
     assert!(Manifest::parse(b"vessl-tree 2\n").is_err());
     assert_eq!(Manifest::parse(&Manifest::default().text()).unwrap(), Manifest::default());
 }
@@ -641,8 +663,10 @@ fn tree() -> impl Strategy<Value = Vec<Entry>> {
 
 proptest! {
     #[test]
-    fn text_and_tree_are_one_to_one(entries in tree()) {
+    fn text_and_tree_are_one_to_one(entries in tree(), top in proptest::option::of((0_u32..=0o3777, any::<i64>()))) {
         let manifest = Manifest::new(entries).unwrap();
+        let top = top.map(|(mode, seconds)| Top { mode, modified: Modified { seconds, nanos: 5 } });
+        let manifest = top.map_or(manifest.clone(), |top| manifest.with_top(top));
         let text = manifest.text();
         prop_assert!(text.iter().all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\n')));
         let again = Manifest::parse(&text).unwrap();

@@ -1,5 +1,6 @@
 //! What a directory holds, links and all: those that lead to something inside stay links, those that lead out are followed.
 //! It reads no file.
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +10,7 @@ use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{FileStat, fstat};
 
 use super::write::{Bounds, Source, Warning};
-use super::{DIR_MODE, Entry, FILE_MODE, Form, Kind, MAX_NAME, MAX_PATH};
+use super::{DIR_MODE, Entry, FILE_MODE, Form, Kind, MAX_NAME, MAX_PATH, Top};
 use crate::blob::Digest;
 use crate::dir::{self, Dir, Links, Modified, real_path};
 use crate::{DataError, Owner, Watch};
@@ -17,8 +18,15 @@ use crate::{DataError, Owner, Watch};
 /// Most directories outside that links lead to one from within the other.
 const DEEPEST: usize = 16;
 
+/// Most directories outside that links lead to at all.
+const PLACES: usize = 10_000;
+/// How often a link is tried with which the tree would be too large; those after that are left out unseen.
+pub(super) const OVERFLOWS: usize = 16;
+
 /// What a directory holds.
 pub(super) struct Walked {
+    /// The directory itself.
+    pub(super) top: Top,
     /// Its entries; of the files nobody has looked at the content.
     pub(super) found: Vec<Found>,
     /// Bytes of all files.
@@ -39,10 +47,22 @@ pub(super) struct Found {
 /// Looks at everything in a directory, and at what its links lead out to.
 pub(super) fn walk(source: Source<'_>, bounds: Bounds, watch: &Watch<'_>) -> Result<Walked, DataError> {
     let here = real_path(source.root).map_err(DataError::os("read", source.path))?;
-    let walked = Walked { found: Vec::new(), bytes: 0, followed: 0, warnings: Vec::new() };
+    let top = source.root.dir(source.path).and_then(|dir| Ok(fstat(&dir)?));
+    let top = top.map_err(DataError::os("read", source.path))?;
+    let top = Top { mode: top.st_mode & DIR_MODE, modified: Modified::of(&top) };
+    let walked = Walked { top, found: Vec::new(), bytes: 0, followed: 0, warnings: Vec::new() };
     let first = Place { from: source.path.to_owned(), to: PathBuf::new(), within: None };
-    let mut walk =
-        Walk { root: source.root, reader: source.reader, here, watch, bounds, places: vec![first], walked };
+    let mut walk = Walk {
+        root: source.root,
+        reader: source.reader,
+        here,
+        watch,
+        bounds,
+        places: vec![first],
+        outside: VecDeque::new(),
+        overflows: 0,
+        walked,
+    };
     walk.all()?;
     let mut walked = walk.walked;
     walked.warnings.sort_by(|a, b| a.path.cmp(&b.path));
@@ -87,13 +107,36 @@ struct Walk<'a> {
     watch: &'a Watch<'a>,
     bounds: Bounds,
     places: Vec<Place>,
+    /// Links that lead out and are not followed yet.
+    outside: VecDeque<Outside>,
+    /// How often following one would have made the tree too large.
+    overflows: usize,
     walked: Walked,
 }
 
+/// A link that leads out.
+struct Outside {
+    /// Where it is in the tree, and what it leads to.
+    at: At,
+    /// What it says.
+    target: PathBuf,
+    /// What is there.
+    about: FileStat,
+}
+
 impl Walk<'_> {
-    /// Directory after directory, not one in the other: a deep tree needs neither stack nor descriptors.
+    /// The directory first, then what links lead out to, the nearest first: what is too much is a link's, and left out with it.
     fn all(&mut self) -> Result<(), DataError> {
-        let mut open = vec![At { path: PathBuf::new(), from: self.places[0].from.clone(), place: 0 }];
+        self.place(At { path: PathBuf::new(), from: self.places[0].from.clone(), place: 0 })?;
+        while let Some(link) = self.outside.pop_front() {
+            self.follow(link)?;
+        }
+        Ok(())
+    }
+
+    /// Directory after directory, not one in the other: a deep tree needs neither stack nor descriptors.
+    fn place(&mut self, top: At) -> Result<(), DataError> {
+        let mut open = vec![top];
         while let Some(at) = open.pop() {
             self.watch.check()?;
             let dir = self.root.dir(&at.from).map_err(DataError::os("read", &at.path))?;
@@ -103,6 +146,37 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Records what a link leads out to, as a whole or not at all.
+    fn follow(&mut self, Outside { at, target, about }: Outside) -> Result<(), DataError> {
+        let (path, kind) = (at.path.clone(), dir::Kind::of(&about));
+        let refuse = |why: &str| format!("was left out: it is a link to `{}`, {why}", target.display());
+        if self.overflows >= OVERFLOWS {
+            self.warn(path, refuse("and the export is as large as it may be"));
+            return Ok(());
+        }
+        let before =
+            (self.walked.found.len(), self.walked.bytes, self.walked.warnings.len(), self.outside.len());
+        let otherwise = format!("it is a link to `{}`, a socket, pipe or device", target.display());
+        let followed =
+            self.plain(at, &about, &otherwise).and_then(|inner| inner.map_or(Ok(()), |at| self.place(at)));
+        match followed {
+            Err(DataError::Limit { limit, .. }) => {
+                self.overflows += 1;
+                self.walked.found.truncate(before.0);
+                self.walked.bytes = before.1;
+                self.walked.warnings.truncate(before.2);
+                self.outside.truncate(before.3);
+                self.warn(path, refuse(&format!("and with it there are {limit}")));
+                Ok(())
+            }
+            Err(other) => Err(other),
+            Ok(()) => {
+                self.walked.followed += u64::from(kind != dir::Kind::Other);
+                Ok(())
+            }
+        }
     }
 
     /// Records one entry; returns it if it is a directory.
@@ -147,7 +221,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Records a link, or what it leads to.
+    /// Records a link, or that it leads out.
     fn link(&mut self, at: At, target: PathBuf, stat: &FileStat) -> Result<Option<At>, DataError> {
         let (outside, about) = match self.lead(&at, &target)? {
             Lead::Inside(to) => {
@@ -180,29 +254,21 @@ impl Walk<'_> {
         if dir::Kind::of(&about) == dir::Kind::Dir {
             let around: Vec<usize> = self.around(at.place).collect();
             let refusal = if around.iter().any(|place| self.places[*place].from.starts_with(&at.from)) {
-                "in which it lies itself"
-            } else if around.len() > DEEPEST {
-                "which is behind too many such links"
+                Some("in which it lies itself")
+            } else if around.len() > DEEPEST || self.places.len() > PLACES {
+                Some("which is behind too many such links")
             } else {
-                self.places.push(Place {
-                    from: at.from.clone(),
-                    to: at.path.clone(),
-                    within: Some(at.place),
-                });
-                at.place = self.places.len() - 1;
-                ""
+                None
             };
-            if !refusal.is_empty() {
-                self.warn(
-                    at.path,
-                    format!("was left out: it is a link to `{}`, {refusal}", target.display()),
-                );
+            if let Some(why) = refusal {
+                self.warn(at.path, format!("was left out: it is a link to `{}`, {why}", target.display()));
                 return Ok(None);
             }
+            self.places.push(Place { from: at.from.clone(), to: at.path.clone(), within: Some(at.place) });
+            at.place = self.places.len() - 1;
         }
-        self.walked.followed += u64::from(dir::Kind::of(&about) != dir::Kind::Other);
-        let otherwise = format!("it is a link to `{}`, a socket, pipe or device", target.display());
-        self.plain(at, &about, &otherwise)
+        self.outside.push_back(Outside { at, target, about });
+        Ok(None)
     }
 
     fn lead(&self, at: &At, target: &Path) -> Result<Lead, DataError> {

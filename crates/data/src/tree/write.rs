@@ -105,7 +105,8 @@ pub fn write(
     })?;
     drop(files);
     let entries = walked.found.into_iter().map(|found| found.entry).collect();
-    let written = finish(store, entries, &shards.into_inner().unwrap_or_default())?;
+    let manifest = Manifest::new(entries)?.with_top(walked.top);
+    let written = finish(store, &manifest, &shards.into_inner().unwrap_or_default())?;
     Ok(Written { followed: walked.followed, warnings: walked.warnings, ..written })
 }
 
@@ -122,11 +123,10 @@ pub fn write_file(
     let kind = Kind::File { mode, size: meta.len(), digest: Digest([0; 32]), form: Form::Plain };
     let mut entry = Entry { path: name.to_owned(), kind, modified: None };
     let put = with_total(watch, meta.len(), |watch| put_unchanged(store, &mut entry, file, watch))?;
-    finish(store, vec![entry], &BTreeSet::from([put.digest.0[0]]))
+    finish(store, &Manifest::new(vec![entry])?, &BTreeSet::from([put.digest.0[0]]))
 }
 
-fn finish(store: &Store, entries: Vec<Entry>, shards: &BTreeSet<u8>) -> Result<Written, DataError> {
-    let manifest = Manifest::new(entries)?;
+fn finish(store: &Store, manifest: &Manifest, shards: &BTreeSet<u8>) -> Result<Written, DataError> {
     for shard in shards {
         let mut digest = Digest([0; 32]);
         digest.0[0] = *shard;

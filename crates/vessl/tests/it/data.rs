@@ -269,7 +269,8 @@ touch -h -d '2001-02-03 04:05:06.123456789Z' latest
 touch -d '1969-12-31 23:59:58.5Z' team/deep/secret
 find team/deep ckpt-5 team -type d -exec touch -d '2002-02-02 02:02:02Z' {} +
 touch -d '2003-03-03 03:03:03Z' /else/dir
-touch -d '2004-04-04 04:04:04Z' /else/dir/file ckpt-5/model";
+touch -d '2004-04-04 04:04:04Z' /else/dir/file ckpt-5/model
+chmod 2750 .; touch -d '2005-05-05 05:05:05Z' .";
 
 const EXPECTED: &str = "\
 d 2775 1012615322.0000000000 team
@@ -308,10 +309,16 @@ fn links_out_permissions_and_times_survive_export_import_and_download() {
         std::fs::set_permissions(test.path("d/team"), mode(0o700)).unwrap();
         std::fs::set_permissions(test.path("d/team/deep/secret"), mode(0o644)).unwrap();
     }
-    let script = "cd /in-l; find . -mindepth 1 ! -name dangling -printf '%y %m %T@ %P %l\\n' | sed 's/ $//' | LC_ALL=C sort";
+    let whole = |dir: &str| {
+        let meta = std::fs::metadata(test.path(dir)).unwrap();
+        (meta.mode() & 0o7777, meta.mtime())
+    };
+    test.vessl(["run", "download", &id, "whole"]).ok();
+    assert_eq!(whole("whole/out-l"), (0o2750, 1_115_269_505));
+    let script = "cd /in-l; stat -c '%a %Y' .; find . -mindepth 1 ! -name dangling -printf '%y %m %T@ %P %l\\n' | sed 's/ $//' | LC_ALL=C sort";
     let take = format!("{}import: {{/in-l: '{name}'}}\n{}", head("host://"), item(script));
     let id = test.wait(&take).ok().json()["id"].to_string();
-    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, EXPECTED);
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, format!("2750 1115269505\n{EXPECTED}"));
 }
 
 #[test]

@@ -81,6 +81,21 @@ fn code_and_a_version_inside_it() {
 }
 
 #[test]
+fn a_directory_comes_with_its_own_permissions_and_time() {
+    for owner in [None, Some((1000, 1000))] {
+        let mut world = World::new();
+        let version = world.tree(&[("a", "a")]);
+        let top = vessl_data::tree::read(&world.store(), version.parse().unwrap()).unwrap().top().unwrap();
+        world.plan.imports = vec![from_tree("/one", version)];
+        let _imported = world.on(|merged, cx| run(merged, &TransferContext { owner, ..*cx })).unwrap();
+        let here = fs::metadata(world.inside("/one")).unwrap();
+        let found = (here.mode() & 0o7777, here.mtime(), here.mtime_nsec());
+        assert_eq!(found, (top.mode, top.modified.seconds, top.modified.nanos.into()), "{owner:?}");
+        assert_eq!(top.mode, 0o2750);
+    }
+}
+
+#[test]
 fn a_directory_inside_a_repository_brings_the_repository() {
     let mut world = World::new();
     let commit = git_repository(&world.path("repo"));

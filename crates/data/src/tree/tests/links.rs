@@ -1,4 +1,5 @@
 //! Links of a directory that becomes a tree.
+use super::super::walk::OVERFLOWS;
 use super::*;
 
 /// A directory `root/out` in a small world, with these links (path below `root`, target).
@@ -103,7 +104,7 @@ fn what_a_link_led_to_comes_with_its_permissions_and_time() {
     let modified = Modified::of_file(&File::open(bed.path("root/data/f")).unwrap()).unwrap();
     assert_eq!(entry.modified, Some(modified));
     let pipe = bed.path("root/pipe");
-    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
     symlink("/pipe", bed.path("root/out/p")).unwrap();
     let written = bed.write_out(Bounds::FORMAT).unwrap();
     assert_eq!(
@@ -124,13 +125,35 @@ fn links_from_one_directory_to_the_next_are_bounded() {
         }
     }
     let bounds = Bounds { entries: 1000, bytes: u64::MAX };
-    assert!(matches!(bed.write_out(bounds), Err(DataError::Limit { .. })));
+    let written = bed.write_out(bounds).unwrap();
+    let manifest = read(&bed.store, written.version).unwrap();
+    assert!(manifest.entries().len() <= 1000 && manifest.get(Path::new("sub/f")).is_some());
+    let over = written.warnings.iter().filter(|warning| warning.text.contains("more than 1000 files"));
+    assert_eq!(over.count(), OVERFLOWS);
+    // What is the directory's own has no other place.
+    let own = Bounds { entries: 1, ..bounds };
+    assert!(matches!(bed.write_out(own), Err(DataError::Limit { .. })));
     for n in 0..40 {
         fs::remove_file(bed.path(&format!("root/d{n}/two"))).unwrap();
     }
     let written = bed.write_out(bounds).unwrap();
     let [warning] = &written.warnings[..] else { panic!("{:?}", written.warnings) };
     assert_eq!(warning.text, "was left out: it is a link to `/d16`, which is behind too many such links");
+}
+
+#[test]
+fn a_link_to_too_much_is_left_out_by_itself() {
+    let (bed, _) = linked(&[("out/big", "/data"), ("out/huge", "/heavy"), ("out/small", "/data/f")]);
+    fs::write(bed.path("root/heavy"), "x".repeat(100)).unwrap();
+    fs::write(bed.path("root/data/h"), "").unwrap();
+    // Two of its own; `big` would be five more.
+    let written = bed.write_out(Bounds { entries: 6, bytes: 50 }).unwrap();
+    let expected = [
+        "small 7",
+        "! big was left out: it is a link to `/data`, and with it there are more than 6 files, links and directories",
+        "! huge was left out: it is a link to `/heavy`, and with it there are more than 50 bytes in all",
+    ];
+    assert_eq!(brief(&bed, &written), expected);
 }
 
 #[test]
