@@ -71,6 +71,10 @@ names! {
     PresetName;
     /// A stored credential of an organization.
     CredentialName;
+    /// A storage of an organization: volumes lie on it.
+    StorageName;
+    /// A volume of a storage.
+    VolumeName;
     /// A person, or a program that acts for one.
     UserName;
 }

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod ids;
 pub mod kind;
 pub mod logwire;
+pub mod object;
 pub mod overrides;
 pub mod plan;
 pub mod problem;

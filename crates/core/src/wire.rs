@@ -1,4 +1,8 @@
 //! Types of the HTTP API `/v1`: what the server encodes and the client decodes. Data only.
+pub mod registry;
+
+pub use registry::{ArtifactView, VersionView};
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -753,31 +757,4 @@ pub struct LogPiece {
     pub stream: String,
     /// The text; bytes that are not UTF-8 are replaced.
     pub text: String,
-}
-
-/// One artifact with its history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ArtifactView {
-    /// Name.
-    pub name: String,
-    /// Versions, newest first.
-    pub versions: Vec<VersionView>,
-}
-
-/// One version of an artifact.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct VersionView {
-    /// From 1.
-    pub version: u64,
-    /// Hash of the tree.
-    pub manifest: String,
-    /// Bytes in it.
-    pub bytes: u64,
-    /// Files in it.
-    pub files: u64,
-    /// The run that made it.
-    pub run: Option<RunId>,
-    /// When.
-    #[schema(value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
 }

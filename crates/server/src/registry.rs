@@ -265,6 +265,11 @@ fn version_view(version: Version) -> VersionView {
         bytes: version.bytes,
         files: version.files,
         run: version.run,
+        name: None,
+        description: None,
+        tags: Vec::new(),
+        metadata: std::collections::BTreeMap::new(),
+        created_by: None,
         created_at: version.created_at,
     }
 }

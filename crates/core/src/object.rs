@@ -1,0 +1,190 @@
+//! What the registry keeps versions of, and where volumes are: kinds and full names.
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::access::Scope;
+use crate::ids::{ArtifactName, OrganizationName, ProjectName, ProjectRef, StorageName, VolumeName};
+
+/// A kind of thing that the registry keeps versions of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectKind {
+    /// What runs of a project export under a name.
+    Artifact,
+    /// Files of an organization that grow from version to version.
+    Dataset,
+    /// Models of an organization: each version is a model with its number.
+    ModelRepository,
+}
+
+impl ObjectKind {
+    /// As it is stored and shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Artifact => "artifact",
+            Self::Dataset => "dataset",
+            Self::ModelRepository => "model-repository",
+        }
+    }
+
+    /// The prefix of its address in a run file.
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Artifact => "vessl-artifact",
+            Self::Dataset => "vessl-dataset",
+            Self::ModelRepository => "vessl-model",
+        }
+    }
+
+    /// The kind with this [word](ObjectKind::word).
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Artifact, Self::Dataset, Self::ModelRepository].into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// The full name of something that the registry keeps versions of. As text it is the address that a run file uses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectName {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Its organization.
+    pub organization: OrganizationName,
+    /// Its project: of an artifact, and of nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectName>,
+    /// Its own name.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// A dataset of `organization`.
+    pub fn dataset(organization: impl Into<OrganizationName>, name: impl Into<String>) -> Self {
+        let (kind, organization, name) = (ObjectKind::Dataset, organization.into(), name.into());
+        Self { kind, organization, project: None, name }
+    }
+
+    /// A model repository of `organization`.
+    pub fn model_repository(organization: impl Into<OrganizationName>, name: impl Into<String>) -> Self {
+        Self { kind: ObjectKind::ModelRepository, ..Self::dataset(organization, name) }
+    }
+
+    /// Where it is, for the question who may do what with it.
+    pub fn scope(&self) -> Scope {
+        match &self.project {
+            Some(project) => Scope::Project(ProjectRef::new(self.organization.clone(), project.clone())),
+            None => Scope::Organization(self.organization.clone()),
+        }
+    }
+}
+
+impl From<ArtifactName> for ObjectName {
+    fn from(artifact: ArtifactName) -> Self {
+        let ArtifactName { organization, project, name } = artifact;
+        Self { kind: ObjectKind::Artifact, organization, project: Some(project), name }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}/", self.kind.scheme(), self.organization)?;
+        if let Some(project) = &self.project {
+            write!(f, "{project}/")?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// What a storage is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StorageKind {
+    /// A directory of the server's data directory; the storage `vessl-storage` alone.
+    BuiltIn,
+    /// A directory of the machine.
+    HostPath,
+    /// An NFS export: `server:/path`.
+    Nfs,
+    /// A bucket with the S3 API: `s3://bucket/prefix`.
+    S3,
+    /// A bucket of Google Cloud Storage: `gs://bucket/prefix`.
+    Gcs,
+}
+
+impl StorageKind {
+    /// As it is stored and shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "built-in",
+            Self::HostPath => "host-path",
+            Self::Nfs => "nfs",
+            Self::S3 => "s3",
+            Self::Gcs => "gcs",
+        }
+    }
+
+    /// The kind with this [word](StorageKind::word).
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::BuiltIn, Self::HostPath, Self::Nfs, Self::S3, Self::Gcs]
+            .into_iter()
+            .find(|kind| kind.word() == word)
+    }
+}
+
+impl fmt::Display for StorageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// The storage that is there without being made.
+pub const BUILT_IN_STORAGE: &str = "vessl-storage";
+
+/// A volume of a storage of an organization: a directory that runs read, write and mount. As text it is the address that a run
+/// file uses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VolumeRef {
+    /// Its organization.
+    pub organization: OrganizationName,
+    /// Its storage.
+    pub storage: StorageName,
+    /// Its own name.
+    pub volume: VolumeName,
+}
+
+impl fmt::Display for VolumeRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "volume://{}/{}", self.storage, self.volume)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_addresses_of_run_files() {
+        let check = |name: ObjectName, expected: &str| assert_eq!(name.to_string(), expected);
+        check(ObjectName::dataset("o", "d"), "vessl-dataset://o/d");
+        check(ObjectName::model_repository("o", "r"), "vessl-model://o/r");
+        check(ProjectRef::new("o", "p").artifact("a").into(), "vessl-artifact://o/p/a");
+    }
+
+    #[test]
+    fn words_name_kinds() {
+        for kind in [ObjectKind::Artifact, ObjectKind::Dataset, ObjectKind::ModelRepository] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
+            assert_eq!(ObjectKind::of_word(kind.word()), Some(kind));
+        }
+        for word in ["built-in", "host-path", "nfs", "s3", "gcs"] {
+            assert_eq!(serde_json::to_value(StorageKind::of_word(word).unwrap()).unwrap(), word);
+        }
+    }
+}
