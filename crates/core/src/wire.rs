@@ -652,13 +652,17 @@ pub struct CredentialCreate {
     pub name: String,
     /// What it logs in to.
     pub kind: CredentialKind,
-    /// User name.
+    /// User name; of the kind `s3` the id of the key.
     #[serde(default)]
     pub username: Option<String>,
-    /// Password or token; write-only, at most 256 KiB.
+    /// Password, token, secret key, or the JSON of a service account; write-only, at most 256 KiB.
     #[serde(serialize_with = "expose")]
     #[schema(value_type = String, min_length = 1)]
     pub value: Secret,
+    /// Token of the session that the keys are for, of the kind `s3`; write-only.
+    #[serde(default, serialize_with = "expose", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub session_token: Option<Secret>,
 }
 
 /// One organization or project.

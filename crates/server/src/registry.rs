@@ -224,7 +224,7 @@ impl Registry {
             keep.extend(plan.into_iter().flat_map(|plan| plan.imports).filter_map(
                 |import| match import.source {
                     ImportSource::Tree { manifest, .. } => Some(manifest),
-                    ImportSource::Git { .. } => None,
+                    _ => None,
                 },
             ));
         }

@@ -122,6 +122,9 @@ fn cluster(config: &Config, offer: &Offer<'_>, node: Node) -> Result<Cluster, In
         default_max_runtime: limit("default_max_runtime", &config.default_max_runtime)?,
         max_runtime_limit: limit("max_runtime_limit", &config.max_runtime_limit)?,
         no_new_privs: config.no_new_privs,
+        cloud_identity: config.cloud_identity,
+        hf_endpoint: Some(config.hf_endpoint.trim_end_matches('/').to_owned())
+            .filter(|address| !address.is_empty()),
     })
 }
 

@@ -202,8 +202,10 @@ pub(super) fn exports(finished: &[Transfer], plan: &Plan) -> Vec<Export> {
         let manifest = transfer.version.clone().filter(|_| transfer.error.is_none())?;
         let planned = plan.exports.iter().find(|export| export.path == transfer.path)?;
         let artifact = match &planned.target {
-            ExportTarget::Output => None,
             ExportTarget::Artifact(name) => Some(name.clone()),
+            ExportTarget::Output | ExportTarget::Object(_) => None,
+            // Nothing of it is in the store.
+            ExportTarget::Bucket(_) | ExportTarget::Volume(_) => return None,
         };
         let (path, bytes, files) = (transfer.path.clone(), transfer.bytes, transfer.files);
         Some(Export { path, manifest, bytes, files, artifact })
