@@ -332,6 +332,9 @@ fn tags<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Err
     Ok(text.split(',').map(|tag| tag.replace("%2C", ",").replace("%25", "%")).collect())
 }
 
+/// Header of a page of runs: ids of those that belong there but cannot be read, with commas between them. Absent without any.
+pub const UNREADABLE: &str = "vessl-unreadable";
+
 /// Tags as [`RunQuery::tag`] has them.
 pub fn tags_as_text(tags: &[String]) -> Option<String> {
     let written = tags.iter().map(|tag| tag.replace('%', "%25").replace(',', "%2C"));

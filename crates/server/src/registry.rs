@@ -22,6 +22,7 @@ use vessl_data::{DataError, blob::NotADigest};
 
 use crate::paths::DataDir;
 use crate::store::names::{Artifact, Version};
+use crate::store::unfinished::Unfinished;
 use crate::store::{Store, StoreError};
 
 /// Why something cannot be shown.
@@ -213,7 +214,11 @@ impl Registry {
         drop(next);
         // First of all: what a run that is submitted from now on puts is not touched.
         let mut before = SystemTime::now();
-        let unfinished = self.store.unfinished().await?;
+        let Unfinished { runs: unfinished, unreadable } = self.store.unfinished().await?;
+        // Nobody knows what bytes it needs.
+        if let Some(run) = unreadable.into_iter().next() {
+            return Err(StoreError::from(Box::new(run)).into());
+        }
         let mut keep = self.store.manifests().await?;
         for stored in &unfinished {
             // One that waits has no agent yet, and what that puts will be younger than this.

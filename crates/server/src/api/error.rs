@@ -109,6 +109,9 @@ impl From<StoreError> for Failure {
         match &error {
             StoreError::Stale(_) => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
             StoreError::Missing { .. } => Self::not_found(error.to_string()),
+            StoreError::UnreadableRun(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "run_unreadable", error.to_string())
+            }
             StoreError::Closed => stopping(),
             StoreError::Lost => Self::new(StatusCode::SERVICE_UNAVAILABLE, "try_again", error.to_string()),
             full if full.is_disk_full() => Self::new(

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -95,6 +95,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// Names of a path.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(names)| Self(names)).map_err(|error| {
+            Failure::malformed(format!("the path is not what is expected: {}", error.body_text()))
+        })
+    }
+}
+
 /// A project of a path.
 pub(super) struct ProjectPath(pub(super) ProjectRef);
 
@@ -102,8 +116,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ProjectPath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
-        let Path((organization, project)) = path.map_err(|error| Failure::malformed(error.body_text()))?;
+        let Path((organization, project)) =
+            Path::<(String, String)>::from_request_parts(parts, state).await?;
         Ok(Self(ProjectRef::new(organization, project)))
     }
 }
@@ -115,9 +129,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ArtifactPath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<(String, String, String)>::from_request_parts(parts, state).await;
         let Path((organization, project, name)) =
-            path.map_err(|error| Failure::malformed(error.body_text()))?;
+            Path::<(String, String, String)>::from_request_parts(parts, state).await?;
         Ok(Self(ProjectRef::new(organization, project).artifact(name)))
     }
 }
@@ -129,9 +142,8 @@ impl<S: Send + Sync> FromRequestParts<S> for RunPath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<(String, String, String)>::from_request_parts(parts, state).await;
         let Path((organization, project, id)) =
-            path.map_err(|error| Failure::malformed(error.body_text()))?;
+            Path::<(String, String, String)>::from_request_parts(parts, state).await?;
         // Anything that is not a number names no run.
         let id = u64::from_str(&id).ok().filter(|id| i64::try_from(*id).is_ok()).ok_or_else(|| {
             let shown: String = id.chars().take(40).collect();

@@ -1,5 +1,5 @@
 //! Secrets and credentials: written, listed by name, deleted; never read.
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use vessl_core::wire::{CredentialCreate, ErrorBody, SecretCreate, SecretView, St
 
 use super::Api;
 use super::error::Result;
-use super::extract::{JsonBody, Query};
+use super::extract::{JsonBody, Path, Query};
 use crate::control::NewValue;
 use crate::store::secrets::Class;
 

@@ -156,6 +156,11 @@ fn share(config: &Config, of: &str, index: usize, left: &mut Node) -> Result<Nod
     if let Some(gpu) = written.gpus.iter().find(|gpu| before.iter().any(|other| other.gpus.contains(gpu))) {
         return Err(InventoryError::of(&key("gpus"), format!("GPU {gpu} is another cluster's already")));
     }
+    if let Some((_, gpu)) =
+        written.gpus.iter().enumerate().find(|(at, gpu)| written.gpus[..*at].contains(gpu))
+    {
+        return Err(InventoryError::of(&key("gpus"), format!("GPU {gpu} is there twice")));
+    }
     let cpu: Cpu = parse(&key("cpu"), &written.cpu)?;
     let memory: Memory = parse(&key("memory"), &written.memory)?;
     left.cpu_milli = taken(&key("cpu"), left.cpu_milli, cpu.0)?;
@@ -426,6 +431,7 @@ mod tests {
             vec![share("a", "1", &[1]), share("b", "1", &[1])],
             "clusters[1].gpus` is wrong: GPU 1 is another",
         );
+        check(vec![share("a", "1", &[0, 1, 0])], "clusters[0].gpus` is wrong: GPU 0 is there twice");
         check(
             vec![share("a", "6", &[]), share("b", "2", &[])],
             "clusters[1].cpu` is wrong: it leaves nothing",

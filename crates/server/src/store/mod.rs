@@ -8,6 +8,7 @@ pub(crate) mod names;
 mod readers;
 pub(crate) mod runs;
 pub(crate) mod secrets;
+pub(crate) mod unfinished;
 mod writer;
 
 use std::fs::OpenOptions;
@@ -70,6 +71,9 @@ pub enum StoreError {
         /// Why.
         source: serde_json::Error,
     },
+    /// A run is not what this program writes.
+    #[error(transparent)]
+    UnreadableRun(#[from] Box<unfinished::UnreadableRun>),
     /// Somebody saved this run in between; load it again.
     #[error("run `{}` was changed by somebody else in between", .0.0)]
     Stale(RunId),
