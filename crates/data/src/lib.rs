@@ -6,7 +6,7 @@ pub mod durable;
 pub mod fetch;
 pub mod git;
 pub mod log;
-mod pool;
+pub mod pool;
 mod problem;
 pub mod sparse;
 pub mod staging;

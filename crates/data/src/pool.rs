@@ -11,7 +11,7 @@ const THREADS_PER_CORE: usize = 4;
 const MOST_THREADS: usize = 16;
 
 /// Calls `work` with every item. The first error ends it and is returned; items already begun are finished.
-pub(crate) fn each<T: Sync, E: Send>(
+pub fn each<T: Sync, E: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<(), E> + Sync,
 ) -> Result<(), E> {

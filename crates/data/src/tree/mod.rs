@@ -33,7 +33,7 @@ mod write;
 pub use checkout::{Checkout, checkout, copy_into};
 pub use copy::{Copied, Target, copy, copy_file};
 pub use entry::{Entry, Form, Kind};
-pub use walk::climbs_first;
+pub use walk::{Everything, Found, Skips, Walked, climbs_first, walk};
 pub use write::{Bounds, Source, Warning, Written, write, write_file};
 
 use std::collections::HashSet;

@@ -6,13 +6,21 @@ mod events;
 mod http;
 mod local;
 mod logs;
+mod objects;
+mod outgoing;
 mod path;
+mod storages;
+mod uploads;
 
 pub(crate) use address::Address;
 pub(crate) use api::{LogQuery, Page};
 pub(crate) use events::Events;
 pub(crate) use local::{Local, ServerInfo, ShutdownKind};
 pub(crate) use logs::Logs;
+pub(crate) use objects::{FileSource, Listed, is_missing};
+pub(crate) use outgoing::Pieces;
+pub(crate) use storages::VolumeFile;
+pub(crate) use uploads::{Announced, UploadRef};
 
 use std::time::Duration;
 
