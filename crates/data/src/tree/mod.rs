@@ -25,14 +25,16 @@
 //!
 //! Version 1 had no times and no `s`. It is still read, and a tree without either is written as it.
 mod checkout;
+mod edit;
 mod entry;
 mod walk;
 mod write;
 
 pub use checkout::{Checkout, Trees, copy_into};
+pub use edit::{Edit, EditError, merge};
 pub use entry::{Entry, Form, Kind};
 pub use walk::climbs_first;
-pub use write::{Bounds, Source, Warning, Written, write, write_file};
+pub use write::{Bounds, Source, Warning, Written, store_manifest, write, write_file};
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
