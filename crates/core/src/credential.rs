@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::CredentialName;
+use crate::secret::Secret;
 
 /// What a credential logs in to.
 #[derive(
@@ -17,20 +18,17 @@ pub enum CredentialKind {
     Registry,
     /// A git server.
     Git,
-    /// A store with the S3 API. No run can use it yet, so nobody can send one.
-    #[serde(skip)]
+    /// A store with the S3 API.
     S3,
-    /// Google Cloud Storage. No run can use it yet.
-    #[serde(skip)]
+    /// Google Cloud Storage.
     Gcs,
-    /// Hugging Face. No run can use it yet.
-    #[serde(skip)]
+    /// Hugging Face.
     Hf,
 }
 
 impl CredentialKind {
-    /// The kinds that a run can use in this version.
-    pub const USABLE: [Self; 2] = [Self::Registry, Self::Git];
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Registry, Self::Git, Self::S3, Self::Gcs, Self::Hf];
 
     /// As it is stored and shown.
     pub fn word(self) -> &'static str {
@@ -67,9 +65,41 @@ impl FromStr for CredentialKind {
     type Err = UnknownKind;
 
     fn from_str(word: &str) -> Result<Self, UnknownKind> {
-        let all = [Self::Registry, Self::Git, Self::S3, Self::Gcs, Self::Hf];
-        all.into_iter().find(|kind| kind.word() == word).ok_or_else(|| UnknownKind(word.to_owned()))
+        Self::ALL.into_iter().find(|kind| kind.word() == word).ok_or_else(|| UnknownKind(word.to_owned()))
     }
+}
+
+/// Why a credential of this kind cannot be made of these parts, in words.
+pub fn kind_takes(
+    kind: CredentialKind,
+    username: Option<&str>,
+    value: &Secret,
+    has_session_token: bool,
+) -> Result<(), String> {
+    if has_session_token && kind != CredentialKind::S3 {
+        return Err("a session token belongs to a credential of the kind `s3`".to_owned());
+    }
+    match kind {
+        CredentialKind::S3 if username.is_none_or(str::is_empty) => {
+            Err("a credential of the kind `s3` needs the id of the key as its user name".to_owned())
+        }
+        CredentialKind::Gcs if service_account_key(value).is_none() => {
+            let words = "a credential of the kind `gcs` is the JSON of a service account, with `client_email` and `private_key`";
+            Err(words.to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The private key in the JSON of a Google service account; nothing if it is none.
+pub fn service_account_key(json: &Secret) -> Option<Secret> {
+    #[derive(Deserialize)]
+    struct ServiceAccount {
+        #[serde(rename = "client_email")]
+        _email: String,
+        private_key: Secret,
+    }
+    serde_json::from_str::<ServiceAccount>(json.expose()).ok().map(|account| account.private_key)
 }
 
 /// No credential is of this kind.
@@ -116,11 +146,25 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_send_a_kind_that_no_run_can_use() {
-        for kind in CredentialKind::USABLE {
-            assert_eq!(serde_json::from_str::<CredentialKind>(&format!("\"{kind}\"")).unwrap(), kind);
-        }
-        let refused = serde_json::from_str::<CredentialKind>("\"s3\"").unwrap_err().to_string();
-        assert!(refused.contains("expected `registry` or `git`"), "{refused}");
+    fn what_cannot_log_in_is_said() {
+        let check = |kind, username: Option<&str>, value: &str, expected: Option<&str>| {
+            let found = kind_takes(kind, username, &value.into(), false);
+            assert_eq!(found.err().as_deref(), expected, "{kind} {value}");
+        };
+        check(CredentialKind::S3, Some("AKIA"), "key", None);
+        check(
+            CredentialKind::S3,
+            None,
+            "key",
+            Some("a credential of the kind `s3` needs the id of the key as its user name"),
+        );
+        check(CredentialKind::Hf, None, "hf_x", None);
+        let json = r#"{"client_email": "a@b", "private_key": "k"}"#;
+        check(CredentialKind::Gcs, None, json, None);
+        let words = "a credential of the kind `gcs` is the JSON of a service account, with `client_email` and `private_key`";
+        check(CredentialKind::Gcs, None, "token", Some(words));
+        check(CredentialKind::Gcs, None, r#"{"client_email": "a@b"}"#, Some(words));
+        let token = kind_takes(CredentialKind::Git, None, &"x".into(), true).unwrap_err();
+        assert_eq!(token, "a session token belongs to a credential of the kind `s3`");
     }
 }

@@ -72,6 +72,12 @@ pub enum StoredKind {
     Registry,
     /// A login to a git server.
     Git,
+    /// Keys of a store with the S3 API.
+    S3,
+    /// A service account of Google Cloud.
+    Gcs,
+    /// A token of Hugging Face.
+    Hf,
     /// One that no run of this version can use.
     #[serde(other)]
     Other,
@@ -80,7 +86,7 @@ pub enum StoredKind {
 impl StoredKind {
     /// What it logs in to.
     pub fn credential(self) -> Option<CredentialKind> {
-        CredentialKind::USABLE.into_iter().find(|kind| Self::from(*kind) == self)
+        CredentialKind::ALL.into_iter().find(|kind| Self::from(*kind) == self)
     }
 }
 
@@ -89,7 +95,9 @@ impl From<CredentialKind> for StoredKind {
         match kind {
             CredentialKind::Registry => Self::Registry,
             CredentialKind::Git => Self::Git,
-            CredentialKind::S3 | CredentialKind::Gcs | CredentialKind::Hf => Self::Other,
+            CredentialKind::S3 => Self::S3,
+            CredentialKind::Gcs => Self::Gcs,
+            CredentialKind::Hf => Self::Hf,
         }
     }
 }
@@ -145,7 +153,7 @@ mod tests {
             "status phase image imported item commands_ended exported contact set_aside progress",
         );
         check::<ClusterKind>("local kubernetes");
-        check::<StoredKind>("secret registry git");
+        check::<StoredKind>("secret registry git s3 gcs hf");
         check::<ProgressKind>("image import export");
     }
 

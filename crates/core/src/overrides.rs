@@ -1,4 +1,5 @@
 //! What a submit says in place of the file, or beside it: name, tags and amounts. It changes the spec before anything is planned.
+use crate::problem::Problem;
 use crate::spec::{GpuRequest, Requests, Spec, labels};
 use crate::units::{Cpu, Memory, UnitError};
 use crate::wire::Overrides;
@@ -21,6 +22,24 @@ impl Overrides {
             spec.resources.requests = None;
         }
         self.amounts(spec)
+    }
+
+    /// Gives problems about what is of the submit, and not of the file, the flags of it as their path.
+    pub fn name_flags(&self, problems: &mut [Problem]) {
+        let amounts = [
+            ("--cpu", self.cpu.is_some()),
+            ("--memory", self.memory.is_some()),
+            ("--gpus", self.gpus.is_some()),
+        ];
+        let amounts: Vec<&str> =
+            amounts.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect();
+        for problem in problems {
+            match problem.path.as_str() {
+                "resources.preset" if self.preset.is_some() => "--preset".clone_into(&mut problem.path),
+                "resources.requests" if !amounts.is_empty() => problem.path = amounts.join(" "),
+                _ => {}
+            }
+        }
     }
 
     fn amounts(&self, spec: &mut Spec) -> Result<(), String> {
@@ -106,5 +125,25 @@ mod tests {
         check("", &Overrides { cpu: text("0"), ..none.clone() }, Err("`cpu` must be more than 0"));
         let wrong = Overrides { cpu: text("many"), ..none };
         check("", &wrong, Err("`cpu`: `many` is not a number of cores such as `4`, `0.5` or `500m`"));
+    }
+
+    #[test]
+    fn a_problem_names_the_flag_that_it_is_about() {
+        let check = |overrides: &Overrides, path: &str, expected: &str| {
+            let mut problems = [Problem { path: path.to_owned(), ..Problem::default() }];
+            overrides.name_flags(&mut problems);
+            assert_eq!(problems[0].path, expected);
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let none = Overrides::default();
+        let preset = Overrides { preset: text("p"), ..none.clone() };
+        let amounts = Overrides { cpu: text("1"), gpus: Some(2), ..none.clone() };
+        check(&none, "resources.preset", "resources.preset");
+        check(&none, "resources.requests", "resources.requests");
+        check(&preset, "resources.preset", "--preset");
+        check(&preset, "resources.requests", "resources.requests");
+        check(&amounts, "resources.requests", "--cpu --gpus");
+        check(&amounts, "resources.preset", "resources.preset");
+        check(&amounts, "resources.cluster", "resources.cluster");
     }
 }

@@ -298,9 +298,12 @@ impl Secrets {
 pub struct Login {
     /// User name; may be empty for a bare token.
     pub username: String,
-    /// Password or token.
+    /// Password, token, secret key, or the JSON of a service account.
     #[serde(serialize_with = "expose")]
     pub password: Secret,
+    /// Token of a session that the keys are for.
+    #[serde(default, serialize_with = "expose", skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<Secret>,
 }
 
 /// What the supervisor sends to init as one length-prefixed JSON document on descriptor 3 (u32 little endian, then bytes).

@@ -332,6 +332,9 @@ fn tags<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Err
     Ok(text.split(',').map(|tag| tag.replace("%2C", ",").replace("%25", "%")).collect())
 }
 
+/// Header of a page of runs: ids of those that belong there but cannot be read, with commas between them. Absent without any.
+pub const UNREADABLE: &str = "vessl-unreadable";
+
 /// Tags as [`RunQuery::tag`] has them.
 pub fn tags_as_text(tags: &[String]) -> Option<String> {
     let written = tags.iter().map(|tag| tag.replace('%', "%25").replace(',', "%2C"));
@@ -652,13 +655,17 @@ pub struct CredentialCreate {
     pub name: String,
     /// What it logs in to.
     pub kind: CredentialKind,
-    /// User name.
+    /// User name; of the kind `s3` the id of the key.
     #[serde(default)]
     pub username: Option<String>,
-    /// Password or token; write-only, at most 256 KiB.
+    /// Password, token, secret key, or the JSON of a service account; write-only, at most 256 KiB.
     #[serde(serialize_with = "expose")]
     #[schema(value_type = String, min_length = 1)]
     pub value: Secret,
+    /// Token of the session that the keys are for, of the kind `s3`; write-only.
+    #[serde(default, serialize_with = "expose", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub session_token: Option<Secret>,
 }
 
 /// One organization or project.

@@ -10,6 +10,7 @@ pub mod log;
 mod pool;
 mod problem;
 pub mod sparse;
+pub mod staging;
 pub mod tree;
 mod watch;
 

@@ -75,10 +75,7 @@ pub enum DataError {
 
 impl DataError {
     /// Maps a system error of step `what` on `path`.
-    pub(crate) fn os<E: Into<io::Error>>(
-        what: &'static str,
-        path: impl AsRef<Path>,
-    ) -> impl FnOnce(E) -> Self {
+    pub fn os<E: Into<io::Error>>(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(E) -> Self {
         move |source| {
             let (source, path) = (source.into(), path.as_ref().to_owned());
             if is_full(&source) { Self::DiskFull { path } } else { Self::Os { what, path, source } }

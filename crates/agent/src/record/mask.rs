@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use vessl_core::credential::{CredentialKind, service_account_key};
 use vessl_core::record::{Login, Secrets};
 use vessl_data::git::TOKEN_USER;
 
@@ -48,9 +49,16 @@ impl Mask {
                 add(&mut values, value);
             }
         }
-        let logins = secrets.credentials.values();
-        for login in logins.filter(|login| login.password.expose().trim().len() >= SHORTEST) {
-            add_login(&mut values, login);
+        for (credential, login) in &secrets.credentials {
+            // Of the rest of that JSON much is ordinary text.
+            let account =
+                (credential.kind == CredentialKind::Gcs).then(|| service_account_key(&login.password));
+            match account.flatten() {
+                Some(key) => add(&mut values, key.expose()),
+                None if login.password.expose().trim().len() >= SHORTEST => add_login(&mut values, login),
+                None => {}
+            }
+            login.session_token.iter().for_each(|token| add(&mut values, token.expose()));
         }
         (Self::of(values), short)
     }
@@ -285,8 +293,9 @@ mod tests {
     #[test]
     fn a_login_is_hidden_in_every_form_that_it_is_sent_in() {
         let hidden = |username: &str, password: &str, text: &str| {
-            let login = Login { username: username.to_owned(), password: password.into() };
-            CredentialKind::USABLE.map(|kind| {
+            let login =
+                Login { username: username.to_owned(), password: password.into(), ..Login::default() };
+            [CredentialKind::Registry, CredentialKind::Git].map(|kind| {
                 let credential = CredentialRef { kind, name: "name".into() };
                 let secrets =
                     Secrets { credentials: [(credential, login.clone())].into(), ..Secrets::default() };
@@ -307,6 +316,23 @@ mod tests {
         check("bobby", "hunter>~~?\n", "Ym9iYnk6aHVudGVyPn5-Pw==;", "***;");
         check("", "s3cretw0rd", "eC1hY2Nlc3MtdG9rZW46czNjcmV0dzByZA==", "***");
         check("", "s3cretw0rd", "OnMzY3JldHcwcmQ= x-access-token", "*** x-access-token");
+    }
+
+    #[test]
+    fn of_a_service_account_the_key_is_hidden() {
+        let json = r#"{"type": "service_account", "client_email": "a@b", "private_key": "-----BEGIN-----\nMIIEvQIBADAN\n"}"#;
+        let credential = CredentialRef { kind: CredentialKind::Gcs, name: "name".into() };
+        let login = Login { password: json.into(), ..Login::default() };
+        let token = Login {
+            password: "secret-key".into(),
+            session_token: Some("s3ssion".into()),
+            ..Login::default()
+        };
+        let keys = CredentialRef { kind: CredentialKind::S3, name: "name".into() };
+        let secrets =
+            Secrets { credentials: [(credential, login), (keys, token)].into(), ..Secrets::default() };
+        let text = "service_account a@b MIIEvQIBADAN s3ssion secret-key";
+        assert_eq!(Mask::new(&secrets).0.text(text), "service_account a@b *** *** ***");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use vessl_data::DataError;
 use vessl_data::blob::Store;
 use vessl_data::log::LogError;
+use vessl_data::staging::Staging;
 
 use events::Events;
 use journal::Journal;
@@ -57,6 +58,11 @@ impl Sink {
     /// How far something is.
     pub(crate) fn progress(&self) -> ProgressFile {
         ProgressFile::new(&self.dir)
+    }
+
+    /// What imports brought to the machine.
+    pub(crate) fn staging(&self) -> Result<Staging, DataError> {
+        Staging::open(&self.data.join("staged"))
     }
 
     /// The blobs.

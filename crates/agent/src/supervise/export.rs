@@ -9,10 +9,9 @@ use vessl_core::plan::ExportPlan;
 use vessl_core::record::{EventKind, Transfer};
 use vessl_core::spelling;
 use vessl_data::DataError;
-use vessl_data::tree::Written;
 
 use crate::transfer::progress::{amount, millis, took};
-use crate::transfer::{self, ExportError, TransferContext};
+use crate::transfer::{self, ExportError, Exported, TransferContext};
 
 /// Most warnings about single files that are said.
 const WARNINGS: usize = 100;
@@ -38,7 +37,7 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) {
             Transfer { path: plan.path.clone(), label: plan.target.label(), ..Transfer::default() };
         cx.log(format!("exporting `{}` to `{}`", transfer.path, transfer.label));
         let began = Instant::now();
-        let result = one(merged, cx, plan, &transfer.label);
+        let result = one(merged, cx, plan);
         transfer.millis = millis(began);
         match result {
             Err(Reason::Export(ExportError::Data(DataError::Stopped))) => return,
@@ -56,9 +55,9 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) {
     }
 }
 
-fn note(cx: &TransferContext<'_>, transfer: &mut Transfer, written: &Written) {
+fn note(cx: &TransferContext<'_>, transfer: &mut Transfer, written: &Exported) {
     (transfer.bytes, transfer.files) = (written.bytes, written.files);
-    transfer.version = Some(written.version.to_string());
+    transfer.version = Some(written.version.clone());
     for warning in written.warnings.iter().take(WARNINGS) {
         let path = Path::new(&transfer.path).join(&warning.path);
         cx.log(format!("`{}` {}", path.display(), warning.text));
@@ -76,15 +75,10 @@ fn note(cx: &TransferContext<'_>, transfer: &mut Transfer, written: &Written) {
 }
 
 /// `None` if there is nothing at the path.
-fn one(
-    merged: &Merged,
-    cx: &TransferContext<'_>,
-    plan: &ExportPlan,
-    label: &str,
-) -> Result<Option<Written>, Reason> {
+fn one(merged: &Merged, cx: &TransferContext<'_>, plan: &ExportPlan) -> Result<Option<Exported>, Reason> {
     let path = &spelling::path(&plan.path);
     let Some(found) = merged.open(path)? else { return Ok(None) };
-    Ok(Some(transfer::export(path, merged.root(), &found, label, cx)?))
+    Ok(Some(transfer::export(path, merged.root(), &found, &plan.target, cx)?))
 }
 
 #[cfg(test)]

@@ -4,22 +4,23 @@ use std::path::Path;
 use std::time::Instant;
 
 use nix::fcntl::OFlag;
-use vessl_container::rootfs::Merged;
+use vessl_container::rootfs::{Access, Bind, Merged};
 use vessl_container::runtime::StartError;
-use vessl_core::plan::{ImportPlan, ImportSource};
+use vessl_core::plan::{ImportPlan, ImportSource, MountFrom, MountPlan};
 use vessl_core::record::{EventKind, Transfer};
 use vessl_core::spelling;
 use vessl_data::dir::{Dir, Links, proc_path};
-use vessl_data::tree::{Checkout, Top};
+use vessl_data::staging::Staged;
+use vessl_data::tree::Top;
 
 use crate::transfer::progress::{amount, millis};
-use crate::transfer::{self, Moved, TransferContext, TransferError};
+use crate::transfer::{self, Brought, Moved, TransferContext, TransferError};
 
 /// What must live as long as the run's root file system.
 #[derive(Debug, Default)]
 pub(crate) struct ImportedVersions {
-    /// Versions that are mounted; only their locks matter.
-    held: Vec<Checkout>,
+    /// What is mounted; only its locks matter.
+    held: Vec<Staged>,
 }
 
 /// Why an import failed.
@@ -79,20 +80,59 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<ImportedV
                 }
                 let amount = amount(&transfer);
                 cx.log(match &plan.source {
-                    ImportSource::Git { .. } => {
-                        format!("imported `{}`: commit {}, {amount}", plan.path, moved.version)
+                    ImportSource::Git { .. } | ImportSource::Hf(_) => {
+                        format!("imported `{}`: commit {}, {amount}{how}", plan.path, moved.version)
                     }
-                    ImportSource::Tree { .. } => format!("imported `{}`: {amount}{how}", plan.path),
+                    _ => format!("imported `{}`: {amount}{how}", plan.path),
                 });
             }
         }
         cx.record(EventKind::Imported(transfer));
         result.map_err(|reason| ImportError::new(plan, reason))?;
     }
+    for mount in &cx.plan.mounts {
+        if let MountFrom::Tree { label, manifest } = &mount.source {
+            mount_version(merged, cx, (mount, label, manifest), &mut imported)?;
+        }
+    }
     Ok(imported)
 }
 
-/// What was moved, and what is to be said of how. A version is mounted over an empty place if root owns it, else copied.
+/// Mounts a version of the store where it can only be read, and records it as an import.
+fn mount_version(
+    merged: &Merged,
+    cx: &TransferContext<'_>,
+    (mount, label, manifest): (&MountPlan, &str, &str),
+    imported: &mut ImportedVersions,
+) -> Result<(), ImportError> {
+    let began = Instant::now();
+    let mut transfer = Transfer { path: mount.path.clone(), label: label.to_owned(), ..Transfer::default() };
+    let shown = || -> Result<_, Reason> {
+        let (moved, staged) = transfer::stage_version(label, manifest, cx)?;
+        let (source, target) = (staged.path.canonicalize()?, spelling::path(&mount.path));
+        merged.bind(&Bind { source, target, access: Access::ReadOnly })?;
+        Ok((moved, staged))
+    };
+    let shown = shown();
+    transfer.millis = millis(began);
+    match &shown {
+        Err(error) => transfer.error = Some(error.to_string()),
+        Ok((moved, _)) => {
+            (transfer.bytes, transfer.files) = (moved.bytes, moved.files);
+            transfer.version = Some(moved.version.clone());
+            cx.log(format!("mounted `{label}` at `{}`: {}", mount.path, amount(&transfer)));
+        }
+    }
+    cx.record(EventKind::Imported(transfer));
+    let (_, staged) = shown.map_err(|source| {
+        let text = format!("cannot mount `{label}` at `{}`: {source}", mount.path);
+        ImportError { text, source }
+    })?;
+    imported.held.push(staged);
+    Ok(())
+}
+
+/// What was moved, and what is to be said of how. What can be staged is mounted over an empty place if root owns it, else copied.
 fn one(
     merged: &Merged,
     cx: &TransferContext<'_>,
@@ -104,22 +144,20 @@ fn one(
     let path = spelling::path(&plan.path);
     let into = merged.private_dir(&path, cx.owner)?;
     let was_empty = std::fs::read_dir(proc_path(&into))?.next().is_none();
-    if let ImportSource::Tree { label, manifest } = &plan.source
-        && was_empty
-        && cx.owner.is_none()
-    {
-        let (moved, checkout) = transfer::checkout(label, manifest, cx)?;
-        merged.show_private(&checkout.path.canonicalize()?, &into)?;
-        settle(merged, &path, moved.top)?;
-        let how = if checkout.new { "" } else { ", nothing copied: it is here already" };
-        imported.held.push(checkout);
-        return Ok((moved, how));
-    }
-    let moved = transfer::import(&plan.source, &into, cx)?;
+    let shown = was_empty && cx.owner.is_none();
+    let (moved, how) = match transfer::import(&plan.source, &into, shown, cx)? {
+        Brought::Copied(moved) => (moved, if was_empty { "" } else { " beside the files there" }),
+        Brought::Staged(moved, staged) => {
+            merged.show_private(&staged.path.canonicalize()?, &into)?;
+            let how = if staged.new { "" } else { ", nothing copied: it is here already" };
+            imported.held.push(staged);
+            (moved, how)
+        }
+    };
     if was_empty {
         settle(merged, &path, moved.top)?;
     }
-    Ok((moved, if was_empty { "" } else { " beside the files there" }))
+    Ok((moved, how))
 }
 
 /// Lets the directory that is seen at `path` be as its source was.

@@ -1,9 +1,12 @@
 //! Bytes into and out of a directory of a run: each kind of source and target is a function of its own. It works on directories
 //! that are open; how they came to be there, and what is mounted in them, is its caller's.
+mod bucket;
 mod export;
 mod git;
+mod hf;
 pub(crate) mod progress;
 mod tree;
+mod volume;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +17,13 @@ use vessl_core::wire::Progress;
 use vessl_data::DataError;
 use vessl_data::dir::Dir;
 use vessl_data::git::GitError;
+use vessl_data::staging::Staged;
 use vessl_data::tree::Top;
 
 use crate::record::Sink;
 use crate::task::{Reporter, TaskEvent};
 
-pub(crate) use export::{ExportError, export};
-pub(crate) use tree::checkout;
+pub(crate) use export::{ExportError, Exported, export};
 
 /// Everything that a transfer needs besides its directory.
 #[derive(Clone, Copy)]
@@ -72,20 +75,50 @@ pub(crate) enum TransferError {
     Plan(String),
 }
 
-/// Brings what `source` names into a directory, which may have files.
+/// How something came.
+pub(crate) enum Brought {
+    /// It is in the directory.
+    Copied(Moved),
+    /// It is staged, to be shown there.
+    Staged(Moved, Staged),
+}
+
+/// Brings what `source` names into a directory, which may have files, or only onto the machine where it can be shown at that place.
 pub(crate) fn import(
     source: &ImportSource,
     into: &Dir,
+    can_be_shown: bool,
     cx: &TransferContext<'_>,
-) -> Result<Moved, TransferError> {
-    match source {
+) -> Result<Brought, TransferError> {
+    let (moved, staged) = match source {
         ImportSource::Git { url, reference, credential, parts } => {
             let (reference, credential) = (reference.as_deref(), credential.as_ref());
             let commit = git::Commit { url, reference, credential, parts: *parts };
-            git::import(&commit, into, cx)
+            return git::import(&commit, into, cx).map(Brought::Copied);
         }
-        ImportSource::Tree { label, manifest } => tree::import(label, manifest, into, cx),
+        ImportSource::Volume(volume) => return volume::import(volume, into, cx).map(Brought::Copied),
+        ImportSource::Tree { label, manifest } if !can_be_shown => {
+            return tree::import(label, manifest, into, cx).map(Brought::Copied);
+        }
+        ImportSource::Tree { label, manifest } => stage_version(label, manifest, cx)?,
+        ImportSource::Bucket(bucket) => bucket::stage(bucket, cx)?,
+        ImportSource::Hf(hf) => hf::stage(hf, cx)?,
+    };
+    if can_be_shown {
+        return Ok(Brought::Staged(moved, staged));
     }
+    volume::copy_staged(&staged, into, cx)?;
+    Ok(Brought::Copied(moved))
+}
+
+/// Brings a version of the store onto the machine.
+pub(crate) fn stage_version(
+    label: &str,
+    manifest: &str,
+    cx: &TransferContext<'_>,
+) -> Result<(Moved, Staged), TransferError> {
+    let (moved, checkout) = tree::checkout(label, manifest, cx)?;
+    Ok((moved, checkout.staged))
 }
 
 impl TransferContext<'_> {

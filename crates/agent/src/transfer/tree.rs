@@ -2,7 +2,7 @@
 use vessl_core::wire::ProgressKind;
 use vessl_data::blob::Digest;
 use vessl_data::dir::Dir;
-use vessl_data::tree::{self, Checkout, Trees};
+use vessl_data::tree::{self, Checkout};
 
 use super::progress::follow;
 use super::{Moved, TransferContext, TransferError};
@@ -28,14 +28,15 @@ pub(super) fn import(
 }
 
 /// The version as a directory that is only read; it stays while what is returned lives.
-pub(crate) fn checkout(
+pub(super) fn checkout(
     label: &str,
     manifest: &str,
     cx: &TransferContext<'_>,
 ) -> Result<(Moved, Checkout), TransferError> {
     let (version, store) = (version(manifest)?, cx.sink.blobs()?);
-    let trees = Trees::open(&cx.sink.data().join("trees"))?;
-    let checkout = follow(cx, ProgressKind::Import, label, |watch| trees.checkout(&store, version, &watch))?;
+    let staging = cx.sink.staging()?;
+    let checkout =
+        follow(cx, ProgressKind::Import, label, |watch| tree::checkout(&staging, &store, version, &watch))?;
     let (bytes, files) = (checkout.bytes, checkout.files);
     Ok((
         Moved { version: version.to_string(), bytes, files, missing: Vec::new(), top: checkout.top },

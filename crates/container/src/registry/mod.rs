@@ -62,8 +62,9 @@ impl Registry {
         self.body(response, manifest::MAX_CONFIG, "the configuration").await
     }
 
-    /// Asks for `path` below the repository, from byte `from` on, with all patience and logins there are.
-    async fn get(&self, path: &str, from: Option<u64>) -> Result<Response, StoreError> {
+    /// Asks for `path` below the repository, from byte `from` on, with all patience and logins there are. Of a registry that
+    /// refuses to begin there all of it is the answer, as of one that knows no ranges.
+    async fn get(&self, path: &str, mut from: Option<u64>) -> Result<Response, StoreError> {
         let url = format!("{}/{path}", self.base);
         let mut logged_in = false;
         loop {
@@ -89,6 +90,7 @@ impl Registry {
                     *self.token.lock().await = Some(token);
                     logged_in = true;
                 }
+                StatusCode::RANGE_NOT_SATISFIABLE if from.is_some() => from = None,
                 _ => return Err(self.refusal(path, response).await),
             }
         }

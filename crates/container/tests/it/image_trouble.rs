@@ -178,6 +178,24 @@ fn a_registry_without_ranges_is_read_again() {
 }
 
 #[test]
+fn a_registry_that_refuses_to_go_on_is_read_again() {
+    let built = one_layer();
+    let asked = AtomicUsize::new(0);
+    let server = with_layer(&built, move |request, reply| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => reply.stopping(SIZE / 2, Stop::Cut),
+        _ if request.range().is_some() => Reply::status(416),
+        _ => reply,
+    });
+    assert!(Fixture::new().pull(&reference(&server)).is_ok());
+    let refuses = with_layer(&built, |request, reply| match request.range() {
+        None => reply.stopping(SIZE / 2, Stop::Cut),
+        Some(_) => Reply::status(416),
+    });
+    let error = Fixture::new().refused(&reference(&refuses));
+    assert!(error.contains("the connection was cut"), "{error}");
+}
+
+#[test]
 fn a_download_of_a_dead_pull_is_continued_by_the_next() {
     let built = one_layer();
     let broken = with_layer(&built, |_, reply| reply.stopping(SIZE / 2, Stop::Cut).with("X", "cut"));

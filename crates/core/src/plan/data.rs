@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::{Code, Report, candidates, typed};
+use super::stores::{self, dataset_name, repository_name};
 use super::{
     Catalogue, Cluster, ExportPlan, ExportTarget, GitParts, ImagePlan, ImportPlan, ImportSource, MountFrom,
     MountPlan, Needs,
 };
 use crate::credential::{CredentialKind, CredentialRef};
 use crate::file_url;
-use crate::ids::{ArtifactName, CredentialName};
+use crate::ids::{ArtifactName, CredentialName, RunId};
 use crate::spec::{ArtifactRef, Export, Git, Hostpath, Image, Import, MountSource, Spec};
 use crate::spelling;
 
@@ -44,6 +45,8 @@ fn layout_parts(rest: &str) -> (&str, Option<&str>) {
 /// Reads the data sections of one run file.
 pub(super) struct Reader<'a> {
     pub(super) catalogue: &'a Catalogue,
+    /// The run that is planned.
+    pub(super) run: RunId,
     /// `None` when the cluster is unknown: what depends on it is not checked.
     pub(super) cluster: Option<&'a Cluster>,
     pub(super) report: &'a mut Report,
@@ -144,12 +147,12 @@ impl Reader<'_> {
             let source = match import {
                 Import::Git(git) => self.git(git, &at),
                 Import::Artifact(artifact) => self.artifact(artifact, &at),
-                Import::Dataset(_) => self.unsupported(&at, "importing a dataset"),
-                Import::Model(_) => self.unsupported(&at, "importing a model"),
-                Import::S3(_) => self.unsupported(&at, "importing from S3"),
-                Import::Gs(_) => self.unsupported(&at, "importing from Google Cloud Storage"),
-                Import::Hf(_) => self.unsupported(&at, "importing from Hugging Face"),
-                Import::Volume(_) => self.unsupported(&at, "importing from a storage volume"),
+                Import::Dataset(dataset) => self.dataset(dataset, &at),
+                Import::Model(model) => self.model(model, &at),
+                Import::S3(s3) => self.s3(s3, &at).map(ImportSource::Bucket),
+                Import::Gs(gs) => self.gs(gs, &at).map(ImportSource::Bucket),
+                Import::Hf(hf) => self.hf(hf, &at),
+                Import::Volume(volume) => self.imported_volume(volume, &at),
                 Import::Injected => self.unsupported(&at, "importing what a pipeline hands over"),
             };
             plans.extend(source.map(|source| ImportPlan { path: path.as_str().to_owned(), source }));
@@ -178,14 +181,7 @@ impl Reader<'_> {
 
     fn artifact(&mut self, artifact: &ArtifactRef, at: &str) -> Option<ImportSource> {
         let name = self.full_name(artifact);
-        let Some(manifest) = self.catalogue.artifacts.get(&name) else {
-            let names: Vec<String> = self.catalogue.artifacts.keys().map(ToString::to_string).collect();
-            self.report
-                .error(Code::UnknownArtifact, at, format!("there is no artifact `{name}`"))
-                .candidates(&name.to_string(), "artifact", names.iter().map(String::as_str));
-            return None;
-        };
-        Some(ImportSource::Tree { label: format!("vessl-artifact://{name}"), manifest: manifest.clone() })
+        self.newest(name.into(), at).map(|(label, manifest)| ImportSource::Tree { label, manifest })
     }
 
     pub(super) fn mounts(&mut self, spec: &Spec) -> Vec<MountPlan> {
@@ -194,9 +190,9 @@ impl Reader<'_> {
             let at = format!("mount.{}", path.as_str());
             let source = match &mount.source {
                 MountSource::Hostpath(host) => self.hostpath(host, &at),
-                MountSource::Dataset(_) => self.unsupported(&at, "mounting a dataset"),
-                MountSource::Nfs(_) => self.unsupported(&at, "mounting an NFS export"),
-                MountSource::Volume(_) => self.unsupported(&at, "mounting a storage volume"),
+                MountSource::Dataset(dataset) => self.mounted_dataset(dataset, &at),
+                MountSource::Nfs(nfs) => Some(self.nfs(nfs)),
+                MountSource::Volume(volume) => self.mounted_volume(volume, &at),
             };
             let readonly = mount.readonly;
             plans.extend(source.map(|source| MountPlan { path: path.as_str().to_owned(), source, readonly }));
@@ -220,28 +216,33 @@ impl Reader<'_> {
 
     pub(super) fn exports(&mut self, spec: &Spec) -> Vec<ExportPlan> {
         let mut plans = Vec::new();
-        let mut targets: BTreeMap<ArtifactName, &str> = BTreeMap::new();
+        let mut targets: BTreeMap<String, &str> = BTreeMap::new();
         for (path, export) in &spec.export {
             let at = format!("export.{}", path.as_str());
-            let target = match export {
-                Export::Output => Some(ExportTarget::Output),
-                Export::Artifact(artifact) => self.target(artifact, &at),
-                Export::Dataset(_) => self.unsupported(&at, "exporting to a dataset"),
-                Export::Model(_) => self.unsupported(&at, "exporting to a model repository"),
-                Export::S3(_) => self.unsupported(&at, "exporting to S3"),
-                Export::Gs(_) => self.unsupported(&at, "exporting to Google Cloud Storage"),
-                Export::Volume(_) => self.unsupported(&at, "exporting to a storage volume"),
-            };
-            if let Export::Artifact(artifact) = export
-                && let name = self.full_name(artifact)
-                && let Some(other) = targets.insert(name.clone(), path.as_str())
+            if let Some(label) = stores::target_label(export, &self.catalogue.project)
+                && let Some(other) = targets.insert(label.clone(), path.as_str())
             {
-                let message = format!("`{other}` is exported to the artifact `{name}` as well");
-                self.report.error(Code::SameTarget, &at, message).hint("give each path its own artifact");
+                let message = format!("`{other}` is exported to `{label}` as well");
+                self.report.error(Code::SameTarget, &at, message).hint("give each path its own target");
             }
+            let target = self.target_of(export, &at);
             plans.extend(target.map(|target| ExportPlan { path: path.as_str().to_owned(), target }));
         }
         plans
+    }
+
+    fn target_of(&mut self, export: &Export, at: &str) -> Option<ExportTarget> {
+        let object = match export {
+            Export::Output => return Some(ExportTarget::Output),
+            Export::Artifact(artifact) => return self.target(artifact, at),
+            Export::S3(s3) => return self.s3(s3, at).map(ExportTarget::Bucket),
+            Export::Gs(gs) => return self.gs(gs, at).map(ExportTarget::Bucket),
+            Export::Volume(volume) => return self.exported_volume(volume, at),
+            Export::Dataset(dataset) => dataset_name(dataset),
+            Export::Model(model) => repository_name(model),
+        };
+        self.known(&object, at)?;
+        Some(ExportTarget::Object(object))
     }
 
     fn target(&mut self, artifact: &ArtifactRef, at: &str) -> Option<ExportTarget> {
@@ -265,7 +266,12 @@ impl Reader<'_> {
     }
 
     /// Checks that a credential is stored and of the right kind, and notes that it is needed.
-    fn credential(&mut self, name: &str, kind: CredentialKind, at: &str) -> Option<CredentialName> {
+    pub(super) fn credential(
+        &mut self,
+        name: &str,
+        kind: CredentialKind,
+        at: &str,
+    ) -> Option<CredentialName> {
         match self.catalogue.credentials.get(name) {
             Some(stored) if *stored == kind => {
                 let name = CredentialName::from(name);
@@ -302,7 +308,7 @@ impl Reader<'_> {
     fn unsupported<T>(&mut self, at: &str, what: &str) -> Option<T> {
         self.report
             .error(Code::Unsupported, at, format!("{what} is not possible in this version"))
-            .hint("this version imports git repositories and artifacts, mounts paths of the machine and exports artifacts");
+            .hint("remove it: this version runs no pipelines");
         None
     }
 
@@ -320,7 +326,11 @@ impl Reader<'_> {
 
 /// The command that stores a credential.
 fn create(kind: CredentialKind, name: &str) -> String {
-    let user = if kind == CredentialKind::Registry { " --username USER" } else { "" };
+    let user = match kind {
+        CredentialKind::Registry => " --username USER",
+        CredentialKind::S3 => " --username KEY_ID",
+        CredentialKind::Git | CredentialKind::Gcs | CredentialKind::Hf => "",
+    };
     format!("vessl credential create {name} --kind {kind}{user}")
 }
 

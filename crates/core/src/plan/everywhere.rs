@@ -1,8 +1,10 @@
 //! What this version refuses on every server: found by planning for one that has all that the file names. It knows no rule of its own.
 use super::report::Code;
-use super::{Catalogue, Stamp, plan};
+use super::stores::named_volumes;
+use super::{Catalogue, Stamp, Storage, named_objects, named_storages, plan};
 use crate::credential::CredentialKind;
-use crate::ids::{Nonce, ProjectRef, RunId};
+use crate::ids::{Nonce, ProjectRef, RunId, StorageName};
+use crate::object::{ObjectName, StorageKind, VolumeRef};
 use crate::problem::{Level, Problem};
 use crate::secret::Secret;
 use crate::spec::labels::is_name;
@@ -42,11 +44,31 @@ fn all_that_is_named(spec: &Spec) -> Catalogue {
         (is_own(name.organization.as_str()) && is_own(name.project.as_str())).then_some(name)
     };
     let mut all = Catalogue { project: own.clone(), ..Catalogue::default() };
-    for import in spec.import.values() {
-        if let Import::Artifact(artifact) = import {
-            all.artifacts.extend(of(artifact).map(|name| (name, String::new())));
-        }
+    let can_be = |name: &ObjectName| {
+        let project = name
+            .project
+            .as_ref()
+            .is_none_or(|project| project.as_str().is_empty() || is_name(project.as_str()));
+        let organization = name.organization.as_str();
+        project && (organization.is_empty() || is_name(organization))
+    };
+    for (name, number) in named_objects(spec, &own).into_iter().filter(|(name, _)| can_be(name)) {
+        all.objects.entry(name).or_default().insert(number.unwrap_or(1), String::new());
     }
+    let storage = |name: StorageName| {
+        let storage = Storage {
+            kind: StorageKind::BuiltIn,
+            path: String::new(),
+            endpoint: None,
+            region: None,
+            credential: None,
+        };
+        (name, storage)
+    };
+    all.storages.extend(named_storages(spec).into_iter().filter(|name| is_name(name.as_str())).map(storage));
+    all.volumes.extend(named_volumes(spec).filter(|(_, name)| is_name(name)).map(|(storage, volume)| {
+        VolumeRef { organization: own.organization.clone(), storage: storage.into(), volume: volume.into() }
+    }));
     for export in spec.export.values() {
         if let Export::Artifact(artifact) = export {
             all.projects.extend(of(artifact).map(|name| name.project()));
@@ -64,8 +86,20 @@ fn all_that_is_named(spec: &Spec) -> Catalogue {
         Import::Git(git) => git.credential_name.as_ref(),
         _ => None,
     });
+    let stores = spec.import.values().filter_map(|import| match import {
+        Import::S3(s3) => Some((s3.credential_name.as_ref()?, CredentialKind::S3)),
+        Import::Gs(gs) => Some((gs.credential_name.as_ref()?, CredentialKind::Gcs)),
+        Import::Hf(hf) => Some((hf.credential_name.as_ref()?, CredentialKind::Hf)),
+        _ => None,
+    });
+    let targets = spec.export.values().filter_map(|export| match export {
+        Export::S3(s3) => Some((s3.credential_name.as_ref()?, CredentialKind::S3)),
+        Export::Gs(gs) => Some((gs.credential_name.as_ref()?, CredentialKind::Gcs)),
+        _ => None,
+    });
     let kinds = registry.map(|name| (name, CredentialKind::Registry));
-    for (name, kind) in kinds.chain(repositories.map(|name| (name, CredentialKind::Git))) {
+    let kinds = kinds.chain(repositories.map(|name| (name, CredentialKind::Git)));
+    for (name, kind) in kinds.chain(stores).chain(targets) {
         if is_name(name) {
             all.credentials.entry(name.as_str().into()).or_insert(kind);
         }

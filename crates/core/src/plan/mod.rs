@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::credential::{CredentialKind, CredentialRef};
 use crate::ids::{
-    ArtifactName, AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId,
+    AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId, StorageName,
 };
+use crate::object::{ObjectName, StorageKind, VolumeRef};
 use crate::problem::{Level, Problem};
 use crate::secret::Secret;
 use crate::spec::Shell;
@@ -20,11 +21,18 @@ mod extras;
 pub mod fit;
 mod place;
 mod report;
+mod stores;
+mod transfers;
 
 pub use data::machine_paths;
 pub use env::RESERVED;
 pub use everywhere::refused_everywhere;
 pub use report::codes;
+pub use stores::{named_objects, named_storages};
+pub use transfers::{
+    BucketPlan, ExportPlan, ExportTarget, GitParts, HfPlan, ImportPlan, ImportSource, MountFrom, MountPlan,
+    Provider, VolumePlace, VolumePlan,
+};
 
 use report::{Code, Report};
 
@@ -210,126 +218,6 @@ pub enum ImagePlan {
     Host,
 }
 
-/// One import with its resolved source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImportPlan {
-    /// Absolute path in the container.
-    pub path: String,
-    /// What to copy in.
-    pub source: ImportSource,
-}
-
-/// Sources an agent can import.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum ImportSource {
-    /// `git fetch` of one commit.
-    Git {
-        /// Normalised URL.
-        url: String,
-        /// Branch, tag or commit; `None` is the remote's HEAD.
-        reference: Option<String>,
-        /// Stored git credential.
-        credential: Option<CredentialName>,
-        /// What comes besides the files of the commit.
-        #[serde(default, skip_serializing_if = "GitParts::are_all")]
-        parts: GitParts,
-    },
-    /// A tree of the content-addressed store; `manifest` is its version.
-    Tree {
-        /// How the author named it, for messages.
-        label: String,
-        /// BLAKE3 of the manifest, hex.
-        manifest: String,
-    },
-}
-
-/// What an import of a git repository brings besides the files of its commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GitParts {
-    /// The submodules, and theirs.
-    pub submodules: bool,
-    /// The content that Git LFS keeps elsewhere.
-    pub lfs: bool,
-}
-
-impl GitParts {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-    fn are_all(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl Default for GitParts {
-    fn default() -> Self {
-        Self { submodules: true, lfs: true }
-    }
-}
-
-impl ImportSource {
-    /// How the author named it.
-    pub fn label(&self) -> &str {
-        match self {
-            Self::Git { url, .. } => url,
-            Self::Tree { label, .. } => label,
-        }
-    }
-}
-
-/// One live mount.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MountPlan {
-    /// Absolute path in the container.
-    pub path: String,
-    /// What is shown there.
-    pub source: MountFrom,
-    /// Whether writes are refused.
-    pub readonly: bool,
-}
-
-/// Sources an agent can mount.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum MountFrom {
-    /// A path of the node; the agent resolves links and checks `roots` again at mount time.
-    Hostpath {
-        /// Absolute path on the node.
-        path: String,
-        /// Allowed roots from the server's configuration.
-        roots: Vec<String>,
-    },
-}
-
-/// One export.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExportPlan {
-    /// Absolute path in the container.
-    pub path: String,
-    /// Where it goes.
-    pub target: ExportTarget,
-}
-
-/// Targets an agent can export to. All of them end as a manifest in the content-addressed store; the name is
-/// attached by the server when it sees the event of the finished export.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum ExportTarget {
-    /// The run's own output files.
-    Output,
-    /// The next version of an artifact.
-    Artifact(ArtifactName),
-}
-
-impl ExportTarget {
-    /// How people name it.
-    pub fn label(&self) -> String {
-        match self {
-            Self::Output => "vessl-artifact://".to_owned(),
-            Self::Artifact(name) => format!("vessl-artifact://{name}"),
-        }
-    }
-}
-
 /// One environment variable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvPlan {
@@ -373,12 +261,32 @@ pub struct Catalogue {
     pub secrets: Vec<String>,
     /// Stored credentials and what each logs in to.
     pub credentials: BTreeMap<CredentialName, CredentialKind>,
-    /// Artifacts that the submitter may read → manifest hash of the newest version.
-    pub artifacts: BTreeMap<ArtifactName, String>,
+    /// What of the registry the submitter may read → its versions, as far as a run file can mean them: the number of each with the
+    /// hash of its manifest. Nothing is in the list of what has no version yet.
+    pub objects: BTreeMap<ObjectName, BTreeMap<u64, String>>,
+    /// Storages of the organization.
+    pub storages: BTreeMap<StorageName, Storage>,
+    /// Their volumes.
+    pub volumes: BTreeSet<VolumeRef>,
     /// Projects beside the submitter's own that artifacts may be written to.
     pub projects: BTreeSet<ProjectRef>,
     /// Those of [`machine_paths`] that the machine of the local cluster does not have.
     pub missing: BTreeSet<String>,
+}
+
+/// A storage of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// What it is made of.
+    pub kind: StorageKind,
+    /// A directory, `server:/path`, `s3://bucket/prefix` or `gs://bucket/prefix`.
+    pub path: String,
+    /// Address of a store of one's own.
+    pub endpoint: Option<String>,
+    /// Region.
+    pub region: Option<String>,
+    /// Stored credential.
+    pub credential: Option<CredentialName>,
 }
 
 /// One cluster of the catalogue.
@@ -412,6 +320,10 @@ pub struct Cluster {
     pub max_runtime_limit: Option<Span>,
     /// Whether programs of runs get no new rights.
     pub no_new_privs: bool,
+    /// Whether buckets are reached with the machine's own cloud identity where no credential is named.
+    pub cloud_identity: bool,
+    /// Address of Hugging Face, or of a server like it; `None` is the public one.
+    pub hf_endpoint: Option<String>,
 }
 
 /// A node and its total capacity.
@@ -486,6 +398,8 @@ pub struct Needs {
     pub literal: BTreeMap<String, Secret>,
     /// Keys of `Secrets::credentials`.
     pub credentials: BTreeSet<CredentialRef>,
+    /// Volumes that the run makes.
+    pub volumes: BTreeSet<VolumeRef>,
 }
 
 /// Turns a run file into a plan, or reports every reason why it cannot be carried out on this catalogue. The problems have
@@ -493,8 +407,13 @@ pub struct Needs {
 pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Planned, Vec<Problem>> {
     let mut report = Report::default();
     let chosen = place::choose(&spec.resources, catalogue, &mut report);
-    let mut data =
-        data::Reader { catalogue, cluster: chosen.cluster, report: &mut report, needs: Needs::default() };
+    let mut data = data::Reader {
+        catalogue,
+        cluster: chosen.cluster,
+        run: stamp.run,
+        report: &mut report,
+        needs: Needs::default(),
+    };
     let image = data.image(&spec.image);
     let (imports, mounts, exports) = (data.imports(spec), data.mounts(spec), data.exports(spec));
     let fence = data.fence();

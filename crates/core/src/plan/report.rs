@@ -19,17 +19,22 @@ define_codes! {
     UnknownPath, "unknown-path", "The machine has no such path.", "Correct the path, or make what should be there.";
     BadImage, "bad-image", "An image layout or archive of the machine cannot be used: it is none, is damaged, lacks a part, or is for other machines.", "Make it again with `docker save` or `skopeo copy`, or name one of its images.";
     UnknownCredential, "unknown-credential", "No credential of this name is stored.", "Store it with `vessl credential create NAME --kind KIND`, or correct the name.";
-    WrongCredential, "wrong-credential", "The stored credential is of another kind.", "Name a credential of the kind that is needed: `registry` for images, `git` for git imports.";
+    WrongCredential, "wrong-credential", "The stored credential is of another kind.", "Name a credential of the kind that is needed: `registry` for images, `git` for git imports, `s3`, `gcs` and `hf` for those stores.";
     UnknownArtifact, "unknown-artifact", "The artifact does not exist, or you may not read it.", "Name an artifact that exists (`vessl artifact list`); one exists once a run has exported it.";
+    UnknownDataset, "unknown-dataset", "The dataset does not exist, or you may not read it.", "Name one that exists (`vessl dataset list`), or make it with `vessl dataset create NAME`.";
+    UnknownModel, "unknown-model", "The model repository does not exist, or you may not read it.", "Name one that exists (`vessl model-repository list`), or make it with `vessl model-repository create NAME`.";
+    NoVersion, "no-version", "The dataset has no files yet, or the repository no model of this number.", "Upload files (`vessl dataset upload`), or name a model that exists (`vessl model list REPOSITORY`).";
+    UnknownStorage, "unknown-storage", "The organization has no storage of this name.", "Name one that exists (`vessl storage list`); `vessl-storage` is always there.";
+    UnknownVolume, "unknown-volume", "The storage has no volume of this name.", "Name one that exists (`vessl storage list-volumes --storage-name STORAGE`), or make it with `vessl storage create-volume`.";
     UnknownProject, "unknown-project", "The project does not exist, or you may not write to it.", "Export to your own project, or to one of those that are shown.";
-    SameTarget, "same-target", "Two paths are exported to the same place.", "Give each path its own artifact.";
+    SameTarget, "same-target", "Two paths are exported to the same place.", "Give each path its own target.";
     UnknownSecret, "unknown-secret", "No secret of this name is stored.", "Store it with `vessl secret create NAME`, or correct the name.";
     MissingInject, "missing-inject", "A variable must be given at submit and was not.", "Give it at submit: `vessl run create -e KEY=VALUE`.";
     BadInject, "bad-inject", "A variable given at submit cannot be used.", "Write `-e KEY=VALUE`, with a name that is not empty and no NUL in name or value.";
     EnvTooLong, "env-too-long", "A variable is longer than a program can be given.", "Put the data into a file and import it.";
     OverTimeLimit, "over-time-limit", "More time is asked for than a run may take here.", "Ask for less (`--max-runtime`, `interactive.max_runtime`), or have `max_runtime_limit` of the server changed.";
     NoCommand, "no-command", "There is nothing to run.", "Add `run: [{command: …}]`.";
-    Unsupported, "unsupported", "This version does not do that.", "Remove it, or use what this version does: git, artifacts, paths of the machine, batch runs on whole GPUs.";
+    Unsupported, "unsupported", "This version does not do that.", "Remove it, or use what this version does: batch runs on whole GPUs, every kind of data but what a pipeline hands over.";
     // accepted, with a note
     PresetChosen, "preset-chosen", "What the run gets beside what it asks for: the requests were rounded up to a preset, or what they leave open is the share of one.", "Nothing is needed; name a `preset`, or have the presets changed in the server's settings file.";
     SecretUse, "secret-use", "Says whether a value marked as secret is the name of a stored secret or the secret itself.", "Write `KEY: {secret: NAME}` for a stored secret, so that the file holds no secret.";

@@ -42,11 +42,15 @@ const BLOCKS: &[&str] = &["do", "else", "then", "{", "}", "(", ")", "done", "fi"
 const TESTED: &[&str] =
     &["if", "elif", "while", "until", "for", "case", "select", "function", "!", "[", "[[", "test"];
 
+/// The status of the last command, and those of the parts of the last pipe.
+const STATUS: &str = "$?";
+const STATUSES: &str = "PIPESTATUS";
+
 /// Says at most once for each kind which failure would not be seen; `items` have their text.
 pub(super) fn note(reader: &mut Reader<'_, '_>, items: &[(At<'_>, &str)]) {
     let (mut options, mut said_command, mut said_pipe) = (Options::default(), false, false);
     for (at, text) in items {
-        let lines = lines(text);
+        let (lines, pipes) = commands(text);
         options.read(&lines);
         if let (false, false, Some(word)) = (options.errexit, said_command, unseen_command(&lines)) {
             said_command = true;
@@ -54,7 +58,7 @@ pub(super) fn note(reader: &mut Reader<'_, '_>, items: &[(At<'_>, &str)]) {
                 format!("`{word} …` can fail without the run failing: an item is judged by its last command");
             reader.note(at, Report::new(Code::UnseenFailure, message).hint(HINT));
         }
-        if let (false, false, Some(word)) = (options.pipefail, said_pipe, piped_into_tee(&lines)) {
+        if let (false, false, Some(word)) = (options.pipefail, said_pipe, piped_into_tee(&pipes)) {
             said_pipe = true;
             let message = format!(
                 "`{word} … | tee` can fail without the run failing: a pipe is judged by its last part"
@@ -76,7 +80,7 @@ struct Options {
 impl Options {
     fn read(&mut self, lines: &[String]) {
         for line in lines {
-            let mut words = line.split_whitespace().skip_while(|word| *word != "set").skip(1);
+            let mut words = words(line).skip_while(|word| *word != "set").skip(1);
             while let Some(word) = words.next().filter(|word| word.starts_with('-')) {
                 self.errexit |= !word.starts_with("--") && word.contains('e');
                 if word.ends_with('o') {
@@ -93,8 +97,10 @@ impl Options {
 fn unseen_command(lines: &[String]) -> Option<&str> {
     let mut depth = 0_usize;
     let mut first = None;
-    for line in lines {
-        let word = line.split_whitespace().find(|word| !BLOCKS.contains(word));
+    for (at, line) in lines.iter().enumerate() {
+        let word = words(line).find(|word| !BLOCKS.contains(word));
+        let is_looked_at =
+            lines.get(at + 1).is_some_and(|next| next.contains(STATUS) || next.contains(STATUSES));
         let begins = |words: &[&str]| words.iter().any(|word| line.split_whitespace().next() == Some(word));
         if begins(&["for", "while", "until"]) {
             depth += 1;
@@ -105,7 +111,7 @@ fn unseen_command(lines: &[String]) -> Option<&str> {
         if first.is_some() {
             return first;
         }
-        if can_fail(word, line) {
+        if can_fail(word, line) && !is_looked_at {
             first = Some(word);
             if depth > 0 {
                 return first;
@@ -128,8 +134,57 @@ fn is_name(text: &str) -> bool {
 /// The first word of a command whose output goes through a pipe into `tee`.
 fn piped_into_tee(lines: &[String]) -> Option<&str> {
     let is_tee = |part: &str| part.trim_start_matches('&').split_whitespace().next() == Some("tee");
-    let line = lines.iter().find(|line| line.split('|').skip(1).any(is_tee))?;
-    line.split_whitespace().find(|word| !BLOCKS.contains(word))
+    let is_looked_at = |at: usize| lines.get(at + 1).is_some_and(|next| next.contains(STATUSES));
+    let is_unseen = |(at, line): &(usize, &String)| line.split('|').skip(1).any(is_tee) && !is_looked_at(*at);
+    let (_, line) = lines.iter().enumerate().find(is_unseen)?;
+    words(line).find(|word| !BLOCKS.contains(word))
+}
+
+/// The words of a command, the first one without the bracket of a subshell.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let line = line.trim_start();
+    let inner = line.strip_prefix('(').filter(|inner| !inner.starts_with('('));
+    inner.unwrap_or(line).split_whitespace()
+}
+
+/// The commands of a text, a line each, and those whose pipes may fail unseen. A subshell that ends at its first failure is one command.
+fn commands(text: &str) -> (Vec<String>, Vec<String>) {
+    let (mut commands, mut pipes) = (Vec::new(), Vec::new());
+    let mut lines = lines(text).into_iter();
+    while let Some(line) = lines.next() {
+        let mut group = vec![line];
+        while is_open(&group) {
+            let Some(line) = lines.next() else { break };
+            group.push(line);
+        }
+        if begins_subshell(&group[0]) {
+            let mut options = Options::default();
+            options.read(&group);
+            // What it sets counts for itself alone.
+            group.retain(|line| words(line).next() != Some("set"));
+            if options.errexit {
+                group = vec![group.join(" ")];
+            }
+            if options.pipefail {
+                commands.extend(group);
+                continue;
+            }
+        }
+        pipes.extend_from_slice(&group);
+        commands.extend(group);
+    }
+    (commands, pipes)
+}
+
+fn begins_subshell(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with('(') && !line.starts_with("((")
+}
+
+/// Whether lines begin a subshell and do not end it.
+fn is_open(lines: &[String]) -> bool {
+    let count = |c| lines.iter().map(|line| line.matches(c).count()).sum::<usize>();
+    begins_subshell(&lines[0]) && count('(') > count(')')
 }
 
 /// The commands of a text, a line each: without comments, quoted text and here-documents; what continues is joined.
@@ -149,6 +204,13 @@ fn lines(text: &str) -> Vec<String> {
             match (quote, c) {
                 (Some(open), c) if c == open => quote = None,
                 (Some('"'), '\\') => drop(chars.next()),
+                (Some('"'), '$') => {
+                    let next: String = chars.clone().take(1 + STATUSES.len()).collect();
+                    let looked = [STATUS, STATUSES].into_iter().find(|name| {
+                        next.starts_with(name.trim_start_matches('$')) || next.get(1..) == Some(name)
+                    });
+                    line.extend(looked);
+                }
                 (Some(_), _) => {}
                 (None, '\'' | '"') => {
                     quote = Some(c);
@@ -188,13 +250,13 @@ mod tests {
     use super::*;
 
     fn check(text: &str, word: Option<&str>, pipe: bool) {
-        let lines = lines(text);
+        let (lines, pipes) = commands(text);
         let mut options = Options::default();
         options.read(&lines);
         let found = unseen_command(&lines).filter(|_| !options.errexit);
         assert_eq!(found, word, "{text:?} {lines:?}");
-        let piped = !options.pipefail && piped_into_tee(&lines).is_some();
-        assert_eq!(piped, pipe, "{text:?} {lines:?}");
+        let piped = !options.pipefail && piped_into_tee(&pipes).is_some();
+        assert_eq!(piped, pipe, "{text:?} {pipes:?}");
     }
 
     #[test]
@@ -206,6 +268,12 @@ mod tests {
         check("python t.py | tee log", None, true);
         check("python t.py 2>&1 |& tee -a log", None, true);
         check("cd x\npython t.py", Some("cd"), false);
+        check("(set -e; make; make install)\npython t.py", Some("make"), false);
+        check("(cd x; make)\npython t.py", Some("cd"), false);
+        check("(set -o pipefail; python t.py)\npython t.py | tee log\nexit", Some("python"), true);
+        check("(set -e; python t.py | tee log)", None, true);
+        check("python t.py | tee log\nexit $?", None, true);
+        check("pip install x\npython t.py\nexit $?", Some("pip"), false);
     }
 
     #[test]
@@ -228,6 +296,14 @@ mod tests {
             "if [ -e x ]; then\n  python t.py\nfi",
             "echo a\nls\nnvidia-smi\npython t.py",
             "case x in a) ;; esac\npython t.py",
+            "(set -e; make; python t.py)",
+            "( set -e\n  make\n  python t.py )",
+            "(set -euo pipefail; make; python t.py | tee log)",
+            "(set -e; make; python t.py) || exit 3\necho done",
+            "python t.py | tee log; exit ${PIPESTATUS[0]}",
+            "python t.py | tee log\nexit \"${PIPESTATUS[0]}\"",
+            "python t.py\ncode=$?\necho \"it is $code\"\nexit $code",
+            "python t.py\nexit \"$?\"",
             "",
         ] {
             check(text, None, false);

@@ -2,10 +2,12 @@
 use std::collections::BTreeSet;
 
 use vessl_core::credential::CredentialKind;
-use vessl_core::ids::{Nonce, PresetName, ProjectRef, RunId};
+use vessl_core::ids::{Nonce, PresetName, ProjectRef, RunId, StorageName};
+use vessl_core::object::{ObjectName, StorageKind, VolumeRef};
 use vessl_core::plan::{
-    Amounts, Catalogue, Cluster, EnvFrom, ExportTarget, GitParts, Gpu, ImagePlan, ImportSource, MountFrom,
-    Node, Planned, Preset, Stamp, codes, machine_paths, plan, refused_everywhere,
+    Amounts, BucketPlan, Catalogue, Cluster, EnvFrom, ExportTarget, GitParts, Gpu, HfPlan, ImagePlan,
+    ImportSource, MountFrom, Node, Planned, Preset, Provider, Stamp, Storage, VolumePlace, VolumePlan, codes,
+    machine_paths, plan, refused_everywhere,
 };
 use vessl_core::secret::Secret;
 use vessl_core::spec::{self, ReadOptions, Spec};
@@ -50,14 +52,52 @@ fn far() -> Cluster {
     Cluster { nodes: vec![node("w1", 16, 0), node("w2", 4, 1)], ..Cluster::default() }
 }
 
+fn storage(name: &str, kind: StorageKind, path: &str) -> (StorageName, Storage) {
+    let storage = Storage { kind, path: path.to_owned(), endpoint: None, region: None, credential: None };
+    (name.into(), storage)
+}
+
+fn bulk() -> (StorageName, Storage) {
+    let (name, storage) = storage("bulk", StorageKind::S3, "s3://ml/base/");
+    let endpoint = Some("https://minio:9000".to_owned());
+    (name, Storage { endpoint, credential: Some("keys".into()), ..storage })
+}
+
 pub(crate) fn catalogue() -> Catalogue {
     Catalogue {
         project: ProjectRef::new("acme", "vision"),
         clusters: [("local".into(), local()), ("far".into(), far())].into(),
         default_cluster: "local".into(),
         secrets: vec!["db-password".to_owned(), "HF_TOKEN".to_owned()],
-        credentials: [("hub".into(), CredentialKind::Registry), ("gh".into(), CredentialKind::Git)].into(),
-        artifacts: [(ProjectRef::new("acme", "vision").artifact("weights"), "ab12".to_owned())].into(),
+        credentials: [
+            ("hub".into(), CredentialKind::Registry),
+            ("gh".into(), CredentialKind::Git),
+            ("keys".into(), CredentialKind::S3),
+            ("robot".into(), CredentialKind::Gcs),
+            ("face".into(), CredentialKind::Hf),
+        ]
+        .into(),
+        objects: [
+            (ProjectRef::new("acme", "vision").artifact("weights").into(), [(1, "ab12".to_owned())].into()),
+            (ObjectName::dataset("acme", "mnist"), [(3, "cd34".to_owned())].into()),
+            (ObjectName::dataset("acme", "hollow"), [].into()),
+            (ObjectName::model_repository("acme", "llama"), [(7, "ef56".to_owned())].into()),
+        ]
+        .into(),
+        storages: [
+            storage("vessl-storage", StorageKind::BuiltIn, "/var/vessl/volumes/acme"),
+            storage("lab", StorageKind::HostPath, "/srv/lab"),
+            storage("filer", StorageKind::Nfs, "filer:/export/ml"),
+            bulk(),
+        ]
+        .into(),
+        volumes: [("vessl-storage", "home"), ("lab", "home"), ("filer", "home"), ("bulk", "home")]
+            .map(|(storage, volume)| VolumeRef {
+                organization: "acme".into(),
+                storage: storage.into(),
+                volume: volume.into(),
+            })
+            .into(),
         projects: ["shared", "vision"].map(|project| ProjectRef::new("acme", project)).into(),
         missing: BTreeSet::new(),
     }
@@ -377,6 +417,138 @@ fn data_is_resolved() {
 }
 
 #[test]
+fn stores_are_resolved() {
+    let got = planned(
+        "import:\n  /d: vessl-dataset://acme/mnist\n  /m: vessl-model://acme/llama/7\n  /s: {s3: {bucket: b, prefix: /p/, region: eu-1, credential_name: keys}}\n  \
+         /g: gs://b\n  /h: {hf: {url: huggingface.co/datasets/o/n, ref: v1, credential_name: face}}\n  /v: volume://bulk/home\n\
+         mount: {/md: vessl-dataset://acme/mnist, /mv: {volume: vessl-storage/home, readonly: false}, /mn: volume://filer/home, /n: nfs://h/p}\n\
+         export: {/ed: vessl-dataset://acme/hollow, /em: vessl-model://acme/llama, /es: s3://b/out, /ev: volume://lab/home, /new: volume://lab}",
+    );
+    let bucket = |label: &str, provider, bucket: &str, prefix: &str| BucketPlan {
+        label: label.to_owned(),
+        provider,
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+        endpoint: None,
+        region: None,
+        credential: None,
+        machine_identity: false,
+    };
+    let tree = |label: &str, manifest: &str| (label.to_owned(), manifest.to_owned());
+    let imported = |(label, manifest)| ImportSource::Tree { label, manifest };
+    let s3 = BucketPlan {
+        region: Some("eu-1".to_owned()),
+        credential: Some("keys".into()),
+        ..bucket("s3://b/p", Provider::S3, "b", "p")
+    };
+    let volume = BucketPlan {
+        endpoint: Some("https://minio:9000".to_owned()),
+        credential: Some("keys".into()),
+        ..bucket("volume://bulk/home", Provider::S3, "ml", "base/home")
+    };
+    let hf = HfPlan {
+        label: "hf://huggingface.co/datasets/o/n".to_owned(),
+        dataset: true,
+        repository: "o/n".to_owned(),
+        revision: Some("v1".to_owned()),
+        endpoint: "https://huggingface.co".to_owned(),
+        credential: Some("face".into()),
+    };
+    let sources: Vec<_> = got.plan.imports.into_iter().map(|import| import.source).collect();
+    let expected = [
+        imported(tree("vessl-dataset://acme/mnist", "cd34")),
+        ImportSource::Bucket(bucket("gs://b", Provider::Gs, "b", "")),
+        ImportSource::Hf(hf),
+        imported(tree("vessl-model://acme/llama/7", "ef56")),
+        ImportSource::Bucket(s3),
+        ImportSource::Bucket(volume),
+    ];
+    assert_eq!(sources, expected);
+    let path = |storage: &str, root: &str, volume: &str| VolumePlan {
+        label: format!("volume://{storage}/{volume}"),
+        place: VolumePlace::Path { root: root.to_owned(), volume: volume.to_owned() },
+    };
+    let nfs = VolumePlan {
+        label: "volume://filer/home".to_owned(),
+        place: VolumePlace::Nfs {
+            server: "filer".to_owned(),
+            path: "/export/ml".to_owned(),
+            volume: "home".to_owned(),
+        },
+    };
+    let mounts: Vec<_> = got.plan.mounts.into_iter().map(|mount| (mount.source, mount.readonly)).collect();
+    let (label, manifest) = tree("vessl-dataset://acme/mnist", "cd34");
+    let expected = [
+        (MountFrom::Tree { label, manifest }, true),
+        (MountFrom::Volume(nfs), true),
+        (MountFrom::Volume(path("vessl-storage", "/var/vessl/volumes/acme", "home")), false),
+        (MountFrom::Nfs { server: "h".to_owned(), path: "/p".to_owned() }, true),
+    ];
+    assert_eq!(mounts, expected);
+    let targets: Vec<_> = got.plan.exports.into_iter().map(|export| export.target).collect();
+    let expected = [
+        ExportTarget::Object(ObjectName::dataset("acme", "hollow")),
+        ExportTarget::Object(ObjectName::model_repository("acme", "llama")),
+        ExportTarget::Bucket(bucket("s3://b/out", Provider::S3, "b", "out")),
+        ExportTarget::Volume(path("lab", "/srv/lab", "home")),
+        ExportTarget::Volume(path("lab", "/srv/lab", "run-123")),
+    ];
+    assert_eq!(targets, expected);
+    let made: Vec<_> = got.needs.volumes.iter().map(ToString::to_string).collect();
+    assert_eq!(made, ["volume://lab/run-123"]);
+    let needed: Vec<_> = got.needs.credentials.into_iter().map(String::from).collect();
+    assert_eq!(needed, ["s3/keys", "hf/face"]);
+}
+
+#[test]
+fn stores_that_are_not_there_are_refused() {
+    let check_one = |body: &str, expected: &str| check(body, &[expected]);
+    check_one(
+        "import: {/x: vessl-dataset://acme/mnits}",
+        "unknown-dataset import./x: there is no dataset `acme/mnits` | did you mean `acme/mnist`? there is \
+         `acme/hollow`, `acme/mnist`; `vessl dataset create mnits` makes it",
+    );
+    check_one(
+        "mount: {/x: vessl-dataset://acme/hollow}",
+        "no-version mount./x: `vessl-dataset://acme/hollow` has no files yet | \
+         `vessl dataset upload hollow SOURCE /` brings some",
+    );
+    check_one(
+        "import: {/x: vessl-model://acme/llama/8}",
+        "no-version import./x: the model repository `vessl-model://acme/llama` has no model 8 | \
+         `vessl model list llama` shows those there are",
+    );
+    check_one(
+        "export: {/x: vessl-model://acme/none}",
+        "unknown-model export./x: there is no model repository `acme/none` | there is `acme/llama`; \
+         `vessl model-repository create none` makes it",
+    );
+    check_one(
+        "import: {/x: volume://lap/home}",
+        "unknown-storage import./x: there is no storage `lap` | did you mean `lab`? there is `bulk`, `filer`, `lab`, `vessl-storage`",
+    );
+    check_one(
+        "mount: {/x: volume://lab/hone}",
+        "unknown-volume mount./x: the storage `lab` has no volume `hone` | did you mean `home`? there is `home`; \
+         `vessl storage create-volume hone --storage-name lab` makes it",
+    );
+    check_one(
+        "mount: {/x: volume://bulk/home}",
+        "unsupported mount./x: `volume://bulk/home` lies in a bucket and cannot be mounted | \
+         import it, or use a volume of a storage of the kind `host-path` or `nfs`",
+    );
+    check_one(
+        "import: {/x: {s3: {bucket: b, prefix: p, credential_name: gh}}}",
+        "wrong-credential import./x.s3.credential_name: credential `gh` is a git credential; a s3 credential is needed here | \
+         store one under another name: `vessl credential create NAME --kind s3 --username KEY_ID`",
+    );
+    check_one(
+        "export: {/a: s3://b/p, /b: {s3: {bucket: b, prefix: p/}}}",
+        "same-target export./b: `/a` is exported to `s3://b/p` as well | give each path its own target",
+    );
+}
+
+#[test]
 fn data_that_is_not_there_or_not_allowed_is_refused() {
     check(
         "import: {/w: vessl-artifact://acme/vision/weight}",
@@ -433,7 +605,7 @@ fn data_that_is_not_there_or_not_allowed_is_refused() {
     check(
         "export: {/a: vessl-artifact://acme/vision/m, /b: {artifact: {name: m}}, /c: vessl-artifact://other/p/m}",
         &[
-            "same-target export./b: `/a` is exported to the artifact `acme/vision/m` as well | give each path its own artifact",
+            "same-target export./b: `/a` is exported to `vessl-artifact://acme/vision/m` as well | give each path its own target",
             "unknown-project export./c: there is no project `other/p` to write to | there is `acme/vision`, `acme/shared`",
         ],
     );
@@ -524,29 +696,6 @@ fn a_plan_says_where_its_sources_must_lie() {
 
 #[test]
 fn what_this_version_cannot_do_is_said() {
-    let cases = [
-        ("import: {/x: s3://b/p}", "import./x", "importing from S3"),
-        ("import: {/x: gs://b/p}", "import./x", "importing from Google Cloud Storage"),
-        ("import: {/x: hf://huggingface.co/o/n}", "import./x", "importing from Hugging Face"),
-        ("import: {/x: vessl-dataset://o/n}", "import./x", "importing a dataset"),
-        ("import: {/x: vessl-model://o/n/1}", "import./x", "importing a model"),
-        ("import: {/x: volume://s/v}", "import./x", "importing from a storage volume"),
-        ("mount: {/x: vessl-dataset://o/n}", "mount./x", "mounting a dataset"),
-        ("mount: {/x: nfs://h/p}", "mount./x", "mounting an NFS export"),
-        ("mount: {/x: volume://s/v}", "mount./x", "mounting a storage volume"),
-        ("export: {/x: s3://b/p}", "export./x", "exporting to S3"),
-        ("export: {/x: gs://b/p}", "export./x", "exporting to Google Cloud Storage"),
-        ("export: {/x: vessl-dataset://o/n}", "export./x", "exporting to a dataset"),
-        ("export: {/x: vessl-model://o/n}", "export./x", "exporting to a model repository"),
-        ("export: {/x: volume://s}", "export./x", "exporting to a storage volume"),
-    ];
-    let hint = "this version imports git repositories and artifacts, mounts paths of the machine and exports artifacts";
-    for (body, path, what) in cases {
-        check_everywhere(
-            body,
-            &[&format!("unsupported {path}: {what} is not possible in this version | {hint}")],
-        );
-    }
     check_everywhere(
         "resources: {spot: true}",
         &[
@@ -617,6 +766,11 @@ fn what_depends_on_no_server_is_refused_without_one() {
         ("unknown-project", "export: {/a: vessl-artifact://o/none/x}".to_owned(), here),
         ("unknown-artifact", "import: {/a: vessl-artifact://o/not a name/x}".to_owned(), everywhere),
         ("unknown-artifact", "import: {/a: vessl-artifact://o/p/x}".to_owned(), here),
+        ("unknown-dataset", "import: {/a: vessl-dataset://o/x}".to_owned(), here),
+        ("unknown-model", "export: {/a: vessl-model://o/x}".to_owned(), here),
+        ("no-version", "import: {/a: vessl-model://acme/llama/8}".to_owned(), here),
+        ("unknown-storage", "export: {/a: volume://none}".to_owned(), here),
+        ("unknown-volume", "mount: {/a: volume://lab/none}".to_owned(), here),
         ("unknown-cluster", "resources: {cluster: none}".to_owned(), here),
         ("unknown-node", "resources: {node_names: [none]}".to_owned(), here),
         ("unknown-preset", "resources: {preset: none}".to_owned(), here),
@@ -655,16 +809,16 @@ fn what_depends_on_no_server_is_refused_without_one() {
 
 #[test]
 fn every_problem_is_reported_at_once() {
-    let body = "resources: {cluster: nope}\nimage: {url: x, credential_name: nope}\nimport: {/a: s3://b/p, /b: vessl-artifact://a/b/c}\n\
-                mount: {/m: nfs://h/p}\nenv: {A: {secret: NOPE}, B: {source: inject}}\ninteractive: {}";
+    let body = "resources: {cluster: nope}\nimage: {url: x, credential_name: nope}\nimport: {/a: vessl-dataset://a/b, /b: vessl-artifact://a/b/c}\n\
+                mount: {/m: volume://s/v}\nenv: {A: {secret: NOPE}, B: {source: inject}}\ninteractive: {}";
     let problems = try_plan(body, &[], &catalogue()).unwrap_err();
     let codes: Vec<_> = problems.iter().map(|problem| problem.code.as_str()).collect();
     let expected = [
         "unknown-cluster",
         "unknown-credential",
-        "unsupported",
+        "unknown-dataset",
         "unknown-artifact",
-        "unsupported",
+        "unknown-storage",
         "unknown-secret",
         "missing-inject",
         "unsupported",

@@ -36,6 +36,10 @@ fn real_files_are_planned_or_refused_in_words() {
                         "unsupported",
                         "not-allowed",
                         "unknown-artifact",
+                        "unknown-dataset",
+                        "unknown-model",
+                        "unknown-storage",
+                        "unknown-volume",
                         "unknown-project",
                         "unknown-credential",
                     ];

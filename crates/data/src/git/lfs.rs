@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_key_is_for_the_host_of_the_repository() {
-        let login = Login { username: "git".to_owned(), password: "key".into() };
+        let login = Login { username: "git".to_owned(), password: "key".into(), ..Login::default() };
         let check = |server: &str, login: Option<&Login>, expected: bool| {
             let of = |url| Address::parse(url, Files::Refused).unwrap();
             assert_eq!(is_lent_a_key(&of(server), &of("ssh://git@good/a"), login), expected, "{server}");

@@ -1,185 +1,46 @@
-//! A version out of the store: once as a shared read-only directory, or copied into a directory that has files already.
+//! A version out of the store: staged as a shared read-only directory, or copied into a directory that has files already.
 //! No symbolic link is followed on the way.
-use std::fs::{DirBuilder, File, Permissions, TryLockError};
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::{Entry, Form, Kind, Manifest, Top, read, with_total};
-use crate::blob::{self, Digest, Freed, MODE, Store};
+use crate::blob::{self, Digest, MODE, Store};
 use crate::dir::{self, Dir, Modified};
-use crate::{DataError, Owner, Watch, durable, pool};
+use crate::staging::{Staged, Staging};
+use crate::{DataError, Owner, Watch, pool};
 
-/// How often a builder that waits for another one looks whether it should stop.
-const WAIT: Duration = Duration::from_millis(20);
-
-/// Versions as directories, each made once and shared by everybody who imports it.
-///
-/// ```text
-/// trees/<version>/fs      the files; a user holds a shared lock on trees/<version>
-/// trees/.new-<version>/   being made, under the exclusive lock of its stripe
-/// trees/.gone-<version>/  being removed, under the same lock
-/// trees/.lock-ab          one lock for the making and removal of all versions that begin with ab
-/// ```
-#[derive(Clone, Debug)]
-pub struct Trees {
-    root: PathBuf,
-}
-
-/// A version as a directory. It is not removed while this lives. Nothing may be written to it.
+/// A version as a directory that is only read.
 #[derive(Debug)]
 pub struct Checkout {
     /// The directory.
-    pub path: PathBuf,
-    /// Whether it had to be made.
-    pub new: bool,
+    pub staged: Staged,
     /// Bytes of all files.
     pub bytes: u64,
     /// Number of files and symbolic links.
     pub files: u64,
-    /// The directory as it was stored; that of `path` is ours.
+    /// The directory as it was stored; that of `staged` is ours.
     pub top: Option<Top>,
-    _hold: File,
 }
 
-impl Trees {
-    /// Opens (and makes, mode 0700) a directory of trees.
-    pub fn open(root: &Path) -> Result<Self, DataError> {
-        durable::create_dir_all(root, 0o700).map_err(DataError::os("make", root))?;
-        Ok(Self { root: root.to_owned() })
-    }
-
-    /// The version as a directory; no byte is copied if it was made before. Every file is verified when it is made, and
-    /// a version is seen as a whole or not at all, also after a crash.
-    pub fn checkout(&self, store: &Store, version: Digest, watch: &Watch<'_>) -> Result<Checkout, DataError> {
-        let manifest = read(store, version)?;
-        let files = manifest.entries().iter().filter(|e| !matches!(e.kind, Kind::Dir { .. })).count() as u64;
-        let found = |hold, new| {
-            let path = self.place("", version).join("fs");
-            Checkout { path, new, bytes: manifest.bytes(), files, top: manifest.top(), _hold: hold }
-        };
-        if let Some(hold) = self.hold(version)? {
-            return Ok(found(hold, false));
-        }
-        let _building = self.lock(version, watch)?;
-        if let Some(hold) = self.hold(version)? {
-            return Ok(found(hold, false));
-        }
-        self.build(store, &manifest, version, watch)?;
-        // Only a removal under the same stripe could take it away again.
-        let hold = self.hold(version)?.ok_or(DataError::Missing { digest: version })?;
-        Ok(found(hold, true))
-    }
-
-    /// Removes every version for which `keep` is false and that nobody holds, and what dead processes left.
-    pub fn collect(&self, keep: &dyn Fn(Digest) -> bool) -> Result<Freed, DataError> {
-        let mut freed = Freed::default();
-        for entry in std::fs::read_dir(&self.root).map_err(DataError::os("read", &self.root))? {
-            let name = entry.map_err(DataError::os("read", &self.root))?.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let (state, version) = match name.strip_prefix('.').and_then(|n| n.split_once('-')) {
-                Some(("new" | "gone", version)) => (&name[..name.len() - version.len()], version),
-                Some(_) => continue,
-                None => ("", name),
-            };
-            let Ok(version) = version.parse() else { continue };
-            if state.is_empty() && keep(version) {
-                continue;
-            }
-            let Some(_lock) = self.try_lock(version)? else { continue };
-            if self.remove(state, version)? {
-                freed.count += u64::from(state.is_empty());
-            }
-        }
-        Ok(freed)
-    }
-
-    fn place(&self, state: &str, version: Digest) -> PathBuf {
-        self.root.join(format!("{state}{version}"))
-    }
-
-    /// A shared lock on the version's directory, if it is there.
-    fn hold(&self, version: Digest) -> Result<Option<File>, DataError> {
-        let path = self.place("", version);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(DataError::os("open", path)(e)),
-        };
-        file.lock_shared().map_err(DataError::os("lock", &path))?;
-        // It may have been removed before the lock was ours.
-        let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-        let held = file.metadata().map(id).map_err(DataError::os("read", &path))?;
-        Ok((std::fs::metadata(&path).map(id).ok() == Some(held)).then_some(file))
-    }
-
-    fn try_lock(&self, version: Digest) -> Result<Option<File>, DataError> {
-        let path = self.root.join(format!(".lock-{:02x}", version.0[0]));
-        let mut options = File::options();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(DataError::os("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(DataError::os("lock", path)(e)),
-        }
-    }
-
-    fn lock(&self, version: Digest, watch: &Watch<'_>) -> Result<File, DataError> {
-        loop {
-            watch.check()?;
-            if let Some(file) = self.try_lock(version)? {
-                return Ok(file);
-            }
-            std::thread::sleep(WAIT);
-        }
-    }
-
-    fn build(
-        &self,
-        store: &Store,
-        manifest: &Manifest,
-        version: Digest,
-        watch: &Watch<'_>,
-    ) -> Result<(), DataError> {
-        let new = self.place(".new-", version);
-        remove_all(&new)?;
-        let made = fill(store, manifest, &new, watch);
-        if made.is_err() {
-            // The next builder or collection removes what this leaves.
-            let _ = remove_all(&new);
-        }
-        made?;
-        let path = self.place("", version);
-        std::fs::rename(&new, &path).map_err(DataError::os("rename", &path))?;
-        durable::sync_dir(&self.root).map_err(DataError::os("sync", &self.root))
-    }
-
-    /// Removes a version that nobody holds; false if somebody does.
-    fn remove(&self, state: &str, version: Digest) -> Result<bool, DataError> {
-        let mut path = self.place(state, version);
-        if state.is_empty() {
-            let gone = self.place(".gone-", version);
-            remove_all(&gone)?;
-            let Ok(dir) = File::open(&path) else { return Ok(false) };
-            if dir.try_lock().is_err() {
-                return Ok(false);
-            }
-            std::fs::rename(&path, &gone).map_err(DataError::os("rename", &path))?;
-            path = gone;
-        }
-        remove_all(&path)?;
-        Ok(true)
-    }
+/// The version as a directory; no byte is copied if it was made before. Every file is verified when it is made.
+pub fn checkout(
+    staging: &Staging,
+    store: &Store,
+    version: Digest,
+    watch: &Watch<'_>,
+) -> Result<Checkout, DataError> {
+    let manifest = read(store, version)?;
+    let files = manifest.entries().iter().filter(|e| !matches!(e.kind, Kind::Dir { .. })).count() as u64;
+    let staged = staging.entry(version, watch, |fs| {
+        Target { store, root: fs, owner: None, shared: true }.write(&manifest, watch)
+    })?;
+    Ok(Checkout { staged, bytes: manifest.bytes(), files, top: manifest.top() })
 }
 
 /// Copies a version into the directory `target`, which may have files: a file or link of the same name is replaced, a
@@ -195,20 +56,6 @@ pub fn copy_into(
     let manifest = read(store, version)?;
     Target { store, root: target, owner, shared: false }.write(&manifest, watch)?;
     Ok(manifest)
-}
-
-/// Makes `new/fs` with everything in it, on disk.
-fn fill(store: &Store, manifest: &Manifest, new: &Path, watch: &Watch<'_>) -> Result<(), DataError> {
-    let make =
-        |path: &Path, mode| DirBuilder::new().mode(mode).create(path).map_err(DataError::os("make", path));
-    let fs = new.join("fs");
-    make(new, 0o700)?;
-    make(&fs, 0o700)?;
-    let root = Dir::open(&fs).map_err(DataError::os("open", &fs))?;
-    Target { store, root: &root, owner: None, shared: true }.write(manifest, watch)?;
-    fchmod(&root, Mode::from_bits_truncate(0o755)).map_err(DataError::os("write", &fs))?;
-    root.sync().map_err(DataError::os("sync", &fs))?;
-    durable::sync_dir(new).map_err(DataError::os("sync", new))
 }
 
 /// Where files are written.
@@ -364,32 +211,4 @@ fn remove_file(dir: &Dir, name: &Path, path: &Path) -> Result<(), DataError> {
         }
         Err(e) => Err(DataError::os("replace", path)(e)),
     }
-}
-
-/// Removes a directory of ours and everything in it, also where a mode forbids it; fine if there is none.
-fn remove_all(path: &Path) -> Result<(), DataError> {
-    let remove = || match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    remove()
-        .or_else(|e| {
-            if e.kind() != io::ErrorKind::PermissionDenied {
-                return Err(e);
-            }
-            unseal(path)?;
-            remove()
-        })
-        .map_err(DataError::os("remove", path))
-}
-
-fn unseal(dir: &Path) -> io::Result<()> {
-    std::fs::set_permissions(dir, Permissions::from_mode(0o700))?;
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            unseal(&entry.path())?;
-        }
-    }
-    Ok(())
 }

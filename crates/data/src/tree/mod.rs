@@ -25,12 +25,14 @@
 //!
 //! Version 1 had no times and no `s`. It is still read, and a tree without either is written as it.
 mod checkout;
+mod copy;
 mod edit;
 mod entry;
 mod walk;
 mod write;
 
-pub use checkout::{Checkout, Trees, copy_into};
+pub use checkout::{Checkout, checkout, copy_into};
+pub use copy::{Copied, Target, copy, copy_file};
 pub use edit::{Edit, EditError, merge};
 pub use entry::{Entry, Form, Kind};
 pub use walk::climbs_first;

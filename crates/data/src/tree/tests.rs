@@ -12,20 +12,21 @@ use proptest::prelude::*;
 use super::*;
 use crate::blob::MODE;
 use crate::dir::{Dir, Modified};
+use crate::staging::Staging;
 
 mod links;
 
 struct Bed {
     dir: tempfile::TempDir,
     store: Store,
-    trees: Trees,
+    trees: Staging,
 }
 
 impl Bed {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("blobs")).unwrap();
-        let trees = Trees::open(&dir.path().join("trees")).unwrap();
+        let trees = Staging::open(&dir.path().join("trees")).unwrap();
         fs::create_dir(dir.path().join("in")).unwrap();
         Self { dir, store, trees }
     }
@@ -113,13 +114,13 @@ fn a_tree_comes_back_as_it_was() {
         (meta.mode() & 0o7777, meta.mtime(), meta.mtime_nsec())
     };
     assert_eq!((written.files, written.empty, written.warnings.len()), (7, false, 1));
-    let first = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
-    assert!(first.new);
-    assert_eq!(look(&first.path), look(&bed.path("in")));
+    let first = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
+    assert!(first.staged.new);
+    assert_eq!(look(&first.staged.path), look(&bed.path("in")));
     assert_eq!((first.files, first.bytes), (written.files, written.bytes));
-    let again = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
-    assert!(!again.new);
-    assert_eq!(again.path, first.path);
+    let again = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
+    assert!(!again.staged.new);
+    assert_eq!(again.staged.path, first.staged.path);
     fs::create_dir(bed.path("out")).unwrap();
     let out = Dir::open(&bed.path("out")).unwrap();
     copy_into(&bed.store, written.version, &out, None, &Watch::NONE).unwrap();
@@ -184,9 +185,9 @@ fn checkouts_share_bytes_with_the_store_and_leave_them_alone() {
     let bed = Bed::new();
     bed.file("plain", b"plain", 0o644);
     let written = bed.write();
-    let checkout = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
+    let checkout = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
     let blob = fs::metadata(bed.store.path(Digest::of(b"plain"))).unwrap();
-    assert_eq!(fs::metadata(checkout.path.join("plain")).unwrap().ino(), blob.ino());
+    assert_eq!(fs::metadata(checkout.staged.path.join("plain")).unwrap().ino(), blob.ino());
     assert_eq!(blob.mode() & 0o7777, MODE);
     // A copy for a run does not.
     fs::create_dir(bed.path("out")).unwrap();
@@ -203,15 +204,15 @@ fn damage_in_the_store_is_found_on_the_way_out() {
         let written = bed.write();
         let blob = bed.store.path(Digest::of(b"plain"));
         fs::write(&blob, b"plaim").unwrap();
-        let e = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap_err();
+        let e = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap_err();
         assert!(matches!(&e, DataError::Damaged { path, .. } if *path == blob), "{e}");
         assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
         fs::remove_file(&blob).unwrap();
-        let e = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap_err();
+        let e = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap_err();
         assert!(matches!(e, DataError::Missing { digest } if digest == Digest::of(b"plain")));
         // Writing the file again repairs it.
         bed.write();
-        bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
+        checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
     }
 }
 
@@ -278,16 +279,16 @@ fn a_huge_file_goes_in_and_out_by_its_data() {
         done.fetch_add(more, Ordering::Relaxed);
     };
     let watch = Watch { progress: &progress, stop: &|| false };
-    let checkout = bed.trees.checkout(&bed.store, written.version, &watch).unwrap();
+    let checkout = checkout(&bed.trees, &bed.store, written.version, &watch).unwrap();
     assert_eq!(done.into_inner(), 15 << 40);
     let mut middle = [0; 8];
-    let copy = File::open(checkout.path.join("huge")).unwrap();
+    let copy = File::open(checkout.staged.path.join("huge")).unwrap();
     copy.read_exact_at(&mut middle, (7 << 40) - 1).unwrap();
     assert_eq!(&middle, b"\0middle\0");
     let meta = copy.metadata().unwrap();
     assert!(meta.len() == 15 << 40 && meta.blocks() < 1000, "{meta:?}");
     // The same content is the same version, also from a copy.
-    let root = Dir::open(&checkout.path).unwrap();
+    let root = Dir::open(&checkout.staged.path).unwrap();
     checkout.top.unwrap().apply(&root).unwrap();
     let source = Source { root: &root, path: Path::new(""), reader: None };
     assert_eq!(write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap().version, written.version);
@@ -315,7 +316,7 @@ fn damage_of_a_packed_file_is_found() {
     elsewhere[7] = 0xff;
     for harm in [cut, flipped, elsewhere] {
         fs::write(&blob, harm).unwrap();
-        let e = bed.trees.checkout(&bed.store, version, &Watch::NONE).unwrap_err();
+        let e = checkout(&bed.trees, &bed.store, version, &Watch::NONE).unwrap_err();
         assert!(matches!(&e, DataError::Damaged { path, .. } if *path == blob), "{e}");
     }
 }
@@ -365,7 +366,7 @@ fn work_stops_when_asked_and_leaves_no_half() {
     let calls = AtomicU64::new(0);
     let stop = || calls.fetch_add(1, Ordering::Relaxed) > 20;
     let watch = Watch { progress: &|_, _| {}, stop: &stop };
-    let e = bed.trees.checkout(&bed.store, written.version, &watch).unwrap_err();
+    let e = checkout(&bed.trees, &bed.store, written.version, &watch).unwrap_err();
     assert!(matches!(e, DataError::Stopped));
     assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
     let e = bed.try_write("in", Bounds::FORMAT, &watch).unwrap_err();
@@ -378,7 +379,8 @@ fn many_builders_make_one_tree() {
     let written = bed.sample();
     let made: Vec<bool> = std::thread::scope(|scope| {
         let each = (0..8).map(|_| {
-            scope.spawn(|| bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap().new)
+            scope
+                .spawn(|| checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap().staged.new)
         });
         each.collect::<Vec<_>>().into_iter().map(|t| t.join().unwrap()).collect()
     });
@@ -392,8 +394,8 @@ fn what_a_dead_builder_left_is_built_anew() {
     let half = bed.path("trees").join(format!(".new-{}", written.version));
     fs::create_dir_all(half.join("fs/plain/in the way")).unwrap();
     fs::set_permissions(half.join("fs/plain"), Permissions::from_mode(0o555)).unwrap();
-    let checkout = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
-    assert_eq!(look(&checkout.path), look(&bed.path("in")));
+    let checkout = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
+    assert_eq!(look(&checkout.staged.path), look(&bed.path("in")));
     assert!(!half.exists());
 }
 
@@ -444,15 +446,15 @@ fn collection_gives_way_to_a_blob_that_is_being_put() {
 fn a_version_that_is_in_use_is_stored_again_and_not_touched() {
     let bed = Bed::new();
     let written = bed.sample();
-    let checkout = bed.trees.checkout(&bed.store, written.version, &Watch::NONE).unwrap();
+    let checkout = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
     let times = |name: &str| {
-        let meta = fs::metadata(checkout.path.join(name)).unwrap();
+        let meta = fs::metadata(checkout.staged.path.join(name)).unwrap();
         (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())
     };
     let names = ["plain", "sub/deep/tool", "sub/secret", "sub-b", "empty"];
     let before = names.map(times);
     let begin = SystemTime::now();
-    let root = Dir::open(&checkout.path).unwrap();
+    let root = Dir::open(&checkout.staged.path).unwrap();
     checkout.top.unwrap().apply(&root).unwrap();
     let source = Source { root: &root, path: Path::new(""), reader: None };
     let again = write(&bed.store, source, Bounds::FORMAT, &Watch::NONE).unwrap();
@@ -471,19 +473,19 @@ fn collection_keeps_what_is_named_held_or_new() {
     let kept = bed.sample();
     bed.file("more", b"more", 0o644);
     let other = bed.write();
-    let hold = bed.trees.checkout(&bed.store, other.version, &Watch::NONE).unwrap();
-    bed.trees.checkout(&bed.store, kept.version, &Watch::NONE).unwrap();
+    let hold = checkout(&bed.trees, &bed.store, other.version, &Watch::NONE).unwrap();
+    checkout(&bed.trees, &bed.store, kept.version, &Watch::NONE).unwrap();
     let (old, late) = (SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_hours(1));
     assert_eq!(collect(&bed.store, &[kept.version], old).unwrap().0.count, 0);
     assert_eq!(collect(&bed.store, &[kept.version], late).unwrap().0.count, 2);
     assert!(!bed.store.has(other.version).unwrap());
     assert_eq!(bed.trees.collect(&|_| false).unwrap().count, 1);
-    assert!(hold.path.join("more").exists());
+    assert!(hold.staged.path.join("more").exists());
     drop(hold);
     fs::create_dir(bed.path("trees").join(format!(".gone-{}", other.version))).unwrap();
     assert_eq!(bed.trees.collect(&|version| version == kept.version).unwrap().count, 1);
     assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
-    assert!(bed.trees.checkout(&bed.store, kept.version, &Watch::NONE).unwrap().new);
+    assert!(checkout(&bed.trees, &bed.store, kept.version, &Watch::NONE).unwrap().staged.new);
 }
 
 #[test]
@@ -737,10 +739,44 @@ fn a_blob_is_shared_where_its_time_is_right() {
     for (name, seconds) in [("first", 1_000_000_000), ("second", 1_100_000_000)] {
         root.set_modified(Path::new(name), Modified { seconds, nanos: 1 }).unwrap();
     }
-    let checkout = bed.trees.checkout(&bed.store, bed.write().version, &Watch::NONE).unwrap();
-    assert_eq!(look(&checkout.path), look(&bed.path("in")));
+    let checkout = checkout(&bed.trees, &bed.store, bed.write().version, &Watch::NONE).unwrap();
+    assert_eq!(look(&checkout.staged.path), look(&bed.path("in")));
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();
     let blob = inode(&bed.store.path(Digest::of(b"same")));
-    let shared = ["first", "second"].map(|name| inode(&checkout.path.join(name)) == blob);
+    let shared = ["first", "second"].map(|name| inode(&checkout.staged.path.join(name)) == blob);
     assert_eq!(shared.iter().filter(|shared| **shared).count(), 1);
+}
+
+#[test]
+fn a_directory_is_copied_as_a_whole_over_what_is_there() {
+    let bed = Bed::new();
+    bed.sample();
+    bed.file("sparse", b"", 0o644);
+    let sparse = fs::OpenOptions::new().write(true).open(bed.path("in/sparse")).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    sparse.write_all_at(b"end", (1 << 40) - 3).unwrap();
+    fs::create_dir_all(bed.path("out/sub")).unwrap();
+    fs::write(bed.path("out/plain"), "old").unwrap();
+    fs::write(bed.path("out/sub/other"), "stays").unwrap();
+    let (root, out) = (Dir::open(&bed.path("in")).unwrap(), Dir::open(&bed.path("out")).unwrap());
+    let source = Source { root: &root, path: Path::new(""), reader: None };
+    let target = Target { dir: &out, owner: Some((7, 8)), parts: Path::new(".parts") };
+    let copied = copy(source, target, Bounds::FORMAT, &Watch::NONE).unwrap();
+    assert_eq!((copied.files, copied.warnings.len()), (8, 1));
+    let names: Vec<_> = fs::read_dir(bed.path("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!names.contains(&OsString::from(".parts")), "{names:?}");
+    assert_eq!(fs::read_to_string(bed.path("out/sub/other")).unwrap(), "stays");
+    let huge = fs::metadata(bed.path("out/sparse")).unwrap();
+    assert!(huge.len() == 1 << 40 && huge.blocks() < 1000);
+    let plain = fs::metadata(bed.path("out/plain")).unwrap();
+    assert_eq!((plain.uid(), plain.gid(), plain.mode() & 0o777), (7, 8, 0o644));
+    assert_eq!(fs::read(bed.path("out/plain")).unwrap(), b"plain");
+    assert_eq!(fs::read_link(bed.path("out/sub/link")).unwrap(), Path::new("../../etc/passwd"));
+    // What cannot get its place is refused before anything changes.
+    fs::write(bed.path("in/plain"), "new").unwrap();
+    fs::remove_dir_all(bed.path("out/team")).unwrap();
+    symlink("/etc", bed.path("out/team")).unwrap();
+    let refused = copy(source, target, Bounds::FORMAT, &Watch::NONE).unwrap_err();
+    assert_eq!(refused.to_string(), "cannot write `team`: a symbolic link is already there");
+    assert_eq!(fs::read(bed.path("out/plain")).unwrap(), b"plain");
 }

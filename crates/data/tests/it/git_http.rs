@@ -15,7 +15,7 @@ const LOGIN: &str = "cmVhZGVyOnMzY3JldHcwcmQ=";
 const TOKEN: &str = "eC1hY2Nlc3MtdG9rZW46czNjcmV0dzByZA==";
 
 fn login(username: &str, password: &str) -> Login {
-    Login { username: username.to_owned(), password: password.into() }
+    Login { username: username.to_owned(), password: password.into(), ..Login::default() }
 }
 
 fn root(bed: &Bed) -> std::path::PathBuf {

@@ -211,7 +211,7 @@ fn ssh_gets_the_key_by_memory_alone() {
     let prepare = |command: &mut std::process::Command| {
         command.env("PATH", &path);
     };
-    let login = Login { username: String::new(), password: key.into() };
+    let login = Login { username: String::new(), password: key.into(), ..Login::default() };
     let url = format!("git@host.invalid:{}", bed.path("repo").display());
     let ask = Ask { login: Some(login), prepare: &prepare, ..Ask::of(&url) };
     assert_eq!(ask.run(&dest).unwrap().commit, bed.id("main"));
@@ -219,7 +219,7 @@ fn ssh_gets_the_key_by_memory_alone() {
     assert_eq!((read("key").as_str(), read("mode").as_str()), (key, "600\n"));
     assert!(read("args").contains("BatchMode=yes") && read("args").contains("IdentitiesOnly=yes"));
     assert!(!read("args").contains("MzE0MTU5") && !read("environment").contains("MzE0MTU5"));
-    let login = Some(Login { username: "me".to_owned(), password: "secret".into() });
+    let login = Some(Login { username: "me".to_owned(), password: "secret".into(), ..Login::default() });
     let e = Ask { login, ..Ask::of(&url) }.run(&dest).unwrap_err();
     assert_eq!(e.to_string(), format!("the credential cannot be used for `{url}`: ssh needs a private key"));
 }

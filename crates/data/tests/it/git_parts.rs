@@ -14,7 +14,7 @@ const LOGIN: &str = "cmVhZGVyOnMzY3JldHcwcmQ=";
 const NONE: GitParts = GitParts { submodules: false, lfs: false };
 
 fn login() -> Login {
-    Login { username: "reader".to_owned(), password: "s3cretw0rd".into() }
+    Login { username: "reader".to_owned(), password: "s3cretw0rd".into(), ..Login::default() }
 }
 
 /// Another repository beside `repo` with two commits; the id of the last.

@@ -1,5 +1,5 @@
 //! Clusters, nodes, presets.
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use vessl_core::access::Caller;
 use vessl_core::ids::ClusterName;
@@ -9,6 +9,7 @@ use vessl_core::wire::{ClusterKind, ClusterView, ErrorBody, NodeView, PresetView
 
 use super::Api;
 use super::error::{Failure, Result};
+use super::extract::Path;
 
 /// All clusters.
 #[utoipa::path(

@@ -112,6 +112,9 @@ impl From<StoreError> for Failure {
                 Self::new(StatusCode::CONFLICT, "conflict", error.to_string())
             }
             StoreError::Missing { .. } => Self::not_found(error.to_string()),
+            StoreError::UnreadableRun(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "run_unreadable", error.to_string())
+            }
             StoreError::Closed => stopping(),
             StoreError::Lost => Self::new(StatusCode::SERVICE_UNAVAILABLE, "try_again", error.to_string()),
             full if full.is_disk_full() => disk_full(),

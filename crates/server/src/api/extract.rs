@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use futures::StreamExt;
 use http::StatusCode;
 use http::request::Parts;
@@ -102,6 +102,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// Names of a path.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(names)| Self(names)).map_err(|error| {
+            Failure::malformed(format!("the path is not what is expected: {}", error.body_text()))
+        })
+    }
+}
+
 /// A project of a path.
 pub(super) struct ProjectPath(pub(super) ProjectRef);
 
@@ -109,8 +123,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ProjectPath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
-        let Path((organization, project)) = path.map_err(|error| Failure::malformed(error.body_text()))?;
+        let Path((organization, project)) =
+            Path::<(String, String)>::from_request_parts(parts, state).await?;
         Ok(Self(ProjectRef::new(organization, project)))
     }
 }
@@ -122,9 +136,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ArtifactPath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<(String, String, String)>::from_request_parts(parts, state).await;
         let Path((organization, project, name)) =
-            path.map_err(|error| Failure::malformed(error.body_text()))?;
+            Path::<(String, String, String)>::from_request_parts(parts, state).await?;
         Ok(Self(ProjectRef::new(organization, project).artifact(name)))
     }
 }
@@ -136,9 +149,8 @@ impl<S: Send + Sync> FromRequestParts<S> for RunPath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<(String, String, String)>::from_request_parts(parts, state).await;
         let Path((organization, project, id)) =
-            path.map_err(|error| Failure::malformed(error.body_text()))?;
+            Path::<(String, String, String)>::from_request_parts(parts, state).await?;
         // Anything that is not a number names no run.
         let id = u64::from_str(&id).ok().filter(|id| i64::try_from(*id).is_ok()).ok_or_else(|| {
             let shown: String = id.chars().take(40).collect();
@@ -171,8 +183,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ObjectPath {
         struct InProject {
             project: Option<String>,
         }
-        let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
-        let Path(path) = path.map_err(|error| Failure::malformed(error.body_text()))?;
+        let Path(path) = Path::<HashMap<String, String>>::from_request_parts(parts, state).await?;
         let Query(InProject { project }) = Query::from_request_parts(parts, state).await?;
         let mut found = Self { name: ObjectName::dataset("", ""), parts: path };
         let query = ObjectQuery {
@@ -204,8 +215,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UploadPath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
-        let Path((organization, id)) = path.map_err(|error| Failure::malformed(error.body_text()))?;
+        let Path((organization, id)) = Path::<(String, String)>::from_request_parts(parts, state).await?;
         Ok(Self(UploadRef { organization: organization.into(), id }))
     }
 }
@@ -222,8 +232,8 @@ impl<S: Send + Sync> FromRequestParts<S> for BlobPath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<(String, String, String)>::from_request_parts(parts, state).await;
-        let Path((organization, id, digest)) = path.map_err(|error| Failure::malformed(error.body_text()))?;
+        let Path((organization, id, digest)) =
+            Path::<(String, String, String)>::from_request_parts(parts, state).await?;
         let digest = digest.parse::<Digest>().map_err(|error| Failure::malformed(error.to_string()))?;
         Ok(Self { upload: UploadRef { organization: organization.into(), id }, digest })
     }

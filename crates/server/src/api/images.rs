@@ -1,6 +1,6 @@
 //! Images of a cluster: list, read, pull, prune.
 use axum::body::Body as Answer;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use vessl_core::wire::{ErrorBody, ImagePull, ImageView, Pruned, PullLine, Stored
 
 use super::Api;
 use super::error::{Failure, Result};
-use super::extract::JsonBody;
+use super::extract::{JsonBody, Path};
 use crate::control::{EngineError, PullStep};
 use crate::store::secrets::Class;
 

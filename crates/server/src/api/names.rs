@@ -1,5 +1,5 @@
 //! Organizations, projects, artifacts.
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use vessl_core::wire::{ArtifactView, ErrorBody, NameCreate, NameView, position};
 
 use super::Api;
 use super::error::Result;
-use super::extract::{ArtifactPath, JsonBody, ProjectPath, Query};
+use super::extract::{ArtifactPath, JsonBody, Path, ProjectPath, Query};
 
 /// All organizations.
 #[utoipa::path(

@@ -1,5 +1,5 @@
 //! Datasets, model repositories and artifacts, and the other names of their versions.
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use vessl_core::wire::registry::{AliasSet, ObjectCreate, ObjectUpdate, ObjectVie
 
 use super::Api;
 use super::error::{Failure, Result};
-use super::extract::{JsonBody, ObjectPath, Query, kind};
+use super::extract::{JsonBody, ObjectPath, Path, Query, kind};
 use crate::store::objects::ObjectQuery;
 
 /// The project of an artifact.

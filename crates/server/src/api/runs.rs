@@ -1,9 +1,11 @@
 //! Runs: submit, list, read, change, end, delete, explain.
 use axum::extract::State;
 use axum::{Extension, Json};
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use vessl_core::access::Caller;
-use vessl_core::wire::{ErrorBody, Explain, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView};
+use vessl_core::wire::{
+    ErrorBody, Explain, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView, UNREADABLE,
+};
 
 use super::error::Result;
 use super::extract::{JsonBody, ProjectPath, Query, RunPath};
@@ -39,15 +41,25 @@ pub(super) async fn create(
     get, path = "/organizations/{organization}/projects/{project}/runs", tag = "runs",
     operation_id = "listRuns",
     params(("organization" = String, Path), ("project" = String, Path), RunQuery),
-    responses((status = 200, description = "runs", body = Vec<RunView>))
+    responses((
+        status = 200, description = "runs", body = Vec<RunView>,
+        headers(("vessl-unreadable" = String, description = "ids of runs that belong here but cannot be read, \
+with commas between them; absent without any"))
+    ))
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     ProjectPath(project): ProjectPath,
     Query(query): Query<RunQuery>,
-) -> Result<Json<Vec<RunView>>> {
-    Ok(Json(api.control.runs(&caller, &project, query).await?))
+) -> Result<(HeaderMap, Json<Vec<RunView>>)> {
+    let (runs, unreadable) = api.control.runs(&caller, &project, query).await?;
+    let ids: Vec<String> = unreadable.into_iter().map(|id| id.0.to_string()).collect();
+    let mut headers = HeaderMap::new();
+    if let (false, Ok(ids)) = (ids.is_empty(), HeaderValue::try_from(ids.join(","))) {
+        headers.insert(UNREADABLE, ids);
+    }
+    Ok((headers, Json(runs)))
 }
 
 /// One run, with its canonical run file.

@@ -1,5 +1,5 @@
 //! Secrets and credentials: written, listed by name, deleted; never read.
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use vessl_core::wire::{CredentialCreate, ErrorBody, SecretCreate, SecretView, St
 
 use super::Api;
 use super::error::Result;
-use super::extract::{JsonBody, Query};
+use super::extract::{JsonBody, Path, Query};
 use crate::control::NewValue;
 use crate::store::secrets::Class;
 
@@ -55,7 +55,7 @@ pub(super) async fn create_secret(
     JsonBody(new): JsonBody<SecretCreate>,
 ) -> Result<(StatusCode, Json<SecretView>)> {
     let SecretCreate { name, kind: _, value } = new;
-    let new = NewValue { name, kind: StoredKind::Secret, username: None, value };
+    let new = NewValue { name, kind: StoredKind::Secret, username: None, value, session_token: None };
     let view = api.control.put_secret(&caller, &owner.name(&api), Class::Secret, new).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -104,8 +104,8 @@ pub(super) async fn create_credential(
     Query(owner): Query<Owner>,
     JsonBody(new): JsonBody<CredentialCreate>,
 ) -> Result<(StatusCode, Json<SecretView>)> {
-    let CredentialCreate { name, kind, username, value } = new;
-    let new = NewValue { name, kind: kind.into(), username, value };
+    let CredentialCreate { name, kind, username, value, session_token } = new;
+    let new = NewValue { name, kind: kind.into(), username, value, session_token };
     let view = api.control.put_secret(&caller, &owner.name(&api), Class::Credential, new).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }

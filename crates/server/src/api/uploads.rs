@@ -1,6 +1,6 @@
 //! Uploads: blobs that come in pieces, or many at once.
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use vessl_core::wire::registry::{BlobState, Digests, PackReceived, UploadView};
 use vessl_data::blob::Digest;
 
 use super::error::Result;
-use super::extract::{BlobPath, JsonBody, Query, UploadPath, pour};
+use super::extract::{BlobPath, JsonBody, Path, Query, UploadPath, pour};
 use super::objects::number;
 use super::{Api, to_its_end};
 use crate::registry::Announced;

@@ -43,6 +43,10 @@ pub struct Config {
     pub hostpath_roots: Vec<String>,
     /// Registries without TLS.
     pub insecure_registries: Vec<String>,
+    /// Address of Hugging Face; empty is the public one.
+    pub hf_endpoint: String,
+    /// Whether buckets are reached with this machine's own cloud identity.
+    pub cloud_identity: bool,
     /// Cores kept back.
     #[serde(deserialize_with = "read::cores")]
     pub reserve_cpu: String,
@@ -154,6 +158,8 @@ impl Default for Config {
             no_new_privs: false,
             hostpath_roots: Vec::new(),
             insecure_registries: Vec::new(),
+            hf_endpoint: String::new(),
+            cloud_identity: false,
             reserve_cpu: "0".to_owned(),
             reserve_memory: "512M".to_owned(),
             grace: "30s".to_owned(),

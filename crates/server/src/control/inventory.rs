@@ -122,6 +122,9 @@ fn cluster(config: &Config, offer: &Offer<'_>, node: Node) -> Result<Cluster, In
         default_max_runtime: limit("default_max_runtime", &config.default_max_runtime)?,
         max_runtime_limit: limit("max_runtime_limit", &config.max_runtime_limit)?,
         no_new_privs: config.no_new_privs,
+        cloud_identity: config.cloud_identity,
+        hf_endpoint: Some(config.hf_endpoint.trim_end_matches('/').to_owned())
+            .filter(|address| !address.is_empty()),
     })
 }
 
@@ -152,6 +155,11 @@ fn share(config: &Config, of: &str, index: usize, left: &mut Node) -> Result<Nod
     }
     if let Some(gpu) = written.gpus.iter().find(|gpu| before.iter().any(|other| other.gpus.contains(gpu))) {
         return Err(InventoryError::of(&key("gpus"), format!("GPU {gpu} is another cluster's already")));
+    }
+    if let Some((_, gpu)) =
+        written.gpus.iter().enumerate().find(|(at, gpu)| written.gpus[..*at].contains(gpu))
+    {
+        return Err(InventoryError::of(&key("gpus"), format!("GPU {gpu} is there twice")));
     }
     let cpu: Cpu = parse(&key("cpu"), &written.cpu)?;
     let memory: Memory = parse(&key("memory"), &written.memory)?;
@@ -423,6 +431,7 @@ mod tests {
             vec![share("a", "1", &[1]), share("b", "1", &[1])],
             "clusters[1].gpus` is wrong: GPU 1 is another",
         );
+        check(vec![share("a", "1", &[0, 1, 0])], "clusters[0].gpus` is wrong: GPU 0 is there twice");
         check(
             vec![share("a", "6", &[]), share("b", "2", &[])],
             "clusters[1].cpu` is wrong: it leaves nothing",

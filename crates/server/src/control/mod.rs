@@ -46,6 +46,7 @@ use crate::reserve::Reserve;
 use crate::secrets::Vault;
 use crate::store::Store;
 use crate::store::runs::StoredRun;
+use crate::store::unfinished::{Unfinished, UnreadableRun};
 pub(crate) use crate::watch::Changes;
 
 pub use clock::Clock;
@@ -117,7 +118,7 @@ impl Control {
     /// Makes the default names and resumes a driver for every unfinished run. Needs a runtime.
     pub async fn open(parts: Parts) -> Result<Self> {
         parts.store.ensure_project(parts.inventory.project.clone(), parts.clock.now()).await?;
-        let unfinished = parts.store.unfinished().await?;
+        let Unfinished { runs: unfinished, unreadable } = parts.store.unfinished().await?;
         let allocator = allocator::Allocator::new(&parts.inventory.clusters);
         let control = Self(Arc::new(Inner {
             parts,
@@ -127,6 +128,9 @@ impl Control {
             drivers: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }));
+        for run in unreadable {
+            control.0.leave(run);
+        }
         let mut first = control.0.resume(&unfinished);
         // Whoever asks first sees what happened while no server was there. A run that cannot be looked at holds nobody up.
         let _ = tokio::time::timeout(FIRST_LOOK, first.recv()).await;
@@ -253,6 +257,15 @@ impl Inner {
             self.drivers.spawn(driver::drive(Arc::clone(self), id, handle, Some(first.clone())));
         }
         looked
+    }
+
+    /// Leaves a run alone that cannot be read. It keeps what it may hold, so that no other run gets it too.
+    fn leave(&self, run: UnreadableRun) {
+        tracing::error!(run = run.id.0, error = %run, "an unfinished run is left as it is");
+        if let Some((placement, amounts)) = run.holds {
+            let held = allocator::Held { name: run.name, amounts, placement, ended: false, member: None };
+            self.allocator.hold(run.id, held);
+        }
     }
 
     /// Starts the one driver of a new run.

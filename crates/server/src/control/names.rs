@@ -99,7 +99,12 @@ impl Inner {
             default_cluster: self.parts.inventory.cluster.clone(),
             secrets: known.secrets.clone(),
             credentials: known.credentials.clone(),
-            artifacts,
+            objects: artifacts
+                .into_iter()
+                .map(|(name, manifest)| (name.into(), [(1, manifest)].into()))
+                .collect(),
+            storages: BTreeMap::new(),
+            volumes: BTreeSet::new(),
             projects: known.projects.iter().cloned().collect(),
             missing,
         })

@@ -203,8 +203,9 @@ pub(super) fn exports(attempt: AttemptId, finished: &[Transfer], plan: &Plan) ->
         let manifest = transfer.version.clone().filter(|_| transfer.error.is_none())?;
         let planned = plan.exports.iter().find(|export| export.path == transfer.path)?;
         let object = match &planned.target {
-            ExportTarget::Output => None,
-            ExportTarget::Artifact(name) => Some(name.clone().into()),
+            // Nothing of it is in the store.
+            ExportTarget::Bucket(_) | ExportTarget::Volume(_) => return None,
+            target => target.object(),
         };
         let (path, bytes, files) = (transfer.path.clone(), transfer.bytes, transfer.files);
         Some(Export { attempt, path, manifest, bytes, files, object, merged: None })

@@ -1,9 +1,10 @@
 //! Stored secrets and credentials: written sealed, listed by name, opened only for an agent.
+use serde::{Deserialize, Serialize};
 use vessl_core::access::{Action, Caller, Scope, allowed};
-use vessl_core::credential::CredentialRef;
+use vessl_core::credential::{CredentialKind, CredentialRef, kind_takes};
 use vessl_core::ids::{OrganizationName, RunId};
 use vessl_core::record::{Login, Secrets};
-use vessl_core::secret::Secret;
+use vessl_core::secret::{Secret, expose};
 use vessl_core::wire::{SecretView, StoredKind};
 
 use super::{Control, ControlError, Inner, Result};
@@ -23,6 +24,17 @@ pub struct NewValue {
     pub username: Option<String>,
     /// The value.
     pub value: Secret,
+    /// Token of a session, for keys of a store.
+    pub session_token: Option<Secret>,
+}
+
+/// What is sealed of keys of a store with the S3 API; of everything else it is the value itself.
+#[derive(Serialize, Deserialize)]
+struct Keys {
+    #[serde(serialize_with = "expose")]
+    secret_key: Secret,
+    #[serde(default, serialize_with = "expose")]
+    session_token: Option<Secret>,
 }
 
 impl Control {
@@ -41,6 +53,15 @@ impl Control {
             let words = format!("the value of `{}` must have 1 to {LONGEST} bytes", new.name);
             return Err(ControlError::Malformed(words));
         }
+        let NewValue { value, session_token, .. } = new;
+        let value = match new.kind.credential() {
+            None => value,
+            Some(kind) => {
+                kind_takes(kind, new.username.as_deref(), &value, session_token.is_some())
+                    .map_err(ControlError::Malformed)?;
+                if kind == CredentialKind::S3 { keys(value, session_token)? } else { value }
+            }
+        };
         let view = SecretView {
             name: new.name,
             kind: new.kind,
@@ -49,7 +70,7 @@ impl Control {
             replaced: false,
         };
         let bound = bound(organization, class, &view.name);
-        let sealed = self.0.parts.vault.seal(&bound, new.value.expose().as_bytes())?;
+        let sealed = self.0.parts.vault.seal(&bound, value.expose().as_bytes())?;
         let row = NewSealed { organization: organization.clone(), class, view: view.clone(), sealed };
         let replaced = self.0.parts.store.put_sealed(row).await?;
         Ok(SecretView { replaced, ..view })
@@ -131,8 +152,21 @@ impl Inner {
         let found = self.parts.store.sealed(organization.clone(), class, name.to_owned()).await?;
         let row = found.ok_or_else(|| ControlError::not_found(class.word(), name, &[]))?;
         let password = self.parts.vault.unseal(&bound(organization, class, name), &row.value)?;
-        Ok(Login { username: row.username.unwrap_or_default(), password })
+        let username = row.username.unwrap_or_default();
+        if row.kind.credential() != Some(CredentialKind::S3) {
+            return Ok(Login { username, password, session_token: None });
+        }
+        let keys = serde_json::from_str::<Keys>(password.expose());
+        let Keys { secret_key, session_token } = keys.map_err(|_| {
+            ControlError::refused(format!("the credential `{name}` cannot be read; store it again"))
+        })?;
+        Ok(Login { username, password: secret_key, session_token })
     }
+}
+
+fn keys(secret_key: Secret, session_token: Option<Secret>) -> Result<Secret> {
+    let text = serde_json::to_string(&Keys { secret_key, session_token });
+    text.map(Secret::from).map_err(|error| ControlError::Malformed(error.to_string()))
 }
 
 /// What a stored value is sealed for.

@@ -63,12 +63,14 @@ impl Control {
         let max_runtime = asked.max_runtime;
         let stamp = Stamp { run: id, attempt: 1, nonce, instance, inject: &inject, max_runtime };
         let planned = plan(&read.spec, &catalogue, &stamp);
-        let planned = planned.map_err(|problems| {
+        let mut planned = planned.map_err(|mut problems| {
             self.0.parts.store.give_back(id);
+            create.overrides.name_flags(&mut problems);
             ControlError::Invalid(read.with(create.yaml.expose(), problems))
         })?;
-        let warnings = read.with(create.yaml.expose(), planned.notes.clone());
-        let mut planned = planned;
+        let mut notes = planned.notes.clone();
+        create.overrides.name_flags(&mut notes);
+        let warnings = read.with(create.yaml.expose(), notes);
         if let Some(problem) = self.unusable_image(&planned.plan).await {
             self.0.parts.store.give_back(id);
             return Err(ControlError::Invalid(read.with(create.yaml.expose(), vec![problem])));

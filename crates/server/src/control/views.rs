@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 use vessl_core::access::{Action, Caller, Scope, allowed};
-use vessl_core::ids::{AttemptId, Nonce, ProjectRef, RunRef};
+use vessl_core::ids::{AttemptId, Nonce, ProjectRef, RunId, RunRef};
 use vessl_core::object::ObjectName;
 use vessl_core::plan::{EnvFrom, EnvPlan, PortPlan, RESERVED};
 use vessl_core::record::{Phase, Transfer};
@@ -11,7 +11,7 @@ use vessl_core::spec::PortKind;
 use vessl_core::wire::{AttemptView, Explain, PortView, RunEvent, RunQuery, RunView, StatusChange};
 
 use super::{Control, ControlError, Explanation, Inner, Result};
-use crate::store::find::Listed;
+use crate::store::find::{Listed, Page};
 use crate::store::runs::{PastAttempt, StoredEvent, StoredRun};
 
 /// Runs on a page when nobody says how many.
@@ -38,21 +38,22 @@ impl Control {
         Ok(view)
     }
 
-    /// One page of runs.
+    /// One page of runs, and those of it that cannot be read.
     pub async fn runs(
         &self,
         caller: &Caller,
         project: &ProjectRef,
         mut query: RunQuery,
-    ) -> Result<Vec<RunView>> {
+    ) -> Result<(Vec<RunView>, Vec<RunId>)> {
         allowed(caller, Action::Read, Scope::Project(project.clone()))?;
         self.0.known_project(project).await?;
         query.limit = Some(query.limit.unwrap_or(PAGE).min(LARGEST_PAGE));
         query.keyword = query.keyword.filter(|word| !word.is_empty());
-        let listed = self.0.parts.store.page(project.clone(), query).await?;
+        let Page { listed, unreadable } = self.0.parts.store.page(project.clone(), query).await?;
         let view =
             |Listed { stored, env: variables }| RunView { env: variables.map(env), ..self.0.view(stored) };
-        Ok(listed.into_iter().map(view).collect())
+        let unreadable = unreadable.into_iter().map(|run| run.id).collect();
+        Ok((listed.into_iter().map(view).collect(), unreadable))
     }
 
     /// Why a run is where it is.

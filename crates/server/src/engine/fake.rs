@@ -166,7 +166,7 @@ impl World {
         let imports = state.actors.get(&at).map(|actor| actor.plan.imports.as_slice()).unwrap_or_default();
         let version = |import: &ImportPlan| match &import.source {
             ImportSource::Tree { manifest, .. } => Some(manifest.clone()),
-            ImportSource::Git { .. } => None,
+            _ => None,
         };
         imports.iter().filter_map(version).collect()
     }

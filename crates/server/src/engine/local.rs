@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start     `agent supervise`, secrets through its standard input ─► its first event
-//! presence  our living child, or the lock is held
+//! presence  our living child, or the lock is held, or control.sock answers
 //! proof     `agent proof`
 //! stop      control.sock, made anew by `agent listen` where it is gone
 //! remove    `agent remove`
@@ -129,6 +129,8 @@ impl Local {
         let held = move || dir.is_locked().map_err(std::io::Error::other).map(|held| (held, dir.left()));
         match blocking(held).await {
             Ok((true, _)) => Presence::Alive,
+            // Somebody has removed the lock that it holds.
+            Ok((false, Left::Scratch)) if answers(&self.dir(at)).await => Presence::Alive,
             Ok((false, left)) => gone(left),
             Err(error) => Presence::Unreachable { why: error.to_string() },
         }
@@ -203,6 +205,12 @@ impl Local {
     pub(super) async fn machine(&self) -> Result<MachineReport, EngineError> {
         self.program.machine().await
     }
+}
+
+/// Whether an agent answers in a directory.
+async fn answers(dir: &RunDir) -> bool {
+    let reply: std::io::Result<ControlReply> = socket::ask(dir.path(), &Control::Ping).await;
+    reply.is_ok_and(|reply| reply.ok)
 }
 
 /// Whether nobody listens there.

@@ -9,6 +9,9 @@ use vessl_core::run::State;
 use vessl_data::tree;
 
 use super::{Registry, Result, digest};
+use crate::store::StoreError;
+use crate::store::runs::StoredRun;
+use crate::store::unfinished::Unfinished;
 use crate::store::uploads::Upload;
 
 impl Registry {
@@ -25,7 +28,7 @@ impl Registry {
         for upload in self.living_uploads().await? {
             before = before.min(SystemTime::from(upload.created_at));
         }
-        let unfinished = self.store.unfinished().await?;
+        let unfinished = self.unfinished().await?;
         let mut keep = self.store.manifests().await?;
         for stored in &unfinished {
             // One that waits has no agent yet, and what that puts will be younger than this.
@@ -44,6 +47,15 @@ impl Registry {
             Ok(())
         })
         .await
+    }
+
+    /// The runs that have not ended. An error if one of them cannot be read: nobody knows what it needs.
+    async fn unfinished(&self) -> Result<Vec<StoredRun>> {
+        let Unfinished { runs, unreadable } = self.store.unfinished().await?;
+        match unreadable.into_iter().next() {
+            Some(run) => Err(StoreError::from(Box::new(run)).into()),
+            None => Ok(runs),
+        }
     }
 
     /// Uploads that go on. The others are ended, and what came of them is removed.
@@ -79,7 +91,7 @@ impl Registry {
         address: &str,
         of: Option<&OrganizationName>,
     ) -> Result<Option<RunId>> {
-        for stored in self.store.unfinished().await? {
+        for stored in self.unfinished().await? {
             if of.is_some_and(|of| *of != stored.project.organization) {
                 continue;
             }

@@ -8,7 +8,8 @@ use vessl_core::plan::EnvPlan;
 use vessl_core::wire::{RunQuery, RunSort};
 
 use super::runs::{StoredRun, from_json, load, nanos};
-use super::{Result, Store};
+use super::unfinished::UnreadableRun;
+use super::{Result, Store, StoreError};
 
 /// One run of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,14 +20,23 @@ pub struct Listed {
     pub env: Option<Vec<EnvPlan>>,
 }
 
+/// One page.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Its runs, in order.
+    pub listed: Vec<Listed>,
+    /// Runs that belong there too, but cannot be read.
+    pub unreadable: Vec<UnreadableRun>,
+}
+
 impl Store {
     /// One page of the runs of a project.
-    pub async fn page(&self, project: ProjectRef, query: RunQuery) -> Result<Vec<Listed>> {
+    pub async fn page(&self, project: ProjectRef, query: RunQuery) -> Result<Page> {
         self.read(move |db| page(db, &project, &query)).await
     }
 }
 
-fn page(db: &Connection, project: &ProjectRef, query: &RunQuery) -> Result<Vec<Listed>> {
+fn page(db: &Connection, project: &ProjectRef, query: &RunQuery) -> Result<Page> {
     // Of one moment: a run that is deleted meanwhile is still here.
     let db = db.unchecked_transaction()?;
     let Statement { sql, values } = Statement::of(project, query);
@@ -34,13 +44,19 @@ fn page(db: &Connection, project: &ProjectRef, query: &RunQuery) -> Result<Vec<L
         .prepare_cached(&sql)?
         .query_map(params_from_iter(values), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    let mut listed = Vec::with_capacity(ids.len());
+    let mut page = Page::default();
     for id in ids {
-        let Some(stored) = load(&db, RunId(id))? else { continue };
-        let env = if query.env { Some(env(&db, id)?) } else { None };
-        listed.push(Listed { stored, env });
+        match load(&db, RunId(id)) {
+            Ok(None) => {}
+            Ok(Some(stored)) => {
+                let env = if query.env { Some(env(&db, id)?) } else { None };
+                page.listed.push(Listed { stored, env });
+            }
+            Err(StoreError::UnreadableRun(run)) => page.unreadable.push(*run),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(listed)
+    Ok(page)
 }
 
 fn env(db: &Connection, id: u64) -> Result<Vec<EnvPlan>> {

@@ -10,6 +10,7 @@ mod readers;
 pub(crate) mod runs;
 pub(crate) mod secrets;
 pub(crate) mod storages;
+pub(crate) mod unfinished;
 pub(crate) mod uploads;
 pub(crate) mod versions;
 mod writer;
@@ -74,6 +75,9 @@ pub enum StoreError {
         /// Why.
         source: serde_json::Error,
     },
+    /// A run is not what this program writes.
+    #[error(transparent)]
+    UnreadableRun(#[from] Box<unfinished::UnreadableRun>),
     /// Somebody saved this run in between; load it again.
     #[error("run `{}` was changed by somebody else in between", .0.0)]
     Stale(RunId),

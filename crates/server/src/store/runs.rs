@@ -15,6 +15,7 @@ use vessl_core::record::{Transfer, Usage};
 use vessl_core::run::{Run, State, Status, Verdict};
 use vessl_core::wire::{PhaseChange, RunEventKind, RunKind, StatusChange, Sweep};
 
+use super::unfinished::UnreadableRun;
 use super::versions::put_export;
 use super::{Result, Store, StoreError};
 
@@ -282,15 +283,6 @@ impl Store {
         self.read(move |db| texts(db, id)).await
     }
 
-    /// Every run that a driver has work for, oldest first.
-    pub async fn unfinished(&self) -> Result<Vec<StoredRun>> {
-        self.read(|db| {
-            let mut rows = db.prepare_cached(&format!("{SELECT} WHERE unfinished = 1 ORDER BY id"))?;
-            rows.query_and_then([], from_row)?.collect()
-        })
-        .await
-    }
-
     /// Saves what a driver or a request decided, if nobody saved in between. Answers the new revision.
     pub async fn save_run(&self, save: Save) -> Result<u64> {
         self.write(move |db| update(db, &save)).await
@@ -324,7 +316,8 @@ impl Store {
     }
 }
 
-pub(super) const SELECT: &str = "SELECT revision, organization, project, name, description, doc FROM runs";
+pub(super) const SELECT: &str =
+    "SELECT revision, organization, project, name, description, doc, id FROM runs";
 
 fn insert(db: &Connection, new: &NewRun) -> Result<Inserted> {
     let (stored, id) = (&new.stored, new.stored.id());
@@ -462,15 +455,19 @@ fn events(db: &Connection, id: RunId, after: u64, limit: u32) -> Result<Vec<Stor
     .collect()
 }
 
-fn from_row(row: &Row<'_>) -> Result<StoredRun> {
+pub(super) fn from_row(row: &Row<'_>) -> Result<StoredRun> {
     let (organization, project, doc): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(5)?);
-    Ok(StoredRun {
-        revision: row.get(0)?,
-        project: ProjectRef::new(organization, project),
-        name: row.get(3)?,
-        description: row.get(4)?,
-        doc: placed(from_json("run", &doc)?),
-    })
+    let (id, name) = (RunId(row.get(6)?), row.get(3)?);
+    match serde_json::from_str(&doc) {
+        Err(why) => Err(Box::new(UnreadableRun::new(id, name, why, &doc)).into()),
+        Ok(found) => Ok(StoredRun {
+            revision: row.get(0)?,
+            project: ProjectRef::new(organization, project),
+            name,
+            description: row.get(4)?,
+            doc: placed(found),
+        }),
+    }
 }
 
 /// What was stored before placements named their cluster gets the one of its run.

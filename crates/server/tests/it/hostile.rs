@@ -83,6 +83,27 @@ async fn a_field_that_does_not_exist_is_refused_and_nothing_is_done() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_no_text_is_refused_in_json() {
+    let place = Place::new();
+    let server = place.open().await;
+    for (method, path) in [
+        ("GET", "/v1/clusters/%ff".to_owned()),
+        ("GET", "/v1/clusters/local/presets/%ff".to_owned()),
+        ("GET", "/v1/clusters/%ff/images".to_owned()),
+        ("DELETE", "/v1/secrets/%ff".to_owned()),
+        ("GET", "/v1/organizations/%ff/projects".to_owned()),
+        ("GET", "/v1/organizations/default/projects/%ff/runs".to_owned()),
+        ("GET", "/v1/organizations/default/projects/default/artifacts/%ff".to_owned()),
+        ("GET", format!("{RUNS}/%ff")),
+    ] {
+        let (status, answer) = server.ask(method, &path, None).await;
+        let said = (status, &answer["code"]);
+        assert_eq!(said, (StatusCode::BAD_REQUEST, &json!("malformed")), "{path}: {answer}");
+        assert!(answer["message"].as_str().unwrap().contains("UTF-8"), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_method_that_a_path_does_not_take_is_answered_in_words() {
     let place = Place::new();
     let server = place.open().await;

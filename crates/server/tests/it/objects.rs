@@ -121,7 +121,14 @@ async fn changes_are_applied_in_order_and_all_at_once() {
         .map(|one| format!("{} {}", one["change"].as_str().unwrap(), one["path"].as_str().unwrap()))
         .collect();
     assert_eq!(told, ["removed a/one", "added c/d/one", "added c/d/two", "added e", "added link"]);
-    // What is not possible changes nothing.
+}
+
+#[tokio::test]
+async fn what_is_not_possible_changes_nothing() {
+    let place = Place::new();
+    let server = place.open().await;
+    dataset(&server, "d", &["a/one", "b"]).await;
+    let versions = format!("{DATASETS}/d/versions");
     let check = async |changes: Value, status: StatusCode, expected: &str| {
         let (said, body) = server.ask("POST", &versions, Some(json!({ "changes": changes }))).await;
         let message = body["message"].as_str().unwrap_or_default();
@@ -172,13 +179,22 @@ async fn changes_are_applied_in_order_and_all_at_once() {
     check(json!([short]), malformed, "the blob has 1 bytes, not 2").await;
     short["put"]["packed"] = json!(true);
     check(json!([short]), malformed, "not the packed form").await;
-    assert_eq!(server.get(&versions).await.as_array().unwrap().len(), 2);
-    // From nothing, and from an older one.
+    assert_eq!(server.get(&versions).await.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_version_is_made_from_nothing_or_from_an_older_one() {
+    let place = Place::new();
+    let server = place.open().await;
+    dataset(&server, "d", &["a/one", "b"]).await;
+    let of = format!("{DATASETS}/d");
+    let versions = format!("{of}/versions");
+    version(&server, &of, &["c"]).await;
     let from = |base: u64| json!({ "base": base, "changes": [file("b", b"b")] });
     server.done("POST", &versions, from(0)).await;
     assert_eq!(paths(&server, &format!("{versions}/3")).await, ["b"]);
     server.done("POST", &versions, from(1)).await;
-    assert_eq!(paths(&server, &format!("{versions}/4")).await, ["a", "a/one", "a/two", "b"]);
+    assert_eq!(paths(&server, &format!("{versions}/4")).await, ["a", "a/one", "b"]);
     let (status, body) = server.ask("POST", &versions, Some(from(9))).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "{body}");
 }

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vessl_core::ids::RunId;
 use vessl_server::testing::{Entrance, Setup, start};
 
-use crate::world::{DEADLINE, Place, run_file};
+use crate::world::{DEADLINE, Place, RUNS, run_file};
 
 fn request(token: &str, line: &str, body: &str) -> String {
     format!(
@@ -37,10 +37,10 @@ async fn a_server_on_a_port_from_start_to_stop() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     // One who follows a run does not hold the stop up.
     let body = serde_json::json!({ "yaml": run_file("x", "", "fake say running\nfake hold") }).to_string();
-    let runs = format!("POST {}", crate::world::RUNS);
+    let runs = format!("POST {RUNS}");
     let answer = talk(connect().await, &request(running.token.expose(), &runs, &body)).await;
     let id = answer.split("\"id\":").nth(1).unwrap().split(',').next().unwrap().to_owned();
-    let follow = format!("GET {}/{id}/events", crate::world::RUNS);
+    let follow = format!("GET {RUNS}/{id}/events");
     let follower = tokio::spawn({
         let (stream, request) = (connect().await, request(running.token.expose(), &follow, ""));
         async move { talk(stream, &request).await }
@@ -195,4 +195,42 @@ async fn a_slow_client_does_not_keep_others_out() {
     let answer = talk(stream, &request(running.token.expose(), "GET /v1/whoami", "")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     tokio::time::timeout(DEADLINE, running.stop()).await.expect("half a request holds nothing up");
+}
+
+#[tokio::test]
+async fn a_run_of_a_later_version_is_named_and_hides_no_other() {
+    let place = Place::new();
+    let server = place.open().await;
+    let ended = server.submit("fake exit 0").await;
+    server.settled(ended).await;
+    let gpus = "resources: {requests: {nvidia.com/gpu: {quantity: 2}}}\n";
+    let later = server.submit_yaml(&run_file("from later", gpus, "fake say running\nfake hold")).await;
+    server.until(later, "running").await;
+    server.close().await;
+    let db = rusqlite::Connection::open(place.dir.path().join("data/vessl.db")).unwrap();
+    let doc = || db.query_row("SELECT doc FROM runs WHERE id = ?1", [later.0], |row| row.get::<_, String>(0));
+    let asleep = doc().unwrap().replace(r#""status":"active""#, r#""status":"asleep""#);
+    db.execute("UPDATE runs SET status = 'asleep', doc = ?2 WHERE id = ?1", (later.0, &asleep)).unwrap();
+    let server = place.open_when_free().await;
+    let request = http::Request::get(RUNS)
+        .header(http::header::HOST, "127.0.0.1:1")
+        .header(http::header::AUTHORIZATION, format!("Bearer {}", server.token));
+    let answer =
+        tower::ServiceExt::oneshot(server.router.clone(), request.body(axum::body::Body::empty()).unwrap());
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.headers()["vessl-unreadable"], later.0.to_string().as_str());
+    let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    let runs: Value = serde_json::from_slice(&bytes).unwrap();
+    let ids: Vec<u64> = runs.as_array().unwrap().iter().filter_map(|run| run["id"].as_u64()).collect();
+    assert_eq!(ids, [ended.0]);
+    let (status, said) = server.ask("GET", &format!("{RUNS}/{}", later.0), None).await;
+    assert_eq!((status.as_u16(), said["code"].as_str()), (500, Some("run_unreadable")), "{said}");
+    let begin = format!("the run `{}` (`from later`) cannot be read: unknown variant `asleep`", later.0);
+    assert!(said["message"].as_str().unwrap().starts_with(&begin), "{said}");
+    // What it holds is nobody else's.
+    let other = server.submit_yaml(&run_file("other", gpus, "fake exit 0")).await;
+    server.until(other, "queued").await;
+    let why = server.get(&format!("{RUNS}/{}/explain", other.0)).await;
+    assert!(why["why"].to_string().contains("from later"), "{why}");
+    assert_eq!((doc().unwrap(), place.world.littered().len()), (asleep, 1));
 }

@@ -7,7 +7,7 @@ use vessl_core::logwire::Stream;
 use vessl_core::wire::{
     ArtifactView, ClusterView, CredentialCreate, Explain, FileView, ImagePull, ImageView, NodeView,
     PresetView, Progress, Pruned, PullLine, RunCreate, RunQuery, RunSort, RunTerminate, RunUpdate, RunView,
-    SecretCreate, SecretView, WhoAmI, tags_as_text,
+    SecretCreate, SecretView, UNREADABLE, WhoAmI, tags_as_text,
 };
 
 use super::http::ApiRequest;
@@ -28,6 +28,15 @@ pub(crate) struct LogQuery {
     pub(crate) follow: bool,
     /// Only that of this attempt; the current one without.
     pub(crate) attempt: Option<u32>,
+}
+
+/// A part of the runs of a project.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    /// Its runs.
+    pub(crate) runs: Vec<RunView>,
+    /// Runs that belong there too, but that the server cannot read.
+    pub(crate) unreadable: Vec<RunId>,
 }
 
 impl Client {
@@ -53,7 +62,7 @@ impl Client {
     }
 
     /// One page of runs.
-    pub(crate) async fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunView>> {
+    pub(crate) async fn page(&mut self, query: &RunQuery) -> Result<Page> {
         let path = self.project(&["runs"]).await?;
         let statuses: Vec<&str> = query.status.iter().map(|status| status.word()).collect();
         let path = path
@@ -69,7 +78,16 @@ impl Client {
             .with("before", query.before)
             .with("offset", query.offset)
             .with("limit", query.limit);
-        self.get(path.into()).await
+        let request = ApiRequest { method: Method::GET, path: path.into(), body: None, headers: Vec::new() };
+        let answer = self.answer(&request).await.1?;
+        let ids = answer.headers().get(UNREADABLE).and_then(|ids| ids.to_str().ok()).unwrap_or_default();
+        let unreadable = ids.split(',').filter_map(|id| id.parse().ok().map(RunId)).collect();
+        Ok(Page { runs: self.read(answer.body())?, unreadable })
+    }
+
+    /// The runs of a page that can be read.
+    pub(crate) async fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunView>> {
+        Ok(self.page(query).await?.runs)
     }
 
     /// One run.

@@ -85,8 +85,8 @@ impl Connection {
     }
 
     /// The whole body of an answer.
-    pub(super) async fn body(&self, answer: Response<Incoming>) -> Result<Bytes> {
-        let body = Limited::new(answer.into_body(), LARGEST).collect().await;
+    pub(super) async fn body(&self, body: Incoming) -> Result<Bytes> {
+        let body = Limited::new(body, LARGEST).collect().await;
         Ok(body.map_err(|e| self.cut_off(&*e))?.to_bytes())
     }
 
@@ -163,7 +163,7 @@ impl Connection {
         let request = request.map_err(|e| Error::Bug(format!("a request could not be made: {e}")))?;
         let answer = sender.send_request(request).await.map_err(|e| self.unreachable(&words(&e)))?;
         let status = answer.status();
-        let body = self.body(answer).await?;
+        let body = self.body(answer.into_body()).await?;
         if serde_json::from_slice::<ErrorBody>(&body).is_ok_and(|body| body.code == "stopping") {
             return Err(self.unreachable("it is stopping"));
         }
@@ -210,7 +210,7 @@ impl Connection {
     /// What a status that is not a good one means.
     async fn refusal(&self, answer: Response<Incoming>) -> Error {
         let status = answer.status();
-        let body = match self.body(answer).await {
+        let body = match self.body(answer.into_body()).await {
             Ok(body) => body,
             Err(e) => return e,
         };

@@ -9,7 +9,7 @@ mod logs;
 mod path;
 
 pub(crate) use address::Address;
-pub(crate) use api::LogQuery;
+pub(crate) use api::{LogQuery, Page};
 pub(crate) use events::Events;
 pub(crate) use local::{Local, ServerInfo, ShutdownKind};
 pub(crate) use logs::Logs;
@@ -180,13 +180,17 @@ impl Client {
     }
 
     async fn json<T: DeserializeOwned>(&mut self, request: ApiRequest) -> Result<T> {
-        let body = self.answer(&request).await.1?;
-        serde_json::from_slice(&body).map_err(|e| self.connection.protocol(e))
+        let answer = self.answer(&request).await.1?;
+        self.read(answer.body())
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+        serde_json::from_slice(body).map_err(|e| self.connection.protocol(e))
     }
 
     /// Sends a request, and again if the server was lost before its answer was whole: everything that is asked this way may
     /// be asked twice, a submit by its key. Gives the number of tries and the answer.
-    async fn answer(&mut self, request: &ApiRequest) -> (u32, Result<Bytes>) {
+    async fn answer(&mut self, request: &ApiRequest) -> (u32, Result<Response<Bytes>>) {
         for tries in 1..TRIES {
             match self.answer_once(request).await {
                 Err(Error::Unreachable { .. }) if self.connection.was_open() && !self.follows => {
@@ -200,9 +204,10 @@ impl Client {
         (TRIES, self.answer_once(request).await)
     }
 
-    async fn answer_once(&mut self, request: &ApiRequest) -> Result<Bytes> {
-        let answer = self.connection.send(request).await?;
-        self.connection.body(answer).await
+    async fn answer_once(&mut self, request: &ApiRequest) -> Result<Response<Bytes>> {
+        let (head, body) = self.connection.send(request).await?.into_parts();
+        let body = self.connection.body(body).await?;
+        Ok(Response::from_parts(head, body))
     }
 
     /// Connects anew: the server of this machine is started if it is gone, any other gets a moment to come back.

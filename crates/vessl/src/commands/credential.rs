@@ -1,4 +1,6 @@
 //! `vessl credential …`.
+use std::path::PathBuf;
+
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
@@ -17,13 +19,19 @@ pub(crate) enum Command {
     /// Store a login; its password or token is typed without showing it, or comes from the standard input
     #[command(
         override_usage = "vessl credential create <NAME> --kind registry --username <USER>
-       vessl credential create <NAME> --kind git [--username <USER>]",
-        after_help = "A run uses it with `credential_name` of its image or git import. Nobody can read it back. \
+       vessl credential create <NAME> --kind git [--username <USER>]
+       vessl credential create <NAME> --kind s3 --username <KEY_ID>
+       vessl credential create <NAME> --kind gcs
+       vessl credential create <NAME> --kind hf",
+        after_help = "A run uses it with `credential_name` of its image, import or export. Nobody can read it back. \
 One of the same name is replaced.
 
 Examples:
   vessl credential create team-registry --kind registry --username robot
-  vessl credential create team-git --kind git --username x-access-token < token"
+  vessl credential create team-git --kind git --username x-access-token < token
+  vessl credential create team-s3 --kind s3 --username AKIAEXAMPLE < secret-key
+  vessl credential create team-gcs --kind gcs < service-account.json
+  vessl credential create team-hf --kind hf < token"
     )]
     Create(Create),
     /// List the credentials
@@ -42,16 +50,18 @@ pub(crate) struct Create {
     /// What it logs in to
     #[arg(long, value_parser = kinds())]
     kind: CredentialKind,
-    /// User name; must be given for a registry, may be left out for a bare git token
-    #[arg(long, value_name = "USER", required_if_eq("kind", "registry"))]
+    /// User name, of the kind `s3` the id of the key; must be given for those and for a registry
+    #[arg(long, value_name = "USER", required_if_eq_any([("kind", "registry"), ("kind", "s3")]))]
     username: Option<String>,
+    /// File with the token of the session that the keys of the kind `s3` are for
+    #[arg(long, value_name = "FILE")]
+    session_token_file: Option<PathBuf>,
 }
 
-/// The kinds that a run can use.
+/// All kinds.
 fn kinds() -> impl TypedValueParser<Value = CredentialKind> {
     let value = |kind: CredentialKind| PossibleValue::new(kind.word()).help(kind.what());
-    PossibleValuesParser::new(CredentialKind::USABLE.map(value))
-        .try_map(|word| word.parse::<CredentialKind>())
+    PossibleValuesParser::new(CredentialKind::ALL.map(value)).try_map(|word| word.parse::<CredentialKind>())
 }
 
 /// Names one credential.
@@ -70,8 +80,16 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
     let mut client = session.client().await?;
     match command {
         Command::Create(args) => {
-            let value = value::read(&format!("password or token of `{}`", args.name))?;
-            let ask = CredentialCreate { name: args.name, kind: args.kind, username: args.username, value };
+            let what = match args.kind {
+                CredentialKind::S3 => "secret key",
+                CredentialKind::Gcs => "JSON of the service account",
+                CredentialKind::Hf => "token",
+                CredentialKind::Registry | CredentialKind::Git => "password or token",
+            };
+            let session_token = args.session_token_file.as_deref().map(value::of_file).transpose()?;
+            let value = value::read(&format!("{what} of `{}`", args.name))?;
+            let Create { name, kind, username, .. } = args;
+            let ask = CredentialCreate { name, kind, username, value, session_token };
             session.out.object(&client.create_credential(&ask).await?, views::secret)?;
         }
         Command::List => {

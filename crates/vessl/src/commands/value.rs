@@ -1,5 +1,6 @@
 //! Reads secret values: from standard input, or from a prompt without echo. They never stand in a command line.
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 
 use vessl_core::secret::Secret;
 
@@ -31,6 +32,13 @@ pub(super) fn read(what: &str) -> Result<Secret> {
         text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
     }
     check(text.into(), what)
+}
+
+/// Reads a file; white space at its ends does not count.
+pub(super) fn of_file(path: &Path) -> Result<Secret> {
+    let what = format!("file `{}`", path.display());
+    let text = std::fs::read_to_string(path).map_err(Error::os(format!("read the {what}")))?;
+    check(text.trim().into(), &what)
 }
 
 fn check(text: Secret, what: &str) -> Result<Secret> {

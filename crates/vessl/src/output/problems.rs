@@ -45,7 +45,8 @@ fn one(text: &mut String, name: &str, problem: &Problem, paint: Paint) {
     let pad = " ".repeat(number.len());
     let bar = paint.dim("|");
     let _ = writeln!(text, "{label}: {}", clean(&problem.message));
-    // What the file does not have has no place in it.
+    // What the file does not have has no place in it, and what a flag says is not of the file.
+    let name = if problem.line == 0 && problem.path.starts_with("--") { &problem.path } else { name };
     let place = match problem.line {
         0 => String::new(),
         line => format!(":{line}:{}", problem.column),
@@ -94,6 +95,15 @@ mod tests {
         12 |   preste: x
            |   ^
            = help: did you mean `preset`?
+        ");
+    }
+
+    #[test]
+    fn what_a_flag_says_has_the_flag_as_its_place() {
+        let flag = Problem { line: 0, hint: None, path: "--preset".to_owned(), ..problem("", 0) };
+        insta::assert_snapshot!(render("run.yaml", &[flag], Paint::off()), @r"
+        error[unknown-key]: unknown key `preste`
+         --> --preset
         ");
     }
 

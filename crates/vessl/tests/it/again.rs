@@ -142,6 +142,23 @@ fn a_run_ends_at_its_time_limit_with_its_exports() {
 }
 
 #[test]
+fn every_attempt_has_the_whole_time_limit() {
+    let (test, _gate) = Gate::new();
+    let yaml = counting(&test, "", "if test $n = 1; then sleep 1; exit 1; fi\nsleep 1000");
+    let args = ["--wait", "--retries", "1", "--max-runtime", "3s"];
+    let run = submit(&test, &yaml, &args).code(143).json();
+    assert_eq!(past(&run), [(1, "command_failed".to_owned(), Some(1))], "{run}");
+    assert_eq!(
+        (run["attempt"].as_u64(), run["reason_code"].as_str()),
+        (Some(2), Some("time_limit")),
+        "{run}"
+    );
+    let at = |key: &str| run[key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    // What was left of the time of the first attempt would be two seconds.
+    assert!(at("ended_at").duration_since(at("started_at")).as_millis() >= 3000, "{run}");
+}
+
+#[test]
 fn the_server_has_a_time_limit_for_all_and_a_longest_one() {
     let test = Test::new()
         .env("VESSL_SERVER_DEFAULT_MAX_RUNTIME", "500ms")

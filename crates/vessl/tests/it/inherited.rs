@@ -1,4 +1,6 @@
 //! A run depends on its file and on the settings of the server, not on who started the server, and from where.
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::bad_days::save;
@@ -107,7 +109,25 @@ fn set_user_id_programs_of_an_image_work_unless_they_are_forbidden() {
 
 #[test]
 fn the_machines_own_set_user_id_programs_give_nothing() {
-    let test = Test::new();
-    let id = test.wait(&host("grep NoNewPrivs /proc/self/status")).ok().json()["id"].to_string();
-    assert_eq!(test.vessl(["run", "logs", &id, "--only", "stdout"]).ok().stdout, "NoNewPrivs:\t1\n");
+    let mut builder = tempfile::Builder::new();
+    let dir = builder.permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
+    let program = dir.path().join("says");
+    let build =
+        format!("printf '%s' '{WHO}' | cc -static -x c -o \"$1\" - && chown 0 \"$1\" && chmod 4755 \"$1\"");
+    assert!(Command::new("sh").args(["-c", &build, "sh"]).arg(&program).status().unwrap().success());
+    let as_other = format!("setpriv --reuid 65534 --regid 65534 --clear-groups {}", program.display());
+    let outside = Command::new("sh").args(["-c", &as_other]).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&outside.stdout),
+        "0\n",
+        "outside of a run it gives its owner's rights"
+    );
+    let check = |test: Test, script: &str, expected: &str| {
+        let id = test.wait(&host(script)).ok().json()["id"].to_string();
+        assert_eq!(test.vessl(["run", "logs", &id, "--only", "stdout"]).ok().stdout, expected);
+    };
+    check(Test::new(), &format!("{as_other}; grep NoNewPrivs /proc/self/status"), "65534\nNoNewPrivs:\t1\n");
+    // As root of its own user namespace, the user is nobody more than before.
+    let id = "id -u > before; PROGRAM > after; cmp before after && echo same";
+    check(Test::ordinary(), &id.replace("PROGRAM", &program.display().to_string()), "same\n");
 }

@@ -1,4 +1,6 @@
 //! Many runs at once: lists of them, what they differ in, and ending several.
+use std::process::Command;
+
 use crate::specs::{head, host, item};
 use crate::test::Test;
 
@@ -9,6 +11,24 @@ fn named(name: &str, lr: &str, command: &str) -> String {
         "{head}tags: [sweep]\nenv:\n  LR: '{lr}'\n  KEY: {{value: hush-4e1c, secret: true}}\n{}",
         item(command)
     )
+}
+
+#[test]
+fn a_run_of_a_later_version_is_named_beside_the_list() {
+    let test = Test::new();
+    let [first, later] = [(); 2].map(|()| test.wait(&host("true")).ok().json()["id"].to_string());
+    test.until_removed(&later);
+    let change = "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1])\n\
+        db.execute('UPDATE runs SET doc = replace(doc, ?, ?) WHERE id = ?', ('\"ended\"', '\"asleep\"', sys.argv[2]))\ndb.commit()";
+    let done =
+        Command::new("python3").args(["-c", change]).arg(test.data().join("vessl.db")).arg(&later).status();
+    assert!(done.unwrap().success());
+    for more in [&[][..], &["--sort", "name"], &["--reverse"]] {
+        let list = test.vessl([&["run", "list", "-q"], more].concat()).ok();
+        assert_eq!(list.stdout, format!("{first}\n"));
+        list.says(&["the server cannot read them: `", &later, "`vessl run read "]);
+    }
+    test.vessl(["run", "read", &later]).code(5).says(&[&later, "(`test`) cannot be read", "`asleep`"]);
 }
 
 #[test]

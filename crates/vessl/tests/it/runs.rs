@@ -60,6 +60,21 @@ fn a_run_whose_directory_is_removed_leaves_no_process() {
     test.vessl(["run", "delete", &id]).ok();
 }
 
+#[test]
+fn a_run_without_its_lock_is_terminated_by_the_next_server() {
+    let test = Test::new();
+    let id = test.create(&host("echo ready; sleep 1000"));
+    test.until_log(&id, "ready");
+    let agent = test.agent(&id);
+    test.kill_server();
+    std::fs::remove_file(test.attempt(&id).join("lock")).unwrap();
+    test.vessl(["run", "terminate", &id, "--grace", "0"]).ok();
+    let run = test.until_end(&id);
+    assert_eq!(run["status"], "terminated", "{run}");
+    Test::until_gone(agent);
+    test.until_removed(&id);
+}
+
 /// A name, and what somebody, or a failing disk, does to the directory of an attempt.
 type Damage = (&'static str, fn(&Path));
 

@@ -27,8 +27,8 @@ fn the_command_line_counts_before_the_file() {
         let all = [&["run", "create", "-f", "-"], args].concat();
         test.vessl_with(all, host("true").as_bytes()).code(code).says(words);
     };
-    refused(&["--preset", "nothing-like-it"], 3, &["has no preset `nothing-like-it`"]);
-    refused(&["--gpus", "4000"], 3, &["4000 GPUs"]);
+    refused(&["--preset", "nothing-like-it"], 3, &["has no preset `nothing-like-it`", "--> --preset\n"]);
+    refused(&["--gpus", "4000"], 3, &["4000 GPUs", "--> --gpus\n"]);
     refused(&["--cpu", "many"], 2, &["not a number of cores"]);
     refused(&["--name", " "], 5, &["`name` is blank"]);
 }

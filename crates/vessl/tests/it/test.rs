@@ -443,7 +443,7 @@ impl Test {
             "vessl.db-shm",
             "images",
             "blobs",
-            "trees",
+            "staged",
             "bin",
             "runs",
             "server.json",

@@ -36,11 +36,14 @@ fn lenient_makes_warnings_of_unknown_keys() {
 #[test]
 fn what_every_server_refuses_is_an_error() {
     let test = Test::new();
-    test.file("s3.yaml", format!("{GOOD}import:\n  /data: s3://bucket/prefix\ninteractive: {{}}\n"));
+    test.file(
+        "s3.yaml",
+        format!("{GOOD}import:\n  /data: s3://bucket/prefix\nresources: {{spot: true}}\ninteractive: {{}}\n"),
+    );
     let done = test.vessl(["run", "validate", "s3.yaml"]).code(3);
     done.prints(&["s3.yaml: not valid"]).says(&[
-        "error[unsupported]: importing from S3 is not possible in this version",
-        "--> s3.yaml:5:10",
+        "error[unsupported]: capacity that can be taken away (`spot`) is not offered in this version",
+        "--> s3.yaml:6:19",
         "error[unsupported]: interactive runs are not possible",
     ]);
     // The modern spelling is there all the same.
@@ -56,7 +59,8 @@ fn what_every_server_refuses_is_an_error() {
 #[test]
 fn problems_of_a_kind_share_their_help() {
     let test = Test::new();
-    let file = format!("{GOOD}import:\n  /a: s3://b/p\n  /b: gs://b/p\nmount: {{/c: nfs://h/p}}\n");
+    let file =
+        format!("{GOOD}import:\n  /a: vessl-artifact://\n  /b: vessl-artifact://\n  /c: vessl-artifact://\n");
     let done = test.vessl_with(["run", "validate", "-"], file.as_bytes()).code(3);
     let count = |text: &str| done.stderr.matches(text).count();
     assert_eq!((count("error[unsupported]"), count("= help: ")), (3, 1), "{}", done.stderr);
@@ -111,9 +115,9 @@ fn a_submit_agrees_with_validate() {
     };
     let long = "x".repeat(140_000);
     let (here, everywhere, nowhere) = ((0, 3), (3, 3), (0, 0));
-    check("import: {/a: s3://b/p}", "unsupported", everywhere);
-    check("mount: {/a: nfs://h/p}", "unsupported", everywhere);
-    check("export: {/a: gs://b/p}", "unsupported", everywhere);
+    check("import: {/a: vessl-artifact://}", "unsupported", everywhere);
+    check("import: {/a: vessl-dataset://o/none}", "unknown-dataset", here);
+    check("export: {/a: vessl-model://o/none}", "unknown-model", here);
     check("interactive: {}", "unsupported", everywhere);
     check("resources: {spot: true}", "unsupported", everywhere);
     check("run: []", "no-command", everywhere);

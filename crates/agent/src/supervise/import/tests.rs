@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use vessl_container::rootfs::{Access, Bind};
 use vessl_core::plan::{GitParts, MountFrom, MountPlan};
 use vessl_core::record::Login;
-use vessl_data::tree::Trees;
+use vessl_data::staging::Staging;
 
 use vessl_core::credential::{CredentialKind, CredentialRef};
 
@@ -71,10 +71,10 @@ fn code_and_a_version_inside_it() {
     assert_eq!(brief, [("/code", Some(commit), 8, 1), ("/code/model", Some(version.clone()), 8, 2)]);
     // What the run writes there stays with the run.
     fs::write(world.inside("/code/model/weights.bin"), "changed").unwrap();
-    let pristine = world.path(&format!("data/trees/{version}/fs/weights.bin"));
+    let pristine = world.path(&format!("data/staged/{version}/fs/weights.bin"));
     assert_eq!(fs::read_to_string(pristine).unwrap(), "weights");
     // Mounted versions are not collected, others are.
-    let trees = Trees::open(&world.path("data/trees")).unwrap();
+    let trees = Staging::open(&world.path("data/staged")).unwrap();
     assert_eq!(trees.collect(&|_| false).unwrap().count, 0);
     drop(imported);
     assert_eq!(trees.collect(&|_| false).unwrap().count, 1);
@@ -419,7 +419,7 @@ fn a_cancelled_import_ends() {
 fn a_login_is_found_by_the_credentials_name() {
     let mut world = World::new();
     git_repository(&world.path("repo"));
-    let login = Login { username: "me".to_owned(), password: "secret".into() };
+    let login = Login { username: "me".to_owned(), password: "secret".into(), ..Login::default() };
     world.secrets.credentials.insert(CredentialRef { kind: CredentialKind::Git, name: "mine".into() }, login);
     let mut import = from_git(&world, "/code");
     if let ImportSource::Git { credential, .. } = &mut import.source {

@@ -23,7 +23,7 @@ use vessl_container::rootfs::{Merged, Rootfs, plain};
 use vessl_container::runtime::{self, Bundle, Container};
 use vessl_container::store::{Hold, Options, Store};
 use vessl_container::{probe, seccomp, userns};
-use vessl_core::plan::{ImagePlan, MountPlan, Plan};
+use vessl_core::plan::{ImagePlan, MountFrom, MountPlan, Plan};
 use vessl_core::record::{EventKind, InitConfig, Phase, RECORD_VERSION};
 use vessl_core::run::EndReason;
 use vessl_core::{script, spelling};
@@ -125,9 +125,11 @@ pub(crate) fn prepare(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Res
     }
     // Parents before children: an import may lie below a mount.
     let (above, others): (Vec<_>, Vec<_>) = plan.mounts.iter().partition(|mount| is_above(mount, plan));
-    mounts::mount_all(&merged, &above, &hidden)?;
+    let volumes = attempt.sink.data().join("volumes");
+    let own = mounts::Own { hidden: &hidden, volumes: &volumes };
+    mounts::mount_all(&merged, &above, &own)?;
     let imported = import(event_loop, attempt, &merged, &user)?;
-    mounts::mount_all(&merged, &others, &hidden)?;
+    mounts::mount_all(&merged, &others, &own)?;
     if gpu::needs_driver(plan) {
         let files = probe::driver_files();
         if files.is_empty() {
@@ -171,7 +173,8 @@ fn import(
     merged: &Arc<Merged>,
     user: &User,
 ) -> Result<ImportedVersions, SetupError> {
-    if attempt.plan.imports.is_empty() {
+    let is_version = |mount: &MountPlan| matches!(mount.source, MountFrom::Tree { .. });
+    if attempt.plan.imports.is_empty() && !attempt.plan.mounts.iter().any(is_version) {
         return Ok(ImportedVersions::default());
     }
     event_loop.events.add(EventKind::Phase { phase: Phase::Importing });

@@ -1,9 +1,10 @@
-//! `hostpath` mounts: what of the machine a run may see, decided again where the links are resolved.
+//! Mounts: what of the machine and of NFS servers a run may see, decided again where the links are resolved.
 use std::path::{Path, PathBuf};
 
 use vessl_container::rootfs::{Access, Bind, Merged};
-use vessl_core::plan::{MountFrom, MountPlan};
+use vessl_core::plan::{MountFrom, MountPlan, VolumePlace};
 use vessl_core::spelling;
+use vessl_core::status::EndReason;
 
 use crate::supervise::setup::error::SetupError;
 
@@ -49,29 +50,79 @@ pub(crate) enum MountError {
     },
 }
 
-/// Mounts everything that `mounts` names; `hidden` are the product's own directories.
-pub(crate) fn mount_all(
-    merged: &Merged,
-    mounts: &[&MountPlan],
-    hidden: &[PathBuf],
-) -> Result<(), SetupError> {
+/// Mounts everything of the machine that `mounts` names; versions of the store are the matter of the imports.
+pub(crate) fn mount_all(merged: &Merged, mounts: &[&MountPlan], own: &Own<'_>) -> Result<(), SetupError> {
     for mount in mounts {
-        let bind = bind(mount, hidden).map_err(SetupError::because)?;
-        merged.bind(&bind).map_err(SetupError::because)?;
+        match &mount.source {
+            MountFrom::Hostpath { path, roots } => {
+                let bind = bind(mount, (path, roots), own.hidden).map_err(SetupError::because)?;
+                merged.bind(&bind).map_err(SetupError::because)?;
+            }
+            MountFrom::Volume(volume) => match &volume.place {
+                VolumePlace::Path { root, volume } => {
+                    let bind = volume_bind(mount, (root, volume), own).map_err(SetupError::because)?;
+                    merged.bind(&bind).map_err(SetupError::because)?;
+                }
+                VolumePlace::Nfs { server, path, volume } => {
+                    mount_nfs(merged, mount, server, &format!("{}/{volume}", path.trim_end_matches('/')))?;
+                }
+            },
+            MountFrom::Nfs { server, path } => mount_nfs(merged, mount, server, path)?,
+            MountFrom::Tree { .. } => {}
+        }
     }
     Ok(())
 }
 
-fn bind(mount: &MountPlan, hidden: &[PathBuf]) -> Result<Bind, MountError> {
-    let MountFrom::Hostpath { path, roots } = &mount.source;
-    let (source_path, target) = (path.clone(), mount.path.clone());
+/// What is the product's own.
+#[derive(Clone, Copy)]
+pub(crate) struct Own<'a> {
+    /// Directories that no run may see.
+    pub(crate) hidden: &'a [PathBuf],
+    /// The directory of the volumes of the built-in storage.
+    pub(crate) volumes: &'a Path,
+}
+
+fn mount_nfs(_merged: &Merged, mount: &MountPlan, server: &str, path: &str) -> Result<(), SetupError> {
+    let _ = (server, path);
+    Err(SetupError::Failed(
+        EndReason::StartRefused,
+        format!("cannot mount `nfs://{server}{path}` at `{}`", mount.path),
+    ))
+}
+
+/// The directory of a volume; no link leads to it.
+fn volume_bind(mount: &MountPlan, (root, volume): (&str, &str), own: &Own<'_>) -> Result<Bind, MountError> {
+    let source_path = spelling::path(root).join(volume);
+    let os = |source| MountError::Os {
+        source_path: source_path.display().to_string(),
+        target: mount.path.clone(),
+        source,
+    };
+    let root = spelling::path(root).canonicalize().map_err(os)?;
+    let real = root.join(volume).canonicalize().map_err(os)?;
+    if real != root.join(volume) {
+        return Err(os(std::io::Error::other("the volume's directory is a link")));
+    }
+    let is_own = |dir: &PathBuf| dir.canonicalize().is_ok_and(|dir| real.starts_with(dir));
+    let is_built_in = own.volumes.canonicalize().is_ok_and(|volumes| real.starts_with(volumes));
+    if !is_built_in && own.hidden.iter().any(is_own) {
+        let source_path = source_path.display().to_string();
+        return Err(MountError::Own { source_path, target: mount.path.clone() });
+    }
+    let access = if mount.readonly { Access::ReadOnly } else { Access::Shared };
+    Ok(Bind { source: real, target: spelling::path(&mount.path), access })
+}
+
+fn bind(mount: &MountPlan, (path, roots): (&str, &[String]), hidden: &[PathBuf]) -> Result<Bind, MountError> {
+    let (source_path, target) = (path.to_owned(), mount.path.clone());
     let real = match spelling::path(path).canonicalize() {
         Ok(real) => real,
         Err(source) => return Err(MountError::Os { source_path, target, source }),
     };
     let below = |root: &String| Path::new(root).canonicalize().is_ok_and(|root| real.starts_with(root));
     if !roots.iter().any(below) {
-        return Err(MountError::NotAllowed { source_path, real, target, roots: roots.clone() });
+        return Err(MountError::NotAllowed { source_path, real, target, roots: roots.to_vec() });
     }
     let own = |dir: &PathBuf| dir.canonicalize().is_ok_and(|dir| real.starts_with(dir));
     if hidden.iter().any(own) {
@@ -100,10 +151,12 @@ fn allowed(roots: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn mount(path: &Path, roots: &[&Path]) -> MountPlan {
-        let roots = roots.iter().map(|root| root.display().to_string()).collect();
-        let source = MountFrom::Hostpath { path: path.display().to_string(), roots };
-        MountPlan { path: "/data".to_owned(), source, readonly: true }
+    fn bound(path: &Path, roots: &[&Path], hidden: &[PathBuf]) -> Result<Bind, MountError> {
+        let (path, roots): (_, Vec<String>) =
+            (path.display().to_string(), roots.iter().map(|root| root.display().to_string()).collect());
+        let source = MountFrom::Hostpath { path: path.clone(), roots: roots.clone() };
+        let mount = MountPlan { path: "/data".to_owned(), source, readonly: true };
+        bind(&mount, (&path, &roots), hidden)
     }
 
     #[test]
@@ -117,7 +170,7 @@ mod tests {
         std::os::unix::fs::symlink(&closed, open.join("out")).unwrap();
         std::os::unix::fs::symlink(open.join("in"), closed.join("back")).unwrap();
         let check = |path: PathBuf, roots: &[&Path], expected: Result<&str, &str>| match (
-            bind(&mount(&path, roots), &[]),
+            bound(&path, roots, &[]),
             expected,
         ) {
             (Ok(bind), Ok(real)) => assert_eq!(bind.source, root.join(real)),
@@ -138,7 +191,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("own");
         std::fs::create_dir(&own).unwrap();
-        let error = bind(&mount(&own, &[dir.path()]), std::slice::from_ref(&own)).unwrap_err();
+        let error = bound(&own, &[dir.path()], std::slice::from_ref(&own)).unwrap_err();
         assert!(error.to_string().contains("the product's own data"), "{error}");
     }
 }

@@ -3,7 +3,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use vessl_core::wire::RunQuery;
 
-use super::list::pages;
+use super::list::{note_unreadable, pages};
 use super::several::{RunName, find, run_name};
 use crate::commands::completion;
 use crate::error::{Error, Result};
@@ -53,7 +53,9 @@ pub(crate) async fn perform(args: &Compare, session: &Session) -> Result<Exit> {
     }
     if !args.tag.is_empty() {
         let query = RunQuery { tag: args.tag.clone(), env: true, ..RunQuery::default() };
-        runs = pages(client, query, u32::MAX).await?;
+        let page = pages(client, query, u32::MAX).await?;
+        note_unreadable(out, &page.unreadable);
+        runs = page.runs;
     }
     if runs.is_empty() {
         let message = format!("there is no run with the tag `{}`", args.tag.join("` and `"));

@@ -105,8 +105,14 @@ impl DownloadDir {
         let failed = |e| self.failed(relative, e);
         let dir = self.dir(parent(relative), Links::Beneath).map_err(failed)?;
         let part = format!(".vessl-{}.part", view.digest.get(..32).unwrap_or(&view.digest));
-        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW;
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let file = dir.create(Path::new(&part), flags, 0o600, Links::Beneath).map_err(failed)?;
+        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+            return Err(Error::Damaged {
+                message: format!("`{}` is not a file", self.named(&parent(relative).join(&part))),
+                hint: "remove it, or download to another directory".to_owned(),
+            });
+        }
         let mut partial =
             PartialFile { dir, part, name, shown, file, hash: blake3::Hasher::new(), size: moved(view) };
         partial.resume()?;
@@ -357,6 +363,27 @@ mod tests {
         assert_eq!(download_dir.inspect(path, &view).unwrap(), Existing::Same);
         assert_eq!(std::fs::read(dir.path().join("out/a/b/x.txt")).unwrap(), b"hello world");
         assert_eq!(std::fs::read_dir(dir.path().join("out/a/b")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_pipe_is_neither_a_directory_nor_the_begin_of_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        let refused = DownloadDir::open(&pipe).unwrap_err().to_string();
+        assert_eq!(refused, format!("`{}` is not a directory", pipe.display()));
+        let download_dir = DownloadDir::open(dir.path()).unwrap();
+        let view = view(b"x");
+        assert!(download_dir.begin(Path::new("pipe/x"), &view).is_err());
+        let part = dir.path().join(format!(".vessl-{}.part", &view.digest[..32]));
+        nix::unistd::mkfifo(&part, Mode::S_IRWXU).unwrap();
+        let refused = download_dir.begin(Path::new("x"), &view).unwrap_err().to_string();
+        assert_eq!(refused, format!("`{}` is not a file", part.display()));
+        std::fs::remove_file(&part).unwrap();
+        let mut file = download_dir.begin(Path::new("pipe"), &view).unwrap();
+        file.write(b"x").unwrap();
+        file.commit(&view).unwrap();
+        assert_eq!(std::fs::read(&pipe).unwrap(), b"x");
     }
 
     #[test]

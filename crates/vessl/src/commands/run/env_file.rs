@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use vessl_core::wire::EnvPair;
 
 use super::create::pair;
+use super::text;
 use crate::error::{Error, Result};
 
 /// Largest file in bytes.
@@ -34,8 +35,9 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Vec<EnvPair>> {
 
 fn text(file: &Path) -> Result<String> {
     let unreadable = |source| Error::Unreadable { path: file.to_owned(), source };
-    if std::fs::metadata(file).map_err(unreadable)?.len() > LARGEST {
+    let bytes = text::of_file(file, LARGEST + 1).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
         return Err(unreadable(std::io::Error::other("it is larger than 1 MiB")));
     }
-    std::fs::read_to_string(file).map_err(unreadable)
+    String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("it is not text in UTF-8")))
 }

@@ -4,17 +4,18 @@ use clap_complete::engine::ArgValueCandidates;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use vessl_core::ids::RunId;
 use vessl_core::run::{EndReason, Status};
 use vessl_core::units::Span;
-use vessl_core::wire::{RunQuery, RunSort, RunView};
+use vessl_core::wire::{RunQuery, RunSort};
 
 use super::count;
-use crate::client::Client;
+use crate::client::{Client, Page};
 use crate::commands::completion;
 use crate::error::Result;
 use crate::exit::{self, Exit};
-use crate::output::Format;
 use crate::output::runs::{Column, table};
+use crate::output::{Format, Out};
 use crate::session::Session;
 
 /// Largest page the server gives.
@@ -136,9 +137,11 @@ pub(crate) async fn perform(args: &List, session: &Session) -> Result<Exit> {
         ..RunQuery::default()
     };
     // One more shows whether there are more.
-    let mut runs = pages(&mut session.client().await?, query, limit.saturating_add(1)).await?;
+    let Page { mut runs, unreadable } =
+        pages(&mut session.client().await?, query, limit.saturating_add(1)).await?;
+    note_unreadable(out, &unreadable);
     let listed = usize::try_from(limit).unwrap_or(usize::MAX);
-    if runs.len() > listed {
+    if runs.len() + unreadable.len() > listed {
         runs.truncate(listed);
         out.note(&format!("only {listed} runs are listed; `--all` lists the others too"));
     }
@@ -175,24 +178,41 @@ fn none(args: &List) -> String {
     format!("there is no run {}; `vessl run list --all` shows every run", asked.join(" and "))
 }
 
+/// Says which runs are left out because the server cannot read them.
+pub(super) fn note_unreadable(out: &Out, unreadable: &[RunId]) {
+    let ids: Vec<String> = unreadable.iter().map(|id| format!("`{}`", id.0)).collect();
+    if let Some(first) = ids.first() {
+        out.warn(&format!(
+            "not listed, because the server cannot read them: {}; `vessl run read {}` says why",
+            ids.join(", "),
+            first.trim_matches('`')
+        ));
+    }
+}
+
 /// Fetches page after page until `limit` runs are there or no more exist.
-pub(super) async fn pages(client: &mut Client, mut query: RunQuery, limit: u32) -> Result<Vec<RunView>> {
-    let mut runs: Vec<RunView> = Vec::new();
+pub(super) async fn pages(client: &mut Client, mut query: RunQuery, limit: u32) -> Result<Page> {
+    let mut all = Page::default();
     loop {
-        let had = u32::try_from(runs.len()).unwrap_or(u32::MAX);
+        let had = u32::try_from(all.runs.len() + all.unreadable.len()).unwrap_or(u32::MAX);
         let left = limit.saturating_sub(had);
         let want = left.min(PAGE);
         query.limit = Some(want);
         // What is submitted meanwhile moves no page that goes on behind an id.
         match (query.sort, query.reverse) {
-            (RunSort::Created, false) => query.before = runs.last().map(|run| run.id.0),
+            (RunSort::Created, false) => {
+                let ids = all.runs.iter().map(|run| run.id).chain(all.unreadable.iter().copied());
+                query.before = ids.min().map(|id| id.0);
+            }
             _ => query.offset = Some(had),
         }
-        let page = client.runs(&query).await?;
-        let last = page.len() < usize::try_from(want).unwrap_or(usize::MAX) || want == left;
-        runs.extend(page);
+        let page = client.page(&query).await?;
+        let count = page.runs.len() + page.unreadable.len();
+        let last = count < usize::try_from(want).unwrap_or(usize::MAX) || want == left;
+        all.runs.extend(page.runs);
+        all.unreadable.extend(page.unreadable);
         if last {
-            return Ok(runs);
+            return Ok(all);
         }
     }
 }

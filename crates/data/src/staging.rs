@@ -1,0 +1,273 @@
+//! What imports brought to this machine, as directories that are only read: each made once, under a key that says what it is, and
+//! shared by everybody who has it in view. It must not know where the bytes come from.
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::sys::stat::{Mode, fchmod};
+
+use crate::blob::{Digest, Freed};
+use crate::dir::Dir;
+use crate::{DataError, Watch, durable};
+
+/// How often a builder that waits for another one looks whether it should stop.
+const WAIT: Duration = Duration::from_millis(20);
+
+/// Directories by a key, each made once and shared by everybody who imports it.
+///
+/// ```text
+/// <key>/fs      the files; a user holds a shared lock on <key>
+/// <key>/about   what its maker noted
+/// .new-<key>/   being made, under the exclusive lock of its stripe
+/// .gone-<key>/  being removed, under the same lock
+/// .lock-ab      one lock for the making and removal of all keys that begin with ab
+/// ```
+///
+/// When a directory was used last is when `<key>` was modified.
+#[derive(Clone, Debug)]
+pub struct Staging {
+    root: PathBuf,
+}
+
+/// A directory. It is not removed while this lives. Nothing may be written to it.
+#[derive(Debug)]
+pub struct Staged {
+    /// The directory.
+    pub path: PathBuf,
+    /// Whether it had to be made.
+    pub new: bool,
+    _hold: File,
+}
+
+/// One of the directories, for a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key.
+    pub key: Digest,
+    /// What its maker noted.
+    pub about: Vec<u8>,
+    /// When it was used last.
+    pub used_at: SystemTime,
+    /// Whether somebody uses it now.
+    pub in_use: bool,
+}
+
+impl Staging {
+    /// Opens (and makes, mode 0700) a directory of trees.
+    pub fn open(root: &Path) -> Result<Self, DataError> {
+        durable::create_dir_all(root, 0o700).map_err(DataError::os("make", root))?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The directory of `key`, made by `fill` if it is not there: seen as a whole or not at all, also after a crash. One that `fill`
+    /// cannot complete leaves nothing. Whoever wants the same meanwhile waits for it.
+    pub fn entry<E: From<DataError>>(
+        &self,
+        key: Digest,
+        watch: &Watch<'_>,
+        fill: impl FnOnce(&Dir) -> Result<(), E>,
+    ) -> Result<Staged, E> {
+        self.noted(key, watch, |dir| fill(dir).map(|()| Vec::new()))
+    }
+
+    /// Like [`Staging::entry`]; what `fill` returns is noted beside the directory.
+    pub fn noted<E: From<DataError>>(
+        &self,
+        key: Digest,
+        watch: &Watch<'_>,
+        fill: impl FnOnce(&Dir) -> Result<Vec<u8>, E>,
+    ) -> Result<Staged, E> {
+        if let Some(staged) = self.get(key)? {
+            return Ok(staged);
+        }
+        let _building = self.lock(key, watch)?;
+        if let Some(staged) = self.get(key)? {
+            return Ok(staged);
+        }
+        self.build(key, fill)?;
+        // Only a removal under the same stripe could take it away again.
+        let staged = self.get(key)?.ok_or(DataError::Missing { digest: key })?;
+        Ok(Staged { new: true, ..staged })
+    }
+
+    /// The directory of `key`, if it is there; it counts as used now.
+    pub fn get(&self, key: Digest) -> Result<Option<Staged>, DataError> {
+        let Some(hold) = self.hold(key)? else { return Ok(None) };
+        // It is only older in the list if this fails.
+        let _ = hold.set_modified(SystemTime::now());
+        Ok(Some(Staged { path: self.place("", key).join("fs"), new: false, _hold: hold }))
+    }
+
+    /// What the maker of a directory noted.
+    pub fn about(&self, key: Digest) -> Result<Vec<u8>, DataError> {
+        let path = self.place("", key).join("about");
+        std::fs::read(&path).map_err(DataError::os("read", path))
+    }
+
+    /// Everything that is there.
+    pub fn list(&self) -> Result<Vec<Entry>, DataError> {
+        let mut entries = Vec::new();
+        for key in self.keys()? {
+            let path = self.place("", key);
+            let Ok(file) = File::open(&path) else { continue };
+            let (Ok(about), Ok(meta)) = (self.about(key), file.metadata()) else { continue };
+            let in_use = file.try_lock().is_err();
+            let used_at = meta.modified().map_err(DataError::os("read", path))?;
+            entries.push(Entry { key, about, used_at, in_use });
+        }
+        Ok(entries)
+    }
+
+    fn keys(&self) -> Result<Vec<Digest>, DataError> {
+        let entries = std::fs::read_dir(&self.root).map_err(DataError::os("read", &self.root))?;
+        let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+        Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
+    }
+
+    /// Removes every key for which `keep` is false and that nobody holds, and what dead processes left.
+    pub fn collect(&self, keep: &dyn Fn(Digest) -> bool) -> Result<Freed, DataError> {
+        let mut freed = Freed::default();
+        for entry in std::fs::read_dir(&self.root).map_err(DataError::os("read", &self.root))? {
+            let name = entry.map_err(DataError::os("read", &self.root))?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let (state, key) = match name.strip_prefix('.').and_then(|n| n.split_once('-')) {
+                Some(("new" | "gone", key)) => (&name[..name.len() - key.len()], key),
+                Some(_) => continue,
+                None => ("", name),
+            };
+            let Ok(key) = key.parse() else { continue };
+            if state.is_empty() && keep(key) {
+                continue;
+            }
+            let Some(_lock) = self.try_lock(key)? else { continue };
+            if self.remove(state, key)? {
+                freed.count += u64::from(state.is_empty());
+            }
+        }
+        Ok(freed)
+    }
+
+    fn place(&self, state: &str, key: Digest) -> PathBuf {
+        self.root.join(format!("{state}{key}"))
+    }
+
+    /// A shared lock on the key's directory, if it is there.
+    fn hold(&self, key: Digest) -> Result<Option<File>, DataError> {
+        let path = self.place("", key);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(DataError::os("open", path)(e)),
+        };
+        file.lock_shared().map_err(DataError::os("lock", &path))?;
+        // It may have been removed before the lock was ours.
+        let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+        let held = file.metadata().map(id).map_err(DataError::os("read", &path))?;
+        Ok((std::fs::metadata(&path).map(id).ok() == Some(held)).then_some(file))
+    }
+
+    fn try_lock(&self, key: Digest) -> Result<Option<File>, DataError> {
+        let path = self.root.join(format!(".lock-{:02x}", key.0[0]));
+        let mut options = File::options();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(DataError::os("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(DataError::os("lock", path)(e)),
+        }
+    }
+
+    fn lock(&self, key: Digest, watch: &Watch<'_>) -> Result<File, DataError> {
+        loop {
+            watch.check()?;
+            if let Some(file) = self.try_lock(key)? {
+                return Ok(file);
+            }
+            std::thread::sleep(WAIT);
+        }
+    }
+
+    fn build<E: From<DataError>>(
+        &self,
+        key: Digest,
+        fill: impl FnOnce(&Dir) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
+        let new = self.place(".new-", key);
+        remove_all(&new)?;
+        let made = make(&new, fill);
+        if made.is_err() {
+            // The next builder or collection removes what this leaves.
+            let _ = remove_all(&new);
+        }
+        made?;
+        let path = self.place("", key);
+        std::fs::rename(&new, &path).map_err(DataError::os("rename", &path))?;
+        Ok(durable::sync_dir(&self.root).map_err(DataError::os("sync", &self.root))?)
+    }
+
+    /// Removes a key that nobody holds; false if somebody does.
+    fn remove(&self, state: &str, key: Digest) -> Result<bool, DataError> {
+        let mut path = self.place(state, key);
+        if state.is_empty() {
+            let gone = self.place(".gone-", key);
+            remove_all(&gone)?;
+            let Ok(dir) = File::open(&path) else { return Ok(false) };
+            if dir.try_lock().is_err() {
+                return Ok(false);
+            }
+            std::fs::rename(&path, &gone).map_err(DataError::os("rename", &path))?;
+            path = gone;
+        }
+        remove_all(&path)?;
+        Ok(true)
+    }
+}
+
+/// Makes `new/fs` with everything in it, on disk.
+fn make<E: From<DataError>>(new: &Path, fill: impl FnOnce(&Dir) -> Result<Vec<u8>, E>) -> Result<(), E> {
+    let make = |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(DataError::os("make", path));
+    let fs = new.join("fs");
+    make(new)?;
+    make(&fs)?;
+    let root = Dir::open(&fs).map_err(DataError::os("open", &fs))?;
+    let about = fill(&root)?;
+    fchmod(&root, Mode::from_bits_truncate(0o755)).map_err(DataError::os("write", &fs))?;
+    root.sync().map_err(DataError::os("sync", &fs))?;
+    durable::write_atomic(&new.join("about"), &about, 0o600).map_err(DataError::os("write", &fs))?;
+    Ok(durable::sync_dir(new).map_err(DataError::os("sync", new))?)
+}
+
+/// Removes a directory of ours and everything in it, also where a mode forbids it; fine if there is none.
+fn remove_all(path: &Path) -> Result<(), DataError> {
+    let remove = || match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    remove()
+        .or_else(|e| {
+            if e.kind() != io::ErrorKind::PermissionDenied {
+                return Err(e);
+            }
+            unseal(path)?;
+            remove()
+        })
+        .map_err(DataError::os("remove", path))
+}
+
+fn unseal(dir: &Path) -> io::Result<()> {
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            unseal(&entry.path())?;
+        }
+    }
+    Ok(())
+}
