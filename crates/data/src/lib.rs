@@ -5,6 +5,7 @@ pub mod dir;
 pub mod durable;
 pub mod fetch;
 pub mod git;
+pub mod incoming;
 pub mod log;
 pub mod pool;
 mod problem;

@@ -9,6 +9,7 @@ mod allocator;
 mod clock;
 mod driver;
 mod error;
+mod exports;
 mod inventory;
 mod names;
 mod observe;
@@ -64,6 +65,8 @@ pub(crate) type Result<T> = std::result::Result<T, ControlError>;
 pub struct Parts {
     /// The database.
     pub store: Arc<Store>,
+    /// The content-addressed store.
+    pub blobs: Arc<vessl_data::blob::Store>,
     /// What places runs, by cluster.
     pub engines: Engines,
     /// Key of the secrets.

@@ -65,8 +65,8 @@ impl Client {
     /// All of a kind.
     pub(crate) async fn objects(&mut self, kind: ObjectKind) -> Result<Vec<ObjectView>> {
         let any = self.named(kind, "").await?;
-        let path = Path::of(&["organizations", &any.organization.0, "objects", kind.word()]);
-        self.get(path.with("project", any.project.as_ref().map(|project| &project.0)).into()).await
+        let path = Path::of(&["organizations", any.organization.as_str(), "objects", kind.word()]);
+        self.get(path.with("project", any.project.as_ref().map(|project| project.as_str())).into()).await
     }
 
     /// Makes one.
@@ -75,10 +75,10 @@ impl Client {
         name: &ObjectName,
         description: Option<&str>,
     ) -> Result<ObjectView> {
-        let path = Path::of(&["organizations", &name.organization.0, "objects", name.kind.word()]);
+        let path = Path::of(&["organizations", name.organization.as_str(), "objects", name.kind.word()]);
         let request = ObjectCreate {
             name: name.name.clone(),
-            project: name.project.as_ref().map(|project| project.0.clone()),
+            project: name.project.as_ref().map(|project| project.as_str().to_owned()),
             description: description.map(str::to_owned),
             ..ObjectCreate::default()
         };
@@ -214,9 +214,9 @@ pub(crate) fn is_missing(error: &Error) -> bool {
 
 fn of(name: &ObjectName, rest: &[&str]) -> Path {
     let mut segments =
-        vec!["organizations", &name.organization.0, "objects", name.kind.word(), name.name.as_str()];
+        vec!["organizations", name.organization.as_str(), "objects", name.kind.word(), name.name.as_str()];
     segments.extend(rest);
-    Path::of(&segments).with("project", name.project.as_ref().map(|project| &project.0))
+    Path::of(&segments).with("project", name.project.as_ref().map(|project| project.as_str()))
 }
 
 fn scheme_of(kind: ObjectKind) -> &'static str {

@@ -122,7 +122,7 @@ impl Client {
 pub(super) fn of(volume: &VolumeRef, rest: &[&str]) -> Path {
     let VolumeRef { organization, storage, volume } = volume;
     let mut segments =
-        vec!["organizations", &organization.0, "storages", &storage.0, "volumes", volume.0.as_str()];
+        vec!["organizations", organization.as_str(), "storages", storage.as_str(), "volumes", volume.as_str()];
     segments.extend(rest);
     Path::of(&segments)
 }
