@@ -11,7 +11,7 @@ use vessl_core::wire::{
 
 use super::http::ApiRequest;
 use super::path::Path;
-use super::{Client, Events, Logs, Method, Scope, encoded, header};
+use super::{Client, Events, Logs, Method, Scope, encoded};
 use crate::error::{Error, Result};
 
 /// Which part of a log, and whether to stay for what comes.

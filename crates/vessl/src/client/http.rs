@@ -92,9 +92,15 @@ impl Connection {
     pub(super) async fn pipe(&mut self, request: &ApiRequest, body: Piped) -> Result<Response<Incoming>> {
         let moved = body.moved();
         let outgoing = self.with_body(request, Outgoing::Piped(body))?;
-        let mut sender = match self.open.take() {
-            Some(mut kept) if kept.ready().await.is_ok() => kept,
-            _ => self.connect().await?,
+        let mut kept = self.open.take();
+        if let Some(sender) = &mut kept
+            && sender.ready().await.is_err()
+        {
+            kept = None;
+        }
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => self.connect().await?,
         };
         self.was_open = true;
         let answer = sender.send_request(outgoing);

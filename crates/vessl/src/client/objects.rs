@@ -142,6 +142,19 @@ impl Client {
         self.get(listed.of(path).into()).await
     }
 
+    /// The same of any source; of a run everything, whatever is asked.
+    pub(crate) async fn files_of(
+        &mut self,
+        source: &FileSource,
+        listed: Listed<'_>,
+    ) -> Result<Vec<FileView>> {
+        match source {
+            FileSource::Run(id) => self.files_and_directories(*id).await,
+            FileSource::Version(name, number) => self.version_files(name, *number, listed).await,
+            FileSource::Volume(volume) => self.volume_files(volume, listed).await,
+        }
+    }
+
     /// What two versions have that is not the same.
     pub(crate) async fn diff(
         &mut self,

@@ -98,7 +98,6 @@ impl Client {
                 let body = self.connection.body(answer.into_body()).await?;
                 self.read(&body)
             }
-            (Err(refused @ Error::Refused { .. }), _) => Err(refused),
             (_, Err(error)) | (Err(error), Ok(())) => Err(error),
         }
     }
