@@ -32,6 +32,7 @@ mod write;
 pub use checkout::{Checkout, Trees, copy_into};
 pub use entry::{Entry, Form, Kind};
 pub use walk::climbs_first;
+pub(crate) use walk::{Found, walk};
 pub use write::{Bounds, Source, Warning, Written, write, write_file};
 
 use std::collections::HashSet;
