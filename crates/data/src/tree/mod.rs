@@ -34,6 +34,7 @@ pub use checkout::{Checkout, checkout, copy_into};
 pub use copy::{Copied, Target, copy, copy_file};
 pub use entry::{Entry, Form, Kind};
 pub use walk::climbs_first;
+pub(crate) use walk::{Found, walk};
 pub use write::{Bounds, Source, Warning, Written, write, write_file};
 
 use std::collections::HashSet;

@@ -24,28 +24,28 @@ const PLACES: usize = 10_000;
 pub(super) const OVERFLOWS: usize = 16;
 
 /// What a directory holds.
-pub(super) struct Walked {
+pub(crate) struct Walked {
     /// The directory itself.
-    pub(super) top: Top,
+    pub(crate) top: Top,
     /// Its entries; of the files nobody has looked at the content.
-    pub(super) found: Vec<Found>,
+    pub(crate) found: Vec<Found>,
     /// Bytes of all files.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Links that were followed.
-    pub(super) followed: u64,
+    pub(crate) followed: u64,
     /// What is not as it was.
-    pub(super) warnings: Vec<Warning>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 /// An entry and where it is.
-pub(super) struct Found {
-    pub(super) entry: Entry,
+pub(crate) struct Found {
+    pub(crate) entry: Entry,
     /// Below the root of the source; no link is on the way.
-    pub(super) from: PathBuf,
+    pub(crate) from: PathBuf,
 }
 
 /// Looks at everything in a directory, and at what its links lead out to.
-pub(super) fn walk(source: Source<'_>, bounds: Bounds, watch: &Watch<'_>) -> Result<Walked, DataError> {
+pub(crate) fn walk(source: Source<'_>, bounds: Bounds, watch: &Watch<'_>) -> Result<Walked, DataError> {
     let here = real_path(source.root).map_err(DataError::os("read", source.path))?;
     let top = source.root.dir(source.path).and_then(|dir| Ok(fstat(&dir)?));
     let top = top.map_err(DataError::os("read", source.path))?;
