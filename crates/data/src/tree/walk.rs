@@ -1,8 +1,6 @@
 //! What a directory holds, links and all: those that lead to something inside stay links, those that lead out are followed.
 //! It reads no file.
 use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -24,28 +22,28 @@ const PLACES: usize = 10_000;
 pub(super) const OVERFLOWS: usize = 16;
 
 /// What a directory holds.
-pub(super) struct Walked {
+pub(crate) struct Walked {
     /// The directory itself.
-    pub(super) top: Top,
+    pub(crate) top: Top,
     /// Its entries; of the files nobody has looked at the content.
-    pub(super) found: Vec<Found>,
+    pub(crate) found: Vec<Found>,
     /// Bytes of all files.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Links that were followed.
-    pub(super) followed: u64,
+    pub(crate) followed: u64,
     /// What is not as it was.
-    pub(super) warnings: Vec<Warning>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 /// An entry and where it is.
-pub(super) struct Found {
-    pub(super) entry: Entry,
+pub(crate) struct Found {
+    pub(crate) entry: Entry,
     /// Below the root of the source; no link is on the way.
-    pub(super) from: PathBuf,
+    pub(crate) from: PathBuf,
 }
 
 /// Looks at everything in a directory, and at what its links lead out to.
-pub(super) fn walk(source: Source<'_>, bounds: Bounds, watch: &Watch<'_>) -> Result<Walked, DataError> {
+pub(crate) fn walk(source: Source<'_>, bounds: Bounds, watch: &Watch<'_>) -> Result<Walked, DataError> {
     let here = real_path(source.root).map_err(DataError::os("read", source.path))?;
     let top = source.root.dir(source.path).and_then(|dir| Ok(fstat(&dir)?));
     let top = top.map_err(DataError::os("read", source.path))?;
@@ -370,13 +368,5 @@ fn relative(path: &Path, to: &Path) -> PathBuf {
 }
 
 fn names(dir: &Dir, path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let copy = dir.dir(Path::new("")).map_err(DataError::os("read", path))?;
-    let mut names = Vec::new();
-    for entry in nix::dir::Dir::from_fd(copy.into()).map_err(DataError::os("read", path))?.iter() {
-        let name = entry.map_err(DataError::os("read", path))?.file_name().to_owned();
-        if !matches!(name.as_bytes(), b"." | b"..") {
-            names.push(PathBuf::from(OsString::from_vec(name.into_bytes())));
-        }
-    }
-    Ok(names)
+    dir.names().map_err(DataError::os("read", path))
 }
