@@ -1,6 +1,7 @@
 //! Bytes: durable files, content-addressed blobs and trees, log segments, git, downloads. It moves and verifies; it knows no runs
 //! and never decides what a run may read.
 pub mod blob;
+pub mod bucket;
 pub mod dir;
 pub mod durable;
 pub mod fetch;

@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     artifact, cluster, completion, configure, credential, dataset, doctor, image, model, model_repository,
-    resource, run, secret, server, whoami,
+    resource, run, secret, server, storage, whoami,
 };
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -74,6 +74,9 @@ enum Command {
     /// Look at the named results of runs, bring them, add others
     #[command(subcommand)]
     Artifact(artifact::Command),
+    /// Name places for volumes, make volumes, copy files in and out
+    #[command(subcommand)]
+    Storage(storage::Command),
     /// Look at clusters and their nodes
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -267,6 +270,7 @@ async fn perform(command: Command, session: &Session) -> Result<Exit> {
         Command::Model(command) => model::perform(command, session).await,
         Command::ModelRepository(command) => model_repository::perform(command, session).await,
         Command::Artifact(command) => artifact::perform(command, session).await,
+        Command::Storage(command) => storage::perform(command, session).await,
         Command::Cluster(command) => cluster::perform(command, session).await,
         Command::Resource(command) => resource::perform(command, session).await,
         Command::Image(command) => image::perform(command, session).await,

@@ -16,7 +16,7 @@ use reqwest::header::{CONTENT_RANGE, RETRY_AFTER};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{IntoUrl, RequestBuilder, Response, StatusCode};
 
-use retry::Retries;
+pub(crate) use retry::Retries;
 pub use retry::RetryPolicy;
 
 /// Bytes that must have come for the tries to begin anew.

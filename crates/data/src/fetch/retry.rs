@@ -35,23 +35,23 @@ impl Default for RetryPolicy {
 
 /// What is left of the tries of one request, or of one download since it last moved.
 #[derive(Debug)]
-pub(super) struct Retries {
+pub(crate) struct Retries {
     left: u32,
     pause: Duration,
     longest_wait: Duration,
 }
 
 impl Retries {
-    pub(super) fn new(policy: &RetryPolicy) -> Self {
+    pub(crate) fn new(policy: &RetryPolicy) -> Self {
         Self { left: policy.retries, pause: policy.pause, longest_wait: policy.longest_wait }
     }
 
-    pub(super) fn shorten(&mut self) {
+    pub(crate) fn shorten(&mut self) {
         self.left = self.left.min(TRIES_TO_CONNECT);
     }
 
     /// Pauses before the next try; an error if there is none.
-    pub(super) async fn after_failure(&mut self) -> Result<(), ()> {
+    pub(crate) async fn after_failure(&mut self) -> Result<(), ()> {
         tokio::time::sleep(self.next(Duration::ZERO).ok_or(())?).await;
         Ok(())
     }
@@ -65,7 +65,7 @@ impl Retries {
     }
 
     /// Waits as a `Retry-After` header says; an error in words if that is too long or too often.
-    pub(super) async fn retry_after(&mut self, header: Option<&str>) -> Result<(), String> {
+    pub(crate) async fn retry_after(&mut self, header: Option<&str>) -> Result<(), String> {
         let Some(wait) = header.and_then(|text| seconds(text, SystemTime::now())) else {
             return self.after_failure().await.map_err(|()| "again and again".to_owned());
         };

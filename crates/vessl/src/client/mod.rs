@@ -219,7 +219,7 @@ impl Client {
     }
 
     /// Connects anew: the server of this machine is started if it is gone, any other gets a moment to come back.
-    async fn find_again(&mut self) -> Result<()> {
+    pub(crate) async fn find_again(&mut self) -> Result<()> {
         match &self.origin {
             Origin::Local(local) => self.connection = to_local(local, &self.out).await?,
             Origin::Given { .. } => {

@@ -88,7 +88,7 @@ impl Client {
 
     /// Copies inside a volume, or to another one.
     pub(crate) async fn copy_in_volumes(&mut self, from: &VolumeRef, request: &VolumeCopy) -> Result<()> {
-        let path = of(from, &["files", "copy"]).into();
+        let path = of(from, &["copy"]).into();
         let body = Some(encoded(request)?);
         let request = ApiRequest { method: Method::POST, path, body, headers: Vec::new() };
         self.answer(&request).await.1.map(drop)

@@ -93,6 +93,11 @@ pub(crate) fn model_repositories() -> Vec<CompletionCandidate> {
     objects(ObjectKind::ModelRepository)
 }
 
+/// Storages of the organization.
+pub(crate) fn storages() -> Vec<CompletionCandidate> {
+    ask(async |client| Ok(named(client.storages().await?.into_iter().map(|storage| storage.name))))
+}
+
 fn objects(kind: ObjectKind) -> Vec<CompletionCandidate> {
     ask(async |client| Ok(named(client.objects(kind).await?.into_iter().map(|object| object.name))))
 }

@@ -16,6 +16,7 @@ pub(crate) mod resource;
 pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod server;
+pub(crate) mod storage;
 mod upload;
 mod value;
 pub(crate) mod whoami;

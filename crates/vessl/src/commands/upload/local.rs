@@ -149,6 +149,23 @@ impl Local {
         hashed
     }
 
+    /// Notes how all files are, without reading them: what is read later is every byte, holes as zeros. Blocks for a moment a file.
+    pub(crate) fn note(&mut self) -> Result<()> {
+        let mut items = std::mem::take(&mut self.items);
+        let noted = items.iter_mut().filter(|item| item.digest().is_some()).try_for_each(|item| {
+            let file = self.open_any(item)?;
+            let meta = file.metadata().map_err(Error::os(format!("read `{}`", self.shown(item))))?;
+            let (mode, size, digest) = (meta.mode() & MODES, meta.len(), Digest([0; 32]));
+            item.entry.kind = Kind::File { mode, size, digest, form: Form::Plain };
+            item.entry.modified = Modified::of_file(&file).ok();
+            item.seen = Some((size, state(&meta)));
+            Ok(())
+        });
+        self.items = items;
+        self.bytes = self.items.iter().map(|item| size(&item.entry.kind)).sum();
+        noted
+    }
+
     fn hash_one(&self, item: &mut Item, done: &AtomicU64) -> Result<()> {
         let shown = self.shown(item);
         let failed = || Error::os(format!("read `{shown}`"));

@@ -4,6 +4,7 @@ mod ignored;
 mod local;
 mod remembered;
 mod send;
+mod volume;
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -21,6 +22,7 @@ use vessl_data::tree::{Form, Kind};
 
 pub(crate) use self::local::{Item, Local};
 use self::remembered::Remembered;
+pub(crate) use self::volume::to_volume;
 use crate::client::{Client, Listed, UploadRef, is_missing};
 use crate::error::{Error, Result};
 use crate::output::progress::Bars;

@@ -1,0 +1,222 @@
+//! What an import brings: the listing, or the list of an export; each key looked at before anything of the import can be seen.
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+
+use super::MANIFEST;
+use super::error::BucketError;
+use super::import::{Job, ManifestUse, Work};
+use super::keys::{Bad, Place, above, place};
+use super::manifest::{LONGEST, Manifest};
+use super::picture::Object;
+use super::store::{Listed, Page};
+use crate::locked;
+
+/// Keys as they come.
+#[derive(Default)]
+struct Admission {
+    bad: Bad,
+    /// Every directory.
+    dirs: HashSet<String>,
+    /// Those not made yet.
+    new_dirs: Vec<String>,
+    /// The directory of the last key.
+    last: String,
+    is_unsorted: bool,
+    /// Objects up to here are in the queue.
+    queued: usize,
+    bytes: u64,
+}
+
+/// Lists, and fills the queue: with the first page already, unless there is an earlier import to compare with.
+pub(super) async fn plan(work: &Work) -> Result<(), BucketError> {
+    let planned = fill(work).await;
+    work.queue.close();
+    planned
+}
+
+async fn fill(work: &Work) -> Result<(), BucketError> {
+    let prefix = work.store.wire.at().directory();
+    let (manifest, first) = tokio::join!(manifest(work, &prefix), work.store.list(&prefix, None));
+    let mut admission = Admission::default();
+    if let Some(manifest) = manifest? {
+        let _ = work.prefix.set(prefix);
+        admission.listed(work, work.manifest.get_or_init(|| manifest))?;
+        return admission.finish(work);
+    }
+    let mut page = first?;
+    if page.next.is_none() && page.objects.iter().all(|object| object.key.as_deref() == Ok(&prefix)) {
+        return single(work, admission).await;
+    }
+    let _ = work.prefix.set(prefix.clone());
+    loop {
+        let Page { objects, next } = page;
+        for object in objects {
+            admission.object(work, &prefix, object);
+        }
+        admission.start(work)?;
+        let Some(next) = next else { break };
+        page = work.store.list(&prefix, Some(&next)).await?;
+    }
+    admission.finish(work)
+}
+
+async fn manifest(work: &Work, prefix: &str) -> Result<Option<Manifest>, BucketError> {
+    if work.manifest_use == ManifestUse::Ignore {
+        return Ok(None);
+    }
+    let key = format!("{prefix}{MANIFEST}");
+    let Some((text, _)) = work.store.read(&key, LONGEST).await? else { return Ok(None) };
+    let not_one = |why| BucketError::Manifest { key: work.store.wire.at().of_key(&key), why };
+    Manifest::parse(&text).map(Some).map_err(not_one)
+}
+
+/// The one object whose key is the prefix.
+async fn single(work: &Work, mut admission: Admission) -> Result<(), BucketError> {
+    let at = work.store.wire.at();
+    let missing = || BucketError::Missing(at.to_string());
+    let key = at.prefix.as_str();
+    if key.is_empty() || key.ends_with('/') {
+        return Err(missing());
+    }
+    let about = work.store.about(key).await?.ok_or_else(missing)?;
+    let (above, name) = key.rsplit_once('/').map_or(("", key), |(above, name)| (above, name));
+    let above = if above.len() + name.len() < key.len() { format!("{above}/") } else { String::new() };
+    admission.object(work, &above, Listed { key: Ok(key.to_owned()), size: about.size, tag: about.tag });
+    let _ = work.prefix.set(above);
+    admission.finish(work)
+}
+
+impl Admission {
+    /// The files of an export's list.
+    fn listed(&mut self, work: &Work, manifest: &Manifest) -> Result<(), BucketError> {
+        let dirs = manifest.dirs.iter().map(|dir| (format!("{}/", dir.path), 0, ""));
+        let files = manifest.files.iter().map(|file| (file.path.clone(), file.size, file.tag.as_str()));
+        let mut all: Vec<_> = dirs.chain(files).collect();
+        all.sort_unstable();
+        for (key, size, tag) in all {
+            self.object(work, "", Listed { key: Ok(key), size, tag: tag.to_owned() });
+        }
+        self.start(work)
+    }
+
+    fn object(&mut self, work: &Work, prefix: &str, object: Listed) {
+        let key = match &object.key {
+            Ok(key) => key,
+            Err(shown) => return self.bad.add(shown, "it is not UTF-8"),
+        };
+        let Some(below) = key.strip_prefix(prefix) else {
+            return self.bad.add(key, "it is not below the prefix, although the listing has it");
+        };
+        match place(below) {
+            Err(why) => return self.bad.add(key, why),
+            Ok(Place::Top) => return,
+            Ok(Place::Dir(path)) => {
+                self.parents(work, path);
+                self.directory(work, path);
+                if object.size > 0 {
+                    let left =
+                        format!("`{key}`: it is a directory by its name and has {} bytes", object.size);
+                    locked(&work.left_out).push(left);
+                }
+            }
+            Ok(Place::File(path)) => {
+                self.parents(work, path);
+                if self.dirs.contains(path) {
+                    return self.bad.add(key, "it is a file where a directory is needed");
+                }
+            }
+        }
+        let size = if below.ends_with('/') { 0 } else { object.size };
+        self.bytes = self.bytes.saturating_add(size);
+        let follows = locked(&work.seen).push(Object { key: below, size, tag: &object.tag });
+        self.is_unsorted |= !follows;
+    }
+
+    fn parents(&mut self, work: &Work, path: &str) {
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        if parent == self.last {
+            return;
+        }
+        for dir in above(path) {
+            self.directory(work, dir);
+        }
+        parent.clone_into(&mut self.last);
+    }
+
+    fn directory(&mut self, work: &Work, path: &str) {
+        if self.dirs.contains(path) {
+            return;
+        }
+        if !self.is_unsorted && locked(&work.seen).find(path).is_some() {
+            self.bad.add(&work.key(path), "it is a file where a directory is needed");
+        }
+        self.dirs.insert(path.to_owned());
+        self.new_dirs.push(path.to_owned());
+    }
+
+    /// Puts what is known into the queue, if it may already begin.
+    fn start(&mut self, work: &Work) -> Result<(), BucketError> {
+        if !self.bad.is_empty() {
+            work.queue.halt();
+            return Ok(());
+        }
+        if self.is_unsorted || work.previous.is_some() {
+            return Ok(());
+        }
+        self.queue(work)
+    }
+
+    fn queue(&mut self, work: &Work) -> Result<(), BucketError> {
+        for dir in self.new_dirs.drain(..) {
+            work.make_dir(&dir)?;
+        }
+        let jobs: Vec<_> = {
+            let seen = locked(&work.seen);
+            let from = std::mem::replace(&mut self.queued, seen.len());
+            let new = (from..seen.len()).map(|at| (at, seen.get(at)));
+            new.filter(|(_, object)| !object.key.ends_with('/'))
+                .map(|(at, object)| (object.size, Job::Object(at)))
+                .collect()
+        };
+        work.queue.push(jobs);
+        Ok(())
+    }
+
+    fn finish(mut self, work: &Work) -> Result<(), BucketError> {
+        if self.is_unsorted {
+            self.sort(work);
+        }
+        if !self.bad.is_empty() {
+            let (count, first) = self.bad.into_words();
+            return Err(BucketError::Keys { location: work.store.wire.at().to_string(), count, first });
+        }
+        work.progress.set_total(self.bytes);
+        if let Some((picture, _)) = &work.previous {
+            if locked(&work.seen).iter().eq(picture.objects()) {
+                work.unchanged.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+        }
+        self.queue(work)
+    }
+
+    /// A listing out of order is looked at again as a whole. Objects keep their positions if any of them may be in the queue.
+    fn sort(&mut self, work: &Work) {
+        let mut seen = locked(&work.seen);
+        let mut sorted = seen.clone();
+        sorted.sort();
+        for dir in &self.dirs {
+            if sorted.find(dir).is_some() {
+                self.bad.add(&work.key(dir), "it is a file where a directory is needed");
+            }
+        }
+        for at in 1..sorted.len() {
+            if sorted.get(at - 1).key == sorted.get(at).key {
+                self.bad.add(&work.key(sorted.get(at).key), "the listing has it twice");
+            }
+        }
+        if work.previous.is_some() {
+            *seen = sorted;
+        }
+    }
+}

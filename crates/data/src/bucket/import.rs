@@ -1,0 +1,213 @@
+//! From a bucket into a directory: all that is there at one time, or an error.
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::unistd::{symlinkat, syncfs};
+use tokio::task::JoinSet;
+
+use super::admit::plan;
+use super::drive::{IN_FLIGHT, Progress, Queue, drive};
+use super::error::BucketError;
+use super::get::{self, Big};
+use super::manifest::Manifest;
+use super::picture::{Objects, Picture};
+use super::store::Store;
+use super::{Session, keys};
+use crate::dir::Dir;
+use crate::tree::climbs_first;
+use crate::{DataError, Owner, Watch, locked};
+
+/// Whether the list that an export of ours left at the place is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ManifestUse {
+    /// If there is one, exactly its files are taken, and their digests, permissions and times are those of the list.
+    #[default]
+    Follow,
+    /// It is a file like others.
+    Ignore,
+}
+
+/// An earlier import of the same place, whole and not written to since.
+#[derive(Clone, Copy, Debug)]
+pub struct Previous<'a> {
+    /// What it saw.
+    pub picture: &'a Picture,
+    /// What it brought.
+    pub dir: &'a Dir,
+}
+
+/// What to import.
+#[derive(Clone, Copy, Debug)]
+pub struct Import<'a> {
+    /// An empty directory that nobody else has: what is in it after an error is of no use.
+    pub into: &'a Dir,
+    /// With one, the whole listing comes first, and what is the same is linked or copied from there.
+    pub previous: Option<Previous<'a>>,
+    /// Who owns what is made; without one, who calls.
+    pub owner: Option<Owner>,
+    /// Whether a list is used.
+    pub manifest: ManifestUse,
+    /// Followed and asked.
+    pub watch: &'a Watch<'a>,
+}
+
+/// What was imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// What is there.
+    pub picture: Picture,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Number of files.
+    pub files: u64,
+    /// Whether it is the picture of the earlier import: nothing was written then.
+    pub unchanged: bool,
+    /// What did not come, a sentence each.
+    pub left_out: Vec<String>,
+}
+
+/// An import that goes on.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) store: Arc<Store>,
+    pub(super) into: Dir,
+    pub(super) previous: Option<(Picture, Dir)>,
+    pub(super) owner: Option<Owner>,
+    pub(super) manifest_use: ManifestUse,
+    /// What goes before the keys of the picture.
+    pub(super) prefix: OnceLock<String>,
+    pub(super) manifest: OnceLock<Manifest>,
+    pub(super) seen: Mutex<Objects>,
+    pub(super) queue: Queue<Job>,
+    pub(super) progress: Progress,
+    pub(super) unchanged: AtomicBool,
+    pub(super) left_out: Mutex<Vec<String>>,
+}
+
+/// Something to bring.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// The object at this position of the picture.
+    Object(usize),
+    /// A part of a large one.
+    Part(Arc<Big>, usize),
+}
+
+impl std::fmt::Debug for Objects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} objects", self.len())
+    }
+}
+
+impl Session {
+    /// Brings what is at the place of this session into an empty directory. What is there after an error is of no use.
+    pub fn import(&self, want: &Import<'_>) -> Result<Imported, BucketError> {
+        let here = |e| DataError::os("open", ".")(e);
+        let previous = match want.previous {
+            Some(previous) => Some((previous.picture.clone(), previous.dir.try_clone().map_err(here)?)),
+            None => None,
+        };
+        let work = Arc::new(Work {
+            store: Arc::clone(&self.store),
+            into: want.into.try_clone().map_err(here)?,
+            previous,
+            owner: want.owner,
+            manifest_use: want.manifest,
+            prefix: OnceLock::new(),
+            manifest: OnceLock::new(),
+            seen: Mutex::default(),
+            queue: Queue::default(),
+            progress: Progress::default(),
+            unchanged: AtomicBool::new(false),
+            left_out: Mutex::default(),
+        });
+        self.runtime.block_on(run(&work, want.watch))?;
+        if !work.unchanged.load(Ordering::Relaxed) {
+            work.settle()?;
+        }
+        Ok(work.result())
+    }
+}
+
+async fn run(work: &Arc<Work>, watch: &Watch<'_>) -> Result<(), BucketError> {
+    let mut tasks = JoinSet::new();
+    let planned = Arc::clone(work);
+    tasks.spawn(async move { plan(&planned).await });
+    for _ in 0..IN_FLIGHT {
+        let work = Arc::clone(work);
+        tasks.spawn(async move {
+            while let Some(job) = work.queue.next().await {
+                match job {
+                    Job::Object(at) => get::object(&work, at).await?,
+                    Job::Part(big, n) => get::part(&work, &big, n).await?,
+                }
+                work.queue.ended();
+            }
+            Ok(())
+        });
+    }
+    drive(tasks, watch, &work.progress).await
+}
+
+impl Work {
+    /// The whole key of an object of the picture.
+    pub(super) fn key(&self, below: &str) -> String {
+        format!("{}{below}", self.prefix.get().map_or("", String::as_str))
+    }
+
+    pub(super) fn make_dir(&self, path: &str) -> Result<(), BucketError> {
+        let path = Path::new(path);
+        let made = self.into.make_dir(path, 0o755).and_then(|()| match self.owner {
+            Some(owner) => self.into.give(path, owner),
+            None => Ok(()),
+        });
+        Ok(made.map_err(DataError::os("make", path))?)
+    }
+
+    /// What only an export's list tells, and then all of it onto the disk.
+    fn settle(&self) -> Result<(), BucketError> {
+        if let Some(manifest) = self.manifest.get() {
+            self.links(manifest)?;
+            for dir in manifest.dirs.iter().rev() {
+                let mode = Mode::from_bits_truncate(dir.mode & 0o777);
+                let path = Path::new(&dir.path);
+                fchmodat(&self.into, path, mode, FchmodatFlags::NoFollowSymlink)
+                    .or_else(|_| fchmodat(&self.into, path, mode, FchmodatFlags::FollowSymlink))
+                    .map_err(DataError::os("set the permissions of", path))?;
+            }
+        }
+        Ok(syncfs(self.into.as_fd()).map_err(DataError::os("write", "."))?)
+    }
+
+    fn links(&self, manifest: &Manifest) -> Result<(), BucketError> {
+        for link in &manifest.links {
+            let path = Path::new(&link.path);
+            let depth = link.path.matches('/').count();
+            if keys::place(&link.path).is_err() || !climbs_first(Path::new(&link.target), depth) {
+                locked(&self.left_out).push(format!("`{}`: it is a link that leads out", link.path));
+                continue;
+            }
+            symlinkat(Path::new(&link.target), &self.into, path).map_err(DataError::os("make", path))?;
+            if let Some(owner) = self.owner {
+                self.into.give(path, owner).map_err(DataError::os("give away", path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn result(&self) -> Imported {
+        let mut seen = std::mem::take(&mut *locked(&self.seen));
+        seen.sort();
+        let picture = seen.finish();
+        Imported {
+            bytes: picture.bytes(),
+            files: picture.files(),
+            unchanged: self.unchanged.load(Ordering::Relaxed),
+            left_out: std::mem::take(&mut *locked(&self.left_out)),
+            picture,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The list of files that an export puts beside them, last of all. Who reads it has the whole export. It moves nothing.
+//!
+//! JSON, version 1. Paths are sorted and relative to where the list lies.
+use serde::{Deserialize, Serialize};
+
+use crate::blob::Digest;
+use crate::dir::Modified;
+
+/// The version of the format.
+const VERSION: u32 = 1;
+/// Longest list that is read, in bytes.
+pub(super) const LONGEST: usize = 512 << 20;
+
+/// An export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    pub(super) v: u32,
+    /// Whose export it is.
+    pub(super) who: String,
+    pub(super) files: Vec<FileEntry>,
+    /// Directories, also those with nothing in them.
+    pub(super) dirs: Vec<DirEntry>,
+    /// Links to directories of the same export.
+    #[serde(default)]
+    pub(super) links: Vec<LinkEntry>,
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileEntry {
+    pub(super) path: String,
+    pub(super) size: u64,
+    pub(super) blake3: Digest,
+    /// What the bucket called this content then.
+    pub(super) tag: String,
+    /// Permission bits.
+    pub(super) mode: u32,
+    /// Seconds since 1970 and nanoseconds.
+    pub(super) modified: (i64, u32),
+}
+
+/// A directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DirEntry {
+    pub(super) path: String,
+    /// Permission bits.
+    pub(super) mode: u32,
+}
+
+/// A symbolic link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LinkEntry {
+    pub(super) path: String,
+    pub(super) target: String,
+}
+
+impl FileEntry {
+    pub(super) fn modified(&self) -> Option<Modified> {
+        let (seconds, nanos) = self.modified;
+        (nanos < 1_000_000_000).then_some(Modified { seconds, nanos })
+    }
+}
+
+impl Manifest {
+    pub(super) fn new(who: &str) -> Self {
+        Self { v: VERSION, who: who.to_owned(), files: Vec::new(), dirs: Vec::new(), links: Vec::new() }
+    }
+
+    pub(super) fn text(&mut self) -> Vec<u8> {
+        self.sort();
+        let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        text.push(b'\n');
+        text
+    }
+
+    fn sort(&mut self) {
+        self.files.sort_by(|a, b| a.path.cmp(&b.path));
+        self.dirs.sort_by(|a, b| a.path.cmp(&b.path));
+        self.links.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    /// Reads one; the error says why it is none.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Head {
+            v: u32,
+        }
+        let head: Head = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        if head.v != VERSION {
+            return Err(format!("it has version {}, and this program knows version {VERSION}", head.v));
+        }
+        let mut manifest: Self = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        manifest.sort();
+        Ok(manifest)
+    }
+
+    pub(super) fn file(&self, path: &str) -> Option<&FileEntry> {
+        let at = self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok()?;
+        Some(&self.files[at])
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size).fold(0, u64::saturating_add)
+    }
+}
