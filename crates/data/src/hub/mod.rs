@@ -24,6 +24,8 @@ mod work;
 pub use error::HubError;
 pub use repository::{ENDPOINT, Kind, Repository};
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use vessl_core::secret::Secret;
 
@@ -33,6 +35,11 @@ use crate::{Owner, Watch};
 use answers::{Asked, Hub};
 use digest::is_hex;
 use part::Target;
+
+/// How long a server of Hugging Face is usually waited for: its limits end after five minutes.
+pub fn patience() -> RetryPolicy {
+    RetryPolicy { longest_wait: Duration::from_secs(330), ..RetryPolicy::default() }
+}
 
 /// Most bytes of what is told about a revision: it names every file.
 const LONGEST_REVISION: u64 = 64 << 20;
@@ -55,7 +62,7 @@ pub struct Request<'a> {
     pub login: Option<Login<'a>>,
     /// Progress counts bytes received; their sum is told as soon as everything is listed.
     pub watch: Watch<'a>,
-    /// How patient it is.
+    /// How patient it is, usually as [`patience`] says.
     pub retry: &'a RetryPolicy,
 }
 

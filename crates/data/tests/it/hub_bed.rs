@@ -179,7 +179,7 @@ impl Bed {
         let retry = RetryPolicy {
             stall: Duration::from_secs(10),
             pause: Duration::from_millis(1),
-            ..RetryPolicy::default()
+            ..hub::patience()
         };
         work(&Request { repository: &repository, login, watch: want.watch, retry: &retry })
     }

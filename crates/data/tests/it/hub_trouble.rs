@@ -162,6 +162,8 @@ fn answers_that_are_none() {
     check("/resolve/", Reply::status(503), "the server failed: it fails with status 503");
     check("/resolve/", Reply::status(429), "cannot be fetched now: too many requests (429), again and again");
     check("/resolve/", Reply::status(429).with("Retry-After", "900"), "(429), try again in 900 s");
+    let limit = Reply::status(429).with("RateLimit", "\"resolvers\";r=0;t=400");
+    check("/resolve/", limit, "(429), try again in 400 s");
     let echo = Reply::status(403).with("X-Error-Message", &format!("no {TOKEN}"));
     check("/resolve/", echo, "may not be read (403); check the token of the credential `mine`");
 }
