@@ -2,13 +2,13 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use super::MANIFEST;
 use super::error::BucketError;
 use super::import::{Job, ManifestUse, Work};
 use super::keys::{Bad, Place, above, place};
 use super::manifest::{LONGEST, Manifest};
 use super::picture::Object;
 use super::store::{Listed, Page};
-use super::MANIFEST;
 use crate::locked;
 
 /// Keys as they come.
@@ -114,7 +114,8 @@ impl Admission {
                 self.parents(work, path);
                 self.directory(work, path);
                 if object.size > 0 {
-                    let left = format!("`{key}`: it is a directory by its name and has {} bytes", object.size);
+                    let left =
+                        format!("`{key}`: it is a directory by its name and has {} bytes", object.size);
                     locked(&work.left_out).push(left);
                 }
             }

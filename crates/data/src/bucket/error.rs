@@ -14,7 +14,9 @@ pub enum BucketError {
         why: String,
     },
     /// There is no such bucket.
-    #[error("there is no bucket `{bucket}`{place}; check its name, and `endpoint` if it is not at the cloud itself")]
+    #[error(
+        "there is no bucket `{bucket}`{place}; check its name, and `endpoint` if it is not at the cloud itself"
+    )]
     NoBucket {
         /// Its name.
         bucket: String,
@@ -125,7 +127,9 @@ pub enum BucketError {
         first: Vec<String>,
     },
     /// Another export to the same place was finished meanwhile.
-    #[error("another export to `{location}` was finished meanwhile, that of {who}; its files and these may be mixed there: export to another prefix")]
+    #[error(
+        "another export to `{location}` was finished meanwhile, that of {who}; its files and these may be mixed there: export to another prefix"
+    )]
     Taken {
         /// Where to.
         location: String,

@@ -336,11 +336,12 @@ impl Work {
 
 /// Whether a file is already as the new one must be, so that both can be one.
 fn fits(about: &std::fs::Metadata, meta: Option<Meta>, owner: Option<Owner>) -> bool {
-    let (user, group) = owner.unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+    let (user, group) =
+        owner.unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
     let is_dressed = meta.is_none_or(|meta| {
-        let time = meta.modified.is_none_or(|at| {
-            (about.mtime(), about.mtime_nsec()) == (at.seconds, i64::from(at.nanos))
-        });
+        let time = meta
+            .modified
+            .is_none_or(|at| (about.mtime(), about.mtime_nsec()) == (at.seconds, i64::from(at.nanos)));
         about.mode() & 0o777 == meta.mode & 0o777 && time
     });
     about.uid() == user && about.gid() == group && is_dressed

@@ -239,7 +239,10 @@ mod tests {
         assert!(read.head.as_ref().is_some_and(|read| read.is_of(&head)));
         assert_eq!(read.open_uploads().collect::<Vec<_>>(), [("b", "id")]);
         let journal = Journal::open(&path, &head, Some(read)).unwrap();
-        assert_eq!((journal.done("a"), journal.done("c"), journal.done("b")), (Some(done.clone()), Some(done), None));
+        assert_eq!(
+            (journal.done("a"), journal.done("c"), journal.done("b")),
+            (Some(done.clone()), Some(done), None)
+        );
         assert_eq!(journal.upload("b").unwrap().parts, HashMap::from([(3, "p".to_owned())]));
         assert!(journal.upload("c").is_none());
     }

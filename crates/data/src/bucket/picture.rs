@@ -248,7 +248,16 @@ mod tests {
 
     #[test]
     fn what_is_not_written_that_way_is_refused() {
-        for body in ["1 x a", "1 x b\n1 x a\n", "1 x a\n1 x a\n", "01 x a\n", "1 x a b\n", "1  a\n", "1 x %61\n", "1 x %ff\n"] {
+        for body in [
+            "1 x a",
+            "1 x b\n1 x a\n",
+            "1 x a\n1 x a\n",
+            "01 x a\n",
+            "1 x a b\n",
+            "1  a\n",
+            "1 x %61\n",
+            "1 x %ff\n",
+        ] {
             assert_eq!(Picture::parse(format!("{HEAD}{body}").as_bytes()), None, "{body}");
         }
         assert_eq!(Picture::parse(b"1 x a\n"), None);

@@ -135,7 +135,9 @@ pub(super) fn completion(tags: &[String]) -> String {
         format!("<Part><PartNumber>{}</PartNumber><ETag>\"{tag}\"</ETag></Part>", n + 1)
     });
     let parts: String = parts.collect();
-    format!("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{parts}</CompleteMultipartUpload>")
+    format!(
+        "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{parts}</CompleteMultipartUpload>"
+    )
 }
 
 /// The tag of what was completed.
@@ -145,7 +147,8 @@ pub(super) fn completed(body: &str) -> Result<String, String> {
         #[serde(rename = "ETag", default)]
         tag: String,
     }
-    let completed: Completed = quick_xml::de::from_str(body).map_err(|e| format!("the end of an upload: {e}"))?;
+    let completed: Completed =
+        quick_xml::de::from_str(body).map_err(|e| format!("the end of an upload: {e}"))?;
     Ok(plain(&completed.tag).to_owned())
 }
 

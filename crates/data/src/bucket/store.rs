@@ -92,7 +92,10 @@ impl Store {
             Err(refusal) => return Err(self.wire.explain(refusal, &ask)),
         };
         if self.provider == Provider::S3 {
-            let size = response.headers().get(header::CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
+            let size = response
+                .headers()
+                .get(header::CONTENT_LENGTH)
+                .and_then(|size| size.to_str().ok()?.parse().ok());
             let size = size.ok_or_else(|| self.odd("it does not say how large an object is".to_owned()))?;
             return Ok(Some(About { size, tag: s3::tag(&response), expected: Expected::of(&response) }));
         }
@@ -194,7 +197,11 @@ impl Store {
     }
 
     /// The whole of an object of at most so many bytes with its tag; `None` if there is none, or it may not be known.
-    pub(super) async fn read(&self, key: &str, most: usize) -> Result<Option<(Vec<u8>, String)>, BucketError> {
+    pub(super) async fn read(
+        &self,
+        key: &str,
+        most: usize,
+    ) -> Result<Option<(Vec<u8>, String)>, BucketError> {
         let mut retries = self.wire.retries();
         loop {
             let response = match self.get(key, "", None).await? {
@@ -205,7 +212,9 @@ impl Store {
             let tag = self.tag(&response);
             match self.bytes(response, most).await {
                 Ok(bytes) => return Ok(Some((bytes, tag))),
-                Err(cut @ BucketError::Unreachable { .. }) => retries.after_failure().await.map_err(|()| cut)?,
+                Err(cut @ BucketError::Unreachable { .. }) => {
+                    retries.after_failure().await.map_err(|()| cut)?
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -175,7 +175,7 @@ impl Wire {
                     ask.forget();
                     if let Some(wait) = &refusal.wait {
                         let busy = |why| self.unreachable(ask, format!("too many requests, {why}"));
-                        retries.retry_after(Some(wait)).await.map_err(busy)?;
+                        retries.wait_as(wait).await.map_err(busy)?;
                         continue;
                     }
                     self.explain(refusal, ask)
@@ -247,7 +247,8 @@ impl Wire {
                 signed.headers_mut().insert(header::AUTHORIZATION, bearer);
             }
         }
-        let request = self.http.request(ask.method.clone(), url).headers(std::mem::take(signed.headers_mut()));
+        let request =
+            self.http.request(ask.method.clone(), url).headers(std::mem::take(signed.headers_mut()));
         Ok(ask.payload.attach(request, &ask.method))
     }
 
