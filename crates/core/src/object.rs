@@ -76,6 +76,18 @@ impl ObjectName {
         Self { kind: ObjectKind::ModelRepository, ..Self::dataset(organization, name) }
     }
 
+    /// What an address names; what stands behind the name (a model's number) is not looked at.
+    pub fn of_address(address: &str) -> Option<Self> {
+        let (scheme, rest) = address.split_once("://")?;
+        let kinds = [ObjectKind::Artifact, ObjectKind::Dataset, ObjectKind::ModelRepository];
+        let kind = kinds.into_iter().find(|kind| kind.scheme() == scheme)?;
+        let mut parts = rest.split('/');
+        let organization = parts.next().filter(|part| !part.is_empty())?.into();
+        let project = if kind == ObjectKind::Artifact { Some(parts.next()?.into()) } else { None };
+        let name = parts.next().filter(|part| !part.is_empty())?.to_owned();
+        Some(Self { kind, organization, project, name })
+    }
+
     /// Where it is, for the question who may do what with it.
     pub fn scope(&self) -> Scope {
         match &self.project {
@@ -171,10 +183,18 @@ mod tests {
 
     #[test]
     fn names_are_the_addresses_of_run_files() {
-        let check = |name: ObjectName, expected: &str| assert_eq!(name.to_string(), expected);
+        let check = |name: ObjectName, expected: &str| {
+            assert_eq!(name.to_string(), expected);
+            assert_eq!(ObjectName::of_address(expected), Some(name));
+        };
         check(ObjectName::dataset("o", "d"), "vessl-dataset://o/d");
         check(ObjectName::model_repository("o", "r"), "vessl-model://o/r");
         check(ProjectRef::new("o", "p").artifact("a").into(), "vessl-artifact://o/p/a");
+        let of_model = ObjectName::of_address("vessl-model://o/r/3");
+        assert_eq!(of_model, Some(ObjectName::model_repository("o", "r")));
+        for none in ["vessl-artifact://", "vessl-artifact://o/p", "vessl-dataset://o", "s3://o/d", "o/d"] {
+            assert_eq!(ObjectName::of_address(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -5,15 +5,18 @@
 //! blobs/ab/cdef…   the file whose BLAKE3 is abcdef…, mode 0644 (so that a tree may share it by a hard link)
 //! blobs/again/      empty files by digest: when a blob that was here already was put last. The blob itself is not touched,
 //!                  because a tree that is in use may share it
-//! blobs/tmp/       files being written, each locked by its writer; renamed into place when they are on disk
+//! blobs/tmp/       files being written, each locked by its writer; renamed into place when they are on disk. Others come from
+//!                  elsewhere on the same file system ([`crate::incoming`])
 //! blobs/lock       shared: a blob is being put; exclusive: blobs of one shard are being collected
 //! ```
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -23,12 +26,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::dir::Modified;
 use crate::sparse::{self, Packed, UnpackError};
-use crate::{DataError, Watch, durable};
+use crate::{DataError, Watch, durable, locked, pool};
 
 /// Mode of every blob.
 pub const MODE: u32 = 0o644;
 /// Bytes read and hashed at once.
 const CHUNK: usize = 1 << 20;
+/// So many directories take longer one by one than the whole file system.
+const MANY: usize = 8;
 
 /// BLAKE3 of some bytes; 64 hex digits as text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -239,6 +244,53 @@ impl Store {
         let path = self.path(digest);
         let shard = path.parent().expect("a blob is in a shard");
         durable::sync_dir(shard).map_err(DataError::os("sync", shard))
+    }
+
+    /// Takes files of the same file system in as blobs, by renaming them. Their bytes are on disk and those of their digests: the
+    /// caller knows. Their names are on disk when it returns. Those that are here already are removed.
+    pub(crate) fn adopt(&self, files: &[(PathBuf, Digest, u64)]) -> Result<(), DataError> {
+        let _shared = self.lock_shared()?;
+        let mut shards = BTreeSet::new();
+        for (from, digest, size) in files {
+            let path = self.path(*digest);
+            if is_here(&path, (*digest, *size), &Watch::NONE)? {
+                self.note_again(*digest)?;
+                std::fs::remove_file(from).map_err(DataError::os("remove", from))?;
+                continue;
+            }
+            let shard = path.parent().expect("a blob is in a shard");
+            durable::create_dir_all(shard, 0o700).map_err(DataError::os("make", shard))?;
+            std::fs::rename(from, &path).map_err(DataError::os("write", &path))?;
+            shards.insert(shard.to_owned());
+        }
+        if shards.len() < MANY {
+            let sync = |shard: &PathBuf| durable::sync_dir(shard).map_err(DataError::os("sync", shard));
+            return shards.iter().try_for_each(sync);
+        }
+        durable::sync_file_system(&self.root).map_err(DataError::os("sync", &self.root))
+    }
+
+    /// Those of `wanted` that are not here. The others are kept as if they had been put since `since`.
+    pub fn missing(&self, wanted: &[Digest], since: SystemTime) -> Result<Vec<Digest>, DataError> {
+        // No collection is at work meanwhile, and the next one sees the notes.
+        let _shared = self.lock_shared()?;
+        let missing = Mutex::new(Vec::new());
+        pool::each(wanted, |digest| {
+            let path = self.path(*digest);
+            match std::fs::symlink_metadata(&path) {
+                Ok(meta) if changed(&meta) >= since || self.was_put_again(*digest, since) => Ok(()),
+                Ok(_) => self.note_again(*digest),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    locked(&missing).push(*digest);
+                    Ok(())
+                }
+                Err(e) => Err(DataError::os("read", path)(e)),
+            }
+        })?;
+        let mut missing = missing.into_inner().unwrap_or_default();
+        missing.sort_unstable();
+        missing.dedup();
+        Ok(missing)
     }
 
     /// While what it returns lives, no blob is removed.

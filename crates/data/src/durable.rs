@@ -63,6 +63,11 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Waits until everything that was written to the file system of `path` is on disk: of many files, far cheaper than each of them.
+pub fn sync_file_system(path: &Path) -> io::Result<()> {
+    Ok(nix::unistd::syncfs(File::open(path)?)?)
+}
+
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if dir.as_os_str() != OsStr::new("") => dir,

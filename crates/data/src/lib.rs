@@ -7,6 +7,7 @@ pub mod durable;
 pub mod fetch;
 pub mod git;
 pub mod hub;
+pub mod incoming;
 pub mod log;
 mod pool;
 mod problem;

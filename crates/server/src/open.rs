@@ -24,7 +24,7 @@ use crate::engine::local::{Local, Program};
 use crate::engine::{Engine, Engines, Images};
 use crate::lock;
 use crate::paths::DataDir;
-use crate::registry::Registry;
+use crate::registry::{Now, Registry};
 use crate::reserve::Reserve;
 use crate::secrets::{SecretError, Vault, read_private};
 use crate::store::Store;
@@ -113,9 +113,12 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         inventory.add(name.clone(), engine.machine().await?.node);
         engines.insert(name, (engine, images));
     }
-    let registry = Registry::open(&data, Arc::clone(&store))?;
+    let clock = setup.clock.clone();
+    let registry = Registry::open(&data, Arc::clone(&store), Now::of(move || clock.now()))?;
     let parts = Parts {
         store,
+        blobs: registry.blobs(),
+        data: data.clone(),
         engines: Engines::new(engines, inventory.cluster.clone()),
         vault,
         clock: setup.clock,

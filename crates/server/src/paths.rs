@@ -1,7 +1,7 @@
 //! Where everything of one server lives on disk. Names only: it opens nothing and knows no format.
 use std::path::{Path, PathBuf};
 
-use vessl_core::ids::{AttemptId, RunId};
+use vessl_core::ids::{AttemptId, OrganizationName, RunId};
 
 /// The data directory of one server; see the table in `ARCHITECTURE.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,10 @@ impl DataDir {
     /// The directory of one attempt.
     pub fn attempt(&self, at: AttemptId) -> PathBuf {
         self.run(at.run).join(at.name())
+    }
+    /// The volumes of the built-in storage of an organization.
+    pub fn volumes(&self, organization: &OrganizationName) -> PathBuf {
+        self.0.join("volumes").join(organization.as_str())
     }
     /// What stood in the way of an attempt.
     pub fn set_aside(&self) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Directories of the machine: volumes, and what is staged, where it cannot be shown.
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{Mode, fchmod};
 use vessl_container::rootfs::nfs::{self, Export, NfsAccess, NfsMount, Patience};
 use vessl_core::plan::{VolumePlace, VolumePlan};
 use vessl_core::spelling;
@@ -36,7 +37,12 @@ pub(super) fn open(
     };
     match &volume.place {
         VolumePlace::Path { root, volume: name } => {
-            let root = Dir::open(&spelling::path(root)).map_err(|e| failed(&e))?;
+            let root = spelling::path(root);
+            if access == NfsAccess::ReadWrite {
+                std::fs::create_dir_all(&root).map_err(|e| failed(&e))?;
+            }
+            let root = Dir::open(&root).map_err(|e| failed(&e))?;
+            make(&root, Path::new(name), access).map_err(|e| failed(&e))?;
             let dir = root.dir(Path::new(name)).map_err(|e| failed(&e))?;
             Ok(Volume { dir, _mount: None })
         }
@@ -44,10 +50,21 @@ pub(super) fn open(
             let stop = || cx.is_cancelled();
             let mount =
                 Export::new(server, path)?.mount(access, &Patience { limit: nfs::LIMIT, stop: &stop })?;
-            let dir = mount.dir().and_then(|root| root.dir(Path::new(name))).map_err(|e| failed(&e))?;
+            let root = mount.dir().map_err(|e| failed(&e))?;
+            make(&root, Path::new(name), access).map_err(|e| failed(&e))?;
+            let dir = root.dir(Path::new(name)).map_err(|e| failed(&e))?;
             Ok(Volume { dir, _mount: Some(mount) })
         }
     }
+}
+
+/// Makes the directory of a volume that is written to for the first time. Runs of every user may write to it who get it.
+fn make(root: &Dir, name: &Path, access: NfsAccess) -> std::io::Result<()> {
+    if access == NfsAccess::ReadOnly || root.stat(name)?.is_some() {
+        return Ok(());
+    }
+    root.make_dir(name, 0o777)?;
+    fchmod(root.dir(name)?, Mode::from_bits_truncate(0o777)).map_err(Into::into)
 }
 
 pub(super) fn import(

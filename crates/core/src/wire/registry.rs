@@ -81,6 +81,14 @@ pub struct ObjectView {
     pub created_at: Timestamp,
 }
 
+/// Body that lets a version go by another name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AliasSet {
+    /// Number of the version.
+    pub version: u64,
+}
+
 /// Body that makes a version: what changes against the newest one, all at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -201,6 +209,13 @@ pub struct UploadView {
 pub struct Digests {
     /// BLAKE3 of each, hex.
     pub digests: Vec<String>,
+}
+
+/// How many blobs came in a pack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PackReceived {
+    /// Number of blobs; all of them are verified and on disk.
+    pub blobs: u64,
 }
 
 /// How much of a blob has come.

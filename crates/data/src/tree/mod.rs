@@ -26,16 +26,18 @@
 //! Version 1 had no times and no `s`. It is still read, and a tree without either is written as it.
 mod checkout;
 mod copy;
+mod edit;
 mod entry;
 mod walk;
 mod write;
 
 pub use checkout::{Checkout, checkout, copy_into};
 pub use copy::{Copied, Target, copy, copy_file};
+pub use edit::{Edit, EditError, merge};
 pub use entry::{Entry, Form, Kind};
 pub use walk::climbs_first;
 pub(crate) use walk::{Found, walk};
-pub use write::{Bounds, Source, Warning, Written, write, write_file};
+pub use write::{Bounds, Source, Warning, Written, store_manifest, write, write_file};
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

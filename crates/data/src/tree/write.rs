@@ -132,6 +132,11 @@ fn finish(store: &Store, manifest: &Manifest, shards: &BTreeSet<u8>) -> Result<W
         digest.0[0] = *shard;
         store.sync_shard(digest)?;
     }
+    store_manifest(store, manifest)
+}
+
+/// Stores the manifest of a tree whose files are in the store: that makes it a version. On disk when it returns.
+pub fn store_manifest(store: &Store, manifest: &Manifest) -> Result<Written, DataError> {
     let text = manifest.text();
     if text.len() as u64 > MAX_MANIFEST {
         let limit = format!("a manifest can have {MAX_MANIFEST} bytes");

@@ -90,6 +90,7 @@ impl From<ControlError> for Failure {
             ControlError::Store(error) => error.into(),
             ControlError::Engine(error) => error.into(),
             ControlError::Stopping => stopping(),
+            ControlError::Data(error) => RegistryError::from(error).into(),
             error @ (ControlError::Secret(_) | ControlError::Attempt(_) | ControlError::Random(_)) => {
                 Self::internal(&error)
             }
@@ -107,19 +108,16 @@ impl From<Denied> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Stale(_) => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
+            StoreError::Stale(_) | StoreError::Moved(_) => {
+                Self::new(StatusCode::CONFLICT, "conflict", error.to_string())
+            }
             StoreError::Missing { .. } => Self::not_found(error.to_string()),
             StoreError::UnreadableRun(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "run_unreadable", error.to_string())
             }
             StoreError::Closed => stopping(),
             StoreError::Lost => Self::new(StatusCode::SERVICE_UNAVAILABLE, "try_again", error.to_string()),
-            full if full.is_disk_full() => Self::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                "disk_full",
-                "the disk is full: nothing was stored",
-            )
-            .hint(Some("make room on the file system of the data directory".to_owned())),
+            full if full.is_disk_full() => disk_full(),
             _ => Self::internal(&error),
         }
     }
@@ -138,17 +136,34 @@ impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Missing(message) => Self::not_found(message),
+            RegistryError::Malformed(message) => Self::malformed(message),
+            RegistryError::Refused { message, hint } => {
+                Self::new(StatusCode::CONFLICT, "refused", message).hint(hint)
+            }
+            RegistryError::Wrong(message) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong_content", message)
+            }
             RegistryError::Denied(denied) => denied.into(),
             RegistryError::Store(error) => error.into(),
             RegistryError::Stopping => stopping(),
             RegistryError::Data(error @ (DataError::Missing { .. } | DataError::Damaged { .. })) => {
-                let words = format!("what the run exported is lost: {error}");
-                let hint = "bring the file back from a backup of the data directory, or export it again";
+                let words = format!("the files are lost: {error}");
+                let hint = "bring the blob back from a backup of the data directory, or make the files again";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "lost", words).hint(Some(hint.to_owned()))
             }
+            RegistryError::Data(DataError::DiskFull { .. }) => disk_full(),
+            RegistryError::Data(error @ (DataError::Limit { .. } | DataError::Manifest { .. })) => {
+                Self::malformed(error.to_string())
+            }
+            RegistryError::Read(error) if vessl_data::is_full(&error) => disk_full(),
             other => Self::internal(&other),
         }
     }
+}
+
+fn disk_full() -> Failure {
+    Failure::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "the disk is full: nothing was stored")
+        .hint(Some("make room on the file system of the data directory".to_owned()))
 }
 
 fn stopping() -> Failure {

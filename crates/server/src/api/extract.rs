@@ -1,19 +1,26 @@
 //! What a request brings: JSON bodies and queries, bounded, with failures in the API's own form.
+use std::collections::HashMap;
 use std::error::Error;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use futures::StreamExt;
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vessl_core::ids::{ArtifactName, ProjectRef, RunId, RunRef};
+use vessl_core::object::{ObjectKind, ObjectName};
+use vessl_data::blob::Digest;
 
 use super::Api;
 use super::error::Failure;
+use crate::registry::{Receiver, Takes, UploadRef, named};
+use crate::store::objects::ObjectQuery;
 
 /// Largest body in bytes: a run file of 1 MiB in which every byte had to be escaped.
 const LARGEST: usize = 8 << 20;
@@ -150,6 +157,108 @@ impl<S: Send + Sync> FromRequestParts<S> for RunPath {
             Failure::not_found(format!("there is no run `{}`", shown.escape_debug()))
         })?;
         Ok(Self(RunRef { project: ProjectRef::new(organization, project), id: RunId(id) }))
+    }
+}
+
+/// Something with versions, of a path; the project of an artifact stands in the query.
+pub(super) struct ObjectPath {
+    /// Its full name.
+    pub(super) name: ObjectName,
+    parts: HashMap<String, String>,
+}
+
+impl ObjectPath {
+    /// Another part of the path.
+    pub(super) fn part(&self, name: &str) -> Result<String, Failure> {
+        let part = self.parts.get(name).cloned();
+        part.ok_or_else(|| Failure::malformed(format!("the path has no `{name}`")))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ObjectPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        #[derive(Deserialize)]
+        struct InProject {
+            project: Option<String>,
+        }
+        let Path(path) = Path::<HashMap<String, String>>::from_request_parts(parts, state).await?;
+        let Query(InProject { project }) = Query::from_request_parts(parts, state).await?;
+        let mut found = Self { name: ObjectName::dataset("", ""), parts: path };
+        let query = ObjectQuery {
+            kind: kind(&found.part("kind")?)?,
+            organization: found.part("organization")?.into(),
+            project: project.map(Into::into),
+        };
+        found.name = named(query, found.part("name")?)?;
+        Ok(found)
+    }
+}
+
+/// The kind of a path.
+pub(super) fn kind(word: &str) -> Result<ObjectKind, Failure> {
+    ObjectKind::of_word(word).ok_or_else(|| {
+        let shown: String = word.chars().take(40).collect();
+        let words = format!(
+            "there is no kind `{}`: it is dataset, model-repository or artifact",
+            shown.escape_debug()
+        );
+        Failure::not_found(words)
+    })
+}
+
+/// An upload of a path.
+pub(super) struct UploadPath(pub(super) UploadRef);
+
+impl<S: Send + Sync> FromRequestParts<S> for UploadPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path((organization, id)) = Path::<(String, String)>::from_request_parts(parts, state).await?;
+        Ok(Self(UploadRef { organization: organization.into(), id }))
+    }
+}
+
+/// A blob of an upload, of a path.
+pub(super) struct BlobPath {
+    /// The upload.
+    pub(super) upload: UploadRef,
+    /// The blob.
+    pub(super) digest: Digest,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for BlobPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path((organization, id, digest)) =
+            Path::<(String, String, String)>::from_request_parts(parts, state).await?;
+        let digest = digest.parse::<Digest>().map_err(|error| Failure::malformed(error.to_string()))?;
+        Ok(Self { upload: UploadRef { organization: organization.into(), id }, digest })
+    }
+}
+
+/// Gives a body to who takes it in, piece by piece. What came before it was cut is written.
+pub(super) async fn pour<T: Takes, G: Send + 'static>(
+    body: Body,
+    to: &mut Receiver<T, G>,
+) -> Result<(), Failure> {
+    let mut stream = body.into_data_stream();
+    loop {
+        match tokio::time::timeout(LONGEST, stream.next()).await {
+            Ok(Some(Ok(bytes))) => to.append(bytes).await?,
+            Ok(None) => return Ok(()),
+            Ok(Some(Err(_))) => {
+                to.flush().await?;
+                return Err(Failure::malformed("the body was cut off"));
+            }
+            Err(_) => {
+                to.flush().await?;
+                let words = format!("nothing of the body came for {} s", LONGEST.as_secs());
+                return Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "too_slow", words));
+            }
+        }
     }
 }
 

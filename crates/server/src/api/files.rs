@@ -88,10 +88,14 @@ pub(super) async fn content(
 ) -> Result<Response> {
     api.control.attempt(&caller, &of, None).await?;
     let holes = if which.packed { Holes::Packed } else { Holes::Zeros };
-    let content = api.registry.content(&caller, &of, (which.export, which.path), holes).await?;
+    send(api.registry.content(&caller, &of, (which.export, which.path), holes).await?, &headers)
+}
+
+/// The bytes that are asked for.
+pub(super) fn send(content: Content, headers: &HeaderMap) -> Result<Response> {
     let Content { size, digest, bytes } = content;
     let kind = if matches!(bytes, Bytes::Unpacked(_)) { "blake3-packed" } else { "blake3" };
-    let part = range(&headers, size).map_err(|()| {
+    let part = range(headers, size).map_err(|()| {
         let words = format!("the range is not within the {size} bytes of the file");
         Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", words)
     })?;

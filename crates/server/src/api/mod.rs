@@ -9,9 +9,12 @@ mod files;
 mod images;
 mod logs;
 mod names;
+mod objects;
 mod runs;
 mod secrets;
 mod server;
+mod uploads;
+mod versions;
 
 use std::sync::Arc;
 
@@ -28,7 +31,7 @@ use utoipa_axum::routes;
 use vessl_core::wire::{LogPiece, RunEvent};
 
 use crate::control::{Control, ControlError};
-use crate::registry::Registry;
+use crate::registry::{Registry, RegistryError};
 
 pub use auth::Auth;
 
@@ -106,7 +109,7 @@ pub fn openapi() -> String {
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().add_security_scheme("token", bearer);
     for path in document.paths.paths.values_mut() {
-        let each = [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete];
+        let each = [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete];
         for operation in each.into_iter().flatten() {
             operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal()));
         }
@@ -136,9 +139,22 @@ where
     }
 }
 
+/// The same for the work of the registry.
+async fn to_its_end<T, F>(work: F) -> error::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, RegistryError>> + Send + 'static,
+{
+    match tokio::spawn(work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(RegistryError::Stopping.into()),
+    }
+}
+
 fn routes_of_v1() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(runs_routes())
+        .merge(objects_routes())
         .routes(routes!(names::organizations, names::create_organization))
         .routes(routes!(names::projects, names::create_project))
         .routes(routes!(names::artifacts))
@@ -178,4 +194,21 @@ fn runs_routes() -> OpenApiRouter<Api> {
         .routes(routes!(logs::read))
         .routes(routes!(files::list))
         .routes(routes!(files::content))
+}
+
+fn objects_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(objects::list, objects::create))
+        .routes(routes!(objects::read, objects::update, objects::delete))
+        .routes(routes!(objects::set_alias, objects::delete_alias))
+        .routes(routes!(versions::list, versions::create))
+        .routes(routes!(versions::read, versions::update, versions::delete))
+        .routes(routes!(versions::files))
+        .routes(routes!(versions::content))
+        .routes(routes!(versions::diff))
+        .routes(routes!(uploads::create))
+        .routes(routes!(uploads::read, uploads::delete))
+        .routes(routes!(uploads::missing))
+        .routes(routes!(uploads::blob, uploads::put))
+        .routes(routes!(uploads::pack))
 }

@@ -135,7 +135,7 @@ impl Driver {
         let turn = decide(&stored.doc.run, &seen, now);
         let status = match self.save(stored, &snapshot, &turn, now).await {
             Ok(status) => status,
-            Err(ControlError::Store(StoreError::Stale(_))) => return Ok(Next::Again),
+            Err(ControlError::Store(StoreError::Stale(_) | StoreError::Moved(_))) => return Ok(Next::Again),
             Err(error) => return Err(error),
         };
         self.handle.explain(Explanation {
@@ -193,13 +193,14 @@ impl Driver {
     ) -> Result<Status, ControlError> {
         let status = stored.status();
         let held = stored.doc.run.allocation().is_some();
+        let attempt = stored.doc.run.attempt_id();
         let verdict = record::is_verdict(&stored.doc.run, &turn.run);
         let mut builder = RecordBuilder::of(stored);
         builder.on_events(&snapshot.events);
         if let (true, Observation::Exited { record, .. }) = (verdict, &snapshot.observed) {
             builder.ended(record);
         }
-        let exports = self.exports(builder.exported()).await?;
+        let exports = self.exports(attempt, builder.exported()).await?;
         builder.decided(turn.run.clone(), &turn.why, now);
         let Some(save) = builder.save(exports) else { return Ok(status) };
         let (seq, status) = (save.stored.doc.seq, save.stored.status());
@@ -214,11 +215,15 @@ impl Driver {
         Ok(status)
     }
 
-    async fn exports(&self, finished: &[Transfer]) -> Result<Vec<Export>, ControlError> {
+    async fn exports(&self, of: AttemptId, finished: &[Transfer]) -> Result<Vec<Export>, ControlError> {
         if finished.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(record::exports(finished, &self.plan().await?))
+        let mut exports = record::exports(of, finished, &self.plan().await?);
+        for export in &mut exports {
+            self.control.merge(export).await?;
+        }
+        Ok(exports)
     }
 
     async fn plan(&self) -> Result<Plan, ControlError> {

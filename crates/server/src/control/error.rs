@@ -2,6 +2,7 @@
 use vessl_core::access::Denied;
 use vessl_core::ids::RunId;
 use vessl_core::wire::Problem;
+use vessl_data::DataError;
 
 use crate::attempt::AttemptError;
 use crate::engine::EngineError;
@@ -48,6 +49,9 @@ pub enum ControlError {
     /// The machine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The content-addressed store.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// A file of a run.
     #[error(transparent)]
     Attempt(#[from] AttemptError),
@@ -71,7 +75,11 @@ impl ControlError {
 
     /// Whether there was no room on the disk.
     pub(crate) fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_disk_full())
+        match self {
+            Self::Store(error) => error.is_disk_full(),
+            Self::Data(error) => matches!(error, DataError::DiskFull { .. }),
+            _ => false,
+        }
     }
 
     pub(crate) fn refused(message: impl Into<String>) -> Self {

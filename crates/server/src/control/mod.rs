@@ -9,6 +9,7 @@ mod allocator;
 mod clock;
 mod driver;
 mod error;
+mod exports;
 mod inventory;
 mod names;
 mod observe;
@@ -38,6 +39,7 @@ use vessl_data::locked;
 
 use crate::attempt::Attempts;
 use crate::engine::Engines;
+use crate::paths::DataDir;
 
 /// What an engine says that the API passes on.
 pub(crate) use crate::engine::{EngineError, PullStep};
@@ -64,6 +66,10 @@ pub(crate) type Result<T> = std::result::Result<T, ControlError>;
 pub struct Parts {
     /// The database.
     pub store: Arc<Store>,
+    /// The content-addressed store.
+    pub blobs: Arc<vessl_data::blob::Store>,
+    /// Where the volumes of the built-in storage are.
+    pub data: DataDir,
     /// What places runs, by cluster.
     pub engines: Engines,
     /// Key of the secrets.

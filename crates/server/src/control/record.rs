@@ -2,6 +2,7 @@
 //!
 //! Pure: it only puts together what was stored, what was seen and what was decided.
 use jiff::Timestamp;
+use vessl_core::ids::AttemptId;
 use vessl_core::plan::{ExportTarget, Plan};
 use vessl_core::record::{Event, EventKind, ExitRecord, Transfer};
 use vessl_core::run::{Run, State, Status};
@@ -196,19 +197,18 @@ pub(super) fn is_verdict(before: &Run, after: &Run) -> bool {
     before.verdict().is_none() && after.verdict().is_some()
 }
 
-/// The trees of finished exports, with what the plan says they are.
-pub(super) fn exports(finished: &[Transfer], plan: &Plan) -> Vec<Export> {
+/// The trees of the finished exports of an attempt, with what the plan says they are.
+pub(super) fn exports(attempt: AttemptId, finished: &[Transfer], plan: &Plan) -> Vec<Export> {
     let export = |transfer: &Transfer| {
         let manifest = transfer.version.clone().filter(|_| transfer.error.is_none())?;
         let planned = plan.exports.iter().find(|export| export.path == transfer.path)?;
-        let artifact = match &planned.target {
-            ExportTarget::Artifact(name) => Some(name.clone()),
-            ExportTarget::Output | ExportTarget::Object(_) => None,
+        let object = match &planned.target {
             // Nothing of it is in the store.
             ExportTarget::Bucket(_) | ExportTarget::Volume(_) => return None,
+            target => target.object(),
         };
         let (path, bytes, files) = (transfer.path.clone(), transfer.bytes, transfer.files);
-        Some(Export { path, manifest, bytes, files, artifact })
+        Some(Export { attempt, path, manifest, bytes, files, object, merged: None })
     };
     finished.iter().filter_map(export).collect()
 }

@@ -2,7 +2,8 @@
 use std::collections::BTreeMap;
 
 use vessl_core::access::{Action, Caller, Scope, allowed};
-use vessl_core::ids::{ArtifactName, AttemptId, Nonce, ProjectRef, RunId, RunRef};
+use vessl_core::ids::{AttemptId, Nonce, ProjectRef, RunId, RunRef};
+use vessl_core::object::ObjectName;
 use vessl_core::plan::{EnvFrom, EnvPlan, PortPlan, RESERVED};
 use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::{Admission, Applied, EndReason, Inputs, Observation, State, Status, decide};
@@ -25,9 +26,10 @@ impl Control {
     pub async fn run(&self, caller: &Caller, of: &RunRef) -> Result<RunView> {
         let stored = self.0.stored(caller, Action::Read, of).await?;
         let texts = self.0.parts.store.run_texts(of.id).await?;
+        let attempt = stored.doc.run.attempt_id();
         let mut view = self.0.view(stored);
-        self.0.number(&mut view.imports).await?;
-        self.0.number(&mut view.exports).await?;
+        self.0.number(&mut view.imports, None).await?;
+        self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
             view.ports = texts.plan.ports.iter().map(port).collect();
             view.env = Some(env(texts.plan.env));
@@ -176,11 +178,18 @@ impl Inner {
         }
     }
 
-    /// Says which version of an artifact each of these is.
-    async fn number(&self, transfers: &mut [Transfer]) -> Result<()> {
+    /// Says which version each of these is: of exports what the attempt made, of others what has the same files.
+    async fn number(&self, transfers: &mut [Transfer], of: Option<AttemptId>) -> Result<()> {
+        let store = &self.parts.store;
         for transfer in transfers {
-            if let Some((name, manifest)) = artifact(&transfer.label).zip(transfer.version.clone()) {
-                transfer.number = self.parts.store.number_of(name, manifest).await?;
+            if let Some(of) = of {
+                transfer.number = store.exported_number(of, transfer.path.clone()).await?;
+            }
+            if transfer.number.is_none()
+                && let Some((name, manifest)) =
+                    ObjectName::of_address(&transfer.label).zip(transfer.version.clone())
+            {
+                transfer.number = store.number_of(name, manifest).await?;
             }
         }
         Ok(())
@@ -277,13 +286,6 @@ fn past(attempt: PastAttempt) -> AttemptView {
         commit: imports.iter().find_map(Transfer::commit).map(str::to_owned),
         image_digest,
     }
-}
-
-/// The artifact that an import or export names.
-fn artifact(label: &str) -> Option<ArtifactName> {
-    let mut parts = label.strip_prefix("vessl-artifact://")?.splitn(3, '/');
-    let (organization, project, name) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(ProjectRef::new(organization, project).artifact(name))
 }
 
 fn port(port: &PortPlan) -> PortView {

@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/001_init.sql"),
     include_str!("migrations/002_find.sql"),
     include_str!("migrations/003_artifact_numbers.sql"),
+    include_str!("migrations/004_objects.sql"),
 ];
 
 /// Applies what is missing, each migration in its own transaction; refuses a database of a newer program.
@@ -83,6 +84,45 @@ mod tests {
         assert_eq!(times, [(noon + 250_000_000, Some(started), Some(ended)), (noon, None, None)]);
         let tags: i64 = conn.query_row("SELECT count(*) FROM run_tags", [], |row| row.get(0)).unwrap();
         assert_eq!(tags, 2);
+    }
+
+    #[test]
+    fn artifacts_become_objects_with_their_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut conn = opened(&dir);
+        MIGRATIONS[..3].iter().for_each(|sql| conn.execute_batch(sql).unwrap());
+        conn.pragma_update(None, "user_version", 3).unwrap();
+        conn.execute_batch(
+            "INSERT INTO artifacts VALUES
+                ('o', 'p', 'model', 1, 'm1', 10, 1, 7, 1000), ('o', 'p', 'model', 3, 'm3', 30, 3, NULL, 3000),
+                ('o', 'q', 'model', 1, 'x1', 1, 1, 8, 2000);
+             INSERT INTO artifact_numbers VALUES ('o', 'p', 'model', 5), ('o', 'p', 'gone', 4);
+             INSERT INTO organizations VALUES ('o', 0); INSERT INTO projects VALUES ('o', 'p', 0);
+             INSERT INTO runs (id, organization, project, revision, status, unfinished, name, doc)
+                VALUES (7, 'o', 'p', 1, 's', 0, 'n', '{}');
+             INSERT INTO outputs VALUES (7, '/out', 'm1', 10, 1);",
+        )
+        .unwrap();
+        bring_up_to_date(&mut conn, dir.path()).unwrap();
+        let rows = |sql: &str| -> Vec<String> {
+            let mut rows = conn.prepare(sql).unwrap();
+            rows.query_map([], |row| row.get(0)).unwrap().map(std::result::Result::unwrap).collect()
+        };
+        assert_eq!(
+            rows(
+                "SELECT concat_ws(' ', kind, organization, project, name, last, created_at) FROM objects ORDER BY id"
+            ),
+            ["artifact o p model 5 1000", "artifact o q model 1 2000"]
+        );
+        assert_eq!(
+            rows(
+                "SELECT concat_ws(' ', project, number, manifest, bytes, files, run, versions.created_at)
+                 FROM versions JOIN objects ON object = id ORDER BY object, number"
+            ),
+            ["p 1 m1 10 1 7 1000", "p 3 m3 30 3 3000", "q 1 x1 1 1 8 2000"]
+        );
+        assert_eq!(rows("SELECT name || last FROM past_numbers"), ["gone4"]);
+        assert_eq!(rows("SELECT concat_ws(' ', run, path, manifest, attempt) FROM outputs"), ["7 /out m1"]);
     }
 
     #[test]

@@ -5,10 +5,14 @@
 pub(crate) mod find;
 mod migrate;
 pub(crate) mod names;
+pub(crate) mod objects;
 mod readers;
 pub(crate) mod runs;
 pub(crate) mod secrets;
+pub(crate) mod storages;
 pub(crate) mod unfinished;
+pub(crate) mod uploads;
+pub(crate) mod versions;
 mod writer;
 
 use std::fs::OpenOptions;
@@ -77,6 +81,9 @@ pub enum StoreError {
     /// Somebody saved this run in between; load it again.
     #[error("run `{}` was changed by somebody else in between", .0.0)]
     Stale(RunId),
+    /// Somebody made or deleted a version in between; look again.
+    #[error("`{0}` has another newest version in between")]
+    Moved(String),
     /// No such row.
     #[error("there is no {what} `{name}`")]
     Missing {

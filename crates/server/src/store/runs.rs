@@ -7,15 +7,16 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 use vessl_core::credential::{CredentialKind, CredentialRef};
 use vessl_core::ids::{
-    ArtifactName, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId, UserName,
+    AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId, UserName,
 };
+use vessl_core::object::ObjectName;
 use vessl_core::plan::{Amounts, Plan};
 use vessl_core::record::{Transfer, Usage};
 use vessl_core::run::{Run, State, Status, Verdict};
 use vessl_core::wire::{PhaseChange, RunEventKind, RunKind, StatusChange, Sweep};
 
-use super::names::put_export;
 use super::unfinished::UnreadableRun;
+use super::versions::put_export;
 use super::{Result, Store, StoreError};
 
 /// One run with everything that changes during its life.
@@ -219,6 +220,8 @@ pub struct StoredEvent {
 /// A finished export to be registered together with the save that takes note of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
+    /// The attempt that exported it. What is seen again with the same attempt and path is the same export.
+    pub attempt: AttemptId,
     /// Export path in the container.
     pub path: String,
     /// Hash of the tree.
@@ -227,8 +230,23 @@ pub struct Export {
     pub bytes: u64,
     /// Files in it.
     pub files: u64,
-    /// The artifact it becomes the next version of; `None` for the run's own output files.
-    pub artifact: Option<ArtifactName>,
+    /// What it becomes the next version of; `None` for the run's own output files.
+    pub object: Option<ObjectName>,
+    /// The version that it makes, where that is not the exported tree itself.
+    pub merged: Option<Merged>,
+}
+
+/// An exported tree over another version of what it is exported to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// Number of the other version, which must still be the newest; `None` where there was none.
+    pub base: Option<u64>,
+    /// Hash of the tree.
+    pub manifest: String,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Files in it.
+    pub files: u64,
 }
 
 /// What is written in one save.
@@ -464,7 +482,7 @@ fn placed(mut doc: Doc) -> Doc {
     doc
 }
 
-fn to_json(what: &'static str, value: &impl Serialize) -> Result<String> {
+pub(super) fn to_json(what: &'static str, value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|source| StoreError::Unreadable { what, source })
 }
 

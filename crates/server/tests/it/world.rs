@@ -152,6 +152,18 @@ impl Server {
         self.send(request).await
     }
 
+    /// Sends bytes.
+    pub(crate) async fn bytes(&self, method: &str, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "127.0.0.1:1")
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(body.into())
+            .unwrap();
+        self.send(request).await
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
@@ -177,6 +189,13 @@ impl Server {
     pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, value) = self.ask("GET", path, None).await;
         assert_eq!(status, StatusCode::OK, "{path}: {value}");
+        value
+    }
+
+    /// Asks for something that is made or changed.
+    pub(crate) async fn done(&self, method: &str, path: &str, body: Value) -> Value {
+        let (status, value) = self.ask(method, path, Some(body)).await;
+        assert!(status.is_success(), "{method} {path}: {status} {value}");
         value
     }
 

@@ -1,0 +1,135 @@
+//! Rows of storages and volumes.
+use jiff::Timestamp;
+use rusqlite::{Row, params};
+use vessl_core::ids::{OrganizationName, StorageName, UserName, VolumeName};
+use vessl_core::object::{StorageKind, VolumeRef};
+use vessl_core::wire::registry::StorageView;
+
+use super::objects::Made;
+use super::runs::{from_json, moment, nanos, word};
+use super::{Result, Store};
+
+/// A row of a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its own name.
+    pub name: VolumeName,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl Store {
+    /// Makes a storage; answers false if one of that name is there.
+    pub async fn add_storage(
+        &self,
+        of: OrganizationName,
+        new: StorageView,
+        by: Option<UserName>,
+    ) -> Result<bool> {
+        self.write(move |db| {
+            let sql = "INSERT OR IGNORE INTO storages
+                (organization, name, kind, path, endpoint, region, credential, created_by, created_at)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+            let added = db.prepare_cached(sql)?.execute(params![
+                of.as_str(),
+                new.name,
+                new.kind.word(),
+                new.path,
+                new.endpoint,
+                new.region,
+                new.credential_name,
+                by.as_ref().map(UserName::as_str),
+                nanos(new.created_at)
+            ])?;
+            Ok(added > 0)
+        })
+        .await
+    }
+
+    /// Storages of an organization that have rows, by name.
+    pub async fn storages(&self, of: OrganizationName) -> Result<Vec<StorageView>> {
+        self.read(move |db| {
+            let sql = "SELECT name, kind, path, endpoint, region, credential, created_at FROM storages
+                       WHERE organization = ?1 ORDER BY name";
+            let mut rows = db.prepare_cached(sql)?;
+            rows.query_and_then([of.as_str()], storage)?.collect()
+        })
+        .await
+    }
+
+    /// Forgets a storage that has no volumes; answers whether there was one without.
+    pub async fn delete_storage(&self, of: OrganizationName, name: StorageName) -> Result<bool> {
+        self.write(move |db| {
+            let sql = "DELETE FROM storages WHERE organization = ?1 AND name = ?2 AND NOT EXISTS
+                           (SELECT 1 FROM volumes WHERE organization = ?1 AND storage = ?2)";
+            Ok(db.prepare_cached(sql)?.execute(params![of.as_str(), name.as_str()])? > 0)
+        })
+        .await
+    }
+
+    /// Makes a volume of a storage; answers false if one of that name is there.
+    pub async fn add_volume(&self, volume: VolumeRef, made: Made) -> Result<bool> {
+        self.write(move |db| {
+            let sql = "INSERT OR IGNORE INTO volumes (organization, storage, name, created_by, created_at)
+                       VALUES (?1, ?2, ?3, ?4, ?5)";
+            let (of, storage, name) = key(&volume);
+            let by = made.by.as_ref().map(UserName::as_str);
+            Ok(db.prepare_cached(sql)?.execute(params![of, storage, name, by, nanos(made.at)])? > 0)
+        })
+        .await
+    }
+
+    /// Volumes of a storage by name.
+    pub async fn volumes(&self, of: OrganizationName, storage: StorageName) -> Result<Vec<Volume>> {
+        self.read(move |db| {
+            let sql = "SELECT name, tags, created_at FROM volumes WHERE organization = ?1 AND storage = ?2 ORDER BY name";
+            let mut rows = db.prepare_cached(sql)?;
+            rows.query_and_then(params![of.as_str(), storage.as_str()], of_row)?.collect()
+        })
+        .await
+    }
+
+    /// One volume.
+    pub async fn volume(&self, volume: VolumeRef) -> Result<Option<Volume>> {
+        self.read(move |db| {
+            let sql = "SELECT name, tags, created_at FROM volumes
+                       WHERE organization = ?1 AND storage = ?2 AND name = ?3";
+            let mut rows = db.prepare_cached(sql)?;
+            rows.query_and_then(key(&volume), of_row)?.next().transpose()
+        })
+        .await
+    }
+
+    /// Forgets a volume; answers false if there was none.
+    pub async fn delete_volume(&self, volume: VolumeRef) -> Result<bool> {
+        self.write(move |db| {
+            let sql = "DELETE FROM volumes WHERE organization = ?1 AND storage = ?2 AND name = ?3";
+            Ok(db.prepare_cached(sql)?.execute(key(&volume))? > 0)
+        })
+        .await
+    }
+}
+
+fn key(volume: &VolumeRef) -> (&str, &str, &str) {
+    (volume.organization.as_str(), volume.storage.as_str(), volume.volume.as_str())
+}
+
+fn of_row(row: &Row<'_>) -> Result<Volume> {
+    let (name, tags): (String, String) = (row.get(0)?, row.get(1)?);
+    Ok(Volume { name: name.into(), tags: from_json("tags", &tags)?, created_at: moment(row.get(2)?) })
+}
+
+fn storage(row: &Row<'_>) -> Result<StorageView> {
+    let kind: String = row.get(1)?;
+    Ok(StorageView {
+        name: row.get(0)?,
+        kind: word::<StorageKind>("kind of a storage", &kind)?,
+        path: row.get(2)?,
+        endpoint: row.get(3)?,
+        region: row.get(4)?,
+        credential_name: row.get(5)?,
+        created_at: moment(row.get(6)?),
+    })
+}
