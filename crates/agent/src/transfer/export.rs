@@ -84,7 +84,7 @@ pub(crate) fn export(
     let once = || match target {
         ExportTarget::Volume(volume) => what.to_volume(volume, cx),
         ExportTarget::Bucket(bucket) => what.to_bucket(bucket, cx),
-        ExportTarget::Output | ExportTarget::Artifact(_) | ExportTarget::Object(_) => {
+        ExportTarget::Output | ExportTarget::Artifact(_) | ExportTarget::Object { .. } => {
             what.to_store(&target.label(), cx)
         }
     };
