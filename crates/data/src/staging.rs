@@ -41,6 +41,30 @@ pub struct Staged {
     _hold: File,
 }
 
+impl Staged {
+    /// What its maker noted.
+    pub fn about(&self) -> Result<Vec<u8>, DataError> {
+        let path = self.path.with_file_name("about");
+        std::fs::read(&path).map_err(DataError::os("read", path))
+    }
+}
+
+/// What a look at a source found.
+#[derive(Debug)]
+pub enum Looked<T> {
+    /// What was there last time.
+    Same(T),
+    /// Something else, which is in the directory now.
+    New {
+        /// Its key.
+        key: Digest,
+        /// To be noted beside the directory.
+        about: Vec<u8>,
+        /// For the caller.
+        result: T,
+    },
+}
+
 /// One of the directories, for a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -92,6 +116,54 @@ impl Staging {
         Ok(Staged { new: true, ..staged })
     }
 
+    /// The directory of what a source holds now, whose key is only known once the source has been looked at. `look` gets an empty
+    /// directory, and the one that the source had last time, if it is still there; it fills the first or says that nothing has
+    /// changed. One at a time looks at a source: whoever wants the same meanwhile waits.
+    pub fn current<E: From<DataError>, T>(
+        &self,
+        source: Digest,
+        watch: &Watch<'_>,
+        look: impl FnOnce(&Dir, Option<&Staged>) -> Result<Looked<T>, E>,
+    ) -> Result<(Staged, T), E> {
+        let _looking = self.lock(source, watch)?;
+        let last = self.root.join(format!(".last-{source}"));
+        let before = std::fs::read_to_string(&last).ok().and_then(|key| key.trim().parse().ok());
+        let before = before.map(|key| self.get(key)).transpose()?.flatten();
+        let new = self.place(".new-", source);
+        remove_all(&new)?;
+        let mut looked = None;
+        let made = make(&new, |dir| {
+            let found = look(dir, before.as_ref())?;
+            let about = if let Looked::New { about, .. } = &found { about.clone() } else { Vec::new() };
+            looked = Some(found);
+            Ok::<_, E>(about)
+        });
+        let key = match (made, looked, before) {
+            (Ok(()), Some(Looked::New { key, result, .. }), _) => Ok((key, result)),
+            (Ok(()), Some(Looked::Same(result)), Some(before)) => {
+                remove_all(&new)?;
+                return Ok((before, result));
+            }
+            (Err(error), ..) => Err(error),
+            (Ok(()), ..) => Err(DataError::Missing { digest: source }.into()),
+        };
+        if key.is_err() {
+            let _ = remove_all(&new);
+        }
+        let (key, result) = key?;
+        let path = self.place("", key);
+        match std::fs::rename(&new, &path) {
+            // What it holds now, it held before.
+            Err(e) if is_there(&e) => remove_all(&new)?,
+            renamed => renamed.map_err(DataError::os("rename", &path))?,
+        }
+        durable::sync_dir(&self.root).map_err(DataError::os("sync", &self.root))?;
+        let text = key.to_string();
+        durable::write_atomic(&last, text.as_bytes(), 0o600).map_err(DataError::os("write", &last))?;
+        let staged = self.get(key)?.ok_or(DataError::Missing { digest: key })?;
+        Ok((Staged { new: true, ..staged }, result))
+    }
+
     /// The directory of `key`, if it is there; it counts as used now.
     pub fn get(&self, key: Digest) -> Result<Option<Staged>, DataError> {
         let Some(hold) = self.hold(key)? else { return Ok(None) };
@@ -100,8 +172,7 @@ impl Staging {
         Ok(Some(Staged { path: self.place("", key).join("fs"), new: false, _hold: hold }))
     }
 
-    /// What the maker of a directory noted.
-    pub fn about(&self, key: Digest) -> Result<Vec<u8>, DataError> {
+    fn about(&self, key: Digest) -> Result<Vec<u8>, DataError> {
         let path = self.place("", key).join("about");
         std::fs::read(&path).map_err(DataError::os("read", path))
     }
@@ -242,6 +313,11 @@ fn make<E: From<DataError>>(new: &Path, fill: impl FnOnce(&Dir) -> Result<Vec<u8
     root.sync().map_err(DataError::os("sync", &fs))?;
     durable::write_atomic(&new.join("about"), &about, 0o600).map_err(DataError::os("write", &fs))?;
     Ok(durable::sync_dir(new).map_err(DataError::os("sync", new))?)
+}
+
+/// Whether a directory cannot get its name because another one has it.
+fn is_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
 }
 
 /// Removes a directory of ours and everything in it, also where a mode forbids it; fine if there is none.

@@ -1,5 +1,6 @@
 //! Bytes into and out of a directory of a run: each kind of source and target is a function of its own. It works on directories
 //! that are open; how they came to be there, and what is mounted in them, is its caller's.
+mod about;
 mod bucket;
 mod export;
 mod git;
@@ -11,12 +12,15 @@ mod volume;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use vessl_container::rootfs::nfs::NfsError;
 use vessl_core::plan::{ImportSource, Plan};
 use vessl_core::record::{EventKind, Secrets};
 use vessl_core::wire::Progress;
 use vessl_data::DataError;
+use vessl_data::bucket::BucketError;
 use vessl_data::dir::Dir;
 use vessl_data::git::GitError;
+use vessl_data::hub::HubError;
 use vessl_data::staging::Staged;
 use vessl_data::tree::Top;
 
@@ -70,6 +74,15 @@ pub(crate) enum TransferError {
     /// The content-addressed store.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A bucket.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// Hugging Face.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// An NFS export.
+    #[error(transparent)]
+    Nfs(#[from] NfsError),
     /// The plan asks for something that is not there.
     #[error("{0}")]
     Plan(String),

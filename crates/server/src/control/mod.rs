@@ -39,6 +39,7 @@ use vessl_data::locked;
 
 use crate::attempt::Attempts;
 use crate::engine::Engines;
+use crate::paths::DataDir;
 
 /// What an engine says that the API passes on.
 pub(crate) use crate::engine::{EngineError, PullStep};
@@ -67,6 +68,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// The content-addressed store.
     pub blobs: Arc<vessl_data::blob::Store>,
+    /// Where the volumes of the built-in storage are.
+    pub data: DataDir,
     /// What places runs, by cluster.
     pub engines: Engines,
     /// Key of the secrets.
