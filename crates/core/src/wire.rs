@@ -348,7 +348,7 @@ pub fn position<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>
 }
 
 /// A number of a query that counts: 32 bits with a sign.
-fn count<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+pub fn count<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     let number = Option::<u32>::deserialize(from)?;
     within(number, number.is_none_or(|number| i32::try_from(number).is_ok()))
 }

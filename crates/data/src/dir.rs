@@ -1,8 +1,10 @@
 //! A directory held by descriptor, and what lies below it: no symbolic link leads out, whatever is there and whoever changes it
 //! meanwhile (`openat2`). It must not know what the files are for.
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -171,6 +173,34 @@ impl Dir {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::ENOENT) => Ok(None),
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The names in it, in no order.
+    pub fn names(&self) -> io::Result<Vec<PathBuf>> {
+        let copy = self.dir(Path::new(""))?;
+        let mut names = Vec::new();
+        for entry in nix::dir::Dir::from_fd(copy.into())?.iter() {
+            let name = entry?.file_name().to_owned();
+            if !matches!(name.as_bytes(), b"." | b"..") {
+                names.push(PathBuf::from(OsString::from_vec(name.into_bytes())));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Where the link `name` in it points.
+    pub fn link(&self, name: &Path) -> io::Result<PathBuf> {
+        Ok(nix::fcntl::readlinkat(self, name)?.into())
+    }
+
+    /// Removes `name` in it, a directory with everything in it. No link is followed.
+    pub fn remove(&self, name: &Path) -> io::Result<()> {
+        let path = proc_path(self).join(name);
+        if self.kind(name)? == Some(Kind::Dir) {
+            std::fs::remove_dir_all(path)
+        } else {
+            std::fs::remove_file(path)
         }
     }
 

@@ -114,7 +114,12 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         engines.insert(name, (engine, images));
     }
     let clock = setup.clock.clone();
-    let registry = Registry::open(&data, Arc::clone(&store), Now::of(move || clock.now()))?;
+    let registry = Registry::open(
+        &data,
+        Arc::clone(&store),
+        Now::of(move || clock.now()),
+        &setup.config.hostpath_roots,
+    )?;
     let parts = Parts {
         store,
         blobs: registry.blobs(),

@@ -73,9 +73,13 @@ impl DataDir {
     pub fn attempt(&self, at: AttemptId) -> PathBuf {
         self.run(at.run).join(at.name())
     }
-    /// The volumes of the built-in storage of an organization.
-    pub fn volumes(&self, organization: &OrganizationName) -> PathBuf {
-        self.0.join("volumes").join(organization.as_str())
+    /// What came of uploads and is no blob yet, a directory for each.
+    pub fn uploads(&self) -> PathBuf {
+        self.0.join("uploads")
+    }
+    /// Volumes of the built-in storage of an organization.
+    pub fn volumes(&self, of: &OrganizationName) -> PathBuf {
+        self.0.join("volumes").join(of.as_str())
     }
     /// What stood in the way of an attempt.
     pub fn set_aside(&self) -> PathBuf {

@@ -134,10 +134,15 @@ impl Entry {
         (printed == line).then_some(entry)
     }
 
+    /// Whether an entry can have this path.
+    pub fn is_path(path: &Path) -> bool {
+        let path = bytes(path);
+        let part = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME;
+        path.len() <= MAX_PATH && !path.contains(&0) && path.split(|b| *b == b'/').all(part)
+    }
+
     /// Whether the entry by itself could be written to a file system.
     pub(super) fn is_valid(&self) -> bool {
-        let path = self.bytes();
-        let part = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME;
         let rest = match &self.kind {
             Kind::File { mode, .. } => mode & !FILE_MODE == 0,
             Kind::Dir { mode } => mode & !DIR_MODE == 0,
@@ -147,7 +152,7 @@ impl Entry {
             }
         };
         let time = self.modified.is_none_or(|at| at.nanos < 1_000_000_000);
-        time && path.len() <= MAX_PATH && !path.contains(&0) && path.split(|b| *b == b'/').all(part) && rest
+        time && Self::is_path(&self.path) && rest
     }
 }
 

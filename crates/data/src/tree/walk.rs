@@ -1,8 +1,6 @@
 //! What a directory holds, links and all: those that lead to something inside stay links, those that lead out are followed.
 //! It reads no file.
 use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -370,13 +368,5 @@ fn relative(path: &Path, to: &Path) -> PathBuf {
 }
 
 fn names(dir: &Dir, path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let copy = dir.dir(Path::new("")).map_err(DataError::os("read", path))?;
-    let mut names = Vec::new();
-    for entry in nix::dir::Dir::from_fd(copy.into()).map_err(DataError::os("read", path))?.iter() {
-        let name = entry.map_err(DataError::os("read", path))?.file_name().to_owned();
-        if !matches!(name.as_bytes(), b"." | b"..") {
-            names.push(PathBuf::from(OsString::from_vec(name.into_bytes())));
-        }
-    }
-    Ok(names)
+    dir.names().map_err(DataError::os("read", path))
 }

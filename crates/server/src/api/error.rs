@@ -152,6 +152,9 @@ impl From<RegistryError> for Failure {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "lost", words).hint(Some(hint.to_owned()))
             }
             RegistryError::Data(DataError::DiskFull { .. }) => disk_full(),
+            RegistryError::Data(error @ (DataError::Conflict { .. } | DataError::Changed { .. })) => {
+                Self::new(StatusCode::CONFLICT, "refused", error.to_string())
+            }
             RegistryError::Data(error @ (DataError::Limit { .. } | DataError::Manifest { .. })) => {
                 Self::malformed(error.to_string())
             }

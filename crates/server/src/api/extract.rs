@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vessl_core::ids::{ArtifactName, ProjectRef, RunId, RunRef};
-use vessl_core::object::{ObjectKind, ObjectName};
+use vessl_core::object::{ObjectKind, ObjectName, VolumeRef};
 use vessl_data::blob::Digest;
 
 use super::Api;
@@ -206,6 +206,20 @@ pub(super) fn kind(word: &str) -> Result<ObjectKind, Failure> {
         );
         Failure::not_found(words)
     })
+}
+
+/// A volume of a path.
+pub(super) struct VolumePath(pub(super) VolumeRef);
+
+impl<S: Send + Sync> FromRequestParts<S> for VolumePath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path((organization, storage, volume)) =
+            Path::<(String, String, String)>::from_request_parts(parts, state).await?;
+        let (organization, storage, volume) = (organization.into(), storage.into(), volume.into());
+        Ok(Self(VolumeRef { organization, storage, volume }))
+    }
 }
 
 /// An upload of a path.

@@ -93,8 +93,7 @@ pub(super) async fn content(
 
 /// The bytes that are asked for.
 pub(super) fn send(content: Content, headers: &HeaderMap) -> Result<Response> {
-    let Content { size, digest, bytes } = content;
-    let kind = if matches!(bytes, Bytes::Unpacked(_)) { "blake3-packed" } else { "blake3" };
+    let Content { size, tag, bytes } = content;
     let part = range(headers, size).map_err(|()| {
         let words = format!("the range is not within the {size} bytes of the file");
         Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", words)
@@ -112,7 +111,7 @@ pub(super) fn send(content: Content, headers: &HeaderMap) -> Result<Response> {
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, (to - from).to_string()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
-        (header::ETAG, format!("\"{kind}:{digest}\"")),
+        (header::ETAG, format!("\"{tag}\"")),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
     ];
     let mut response = (named, body).into_response();

@@ -13,8 +13,10 @@ mod objects;
 mod runs;
 mod secrets;
 mod server;
+mod storages;
 mod uploads;
 mod versions;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -155,6 +157,7 @@ fn routes_of_v1() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(runs_routes())
         .merge(objects_routes())
+        .merge(storages_routes())
         .routes(routes!(names::organizations, names::create_organization))
         .routes(routes!(names::projects, names::create_project))
         .routes(routes!(names::artifacts))
@@ -213,4 +216,16 @@ fn objects_routes() -> OpenApiRouter<Api> {
         .routes(routes!(uploads::missing))
         .routes(routes!(uploads::blob, uploads::put))
         .routes(routes!(uploads::pack))
+}
+
+fn storages_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(storages::list, storages::create))
+        .routes(routes!(storages::delete))
+        .routes(routes!(storages::volumes, storages::create_volume))
+        .routes(routes!(storages::delete_volume))
+        .routes(routes!(volumes::list, volumes::delete))
+        .routes(routes!(volumes::content, volumes::put))
+        .routes(routes!(volumes::incoming))
+        .routes(routes!(volumes::copy))
 }

@@ -21,8 +21,8 @@ use super::{Registry, RegistryError, Result, digest};
 /// One file.
 #[derive(Debug)]
 pub struct Content {
-    /// BLAKE3 of what is stored, hex.
-    pub digest: String,
+    /// Changes when the bytes do: BLAKE3 of what is stored, or size and time of what is not kept by its digest.
+    pub tag: String,
     /// Bytes in all.
     pub size: u64,
     /// Those bytes.
@@ -172,7 +172,8 @@ fn open(blobs: &blob::Store, manifest: &Manifest, path: &str, holes: Holes) -> R
             (size, Bytes::Unpacked(Unpacked::open(file, size).map_err(|_| damaged())?))
         }
     };
-    Ok(Some(Content { digest: digest.to_string(), size, bytes }))
+    let kind = if matches!(bytes, Bytes::Unpacked(_)) { "blake3-packed" } else { "blake3" };
+    Ok(Some(Content { tag: format!("{kind}:{digest}"), size, bytes }))
 }
 
 pub(super) fn manifest(blobs: &blob::Store, version: &str) -> Result<Manifest> {

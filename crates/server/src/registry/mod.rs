@@ -6,6 +6,8 @@ mod objects;
 mod receive;
 mod uploads;
 mod versions;
+mod volume_files;
+mod volumes;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -16,6 +18,7 @@ use jiff::Timestamp;
 use vessl_core::access::{Caller, Denied};
 use vessl_core::ids::OrganizationName;
 use vessl_core::object::ObjectName;
+use vessl_core::spelling;
 use vessl_data::blob::{self, Digest};
 use vessl_data::incoming::IncomingError;
 use vessl_data::tree::EditError;
@@ -29,6 +32,7 @@ pub(crate) use files::{Bytes, Content, Directories, Holes, Listed};
 pub(crate) use objects::named;
 pub(crate) use receive::{Receiver, Takes};
 pub(crate) use uploads::{Announced, UploadRef};
+pub(crate) use volume_files::FilePiece;
 
 /// Why something cannot be shown or done.
 #[derive(Debug, thiserror::Error)]
@@ -126,8 +130,10 @@ pub struct Registry {
     /// Partial blobs, a directory for each upload.
     uploads: PathBuf,
     now: Now,
-    /// Blobs that are being received.
-    receiving: Arc<Mutex<HashSet<(String, Digest)>>>,
+    data: DataDir,
+    hostpath_roots: Arc<[PathBuf]>,
+    /// What is being received: blobs of uploads and files of volumes.
+    receiving: Arc<Mutex<HashSet<String>>>,
     /// One version of a thing is made at a time.
     making: Arc<Mutex<HashMap<ObjectName, Weak<tokio::sync::Mutex<()>>>>>,
     collecting: Arc<tokio::sync::Mutex<()>>,
@@ -135,10 +141,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Opens the content-addressed store of `data`. Blocks on the disk.
-    pub fn open(data: &DataDir, store: Arc<Store>, now: Now) -> Result<Self> {
+    /// Opens the content-addressed store of `data`; storages on this machine lie below `hostpath_roots`. Blocks on the disk.
+    pub fn open(data: &DataDir, store: Arc<Store>, now: Now, hostpath_roots: &[String]) -> Result<Self> {
         let blobs = Arc::new(blob::Store::open(&data.root().join("blobs"))?);
-        let uploads = data.root().join("uploads");
+        let uploads = data.uploads();
         durable::create_dir_all(&uploads, 0o700)?;
         for upload in std::fs::read_dir(&uploads)? {
             incoming::sweep(&upload?.path())?;
@@ -148,6 +154,8 @@ impl Registry {
             blobs,
             uploads,
             now,
+            data: data.clone(),
+            hostpath_roots: hostpath_roots.iter().map(|root| spelling::path(root)).collect(),
             receiving: Arc::default(),
             making: Arc::default(),
             collecting: Arc::default(),

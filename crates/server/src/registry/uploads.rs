@@ -1,4 +1,5 @@
 //! Uploads: blobs that come before the version that needs them. What came is kept until the upload ends, also over a restart.
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -37,11 +38,11 @@ pub struct Announced {
     pub offset: u64,
 }
 
-/// Nobody else receives this blob of this upload while it lives.
+/// Nobody else receives this blob of this upload, or this file of this volume, while it lives.
 #[derive(Debug)]
 pub struct OnlyOne {
-    all: Arc<Mutex<std::collections::HashSet<(String, Digest)>>>,
-    own: (String, Digest),
+    all: Arc<Mutex<HashSet<String>>>,
+    own: String,
 }
 
 impl Drop for OnlyOne {
@@ -104,7 +105,8 @@ impl Registry {
         piece: Announced,
     ) -> Result<Receiver<Incoming, OnlyOne>> {
         let upload = self.touched(caller, of).await?;
-        let one = self.only_one(&upload.id, piece.digest)?;
+        let digest = piece.digest.to_string();
+        let one = self.only_one(format!("{}/{digest}", upload.id), &digest)?;
         let dir = self.uploads.join(&upload.id);
         let Announced { digest, size, offset } = piece;
         let (incoming, one) =
@@ -177,10 +179,10 @@ impl Registry {
         let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
     }
 
-    fn only_one(&self, upload: &str, digest: Digest) -> Result<OnlyOne> {
-        let own = (upload.to_owned(), digest);
+    /// Holds off everybody else who brings the same thing.
+    pub(super) fn only_one(&self, own: String, shown: &str) -> Result<OnlyOne> {
         if !locked(&self.receiving).insert(own.clone()) {
-            let message = format!("another request brings `{digest}` at this moment");
+            let message = format!("another request brings `{}` at this moment", shown.escape_debug());
             return Err(RegistryError::refused(
                 message,
                 "ask how much has come, and go on there when it has ended",

@@ -13,4 +13,5 @@ mod openapi;
 mod queue;
 mod start;
 mod uploads;
+mod volumes;
 mod world;

@@ -102,18 +102,19 @@ async fn two_who_bring_one_blob_do_not_mix_it() {
     let server = place.open().await;
     let upload = upload(&server).await;
     let (send, receive) = tokio::sync::mpsc::unbounded_channel::<std::io::Result<bytes::Bytes>>();
-    let slow = futures::stream::unfold(receive, async |mut receive| {
-        receive.recv().await.map(|piece| (piece, receive))
+    let begun = std::sync::Arc::new(tokio::sync::Notify::new());
+    let asked = std::sync::Arc::clone(&begun);
+    let slow = futures::stream::unfold(receive, move |mut receive| {
+        // Asked for bytes, it has the blob for itself.
+        asked.notify_one();
+        async move { receive.recv().await.map(|piece| (piece, receive)) }
     });
     let path = format!("{upload}/blobs/{}?size=10", Digest::of(TEXT));
     let first = server.bytes("PUT", &path, Body::from_stream(slow));
     let second = async {
-        let refused = loop {
-            let (status, body) = piece(&server, &upload, (0, 9), &TEXT[..1]).await;
-            if status == StatusCode::CONFLICT {
-                break body;
-            }
-        };
+        begun.notified().await;
+        let (status, refused) = piece(&server, &upload, (0, 9), &TEXT[..1]).await;
+        assert_eq!(status, StatusCode::CONFLICT);
         for byte in TEXT {
             send.send(Ok(vec![*byte].into())).unwrap();
         }

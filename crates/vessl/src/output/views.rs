@@ -91,7 +91,7 @@ pub(crate) const IMAGES: &Columns<ImageView> = &[
 
 /// Columns of `vessl cache list`.
 pub(crate) const CACHE: &Columns<CacheEntry> = &[
-    ("SOURCE", |e| clean(&e.source)),
+    ("SOURCE", |e| e.source.clone()),
     ("VERSION", |e| e.version.chars().take(12).collect()),
     ("SIZE", |e| bytes(e.bytes)),
     ("FILES", |e| e.files.to_string()),

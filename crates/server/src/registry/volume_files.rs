@@ -1,0 +1,425 @@
+//! Files of volumes: listed, read, put, copied, deleted. No link leads out of a volume.
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use nix::fcntl::{OFlag, renameat};
+use vessl_core::access::{Action, Caller, Scope, allowed};
+use vessl_core::object::VolumeRef;
+use vessl_core::spelling;
+use vessl_core::wire::registry::{BlobState, VolumeCopy};
+use vessl_core::wire::{FileKind, FileView};
+use vessl_data::blob::Digest;
+use vessl_data::dir::{self, Dir, Links, Modified};
+use vessl_data::incoming::IncomingError;
+use vessl_data::tree::{self, Bounds, Entry, Source, Target};
+use vessl_data::{DataError, Watch};
+
+use super::files::{Bytes, Content, Listed};
+use super::receive::{Receiver, Takes};
+use super::uploads::OnlyOne;
+use super::{Registry, RegistryError, Result, random_name};
+
+/// How the names begin, at the top of a volume, of what is on its way. Nobody sees these.
+const HIDDEN: &[u8] = b".vessl-";
+/// Where files are that have not come as a whole.
+const PARTS: &str = ".vessl-incoming";
+/// How long what has not come as a whole is kept.
+const KEPT: Duration = Duration::from_hours(24);
+/// Most entries of a list.
+const MOST: usize = tree::MAX_ENTRIES;
+
+/// What a client says of the piece of a file that it sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePiece {
+    /// Where the file goes.
+    pub path: String,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Permission bits in octal.
+    pub mode: Option<String>,
+    /// When it was last modified.
+    pub modified_at: Option<Timestamp>,
+}
+
+/// A file of a volume that comes in pieces.
+#[derive(Debug)]
+pub struct VolumeFile {
+    volume: Dir,
+    parts: Dir,
+    part: PathBuf,
+    path: PathBuf,
+    file: File,
+    received: u64,
+    size: u64,
+    mode: u32,
+    modified: Option<Modified>,
+}
+
+impl Registry {
+    /// Files, links and directories of a volume.
+    pub async fn volume_files(
+        &self,
+        caller: &Caller,
+        of: &VolumeRef,
+        listed: Listed,
+    ) -> Result<Vec<FileView>> {
+        self.in_volume(caller, Action::Read, of, move |volume| list(&volume, &listed)).await
+    }
+
+    /// One file of a volume.
+    pub async fn volume_content(&self, caller: &Caller, of: &VolumeRef, path: String) -> Result<Content> {
+        self.in_volume(caller, Action::Read, of, move |volume| {
+            let file = volume.file(&inside(&path)?).map_err(|error| said(&path, error))?;
+            let meta = file.metadata()?;
+            let tag = format!("{}-{}.{:09}", meta.len(), meta.mtime(), meta.mtime_nsec());
+            Ok(Content { tag, size: meta.len(), bytes: Bytes::Stored(file) })
+        })
+        .await
+    }
+
+    /// How much of a file has come that has not come as a whole.
+    pub async fn incoming_file(&self, caller: &Caller, of: &VolumeRef, path: String) -> Result<BlobState> {
+        self.in_volume(caller, Action::Run, of, move |volume| {
+            let part = Path::new(PARTS).join(part_name(&inside(&path)?));
+            match volume.file(&part) {
+                Ok(file) => Ok(BlobState { received: file.metadata()?.len(), complete: false }),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    Ok(BlobState { received: 0, complete: false })
+                }
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    /// Begins to receive a piece of a file.
+    pub async fn receive_file(
+        &self,
+        caller: &Caller,
+        of: &VolumeRef,
+        piece: FilePiece,
+    ) -> Result<Receiver<VolumeFile, OnlyOne>> {
+        allowed(caller, Action::Run, Scope::Organization(of.organization.clone()))?;
+        let path = inside(&piece.path)?;
+        let one = self.only_one(format!("{} {of} {}", of.organization, path.display()), &piece.path)?;
+        let opening = self.in_volume(caller, Action::Run, of, move |volume| {
+            Ok((VolumeFile::open(volume, path, &piece)?, one))
+        });
+        let (file, one) = opening.await?;
+        Ok(Receiver::new(file, one))
+    }
+
+    /// The end of a piece: the file, if it was the last one.
+    pub async fn received_file(&self, from: Receiver<VolumeFile, OnlyOne>) -> Result<BlobState> {
+        from.finish(VolumeFile::finish).await
+    }
+
+    /// Copies a file or a directory to a place of the same or of another volume. What is there is replaced file by file.
+    pub async fn copy_file(&self, caller: &Caller, of: &VolumeRef, copy: VolumeCopy) -> Result<()> {
+        let target = VolumeRef {
+            organization: of.organization.clone(),
+            storage: copy.to_storage.map_or_else(|| of.storage.clone(), Into::into),
+            volume: copy.to_volume.map_or_else(|| of.volume.clone(), Into::into),
+        };
+        let (from, to) = (inside(&copy.from)?, inside(&copy.to)?);
+        if target == *of && to.starts_with(&from) {
+            return Err(RegistryError::Malformed(format!("`{}` cannot be copied into itself", copy.from)));
+        }
+        let root = self.volume_root(&target).await?;
+        let name = target.volume.to_string();
+        self.in_volume(caller, Action::Run, of, move |volume| {
+            copy_between((&volume, &from), (&root.volume(Path::new(&name))?, &to))
+        })
+        .await
+    }
+
+    /// Deletes a file or link; a directory only with `recursive`, with everything in it.
+    pub async fn delete_file(&self, caller: &Caller, of: &VolumeRef, listed: Listed) -> Result<()> {
+        self.in_volume(caller, Action::Run, of, move |volume| {
+            let Listed { path: text, recursive } = listed;
+            let path = inside(&text)?;
+            let (parent, name) = parent_of(&volume, &path).map_err(|error| said(&text, error))?;
+            match parent.kind(&name)? {
+                None => return Err(RegistryError::Missing(format!("there is no `{text}` in this volume"))),
+                Some(dir::Kind::Dir) if !recursive => {
+                    return Err(RegistryError::refused(
+                        format!("`{text}` is a directory"),
+                        "delete it with `recursive`",
+                    ));
+                }
+                Some(_) => {}
+            }
+            parent.remove(&name)?;
+            Ok(parent.sync()?)
+        })
+        .await
+    }
+
+    /// Does something in a volume where waiting for the disk harms nobody.
+    async fn in_volume<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        of: &VolumeRef,
+        work: impl FnOnce(Dir) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        allowed(caller, action, Scope::Organization(of.organization.clone()))?;
+        let (root, name) = (self.volume_root(of).await?, of.volume.to_string());
+        self.blocking(move |_| work(root.volume(Path::new(&name))?)).await
+    }
+}
+
+impl Takes for VolumeFile {
+    fn take(&mut self, bytes: &[u8]) -> std::result::Result<(), IncomingError> {
+        if self.size - self.received < bytes.len() as u64 {
+            // It is no use any more. Where it cannot be removed, the next one who begins at 0 does.
+            let _ = self.parts.remove(&self.part);
+            return Err(IncomingError::TooLong { size: self.size });
+        }
+        self.file.write_all(bytes).map_err(DataError::os("write", &self.path))?;
+        self.received += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl VolumeFile {
+    fn open(volume: Dir, path: PathBuf, piece: &FilePiece) -> Result<Self> {
+        let FilePiece { offset, size, mode, modified_at, .. } = piece;
+        let mode = match mode {
+            None => 0o644,
+            Some(text) => {
+                u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o777 == 0).ok_or_else(|| {
+                    RegistryError::Malformed(format!("`{}` are no permission bits", text.escape_debug()))
+                })?
+            }
+        };
+        if volume.dir(&path).is_ok() {
+            return Err(RegistryError::refused(format!("`{}` is a directory", path.display()), ""));
+        }
+        volume.make_dir(Path::new(PARTS), 0o700)?;
+        let parts = volume.dir(Path::new(PARTS))?;
+        forget_old(&parts)?;
+        let part = part_name(&path);
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW;
+        let mut file = parts.create(&part, flags, 0o600, Links::Refused).map_err(std::io::Error::from)?;
+        let received = file.metadata()?.len();
+        if *offset > received {
+            return Err(IncomingError::Gap { received, offset: *offset }.into());
+        }
+        file.set_len(*offset)?;
+        file.seek(SeekFrom::Start(*offset))?;
+        let modified = modified_at.map(Timestamp::as_nanosecond).and_then(Modified::from_nanoseconds);
+        Ok(Self { volume, parts, part, path, file, received: *offset, size: *size, mode, modified })
+    }
+
+    /// Gives the file its place, if all of it is here. It is on disk then.
+    fn finish(self) -> std::result::Result<BlobState, IncomingError> {
+        if self.received < self.size {
+            return Ok(BlobState { received: self.received, complete: false });
+        }
+        let place = || {
+            self.file.set_permissions(Permissions::from_mode(self.mode))?;
+            if let Some(modified) = self.modified {
+                self.parts.set_modified(&self.part, modified)?;
+            }
+            self.file.sync_all()?;
+            place(&self.parts, &self.part, &self.volume, &self.path)
+        };
+        place().map_err(DataError::os("write", &self.path))?;
+        Ok(BlobState { received: self.received, complete: true })
+    }
+}
+
+/// Moves a file to its place, and makes the directories on the way.
+fn place(parts: &Dir, part: &Path, volume: &Dir, path: &Path) -> std::io::Result<()> {
+    let parent = make_way(volume, path.parent().unwrap_or(Path::new("")))?;
+    let name = path.file_name().unwrap_or_default();
+    renameat(parts, part, &parent, Path::new(name))?;
+    parent.sync()
+}
+
+/// The directory at a path, which is made with those on the way; through no link.
+fn make_way(volume: &Dir, path: &Path) -> std::io::Result<Dir> {
+    let mut dir = volume.try_clone()?;
+    for part in path.components() {
+        let name = Path::new(part.as_os_str());
+        if dir.kind(name)?.is_none() {
+            dir.make_dir(name, 0o755)?;
+            dir.sync()?;
+        }
+        dir = dir.dir(name)?;
+    }
+    Ok(dir)
+}
+
+/// The directory in which a path is, and its name there.
+fn parent_of(volume: &Dir, path: &Path) -> std::io::Result<(Dir, PathBuf)> {
+    let parent = volume.dir(path.parent().unwrap_or(Path::new("")))?;
+    Ok((parent, path.file_name().unwrap_or_default().into()))
+}
+
+fn copy_between((from, source): (&Dir, &Path), (into, target): (&Dir, &Path)) -> Result<()> {
+    let text = source.display().to_string();
+    let (parent, name) = parent_of(from, source).map_err(|error| said(&text, error))?;
+    let parts = PathBuf::from(format!(".vessl-{}", random_name()?));
+    match parent.kind(&name)? {
+        Some(dir::Kind::Dir) => {
+            let to = make_way(into, target).map_err(|error| said(&target.display().to_string(), error))?;
+            let source = Source { root: from, path: source, reader: None };
+            tree::copy(
+                source,
+                Target { dir: &to, owner: None, parts: &parts },
+                Bounds::FORMAT,
+                &Watch::NONE,
+            )?;
+            Ok(())
+        }
+        Some(dir::Kind::File) => {
+            let file = parent.file(&name)?;
+            let meta = file.metadata()?;
+            into.make_dir(Path::new(PARTS), 0o700)?;
+            let dir = into.dir(Path::new(PARTS))?;
+            let copying = || {
+                let mut to = dir.create_file(&parts, 0o600)?;
+                std::io::copy(&mut &file, &mut to)?;
+                to.set_permissions(Permissions::from_mode(meta.mode() & 0o777))?;
+                dir.set_modified(&parts, Modified::of_file(&file)?)?;
+                to.sync_all()?;
+                place(&dir, &parts, into, target)
+            };
+            copying().map_err(|error| {
+                let _ = dir.remove(&parts);
+                match error.kind() {
+                    ErrorKind::IsADirectory => {
+                        RegistryError::refused(format!("`{}` is a directory", target.display()), "")
+                    }
+                    _ => said(&target.display().to_string(), error),
+                }
+            })
+        }
+        Some(_) => Err(RegistryError::refused(format!("`{text}` is no file and no directory"), "")),
+        None => Err(RegistryError::Missing(format!("there is no `{text}` in this volume"))),
+    }
+}
+
+fn list(volume: &Dir, listed: &Listed) -> Result<Vec<FileView>> {
+    let missing = || RegistryError::Missing(format!("there is no `{}` in this volume", listed.path));
+    let at = if listed.path.is_empty() { PathBuf::new() } else { inside(&listed.path)? };
+    let mut files = Vec::new();
+    let top = match volume.dir(&at) {
+        Ok(dir) => dir,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing()),
+        Err(_) => {
+            let (parent, name) = parent_of(volume, &at).map_err(|_| missing())?;
+            files.extend(view(&parent, &name, &at)?);
+            return Ok(files);
+        }
+    };
+    let mut open = vec![(top, at)];
+    while let Some((dir, at)) = open.pop() {
+        for name in dir.names()? {
+            if at.as_os_str().is_empty() && name.as_os_str().as_bytes().starts_with(HIDDEN) {
+                continue;
+            }
+            let path = at.join(&name);
+            let Some(view) = view(&dir, &name, &path)? else { continue };
+            if listed.recursive && view.kind == FileKind::Directory {
+                // One that vanishes meanwhile, or that nobody may look into, is listed empty.
+                open.extend(dir.dir(&name).ok().map(|dir| (dir, path)));
+            }
+            files.push(view);
+            if files.len() > MOST {
+                return Err(RegistryError::refused(
+                    format!("the volume has more than {MOST} files"),
+                    "list a directory of it",
+                ));
+            }
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+/// What is listed of one name; nothing of a socket, pipe or device, and of what has just gone.
+fn view(dir: &Dir, name: &Path, path: &Path) -> Result<Option<FileView>> {
+    let text = |path: &Path| spelling::spell(path.as_os_str().as_bytes());
+    let Some(stat) = dir.stat(name)? else { return Ok(None) };
+    let kind = match dir::Kind::of(&stat) {
+        dir::Kind::File => FileKind::File,
+        dir::Kind::Dir => FileKind::Directory,
+        dir::Kind::Symlink => FileKind::Link,
+        dir::Kind::Other => return Ok(None),
+    };
+    let is_file = kind == FileKind::File;
+    Ok(Some(FileView {
+        path: text(path),
+        kind,
+        target: if kind == FileKind::Link { dir.link(name).ok().map(|to| text(&to)) } else { None },
+        size: if is_file { u64::try_from(stat.st_size).unwrap_or_default() } else { 0 },
+        executable: is_file && stat.st_mode & 0o111 != 0,
+        mode: (kind != FileKind::Link).then(|| format!("{:o}", stat.st_mode & 0o3777)),
+        modified_at: Timestamp::from_nanosecond(Modified::of(&stat).nanoseconds()).ok(),
+        ..FileView::default()
+    }))
+}
+
+/// A path of a volume as it was written; refuses what leads out or is not seen.
+fn inside(text: &str) -> Result<PathBuf> {
+    let path = spelling::path(text);
+    if !Entry::is_path(&path) || path.as_os_str().as_bytes().starts_with(HIDDEN) {
+        let text: String = text.chars().take(200).collect();
+        return Err(RegistryError::Malformed(format!(
+            "`{}` is no path of a volume: it must be relative, without empty, `.` and `..` parts, with names of at most 255 bytes, \
+             and not begin with `.vessl-`",
+            text.escape_debug()
+        )));
+    }
+    Ok(path)
+}
+
+/// The name of a file that has not come as a whole, whatever its path.
+fn part_name(path: &Path) -> PathBuf {
+    Digest::of(path.as_os_str().as_bytes()).to_string().into()
+}
+
+/// Removes what has not come as a whole for a day.
+fn forget_old(parts: &Dir) -> Result<()> {
+    let now = SystemTime::now();
+    for name in parts.names()? {
+        let Ok(file) = parts.file(&name) else { continue };
+        let is_old =
+            file.metadata()?.modified().is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > KEPT));
+        if is_old {
+            parts.remove(&name)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the system says of a path of a volume.
+fn said(path: &str, error: std::io::Error) -> RegistryError {
+    let path = path.escape_debug();
+    let is = |code: nix::Error| error.raw_os_error() == Some(code as i32);
+    if error.kind() == ErrorKind::NotFound {
+        RegistryError::Missing(format!("there is no `{path}` in this volume"))
+    } else if is(nix::Error::ELOOP) {
+        RegistryError::refused(
+            format!("`{path}` is a symbolic link, or leads through one; links are not followed"),
+            "",
+        )
+    } else if matches!(
+        error.kind(),
+        ErrorKind::NotADirectory | ErrorKind::InvalidInput | ErrorKind::AlreadyExists
+    ) {
+        RegistryError::refused(format!("`{path}` is not the kind of file that it should be: {error}"), "")
+    } else {
+        error.into()
+    }
+}
