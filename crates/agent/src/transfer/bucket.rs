@@ -6,10 +6,9 @@ use vessl_data::bucket::{
     self, Export, Identity, Import, Location, ManifestUse, Outgoing, Picture, Previous, Session,
 };
 use vessl_data::dir::Dir;
-use vessl_data::staging::{Looked, Staged};
+use vessl_data::staging::{About, Looked, Staged};
 use vessl_data::tree::Bounds;
 
-use super::about::About;
 use super::export::Exported;
 use super::progress::follow;
 use super::{Moved, TransferContext, TransferError};
@@ -20,7 +19,7 @@ pub(super) fn stage(plan: &BucketPlan, cx: &TransferContext<'_>) -> Result<(Move
     let staging = cx.sink.staging()?;
     let (staged, moved) = follow(cx, ProgressKind::Import, &plan.label, |watch| {
         staging.current(source(plan, cx), &watch, |into, before| {
-            let noted = before.and_then(About::of);
+            let noted = before.and_then(Staged::about);
             let picture = noted.as_ref().and_then(|(_, rest)| Picture::parse(rest));
             let dir = before.and_then(|before| Dir::open(&before.path).ok());
             let previous = picture.as_ref().zip(dir.as_ref()).map(|(picture, dir)| Previous { picture, dir });
@@ -35,12 +34,12 @@ pub(super) fn stage(plan: &BucketPlan, cx: &TransferContext<'_>) -> Result<(Move
 fn looked(plan: &BucketPlan, cx: &TransferContext<'_>, done: bucket::Imported) -> Looked<Moved> {
     let version = done.picture.digest().to_string();
     let about = About { label: plan.label.clone(), version, bytes: done.bytes, files: done.files };
-    let moved = Moved { missing: done.left_out, ..about.clone().moved() };
+    let moved = Moved { missing: done.left_out, ..Moved::from(about.clone()) };
     if done.unchanged {
         return Looked::Same(moved);
     }
     let key = Digest::of(format!("{} {}", source(plan, cx), about.version).as_bytes());
-    Looked::New { key, about: about.print(&done.picture.text()), result: moved }
+    Looked::New { key, about, rest: done.picture.text(), result: moved }
 }
 
 /// What stands for a place of a bucket on this machine: nobody of another organization gets at what was fetched for this one.

@@ -4,9 +4,8 @@ use vessl_core::plan::HfPlan;
 use vessl_core::wire::ProgressKind;
 use vessl_data::blob::Digest;
 use vessl_data::hub::{self, Kind, Login, Repository, Request};
-use vessl_data::staging::Staged;
+use vessl_data::staging::{About, Staged};
 
-use super::about::About;
 use super::progress::follow;
 use super::{Moved, TransferContext, TransferError};
 
@@ -27,15 +26,14 @@ pub(super) fn stage(plan: &HfPlan, cx: &TransferContext<'_>) -> Result<(Moved, S
     let staged = follow(cx, ProgressKind::Import, &plan.label, |watch| {
         let request = Request { repository, login, watch, retry };
         let commit = hub::pin(&request)?.commit;
-        staging.noted(key(plan, &commit, cx), &watch, |into| {
+        staging.entry(key(plan, &commit, cx), &watch, |into| {
             let done = hub::import(&request, &commit, into, None)?;
             let (version, label) = (done.commit, plan.label.clone());
-            let about = About { label, version, bytes: done.bytes, files: done.files };
-            Ok::<_, TransferError>(about.print(b""))
+            Ok::<_, TransferError>(About { label, version, bytes: done.bytes, files: done.files })
         })
     })?;
-    let (about, _) = About::of(&staged).unwrap_or_default();
-    Ok((about.moved(), staged))
+    let (about, _) = staged.about().unwrap_or_default();
+    Ok((about.into(), staged))
 }
 
 /// A commit may be open to one organization alone, and what is told of it to everybody.

@@ -1,6 +1,5 @@
 //! Bytes into and out of a directory of a run: each kind of source and target is a function of its own. It works on directories
 //! that are open; how they came to be there, and what is mounted in them, is its caller's.
-mod about;
 mod bucket;
 mod export;
 mod git;
@@ -21,7 +20,7 @@ use vessl_data::bucket::BucketError;
 use vessl_data::dir::Dir;
 use vessl_data::git::GitError;
 use vessl_data::hub::HubError;
-use vessl_data::staging::Staged;
+use vessl_data::staging::{About, Staged};
 use vessl_data::tree::Top;
 
 use crate::record::Sink;
@@ -62,6 +61,13 @@ pub(crate) struct Moved {
     pub(crate) missing: Vec<String>,
     /// Permissions and time of the directory itself, where the source knows them.
     pub(crate) top: Option<Top>,
+}
+
+impl From<About> for Moved {
+    fn from(about: About) -> Self {
+        let About { version, bytes, files, .. } = about;
+        Self { version, bytes, files, ..Self::default() }
+    }
 }
 
 /// Why nothing was moved.

@@ -8,6 +8,8 @@ use super::HubError;
 
 /// Where Hugging Face is.
 pub const ENDPOINT: &str = "https://huggingface.co";
+/// Its name, and another that people write.
+const HOSTS: [&str; 2] = ["huggingface.co", "hf.co"];
 /// The branch that every repository has.
 const MAIN: &str = "main";
 /// Longest name of an owner or a repository, in bytes. Source: huggingface.co.
@@ -78,13 +80,14 @@ impl Repository {
         let bare = ["hf://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
         let (first, rest) = bare.split_once('/').unwrap_or(("", bare));
         let is_host = first.contains(['.', ':']) && !matches!(first, "." | "..");
-        let (host, name) = if is_host { (first, rest) } else { ("huggingface.co", bare) };
+        let (host, name) = if is_host { (first, rest) } else { (HOSTS[0], bare) };
+        let host = if HOSTS.contains(&host) { HOSTS[0] } else { host };
         let (kind, id) = [Kind::Dataset, Kind::Space]
             .iter()
             .find_map(|kind| Some((*kind, name.strip_prefix(kind.prefix())?)))
             .unwrap_or((Kind::Model, name));
         let scheme = if is_loopback(host) { "http" } else { "https" };
-        match endpoint.filter(|_| host == "huggingface.co") {
+        match endpoint.filter(|_| host == HOSTS[0]) {
             Some(endpoint) => Self::new(kind, id, revision, endpoint),
             None => Self::new(kind, id, revision, &format!("{scheme}://{host}")),
         }
@@ -233,6 +236,7 @@ mod tests {
         };
         check("huggingface.co/a/b", None, "https://huggingface.co/a/b");
         check("hf://huggingface.co/datasets/a/b", None, "https://huggingface.co/datasets/a/b");
+        check("hf.co/a/b", Some("http://mirror"), "http://mirror/a/b");
         check("gpt2", None, "https://huggingface.co/gpt2");
         check("spaces/a/b", None, "https://huggingface.co/spaces/a/b");
         check("a/b", Some("http://mirror/"), "http://mirror/a/b");

@@ -171,6 +171,8 @@ fn routes_of_v1() -> OpenApiRouter<Api> {
         .routes(routes!(images::read))
         .routes(routes!(images::pull))
         .routes(routes!(images::prune))
+        .routes(routes!(images::cache))
+        .routes(routes!(images::prune_cache))
         .routes(routes!(secrets::secrets, secrets::create_secret))
         .routes(routes!(secrets::delete_secret))
         .routes(routes!(secrets::credentials, secrets::create_credential))

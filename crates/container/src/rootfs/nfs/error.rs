@@ -90,12 +90,16 @@ pub(super) fn meaning(errno: i32) -> String {
     known.to_owned()
 }
 
-/// Words of the kernel about a mount: each line begins with `e`, `w` or `i` for its weight. Informative ones are left out.
+/// Words of the kernel about a mount: each line begins with `e`, `w` or `i` for its weight. Informative ones are left out, and what
+/// says nothing.
 pub(super) fn plain(line: &str) -> Option<String> {
     let words = line.trim().strip_prefix("e ").or(line.trim().strip_prefix("w "))?;
     let words: String = words.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
-    (!words.is_empty()).then_some(words)
+    (!words.is_empty() && !words.contains(SAYS_NOTHING)).then_some(words)
 }
+
+/// What the client says about every mount that fails, whatever the reason.
+const SAYS_NOTHING: &str = "Couldn't follow remote path";
 
 /// Most characters of a line that are told.
 const LONGEST: usize = 200;
@@ -112,7 +116,11 @@ mod tests {
             assert_eq!(error.to_string(), format!("`nfs://h/x` cannot be mounted: {expected}"));
         };
         check(libc::EACCES, &[], "the server does not export it to this machine, or not as it was asked for");
-        check(libc::ENOENT, &["i nfs4: trying\n"], "the server has no such directory");
+        check(
+            libc::ENOENT,
+            &["i nfs4: trying\n", "e NFS4: Couldn't follow remote path\n"],
+            "the server has no such directory",
+        );
         check(
             libc::EINVAL,
             &["e nfs4: Bad value for 'vers'\n", "w nfs4: odd\u{1b}[1m"],

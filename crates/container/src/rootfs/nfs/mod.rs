@@ -122,9 +122,12 @@ impl Export {
         let unknown = |said: String| NfsError::NoAddress { url: self.to_string(), said };
         let (found, looked_up) = channel();
         let group = Arc::new(ThreadGroup::default());
-        let (server, entered) = (self.server.clone(), Arc::clone(&group));
+        // One that is left alone must not be waited for.
+        let (server, entered) = (self.server.clone(), Arc::downgrade(&group));
         let thread = std::thread::Builder::new().name("nfs-name".to_owned()).spawn(move || {
-            entered.enter();
+            if let Some(group) = entered.upgrade() {
+                group.enter();
+            }
             let _ = found.send((server.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>));
         });
         let thread = thread.map_err(|source| {
