@@ -12,10 +12,10 @@ use vessl_core::text::chain;
 
 use crate::record::run_dir::RunDir;
 use crate::supervise::control;
-use crate::{images, machine, proof, remove, supervise};
+use crate::{cache, images, machine, proof, remove, supervise};
 
 const USAGE: &str = "usage: agent supervise --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
-                     images --data DATA list|prune|pull REF|check REF ROOT…";
+                     images --data DATA list|prune|pull REF|check REF ROOT… | cache --data DATA list|prune BYTES";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Verb {
@@ -25,6 +25,13 @@ enum Verb {
     Remove { data: PathBuf, dir: PathBuf },
     Machine,
     Images { data: PathBuf, what: Images },
+    Cache { data: PathBuf, what: Cache },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Cache {
+    List,
+    Prune(u64),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -64,6 +71,10 @@ fn parse(args: &[OsString]) -> Option<Verb> {
         ["listen", _] => Verb::Listen { dir: path(&args[1]) },
         ["machine"] => Verb::Machine,
         ["images", "--data", _, what @ ..] => Verb::Images { data: path(&args[2]), what: images_verb(what)? },
+        ["cache", "--data", _, "list"] => Verb::Cache { data: path(&args[2]), what: Cache::List },
+        ["cache", "--data", _, "prune", limit] => {
+            Verb::Cache { data: path(&args[2]), what: Cache::Prune(limit.parse().ok()?) }
+        }
         _ => return None,
     })
 }
@@ -92,6 +103,8 @@ fn run(verb: Verb) -> Result<(), Failure> {
             answer(&serde_json::json!({ "removed": true }))?;
         }
         Verb::Machine => answer(&machine::report())?,
+        Verb::Cache { data, what: Cache::List } => answer(&cache::list(&data)?)?,
+        Verb::Cache { data, what: Cache::Prune(limit) } => answer(&cache::prune(&data, limit)?)?,
         Verb::Images { data, what: Images::List } => answer(&images::list(&data)?)?,
         Verb::Images { data, what: Images::Prune } => answer(&images::prune(&data)?)?,
         Verb::Images { data, what: Images::Check(reference, roots) } => {
@@ -166,8 +179,12 @@ mod tests {
             &["images", "--data", "/d", "check", "oci:///i", "/r", "/s"],
             Some(&images(Images::Check("oci:///i".to_owned(), vec!["/r".into(), "/s".into()]))),
         );
+        let cache = |what| Verb::Cache { data: data.clone(), what };
+        check(&["cache", "--data", "/d", "list"], Some(&cache(Cache::List)));
+        check(&["cache", "--data", "/d", "prune", "17"], Some(&cache(Cache::Prune(17))));
         for wrong in [
             &[][..],
+            &["cache", "--data", "/d", "prune", "-1"],
             &["supervise"],
             &["supervise", "/d"],
             &["machine", "x"],

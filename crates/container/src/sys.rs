@@ -87,16 +87,36 @@ pub(crate) fn set_attr(mount: BorrowedFd<'_>, set: Attr, reach: Reach) -> io::Re
 
 /// Makes a new, detached mount of a file system with string options (a `None` value is a flag).
 pub(crate) fn new_mount(fstype: &str, options: &[(&str, Option<&str>)], attr: Attr) -> io::Result<OwnedFd> {
-    let name = cstring(fstype.as_bytes())?;
-    // SAFETY: `name` is a NUL-terminated string that outlives the call.
-    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), libc::FSOPEN_CLOEXEC) })?;
+    let context = open_context(fstype)?;
     for (key, value) in options {
         match value {
             Some(value) => configure(&context, libc::FSCONFIG_SET_STRING, key, value)?,
             None => configure_flag(&context, libc::FSCONFIG_SET_FLAG, Some(key))?,
         }
     }
-    configure_flag(&context, libc::FSCONFIG_CMD_CREATE, None)?;
+    create(&context)?;
+    mount_context(&context, attr)
+}
+
+/// Begins to make a file system. `ENODEV`: the kernel has none of this type, and no module with one either.
+pub(crate) fn open_context(fstype: &str) -> io::Result<OwnedFd> {
+    let name = cstring(fstype.as_bytes())?;
+    // SAFETY: `name` is a NUL-terminated string that outlives the call.
+    owned(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), libc::FSOPEN_CLOEXEC) })
+}
+
+/// Gives a file system that is being made an option.
+pub(crate) fn set_option(context: &OwnedFd, key: &str, value: &str) -> io::Result<()> {
+    configure(context, libc::FSCONFIG_SET_STRING, key, value)
+}
+
+/// Makes the file system; of one on another machine this takes as long as that machine does. It allocates nothing.
+pub(crate) fn create(context: &OwnedFd) -> io::Result<()> {
+    configure_flag(context, libc::FSCONFIG_CMD_CREATE, None)
+}
+
+/// A detached mount of the file system that was made.
+pub(crate) fn mount_context(context: &OwnedFd, attr: Attr) -> io::Result<OwnedFd> {
     let fd = context.as_raw_fd();
     // SAFETY: takes a descriptor and two numbers.
     owned(unsafe { libc::syscall(libc::SYS_fsmount, fd, libc::FSMOUNT_CLOEXEC, attr.0) })
@@ -134,7 +154,7 @@ pub(crate) enum Forked {
 /// Forks into new namespaces (`CLONE_NEW*`), optionally straight into a version 2 cgroup.
 ///
 /// # Safety
-/// The calling process must have one thread: the child goes on with ordinary code, which may take any lock.
+/// The calling process must have one thread, or the child must call nothing but the kernel: another thread may have held any lock.
 pub(crate) unsafe fn clone_process(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     let mut pidfd: RawFd = -1;
     // SAFETY: all-zero is the documented "nothing asked for" of every field.
@@ -171,6 +191,17 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: takes numbers; nothing is closed before exec.
     result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
         .map(drop)
+}
+
+/// Closes every descriptor but one.
+pub(crate) fn close_all_but(fd: RawFd) -> io::Result<()> {
+    let fd = fd.cast_unsigned();
+    let before = fd.checked_sub(1).map(|last| (0, last));
+    for (first, last) in before.into_iter().chain([(fd + 1, libc::c_uint::MAX)]) {
+        // SAFETY: takes numbers; called only in a child that uses no other descriptor any more.
+        result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    }
+    Ok(())
 }
 
 /// Makes `pivot_root(".", ".")`, which stacks the old root over the new one, and detaches the old one.

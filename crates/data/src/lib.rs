@@ -1,11 +1,12 @@
-//! Bytes: durable files, content-addressed blobs and trees, log segments, git, downloads. It moves and verifies; it knows no runs
-//! and never decides what a run may read.
+//! Bytes: durable files, content-addressed blobs and trees, log segments, git, Hugging Face, downloads. It moves and verifies; it
+//! knows no runs and never decides what a run may read.
 pub mod blob;
 pub mod bucket;
 pub mod dir;
 pub mod durable;
 pub mod fetch;
 pub mod git;
+pub mod hub;
 pub mod incoming;
 pub mod log;
 pub mod pool;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::stat::{Mode, fchmod};
+use serde::{Deserialize, Serialize};
 
 use crate::blob::{Digest, Freed};
 use crate::dir::Dir;
@@ -41,13 +42,67 @@ pub struct Staged {
     _hold: File,
 }
 
+impl Staged {
+    /// What its maker noted, and what is behind it; nothing of what was made before there were notes.
+    pub fn about(&self) -> Option<(About, Vec<u8>)> {
+        let text = std::fs::read(self.path.with_file_name("about")).ok()?;
+        About::parse(&text).map(|(about, rest)| (about, rest.to_vec()))
+    }
+}
+
+/// What a look at a source found.
+#[derive(Debug)]
+pub enum Looked<T> {
+    /// What was there last time.
+    Same(T),
+    /// Something else, which is in the directory now.
+    New {
+        /// Its key.
+        key: Digest,
+        /// To be noted beside the directory.
+        about: About,
+        /// What the source wants to find again.
+        rest: Vec<u8>,
+        /// For the caller.
+        result: T,
+    },
+}
+
+/// What is noted beside a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The source as its first author named it.
+    pub label: String,
+    /// Commit, hash of a tree, or what was seen.
+    pub version: String,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Number of files.
+    pub files: u64,
+}
+
+impl About {
+    /// One line of JSON, and behind it what its kind of source wants to find again.
+    fn print(&self, rest: &[u8]) -> Vec<u8> {
+        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        text.push(b'\n');
+        text.extend_from_slice(rest);
+        text
+    }
+
+    fn parse(text: &[u8]) -> Option<(Self, &[u8])> {
+        let end = text.iter().position(|byte| *byte == b'\n')?;
+        Some((serde_json::from_slice(&text[..end]).ok()?, &text[end + 1..]))
+    }
+}
+
 /// One of the directories, for a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its key.
     pub key: Digest,
     /// What its maker noted.
-    pub about: Vec<u8>,
+    pub about: About,
     /// When it was used last.
     pub used_at: SystemTime,
     /// Whether somebody uses it now.
@@ -62,22 +117,12 @@ impl Staging {
     }
 
     /// The directory of `key`, made by `fill` if it is not there: seen as a whole or not at all, also after a crash. One that `fill`
-    /// cannot complete leaves nothing. Whoever wants the same meanwhile waits for it.
+    /// cannot complete leaves nothing; what it returns is noted. Whoever wants the same meanwhile waits for it.
     pub fn entry<E: From<DataError>>(
         &self,
         key: Digest,
         watch: &Watch<'_>,
-        fill: impl FnOnce(&Dir) -> Result<(), E>,
-    ) -> Result<Staged, E> {
-        self.noted(key, watch, |dir| fill(dir).map(|()| Vec::new()))
-    }
-
-    /// Like [`Staging::entry`]; what `fill` returns is noted beside the directory.
-    pub fn noted<E: From<DataError>>(
-        &self,
-        key: Digest,
-        watch: &Watch<'_>,
-        fill: impl FnOnce(&Dir) -> Result<Vec<u8>, E>,
+        fill: impl FnOnce(&Dir) -> Result<About, E>,
     ) -> Result<Staged, E> {
         if let Some(staged) = self.get(key)? {
             return Ok(staged);
@@ -86,10 +131,59 @@ impl Staging {
         if let Some(staged) = self.get(key)? {
             return Ok(staged);
         }
-        self.build(key, fill)?;
+        self.build(key, |dir| fill(dir).map(|about| about.print(b"")))?;
         // Only a removal under the same stripe could take it away again.
         let staged = self.get(key)?.ok_or(DataError::Missing { digest: key })?;
         Ok(Staged { new: true, ..staged })
+    }
+
+    /// The directory of what a source holds now, whose key is only known once the source has been looked at. `look` gets an empty
+    /// directory, and the one that the source had last time, if it is still there; it fills the first or says that nothing has
+    /// changed. One at a time looks at a source: whoever wants the same meanwhile waits.
+    pub fn current<E: From<DataError>, T>(
+        &self,
+        source: Digest,
+        watch: &Watch<'_>,
+        look: impl FnOnce(&Dir, Option<&Staged>) -> Result<Looked<T>, E>,
+    ) -> Result<(Staged, T), E> {
+        let _looking = self.lock(source, watch)?;
+        let last = self.root.join(format!(".last-{source}"));
+        let before = std::fs::read_to_string(&last).ok().and_then(|key| key.trim().parse().ok());
+        let before = before.map(|key| self.get(key)).transpose()?.flatten();
+        let new = self.place(".new-", source);
+        remove_all(&new)?;
+        let mut looked = None;
+        let made = make(&new, |dir| {
+            let found = look(dir, before.as_ref())?;
+            let about =
+                if let Looked::New { about, rest, .. } = &found { about.print(rest) } else { Vec::new() };
+            looked = Some(found);
+            Ok::<_, E>(about)
+        });
+        let key = match (made, looked, before) {
+            (Ok(()), Some(Looked::New { key, result, .. }), _) => Ok((key, result)),
+            (Ok(()), Some(Looked::Same(result)), Some(before)) => {
+                remove_all(&new)?;
+                return Ok((before, result));
+            }
+            (Err(error), ..) => Err(error),
+            (Ok(()), ..) => Err(DataError::Missing { digest: source }.into()),
+        };
+        if key.is_err() {
+            let _ = remove_all(&new);
+        }
+        let (key, result) = key?;
+        let path = self.place("", key);
+        match std::fs::rename(&new, &path) {
+            // What it holds now, it held before.
+            Err(e) if is_there(&e) => remove_all(&new)?,
+            renamed => renamed.map_err(DataError::os("rename", &path))?,
+        }
+        durable::sync_dir(&self.root).map_err(DataError::os("sync", &self.root))?;
+        let text = key.to_string();
+        durable::write_atomic(&last, text.as_bytes(), 0o600).map_err(DataError::os("write", &last))?;
+        let staged = self.get(key)?.ok_or(DataError::Missing { digest: key })?;
+        Ok((Staged { new: true, ..staged }, result))
     }
 
     /// The directory of `key`, if it is there; it counts as used now.
@@ -100,24 +194,42 @@ impl Staging {
         Ok(Some(Staged { path: self.place("", key).join("fs"), new: false, _hold: hold }))
     }
 
-    /// What the maker of a directory noted.
-    pub fn about(&self, key: Digest) -> Result<Vec<u8>, DataError> {
-        let path = self.place("", key).join("about");
-        std::fs::read(&path).map_err(DataError::os("read", path))
-    }
-
-    /// Everything that is there.
+    /// Everything that is there, what was used last at the end.
     pub fn list(&self) -> Result<Vec<Entry>, DataError> {
         let mut entries = Vec::new();
         for key in self.keys()? {
             let path = self.place("", key);
             let Ok(file) = File::open(&path) else { continue };
-            let (Ok(about), Ok(meta)) = (self.about(key), file.metadata()) else { continue };
+            let Ok(meta) = file.metadata() else { continue };
+            let text = std::fs::read(path.join("about")).unwrap_or_default();
+            let about = About::parse(&text).map(|(about, _)| about).unwrap_or_default();
             let in_use = file.try_lock().is_err();
             let used_at = meta.modified().map_err(DataError::os("read", path))?;
             entries.push(Entry { key, about, used_at, in_use });
         }
+        entries.sort_by_key(|entry| entry.used_at);
         Ok(entries)
+    }
+
+    /// Removes what nobody uses, what was used longest ago first, until all of it together has at most `limit` bytes; and what dead
+    /// processes left.
+    pub fn shrink(&self, limit: u64) -> Result<Freed, DataError> {
+        let entries = self.list()?;
+        let mut total: u64 = entries.iter().map(|entry| entry.about.bytes).sum();
+        let mut freed = Freed::default();
+        for entry in entries {
+            if total <= limit {
+                break;
+            }
+            let Some(_lock) = self.try_lock(entry.key)? else { continue };
+            if self.remove("", entry.key)? {
+                total -= entry.about.bytes;
+                freed.count += 1;
+                freed.bytes += entry.about.bytes;
+            }
+        }
+        self.collect(&|_| true)?;
+        Ok(freed)
     }
 
     fn keys(&self) -> Result<Vec<Digest>, DataError> {
@@ -242,6 +354,11 @@ fn make<E: From<DataError>>(new: &Path, fill: impl FnOnce(&Dir) -> Result<Vec<u8
     root.sync().map_err(DataError::os("sync", &fs))?;
     durable::write_atomic(&new.join("about"), &about, 0o600).map_err(DataError::os("write", &fs))?;
     Ok(durable::sync_dir(new).map_err(DataError::os("sync", new))?)
+}
+
+/// Whether a directory cannot get its name because another one has it.
+fn is_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
 }
 
 /// Removes a directory of ours and everything in it, also where a mode forbids it; fine if there is none.

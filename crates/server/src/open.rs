@@ -123,6 +123,7 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     let parts = Parts {
         store,
         blobs: registry.blobs(),
+        data: data.clone(),
         engines: Engines::new(engines, inventory.cluster.clone()),
         vault,
         clock: setup.clock,

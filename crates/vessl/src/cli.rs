@@ -10,8 +10,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    artifact, cluster, completion, configure, credential, dataset, doctor, image, model, model_repository,
-    resource, run, secret, server, storage, whoami,
+    artifact, cache, cluster, completion, configure, credential, dataset, doctor, image, model,
+    model_repository, resource, run, secret, server, storage, whoami,
 };
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -86,6 +86,9 @@ enum Command {
     /// Look at the images of this server, fetch them, remove them
     #[command(subcommand)]
     Image(image::Command),
+    /// Look at what imports brought to a machine, and remove it
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Store secrets that runs use by name
     #[command(subcommand)]
     Secret(secret::Command),
@@ -274,6 +277,7 @@ async fn perform(command: Command, session: &Session) -> Result<Exit> {
         Command::Cluster(command) => cluster::perform(command, session).await,
         Command::Resource(command) => resource::perform(command, session).await,
         Command::Image(command) => image::perform(command, session).await,
+        Command::Cache(command) => cache::perform(command, session).await,
         Command::Secret(command) => secret::perform(command, session).await,
         Command::Credential(command) => credential::perform(command, session).await,
         Command::Configure(args) => configure::perform(args, session),

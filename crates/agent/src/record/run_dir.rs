@@ -74,6 +74,11 @@ pub(crate) struct RunDir {
 pub(crate) struct Lock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
 
 impl RunDir {
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens an existing directory.
     pub(crate) fn open(path: &Path) -> Result<Self, DirError> {
         let path = path.canonicalize().map_err(DirError::os("find", path))?;

@@ -95,7 +95,19 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<ImportedV
             mount_version(merged, cx, (mount, label, manifest), &mut imported)?;
         }
     }
+    make_room(cx, &imported);
     Ok(imported)
+}
+
+/// Removes from the machine what no run uses, where there is more of it than there shall be.
+fn make_room(cx: &TransferContext<'_>, imported: &ImportedVersions) {
+    let limit = cx.plan.bounds.cache;
+    if limit == 0 || imported.held.iter().all(|staged| !staged.new) {
+        return;
+    }
+    if let Err(error) = cx.sink.staging().and_then(|staging| staging.shrink(limit)) {
+        cx.log(format!("what earlier imports brought could not be removed: {error}"));
+    }
 }
 
 /// Mounts a version of the store where it can only be read, and records it as an import.

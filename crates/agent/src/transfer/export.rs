@@ -3,9 +3,11 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use vessl_container::rootfs::nfs::NfsAccess;
 use vessl_core::plan::{BucketPlan, ExportTarget, Plan, VolumePlan};
 use vessl_core::wire::ProgressKind;
 use vessl_data::DataError;
+use vessl_data::bucket::Outgoing;
 use vessl_data::dir::{Dir, proc_path, real_path};
 use vessl_data::tree::{self, Bounds, Copied, Source, Target, Warning, Written};
 
@@ -82,7 +84,7 @@ pub(crate) fn export(
     let once = || match target {
         ExportTarget::Volume(volume) => what.to_volume(volume, cx),
         ExportTarget::Bucket(bucket) => what.to_bucket(bucket, cx),
-        ExportTarget::Output | ExportTarget::Artifact(_) | ExportTarget::Object(_) => {
+        ExportTarget::Output | ExportTarget::Artifact(_) | ExportTarget::Object { .. } => {
             what.to_store(&target.label(), cx)
         }
     };
@@ -121,10 +123,10 @@ impl What<'_> {
     }
 
     fn to_volume(&self, volume: &VolumePlan, cx: &TransferContext<'_>) -> Result<Exported, ExportError> {
-        let (dir, parts) = (volume::open(volume)?, volume::parts(cx));
+        let (to, parts) = (volume::open(volume, NfsAccess::ReadWrite, cx)?, volume::parts(cx));
         let (here, is_dir) = (self.here()?, self.is_dir()?);
         let source = Source { root: self.root, path: &here, reader: cx.owner };
-        let target = Target { dir: &dir, owner: cx.owner, parts: &parts };
+        let target = Target { dir: &to.dir, owner: cx.owner, parts: &parts };
         let copied = follow(cx, ProgressKind::Export, &volume.label, |watch| {
             let copy = if is_dir { tree::copy } else { tree::copy_file };
             copy(source, target, self.bounds, &watch)
@@ -133,9 +135,14 @@ impl What<'_> {
     }
 
     fn to_bucket(&self, plan: &BucketPlan, cx: &TransferContext<'_>) -> Result<Exported, ExportError> {
-        let here = self.here()?;
-        let source = Source { root: self.root, path: &here, reader: cx.owner };
-        Ok(bucket::export(plan, source, self.bounds, cx)?)
+        if self.is_dir()? {
+            let here = self.here()?;
+            let source = Source { root: self.root, path: &here, reader: cx.owner };
+            return Ok(bucket::export(plan, Outgoing::Tree(source), self.bounds, cx)?);
+        }
+        let file = File::open(proc_path(self.found))?;
+        let name = Path::new(self.path.file_name().ok_or(ExportError::Kind)?);
+        Ok(bucket::export(plan, Outgoing::File { name, file: &file }, self.bounds, cx)?)
     }
 
     /// Whether it is a directory; else it is a file.

@@ -11,13 +11,16 @@ mod volume;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use vessl_container::rootfs::nfs::NfsError;
 use vessl_core::plan::{ImportSource, Plan};
 use vessl_core::record::{EventKind, Secrets};
 use vessl_core::wire::Progress;
 use vessl_data::DataError;
+use vessl_data::bucket::BucketError;
 use vessl_data::dir::Dir;
 use vessl_data::git::GitError;
-use vessl_data::staging::Staged;
+use vessl_data::hub::HubError;
+use vessl_data::staging::{About, Staged};
 use vessl_data::tree::Top;
 
 use crate::record::Sink;
@@ -60,6 +63,13 @@ pub(crate) struct Moved {
     pub(crate) top: Option<Top>,
 }
 
+impl From<About> for Moved {
+    fn from(about: About) -> Self {
+        let About { version, bytes, files, .. } = about;
+        Self { version, bytes, files, ..Self::default() }
+    }
+}
+
 /// Why nothing was moved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,6 +80,15 @@ pub(crate) enum TransferError {
     /// The content-addressed store.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A bucket.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// Hugging Face.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// An NFS export.
+    #[error(transparent)]
+    Nfs(#[from] NfsError),
     /// The plan asks for something that is not there.
     #[error("{0}")]
     Plan(String),

@@ -35,8 +35,9 @@ pub(super) fn checkout(
 ) -> Result<(Moved, Checkout), TransferError> {
     let (version, store) = (version(manifest)?, cx.sink.blobs()?);
     let staging = cx.sink.staging()?;
-    let checkout =
-        follow(cx, ProgressKind::Import, label, |watch| tree::checkout(&staging, &store, version, &watch))?;
+    let checkout = follow(cx, ProgressKind::Import, label, |watch| {
+        tree::checkout(&staging, &store, (label, version), &watch)
+    })?;
     let (bytes, files) = (checkout.bytes, checkout.files);
     Ok((
         Moved { version: version.to_string(), bytes, files, missing: Vec::new(), top: checkout.top },

@@ -1,12 +1,13 @@
 //! Directories of the machine: volumes, and what is staged, where it cannot be shown.
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fchmod};
+use vessl_container::rootfs::nfs::{self, Export, NfsAccess, NfsMount, Patience};
 use vessl_core::plan::{VolumePlace, VolumePlan};
 use vessl_core::spelling;
 use vessl_core::wire::ProgressKind;
 use vessl_data::DataError;
-use vessl_data::dir::{Dir, Links, proc_path};
+use vessl_data::dir::{Dir, proc_path};
 use vessl_data::staging::Staged;
 use vessl_data::tree::{self, Bounds, Copied, Source, Target};
 
@@ -18,22 +19,52 @@ pub(super) fn parts(cx: &TransferContext<'_>) -> PathBuf {
     PathBuf::from(format!(".vessl-{}", cx.plan.unit()))
 }
 
-/// A volume's directory, opened so that no link leads out of its storage.
-pub(super) fn open(volume: &VolumePlan) -> Result<Dir, TransferError> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| {
-        TransferError::Plan(format!("the volume `{}` {what}: {error}", volume.label))
+/// A volume's directory.
+pub(super) struct Volume {
+    pub(super) dir: Dir,
+    /// What it is read or written through.
+    _mount: Option<NfsMount>,
+}
+
+/// Opens a volume, so that no link leads out of its storage.
+pub(super) fn open(
+    volume: &VolumePlan,
+    access: NfsAccess,
+    cx: &TransferContext<'_>,
+) -> Result<Volume, TransferError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        TransferError::Plan(format!("the volume `{}` cannot be opened: {error}", volume.label))
     };
     match &volume.place {
         VolumePlace::Path { root, volume: name } => {
-            let root = Dir::open(&spelling::path(root)).map_err(|e| failed("cannot be opened", &e))?;
-            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-            let dir = root.resolve(Path::new(name), flags, Links::Refused);
-            dir.map(Dir::from).map_err(|e| failed("cannot be opened", &e.desc()))
+            let root = spelling::path(root);
+            if access == NfsAccess::ReadWrite {
+                std::fs::create_dir_all(&root).map_err(|e| failed(&e))?;
+            }
+            let root = Dir::open(&root).map_err(|e| failed(&e))?;
+            make(&root, Path::new(name), access).map_err(|e| failed(&e))?;
+            let dir = root.dir(Path::new(name)).map_err(|e| failed(&e))?;
+            Ok(Volume { dir, _mount: None })
         }
-        VolumePlace::Nfs { .. } => {
-            Err(failed("cannot be copied", &"its storage is an NFS export; mount it instead"))
+        VolumePlace::Nfs { server, path, volume: name } => {
+            let stop = || cx.is_cancelled();
+            let mount =
+                Export::new(server, path)?.mount(access, &Patience { limit: nfs::LIMIT, stop: &stop })?;
+            let root = mount.dir().map_err(|e| failed(&e))?;
+            make(&root, Path::new(name), access).map_err(|e| failed(&e))?;
+            let dir = root.dir(Path::new(name)).map_err(|e| failed(&e))?;
+            Ok(Volume { dir, _mount: Some(mount) })
         }
     }
+}
+
+/// Makes the directory of a volume that is written to for the first time. Runs of every user may write to it who get it.
+fn make(root: &Dir, name: &Path, access: NfsAccess) -> std::io::Result<()> {
+    if access == NfsAccess::ReadOnly || root.stat(name)?.is_some() {
+        return Ok(());
+    }
+    root.make_dir(name, 0o777)?;
+    fchmod(root.dir(name)?, Mode::from_bits_truncate(0o777)).map_err(Into::into)
 }
 
 pub(super) fn import(
@@ -41,8 +72,8 @@ pub(super) fn import(
     into: &Dir,
     cx: &TransferContext<'_>,
 ) -> Result<Moved, TransferError> {
-    let dir = open(volume)?;
-    let copied = copy(&volume.label, &dir, into, ProgressKind::Import, cx)?;
+    let from = open(volume, NfsAccess::ReadOnly, cx)?;
+    let copied = copy(&volume.label, &from.dir, into, ProgressKind::Import, cx)?;
     let missing =
         copied.warnings.iter().map(|warning| format!("`{}` {}", warning.path.display(), warning.text));
     Ok(Moved {

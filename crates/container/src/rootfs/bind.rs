@@ -76,7 +76,7 @@ fn is_on(mut mount: u64, binds: &[u64]) -> io::Result<bool> {
 }
 
 /// The number of the mount that an open file is on. Source: `proc_pid_fdinfo(5)`.
-fn mount_id(file: &OwnedFd) -> io::Result<u64> {
+pub(super) fn mount_id(file: &OwnedFd) -> io::Result<u64> {
     let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
     let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
     id.ok_or_else(|| io::Error::other("the kernel does not say which mount it is on"))
@@ -126,7 +126,7 @@ fn explain_link(e: io::Error) -> io::Error {
     }
 }
 
-fn explain_kind(e: io::Error, make: Make) -> io::Error {
+pub(super) fn explain_kind(e: io::Error, make: Make) -> io::Error {
     let says = match (e.kind(), make) {
         (io::ErrorKind::IsADirectory, Make::File) => "the source is a file, but the target is a directory",
         (io::ErrorKind::NotADirectory, Make::Dir) => {

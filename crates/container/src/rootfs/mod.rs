@@ -13,6 +13,7 @@ mod hidden;
 mod host;
 pub(crate) mod inside;
 pub(crate) mod mountinfo;
+pub mod nfs;
 mod overlay;
 
 pub use inside::plain;

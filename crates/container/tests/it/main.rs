@@ -13,6 +13,7 @@ mod rt_bind;
 mod rt_end;
 mod rt_host;
 mod rt_limits;
+mod rt_nfs;
 mod rt_sockets;
 mod rt_start;
 mod rt_support;

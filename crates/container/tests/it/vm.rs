@@ -1,5 +1,5 @@
-//! The limits on a machine that has cgroup version 2 and nothing else: a small emulated one boots Debian's kernel and runs
-//! the tests of this very program that are about limits.
+//! What not every machine has: a small emulated one boots Debian's kernel and runs tests of this very program, about limits where
+//! there is cgroup version 2 and nothing else, and about NFS where the kernel has a client and a server.
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,21 @@ const MODULES: [&str; 7] = [
     "virtio_pci",
     "virtio_blk",
     "overlay",
+];
+
+/// The server and the client of NFS, after those.
+const NFS_MODULES: [&str; 11] = [
+    "sunrpc",
+    "auth_rpcgss",
+    "grace",
+    "lockd",
+    "nfs_acl",
+    "netfs",
+    "fscache",
+    "nfs",
+    "dns_resolver",
+    "nfsv4",
+    "nfsd",
 ];
 
 /// Programs that the tests call, besides the shell.
@@ -39,10 +54,24 @@ mount -t cgroup2 none /sys/fs/cgroup; mkdir /sys/fs/cgroup/shell /sys/fs/cgroup/
 echo $$ > /sys/fs/cgroup/shell/cgroup.procs
 for group in /sys/fs/cgroup /sys/fs/cgroup/vessl; do echo '+memory +cpu +pids' > $group/cgroup.subtree_control; done
 ip link set lo up
-/it rt_limits:: --test-threads 2 2>&1
+. /tests
 echo "ended with $?"
 poweroff -f
 "#;
+
+const LIMITS: &str = "/it rt_limits:: --test-threads 2 2>&1";
+
+/// Exports `/export` without the programs of a server, which would answer what is written into the channels here. The numbers:
+/// valid until 2033; asynchronous, no check of subtrees, an id of its own, any port of the client.
+const NFS: &str = r#"mkdir -p /export
+mount -t nfsd none /proc/fs/nfsd
+for time in nfsv4leasetime nfsv4gracetime; do echo 10 > /proc/fs/nfsd/$time; done
+echo "-3 +4 +4.1 +4.2" > /proc/fs/nfsd/versions
+echo "nfsd 127.0.0.1 2000000000 all" > /proc/net/rpc/auth.unix.ip/channel
+echo "all /export 2000000000 9234 65534 65534 0" > /proc/net/rpc/nfsd.export/channel
+printf '%s\n' 'all 1 \x00000000 2000000000 /export' > /proc/net/rpc/nfsd.fh/channel
+echo 2 > /proc/fs/nfsd/threads
+VESSL_TEST_EXPORTED=/export /it rt_nfs:: 2>&1"#;
 
 /// Stands for the C compiler: the one program that the tests build is there already.
 const COMPILER: &str = "#!/bin/sh\nexec cp /usr/local/lib/init \"$4\"\n";
@@ -96,12 +125,13 @@ fn directory(dir: &Path, names: &[&str]) -> PathBuf {
 }
 
 /// What the kernel unpacks into memory before it has a disk.
-fn archive(kernel: &Path, dir: &Path) -> PathBuf {
+fn archive(kernel: &Path, dir: &Path, modules: &[&str]) -> PathBuf {
     let root = directory(&dir.join("loader"), &["bin", "dev", "disk"]);
     script(&root, "init", LOADER);
-    fs::write(root.join("modules"), MODULES.join(" ")).unwrap();
-    for file in MODULES.map(|name| format!("{name}.ko")) {
-        fs::copy(kernel.join(&file), root.join(&file)).unwrap();
+    let modules = [&MODULES, modules].concat();
+    fs::write(root.join("modules"), modules.join(" ")).unwrap();
+    for file in modules.iter().map(|name| format!("{name}.ko")) {
+        fs::copy(kernel.join(&file), root.join(&file)).unwrap_or_else(|e| panic!("{file}: {e}"));
     }
     let archive = dir.join("archive");
     let mut pack = Command::new("sh");
@@ -110,8 +140,8 @@ fn archive(kernel: &Path, dir: &Path) -> PathBuf {
     archive
 }
 
-/// The disk, with all that the tests need.
-fn disk(dir: &Path) -> PathBuf {
+/// The disk, with all that the tests need, and what runs them.
+fn disk(dir: &Path, tests: &str) -> PathBuf {
     let names = ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "usr/local/lib"];
     let root = directory(&dir.join("root"), &names);
     bring(&root, &std::env::current_exe().unwrap(), Path::new("/it"));
@@ -123,6 +153,7 @@ fn disk(dir: &Path) -> PathBuf {
     build_init(&root.join("usr/local/lib/init"));
     script(&root, "usr/local/bin/cc", COMPILER);
     script(&root, "first", FIRST);
+    script(&root, "tests", tests);
     for (name, text) in
         [("passwd", "root:x:0:0:root:/:/bin/sh\n"), ("group", "root:x:0:\n"), ("subuid", ""), ("subgid", "")]
     {
@@ -134,20 +165,32 @@ fn disk(dir: &Path) -> PathBuf {
     disk
 }
 
-#[test]
-fn limits_hold_under_cgroup_version_2() {
+/// Boots a machine with these modules that runs tests; what it said, if they have passed.
+fn boot(modules: &[&str], tests: &str) -> String {
     let kernel = kernel();
     let dir = tempfile::tempdir().unwrap();
     let mut machine = Command::new("qemu-system-x86_64");
     machine.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"]);
     machine.args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]);
-    machine.arg("-kernel").arg(kernel.join("vmlinuz")).arg("-initrd").arg(archive(&kernel, dir.path()));
+    machine.arg("-kernel").arg(kernel.join("vmlinuz"));
+    machine.arg("-initrd").arg(archive(&kernel, dir.path(), modules));
     machine.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);
     machine
         .arg("-drive")
-        .arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk(dir.path()).display()));
+        .arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk(dir.path(), tests).display()));
     let said = String::from_utf8_lossy(&run(machine.stdin(Stdio::null()))).into_owned();
-    let passed = said.contains("test result: ok.") && said.contains("ended with 0");
-    let counted = said.contains("rt_limits::memory_is_limited_and_the_kill_is_counted ... ok");
-    assert!(passed && counted, "{said}");
+    assert!(said.contains("test result: ok.") && said.contains("ended with 0"), "{said}");
+    said
+}
+
+#[test]
+fn limits_hold_under_cgroup_version_2() {
+    let said = boot(&[], LIMITS);
+    assert!(said.contains("rt_limits::memory_is_limited_and_the_kill_is_counted ... ok"), "{said}");
+}
+
+#[test]
+fn exports_are_mounted_where_the_kernel_has_a_client() {
+    let said = boot(&NFS_MODULES, NFS);
+    assert!(said.contains("rt_nfs::an_export_is_mounted_or_it_is_said_why_not ... ok"), "{said}");
 }

@@ -242,7 +242,7 @@ impl Reader<'_> {
             Export::Model(model) => repository_name(model),
         };
         self.known(&object, at)?;
-        Some(ExportTarget::Object(object))
+        Some(ExportTarget::Object { name: object })
     }
 
     fn target(&mut self, artifact: &ArtifactRef, at: &str) -> Option<ExportTarget> {

@@ -157,6 +157,9 @@ pub struct Bounds {
     pub export_files: u64,
     /// Events of items that are recorded.
     pub events: u64,
+    /// Bytes of what imports brought and that is kept on the machine for the next ones.
+    #[serde(default)]
+    pub cache: u64,
 }
 
 /// How much a run may write into its own file system.

@@ -229,7 +229,10 @@ pub enum ExportTarget {
     /// The next version of an artifact.
     Artifact(ArtifactName),
     /// The next version of a dataset or of a model repository.
-    Object(ObjectName),
+    Object {
+        /// Which.
+        name: ObjectName,
+    },
     /// Objects of a bucket.
     Bucket(BucketPlan),
     /// A volume whose storage is a directory of the node or an NFS export.
@@ -241,7 +244,7 @@ impl ExportTarget {
     pub fn object(&self) -> Option<ObjectName> {
         match self {
             Self::Artifact(name) => Some(name.clone().into()),
-            Self::Object(name) => Some(name.clone()),
+            Self::Object { name } => Some(name.clone()),
             Self::Output | Self::Bucket(_) | Self::Volume(_) => None,
         }
     }
@@ -251,7 +254,7 @@ impl ExportTarget {
         match self {
             Self::Output => "vessl-artifact://".to_owned(),
             Self::Artifact(name) => format!("vessl-artifact://{name}"),
-            Self::Object(name) => name.to_string(),
+            Self::Object { name } => name.to_string(),
             Self::Bucket(bucket) => bucket.label.clone(),
             Self::Volume(volume) => volume.label.clone(),
         }

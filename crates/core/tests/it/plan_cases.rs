@@ -424,6 +424,12 @@ fn stores_are_resolved() {
          mount: {/md: vessl-dataset://acme/mnist, /mv: {volume: vessl-storage/home, readonly: false}, /mn: volume://filer/home, /n: nfs://h/p}\n\
          export: {/ed: vessl-dataset://acme/hollow, /em: vessl-model://acme/llama, /es: s3://b/out, /ev: volume://lab/home, /new: volume://lab}",
     );
+    let text = serde_json::to_string(&got.plan).unwrap();
+    assert_eq!(
+        serde_json::from_str::<vessl_core::plan::Plan>(&text).unwrap(),
+        got.plan,
+        "as plan.json has it"
+    );
     let bucket = |label: &str, provider, bucket: &str, prefix: &str| BucketPlan {
         label: label.to_owned(),
         provider,
@@ -487,8 +493,8 @@ fn stores_are_resolved() {
     assert_eq!(mounts, expected);
     let targets: Vec<_> = got.plan.exports.into_iter().map(|export| export.target).collect();
     let expected = [
-        ExportTarget::Object(ObjectName::dataset("acme", "hollow")),
-        ExportTarget::Object(ObjectName::model_repository("acme", "llama")),
+        ExportTarget::Object { name: ObjectName::dataset("acme", "hollow") },
+        ExportTarget::Object { name: ObjectName::model_repository("acme", "llama") },
         ExportTarget::Bucket(bucket("s3://b/out", Provider::S3, "b", "out")),
         ExportTarget::Volume(path("lab", "/srv/lab", "home")),
         ExportTarget::Volume(path("lab", "/srv/lab", "run-123")),

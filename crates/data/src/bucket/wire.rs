@@ -175,7 +175,7 @@ impl Wire {
                     ask.forget();
                     if let Some(wait) = &refusal.wait {
                         let busy = |why| self.unreachable(ask, format!("too many requests, {why}"));
-                        retries.retry_after(Some(wait)).await.map_err(busy)?;
+                        retries.wait_as(wait).await.map_err(busy)?;
                         continue;
                     }
                     self.explain(refusal, ask)

@@ -12,7 +12,7 @@ mod retry;
 use std::error::Error;
 use std::io;
 
-use reqwest::header::{CONTENT_RANGE, RETRY_AFTER};
+use reqwest::header::CONTENT_RANGE;
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{IntoUrl, RequestBuilder, Response, StatusCode};
 
@@ -98,8 +98,7 @@ impl Client {
         loop {
             let failed = match request().send().await {
                 Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
-                    let wait = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-                    retries.retry_after(wait).await.map_err(FetchError::Busy)?;
+                    retries.retry_after(response.headers()).await.map_err(FetchError::Busy)?;
                     continue;
                 }
                 Ok(response) if response.status().is_server_error() => {

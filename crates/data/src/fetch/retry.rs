@@ -1,6 +1,8 @@
 //! How often and how long a server is waited for.
 use std::time::{Duration, SystemTime};
 
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
 /// Longest pause between two tries that nobody asked for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// Tries after a connection could not be made: a server that is down is said soon.
@@ -64,9 +66,18 @@ impl Retries {
         Some(told.max(pause))
     }
 
-    /// Waits as a `Retry-After` header says; an error in words if that is too long or too often.
-    pub(crate) async fn retry_after(&mut self, header: Option<&str>) -> Result<(), String> {
-        let Some(wait) = header.and_then(|text| seconds(text, SystemTime::now())) else {
+    /// Waits as an answer asks; an error in words if that is too long or too often.
+    pub(super) async fn retry_after(&mut self, headers: &HeaderMap) -> Result<(), String> {
+        self.wait(asked(headers, SystemTime::now())).await
+    }
+
+    /// Waits as the text of a `Retry-After` says; an error in words if that is too long or too often.
+    pub(crate) async fn wait_as(&mut self, text: &str) -> Result<(), String> {
+        self.wait(seconds(text, SystemTime::now())).await
+    }
+
+    async fn wait(&mut self, told: Option<Duration>) -> Result<(), String> {
+        let Some(wait) = told else {
             return self.after_failure().await.map_err(|()| "again and again".to_owned());
         };
         if wait > self.longest_wait {
@@ -76,6 +87,22 @@ impl Retries {
         tokio::time::sleep(pause).await;
         Ok(())
     }
+}
+
+/// How long an answer asks to wait: `Retry-After`, else until a limit that is used up begins anew, as Hugging Face says it.
+fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    text(RETRY_AFTER.as_str()).and_then(|text| seconds(text, now)).or_else(|| limit(text("ratelimit")?))
+}
+
+/// `RateLimit`: `"name";r=LEFT;t=SECONDS` (draft-ietf-httpapi-ratelimit-headers). The longest of several that are used up counts.
+fn limit(text: &str) -> Option<Duration> {
+    let ends = |one: &str| {
+        let number =
+            |name: &str| one.split(';').find_map(|part| part.trim().strip_prefix(name)?.parse::<u64>().ok());
+        number("t=").filter(|_| number("r=") == Some(0))
+    };
+    text.split(',').filter_map(ends).max().map(Duration::from_secs)
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110 §10.2.3).
@@ -97,6 +124,21 @@ mod tests {
         let mut left = Retries::new(&RetryPolicy { retries, pause, ..RetryPolicy::default() });
         let pauses = [0, 0, 60, 1, 0].map(|told| left.next(Duration::from_secs(told)));
         assert_eq!(pauses, [Some(3), Some(6), Some(60), Some(8), None].map(|s| s.map(Duration::from_secs)));
+    }
+
+    #[test]
+    fn a_limit_that_is_used_up_says_when_it_ends() {
+        let check = |headers: &[(&'static str, &str)], expected: Option<u64>| {
+            let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let asked = asked(&headers.collect::<HeaderMap>(), SystemTime::UNIX_EPOCH);
+            assert_eq!(asked, expected.map(Duration::from_secs));
+        };
+        check(&[], None);
+        check(&[("ratelimit", "\"api\";r=0;t=55")], Some(55));
+        check(&[("ratelimit", "\"api\";r=3;t=55")], None);
+        check(&[("ratelimit", "\"api\"; r=0; t=5, \"resolvers\";r=0;t=200")], Some(200));
+        check(&[("ratelimit", "\"api\";r=0;t=55"), ("retry-after", "7")], Some(7));
+        check(&[("ratelimit", "nonsense;t;r=")], None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use super::{Entry, Form, Kind, Manifest, Top, read, with_total};
 use crate::blob::{self, Digest, MODE, Store};
 use crate::dir::{self, Dir, Modified};
-use crate::staging::{Staged, Staging};
+use crate::staging::{About, Staged, Staging};
 use crate::{DataError, Owner, Watch, pool};
 
 /// A version as a directory that is only read.
@@ -28,17 +28,20 @@ pub struct Checkout {
     pub top: Option<Top>,
 }
 
-/// The version as a directory; no byte is copied if it was made before. Every file is verified when it is made.
+/// The version as a directory; no byte is copied if it was made before. Every file is verified when it is made. `label` is how its
+/// importer names it.
 pub fn checkout(
     staging: &Staging,
     store: &Store,
-    version: Digest,
+    (label, version): (&str, Digest),
     watch: &Watch<'_>,
 ) -> Result<Checkout, DataError> {
     let manifest = read(store, version)?;
     let files = manifest.entries().iter().filter(|e| !matches!(e.kind, Kind::Dir { .. })).count() as u64;
     let staged = staging.entry(version, watch, |fs| {
-        Target { store, root: fs, owner: None, shared: true }.write(&manifest, watch)
+        Target { store, root: fs, owner: None, shared: true }.write(&manifest, watch)?;
+        let (label, bytes) = (label.to_owned(), manifest.bytes());
+        Ok::<_, DataError>(About { label, version: version.to_string(), bytes, files })
     })?;
     Ok(Checkout { staged, bytes: manifest.bytes(), files, top: manifest.top() })
 }

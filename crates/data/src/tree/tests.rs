@@ -114,11 +114,11 @@ fn a_tree_comes_back_as_it_was() {
         (meta.mode() & 0o7777, meta.mtime(), meta.mtime_nsec())
     };
     assert_eq!((written.files, written.empty, written.warnings.len()), (7, false, 1));
-    let first = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
+    let first = checkout(&bed.trees, &bed.store, ("x", written.version), &Watch::NONE).unwrap();
     assert!(first.staged.new);
     assert_eq!(look(&first.staged.path), look(&bed.path("in")));
     assert_eq!((first.files, first.bytes), (written.files, written.bytes));
-    let again = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
+    let again = checkout(&bed.trees, &bed.store, ("x", written.version), &Watch::NONE).unwrap();
     assert!(!again.staged.new);
     assert_eq!(again.staged.path, first.staged.path);
     fs::create_dir(bed.path("out")).unwrap();
@@ -185,7 +185,7 @@ fn checkouts_share_bytes_with_the_store_and_leave_them_alone() {
     let bed = Bed::new();
     bed.file("plain", b"plain", 0o644);
     let written = bed.write();
-    let checkout = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
+    let checkout = checkout(&bed.trees, &bed.store, ("x", written.version), &Watch::NONE).unwrap();
     let blob = fs::metadata(bed.store.path(Digest::of(b"plain"))).unwrap();
     assert_eq!(fs::metadata(checkout.staged.path.join("plain")).unwrap().ino(), blob.ino());
     assert_eq!(blob.mode() & 0o7777, MODE);
@@ -204,15 +204,15 @@ fn damage_in_the_store_is_found_on_the_way_out() {
         let written = bed.write();
         let blob = bed.store.path(Digest::of(b"plain"));
         fs::write(&blob, b"plaim").unwrap();
-        let e = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap_err();
+        let e = checkout(&bed.trees, &bed.store, ("x", written.version), &Watch::NONE).unwrap_err();
         assert!(matches!(&e, DataError::Damaged { path, .. } if *path == blob), "{e}");
         assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
         fs::remove_file(&blob).unwrap();
-        let e = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap_err();
+        let e = checkout(&bed.trees, &bed.store, ("x", written.version), &Watch::NONE).unwrap_err();
         assert!(matches!(e, DataError::Missing { digest } if digest == Digest::of(b"plain")));
         // Writing the file again repairs it.
         bed.write();
-        checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
+        checkout(&bed.trees, &bed.store, ("x", written.version), &Watch::NONE).unwrap();
     }
 }
 
@@ -279,7 +279,7 @@ fn a_huge_file_goes_in_and_out_by_its_data() {
         done.fetch_add(more, Ordering::Relaxed);
     };
     let watch = Watch { progress: &progress, stop: &|| false };
-    let checkout = checkout(&bed.trees, &bed.store, written.version, &watch).unwrap();
+    let checkout = checkout(&bed.trees, &bed.store, ("x", written.version), &watch).unwrap();
     assert_eq!(done.into_inner(), 15 << 40);
     let mut middle = [0; 8];
     let copy = File::open(checkout.staged.path.join("huge")).unwrap();
@@ -316,7 +316,7 @@ fn damage_of_a_packed_file_is_found() {
     elsewhere[7] = 0xff;
     for harm in [cut, flipped, elsewhere] {
         fs::write(&blob, harm).unwrap();
-        let e = checkout(&bed.trees, &bed.store, version, &Watch::NONE).unwrap_err();
+        let e = checkout(&bed.trees, &bed.store, ("x", version), &Watch::NONE).unwrap_err();
         assert!(matches!(&e, DataError::Damaged { path, .. } if *path == blob), "{e}");
     }
 }
@@ -366,7 +366,7 @@ fn work_stops_when_asked_and_leaves_no_half() {
     let calls = AtomicU64::new(0);
     let stop = || calls.fetch_add(1, Ordering::Relaxed) > 20;
     let watch = Watch { progress: &|_, _| {}, stop: &stop };
-    let e = checkout(&bed.trees, &bed.store, written.version, &watch).unwrap_err();
+    let e = checkout(&bed.trees, &bed.store, ("x", written.version), &watch).unwrap_err();
     assert!(matches!(e, DataError::Stopped));
     assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
     let e = bed.try_write("in", Bounds::FORMAT, &watch).unwrap_err();
@@ -379,8 +379,9 @@ fn many_builders_make_one_tree() {
     let written = bed.sample();
     let made: Vec<bool> = std::thread::scope(|scope| {
         let each = (0..8).map(|_| {
-            scope
-                .spawn(|| checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap().staged.new)
+            scope.spawn(|| {
+                checkout(&bed.trees, &bed.store, ("x", written.version), &Watch::NONE).unwrap().staged.new
+            })
         });
         each.collect::<Vec<_>>().into_iter().map(|t| t.join().unwrap()).collect()
     });
@@ -394,7 +395,7 @@ fn what_a_dead_builder_left_is_built_anew() {
     let half = bed.path("trees").join(format!(".new-{}", written.version));
     fs::create_dir_all(half.join("fs/plain/in the way")).unwrap();
     fs::set_permissions(half.join("fs/plain"), Permissions::from_mode(0o555)).unwrap();
-    let checkout = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
+    let checkout = checkout(&bed.trees, &bed.store, ("x", written.version), &Watch::NONE).unwrap();
     assert_eq!(look(&checkout.staged.path), look(&bed.path("in")));
     assert!(!half.exists());
 }
@@ -446,7 +447,7 @@ fn collection_gives_way_to_a_blob_that_is_being_put() {
 fn a_version_that_is_in_use_is_stored_again_and_not_touched() {
     let bed = Bed::new();
     let written = bed.sample();
-    let checkout = checkout(&bed.trees, &bed.store, written.version, &Watch::NONE).unwrap();
+    let checkout = checkout(&bed.trees, &bed.store, ("x", written.version), &Watch::NONE).unwrap();
     let times = |name: &str| {
         let meta = fs::metadata(checkout.staged.path.join(name)).unwrap();
         (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())
@@ -473,8 +474,8 @@ fn collection_keeps_what_is_named_held_or_new() {
     let kept = bed.sample();
     bed.file("more", b"more", 0o644);
     let other = bed.write();
-    let hold = checkout(&bed.trees, &bed.store, other.version, &Watch::NONE).unwrap();
-    checkout(&bed.trees, &bed.store, kept.version, &Watch::NONE).unwrap();
+    let hold = checkout(&bed.trees, &bed.store, ("x", other.version), &Watch::NONE).unwrap();
+    checkout(&bed.trees, &bed.store, ("x", kept.version), &Watch::NONE).unwrap();
     let (old, late) = (SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_hours(1));
     assert_eq!(collect(&bed.store, &[kept.version], old).unwrap().0.count, 0);
     assert_eq!(collect(&bed.store, &[kept.version], late).unwrap().0.count, 2);
@@ -485,7 +486,7 @@ fn collection_keeps_what_is_named_held_or_new() {
     fs::create_dir(bed.path("trees").join(format!(".gone-{}", other.version))).unwrap();
     assert_eq!(bed.trees.collect(&|version| version == kept.version).unwrap().count, 1);
     assert_eq!(fs::read_dir(bed.path("trees")).unwrap().filter(is_tree).count(), 0);
-    assert!(checkout(&bed.trees, &bed.store, kept.version, &Watch::NONE).unwrap().staged.new);
+    assert!(checkout(&bed.trees, &bed.store, ("x", kept.version), &Watch::NONE).unwrap().staged.new);
 }
 
 #[test]
@@ -739,7 +740,7 @@ fn a_blob_is_shared_where_its_time_is_right() {
     for (name, seconds) in [("first", 1_000_000_000), ("second", 1_100_000_000)] {
         root.set_modified(Path::new(name), Modified { seconds, nanos: 1 }).unwrap();
     }
-    let checkout = checkout(&bed.trees, &bed.store, bed.write().version, &Watch::NONE).unwrap();
+    let checkout = checkout(&bed.trees, &bed.store, ("x", bed.write().version), &Watch::NONE).unwrap();
     assert_eq!(look(&checkout.staged.path), look(&bed.path("in")));
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();
     let blob = inode(&bed.store.path(Digest::of(b"same")));

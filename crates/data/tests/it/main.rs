@@ -1,4 +1,4 @@
-//! git imports against real repositories over http, ssh and files.
+//! git imports against real repositories over http, ssh and files; imports from a stand-in for Hugging Face.
 #![expect(clippy::unwrap_used, reason = "the beds are test code outside of test functions")]
 mod git_bed;
 mod git_fence;
@@ -6,6 +6,9 @@ mod git_hostile;
 mod git_http;
 mod git_import;
 mod git_parts;
+mod hub_bed;
+mod hub_import;
+mod hub_trouble;
 #[allow(dead_code, reason = "other crates use more of it")]
 #[path = "../../../container/tests/it/scripted.rs"]
 mod scripted;

@@ -9,7 +9,9 @@ use http::header;
 use vessl_core::access::Caller;
 use vessl_core::ids::OrganizationName;
 use vessl_core::reference::Reference;
-use vessl_core::wire::{ErrorBody, ImagePull, ImageView, Pruned, PullLine, StoredKind};
+use vessl_core::wire::{
+    CacheEntry, CachePrune, CachePruned, ErrorBody, ImagePull, ImageView, Pruned, PullLine, StoredKind,
+};
 
 use super::Api;
 use super::error::{Failure, Result};
@@ -108,6 +110,36 @@ pub(super) async fn prune(
     Path(name): Path<String>,
 ) -> Result<Json<Pruned>> {
     Ok(Json(api.control.prune_images(&caller, &name).await?))
+}
+
+/// What imports brought to the machine, and is kept there for the next ones.
+#[utoipa::path(
+    get, path = "/clusters/{name}/cache", tag = "images", operation_id = "listCache",
+    params(("name" = String, Path)),
+    responses((status = 200, description = "entries, what was used last at the end", body = Vec<CacheEntry>))
+)]
+pub(super) async fn cache(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<CacheEntry>>> {
+    Ok(Json(api.control.cache(&caller, &name).await?))
+}
+
+/// Remove what no run uses of the cache, what was used longest ago first.
+#[utoipa::path(
+    post, path = "/clusters/{name}/cache/prune", tag = "images", operation_id = "pruneCache",
+    params(("name" = String, Path)),
+    request_body = CachePrune,
+    responses((status = 200, description = "what was freed", body = CachePruned))
+)]
+pub(super) async fn prune_cache(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    JsonBody(ask): JsonBody<CachePrune>,
+) -> Result<Json<CachePruned>> {
+    Ok(Json(api.control.prune_cache(&caller, &name, ask.keep_bytes).await?))
 }
 
 fn line(step: std::result::Result<PullStep, EngineError>) -> Bytes {

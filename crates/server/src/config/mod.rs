@@ -65,6 +65,9 @@ pub struct Config {
     /// Bytes of a run's own files; empty is nine tenths of what is free.
     #[serde(deserialize_with = "read::memory")]
     pub scratch_limit: String,
+    /// Bytes of what imports brought and that is kept.
+    #[serde(deserialize_with = "read::memory")]
+    pub cache_limit: String,
     /// Bytes of one export.
     #[serde(deserialize_with = "read::memory")]
     pub export_bytes: String,
@@ -167,6 +170,7 @@ impl Default for Config {
             max_runtime_limit: "0".to_owned(),
             log_limit: "4Gi".to_owned(),
             scratch_limit: String::new(),
+            cache_limit: "500Gi".to_owned(),
             export_bytes: "1Ti".to_owned(),
             export_files: 1_000_000,
             export_time: "10m".to_owned(),

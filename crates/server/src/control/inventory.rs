@@ -202,7 +202,9 @@ fn bounds(config: &Config) -> Result<Bounds, InventoryError> {
         },
     };
     let export_bytes = bytes("export_bytes", &config.export_bytes)?;
-    Ok(Bounds { log, scratch, export_bytes, export_files: config.export_files, events: config.event_limit })
+    let (export_files, events) = (config.export_files, config.event_limit);
+    let cache = bytes("cache_limit", &config.cache_limit)?;
+    Ok(Bounds { log, scratch, export_bytes, export_files, events, cache })
 }
 
 /// What runs may use; a machine that knows its size leaves them something.

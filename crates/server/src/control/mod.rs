@@ -34,11 +34,12 @@ use vessl_core::plan::Cluster;
 use vessl_core::queue::{NodeUse, QueuedRun};
 use vessl_core::record::Login;
 use vessl_core::run::{State, Status};
-use vessl_core::wire::{ImagePull, ImageView, Pruned, Sweep};
+use vessl_core::wire::{CacheEntry, CachePruned, ImagePull, ImageView, Pruned, Sweep};
 use vessl_data::locked;
 
 use crate::attempt::Attempts;
 use crate::engine::Engines;
+use crate::paths::DataDir;
 
 /// What an engine says that the API passes on.
 pub(crate) use crate::engine::{EngineError, PullStep};
@@ -67,6 +68,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// The content-addressed store.
     pub blobs: Arc<vessl_data::blob::Store>,
+    /// Where the volumes of the built-in storage are.
+    pub data: DataDir,
     /// What places runs, by cluster.
     pub engines: Engines,
     /// Key of the secrets.
@@ -201,6 +204,18 @@ impl Control {
     /// The files of attempts, to read from.
     pub(crate) fn attempts(&self) -> &Attempts {
         &self.0.parts.attempts
+    }
+
+    /// What imports brought to the machine of a cluster.
+    pub async fn cache(&self, caller: &Caller, cluster: &str) -> Result<Vec<CacheEntry>> {
+        allowed(caller, Action::Operate, Scope::Server)?;
+        Ok(self.0.parts.engines.images(&cluster.into())?.cache().await?)
+    }
+
+    /// Removes what no run uses of it until at most `keep` bytes are left.
+    pub async fn prune_cache(&self, caller: &Caller, cluster: &str, keep: u64) -> Result<CachePruned> {
+        allowed(caller, Action::Operate, Scope::Server)?;
+        Ok(self.0.parts.engines.images(&cluster.into())?.prune_cache(keep).await?)
     }
 
     /// Images of a cluster.

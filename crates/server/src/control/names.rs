@@ -5,15 +5,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vessl_core::credential::CredentialKind;
-use vessl_core::ids::{ArtifactName, CredentialName, OrganizationName, ProjectRef};
-use vessl_core::plan::{Catalogue, machine_paths};
-use vessl_core::spec::{Import, Spec};
+use vessl_core::ids::{CredentialName, OrganizationName, ProjectRef, StorageName};
+use vessl_core::object::{BUILT_IN_STORAGE, ObjectName, StorageKind, VolumeRef};
+use vessl_core::plan::{Catalogue, Storage, machine_paths, named_objects, named_storages};
+use vessl_core::spec::Spec;
 use vessl_core::spelling;
 use vessl_core::wire::SecretView;
+use vessl_core::wire::registry::{ObjectView, StorageView};
 use vessl_data::locked;
 
 use super::{ControlError, Inner, Result};
+use crate::store::objects::ObjectQuery;
 use crate::store::secrets::Class;
+use crate::store::versions::Which;
 
 /// Longest look at the paths of the machine that a run file names.
 const LOOK: Duration = Duration::from_secs(2);
@@ -86,12 +90,8 @@ impl Inner {
     /// Everything that a run file may name, as far as this one does.
     pub(super) async fn catalogue(&self, project: &ProjectRef, spec: &Spec) -> Result<Catalogue> {
         let known = self.known_project(project).await?;
-        let wanted = spec.import.values().filter_map(|import| match import {
-            Import::Artifact(artifact) => Some(artifact.of(project)),
-            _ => None,
-        });
-        let wanted: Vec<ArtifactName> = wanted.collect();
-        let artifacts = self.artifacts(wanted).await?;
+        let objects = self.objects(named_objects(spec, project)).await?;
+        let (storages, volumes) = self.storages(&project.organization, named_storages(spec)).await?;
         let missing = missing(machine_paths(spec)).await;
         Ok(Catalogue {
             project: project.clone(),
@@ -99,30 +99,81 @@ impl Inner {
             default_cluster: self.parts.inventory.cluster.clone(),
             secrets: known.secrets.clone(),
             credentials: known.credentials.clone(),
-            objects: artifacts
-                .into_iter()
-                .map(|(name, manifest)| (name.into(), [(1, manifest)].into()))
-                .collect(),
-            storages: BTreeMap::new(),
-            volumes: BTreeSet::new(),
+            objects,
+            storages,
+            volumes,
             projects: known.projects.iter().cloned().collect(),
             missing,
         })
     }
 
-    /// The artifacts that are wanted; if one is missing, also the others of its organization, to be named instead.
-    async fn artifacts(&self, wanted: Vec<ArtifactName>) -> Result<BTreeMap<ArtifactName, String>> {
+    /// What is wanted of the registry, with the version that is meant; if something is missing, also the others of its kind in its
+    /// organization, to be named instead.
+    async fn objects(
+        &self,
+        wanted: BTreeSet<(ObjectName, Option<u64>)>,
+    ) -> Result<BTreeMap<ObjectName, BTreeMap<u64, String>>> {
+        let store = &self.parts.store;
+        let mut known: BTreeMap<ObjectName, BTreeMap<u64, String>> = BTreeMap::new();
+        for (name, number) in wanted {
+            let which = number.map_or(Which::Newest, Which::Number);
+            let version = store.version(name.clone(), which).await?;
+            if let Some(version) = version {
+                known.entry(name).or_default().insert(version.version, version.manifest);
+            } else if store.object(name.clone()).await?.is_some() {
+                known.entry(name).or_default();
+            } else {
+                let (kind, organization) = (name.kind, name.organization.clone());
+                let query = ObjectQuery { kind, organization: organization.clone(), project: None };
+                let others = store.objects(query).await?.into_iter().filter(|other| other.newest.is_some());
+                let name = |other: ObjectView| ObjectName {
+                    kind,
+                    organization: organization.clone(),
+                    project: other.project.map(Into::into),
+                    name: other.name,
+                };
+                for other in others.map(name) {
+                    known.entry(other).or_default();
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    /// The storages of an organization, if a file names one, and the volumes of those.
+    async fn storages(
+        &self,
+        organization: &OrganizationName,
+        wanted: BTreeSet<StorageName>,
+    ) -> Result<(BTreeMap<StorageName, Storage>, BTreeSet<VolumeRef>)> {
         if wanted.is_empty() {
-            return Ok(BTreeMap::new());
+            return Ok((BTreeMap::new(), BTreeSet::new()));
         }
-        let mut artifacts = self.parts.store.newest(wanted.clone()).await?;
-        let missing = wanted.into_iter().filter(|name| !artifacts.contains_key(name));
-        let organizations: BTreeSet<OrganizationName> = missing.map(|name| name.organization).collect();
-        for organization in organizations {
-            let all = self.parts.store.artifacts(organization).await?;
-            artifacts.extend(all.into_iter().map(|artifact| (artifact.name, artifact.newest.manifest)));
+        let store = &self.parts.store;
+        let built_in = Storage {
+            kind: StorageKind::BuiltIn,
+            path: self.parts.data.volumes(organization).display().to_string(),
+            endpoint: None,
+            region: None,
+            credential: None,
+        };
+        let mut storages = BTreeMap::from([(BUILT_IN_STORAGE.into(), built_in)]);
+        for StorageView { name, kind, path, endpoint, region, credential_name, .. } in
+            store.storages(organization.clone()).await?
+        {
+            let credential = credential_name.map(Into::into);
+            storages.insert(name.into(), Storage { kind, path, endpoint, region, credential });
         }
-        Ok(artifacts)
+        let mut volumes = BTreeSet::new();
+        for storage in wanted {
+            let of = store.volumes(organization.clone(), storage.clone()).await?;
+            volumes.extend(of.into_iter().map(|volume| VolumeRef {
+                organization: organization.clone(),
+                storage: storage.clone(),
+                volume: volume.name,
+            }));
+        }
+        Ok((storages, volumes))
     }
 }
 

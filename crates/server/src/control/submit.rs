@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::secrets::bound_to_run;
 use super::{Control, ControlError, Result};
+use crate::store::objects::Made;
 use crate::store::runs::{Doc, Inserted, Keys, NewRun, StoredRun, Texts};
 
 /// Largest run file in bytes.
@@ -76,6 +77,7 @@ impl Control {
             return Err(ControlError::Invalid(read.with(create.yaml.expose(), vec![problem])));
         }
         planned.plan.shell = if create.strict { Shell::Strict } else { Shell::Plain };
+        let volumes = std::mem::take(&mut planned.needs.volumes);
         let mut new = self.new_run(caller, &read, planned, key)?;
         new.stored.doc.run.retries.allowed = asked.retries;
         new.stored.doc.sweep = asked.sweep;
@@ -84,6 +86,10 @@ impl Control {
             Inserted::New => {}
             Inserted::Repeat(earlier) => return self.repeat(caller, project, earlier).await,
             Inserted::KeyTaken(earlier) => return taken(earlier),
+        }
+        for volume in volumes {
+            let made = Made { by: Some(caller.user.clone()), at: self.now() };
+            self.0.parts.store.add_volume(volume, made).await?;
         }
         self.0.start_driver(&stored);
         let view = RunView { warnings, ..self.0.view(stored) };

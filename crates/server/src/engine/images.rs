@@ -1,8 +1,8 @@
-//! The images of a cluster's machine: list, pull, prune. Runs pull their own; this is for people.
+//! What a cluster's machine keeps for its runs: images, and what imports brought. Runs fetch their own; this is for people.
 use std::path::PathBuf;
 
 use vessl_core::record::Login;
-use vessl_core::wire::{ImageView, Progress, Pruned};
+use vessl_core::wire::{CacheEntry, CachePruned, ImageView, Progress, Pruned};
 
 use super::EngineError;
 #[cfg(feature = "testing")]
@@ -57,6 +57,24 @@ impl Images {
             Self::Local(root, program) => program.prune(root).await,
             #[cfg(feature = "testing")]
             Self::Fake => Ok(Pruned::default()),
+        }
+    }
+
+    /// What imports brought to the machine.
+    pub(crate) async fn cache(&self) -> Result<Vec<CacheEntry>, EngineError> {
+        match self {
+            Self::Local(root, program) => program.cache(root).await,
+            #[cfg(feature = "testing")]
+            Self::Fake => Ok(Vec::new()),
+        }
+    }
+
+    /// Removes what no run uses of it until at most `keep` bytes are left.
+    pub(crate) async fn prune_cache(&self, keep: u64) -> Result<CachePruned, EngineError> {
+        match self {
+            Self::Local(root, program) => program.prune_cache(root, keep).await,
+            #[cfg(feature = "testing")]
+            Self::Fake => Ok(CachePruned::default()),
         }
     }
 

@@ -4,9 +4,9 @@ use vessl_core::ids::RunId;
 use vessl_core::logwire;
 use vessl_core::logwire::Stream;
 use vessl_core::wire::{
-    ArtifactView, ClusterView, CredentialCreate, Explain, FileView, ImagePull, ImageView, NodeView,
-    PresetView, Progress, Pruned, PullLine, RunCreate, RunQuery, RunSort, RunTerminate, RunUpdate, RunView,
-    SecretCreate, SecretView, UNREADABLE, WhoAmI, tags_as_text,
+    ArtifactView, CacheEntry, CachePrune, CachePruned, ClusterView, CredentialCreate, Explain, FileView,
+    ImagePull, ImageView, NodeView, PresetView, Progress, Pruned, PullLine, RunCreate, RunQuery, RunSort,
+    RunTerminate, RunUpdate, RunView, SecretCreate, SecretView, UNREADABLE, WhoAmI, tags_as_text,
 };
 
 use super::http::ApiRequest;
@@ -230,6 +230,16 @@ impl Client {
     /// Images of a cluster.
     pub(crate) async fn images(&mut self, cluster: &str) -> Result<Vec<ImageView>> {
         self.get(Path::of(&["clusters", cluster, "images"]).into()).await
+    }
+
+    /// What imports brought to the machine of a cluster.
+    pub(crate) async fn cache(&mut self, cluster: &str) -> Result<Vec<CacheEntry>> {
+        self.get(Path::of(&["clusters", cluster, "cache"]).into()).await
+    }
+
+    /// Removes what no run uses of it.
+    pub(crate) async fn prune_cache(&mut self, cluster: &str, ask: &CachePrune) -> Result<CachePruned> {
+        self.post(Path::of(&["clusters", cluster, "cache", "prune"]).into(), ask).await
     }
 
     /// One image.

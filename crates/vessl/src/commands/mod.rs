@@ -1,6 +1,7 @@
 //! One file per command: its arguments and the function that carries it out. Commands fetch through `client` and print
 //! through `output`.
 pub(crate) mod artifact;
+pub(crate) mod cache;
 pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod configure;

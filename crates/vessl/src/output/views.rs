@@ -4,8 +4,8 @@ use vessl_core::plan::Amounts;
 use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::Status;
 use vessl_core::wire::{
-    ArtifactView, AttemptView, ClusterView, Explain, FileKind, FileView, ImageView, NodeView, PortView,
-    PresetView, Pruned, QueuePlace, RunView, SecretView, VersionView,
+    ArtifactView, AttemptView, CacheEntry, CachePruned, ClusterView, Explain, FileKind, FileView, ImageView,
+    NodeView, PortView, PresetView, Pruned, QueuePlace, RunView, SecretView, VersionView,
 };
 
 use super::format::{between, bytes, cores, date, span};
@@ -87,6 +87,16 @@ pub(crate) const IMAGES: &Columns<ImageView> = &[
     ("SIZE", |i| bytes(i.size)),
     ("LAYERS", |i| i.layers.to_string()),
     ("PULLED", |i| i.pulled_at.map(date).unwrap_or_default()),
+];
+
+/// Columns of `vessl cache list`.
+pub(crate) const CACHE: &Columns<CacheEntry> = &[
+    ("SOURCE", |e| e.source.clone()),
+    ("VERSION", |e| e.version.chars().take(12).collect()),
+    ("SIZE", |e| bytes(e.bytes)),
+    ("FILES", |e| e.files.to_string()),
+    ("USED", |e| date(e.used_at)),
+    ("IN USE", |e| if e.in_use { "yes".to_owned() } else { String::new() }),
 ];
 
 /// Columns of `vessl secret list`.
@@ -283,6 +293,11 @@ pub(crate) fn pruned(pruned: &Pruned) -> Rows {
         ("Layers", pruned.layers.to_string()),
         ("Freed", bytes(pruned.bytes)),
     ]
+}
+
+/// What a prune of the cache freed.
+pub(crate) fn cache_pruned(pruned: &CachePruned) -> Rows {
+    vec![("Removed", pruned.entries.to_string()), ("Freed", bytes(pruned.bytes))]
 }
 
 /// One secret or credential.

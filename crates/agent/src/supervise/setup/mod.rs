@@ -126,7 +126,7 @@ pub(crate) fn prepare(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Res
     // Parents before children: an import may lie below a mount.
     let (above, others): (Vec<_>, Vec<_>) = plan.mounts.iter().partition(|mount| is_above(mount, plan));
     let volumes = attempt.sink.data().join("volumes");
-    let own = mounts::Own { hidden: &hidden, volumes: &volumes };
+    let own = mounts::Own { hidden: &hidden, volumes: &volumes, stop: &|| false };
     mounts::mount_all(&merged, &above, &own)?;
     let imported = import(event_loop, attempt, &merged, &user)?;
     mounts::mount_all(&merged, &others, &own)?;

@@ -1,10 +1,10 @@
 //! Mounts: what of the machine and of NFS servers a run may see, decided again where the links are resolved.
 use std::path::{Path, PathBuf};
 
+use vessl_container::rootfs::nfs::{self, Export, NfsAccess, Patience};
 use vessl_container::rootfs::{Access, Bind, Merged};
 use vessl_core::plan::{MountFrom, MountPlan, VolumePlace};
 use vessl_core::spelling;
-use vessl_core::status::EndReason;
 
 use crate::supervise::setup::error::SetupError;
 
@@ -64,10 +64,11 @@ pub(crate) fn mount_all(merged: &Merged, mounts: &[&MountPlan], own: &Own<'_>) -
                     merged.bind(&bind).map_err(SetupError::because)?;
                 }
                 VolumePlace::Nfs { server, path, volume } => {
-                    mount_nfs(merged, mount, server, &format!("{}/{volume}", path.trim_end_matches('/')))?;
+                    let path = format!("{}/{volume}", path.trim_end_matches('/'));
+                    mount_nfs(merged, mount, (server, &path), own)?;
                 }
             },
-            MountFrom::Nfs { server, path } => mount_nfs(merged, mount, server, path)?,
+            MountFrom::Nfs { server, path } => mount_nfs(merged, mount, (server, path), own)?,
             MountFrom::Tree { .. } => {}
         }
     }
@@ -81,14 +82,22 @@ pub(crate) struct Own<'a> {
     pub(crate) hidden: &'a [PathBuf],
     /// The directory of the volumes of the built-in storage.
     pub(crate) volumes: &'a Path,
+    /// Whether nobody waits for the mounts any more.
+    pub(crate) stop: &'a dyn Fn() -> bool,
 }
 
-fn mount_nfs(_merged: &Merged, mount: &MountPlan, server: &str, path: &str) -> Result<(), SetupError> {
-    let _ = (server, path);
-    Err(SetupError::Failed(
-        EndReason::StartRefused,
-        format!("cannot mount `nfs://{server}{path}` at `{}`", mount.path),
-    ))
+/// Mounts an NFS export; a server that does not answer is waited for as long as its time limit says, or until the run is stopped.
+fn mount_nfs(
+    merged: &Merged,
+    mount: &MountPlan,
+    (server, path): (&str, &str),
+    own: &Own<'_>,
+) -> Result<(), SetupError> {
+    let access = if mount.readonly { NfsAccess::ReadOnly } else { NfsAccess::ReadWrite };
+    let patience = Patience { limit: nfs::LIMIT, stop: own.stop };
+    let mounted = Export::new(server, path).and_then(|export| export.mount(access, &patience));
+    let mounted = mounted.map_err(SetupError::because)?;
+    merged.show_nfs(&mounted, &spelling::path(&mount.path)).map_err(SetupError::because)
 }
 
 /// The directory of a volume; no link leads to it.

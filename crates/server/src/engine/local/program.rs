@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use vessl_core::record::{Login, MachineReport, Proof, Secrets};
-use vessl_core::wire::{ImageView, Progress, Pruned};
+use vessl_core::wire::{CacheEntry, CachePruned, ImageView, Progress, Pruned};
 use zeroize::Zeroizing;
 
 use super::super::{EngineError, PullStep};
@@ -157,6 +157,26 @@ impl Program {
         command.arg(reference).args(roots);
         let answer: Answer = self.json("images check", command, LOOK_LIMIT).await?;
         Ok(answer.why)
+    }
+
+    /// Lists what imports brought to the machine.
+    pub(in crate::engine) async fn cache(&self, data: &Path) -> Result<Vec<CacheEntry>, EngineError> {
+        self.json("cache list", self.on_cache(data, &["list"]), LOOK_LIMIT).await
+    }
+
+    /// Removes what no run uses of it until at most `keep` bytes are left.
+    pub(in crate::engine) async fn prune_cache(
+        &self,
+        data: &Path,
+        keep: u64,
+    ) -> Result<CachePruned, EngineError> {
+        self.json("cache prune", self.on_cache(data, &["prune", &keep.to_string()]), REMOVE_LIMIT).await
+    }
+
+    fn on_cache(&self, data: &Path, words: &[&str]) -> Command {
+        let mut command = self.command();
+        command.args(["cache", "--data"]).arg(data).args(words);
+        command
     }
 
     fn on_images(&self, data: &Path, verb: &str) -> Command {
