@@ -137,7 +137,9 @@ impl Session {
     pub fn abort(&self, journal: &Path) -> Result<(), BucketError> {
         self.end_uploads(&Read::of(journal)?, &self.location().directory())?;
         match std::fs::remove_file(journal) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(DataError::os("remove", journal)(e).into()),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(DataError::os("remove", journal)(e).into())
+            }
             _ => Ok(()),
         }
     }
@@ -220,7 +222,8 @@ impl Work {
         drive(self.tasks(), want.watch, &Progress::default()).await?;
         let mut tasks = JoinSet::new();
         let result = Arc::new(Mutex::new(None));
-        let (work, base, who, to) = (Arc::clone(self), head.base.clone(), want.who.to_owned(), Arc::clone(&result));
+        let (work, base, who, to) =
+            (Arc::clone(self), head.base.clone(), want.who.to_owned(), Arc::clone(&result));
         tasks.spawn(async move {
             *locked(&to) = Some(work.publish(&who, base).await?);
             Ok(())
@@ -301,7 +304,12 @@ impl Work {
         }
     }
 
-    async fn put_anyway(&self, who: &str, base: Option<String>, text: Bytes) -> Result<(String, bool), BucketError> {
+    async fn put_anyway(
+        &self,
+        who: &str,
+        base: Option<String>,
+        text: Bytes,
+    ) -> Result<(String, bool), BucketError> {
         let there = read_list(&self.store, &self.prefix).await?;
         if there.as_ref().map(|there| &there.tag) != base.as_ref() {
             return Err(taken(&self.store, there.and_then(|there| there.manifest)));

@@ -18,6 +18,7 @@ use reqwest::{Response, StatusCode};
 use super::error::BucketError;
 use super::import::{Job, Work};
 use super::refusal::{Aim, Refusal};
+use super::s3::TIME;
 use super::store::Range;
 use super::sums::{Expected, Found};
 use crate::dir::{Links, Modified, proc_path};
@@ -294,7 +295,8 @@ impl Work {
         let listed = self.manifest.get().and_then(|manifest| manifest.file(&path));
         let meta = listed.map(|file| Meta { mode: file.mode, modified: file.modified() });
         // What an export lists has a digest; a copy of the bucket has other tags and the same bytes.
-        let pin = if listed.is_some() { String::new() } else { tag.clone() };
+        let is_pin = listed.is_none() && !tag.starts_with(TIME);
+        let pin = if is_pin { tag.clone() } else { String::new() };
         let expected = Expected { blake3: listed.map(|file| file.blake3), ..Expected::default() };
         Want { key: self.key(&path), path, size, tag, pin, meta, expected }
     }
@@ -336,11 +338,12 @@ impl Work {
 
 /// Whether a file is already as the new one must be, so that both can be one.
 fn fits(about: &std::fs::Metadata, meta: Option<Meta>, owner: Option<Owner>) -> bool {
-    let (user, group) = owner.unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+    let (user, group) =
+        owner.unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
     let is_dressed = meta.is_none_or(|meta| {
-        let time = meta.modified.is_none_or(|at| {
-            (about.mtime(), about.mtime_nsec()) == (at.seconds, i64::from(at.nanos))
-        });
+        let time = meta
+            .modified
+            .is_none_or(|at| (about.mtime(), about.mtime_nsec()) == (at.seconds, i64::from(at.nanos)));
         about.mode() & 0o777 == meta.mode & 0o777 && time
     });
     about.uid() == user && about.gid() == group && is_dressed

@@ -73,9 +73,8 @@ impl Number {
 
 pub(super) fn page(body: &str) -> Result<Page, String> {
     let listing: Listing = serde_json::from_str(body).map_err(|e| format!("its listing: {e}"))?;
-    let object = |item: Item| {
-        Ok(Listed { key: Ok(item.name), size: item.size.value()?, tag: item.generation.text() })
-    };
+    let object =
+        |item: Item| Ok(Listed { key: Ok(item.name), size: item.size.value()?, tag: item.generation.text() });
     let objects = listing.items.into_iter().map(object).collect::<Result<_, String>>()?;
     Ok(Page { objects, next: listing.next_page_token.filter(|next| !next.is_empty()) })
 }

@@ -110,7 +110,9 @@ impl Read {
             for line in lines {
                 // A line that is not whole says nothing; what it would have said is done again.
                 let events: Vec<Event> = serde_json::from_slice(line).unwrap_or_default();
-                events.into_iter().for_each(|event| known.take(event));
+                for event in events {
+                    known.take(event);
+                }
             }
         }
         Ok(Self { head: head.filter(|head| head.v == VERSION), known })
@@ -239,7 +241,10 @@ mod tests {
         assert!(read.head.as_ref().is_some_and(|read| read.is_of(&head)));
         assert_eq!(read.open_uploads().collect::<Vec<_>>(), [("b", "id")]);
         let journal = Journal::open(&path, &head, Some(read)).unwrap();
-        assert_eq!((journal.done("a"), journal.done("c"), journal.done("b")), (Some(done.clone()), Some(done), None));
+        assert_eq!(
+            (journal.done("a"), journal.done("c"), journal.done("b")),
+            (Some(done.clone()), Some(done), None)
+        );
         assert_eq!(journal.upload("b").unwrap().parts, HashMap::from([(3, "p".to_owned())]));
         assert!(journal.upload("c").is_none());
     }

@@ -39,7 +39,8 @@ impl Login {
             (Provider::Gs, Identity::ServiceAccount(key)) => service_account(at, &key),
             (Provider::S3, Identity::Machine) => {
                 let region = at.region.as_deref().unwrap_or("us-east-1");
-                let store = AmazonS3Builder::from_env().with_bucket_name(&at.bucket).with_region(region).build();
+                let store =
+                    AmazonS3Builder::from_env().with_bucket_name(&at.bucket).with_region(region).build();
                 let store = store.map_err(|e| no_machine(at, &e))?;
                 Ok(Self::Aws { credentials: Arc::clone(store.credentials()), who: MACHINE.to_owned() })
             }
@@ -69,7 +70,11 @@ fn keys(at: &Location, id: String, secret: &Secret, token: Option<&Secret>) -> R
     let who = format!("with the key `{}`", id.escape_debug());
     let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_plain(&id) || !is_plain(secret.expose()) || !token.is_none_or(|token| is_plain(token.expose())) {
-        return Err(unfit(at, &who, "its id, secret or session token is empty or has spaces or odd characters"));
+        return Err(unfit(
+            at,
+            &who,
+            "its id, secret or session token is empty or has spaces or odd characters",
+        ));
     }
     let credential = AwsCredential {
         key_id: id,
@@ -104,7 +109,8 @@ fn no_identity(error: &object_store::Error) -> String {
     while let Some(source) = last.source() {
         last = source;
     }
-    let text: String = last.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    let text: String =
+        last.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     format!("this machine has none, or it cannot be had: {text}")
 }
 

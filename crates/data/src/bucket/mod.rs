@@ -244,7 +244,10 @@ mod tests {
         let check = |bucket: &str, prefix: &str, endpoint: Option<&str>, expected: &str| {
             let found = location(Provider::S3, bucket, prefix, endpoint).check();
             let found = found.err().map(|e| e.to_string()).unwrap_or_default();
-            assert!(found.contains(expected) && found.is_empty() == expected.is_empty(), "{bucket} {prefix}: {found}");
+            assert!(
+                found.contains(expected) && found.is_empty() == expected.is_empty(),
+                "{bucket} {prefix}: {found}"
+            );
         };
         check("b", "a/b", Some("https://h"), "");
         check("b", "", None, "");
@@ -259,7 +262,11 @@ mod tests {
 
     #[test]
     fn no_secret_is_printed() {
-        let keys = Identity::Keys { id: "AKIA".into(), secret: "hunter2".into(), session_token: Some("hunter3".into()) };
+        let keys = Identity::Keys {
+            id: "AKIA".into(),
+            secret: "hunter2".into(),
+            session_token: Some("hunter3".into()),
+        };
         let session = Session::open(location(Provider::S3, "b", "", None), keys.clone()).unwrap();
         let account = Identity::ServiceAccount("{\"private_key\": \"hunter4\", \"client_email\": 5}".into());
         let failed = Session::open(location(Provider::Gs, "b", "", None), account.clone()).unwrap_err();

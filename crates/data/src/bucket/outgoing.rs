@@ -100,7 +100,12 @@ impl OutFile {
 }
 
 /// Looks at everything that is to be sent.
-pub(super) fn collect(what: Outgoing<'_>, prefix: &str, bounds: Bounds, watch: &Watch<'_>) -> Result<Outbox, DataError> {
+pub(super) fn collect(
+    what: Outgoing<'_>,
+    prefix: &str,
+    bounds: Bounds,
+    watch: &Watch<'_>,
+) -> Result<Outbox, DataError> {
     let mut outbox = Outbox::default();
     match what {
         Outgoing::File { name, file } => {
@@ -133,7 +138,9 @@ impl Outbox {
                     self.dirs.push(DirEntry { path, mode: mode & 0o777 });
                 }
             }
-            Kind::File { mode, size, .. } => self.file(&entry.path, prefix, (Origin::Below(from), size, mode)),
+            Kind::File { mode, size, .. } => {
+                self.file(&entry.path, prefix, (Origin::Below(from), size, mode));
+            }
             Kind::Symlink { target } => self.link(root, prefix, (entry.path, from), &target)?,
         }
         Ok(())
@@ -157,7 +164,10 @@ impl Outbox {
         self.warnings.retain(|warning| warning.path != path);
         let found = root.resolve(&from, OFlag::O_PATH, Links::InRoot);
         let Ok(found) = found else {
-            self.warn(path, format!("was left out: it is a link to `{}`, where there is nothing", target.display()));
+            self.warn(
+                path,
+                format!("was left out: it is a link to `{}`, where there is nothing", target.display()),
+            );
             return Ok(());
         };
         let about = fstat(&found).map_err(DataError::os("follow", &path))?;
@@ -190,7 +200,9 @@ impl Outbox {
         let why = match path.to_str() {
             None => "its name is not UTF-8, and a bucket takes no other",
             Some(MANIFEST) => "an export puts its own list there",
-            Some(text) if text.len() + prefix.len() > LONGEST_KEY => "a key of a bucket has at most 1024 bytes",
+            Some(text) if text.len() + prefix.len() > LONGEST_KEY => {
+                "a key of a bucket has at most 1024 bytes"
+            }
             Some(text) if place(text) != Ok(Place::File(text)) => "its name has control characters",
             Some(text) => return Some(text.to_owned()),
         };

@@ -102,7 +102,7 @@ impl Refusal {
             text.clone_into(&mut self.message);
         }
         let clean = self.message.chars().map(|c| if c.is_control() { ' ' } else { c });
-        self.message = clean.take(SHOWN).collect::<String>().trim().to_owned();
+        clean.take(SHOWN).collect::<String>().trim().clone_into(&mut self.message);
         self
     }
 
@@ -152,9 +152,9 @@ impl Refusal {
         let location = key.map_or_else(|| at.to_string(), |key| at.of_key(key));
         let (bucket, who) = (at.bucket.clone(), login.to_string());
         match (self.code.as_str(), self.status) {
-            ("NoSuchBucket", _) => self.no_bucket(at),
-            ("", 404) if key.is_none() => self.no_bucket(at),
-            ("notFound", _) if key.is_none() || self.message.contains("bucket") => self.no_bucket(at),
+            ("NoSuchBucket", _) => no_bucket(at),
+            ("", 404) if key.is_none() => no_bucket(at),
+            ("notFound", _) if key.is_none() || self.message.contains("bucket") => no_bucket(at),
             ("NoSuchKey", _) | (_, 404) => BucketError::Missing(location),
             ("ExpiredToken" | "TokenRefreshRequired", _) => BucketError::Expired { location, who },
             ("RequestTimeTooSkewed", _) => BucketError::Clock { location, theirs: self.date },
@@ -166,7 +166,8 @@ impl Refusal {
                 let why = "the secret key does not belong to the key id".to_owned();
                 BucketError::Credential { location, who, why }
             }
-            ("PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed", _) | (_, 301 | 307)
+            ("PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed", _)
+            | (_, 301 | 307)
                 if at.provider == Provider::S3 =>
             {
                 BucketError::Region { bucket, given: given.to_owned(), right: self.region }
@@ -181,11 +182,11 @@ impl Refusal {
             }
         }
     }
+}
 
-    fn no_bucket(&self, at: &Location) -> BucketError {
-        let place = at.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
-        BucketError::NoBucket { bucket: at.bucket.clone(), place }
-    }
+fn no_bucket(at: &Location) -> BucketError {
+    let place = at.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+    BucketError::NoBucket { bucket: at.bucket.clone(), place }
 }
 
 fn denied(location: String, who: String, aim: Aim) -> BucketError {
@@ -213,7 +214,9 @@ mod tests {
             endpoint: None,
             region: None,
         };
-        let xml = |code: &str| format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message></Error>");
+        let xml = |code: &str| {
+            format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message></Error>")
+        };
         let check = |refusal: Refusal, key: Option<&str>, expected: &str| {
             let words = refusal.explain(key, Aim::Read, &at, (&Login::Nobody, "us-east-1")).to_string();
             assert!(words.contains(expected), "{words}");
@@ -229,7 +232,11 @@ mod tests {
         check(refusal(418, &xml("Teapot")), None, "status 418 (Teapot): m");
         let told = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region 'us-east-1' is wrong; \
                     expecting 'eu-west-1'</Message></Error>";
-        check(refusal(400, told), None, "not in the region `us-east-1` but in `eu-west-1`; set `region: eu-west-1`");
+        check(
+            refusal(400, told),
+            None,
+            "not in the region `us-east-1` but in `eu-west-1`; set `region: eu-west-1`",
+        );
         check(refusal(301, ""), None, "set `region` to where it is");
     }
 
@@ -237,10 +244,16 @@ mod tests {
     fn both_forms_are_read() {
         let json = r#"{"error":{"code":404,"message":"The specified bucket does not exist.\n","errors":[{"reason":"notFound"}]}}"#;
         let read = refusal(404, json);
-        assert_eq!((read.code.as_str(), read.message.as_str()), ("notFound", "The specified bucket does not exist."));
+        assert_eq!(
+            (read.code.as_str(), read.message.as_str()),
+            ("notFound", "The specified bucket does not exist.")
+        );
         assert!(refusal(503, "<Error><Code>SlowDown</Code></Error>").passes());
         assert!(!refusal(501, "<Error><Code>NotImplemented</Code></Error>").passes());
-        assert!(Refusal::of_body("<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>").is_none());
+        assert!(
+            Refusal::of_body("<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>")
+                .is_none()
+        );
         assert!(Refusal::of_body("<Error><Code>InternalError</Code></Error>").is_some_and(|no| no.passes()));
     }
 }

@@ -96,7 +96,13 @@ pub(super) async fn file(work: &Arc<Work>, at: usize) -> Result<(), BucketError>
 }
 
 /// A refusal, unless the file itself is the reason.
-fn out_of(work: &Work, out: &OutFile, (file, state): (&File, State), refusal: Refusal, key: &str) -> BucketError {
+fn out_of(
+    work: &Work,
+    out: &OutFile,
+    (file, state): (&File, State),
+    refusal: Refusal,
+    key: &str,
+) -> BucketError {
     match unchanged(out, file, state) {
         Ok(()) => work.store.refused(refusal, key, Aim::Write),
         Err(changed) => changed.into(),
@@ -129,7 +135,11 @@ async fn prepare(work: &Work, out: &OutFile, file: &Arc<File>) -> Result<(Payloa
 }
 
 /// Reads a part of a file for its digests.
-async fn digests(out: &OutFile, file: &Arc<File>, range: std::ops::Range<u64>) -> Result<Digests, BucketError> {
+async fn digests(
+    out: &OutFile,
+    file: &Arc<File>,
+    range: std::ops::Range<u64>,
+) -> Result<Digests, BucketError> {
     let file = Arc::clone(file);
     let read = move || -> io::Result<Digests> {
         let (mut blake3, mut sha256) = (blake3::Hasher::new(), Sha256::new());
@@ -145,7 +155,12 @@ async fn digests(out: &OutFile, file: &Arc<File>, range: std::ops::Range<u64>) -
             at += length as u64;
         }
         let crc32c = u32::try_from(crc.finalize()).unwrap_or_default();
-        Ok(Digests { blake3: Digest(*blake3.finalize().as_bytes()), sha256: sha256.finalize().into(), crc32c, md5: None })
+        Ok(Digests {
+            blake3: Digest(*blake3.finalize().as_bytes()),
+            sha256: sha256.finalize().into(),
+            crc32c,
+            md5: None,
+        })
     };
     let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).and_then(|read| read);
     Ok(read.map_err(|e| out.failed(e))?)
@@ -277,14 +292,12 @@ async fn complete_parts(work: &Work, large: &Large, out: &OutFile) -> Result<Str
         let refusal = match answer {
             Ok(response) => {
                 let text = work.store.text(response).await?;
-                match Refusal::of_body(&text) {
-                    // An answer that begins well and then says no.
-                    Some(refusal) => refusal,
-                    None => {
-                        s3::completed(&text).map_err(|why| work.store.odd(why))?;
-                        break;
-                    }
-                }
+                // An answer that begins well may still say no.
+                let Some(refusal) = Refusal::of_body(&text) else {
+                    s3::completed(&text).map_err(|why| work.store.odd(why))?;
+                    break;
+                };
+                refusal
             }
             // The answer to an earlier try was lost: what is there tells.
             Err(refusal) if refusal.is_missing() => break,
@@ -309,8 +322,8 @@ fn joined(tags: &[String]) -> Option<String> {
     for tag in tags {
         md5.update(of_tag(tag)?);
     }
-    let hex: String = md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(format!("{hex}-{}", tags.len()))
+    let hex = u128::from_be_bytes(md5.finalize().into());
+    Some(format!("{hex:032x}-{}", tags.len()))
 }
 
 /// Sends a large file to Google but for its last piece, with which the object appears.
@@ -319,7 +332,8 @@ async fn resumable(work: &Arc<Work>, at: usize, file: Arc<File>, state: State) -
     let digests = digests(out, &file, 0..out.size).await?;
     let id = work.store.begin(&work.key(&out.path)).await?;
     let (tags, left) = (Mutex::default(), AtomicUsize::new(1));
-    let large = Arc::new(Large { at, file, state, id, part: PART, tags, digests: Mutex::new(Some(digests)), left });
+    let large =
+        Arc::new(Large { at, file, state, id, part: PART, tags, digests: Mutex::new(Some(digests)), left });
     let last = (out.size - 1) / PART * PART;
     let mut from = 0;
     while from < last {
@@ -337,7 +351,12 @@ async fn resumable(work: &Arc<Work>, at: usize, file: Arc<File>, state: State) -
 }
 
 /// Sends a piece of a file to Google.
-async fn piece(work: &Work, large: &Large, out: &OutFile, from: u64) -> Result<reqwest::Response, BucketError> {
+async fn piece(
+    work: &Work,
+    large: &Large,
+    out: &OutFile,
+    from: u64,
+) -> Result<reqwest::Response, BucketError> {
     let last = (out.size - 1) / PART * PART;
     let end = if from == last { out.size } else { (from + PART).min(last) };
     let (file, sent) = (Arc::clone(&large.file), Sent::new(&work.progress.done));

@@ -30,7 +30,8 @@ impl Expected {
         let number = |name: &str| {
             // A checksum of checksums ends in `-N`.
             let bytes = STANDARD.decode(header(name)?).ok()?;
-            Some(bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))).filter(|_| bytes.len() <= 8)
+            Some(bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)))
+                .filter(|_| bytes.len() <= 8)
         };
         let google = header("x-goog-hash").unwrap_or_default();
         let google = |name: &str| {
@@ -195,7 +196,10 @@ mod tests {
         let right = Expected { crc64: whole.crc64, ..Expected::default() };
         assert_eq!(right.check(pieces), Err("its CRC32C is another"));
         // The check values of the two polynomials.
-        assert_eq!((of(b"123456789").crc64, of(b"123456789").crc32c), (Some(0xae8b_1486_0a79_9888), Some(0xe306_9283)));
+        assert_eq!(
+            (of(b"123456789").crc64, of(b"123456789").crc32c),
+            (Some(0xae8b_1486_0a79_9888), Some(0xe306_9283))
+        );
     }
 
     #[test]

@@ -247,7 +247,8 @@ impl Wire {
                 signed.headers_mut().insert(header::AUTHORIZATION, bearer);
             }
         }
-        let request = self.http.request(ask.method.clone(), url).headers(std::mem::take(signed.headers_mut()));
+        let request =
+            self.http.request(ask.method.clone(), url).headers(std::mem::take(signed.headers_mut()));
         Ok(ask.payload.attach(request, &ask.method))
     }
 

@@ -1,5 +1,8 @@
-//! git imports against real repositories over http, ssh and files.
+//! git imports against real repositories over http, ssh and files; buckets of real servers.
 #![expect(clippy::unwrap_used, reason = "the beds are test code outside of test functions")]
+mod bucket_bed;
+mod bucket_export;
+mod bucket_import;
 mod git_bed;
 mod git_fence;
 mod git_hostile;
