@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "the beds are test code outside of test functions")]
 mod bucket_bed;
 mod bucket_export;
+mod bucket_faults;
 mod bucket_import;
+mod bucket_proxy;
 mod git_bed;
 mod git_fence;
 mod git_hostile;
