@@ -17,6 +17,7 @@ use reqwest::{Response, StatusCode};
 
 use super::error::BucketError;
 use super::import::{Job, Work};
+use super::manifest::modified;
 use super::refusal::{Aim, Refusal};
 use super::s3::TIME;
 use super::store::Range;
@@ -293,7 +294,7 @@ impl Work {
             (object.key.to_owned(), object.size, object.tag.to_owned())
         };
         let listed = self.manifest.get().and_then(|manifest| manifest.file(&path));
-        let meta = listed.map(|file| Meta { mode: file.mode, modified: file.modified() });
+        let meta = listed.map(|file| Meta { mode: file.mode, modified: modified(file.modified) });
         // What an export lists has a digest; a copy of the bucket has other tags and the same bytes.
         let is_pin = listed.is_none() && !tag.starts_with(TIME);
         let pin = if is_pin { tag.clone() } else { String::new() };
@@ -315,7 +316,7 @@ impl Work {
         if about.len() != want.size {
             return Ok(false);
         }
-        if !fits(&about, want.meta, self.owner) || !self.link(path, dir)? {
+        if !fits(&about, want.meta, self.owner) || !self.share(path, dir)? {
             let new = self.into.create_file(path, 0o644).map_err(DataError::os("make", path))?;
             io::copy(&mut &old, &mut &new).map_err(DataError::os("write", path))?;
             finish(self, want, &new)?;
@@ -325,7 +326,7 @@ impl Work {
     }
 
     /// Another name for a file of the earlier import; false where that cannot be.
-    fn link(&self, path: &Path, from: &crate::dir::Dir) -> Result<bool, BucketError> {
+    fn share(&self, path: &Path, from: &crate::dir::Dir) -> Result<bool, BucketError> {
         let old = from.resolve(path, OFlag::O_PATH | OFlag::O_NOFOLLOW, Links::Refused);
         let old = old.map_err(DataError::os("read", path))?;
         match linkat(AT_FDCWD, &proc_path(&old), &self.into, path, AtFlags::AT_SYMLINK_FOLLOW) {

@@ -130,8 +130,6 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(at: Location, login: Login, policy: &RetryPolicy) -> Result<Self, BucketError> {
-        // Fails only if another part of the process chose a provider before, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = Client::builder()
             .user_agent(concat!("vessl/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(policy.connect)

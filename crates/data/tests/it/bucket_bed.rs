@@ -24,7 +24,7 @@ pub(crate) const KEY: &str = "AKIATEST";
 pub(crate) const SECRET: &str = "not-so-secret";
 
 /// What `.ci/tools test` installs.
-fn bed(program: &str) -> PathBuf {
+pub(crate) fn bed(program: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../buckets").join(program);
     assert!(path.exists(), "`{}` is needed by the tests; `.ci/tools test` installs it", path.display());
     path

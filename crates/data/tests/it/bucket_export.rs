@@ -52,6 +52,8 @@ fn check_there_and_back(server: &Server, identity: &Identity) {
     assert_eq!(mode(&into.path().join("a.txt")), 0o750);
     let time = |path: &std::path::Path| std::fs::metadata(path).unwrap().modified().unwrap();
     assert_eq!(time(&into.path().join("large")), time(&dir.join("large")));
+    assert_eq!(time(&into.path().join("nothing")), time(&dir.join("nothing")));
+    assert_eq!(imported.top.map(|top| top.mode), Some(mode(&dir)));
     assert!(import_as(&session, Some((&imported, &into)), ManifestUse::Follow).unwrap().0.unchanged);
 
     let (imported, into) = import_as(&session, None, ManifestUse::Ignore).unwrap();
@@ -89,6 +91,40 @@ fn the_list_of_another_is_replaced_but_not_in_a_race() {
     assert!(matches!(&taken, BucketError::Taken { who, .. } if who == "`run 2`"), "{taken}");
     session.abort(&journal(&first)).unwrap();
     assert!(!journal(&first).exists());
+}
+
+#[test]
+fn a_list_of_somebody_evil_reaches_nothing_outside() {
+    let server = Server::s3s(Signed::Ignored);
+    let outside = tempfile::tempdir().unwrap();
+    let victim = outside.path().join("victim");
+    std::fs::create_dir(&victim).unwrap();
+    let before = mode(&victim);
+    let check = |list: &str, expected: &str| {
+        let list = list.replace("VICTIM", victim.to_str().unwrap()).replace('\'', "\"");
+        assert_eq!(server.put("evil/.vessl-manifest.json", list.as_bytes()), 200);
+        let imported = import(&session(server.at("evil"), Identity::Anonymous));
+        let text = match imported {
+            Ok((imported, _into)) => imported.left_out.join(" "),
+            Err(failed) => failed.to_string(),
+        };
+        assert!(text.contains(expected), "{list}: {text}");
+        assert_eq!(mode(&victim), before);
+    };
+    let list = |dirs: &str, links: &str| {
+        format!("{{'v': 1, 'who': 'x', 'files': [], 'dirs': [{dirs}], 'links': [{links}]}}")
+    };
+    let dir = |path: &str| format!("{{'path': '{path}', 'mode': 0, 'modified': [0, 0]}}");
+    let link = |path: &str, target: &str| format!("{{'path': '{path}', 'target': '{target}'}}");
+    check(&list(&dir("../victim"), ""), "it has a name `.` or `..`");
+    check(&list("", &link("l", "VICTIM")), "`l`: it is a link that leads out");
+    check(&list("", &link("l", "../..")), "`l`: it is a link that leads out");
+    check(&list("", &link("../l", "x")), "`../l`: it is a link that leads out");
+    check(
+        &list(&dir("d"), &[link("d/l", ".."), link("d/l/m", "../..")].join(",")),
+        "`d/l/m`: it is a link that leads out",
+    );
+    check(&list(&dir("d"), &link("d", ".")), "cannot make `d`");
 }
 
 #[test]
