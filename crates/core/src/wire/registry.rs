@@ -5,15 +5,21 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::FileKind;
+use super::{FileKind, whole};
 use crate::ids::RunId;
 use crate::object::{ObjectKind, StorageKind};
+
+/// A number of a body, which may be written like `1.0`.
+fn number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    whole(from)?.ok_or_else(|| serde::de::Error::custom("a number is expected"))
+}
 
 /// Body that makes a dataset, a model repository or an artifact.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectCreate {
     /// Name; like that of a secret.
+    #[schema(pattern = "^[0-9A-Za-z][0-9A-Za-z._-]{0,99}$", min_length = 1, max_length = 100)]
     pub name: String,
     /// The project of an artifact; of nothing else.
     #[serde(default)]
@@ -86,6 +92,7 @@ pub struct ObjectView {
 #[serde(deny_unknown_fields)]
 pub struct AliasSet {
     /// Number of the version.
+    #[serde(deserialize_with = "number")]
     pub version: u64,
 }
 
@@ -97,7 +104,7 @@ pub struct VersionCreate {
     #[serde(default)]
     pub upload: Option<String>,
     /// What the version is made from: a number, `0` for nothing. Absent: of a dataset the newest, else nothing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     pub base: Option<u64>,
     /// Files that are put, copied or removed, in this order.
     #[serde(default)]
@@ -149,7 +156,7 @@ pub struct FilePut {
     #[serde(default)]
     pub digest: String,
     /// Bytes of the file, holes included.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number")]
     pub size: u64,
     /// Whether it is stored in its packed form, because it has holes.
     #[serde(default)]
@@ -232,6 +239,7 @@ pub struct BlobState {
 #[serde(deny_unknown_fields)]
 pub struct StorageCreate {
     /// Name; like that of a secret.
+    #[schema(pattern = "^[0-9A-Za-z][0-9A-Za-z._-]{0,99}$", min_length = 1, max_length = 100)]
     pub name: String,
     /// What it is made of.
     pub kind: StorageKind,
@@ -276,6 +284,7 @@ pub struct StorageView {
 #[serde(deny_unknown_fields)]
 pub struct VolumeCreate {
     /// Name; like that of a secret.
+    #[schema(pattern = "^[0-9A-Za-z][0-9A-Za-z._-]{0,99}$", min_length = 1, max_length = 100)]
     pub name: String,
     /// Words to find it by.
     #[serde(default)]

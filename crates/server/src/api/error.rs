@@ -36,6 +36,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "malformed", message)
     }
 
+    /// What is well-formed and still makes no sense.
+    pub(super) fn unfit(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed", message)
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
@@ -136,7 +141,7 @@ impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Missing(message) => Self::not_found(message),
-            RegistryError::Malformed(message) => Self::malformed(message),
+            RegistryError::Malformed(message) => Self::unfit(message),
             RegistryError::Refused { message, hint } => {
                 Self::new(StatusCode::CONFLICT, "refused", message).hint(hint)
             }
@@ -156,7 +161,7 @@ impl From<RegistryError> for Failure {
                 Self::new(StatusCode::CONFLICT, "refused", error.to_string())
             }
             RegistryError::Data(error @ (DataError::Limit { .. } | DataError::Manifest { .. })) => {
-                Self::malformed(error.to_string())
+                Self::unfit(error.to_string())
             }
             RegistryError::Read(error) if vessl_data::is_full(&error) => disk_full(),
             other => Self::internal(&other),

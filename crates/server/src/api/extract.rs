@@ -248,7 +248,7 @@ impl<S: Send + Sync> FromRequestParts<S> for BlobPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let Path((organization, id, digest)) =
             Path::<(String, String, String)>::from_request_parts(parts, state).await?;
-        let digest = digest.parse::<Digest>().map_err(|error| Failure::malformed(error.to_string()))?;
+        let digest = digest.parse::<Digest>().map_err(|error| Failure::unfit(error.to_string()))?;
         Ok(Self { upload: UploadRef { organization: organization.into(), id }, digest })
     }
 }

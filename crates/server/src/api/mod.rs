@@ -124,7 +124,7 @@ pub fn openapi() -> String {
 fn refusal() -> OpenApiResponse {
     let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
     let description = "refused or failed: 400 malformed, 401 without a token, 404 not there, 405 not this method, \
-                       409 not in this state, 413 too large, 421 another host, 422 a run file with problems, 500 our fault, \
+                       409 not in this state, 413 too large, 421 another host, 422 a run file with problems or what makes no sense, 500 our fault, \
                        502 the engine, 503 stopping or busy, 507 the disk is full";
     ResponseBuilder::new().description(description).content("application/json", body).build()
 }

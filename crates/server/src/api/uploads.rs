@@ -90,7 +90,7 @@ pub(super) async fn missing(
 #[utoipa::path(
     get, path = "/organizations/{organization}/uploads/{upload}/blobs/{digest}", tag = "uploads",
     operation_id = "readBlob",
-    params(("organization" = String, Path), ("upload" = String, Path), ("digest" = String, Path)),
+    params(("organization" = String, Path), ("upload" = String, Path), ("digest" = String, Path, pattern = "^[0-9a-f]{64}$")),
     responses((status = 200, description = "where to go on", body = BlobState))
 )]
 pub(super) async fn blob(
@@ -124,8 +124,8 @@ impl Piece {
 #[utoipa::path(
     put, path = "/organizations/{organization}/uploads/{upload}/blobs/{digest}", tag = "uploads",
     operation_id = "putBlob",
-    params(("organization" = String, Path), ("upload" = String, Path), ("digest" = String, Path), Piece),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    params(("organization" = String, Path), ("upload" = String, Path), ("digest" = String, Path, pattern = "^[0-9a-f]{64}$"), Piece),
+    request_body(content = String, content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "how much is here", body = BlobState),
         (status = 409, description = "it would have a gap, or another request brings it", body = ErrorBody),
@@ -151,7 +151,7 @@ pub(super) async fn put(
 #[utoipa::path(
     post, path = "/organizations/{organization}/uploads/{upload}/pack", tag = "uploads", operation_id = "putPack",
     params(("organization" = String, Path), ("upload" = String, Path)),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = String, content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "all are here", body = PackReceived),
         (status = 422, description = "one of them is not what it should be", body = ErrorBody),

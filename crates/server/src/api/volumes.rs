@@ -157,7 +157,7 @@ pub(super) struct Piece {
     put, path = "/organizations/{organization}/storages/{storage}/volumes/{volume}/files/content", tag = "storages",
     operation_id = "putVolumeFile",
     params(("organization" = String, Path), ("storage" = String, Path), ("volume" = String, Path), Piece),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = String, content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "how much is here", body = BlobState),
         (status = 409, description = "it would have a gap, another request brings it, or it cannot be there", body = ErrorBody),

@@ -523,7 +523,7 @@ mod tests {
     #[test]
     fn a_row_of_a_newer_version_can_be_shown() {
         assert_eq!(word::<RunEventKind>("kind", "of \"2030\"").unwrap(), RunEventKind::Other);
-        assert_eq!(word::<StoredKind>("kind", "s3").unwrap(), StoredKind::Other);
+        assert_eq!(word::<StoredKind>("kind", "of 2030").unwrap(), StoredKind::Other);
         assert!(word::<Status>("status", "asleep").is_err());
     }
 

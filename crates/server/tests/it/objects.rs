@@ -1,7 +1,8 @@
 //! Datasets, models, artifacts: their versions by number and alias, what changes from one to the next, who uses them.
 use http::StatusCode;
 use serde_json::{Value, json};
-use vessl_data::blob::Digest;
+use vessl_data::blob::{Digest, Store};
+use vessl_data::tree::{Entry, Form, Kind, Manifest};
 
 use crate::world::{Place, Server, run_file};
 
@@ -138,7 +139,7 @@ async fn what_is_not_possible_changes_nothing() {
         );
     };
     let put = |path: &str| json!([{ "put": { "path": path, "kind": "directory" } }]);
-    let malformed = StatusCode::BAD_REQUEST;
+    let malformed = StatusCode::UNPROCESSABLE_ENTITY;
     for hostile in ["", "/", "/etc", "..", "../x", "a/../../x", "a//x", "a/./x", "x/", "x\u{0}", "%2525/../x"]
     {
         check(put(hostile), malformed, if hostile.is_empty() { "cannot be" } else { "cannot be in a tree" })
@@ -221,9 +222,9 @@ async fn versions_go_by_number_alias_and_latest() {
         (json!(2), json!(3))
     );
     for (alias, version, expected) in [
-        ("latest", 1, StatusCode::BAD_REQUEST),
-        ("12", 1, StatusCode::BAD_REQUEST),
-        ("a%2Fb", 1, StatusCode::BAD_REQUEST),
+        ("latest", 1, StatusCode::UNPROCESSABLE_ENTITY),
+        ("12", 1, StatusCode::UNPROCESSABLE_ENTITY),
+        ("a%2Fb", 1, StatusCode::UNPROCESSABLE_ENTITY),
         ("x", 9, StatusCode::NOT_FOUND),
         ("x", u64::MAX, StatusCode::BAD_REQUEST),
     ] {
@@ -272,7 +273,7 @@ async fn things_are_where_they_are_said_to_be() {
         let (status, body) = server.ask(method, path, body).await;
         assert_eq!(status, expected, "{method} {path}: {body}");
     };
-    let (missing, malformed) = (StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST);
+    let (missing, malformed) = (StatusCode::NOT_FOUND, StatusCode::UNPROCESSABLE_ENTITY);
     check("GET", "/v1/organizations/lab/objects/dataset/d", None, missing).await;
     check("GET", "/v1/organizations/none/objects/dataset", None, missing).await;
     check("POST", "/v1/organizations/none/objects/dataset", Some(json!({ "name": "x" })), missing).await;
@@ -314,4 +315,84 @@ async fn what_a_run_uses_is_not_deleted_before_it_ends() {
     place.world.release(crate::world::first_attempt(id));
     server.settled(id).await;
     assert_eq!(server.ask("DELETE", of, None).await.0, StatusCode::NO_CONTENT);
+}
+
+/// Names of a tree of files that an agent has exported; its version.
+fn exported(place: &Place, names: &[&str]) -> String {
+    let store = Store::open(&place.dir.path().join("data/blobs")).unwrap();
+    let file = |name: &&str| {
+        let put = store.put_bytes(name.as_bytes()).unwrap();
+        let kind = Kind::File { mode: 0o644, size: put.size, digest: put.digest, form: Form::Plain };
+        Entry { path: name.into(), kind, modified: None }
+    };
+    let manifest = Manifest::new(names.iter().map(file).collect()).unwrap();
+    store.put_bytes(&manifest.text()).unwrap().digest.to_string()
+}
+
+#[tokio::test]
+async fn an_export_adds_to_a_dataset_and_is_the_next_model() {
+    let place = Place::new();
+    let server = place.open().await;
+    dataset(&server, "d", &["first"]).await;
+    let models = "/v1/organizations/default/objects/model-repository";
+    server.done("POST", models, json!({ "name": "m" })).await;
+    let lines = "export:\n  /d: vessl-dataset://default/d\n  /m: vessl-model://default/m";
+    let run = async |names: &[&str]| {
+        let tree = exported(&place, names);
+        // What is seen in an event and again in the exit record is one version.
+        let script = format!(
+            "fake exported /d {tree}\nfake exported /m {tree}\nfake export /d {tree}\nfake export /m {tree}\nfake exit 0"
+        );
+        let id = server.submit_yaml(&run_file("x", lines, &script)).await;
+        let run = server.settled(id).await;
+        assert_eq!(run["status"], "completed", "{run:#}");
+        (id, run)
+    };
+    let (first, read) = run(&["second"]).await;
+    let numbers: Vec<_> =
+        read["exports"].as_array().unwrap().iter().map(|export| &export["number"]).collect();
+    assert_eq!(numbers, [&json!(2), &json!(1)], "{read:#}");
+    let of = format!("{DATASETS}/d");
+    assert_eq!(paths(&server, &format!("{of}/versions/2")).await, ["first", "second"]);
+    assert_eq!(paths(&server, &format!("{models}/m/versions/latest")).await, ["second"]);
+    let version = server.get(&format!("{of}/versions/2")).await;
+    assert_eq!(
+        (&version["run"], &version["created_by"], &version["bytes"]),
+        (&json!(first.0), &json!("admin"), &json!(11))
+    );
+    // The same again by another run is a version of its own; two at once lose nothing of each other.
+    let others = ["second", "third", "fourth"];
+    let names: Vec<[&str; 1]> = others.iter().map(|name| [*name]).collect();
+    futures::future::join_all(names.iter().map(|names| run(names))).await;
+    assert_eq!(
+        paths(&server, &format!("{of}/versions/latest")).await,
+        ["first", "fourth", "second", "third"]
+    );
+    for object in [of, format!("{models}/m")] {
+        let all = server.get(&format!("{object}/versions")).await;
+        let expected = if object.contains("dataset") { 5 } else { 4 };
+        assert_eq!(all.as_array().unwrap().len(), expected, "{all:#}");
+    }
+    // Files of runs are what they exported, not what that became.
+    let files = server.get(&format!("{}/{}/files", crate::world::RUNS, first.0)).await;
+    assert_eq!(files.as_array().unwrap().len(), 2, "{files}");
+}
+
+#[tokio::test]
+async fn another_attempt_with_the_same_files_is_another_version() {
+    let place = Place::new();
+    let server = place.open().await;
+    let tree = exported(&place, &["f"]);
+    let lines = "export:\n  /out: vessl-artifact://default/default/a";
+    let script = format!("fake exported /out {tree}\nfake export /out {tree}\nfake exit 0");
+    let id = server.submit_yaml(&run_file("x", lines, &script)).await;
+    server.settled(id).await;
+    let restart = format!("{}/{}/restart", crate::world::RUNS, id.0);
+    server.done("POST", &restart, Value::Null).await;
+    server.settled(id).await;
+    let of = "/v1/organizations/default/objects/artifact/a/versions?project=default";
+    let numbers: Vec<_> =
+        server.get(of).await.as_array().unwrap().iter().map(|version| version["version"].clone()).collect();
+    assert_eq!(numbers, [json!(2), json!(1)]);
+    assert_eq!(server.run(id).await["exports"][0]["number"], 2);
 }

@@ -121,7 +121,7 @@ async fn nothing_leads_out_of_a_volume() {
             server.ask("DELETE", &format!("{VOLUME}/files?recursive=1&path={hostile}"), None).await,
             server.ask("POST", &format!("{VOLUME}/copy"), Some(json!({ "from": "d", "to": name }))).await,
         ] {
-            assert_eq!(status, StatusCode::BAD_REQUEST, "{hostile}: {said}");
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{hostile}: {said}");
         }
     }
     for link in ["etc/new", "etc/passwd", "token", "up/x"] {
@@ -162,7 +162,7 @@ async fn storages_are_where_they_may_be() {
             + body["hint"].as_str().unwrap_or_default();
         assert!(status == expected.0 && said.contains(expected.1), "{kind} {path}: {status} {body}");
     };
-    let (malformed, refused) = (StatusCode::BAD_REQUEST, StatusCode::CONFLICT);
+    let (malformed, refused) = (StatusCode::UNPROCESSABLE_ENTITY, StatusCode::CONFLICT);
     check("host-path", "relative", Value::Null, (malformed, "an absolute path")).await;
     check("host-path", "/etc", Value::Null, (refused, "hostpath_roots")).await;
     check("host-path", &format!("{}/../x", root.display()), Value::Null, (malformed, "an absolute path"))
