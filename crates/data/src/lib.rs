@@ -9,7 +9,7 @@ pub mod git;
 pub mod hub;
 pub mod incoming;
 pub mod log;
-mod pool;
+pub mod pool;
 mod problem;
 pub mod sparse;
 pub mod staging;

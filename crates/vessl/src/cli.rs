@@ -10,8 +10,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    artifact, cache, cluster, completion, configure, credential, doctor, image, resource, run, secret,
-    server, whoami,
+    artifact, cache, cluster, completion, configure, credential, dataset, doctor, image, model,
+    model_repository, resource, run, secret, server, storage, whoami,
 };
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -62,9 +62,21 @@ enum Command {
     /// Submit runs, look at them, end them
     #[command(subcommand)]
     Run(run::Command),
-    /// Look at the named results of runs
+    /// Keep files that runs read, with their versions
+    #[command(subcommand)]
+    Dataset(dataset::Command),
+    /// Keep models by number in model repositories
+    #[command(subcommand)]
+    Model(model::Command),
+    /// Make model repositories and look at them
+    #[command(subcommand)]
+    ModelRepository(model_repository::Command),
+    /// Look at the named results of runs, bring them, add others
     #[command(subcommand)]
     Artifact(artifact::Command),
+    /// Name places for volumes, make volumes, copy files in and out
+    #[command(subcommand)]
+    Storage(storage::Command),
     /// Look at clusters and their nodes
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -257,7 +269,11 @@ fn asynchronously<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 async fn perform(command: Command, session: &Session) -> Result<Exit> {
     match command {
         Command::Run(command) => run::perform(command, session).await,
+        Command::Dataset(command) => dataset::perform(command, session).await,
+        Command::Model(command) => model::perform(command, session).await,
+        Command::ModelRepository(command) => model_repository::perform(command, session).await,
         Command::Artifact(command) => artifact::perform(command, session).await,
+        Command::Storage(command) => storage::perform(command, session).await,
         Command::Cluster(command) => cluster::perform(command, session).await,
         Command::Resource(command) => resource::perform(command, session).await,
         Command::Image(command) => image::perform(command, session).await,

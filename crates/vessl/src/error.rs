@@ -44,6 +44,9 @@ pub(crate) enum Error {
     /// The operating system refused.
     #[error("cannot {what}: {}", plain(.source))]
     Os { what: String, source: io::Error },
+    /// A file was written to while it was read.
+    #[error("`{path}` changed while it was read")]
+    Changed { path: String },
     /// A file that came back is not what the server promised.
     #[error("{message}")]
     Damaged { message: String, hint: String },
@@ -104,7 +107,7 @@ impl Error {
             Self::Refused { body, .. } if body.code == "spec_invalid" => Kind::File,
             Self::Refused { body, .. } if body.code == "internal" => Kind::Bug,
             Self::Refused { .. } => Kind::Refused,
-            Self::Os { .. } | Self::Damaged { .. } | Self::Server(_) => Kind::Local,
+            Self::Os { .. } | Self::Changed { .. } | Self::Damaged { .. } | Self::Server(_) => Kind::Local,
             Self::Bug(_) => Kind::Bug,
             Self::BrokenPipe => Kind::BrokenPipe,
         }
@@ -124,6 +127,7 @@ impl Error {
             Self::Refused { body, .. } => &body.code,
             Self::Protocol { .. } => "protocol",
             Self::Os { .. } => "system",
+            Self::Changed { .. } => "changed",
             Self::Damaged { .. } => "damaged",
             Self::Bug(_) => "internal",
             Self::BrokenPipe => "broken_pipe",
@@ -143,6 +147,9 @@ impl Error {
             Self::Refused { body, .. } => body.hint.clone(),
             Self::Protocol { .. } => {
                 Some("perhaps this is no vessl server, or one of another version; `--server URL`, `VESSL_SERVER` or `vessl configure server URL` names another".to_owned())
+            }
+            Self::Changed { .. } => {
+                Some("nothing was made of it; run the same command again when nobody writes there: what has come is not sent again".to_owned())
             }
             Self::Settings { .. } => Some("correct it, or remove it and run `vessl configure`".to_owned()),
             Self::Bug(_) => {

@@ -12,7 +12,7 @@ use super::MANIFEST;
 use super::keys::{Place, place};
 use super::manifest::{DirEntry, LinkEntry, TopEntry, entry as entry_time};
 use crate::dir::{self, Dir, Links, real_path};
-use crate::tree::{Bounds, Found, Kind, Source, Warning, walk};
+use crate::tree::{Bounds, Everything, Found, Kind, Source, Warning, walk};
 use crate::{DataError, Watch};
 
 /// Longest key, in bytes.
@@ -116,7 +116,7 @@ pub(super) fn collect(
             outbox.file(name, prefix, (origin, meta.len(), meta.mode() & 0o777));
         }
         Outgoing::Tree(source) => {
-            let walked = walk(source, bounds, watch)?;
+            let walked = walk(source, bounds, &mut Everything, watch)?;
             outbox.warnings = walked.warnings;
             let (mode, modified) = (walked.top.mode & 0o777, entry_time(Some(walked.top.modified)));
             outbox.top = Some(TopEntry { mode, modified });

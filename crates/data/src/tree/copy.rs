@@ -8,7 +8,7 @@ use nix::fcntl::renameat;
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{symlinkat, syncfs};
 
-use super::walk::{Found, Walked, walk};
+use super::walk::{Everything, Found, Walked, walk};
 use super::write::{Bounds, Source, Warning};
 use super::{Entry, FILE_MODE, Form, Kind, Top, with_total};
 use crate::blob::{Digest, copy_in_kernel};
@@ -52,7 +52,7 @@ pub fn copy(
     bounds: Bounds,
     watch: &Watch<'_>,
 ) -> Result<Copied, DataError> {
-    copy_walked(source, walk(source, bounds, watch)?, target, watch)
+    copy_walked(source, walk(source, bounds, &mut Everything, watch)?, target, watch)
 }
 
 /// Copies the one file that `source` names into a directory.

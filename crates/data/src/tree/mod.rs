@@ -35,8 +35,7 @@ pub use checkout::{Checkout, checkout, copy_into};
 pub use copy::{Copied, Target, copy, copy_file};
 pub use edit::{Edit, EditError, merge};
 pub use entry::{Entry, Form, Kind};
-pub use walk::climbs_first;
-pub(crate) use walk::{Found, walk};
+pub use walk::{Everything, Found, Skips, Walked, climbs_first, walk};
 pub use write::{Bounds, Source, Warning, Written, store_manifest, write, write_file};
 
 use std::collections::HashSet;

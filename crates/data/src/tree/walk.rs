@@ -22,28 +22,59 @@ const PLACES: usize = 10_000;
 pub(super) const OVERFLOWS: usize = 16;
 
 /// What a directory holds.
-pub(crate) struct Walked {
+#[derive(Debug)]
+pub struct Walked {
     /// The directory itself.
-    pub(crate) top: Top,
+    pub top: Top,
     /// Its entries; of the files nobody has looked at the content.
-    pub(crate) found: Vec<Found>,
+    pub found: Vec<Found>,
     /// Bytes of all files.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Links that were followed.
-    pub(crate) followed: u64,
-    /// What is not as it was.
-    pub(crate) warnings: Vec<Warning>,
+    pub followed: u64,
+    /// What is not as it was; sorted by path.
+    pub warnings: Vec<Warning>,
 }
 
 /// An entry and where it is.
-pub(crate) struct Found {
-    pub(crate) entry: Entry,
+#[derive(Debug)]
+pub struct Found {
+    /// What it will be in the tree.
+    pub entry: Entry,
     /// Below the root of the source; no link is on the way.
-    pub(crate) from: PathBuf,
+    pub from: PathBuf,
 }
 
-/// Looks at everything in a directory, and at what its links lead out to.
-pub(crate) fn walk(source: Source<'_>, bounds: Bounds, watch: &Watch<'_>) -> Result<Walked, DataError> {
+/// What a walk leaves out without a word.
+pub trait Skips {
+    /// A directory is about to be looked at; `path` is where it is in the tree.
+    fn enter(&mut self, dir: &Dir, path: &Path) -> Result<(), DataError>;
+
+    /// Whether this is left out: of a directory everything in it, too. A link is asked about as a link.
+    fn skips(&mut self, path: &Path, kind: dir::Kind) -> bool;
+}
+
+/// Nothing is left out.
+#[derive(Debug)]
+pub struct Everything;
+
+impl Skips for Everything {
+    fn enter(&mut self, _: &Dir, _: &Path) -> Result<(), DataError> {
+        Ok(())
+    }
+
+    fn skips(&mut self, _: &Path, _: dir::Kind) -> bool {
+        false
+    }
+}
+
+/// Looks at everything in a directory that is not left out, and at what its links lead out to.
+pub fn walk(
+    source: Source<'_>,
+    bounds: Bounds,
+    skips: &mut dyn Skips,
+    watch: &Watch<'_>,
+) -> Result<Walked, DataError> {
     let here = real_path(source.root).map_err(DataError::os("read", source.path))?;
     let top = source.root.dir(source.path).and_then(|dir| Ok(fstat(&dir)?));
     let top = top.map_err(DataError::os("read", source.path))?;
@@ -56,6 +87,7 @@ pub(crate) fn walk(source: Source<'_>, bounds: Bounds, watch: &Watch<'_>) -> Res
         here,
         watch,
         bounds,
+        skips,
         places: vec![first],
         outside: VecDeque::new(),
         overflows: 0,
@@ -104,6 +136,7 @@ struct Walk<'a> {
     here: PathBuf,
     watch: &'a Watch<'a>,
     bounds: Bounds,
+    skips: &'a mut dyn Skips,
     places: Vec<Place>,
     /// Links that lead out and are not followed yet.
     outside: VecDeque<Outside>,
@@ -138,6 +171,7 @@ impl Walk<'_> {
         while let Some(at) = open.pop() {
             self.watch.check()?;
             let dir = self.root.dir(&at.from).map_err(DataError::os("read", &at.path))?;
+            self.skips.enter(&dir, &at.path)?;
             for name in names(&dir, &at.path)? {
                 let inner = At { path: at.path.join(&name), from: at.from.join(&name), place: at.place };
                 open.extend(self.entry(&dir, &name, inner)?);
@@ -183,7 +217,11 @@ impl Walk<'_> {
         let Some(stat) = dir.stat(name).map_err(DataError::os("read", &at.path))? else {
             return Err(DataError::Changed { path: at.path });
         };
-        if dir::Kind::of(&stat) == dir::Kind::Symlink {
+        let kind = dir::Kind::of(&stat);
+        if self.skips.skips(&at.path, kind) {
+            return Ok(None);
+        }
+        if kind == dir::Kind::Symlink {
             let target = readlinkat(dir, name).map_err(DataError::os("read", &at.path))?;
             return self.link(at, target.into(), &stat);
         }

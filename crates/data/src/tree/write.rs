@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::walk::{Found, walk};
+use super::walk::{Everything, Found, walk};
 use super::{Entry, FILE_MODE, Form, Kind, MAX_ENTRIES, MAX_MANIFEST, Manifest, with_total};
 use crate::blob::{Digest, Put, Store};
 use crate::dir::{Dir, Modified};
@@ -88,7 +88,7 @@ pub fn write(
     bounds: Bounds,
     watch: &Watch<'_>,
 ) -> Result<Written, DataError> {
-    let mut walked = walk(source, bounds, watch)?;
+    let mut walked = walk(source, bounds, &mut Everything, watch)?;
     let shards = Mutex::new(BTreeSet::new());
     let is_file = |found: &&mut Found| matches!(found.entry.kind, Kind::File { .. });
     let mut files: Vec<Mutex<&mut Found>> = walked.found.iter_mut().filter(is_file).map(Mutex::new).collect();

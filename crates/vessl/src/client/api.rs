@@ -1,6 +1,5 @@
 //! What can be asked of a server, one function each.
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use vessl_core::ids::RunId;
 use vessl_core::logwire;
 use vessl_core::logwire::Stream;
@@ -12,7 +11,7 @@ use vessl_core::wire::{
 
 use super::http::ApiRequest;
 use super::path::Path;
-use super::{Client, Events, Logs, Method, Scope, encoded, header};
+use super::{Client, Events, Logs, Method, Scope, encoded};
 use crate::error::{Error, Result};
 
 /// Which part of a log, and whether to stay for what comes.
@@ -160,20 +159,6 @@ impl Client {
     pub(crate) async fn files_and_directories(&mut self, id: RunId) -> Result<Vec<FileView>> {
         let path = self.of_run(id, &["files"]).await?.with("all_directories", Some(true));
         self.get(path.into()).await
-    }
-
-    /// Bytes of a file from `begin` on, in its packed form if it has one. The server may begin at 0 instead; where it begins stands before the body.
-    pub(crate) async fn file(&mut self, id: RunId, file: &FileView, begin: u64) -> Result<(u64, Incoming)> {
-        let path = self.of_run(id, &["files", "content"]).await?;
-        let path = path.with("export", Some(&file.export)).with("path", Some(&file.path));
-        let path = path.with("packed", file.packed_size.map(|_| true)).into();
-        let mut headers = Vec::new();
-        if begin > 0 {
-            headers.push((header::RANGE, format!("bytes={begin}-")));
-        }
-        let answer = self.begin(&ApiRequest { method: Method::GET, path, body: None, headers }).await?;
-        let from = if answer.status() == ::http::StatusCode::PARTIAL_CONTENT { begin } else { 0 };
-        Ok((from, answer.into_body()))
     }
 
     /// Artifacts of the project, each with its newest version.
@@ -332,24 +317,30 @@ impl Client {
         Path::of(rest).with("organization", self.scope.organization.as_deref())
     }
 
-    async fn of_run(&mut self, id: RunId, rest: &[&str]) -> Result<Path> {
+    pub(super) async fn of_run(&mut self, id: RunId, rest: &[&str]) -> Result<Path> {
         let id = id.0.to_string();
         let mut segments = vec!["runs", &id];
         segments.extend(rest);
         self.project(&segments).await
     }
 
-    /// A path below the project; the server is asked once for defaults that are not settled here.
+    /// A path below the project; what is not settled is the default of the server.
     async fn project(&mut self, rest: &[&str]) -> Result<Path> {
-        if self.scope.organization.is_none() || self.scope.project.is_none() {
-            let who = self.whoami().await?;
-            self.scope.organization.get_or_insert(who.organization);
-            self.scope.project.get_or_insert(who.project);
-        }
+        self.settle().await?;
         let name = |name: &Option<String>| name.clone().unwrap_or_default();
         let (organization, project) = (name(&self.scope.organization), name(&self.scope.project));
         let mut segments = vec!["organizations", &organization, "projects", &project];
         segments.extend(rest);
         Ok(Path::of(&segments))
+    }
+
+    /// Asks the server for defaults that are not settled here.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        if self.scope.organization.is_none() || self.scope.project.is_none() {
+            let who = self.whoami().await?;
+            self.scope.organization.get_or_insert(who.organization);
+            self.scope.project.get_or_insert(who.project);
+        }
+        Ok(())
     }
 }

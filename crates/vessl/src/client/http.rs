@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -12,12 +12,15 @@ use vessl_core::wire::{ErrorBody, ServerProof};
 use vessl_server::challenge::{Entrance, is_answer};
 
 use super::address::Address;
+use super::outgoing::{Outgoing, Piped};
 use crate::error::{Error, Result};
 
 /// Longest time until the head of an answer is there.
 const ANSWER: Duration = Duration::from_mins(1);
 /// Longest time until a server has proved itself.
 const PROOF: Duration = Duration::from_secs(10);
+/// Longest time until the answer to a large body is there once all of it was sent: the server puts it on disk first.
+const SETTLE: Duration = Duration::from_mins(10);
 /// Largest JSON answer.
 const LARGEST: usize = 256 << 20;
 
@@ -26,7 +29,7 @@ const LARGEST: usize = 256 << 20;
 pub(super) struct Connection {
     address: Address,
     token: Option<Secret>,
-    open: Option<SendRequest<Full<Bytes>>>,
+    open: Option<SendRequest<Outgoing>>,
     was_open: bool,
 }
 
@@ -37,7 +40,7 @@ pub(super) struct ApiRequest {
     pub(super) method: Method,
     /// Path and query.
     pub(super) path: String,
-    /// JSON body.
+    /// JSON body, if the headers say no other type.
     pub(super) body: Option<Bytes>,
     /// More headers.
     pub(super) headers: Vec<(header::HeaderName, String)>,
@@ -82,6 +85,44 @@ impl Connection {
             return Ok(answer);
         }
         Err(self.refusal(answer).await)
+    }
+
+    /// Sends a request whose body comes from elsewhere, piece by piece. It is sent once: what is left of the body after an error is
+    /// lost. A body of which nothing moves any more is given up.
+    pub(super) async fn pipe(&mut self, request: &ApiRequest, body: Piped) -> Result<Response<Incoming>> {
+        let moved = body.moved();
+        let outgoing = self.with_body(request, Outgoing::Piped(body))?;
+        let mut kept = self.open.take();
+        if let Some(sender) = &mut kept
+            && sender.ready().await.is_err()
+        {
+            kept = None;
+        }
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => self.connect().await?,
+        };
+        self.was_open = true;
+        let answer = sender.send_request(outgoing);
+        tokio::pin!(answer);
+        loop {
+            let before = moved.so_far();
+            let patience = if moved.is_whole() { SETTLE } else { ANSWER };
+            match tokio::time::timeout(patience, &mut answer).await {
+                Ok(answer) => {
+                    let answer = answer.map_err(|e| self.unreachable(&words(&e)))?;
+                    // An answer that came before the end of the body leaves the connection in the middle of it.
+                    self.open = moved.is_whole().then_some(sender);
+                    let is_good = answer.status().is_success();
+                    return if is_good { Ok(answer) } else { Err(self.refusal(answer).await) };
+                }
+                Err(_) if moved.so_far() > before => {}
+                Err(_) => {
+                    let (address, seconds) = (self.address.to_string(), patience.as_secs());
+                    return Err(Error::NoAnswer { address, seconds });
+                }
+            }
+        }
     }
 
     /// The whole body of an answer.
@@ -139,7 +180,7 @@ impl Connection {
     }
 
     /// Opens a connection to a server that has proved itself: nothing is sent to any other.
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
+    async fn connect(&self) -> Result<SendRequest<Outgoing>> {
         let (stream, entrance) = self.address.connect().await.map_err(|e| self.unreachable(&plain(&e)))?;
         let (mut sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|e| self.unreachable(&words(&e)))?;
@@ -154,12 +195,12 @@ impl Connection {
     }
 
     /// Lets the other end of this very connection prove that it has the token.
-    async fn challenge(&self, sender: &mut SendRequest<Full<Bytes>>, entrance: Entrance) -> Result<()> {
+    async fn challenge(&self, sender: &mut SendRequest<Outgoing>, entrance: Entrance) -> Result<()> {
         let Some(token) = &self.token else { return Err(self.wrong_token()) };
         let nonce = nonce()?;
         let path = format!("/v1/challenge?nonce={nonce}");
         let request = ApiRequest { method: Method::GET, path, body: None, headers: Vec::new() };
-        let request = self.bare(&request).body(Full::default());
+        let request = self.bare(&request).body(Outgoing::default());
         let request = request.map_err(|e| Error::Bug(format!("a request could not be made: {e}")))?;
         let answer = sender.send_request(request).await.map_err(|e| self.unreachable(&words(&e)))?;
         let status = answer.status();
@@ -184,7 +225,11 @@ impl Connection {
             .header(header::USER_AGENT, concat!("vessl/", env!("CARGO_PKG_VERSION")))
     }
 
-    fn request(&self, request: &ApiRequest) -> Result<Request<Full<Bytes>>> {
+    fn request(&self, request: &ApiRequest) -> Result<Request<Outgoing>> {
+        self.with_body(request, Outgoing::whole(request.body.clone().unwrap_or_default()))
+    }
+
+    fn with_body(&self, request: &ApiRequest, body: Outgoing) -> Result<Request<Outgoing>> {
         let mut builder = self.bare(request);
         if let Some(token) = &self.token {
             let mut value =
@@ -197,13 +242,13 @@ impl Connection {
             value.set_sensitive(true);
             builder = builder.header(header::AUTHORIZATION, value);
         }
-        if request.body.is_some() {
+        let has_type = request.headers.iter().any(|(name, _)| *name == header::CONTENT_TYPE);
+        if request.body.is_some() && !has_type {
             builder = builder.header(header::CONTENT_TYPE, "application/json");
         }
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
-        let body = Full::new(request.body.clone().unwrap_or_default());
         builder.body(body).map_err(|e| Error::Bug(format!("a request could not be made: {e}")))
     }
 
@@ -288,6 +333,8 @@ fn plain(error: &std::io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+
     use super::*;
 
     #[tokio::test]

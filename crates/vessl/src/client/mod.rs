@@ -6,13 +6,21 @@ mod events;
 mod http;
 mod local;
 mod logs;
+mod objects;
+mod outgoing;
 mod path;
+mod storages;
+mod uploads;
 
 pub(crate) use address::Address;
 pub(crate) use api::{LogQuery, Page};
 pub(crate) use events::Events;
 pub(crate) use local::{Local, ServerInfo, ShutdownKind};
 pub(crate) use logs::Logs;
+pub(crate) use objects::{FileSource, Listed, is_missing};
+pub(crate) use outgoing::Pieces;
+pub(crate) use storages::VolumeFile;
+pub(crate) use uploads::{Announced, UploadRef};
 
 use std::time::Duration;
 
@@ -211,7 +219,7 @@ impl Client {
     }
 
     /// Connects anew: the server of this machine is started if it is gone, any other gets a moment to come back.
-    async fn find_again(&mut self) -> Result<()> {
+    pub(crate) async fn find_again(&mut self) -> Result<()> {
         match &self.origin {
             Origin::Local(local) => self.connection = to_local(local, &self.out).await?,
             Origin::Given { .. } => {

@@ -1,13 +1,16 @@
 //! `vessl artifact …`.
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
+use vessl_core::object::{ObjectKind, ObjectName};
 use vessl_core::wire::ArtifactView;
+use vessl_core::wire::registry::VersionCreate;
 
-use super::completion;
-use crate::client::Client;
+use super::objects::{self, Diff, Download, Listing, OfVersion, Onto, Upload};
+use super::{completion, upload};
+use crate::client::{Client, is_missing};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
-use crate::output::views;
+use crate::output::{registry, views};
 use crate::session::Session;
 
 /// What can be asked about artifacts.
@@ -37,6 +40,73 @@ Examples:
   vessl artifact delete default/default/weights"
     )]
     Delete(Delete),
+    /// List the versions of an artifact, the newest first
+    #[command(after_help = "Examples:\n  vessl artifact versions weights")]
+    Versions(Name),
+    /// List the files of an artifact
+    #[command(after_help = "Examples:
+  vessl artifact list-files weights
+  vessl artifact list-files weights -p checkpoints -r --version 2")]
+    ListFiles(ListFiles),
+    /// Download a file or directory of an artifact
+    #[command(after_help = "\
+Files land where `cp -r` would put them, see `vessl dataset download --help`.
+
+Examples:
+  vessl artifact download weights / weights
+  vessl artifact download weights model.pt . --version 2")]
+    Download(DownloadArgs),
+    /// Upload a file or directory as the next version of an artifact, which is made if it is missing
+    #[command(after_help = "\
+Files come where `cp -r` would put them, see `vessl dataset upload --help`. The version has these files and no others, like one that a \
+run exports.
+
+Examples:
+  vessl artifact upload weights checkpoint/. /")]
+    Upload(UploadArgs),
+    /// Say which files two versions of an artifact do not have in common
+    #[command(after_help = "Examples:\n  vessl artifact diff weights 1 2")]
+    Diff(DiffArgs),
+}
+
+/// Which files.
+#[derive(Args, Debug)]
+pub(crate) struct ListFiles {
+    #[command(flatten)]
+    of: Name,
+    #[command(flatten)]
+    listing: Listing,
+    #[command(flatten)]
+    version: OfVersion,
+}
+
+/// What to bring.
+#[derive(Args, Debug)]
+pub(crate) struct DownloadArgs {
+    #[command(flatten)]
+    of: Name,
+    #[command(flatten)]
+    args: Download,
+    #[command(flatten)]
+    version: OfVersion,
+}
+
+/// What to send.
+#[derive(Args, Debug)]
+pub(crate) struct UploadArgs {
+    #[command(flatten)]
+    of: Name,
+    #[command(flatten)]
+    args: Upload,
+}
+
+/// What to compare.
+#[derive(Args, Debug)]
+pub(crate) struct DiffArgs {
+    #[command(flatten)]
+    of: Name,
+    #[command(flatten)]
+    args: Diff,
 }
 
 /// Names what is deleted.
@@ -82,8 +152,48 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
                 .out
                 .outcome(&serde_json::json!({ "deleted": shown }), &format!("deleted artifact {shown}"))?;
         }
+        files => with_files(files, &mut client, session).await?,
     }
     Ok(exit::OK)
+}
+
+/// Those that have to do with files.
+async fn with_files(command: Command, client: &mut Client, session: &Session) -> Result<()> {
+    match command {
+        Command::Versions(of) => {
+            let name = named(client, &of).await?;
+            objects::read(client, &name).await?;
+            let versions = client.versions(&name).await?;
+            session.out.list(&versions, registry::VERSIONS, "the artifact has no versions")
+        }
+        Command::ListFiles(ListFiles { of, listing, version }) => {
+            let name = named(client, &of).await?;
+            objects::list_files(client, (&name, &version.version), &listing, session).await
+        }
+        Command::Download(DownloadArgs { of, args, version }) => {
+            let name = named(client, &of).await?;
+            objects::bring(client, (&name, &version.version), &args, session).await
+        }
+        Command::Upload(UploadArgs { of, args }) => {
+            let name = named(client, &of).await?;
+            match client.object(&name).await {
+                Err(error) if is_missing(&error) => drop(client.create_object(&name, None).await?),
+                other => drop(other?),
+            }
+            let version = VersionCreate { base: Some(0), ..VersionCreate::default() };
+            let onto = Onto { name, onto: None, version };
+            upload::tell(&objects::send(client, onto, &args, session).await?, session)
+        }
+        Command::Diff(DiffArgs { of, args }) => {
+            let name = named(client, &of).await?;
+            objects::diff(client, &name, &args, session).await
+        }
+        Command::List | Command::Read(_) | Command::Delete(_) => Ok(()),
+    }
+}
+
+async fn named(client: &mut Client, of: &Name) -> Result<ObjectName> {
+    client.named(ObjectKind::Artifact, &of.name).await
 }
 
 /// One artifact; where there are none at all, the error says how one comes to be.

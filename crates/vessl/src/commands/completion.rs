@@ -6,6 +6,7 @@ use clap::Args;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::Shells;
 use clap_complete::{CompleteEnv, Shell};
+use vessl_core::object::ObjectKind;
 use vessl_core::wire::{RunQuery, RunView, SecretView};
 
 use crate::client::Client;
@@ -24,7 +25,7 @@ const MOST: u32 = 50;
 #[derive(Args, Debug)]
 #[command(
     after_help = "What the script completes it asks this program: commands and flags, and from the server that runs the ids and \
-names of runs, the names of artifacts, secrets, credentials, clusters and presets. It starts no server.
+names of runs, the names of artifacts, datasets, model repositories, storages, secrets, credentials, clusters and presets. It starts no server.
 
 Examples:
   vessl completion bash > /etc/bash_completion.d/vessl
@@ -80,6 +81,25 @@ pub(crate) fn runs(typed: &OsStr) -> Vec<CompletionCandidate> {
 /// Artifacts of the project.
 pub(crate) fn artifacts() -> Vec<CompletionCandidate> {
     ask(async |client| Ok(named(client.artifacts().await?.into_iter().map(|artifact| artifact.name))))
+}
+
+/// Datasets of the organization.
+pub(crate) fn datasets() -> Vec<CompletionCandidate> {
+    objects(ObjectKind::Dataset)
+}
+
+/// Model repositories of the organization.
+pub(crate) fn model_repositories() -> Vec<CompletionCandidate> {
+    objects(ObjectKind::ModelRepository)
+}
+
+/// Storages of the organization.
+pub(crate) fn storages() -> Vec<CompletionCandidate> {
+    ask(async |client| Ok(named(client.storages().await?.into_iter().map(|storage| storage.name))))
+}
+
+fn objects(kind: ObjectKind) -> Vec<CompletionCandidate> {
+    ask(async |client| Ok(named(client.objects(kind).await?.into_iter().map(|object| object.name))))
 }
 
 /// Stored secrets.

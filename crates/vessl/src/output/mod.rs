@@ -5,6 +5,7 @@ pub(crate) mod log;
 mod paint;
 mod problems;
 pub(crate) mod progress;
+pub(crate) mod registry;
 pub(crate) mod runs;
 mod table;
 pub(crate) mod views;

@@ -1,15 +1,19 @@
 //! How far pulls, imports and downloads are: on a terminal bars that change in place, in a pipe a line now and then.
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vessl_core::wire::Progress;
 
 use super::Out;
-use super::format::{bytes, clean};
+use super::format::{bytes, clean, span};
 
 /// Time between two lines about the same thing.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Time between two looks at work that counts by itself.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Shortest time that says anything about speed.
 const SHORTEST: Duration = Duration::from_millis(200);
@@ -58,27 +62,51 @@ impl Bars {
 
     /// Shows one step. A step that is complete takes its bar away.
     pub(crate) fn step(&mut self, step: &Progress) {
-        let label = format!("{} {}", step.kind, clean(&step.label));
-        self.line(&label, step);
-        if step.total == Some(step.done) {
-            if let Some(bar) = self.moving.remove(&label).and_then(|moving| moving.bar) {
+        self.show(&format!("{} {}", step.kind, clean(&step.label)), step.done, step.total);
+    }
+
+    /// Shows how far something is. What is complete has no bar any more.
+    pub(crate) fn show(&mut self, label: &str, done: u64, total: Option<u64>) {
+        self.line(label, done, total);
+        if total == Some(done) {
+            if let Some(bar) = self.moving.remove(label).and_then(|moving| moving.bar) {
                 bar.finish_and_clear();
             }
             return;
         }
-        let moving = self.moving.entry(label.clone()).or_insert_with(|| Moving::new(step.done));
-        if step.done < moving.done {
+        let moving = self.moving.entry(label.to_owned()).or_insert_with(|| Moving::new(done));
+        if done < moving.done {
             // It began again.
-            (moving.begin, moving.from) = (Instant::now(), step.done);
+            (moving.begin, moving.from) = (Instant::now(), done);
         }
-        moving.done = step.done;
-        let bar = moving.bar.get_or_insert_with(|| self.draw.add(bar(label).with_position(step.done)));
-        if let Some(total) = step.total {
-            bar.set_style(style("{msg:32!} [{wide_bar}] {bytes} of {total_bytes} {prefix:>14}"));
+        moving.done = done;
+        let new = || self.draw.add(bar(label.to_owned()).with_position(done));
+        let bar = moving.bar.get_or_insert_with(new);
+        if let Some(total) = total {
+            bar.set_style(style("{msg:24!} [{wide_bar}] {bytes} of {total_bytes} {prefix:>22}"));
             bar.set_length(total);
         }
-        bar.set_prefix(speed(step.done - moving.from, moving.begin.elapsed()));
-        bar.set_position(step.done);
+        let left = total.map(|total| total.saturating_sub(done));
+        bar.set_prefix(speed(done - moving.from, moving.begin.elapsed(), left));
+        bar.set_position(done);
+    }
+
+    /// Shows how far some work is that counts what it has done in `done`, until it ends.
+    pub(crate) async fn follow<T>(
+        mut self,
+        label: &str,
+        (done, total): (&AtomicU64, u64),
+        work: impl Future<Output = T>,
+    ) -> T {
+        let label = clean(label);
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                ended = &mut work => return ended,
+                _ = looks.tick() => self.show(&label, done.load(Relaxed).min(total), Some(total)),
+            }
+        }
     }
 
     /// Takes every bar away, so that other text can be printed. The next step brings its bar back where it was.
@@ -88,10 +116,10 @@ impl Bars {
         }
     }
 
-    fn line(&mut self, label: &str, step: &Progress) {
+    fn line(&mut self, label: &str, done: u64, total: Option<u64>) {
         if self.said.is_some_and(|at| at.elapsed() >= LINE_EVERY) {
             self.said = Some(Instant::now());
-            self.out.note(&format!("{label}: {}", so_far(step)));
+            self.out.note(&format!("{label}: {}", of_total(done, total)));
         }
     }
 }
@@ -104,15 +132,26 @@ impl Drop for Bars {
 
 /// How far a step is, in words.
 pub(super) fn so_far(step: &Progress) -> String {
-    let total = step.total.map(|total| format!(" of {}", bytes(total))).unwrap_or_default();
-    format!("{}{total}", bytes(step.done))
+    of_total(step.done, step.total)
 }
 
-/// Bytes per second in words; nothing while there is too little time to know.
-fn speed(moved: u64, time: Duration) -> String {
-    let moved = u128::from(moved) * 1000;
-    let rate = moved.checked_div(time.as_millis()).filter(|_| time >= SHORTEST);
-    rate.map_or_else(String::new, |rate| format!("{}/s", bytes(u64::try_from(rate).unwrap_or(u64::MAX))))
+fn of_total(done: u64, total: Option<u64>) -> String {
+    let total = total.map(|total| format!(" of {}", bytes(total))).unwrap_or_default();
+    format!("{}{total}", bytes(done))
+}
+
+/// Bytes per second in words, and the time that what is left takes at that speed; nothing while there is too little time to know.
+fn speed(moved: u64, time: Duration, left: Option<u64>) -> String {
+    let per_millis = u128::from(moved) * 1000;
+    let rate = per_millis.checked_div(time.as_millis()).filter(|_| time >= SHORTEST);
+    let Some(rate) = rate else { return String::new() };
+    let speed = format!("{}/s", bytes(u64::try_from(rate).unwrap_or(u64::MAX)));
+    let left = left.and_then(|left| (u128::from(left) * 1000).checked_div(rate));
+    match left.and_then(|millis| u64::try_from(millis).ok()) {
+        // Rounded up: it is not done before the last byte is here.
+        Some(millis) => format!("{speed}, {}", span(millis.div_ceil(1000) * 1000)),
+        None => speed,
+    }
 }
 
 /// A bar of which nobody knows how long it will be.
@@ -136,14 +175,16 @@ mod tests {
 
     #[test]
     fn a_speed_is_what_was_moved_in_its_time() {
-        let check = |moved, millis, expected| {
-            assert_eq!(speed(moved, Duration::from_millis(millis)), expected, "{moved} in {millis} ms");
+        let check = |(moved, millis), left, expected| {
+            let said = speed(moved, Duration::from_millis(millis), left);
+            assert_eq!(said, expected, "{moved} in {millis} ms, {left:?} left");
         };
-        check(0, 0, "");
-        check(4096 * MIB, 3, "");
-        check(0, 1000, "0 B/s");
-        check(30 * MIB, 2000, "15.0 MiB/s");
-        check(MIB, 500, "2.0 MiB/s");
+        check((0, 0), None, "");
+        check((4096 * MIB, 3), Some(MIB), "");
+        check((0, 1000), Some(MIB), "0 B/s");
+        check((30 * MIB, 2000), None, "15.0 MiB/s");
+        check((30 * MIB, 2000), Some(1830 * MIB), "15.0 MiB/s, 2m 02s");
+        check((MIB, 500), Some(1), "2.0 MiB/s, 1.0s");
     }
 
     #[test]

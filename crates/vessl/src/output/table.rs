@@ -26,9 +26,10 @@ impl Table {
 }
 
 /// Headings of columns that are cut where the terminal is too narrow. Numbers, dates and ids stay whole.
-const FREE: [&str; 11] = [
+const FREE: [&str; 12] = [
     "NAME",
     "REFERENCE",
+    "ADDRESS",
     "EXPORT",
     "PATH",
     "FILE",

@@ -20,7 +20,7 @@ pub(crate) const FILES: &Columns<FileView> = &[
     ("BLAKE3", |f| f.digest.chars().take(16).collect()),
 ];
 
-fn path(file: &FileView) -> String {
+pub(super) fn path(file: &FileView) -> String {
     match file.kind {
         FileKind::File => file.path.clone(),
         FileKind::Link => format!("{} -> {}", file.path, file.target.as_deref().unwrap_or_default()),

@@ -1,26 +1,21 @@
 //! `vessl run download`.
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
-use http_body_util::BodyExt;
-use serde::Serialize;
 use vessl_core::ids::RunId;
 use vessl_core::spelling;
-use vessl_core::wire::{FileKind, FileView, Progress, ProgressKind};
-use vessl_data::tree::climbs_first;
+use vessl_core::wire::FileView;
 
-use super::download_dir::{DownloadDir, Existing, moved};
 use super::several::{RunName, find, run_name};
-use crate::client::Client;
-use crate::commands::completion;
+use crate::client::FileSource;
+use crate::commands::{completion, download};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
-use crate::output::progress::Bars;
-use crate::output::{Format, Out, clean, views};
+use crate::output::clean;
 use crate::session::Session;
 
 /// Arguments.
@@ -52,20 +47,7 @@ pub(crate) struct Download {
     path: Option<String>,
 }
 
-/// One file that is here now.
-#[derive(Serialize)]
-struct Landed {
-    file: String,
-    size: u64,
-    digest: String,
-    /// Whether something else was here before.
-    replaced: bool,
-    /// Whether it was here before.
-    #[serde(skip)]
-    same: bool,
-}
-
-/// Fetches the files that were asked for, one after the other.
+/// Fetches the files that were asked for.
 pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> {
     let mut client = session.client().await?;
     let id = find(&mut client, &args.run).await?;
@@ -75,62 +57,9 @@ pub(crate) async fn perform(args: &Download, session: &Session) -> Result<Exit> 
         return Err(nothing(id, args.path.as_deref(), &files));
     }
     is_meant_as_path(id, args, &files)?;
-    let download_dir = DownloadDir::open(&args.dest)?;
-    let mut moving = Moving::new(&chosen, &session.out);
-    let mut landed = Vec::new();
-    for (file, relative) in &chosen {
-        let before = match file.kind {
-            FileKind::File => fetch(&mut client, id, file, (&download_dir, relative), &mut moving).await?,
-            FileKind::Directory => {
-                download_dir.make_dir(relative)?;
-                Existing::Same
-            }
-            FileKind::Link => continue,
-        };
-        landed.push(here(&download_dir, file, relative, before));
-    }
-    moving.bars.clear();
-    landed.extend(links(&chosen, &download_dir, session)?);
-    settle(&chosen, &download_dir, session);
-    // A directory goes without saying when something is in it.
-    let full: HashSet<_> = chosen.iter().filter_map(|(_, relative)| relative.parent()).collect();
-    let full: HashSet<_> = full.into_iter().map(|relative| shown(&download_dir, relative)).collect();
-    landed.retain(|landed| !full.contains(&landed.file));
-    match landed.iter().filter(|landed| landed.replaced).count() {
-        0 => {}
-        1 => session.out.note("replaced 1 file that was here with other content"),
-        n => session.out.note(&format!("replaced {n} files that were here with other content")),
-    }
-    match session.out.format() {
-        Format::Table => session.out.text(&(summary(&landed, moving.moved, &args.dest) + "\n"))?,
-        _ => session.out.data(&landed)?,
-    }
+    let chosen = chosen.into_iter().map(|(file, place)| (file.clone(), place)).collect();
+    download::bring(&client, FileSource::Run(id), chosen, (&args.dest, session)).await?;
     Ok(exit::OK)
-}
-
-/// What came, in one line.
-fn summary(landed: &[Landed], moved: u64, dest: &Path) -> String {
-    let counted = |n: usize| if n == 1 { "1 file".to_owned() } else { format!("{n} files") };
-    let bytes = |landed: &[&Landed]| views::size(landed.iter().map(|one| one.size).sum());
-    // An empty directory is no file.
-    let files = landed.iter().filter(|one| !one.digest.is_empty());
-    let (here, came): (Vec<_>, Vec<_>) = files.partition(|one| one.same);
-    if came.is_empty() {
-        let were = if here.len() == 1 { "was" } else { "were" };
-        return format!("{}, {}, {were} here already", counted(here.len()), bytes(&here));
-    }
-    let to = if dest == Path::new(".") {
-        String::new()
-    } else {
-        format!(", to `{}`", clean(&dest.to_string_lossy()))
-    };
-    let rest =
-        if here.is_empty() { String::new() } else { format!("; {} already here", counted(here.len())) };
-    let begun = match bytes(&came) {
-        all if all == views::size(moved) => String::new(),
-        _ => format!(" ({} of them now)", views::size(moved)),
-    };
-    format!("downloaded {}, {}{begun}{to}{rest}", counted(came.len()), bytes(&came))
 }
 
 /// Once the path was the second word. What is no directory here and a path of the run is told instead of made.
@@ -147,122 +76,6 @@ fn is_meant_as_path(id: RunId, args: &Download, files: &[FileView]) -> Result<()
             clean(&dest)
         ),
     })
-}
-
-/// How far all of it is: one bar on a terminal.
-struct Moving {
-    bars: Bars,
-    label: String,
-    total: u64,
-    /// Bytes of the files before.
-    done: u64,
-    /// Bytes that came over the wire.
-    moved: u64,
-}
-
-impl Moving {
-    fn new(chosen: &[(&FileView, PathBuf)], out: &Out) -> Self {
-        let label = match chosen.len() {
-            1 => chosen[0].0.path.clone(),
-            n => format!("{n} files"),
-        };
-        let total = chosen.iter().map(|(file, _)| moved(file)).sum();
-        Self { bars: Bars::new(out), label, total, done: 0, moved: 0 }
-    }
-
-    fn step(&mut self, of_file: u64) {
-        let (kind, label, done) = (ProgressKind::Download, self.label.clone(), self.done + of_file);
-        self.bars.step(&Progress { kind, label, done, total: Some(self.total) });
-    }
-
-    fn file_is_here(&mut self, file: &FileView) {
-        self.step(moved(file));
-        self.done += moved(file);
-    }
-}
-
-/// Makes the links. They come last, so that nothing is written through one.
-fn links(
-    chosen: &[(&FileView, PathBuf)],
-    download_dir: &DownloadDir,
-    session: &Session,
-) -> Result<Vec<Landed>> {
-    let mut landed = Vec::new();
-    for (file, relative) in chosen.iter().filter(|(file, _)| file.kind == FileKind::Link) {
-        let target = file.target.as_deref().unwrap_or_default();
-        let to = OsString::from_vec(spelling::read(target));
-        let depth = Path::new(&file.path).components().count().min(relative.components().count());
-        if climbs_first(Path::new(&to), depth.saturating_sub(1)) {
-            let before = download_dir.link(relative, &to)?;
-            landed.push(here(download_dir, file, relative, before));
-        } else {
-            let path = spelling::spell(relative.as_os_str().as_bytes());
-            session.out.warn(&format!(
-                "the link `{path}` is left out: it points to `{target}`, out of what is downloaded"
-            ));
-        }
-    }
-    Ok(landed)
-}
-
-/// Gives everything its permissions and time; what is in a directory comes before it, because it changes the directory's time.
-fn settle(chosen: &[(&FileView, PathBuf)], download_dir: &DownloadDir, session: &Session) {
-    let mut last_first: Vec<_> = chosen.iter().collect();
-    last_first.sort_by(|(_, a), (_, b)| b.cmp(a));
-    for (file, relative) in last_first {
-        if let Err(why) = download_dir.settle(relative, file) {
-            let path = shown(download_dir, relative);
-            session.out.warn(&format!("`{path}` is here, but not with its permissions and time: {why}"));
-        }
-    }
-}
-
-fn shown(download_dir: &DownloadDir, relative: &Path) -> String {
-    spelling::spell(download_dir.shown(relative).as_os_str().as_bytes())
-}
-
-fn here(download_dir: &DownloadDir, file: &FileView, relative: &Path, before: Existing) -> Landed {
-    let (replaced, same) = (before == Existing::Other, before == Existing::Same);
-    Landed {
-        file: shown(download_dir, relative),
-        size: file.size,
-        digest: file.digest.clone(),
-        replaced,
-        same,
-    }
-}
-
-async fn fetch(
-    client: &mut Client,
-    id: RunId,
-    file: &FileView,
-    (download_dir, relative): (&DownloadDir, &Path),
-    moving: &mut Moving,
-) -> Result<Existing> {
-    let here = download_dir.inspect(relative, file)?;
-    if here == Existing::Same {
-        moving.file_is_here(file);
-        return Ok(here);
-    }
-    let mut partial = download_dir.begin(relative, file)?;
-    let begin = partial.offset()?;
-    if begin < moved(file) {
-        let (from, mut body) = client.file(id, file, begin).await?;
-        if from == 0 && begin > 0 {
-            partial.restart()?;
-        }
-        while let Some(frame) = body.frame().await {
-            // A stream that is cut off is noticed by the size.
-            let Ok(frame) = frame else { break };
-            let data = frame.data_ref().map_or(&[][..], |data| data);
-            partial.write(data)?;
-            moving.moved += u64::try_from(data.len()).unwrap_or(u64::MAX);
-            moving.step(partial.offset()?);
-        }
-    }
-    moving.file_is_here(file);
-    partial.commit(file)?;
-    Ok(here)
 }
 
 /// The files that `path` names, each with where it lands below the destination.

@@ -3,7 +3,6 @@ mod compare;
 mod create;
 mod delete;
 mod download;
-mod download_dir;
 mod env_file;
 mod explain;
 mod files;

@@ -1,10 +1,12 @@
 //! Where downloaded files land: always below one directory, whole or not at all. Nothing here knows a server.
 //!
+//! A file whose digest is not known (one of a volume) is taken for the same if its size and time are.
+//!
 //! A file grows under a hidden name made from its digest, so that an interrupted download goes on where it stopped, and
 //! gets its own name once every byte was verified.
 //!
-//! A symbolic link lands only where following it stays inside the tree: it climbs first, no further than its export and
-//! the download directory reach, and then only descends, from a directory that no link led to.
+//! A symbolic link lands only where following it stays inside the tree: it climbs first, no further than what is downloaded
+//! and the download directory reach, and then only descends, from a directory that no link led to.
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Seek, Write};
@@ -24,14 +26,14 @@ use crate::output::clean;
 
 /// The directory that files land in.
 #[derive(Debug)]
-pub(super) struct DownloadDir {
+pub(crate) struct DownloadDir {
     root: Dir,
     path: PathBuf,
 }
 
 /// What stands where something lands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Existing {
+pub(crate) enum Existing {
     /// Nothing.
     Nothing,
     /// The very thing, which stays.
@@ -42,7 +44,7 @@ pub(super) enum Existing {
 
 /// A file on its way.
 #[derive(Debug)]
-pub(super) struct PartialFile {
+pub(crate) struct PartialFile {
     dir: Dir,
     part: String,
     name: OsString,
@@ -54,7 +56,7 @@ pub(super) struct PartialFile {
 
 impl DownloadDir {
     /// Opens the directory, which is made if it is missing.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let open = std::fs::create_dir_all(path).and_then(|()| Dir::open(path));
         let root = open.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists | ErrorKind::NotADirectory => Error::Usage {
@@ -67,7 +69,7 @@ impl DownloadDir {
     }
 
     /// Where `relative` lands.
-    pub(super) fn shown(&self, relative: &Path) -> PathBuf {
+    pub(crate) fn shown(&self, relative: &Path) -> PathBuf {
         if self.path == Path::new(".") { relative.to_owned() } else { self.path.join(relative) }
     }
 
@@ -77,7 +79,7 @@ impl DownloadDir {
     }
 
     /// What is here where the file lands; the same is what has the right content.
-    pub(super) fn inspect(&self, relative: &Path, view: &FileView) -> Result<Existing> {
+    pub(crate) fn inspect(&self, relative: &Path, view: &FileView) -> Result<Existing> {
         checked(relative)?;
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let mut file = match self.root.resolve(relative, flags, Links::Beneath) {
@@ -89,6 +91,11 @@ impl DownloadDir {
         if !meta.is_file() || meta.len() != view.size {
             return Ok(Existing::Other);
         }
+        if view.digest.is_empty() {
+            let time =
+                Modified::of_file(&file).map_err(Error::os(format!("look at `{}`", self.named(relative))))?;
+            return Ok(if modified(view) == Some(time) { Existing::Same } else { Existing::Other });
+        }
         let mut hash = blake3::Hasher::new();
         let read = match view.packed_size {
             Some(_) => hash.update_reader(&mut Packed::of(&file, view.size)),
@@ -99,12 +106,12 @@ impl DownloadDir {
     }
 
     /// Begins a file, or goes on with what is here of it; directories on the way are made.
-    pub(super) fn begin(&self, relative: &Path, view: &FileView) -> Result<PartialFile> {
+    pub(crate) fn begin(&self, relative: &Path, view: &FileView) -> Result<PartialFile> {
         let shown = self.named(relative);
         let name = checked(relative)?;
         let failed = |e| self.failed(relative, e);
         let dir = self.dir(parent(relative), Links::Beneath).map_err(failed)?;
-        let part = format!(".vessl-{}.part", view.digest.get(..32).unwrap_or(&view.digest));
+        let part = part(view);
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let file = dir.create(Path::new(&part), flags, 0o600, Links::Beneath).map_err(failed)?;
         if !file.metadata().is_ok_and(|meta| meta.is_file()) {
@@ -120,7 +127,7 @@ impl DownloadDir {
     }
 
     /// Makes a directory that can be written to, whatever an earlier download made of it.
-    pub(super) fn make_dir(&self, relative: &Path) -> Result<()> {
+    pub(crate) fn make_dir(&self, relative: &Path) -> Result<()> {
         checked(relative)?;
         let failed = |e| self.failed(relative, e);
         let dir = self.dir(relative, Links::Beneath).map_err(failed)?;
@@ -131,7 +138,7 @@ impl DownloadDir {
     }
 
     /// Gives what landed its permissions, where it has some, and its time.
-    pub(super) fn settle(&self, relative: &Path, view: &FileView) -> Result<(), Errno> {
+    pub(crate) fn settle(&self, relative: &Path, view: &FileView) -> Result<(), Errno> {
         let way = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let dir = Dir::from(self.root.resolve(parent(relative), way, Links::Beneath)?);
         let name = Path::new(relative.file_name().unwrap_or_default());
@@ -158,7 +165,7 @@ impl DownloadDir {
     }
 
     /// Makes a symbolic link that leads nowhere else, and says what was here before.
-    pub(super) fn link(&self, relative: &Path, target: &OsStr) -> Result<Existing> {
+    pub(crate) fn link(&self, relative: &Path, target: &OsStr) -> Result<Existing> {
         let name = checked(relative)?;
         let failed = |e| self.failed(relative, e);
         let dir = self.dir(parent(relative), Links::Refused).map_err(failed)?;
@@ -205,25 +212,25 @@ impl DownloadDir {
 
 impl PartialFile {
     /// Bytes that are here.
-    pub(super) fn offset(&mut self) -> Result<u64> {
+    pub(crate) fn offset(&mut self) -> Result<u64> {
         self.file.stream_position().map_err(Error::os(format!("write `{}`", self.shown)))
     }
 
     /// Forgets what is here: the server begins from the first byte.
-    pub(super) fn restart(&mut self) -> Result<()> {
+    pub(crate) fn restart(&mut self) -> Result<()> {
         self.hash.reset();
         let empty = self.file.set_len(0).and_then(|()| self.file.rewind());
         empty.map_err(Error::os(format!("write `{}`", self.shown)))
     }
 
     /// Takes more bytes.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.hash.update(bytes);
         self.file.write_all(bytes).map_err(Error::os(format!("write `{}`", self.shown)))
     }
 
     /// Verifies the digest and gives the file its name.
-    pub(super) fn commit(mut self, view: &FileView) -> Result<()> {
+    pub(crate) fn commit(mut self, view: &FileView) -> Result<()> {
         let size = self.offset()?;
         if size < self.size {
             return Err(Error::Unreachable {
@@ -232,10 +239,11 @@ impl PartialFile {
                 hint: "run the same command again: it goes on where it stopped".to_owned(),
             });
         }
-        if self.hash.finalize().to_hex().as_str() != view.digest {
+        let is_other = || self.hash.finalize().to_hex().as_str() != view.digest;
+        if !view.digest.is_empty() && is_other() {
             let _ = unlinkat(&self.dir, self.part.as_str(), UnlinkatFlags::NoRemoveDir);
             return Err(Error::Damaged {
-                message: format!("`{}` arrived with other bytes than the run exported", self.shown),
+                message: format!("`{}` arrived with other bytes than the server promised", self.shown),
                 hint: "run the same command again; if it repeats, the stored file is damaged".to_owned(),
             });
         }
@@ -283,6 +291,17 @@ impl PartialFile {
     }
 }
 
+/// The hidden name of a file that is on its way: that of its content. What has no digest may be another file tomorrow.
+fn part(view: &FileView) -> String {
+    let FileView { path, size, modified_at, digest, .. } = view;
+    let digest = if digest.is_empty() {
+        blake3::hash(format!("{path}\0{size}\0{modified_at:?}").as_bytes()).to_hex().to_string()
+    } else {
+        digest.clone()
+    };
+    format!(".vessl-{}.part", digest.get(..32).unwrap_or(&digest))
+}
+
 fn parent(relative: &Path) -> &Path {
     relative.parent().unwrap_or(Path::new(""))
 }
@@ -303,7 +322,7 @@ fn checked(relative: &Path) -> Result<OsString> {
 }
 
 /// Bytes that are moved for a file: those of its packed form if it has one.
-pub(super) fn moved(view: &FileView) -> u64 {
+pub(crate) fn moved(view: &FileView) -> u64 {
     view.packed_size.unwrap_or(view.size)
 }
 
