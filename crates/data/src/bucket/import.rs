@@ -105,8 +105,19 @@ impl std::fmt::Debug for Objects {
 }
 
 impl Session {
-    /// Brings what is at the place of this session into an empty directory. What is there after an error is of no use.
+    /// Brings what is at the place of this session into an empty directory, and waits until all of it is on disk. What is there after
+    /// an error is of no use.
     pub fn import(&self, want: &Import<'_>) -> Result<Imported, BucketError> {
+        let imported = self.import_unsynced(want)?;
+        if !imported.unchanged {
+            syncfs(want.into.as_fd()).map_err(DataError::os("write", "."))?;
+        }
+        Ok(imported)
+    }
+
+    /// Like [`Session::import`] without the wait for the disk, which for large files takes as long as their way here: for what need not
+    /// outlive a crash, or is synced later.
+    pub fn import_unsynced(&self, want: &Import<'_>) -> Result<Imported, BucketError> {
         let here = |e| DataError::os("open", ".")(e);
         let previous = match want.previous {
             Some(previous) => Some((previous.picture.clone(), previous.dir.try_clone().map_err(here)?)),
@@ -169,7 +180,7 @@ impl Work {
         Ok(made.map_err(DataError::os("make", path))?)
     }
 
-    /// What only an export's list tells, and then all of it onto the disk.
+    /// What only an export's list tells.
     fn settle(&self) -> Result<(), BucketError> {
         if let Some(manifest) = self.manifest.get() {
             for link in &manifest.links {
@@ -180,7 +191,7 @@ impl Work {
                 self.dress(dir).map_err(DataError::os("set the permissions of", &dir.path))?;
             }
         }
-        Ok(syncfs(self.into.as_fd()).map_err(DataError::os("write", "."))?)
+        Ok(())
     }
 
     /// The list may be anybody's: no link of it is ever followed, and none that leads out is made.
