@@ -56,7 +56,9 @@ impl Bucket {
     /// The map form of a place in it.
     fn at(&self, prefix: &str, credential: &str) -> String {
         let Self { address, .. } = self;
-        format!("s3: {{bucket: bkt, prefix: {prefix}, endpoint: 'http://{address}', credential_name: {credential}}}")
+        format!(
+            "s3: {{bucket: bkt, prefix: {prefix}, endpoint: 'http://{address}', credential_name: {credential}}}"
+        )
     }
 }
 
@@ -82,7 +84,8 @@ fn datasets_and_models_grow_from_run_to_run() {
     test.vessl(["dataset", "create", "iris"]).ok();
     test.vessl(["model-repository", "create", "flowers"]).ok();
     let make = |command: &str| {
-        let export = "export:\n  /out-d: vessl-dataset://default/iris\n  /out-m: vessl-model://default/flowers\n";
+        let export =
+            "export:\n  /out-d: vessl-dataset://default/iris\n  /out-m: vessl-model://default/flowers\n";
         test.wait(&file("make", &format!("{export}run: ['{command}']"))).ok().json()
     };
     let first = make("mkdir /out-d/sub && echo 1 > /out-d/a && echo 2 > /out-d/sub/b && echo w1 > /out-m/w");
@@ -100,7 +103,8 @@ fn datasets_and_models_grow_from_run_to_run() {
         test.vessl(["run", "logs", &id]).ok().says(&[&said]);
     }
     let cache = test.vessl(["cache", "list", "--output", "json"]).ok().json();
-    let sources: Vec<_> = cache.as_array().unwrap().iter().map(|entry| entry["source"].as_str().unwrap()).collect();
+    let sources: Vec<_> =
+        cache.as_array().unwrap().iter().map(|entry| entry["source"].as_str().unwrap()).collect();
     assert!(sources.contains(&"vessl-model://default/flowers/1"), "{cache}");
     let freed = test.vessl(["cache", "prune", "--output", "json"]).ok().json();
     assert_eq!(freed["entries"], 2, "{freed}");
@@ -134,7 +138,9 @@ fn volumes_are_written_mounted_and_read() {
     test.wait(&file("fill", fill)).ok();
     test.vessl(["storage", "list-files", "volume://vessl-storage/empty"]).ok().prints(&["c"]);
     let missing = file("none", "import: {/i: volume://vessl-storage/none}\nrun: ['true']");
-    test.vessl_with(["run", "create", "-f", "-"], missing.as_bytes()).code(3).says(&["unknown-volume", "`empty`"]);
+    test.vessl_with(["run", "create", "-f", "-"], missing.as_bytes())
+        .code(3)
+        .says(&["unknown-volume", "`empty`"]);
     assert!(test.mounts().is_empty(), "{:?}", test.mounts());
 }
 
@@ -159,7 +165,8 @@ fn buckets_are_written_and_read() {
         test.vessl(["run", "logs", &id]).ok().says(&[&format!("imported `/i`: 2 files, 4 B{how}")]);
     }
     // What is wrong is said before the first command, with the place and the reason, and without the key.
-    test.vessl_with(["credential", "create", "wrong", "--kind", "s3", "--username", KEY], b"another-one").ok();
+    test.vessl_with(["credential", "create", "wrong", "--kind", "s3", "--username", KEY], b"another-one")
+        .ok();
     for (prefix, credential, words) in
         [("results/none", "keys", "results/none"), ("results/x", "wrong", "credential")]
     {
@@ -204,7 +211,8 @@ fn answer(stream: TcpStream) -> std::io::Result<()> {
             head.push(line);
         }
         let path = head[0].split(' ').nth(1).unwrap_or_default().to_owned();
-        let may = head.iter().any(|line| line.to_ascii_lowercase().trim() == "authorization: bearer hf_token");
+        let may =
+            head.iter().any(|line| line.to_ascii_lowercase().trim() == "authorization: bearer hf_token");
         let oid: String = Sha256::digest(WEIGHTS).iter().map(|byte| format!("{byte:02x}")).collect();
         let size = WEIGHTS.len();
         let body = if !may {
