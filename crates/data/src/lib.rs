@@ -1,4 +1,4 @@
-//! Bytes: durable files, content-addressed blobs and trees, log segments, git, Hugging Face, downloads. It moves and verifies; it
+//! Bytes: durable files, content-addressed blobs and trees, log segments, git, Hugging Face, buckets, downloads. It moves and verifies; it
 //! knows no runs and never decides what a run may read.
 pub mod blob;
 pub mod bucket;

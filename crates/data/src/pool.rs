@@ -11,10 +11,7 @@ const THREADS_PER_CORE: usize = 4;
 const MOST_THREADS: usize = 16;
 
 /// Calls `work` with every item. The first error ends it and is returned; items already begun are finished.
-pub fn each<T: Sync, E: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> Result<(), E> + Sync,
-) -> Result<(), E> {
+pub fn each<T: Sync, E: Send>(items: &[T], work: impl Fn(&T) -> Result<(), E> + Sync) -> Result<(), E> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = (cores * THREADS_PER_CORE).min(MOST_THREADS).min(items.len());
     if threads <= 1 {

@@ -34,7 +34,7 @@ pub(super) fn stage(plan: &BucketPlan, cx: &TransferContext<'_>) -> Result<(Move
 fn looked(plan: &BucketPlan, cx: &TransferContext<'_>, done: bucket::Imported) -> Looked<Moved> {
     let version = done.picture.digest().to_string();
     let about = About { label: plan.label.clone(), version, bytes: done.bytes, files: done.files };
-    let moved = Moved { missing: done.left_out, ..Moved::from(about.clone()) };
+    let moved = Moved { missing: done.left_out, top: done.top, ..Moved::from(about.clone()) };
     if done.unchanged {
         return Looked::Same(moved);
     }

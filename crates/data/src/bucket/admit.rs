@@ -51,7 +51,7 @@ async fn fill(work: &Work) -> Result<(), BucketError> {
     loop {
         let Page { objects, next } = page;
         for object in objects {
-            admission.object(work, &prefix, object);
+            admission.object(work, &prefix, &object);
         }
         admission.start(work)?;
         let Some(next) = next else { break };
@@ -81,7 +81,8 @@ async fn single(work: &Work, mut admission: Admission) -> Result<(), BucketError
     let about = work.store.about(key).await?.ok_or_else(missing)?;
     let (above, name) = key.rsplit_once('/').map_or(("", key), |(above, name)| (above, name));
     let above = if above.len() + name.len() < key.len() { format!("{above}/") } else { String::new() };
-    admission.object(work, &above, Listed { key: Ok(key.to_owned()), size: about.size, tag: about.tag });
+    let one = Listed { key: Ok(key.to_owned()), size: about.size, tag: about.tag };
+    admission.object(work, &above, &one);
     let _ = work.prefix.set(above);
     admission.finish(work)
 }
@@ -94,12 +95,12 @@ impl Admission {
         let mut all: Vec<_> = dirs.chain(files).collect();
         all.sort_unstable();
         for (key, size, tag) in all {
-            self.object(work, "", Listed { key: Ok(key), size, tag: tag.to_owned() });
+            self.object(work, "", &Listed { key: Ok(key), size, tag: tag.to_owned() });
         }
         self.start(work)
     }
 
-    fn object(&mut self, work: &Work, prefix: &str, object: Listed) {
+    fn object(&mut self, work: &Work, prefix: &str, object: &Listed) {
         let key = match &object.key {
             Ok(key) => key,
             Err(shown) => return self.bad.add(shown, "it is not UTF-8"),
@@ -191,11 +192,12 @@ impl Admission {
             return Err(BucketError::Keys { location: work.store.wire.at().to_string(), count, first });
         }
         work.progress.set_total(self.bytes);
-        if let Some((picture, _)) = &work.previous {
-            if locked(&work.seen).iter().eq(picture.objects()) {
-                work.unchanged.store(true, Ordering::Relaxed);
-                return Ok(());
-            }
+        if let Some((picture, _)) = &work.previous
+            && picture.is_certain()
+            && locked(&work.seen).iter().eq(picture.objects())
+        {
+            work.unchanged.store(true, Ordering::Relaxed);
+            return Ok(());
         }
         self.queue(work)
     }

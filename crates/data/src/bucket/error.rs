@@ -57,7 +57,7 @@ pub enum BucketError {
         who: String,
     },
     /// The bucket is in another region.
-    #[error("the bucket `{bucket}` is not in the region `{given}`{}", right.as_ref().map(|right| format!(" but in `{right}`; set `region: {right}`")).unwrap_or_else(|| "; set `region` to where it is".to_owned()))]
+    #[error("the bucket `{bucket}` is not in the region `{given}`{}", elsewhere(right.as_deref()))]
     Region {
         /// The bucket.
         bucket: String,
@@ -67,7 +67,7 @@ pub enum BucketError {
         right: Option<String>,
     },
     /// The clock of this machine is wrong.
-    #[error("`{location}` does not take requests of this machine because its clock is wrong{}; set the clock", theirs.as_ref().map(|theirs| format!(" (there it is {theirs})")).unwrap_or_default())]
+    #[error("`{location}` does not take requests of this machine because its clock is wrong{}; set the clock", there(theirs.as_deref()))]
     Clock {
         /// What was asked for.
         location: String,
@@ -159,4 +159,15 @@ impl BucketError {
 fn text(code: &str, message: &str) -> String {
     let code = if code.is_empty() { String::new() } else { format!(" ({code})") };
     if message.is_empty() { code } else { format!("{code}: {message}") }
+}
+
+fn elsewhere(right: Option<&str>) -> String {
+    right.map_or_else(
+        || "; set `region` to where it is".to_owned(),
+        |right| format!(" but in `{right}`; set `region: {right}`"),
+    )
+}
+
+fn there(time: Option<&str>) -> String {
+    time.map_or_else(String::new, |time| format!(" (there it is {time})"))
 }

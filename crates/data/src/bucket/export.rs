@@ -274,6 +274,7 @@ impl Work {
                 modified: done.state.modified(),
             });
         }
+        manifest.top = self.outbox.top;
         manifest.dirs.clone_from(&self.outbox.dirs);
         manifest.links.clone_from(&self.outbox.links);
         manifest

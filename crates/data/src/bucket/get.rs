@@ -17,7 +17,9 @@ use reqwest::{Response, StatusCode};
 
 use super::error::BucketError;
 use super::import::{Job, Work};
+use super::manifest::modified;
 use super::refusal::{Aim, Refusal};
+use super::s3::TIME;
 use super::store::Range;
 use super::sums::{Expected, Found};
 use crate::dir::{Links, Modified, proc_path};
@@ -292,9 +294,10 @@ impl Work {
             (object.key.to_owned(), object.size, object.tag.to_owned())
         };
         let listed = self.manifest.get().and_then(|manifest| manifest.file(&path));
-        let meta = listed.map(|file| Meta { mode: file.mode, modified: file.modified() });
+        let meta = listed.map(|file| Meta { mode: file.mode, modified: modified(file.modified) });
         // What an export lists has a digest; a copy of the bucket has other tags and the same bytes.
-        let pin = if listed.is_some() { String::new() } else { tag.clone() };
+        let is_pin = listed.is_none() && !tag.starts_with(TIME);
+        let pin = if is_pin { tag.clone() } else { String::new() };
         let expected = Expected { blake3: listed.map(|file| file.blake3), ..Expected::default() };
         Want { key: self.key(&path), path, size, tag, pin, meta, expected }
     }
@@ -313,7 +316,7 @@ impl Work {
         if about.len() != want.size {
             return Ok(false);
         }
-        if !fits(&about, want.meta, self.owner) || !self.link(path, dir)? {
+        if !fits(&about, want.meta, self.owner) || !self.share(path, dir)? {
             let new = self.into.create_file(path, 0o644).map_err(DataError::os("make", path))?;
             io::copy(&mut &old, &mut &new).map_err(DataError::os("write", path))?;
             finish(self, want, &new)?;
@@ -323,7 +326,7 @@ impl Work {
     }
 
     /// Another name for a file of the earlier import; false where that cannot be.
-    fn link(&self, path: &Path, from: &crate::dir::Dir) -> Result<bool, BucketError> {
+    fn share(&self, path: &Path, from: &crate::dir::Dir) -> Result<bool, BucketError> {
         let old = from.resolve(path, OFlag::O_PATH | OFlag::O_NOFOLLOW, Links::Refused);
         let old = old.map_err(DataError::os("read", path))?;
         match linkat(AT_FDCWD, &proc_path(&old), &self.into, path, AtFlags::AT_SYMLINK_FOLLOW) {

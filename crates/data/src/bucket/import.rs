@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{symlinkat, syncfs};
 use tokio::task::JoinSet;
 
@@ -12,12 +12,12 @@ use super::admit::plan;
 use super::drive::{IN_FLIGHT, Progress, Queue, drive};
 use super::error::BucketError;
 use super::get::{self, Big};
-use super::manifest::Manifest;
+use super::manifest::{DirEntry, LinkEntry, Manifest, modified};
 use super::picture::{Objects, Picture};
 use super::store::Store;
 use super::{Session, keys};
 use crate::dir::Dir;
-use crate::tree::climbs_first;
+use crate::tree::{Top, climbs_first};
 use crate::{DataError, Owner, Watch, locked};
 
 /// Whether the list that an export of ours left at the place is used.
@@ -67,6 +67,8 @@ pub struct Imported {
     pub unchanged: bool,
     /// What did not come, a sentence each.
     pub left_out: Vec<String>,
+    /// Permissions and time of the directory itself, where an export's list tells them; the caller applies them last.
+    pub top: Option<Top>,
 }
 
 /// An import that goes on.
@@ -103,8 +105,19 @@ impl std::fmt::Debug for Objects {
 }
 
 impl Session {
-    /// Brings what is at the place of this session into an empty directory. What is there after an error is of no use.
+    /// Brings what is at the place of this session into an empty directory, and waits until all of it is on disk. What is there after
+    /// an error is of no use.
     pub fn import(&self, want: &Import<'_>) -> Result<Imported, BucketError> {
+        let imported = self.import_unsynced(want)?;
+        if !imported.unchanged {
+            syncfs(want.into.as_fd()).map_err(DataError::os("write", "."))?;
+        }
+        Ok(imported)
+    }
+
+    /// Like [`Session::import`] without the wait for the disk, which for large files takes as long as their way here: for what need not
+    /// outlive a crash, or is synced later.
+    pub fn import_unsynced(&self, want: &Import<'_>) -> Result<Imported, BucketError> {
         let here = |e| DataError::os("open", ".")(e);
         let previous = match want.previous {
             Some(previous) => Some((previous.picture.clone(), previous.dir.try_clone().map_err(here)?)),
@@ -167,35 +180,45 @@ impl Work {
         Ok(made.map_err(DataError::os("make", path))?)
     }
 
-    /// What only an export's list tells, and then all of it onto the disk.
+    /// What only an export's list tells.
     fn settle(&self) -> Result<(), BucketError> {
         if let Some(manifest) = self.manifest.get() {
-            self.links(manifest)?;
+            for link in &manifest.links {
+                self.link(link)?;
+            }
+            // What is in a directory before the directory itself.
             for dir in manifest.dirs.iter().rev() {
-                let mode = Mode::from_bits_truncate(dir.mode & 0o777);
-                let path = Path::new(&dir.path);
-                fchmodat(&self.into, path, mode, FchmodatFlags::NoFollowSymlink)
-                    .or_else(|_| fchmodat(&self.into, path, mode, FchmodatFlags::FollowSymlink))
-                    .map_err(DataError::os("set the permissions of", path))?;
-            }
-        }
-        Ok(syncfs(self.into.as_fd()).map_err(DataError::os("write", "."))?)
-    }
-
-    fn links(&self, manifest: &Manifest) -> Result<(), BucketError> {
-        for link in &manifest.links {
-            let path = Path::new(&link.path);
-            let depth = link.path.matches('/').count();
-            if keys::place(&link.path).is_err() || !climbs_first(Path::new(&link.target), depth) {
-                locked(&self.left_out).push(format!("`{}`: it is a link that leads out", link.path));
-                continue;
-            }
-            symlinkat(Path::new(&link.target), &self.into, path).map_err(DataError::os("make", path))?;
-            if let Some(owner) = self.owner {
-                self.into.give(path, owner).map_err(DataError::os("give away", path))?;
+                self.dress(dir).map_err(DataError::os("set the permissions of", &dir.path))?;
             }
         }
         Ok(())
+    }
+
+    /// The list may be anybody's: no link of it is ever followed, and none that leads out is made.
+    fn link(&self, link: &LinkEntry) -> Result<(), BucketError> {
+        let (above, name) = link.path.rsplit_once('/').unwrap_or(("", &link.path));
+        let depth = link.path.matches('/').count();
+        let fits = keys::place(&link.path) == Ok(keys::Place::File(&link.path))
+            && climbs_first(Path::new(&link.target), depth)
+            && !link.target.is_empty();
+        let above = fits.then(|| self.into.dir(Path::new(above)).ok()).flatten();
+        let Some(above) = above else {
+            locked(&self.left_out)
+                .push(format!("`{}`: it is a link that leads out", link.path.escape_debug()));
+            return Ok(());
+        };
+        let made = symlinkat(Path::new(&link.target), &above, name);
+        made.map_err(DataError::os("make", &link.path))?;
+        if let Some(owner) = self.owner {
+            above.give(Path::new(name), owner).map_err(DataError::os("give away", &link.path))?;
+        }
+        Ok(())
+    }
+
+    fn dress(&self, dir: &DirEntry) -> std::io::Result<()> {
+        let open = self.into.dir(Path::new(&dir.path))?;
+        fchmod(&open, Mode::from_bits_truncate(dir.mode & 0o777))?;
+        modified(dir.modified).map_or(Ok(()), |at| open.set_modified(Path::new("."), at))
     }
 
     fn result(&self) -> Imported {
@@ -207,6 +230,10 @@ impl Work {
             files: picture.files(),
             unchanged: self.unchanged.load(Ordering::Relaxed),
             left_out: std::mem::take(&mut *locked(&self.left_out)),
+            top: self.manifest.get().and_then(|manifest| {
+                let top = manifest.top?;
+                Some(Top { mode: top.mode & 0o777, modified: modified(top.modified)? })
+            }),
             picture,
         }
     }

@@ -110,7 +110,9 @@ impl Read {
             for line in lines {
                 // A line that is not whole says nothing; what it would have said is done again.
                 let events: Vec<Event> = serde_json::from_slice(line).unwrap_or_default();
-                events.into_iter().for_each(|event| known.take(event));
+                for event in events {
+                    known.take(event);
+                }
             }
         }
         Ok(Self { head: head.filter(|head| head.v == VERSION), known })

@@ -152,7 +152,7 @@ mod tests {
         check(&format!("{long}x"), Err("it has a name of more than 255 bytes"));
         check("a\nb", Err("it has a control character"));
         check("a\0", Err("it has a control character"));
-        check(&"a/".repeat(2048), Err("it is too long for a path"));
+        check(&"a/".repeat(2049), Err("it is too long for a path"));
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(super) struct Manifest {
     pub(super) v: u32,
     /// Whose export it is.
     pub(super) who: String,
+    /// The directory itself, if it was one.
+    #[serde(default)]
+    pub(super) top: Option<TopEntry>,
     pub(super) files: Vec<FileEntry>,
     /// Directories, also those with nothing in them.
     pub(super) dirs: Vec<DirEntry>,
@@ -45,6 +48,17 @@ pub(super) struct DirEntry {
     pub(super) path: String,
     /// Permission bits.
     pub(super) mode: u32,
+    /// Seconds since 1970 and nanoseconds.
+    pub(super) modified: (i64, u32),
+}
+
+/// The directory that was exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TopEntry {
+    /// Permission bits.
+    pub(super) mode: u32,
+    /// Seconds since 1970 and nanoseconds.
+    pub(super) modified: (i64, u32),
 }
 
 /// A symbolic link.
@@ -54,16 +68,26 @@ pub(super) struct LinkEntry {
     pub(super) target: String,
 }
 
-impl FileEntry {
-    pub(super) fn modified(&self) -> Option<Modified> {
-        let (seconds, nanos) = self.modified;
-        (nanos < 1_000_000_000).then_some(Modified { seconds, nanos })
-    }
+/// A time of the list as directories have it; `None` if it is none.
+pub(super) fn modified((seconds, nanos): (i64, u32)) -> Option<Modified> {
+    (nanos < 1_000_000_000).then_some(Modified { seconds, nanos })
+}
+
+/// A time as the list has it.
+pub(super) fn entry(at: Option<Modified>) -> (i64, u32) {
+    at.map_or((0, 0), |at| (at.seconds, at.nanos))
 }
 
 impl Manifest {
     pub(super) fn new(who: &str) -> Self {
-        Self { v: VERSION, who: who.to_owned(), files: Vec::new(), dirs: Vec::new(), links: Vec::new() }
+        Self {
+            v: VERSION,
+            who: who.to_owned(),
+            top: None,
+            files: Vec::new(),
+            dirs: Vec::new(),
+            links: Vec::new(),
+        }
     }
 
     pub(super) fn text(&mut self) -> Vec<u8> {

@@ -195,6 +195,8 @@ impl Session {
     /// Like [`Session::open`], as patient as this says.
     pub fn open_with(at: Location, identity: Identity, policy: &RetryPolicy) -> Result<Self, BucketError> {
         at.check()?;
+        // Fails only if another part of the process chose a provider before, which is as good. Credentials need it too.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.clamp(2, THREADS))

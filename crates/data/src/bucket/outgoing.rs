@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MANIFEST;
 use super::keys::{Place, place};
-use super::manifest::{DirEntry, LinkEntry};
+use super::manifest::{DirEntry, LinkEntry, TopEntry, entry as entry_time};
 use crate::dir::{self, Dir, Links, real_path};
 use crate::tree::{Bounds, Everything, Found, Kind, Source, Warning, walk};
 use crate::{DataError, Watch};
@@ -35,6 +35,7 @@ pub enum Outgoing<'a> {
 /// All that is to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    pub(super) top: Option<TopEntry>,
     pub(super) files: Vec<OutFile>,
     pub(super) dirs: Vec<DirEntry>,
     pub(super) links: Vec<LinkEntry>,
@@ -117,6 +118,8 @@ pub(super) fn collect(
         Outgoing::Tree(source) => {
             let walked = walk(source, bounds, &mut Everything, watch)?;
             outbox.warnings = walked.warnings;
+            let (mode, modified) = (walked.top.mode & 0o777, entry_time(Some(walked.top.modified)));
+            outbox.top = Some(TopEntry { mode, modified });
             for found in walked.found {
                 outbox.add(source.root, prefix, found)?;
             }
@@ -135,11 +138,15 @@ impl Outbox {
         match entry.kind {
             Kind::Dir { mode } => {
                 if let Some(path) = self.key(&entry.path, prefix) {
-                    self.dirs.push(DirEntry { path, mode: mode & 0o777 });
+                    self.dirs.push(DirEntry {
+                        path,
+                        mode: mode & 0o777,
+                        modified: entry_time(entry.modified),
+                    });
                 }
             }
             Kind::File { mode, size, .. } => {
-                self.file(&entry.path, prefix, (Origin::Below(from), size, mode))
+                self.file(&entry.path, prefix, (Origin::Below(from), size, mode));
             }
             Kind::Symlink { target } => self.link(root, prefix, (entry.path, from), &target)?,
         }

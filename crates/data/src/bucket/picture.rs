@@ -30,7 +30,7 @@ pub struct Object<'a> {
     pub key: &'a str,
     /// Bytes.
     pub size: u64,
-    /// `ETag` without quotes, or generation; empty if the server tells none.
+    /// `ETag` without quotes, or generation; `@` and the time of the last change where a listing has no tags; empty if it has neither.
     pub tag: &'a str,
 }
 
@@ -119,6 +119,11 @@ impl Picture {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.len() == 0
+    }
+
+    /// Whether the tags show that the content is the same as that of another picture of the same place.
+    pub(super) fn is_certain(&self) -> bool {
+        self.objects().all(|object| !object.tag.is_empty() || object.key.ends_with('/'))
     }
 
     /// Bytes of all objects.

@@ -102,7 +102,7 @@ impl Refusal {
             text.clone_into(&mut self.message);
         }
         let clean = self.message.chars().map(|c| if c.is_control() { ' ' } else { c });
-        self.message = clean.take(SHOWN).collect::<String>().trim().to_owned();
+        clean.take(SHOWN).collect::<String>().trim().clone_into(&mut self.message);
         self
     }
 
@@ -152,9 +152,9 @@ impl Refusal {
         let location = key.map_or_else(|| at.to_string(), |key| at.of_key(key));
         let (bucket, who) = (at.bucket.clone(), login.to_string());
         match (self.code.as_str(), self.status) {
-            ("NoSuchBucket", _) => self.no_bucket(at),
-            ("", 404) if key.is_none() => self.no_bucket(at),
-            ("notFound", _) if key.is_none() || self.message.contains("bucket") => self.no_bucket(at),
+            ("NoSuchBucket", _) => no_bucket(at),
+            ("", 404) if key.is_none() => no_bucket(at),
+            ("notFound", _) if key.is_none() || self.message.contains("bucket") => no_bucket(at),
             ("NoSuchKey", _) | (_, 404) => BucketError::Missing(location),
             ("ExpiredToken" | "TokenRefreshRequired", _) => BucketError::Expired { location, who },
             ("RequestTimeTooSkewed", _) => BucketError::Clock { location, theirs: self.date },
@@ -182,11 +182,11 @@ impl Refusal {
             }
         }
     }
+}
 
-    fn no_bucket(&self, at: &Location) -> BucketError {
-        let place = at.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
-        BucketError::NoBucket { bucket: at.bucket.clone(), place }
-    }
+fn no_bucket(at: &Location) -> BucketError {
+    let place = at.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+    BucketError::NoBucket { bucket: at.bucket.clone(), place }
 }
 
 fn denied(location: String, who: String, aim: Aim) -> BucketError {

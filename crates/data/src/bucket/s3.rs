@@ -12,6 +12,9 @@ use super::wire::Ask;
 /// Asks for the checksum that is kept of an object.
 const CHECKSUM_MODE: HeaderName = HeaderName::from_static("x-amz-checksum-mode");
 
+/// Before the time of the last change, where a listing has that instead of tags.
+pub(super) const TIME: char = '@';
+
 fn object(method: Method, key: &str) -> Ask {
     Ask::new(method, format!("/{}", keys::encode(key, Slash::Kept))).key(key)
 }
@@ -47,26 +50,56 @@ struct Content {
     size: u64,
     #[serde(rename = "ETag", default)]
     tag: String,
+    #[serde(default)]
+    last_modified: String,
 }
 
-pub(super) fn page(body: &str) -> Result<Page, String> {
-    let listing: Listing = quick_xml::de::from_str(body).map_err(|e| format!("its listing: {e}"))?;
-    let is_escaped = listing.encoding_type.as_deref() == Some("url");
-    let objects = listing.contents.into_iter().map(|Content { key, size, tag }| {
-        let key = if is_escaped { unescaped(key) } else { Ok(key) };
-        Listed { key, size, tag: plain(&tag).to_owned() }
-    });
-    let objects = objects.collect();
-    match (listing.is_truncated, listing.next_continuation_token) {
-        (true, None) => Err("its listing is not whole and says not how to go on".to_owned()),
-        (true, next) => Ok(Page { objects, next }),
-        (false, _) => Ok(Page { objects, next: None }),
+impl Content {
+    fn listed(self) -> Listed {
+        let tag = match plain(&self.tag) {
+            "" if self.last_modified.is_empty() => String::new(),
+            "" => format!("{TIME}{}", self.last_modified),
+            tag => tag.to_owned(),
+        };
+        Listed { key: Ok(self.key), size: self.size, tag }
     }
 }
 
+/// Part of a listing as it came, and whether its keys are said to be escaped.
+pub(super) fn page(body: &str) -> Result<(Page, bool), String> {
+    let listing: Listing = quick_xml::de::from_str(body).map_err(|e| format!("its listing: {e}"))?;
+    let is_escaped = listing.encoding_type.as_deref() == Some("url");
+    let objects = listing.contents.into_iter().map(Content::listed).collect();
+    match (listing.is_truncated, listing.next_continuation_token) {
+        (true, None) => Err("its listing is not whole and says not how to go on".to_owned()),
+        (true, next) => Ok((Page { objects, next }, is_escaped)),
+        (false, _) => Ok((Page { objects, next: None }, is_escaped)),
+    }
+}
+
+/// What the keys of a page look like. Some servers say that keys are escaped, and they are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Escapes<'p> {
+    /// There is nothing to be seen: they are the same in both forms.
+    Alike,
+    /// One has a character that no escaped text has.
+    No,
+    /// This one has another meaning in each form.
+    Perhaps(&'p str),
+}
+
+pub(super) fn escapes(page: &Page) -> Escapes<'_> {
+    let keys = || page.objects.iter().filter_map(|object| object.key.as_deref().ok());
+    let never = |byte: u8| !byte.is_ascii_graphic() || b"\"<>\\^`{|}".contains(&byte);
+    if keys().any(|key| key.bytes().any(never) || keys::unescape(key, Plus::Space).is_none()) {
+        return Escapes::No;
+    }
+    keys().find(|key| key.contains(['+', '%'])).map_or(Escapes::Alike, Escapes::Perhaps)
+}
+
 /// A key as it is; the error is what of it can be shown.
-fn unescaped(key: String) -> Result<String, String> {
-    let Some(bytes) = keys::unescape(&key, Plus::Space) else { return Err(key) };
+pub(super) fn unescaped(key: &str) -> Result<String, String> {
+    let Some(bytes) = keys::unescape(key, Plus::Space) else { return Err(key.to_owned()) };
     String::from_utf8(bytes).map_err(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
@@ -170,22 +203,37 @@ mod tests {
             <Contents><Key>a/b+c%2Bd%0A&amp;</Key><LastModified>x</LastModified><ETag>&quot;ab-2&quot;</ETag><Size>5</Size>\
             <StorageClass>STANDARD</StorageClass></Contents>\
             <CommonPrefixes><Prefix>x</Prefix></CommonPrefixes>\
-            <Contents><Key>a/%FF</Key><ETag>\"cd\"</ETag><Size>0</Size></Contents></ListBucketResult>";
-        let page = page(body).unwrap();
+            <Contents><Key>a/%FF</Key><LastModified>now</LastModified><Size>0</Size></Contents></ListBucketResult>";
+        let (page, is_escaped) = page(body).unwrap();
+        assert!(is_escaped);
         assert_eq!(page.next.as_deref(), Some("1/x+&="));
-        let listed = |key: Result<&str, &str>, size, tag: &str| Listed {
-            key: key.map(str::to_owned).map_err(str::to_owned),
-            size,
-            tag: tag.into(),
+        let listed = |key: &str, size, tag: &str| Listed { key: Ok(key.into()), size, tag: tag.into() };
+        assert_eq!(page.objects, [listed("a/b+c%2Bd%0A&", 5, "ab-2"), listed("a/%FF", 0, "@now")]);
+        assert_eq!(escapes(&page), Escapes::Perhaps("a/b+c%2Bd%0A&"));
+        assert_eq!(unescaped("a/b+c%2Bd%0A&").as_deref(), Ok("a/b c+d\n&"));
+        assert_eq!(unescaped("a/%FF"), Err("a/\u{fffd}".to_owned()));
+    }
+
+    #[test]
+    fn keys_that_are_said_to_be_escaped_and_are_not() {
+        let check = |keys: &[&str], expected: Escapes<'_>| {
+            let object = |key: &&str| Listed { key: Ok((*key).to_owned()), size: 0, tag: String::new() };
+            let page = Page { objects: keys.iter().map(object).collect(), next: None };
+            assert_eq!(escapes(&page), expected, "{keys:?}");
         };
-        assert_eq!(page.objects, [listed(Ok("a/b c+d\n&"), 5, "ab-2"), listed(Err("a/\u{fffd}"), 0, "cd")]);
+        check(&["a/b", "c-._~"], Escapes::Alike);
+        check(&["a", "a+b", "a b"], Escapes::No);
+        check(&["a", "100%"], Escapes::No);
+        check(&["a", "a+b"], Escapes::Perhaps("a+b"));
+        check(&["a%20b"], Escapes::Perhaps("a%20b"));
+        check(&["\u{fc}"], Escapes::No);
     }
 
     #[test]
     fn a_listing_that_cannot_go_on_is_refused() {
         assert!(page("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>").is_err());
         assert!(page("<html>").is_err());
-        let last = page("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>").unwrap();
+        let last = page("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>").unwrap().0;
         assert!(last.next.is_none() && last.objects.is_empty());
     }
 }

@@ -78,8 +78,8 @@ pub(super) async fn file(work: &Arc<Work>, at: usize) -> Result<(), BucketError>
     let key = work.key(&out.path);
     let mut tries = 0;
     loop {
-        let put = work.store.put(&key, payload.clone(), &When::Always).await?;
-        let about = put.map_err(|refusal| out_of(work, out, (&file, state), refusal, &key))?;
+        let put = work.store.put(&key, payload.clone(), &When::Always).await;
+        let about = accepted(work, out, (&file, state), put)?;
         unchanged(out, &file, state)?;
         if is_there(work, &key, out.size, &about, digests).await? {
             if matches!(payload, Payload::Bytes(_)) {
@@ -95,18 +95,18 @@ pub(super) async fn file(work: &Arc<Work>, at: usize) -> Result<(), BucketError>
     }
 }
 
-/// A refusal, unless the file itself is the reason.
-fn out_of(
+/// What came of a write; if that is an error, the file itself may be the reason.
+fn accepted<T>(
     work: &Work,
     out: &OutFile,
     (file, state): (&File, State),
-    refusal: Refusal,
-    key: &str,
-) -> BucketError {
-    match unchanged(out, file, state) {
-        Ok(()) => work.store.refused(refusal, key, Aim::Write),
-        Err(changed) => changed.into(),
-    }
+    answer: Result<Result<T, Refusal>, BucketError>,
+) -> Result<T, BucketError> {
+    let refused = |refusal| Err(work.store.refused(refusal, &work.key(&out.path), Aim::Write));
+    answer.and_then(|answer| answer.or_else(refused)).map_err(|error| match unchanged(out, file, state) {
+        Err(changed @ DataError::Changed { .. }) => changed.into(),
+        _ => error,
+    })
 }
 
 fn unchanged(out: &OutFile, file: &File, state: State) -> Result<(), DataError> {
@@ -233,9 +233,7 @@ pub(super) async fn part(work: &Arc<Work>, large: &Arc<Large>, n: usize) -> Resu
     let piece = Piece { file, from, length, sha256: digests.sha256, sent };
     let key = work.key(&out.path);
     let ask = s3::part(&key, &large.id, n + 1).payload(Payload::File(piece));
-    let response = work.store.wire.send(&ask).await?;
-    let file = (&*large.file, large.state);
-    let response = response.map_err(|refusal| out_of(work, out, file, refusal, &key))?;
+    let response = accepted(work, out, (&large.file, large.state), work.store.wire.send(&ask).await)?;
     let tag = s3::tag(&response);
     unchanged(out, &large.file, large.state)?;
     work.journal.add(Event::Part { path: out.path.clone(), n, tag: tag.clone() })?;
@@ -284,38 +282,50 @@ async fn complete_parts(work: &Work, large: &Large, out: &OutFile) -> Result<Str
     };
     let tags: Option<Vec<String>> = locked(&large.tags).iter().cloned().collect();
     let tags = tags.ok_or_else(damaged)?;
-    let body = Payload::Bytes(Bytes::from(s3::completion(&tags)));
-    let ask = s3::complete(&key, &large.id).payload(body);
+    let expected = joined(&tags);
+    let no = join(work, large, (&key, &tags)).await?;
+    let there = work.store.about(&key).await?;
+    let there = there.filter(|about| about.size == out.size);
+    match (no, there, expected) {
+        // The answer to an earlier try was lost: what is there tells.
+        (Some(no), Some(about), expected) => {
+            let is_ours = expected.map_or(no.is_missing(), |expected| about.tag == expected);
+            if is_ours { Ok(about.tag) } else { Err(work.store.refused(no, &key, Aim::Write)) }
+        }
+        (Some(no), None, _) => Err(work.store.refused(no, &key, Aim::Write)),
+        (None, Some(about), Some(expected)) if about.tag.contains('-') && about.tag != expected => {
+            Err(damaged())
+        }
+        (None, Some(about), _) => Ok(about.tag),
+        (None, None, _) => Err(damaged()),
+    }
+}
+
+/// Asks for one object of all parts; the refusal if there is one.
+async fn join(
+    work: &Work,
+    large: &Large,
+    (key, tags): (&str, &[String]),
+) -> Result<Option<Refusal>, BucketError> {
+    let body = Payload::Bytes(Bytes::from(s3::completion(tags)));
+    let ask = s3::complete(key, &large.id).payload(body);
     let mut retries = work.store.wire.retries();
     loop {
-        let answer = work.store.wire.send(&ask).await?;
-        let refusal = match answer {
-            Ok(response) => {
-                let text = work.store.text(response).await?;
-                match Refusal::of_body(&text) {
-                    // An answer that begins well and then says no.
-                    Some(refusal) => refusal,
-                    None => {
-                        s3::completed(&text).map_err(|why| work.store.odd(why))?;
-                        break;
-                    }
-                }
-            }
-            // The answer to an earlier try was lost: what is there tells.
-            Err(refusal) if refusal.is_missing() => break,
-            Err(refusal) => refusal,
+        let response = match work.store.wire.send(&ask).await? {
+            Ok(response) => response,
+            Err(refusal) => return Ok(Some(refusal)),
         };
-        let passes = refusal.passes();
-        let failed = work.store.refused(refusal, &key, Aim::Write);
-        if !passes {
-            return Err(failed);
+        let text = work.store.text(response).await?;
+        // An answer that begins well may still say no.
+        let Some(refusal) = Refusal::of_body(&text) else {
+            return s3::completed(&text).map(|_| None).map_err(|why| work.store.odd(why));
+        };
+        if !refusal.passes() {
+            return Ok(Some(refusal));
         }
+        let failed = work.store.refused(refusal, key, Aim::Write);
         retries.after_failure().await.map_err(|()| failed)?;
     }
-    let about = work.store.about(&key).await?.ok_or_else(damaged)?;
-    let expected = joined(&tags);
-    let fits = expected.is_none_or(|expected| !about.tag.contains('-') || about.tag == expected);
-    if about.size == out.size && fits { Ok(about.tag) } else { Err(damaged()) }
 }
 
 /// The tag that S3 makes of those of the parts, where they are digests.
@@ -324,8 +334,8 @@ fn joined(tags: &[String]) -> Option<String> {
     for tag in tags {
         md5.update(of_tag(tag)?);
     }
-    let hex: String = md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(format!("{hex}-{}", tags.len()))
+    let hex = u128::from_be_bytes(md5.finalize().into());
+    Some(format!("{hex:032x}-{}", tags.len()))
 }
 
 /// Sends a large file to Google but for its last piece, with which the object appears.
@@ -366,8 +376,7 @@ async fn piece(
     let range = format!("bytes {from}-{}/{}", end - 1, out.size);
     let key = work.key(&out.path);
     let ask = gs::piece(&key, &large.id, &range).payload(payload);
-    let answer = work.store.wire.send(&ask).await?;
-    answer.map_err(|refusal| out_of(work, out, (&large.file, large.state), refusal, &key))
+    accepted(work, out, (&large.file, large.state), work.store.wire.send(&ask).await)
 }
 
 async fn complete_resumable(

@@ -1,10 +1,13 @@
 //! What can be asked of a bucket, whatever kind it is: pages of a listing, one object from a byte on, writes with a condition. It must
 //! not know what the objects are for.
+use std::sync::OnceLock;
+
 use http::{Method, header};
 use reqwest::Response;
 
 use super::error::BucketError;
 use super::refusal::{Aim, Refusal};
+use super::s3::Escapes;
 use super::sums::Expected;
 use super::wire::{Ask, Payload, Wire};
 use super::{Provider, gs, s3};
@@ -17,6 +20,8 @@ const MOST: usize = 64 << 20;
 pub(super) struct Store {
     pub(super) wire: Wire,
     provider: Provider,
+    /// Whether keys of listings that are said to be escaped are; known after the first that shows it.
+    escapes: OnceLock<bool>,
 }
 
 /// An object as a listing has it.
@@ -60,7 +65,7 @@ pub(super) enum When {
 impl Store {
     pub(super) fn new(wire: Wire) -> Self {
         let provider = wire.at().provider;
-        Self { wire, provider }
+        Self { wire, provider, escapes: OnceLock::new() }
     }
 
     pub(super) async fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page, BucketError> {
@@ -70,12 +75,35 @@ impl Store {
         };
         let body = self.text(self.wire.must(&ask).await?).await?;
         let page = match self.provider {
-            Provider::S3 => s3::page(&body),
-            Provider::Gs => gs::page(&body),
+            Provider::S3 => {
+                let (page, is_escaped) = s3::page(&body).map_err(|why| self.odd(why))?;
+                if is_escaped { self.unescaped(page).await? } else { page }
+            }
+            Provider::Gs => gs::page(&body).map_err(|why| self.odd(why))?,
         };
-        let page = page.map_err(|why| self.odd(why))?;
         if page.next.is_some() && page.next.as_deref() == from {
             return Err(self.odd("its listing does not end".to_owned()));
+        }
+        Ok(page)
+    }
+
+    /// A page whose keys are said to be escaped. Where both could be, the bucket is asked once which of two objects it has.
+    async fn unescaped(&self, mut page: Page) -> Result<Page, BucketError> {
+        let known = self.escapes.get().copied();
+        let are_escaped = match (s3::escapes(&page), known) {
+            (Escapes::Alike, _) | (_, Some(false)) => false,
+            (_, Some(true)) => true,
+            (Escapes::No, None) => *self.escapes.get_or_init(|| false),
+            (Escapes::Perhaps(key), None) => {
+                let plain = s3::unescaped(key).unwrap_or_default();
+                let are = self.about(&plain).await?.is_some() || self.about(key).await?.is_none();
+                *self.escapes.get_or_init(|| are)
+            }
+        };
+        if are_escaped {
+            for object in &mut page.objects {
+                object.key = object.key.as_ref().map_err(String::clone).and_then(|key| s3::unescaped(key));
+            }
         }
         Ok(page)
     }
@@ -211,9 +239,14 @@ impl Store {
             };
             let tag = self.tag(&response);
             match self.bytes(response, most).await {
+                // Not every emulator of Google tells the generation with the bytes.
+                Ok(bytes) if tag.is_empty() => {
+                    let about = self.about(key).await?;
+                    return Ok(about.map(|about| (bytes, about.tag)));
+                }
                 Ok(bytes) => return Ok(Some((bytes, tag))),
                 Err(cut @ BucketError::Unreachable { .. }) => {
-                    retries.after_failure().await.map_err(|()| cut)?
+                    retries.after_failure().await.map_err(|()| cut)?;
                 }
                 Err(error) => return Err(error),
             }

@@ -130,8 +130,6 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(at: Location, login: Login, policy: &RetryPolicy) -> Result<Self, BucketError> {
-        // Fails only if another part of the process chose a provider before, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = Client::builder()
             .user_agent(concat!("vessl/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(policy.connect)
@@ -161,11 +159,12 @@ impl Wire {
         let mut retries = self.retries();
         let mut moved = false;
         loop {
-            let failed = match self.request(ask).await?.send().await {
+            let region = locked(&self.region).clone();
+            let failed = match self.request(ask, &region).await?.send().await {
                 Ok(response) if is_answer(response.status()) => return Ok(Ok(response)),
                 Ok(response) => {
                     let refusal = Refusal::read(response).await;
-                    if !moved && self.moves(&refusal) {
+                    if !moved && self.moves(&refusal, &region) {
                         moved = true;
                         continue;
                     }
@@ -207,18 +206,17 @@ impl Wire {
     }
 
     /// Whether the other end told of the region where the bucket is, and nobody gave another.
-    fn moves(&self, refusal: &Refusal) -> bool {
+    fn moves(&self, refusal: &Refusal, asked: &str) -> bool {
         let Some(told) = refusal.region.as_ref().filter(|_| self.at.region.is_none()) else { return false };
-        let mut region = locked(&self.region);
-        if *region == *told || self.at.provider != Provider::S3 {
+        if told == asked || self.at.provider != Provider::S3 {
             return false;
         }
-        region.clone_from(told);
+        locked(&self.region).clone_from(told);
         true
     }
 
-    async fn request(&self, ask: &Ask) -> Result<RequestBuilder, BucketError> {
-        let url = self.url(ask);
+    async fn request(&self, ask: &Ask, region: &str) -> Result<RequestBuilder, BucketError> {
+        let url = self.url(ask, region);
         let bad = |e: &dyn std::fmt::Display| BucketError::Address {
             location: self.name(ask),
             why: format!("it gives no web address: {e}"),
@@ -233,8 +231,7 @@ impl Wire {
             Login::Aws { credentials, .. } => {
                 let credential = credentials.get_credential().await;
                 let credential = credential.map_err(|e| self.login.failed(&self.at, &e))?;
-                let region = locked(&self.region).clone();
-                AwsAuthorizer::new(&credential, "s3", &region)
+                AwsAuthorizer::new(&credential, "s3", region)
                     .try_authorize(&mut signed, ask.payload.sha256().as_ref().map(<[u8; 32]>::as_slice))
                     .map_err(|e| self.login.failed(&self.at, &e))?;
             }
@@ -252,12 +249,9 @@ impl Wire {
         Ok(ask.payload.attach(request, &ask.method))
     }
 
-    fn url(&self, ask: &Ask) -> String {
-        let mut url = if ask.is_address() {
-            ask.path.clone()
-        } else {
-            format!("{}{}", self.at.base(&locked(&self.region)), ask.path)
-        };
+    fn url(&self, ask: &Ask, region: &str) -> String {
+        let mut url =
+            if ask.is_address() { ask.path.clone() } else { format!("{}{}", self.at.base(region), ask.path) };
         for (n, (name, value)) in ask.query.iter().enumerate() {
             url.push(if n == 0 && !url.contains('?') { '?' } else { '&' });
             url.push_str(name);

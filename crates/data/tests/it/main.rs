@@ -1,5 +1,10 @@
-//! git imports against real repositories over http, ssh and files; imports from a stand-in for Hugging Face.
+//! git imports against real repositories over http, ssh and files; imports from a stand-in for Hugging Face; buckets of real servers.
 #![expect(clippy::unwrap_used, reason = "the beds are test code outside of test functions")]
+mod bucket_bed;
+mod bucket_export;
+mod bucket_faults;
+mod bucket_import;
+mod bucket_proxy;
 mod git_bed;
 mod git_fence;
 mod git_hostile;

@@ -271,12 +271,12 @@ impl Root {
     fn make(&self, name: &Path) -> Result<()> {
         let root = self.open()?;
         let is_there = root.kind(name)?.is_some();
-        root.make_dir(name, 0o755).map_err(|error| {
+        root.make_dir(name, 0o777).map_err(|error| {
             RegistryError::refused(format!("the directory of the volume cannot be made: {error}"), "")
         })?;
         if !is_there {
             // The mask of the process may have taken some of it away.
-            let mode = nix::sys::stat::Mode::from_bits_truncate(0o755);
+            let mode = nix::sys::stat::Mode::from_bits_truncate(0o777);
             nix::sys::stat::fchmod(root.dir(name)?, mode).map_err(std::io::Error::from)?;
         }
         Ok(root.sync()?)

@@ -3,13 +3,11 @@ use hyper::body::Incoming;
 use vessl_core::ids::RunId;
 use vessl_core::object::{ObjectKind, ObjectName, VolumeRef};
 use vessl_core::wire::FileView;
-use vessl_core::wire::registry::{
-    FileDifference, ObjectCreate, ObjectUpdate, ObjectView, VersionCreate, VersionView,
-};
+use vessl_core::wire::registry::{FileDifference, ObjectCreate, ObjectView, VersionCreate, VersionView};
 
 use super::http::ApiRequest;
 use super::path::Path;
-use super::{Client, Method, encoded, header};
+use super::{Client, Method, header};
 use crate::error::{Error, Result};
 
 /// Where files are that can be downloaded.
@@ -112,18 +110,6 @@ impl Client {
         request: &VersionCreate,
     ) -> Result<VersionView> {
         self.post(of(name, &["versions"]).into(), request).await
-    }
-
-    /// Changes what is said of a version.
-    pub(crate) async fn update_version(
-        &mut self,
-        name: &ObjectName,
-        version: u64,
-        request: &ObjectUpdate,
-    ) -> Result<VersionView> {
-        let path = of(name, &["versions", &version.to_string()]).into();
-        let body = Some(encoded(request)?);
-        self.json(ApiRequest { method: Method::PATCH, path, body, headers: Vec::new() }).await
     }
 
     /// Removes one version.

@@ -4,7 +4,9 @@ use std::sync::atomic::AtomicU64;
 
 use vessl_core::object::VolumeRef;
 use vessl_core::wire::FileView;
-use vessl_core::wire::registry::{BlobState, StorageCreate, StorageView, VolumeCopy, VolumeCreate, VolumeView};
+use vessl_core::wire::registry::{
+    BlobState, StorageCreate, StorageView, VolumeCopy, VolumeCreate, VolumeView,
+};
 
 use super::objects::Listed;
 use super::outgoing::Pieces;
@@ -121,8 +123,14 @@ impl Client {
 
 pub(super) fn of(volume: &VolumeRef, rest: &[&str]) -> Path {
     let VolumeRef { organization, storage, volume } = volume;
-    let mut segments =
-        vec!["organizations", organization.as_str(), "storages", storage.as_str(), "volumes", volume.as_str()];
+    let mut segments = vec![
+        "organizations",
+        organization.as_str(),
+        "storages",
+        storage.as_str(),
+        "volumes",
+        volume.as_str(),
+    ];
     segments.extend(rest);
     Path::of(&segments)
 }

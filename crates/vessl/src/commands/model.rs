@@ -6,9 +6,9 @@ use clap_complete::engine::ArgValueCandidates;
 use vessl_core::object::{ObjectKind, ObjectName};
 use vessl_core::wire::registry::{FileChange, VersionCreate, VersionView};
 
+use super::completion;
 use super::objects::{self, Download, Listing, Onto, Upload};
 use super::upload::{self, Placed, Uploaded, Wanted};
-use super::completion;
 use crate::client::{Client, is_missing};
 use crate::error::Result;
 use crate::exit::{self, Exit};
@@ -139,7 +139,8 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         }
         Command::Upload(Of { model, args }) => {
             let (name, found) = model.find(client).await?;
-            let version = VersionCreate { base: Some(found.version), name: found.name, ..VersionCreate::default() };
+            let version =
+                VersionCreate { base: Some(found.version), name: found.name, ..VersionCreate::default() };
             let onto = Onto { name, onto: Some(found.version), version };
             let uploaded = objects::send(client, onto, &args, session).await?;
             upload::tell(&uploaded, session)?;
@@ -185,7 +186,9 @@ async fn named(client: &mut Client, of: &Repository) -> Result<ObjectName> {
 fn note_next(from: u64, uploaded: &Uploaded, session: &Session) {
     let made = uploaded.version.version;
     if made != from {
-        session.out.note(&format!("number {from} stays as it was; number {made} has its files and the new ones"));
+        session
+            .out
+            .note(&format!("number {from} stays as it was; number {made} has its files and the new ones"));
     }
 }
 
@@ -195,7 +198,8 @@ async fn create(client: &mut Client, args: &Create, session: &Session) -> Result
     for source in args.source.iter().filter(|source| !is_word(source)) {
         let local = upload::look(source, session).await?;
         let dir = objects::tree_path(&args.path)?;
-        let to = if local.top.is_some() { dir } else { dir.join(local.name.as_deref().unwrap_or(Path::new(""))) };
+        let to =
+            if local.top.is_some() { dir } else { dir.join(local.name.as_deref().unwrap_or(Path::new(""))) };
         placed.push(Placed { local, to });
     }
     match client.object(&name).await {

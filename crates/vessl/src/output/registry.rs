@@ -1,5 +1,7 @@
 //! How datasets, models, versions, storages and their files look as tables. It knows no commands.
-use vessl_core::wire::registry::{DifferenceKind, FileDifference, ObjectView, StorageView, VersionView, VolumeView};
+use vessl_core::wire::registry::{
+    DifferenceKind, FileDifference, ObjectView, StorageView, VersionView, VolumeView,
+};
 use vessl_core::wire::{FileKind, FileView};
 
 use super::format::{bytes, date};

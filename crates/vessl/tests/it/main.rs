@@ -36,6 +36,7 @@ mod server;
 mod settings;
 mod sources;
 mod specs;
+mod stores;
 mod submits;
 mod terminal;
 mod test;

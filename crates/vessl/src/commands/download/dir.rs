@@ -92,7 +92,8 @@ impl DownloadDir {
             return Ok(Existing::Other);
         }
         if view.digest.is_empty() {
-            let time = Modified::of_file(&file).map_err(Error::os(format!("look at `{}`", self.named(relative))))?;
+            let time =
+                Modified::of_file(&file).map_err(Error::os(format!("look at `{}`", self.named(relative))))?;
             return Ok(if modified(view) == Some(time) { Existing::Same } else { Existing::Other });
         }
         let mut hash = blake3::Hasher::new();

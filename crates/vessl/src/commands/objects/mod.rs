@@ -105,9 +105,13 @@ pub(crate) async fn version(client: &mut Client, name: &ObjectName, version: &st
 fn how_to_make(name: &ObjectName) -> String {
     let own = &name.name;
     match name.kind {
-        ObjectKind::Dataset => format!("`vessl dataset create {own}` makes one; `vessl dataset list` lists them"),
+        ObjectKind::Dataset => {
+            format!("`vessl dataset create {own}` makes one; `vessl dataset list` lists them")
+        }
         ObjectKind::ModelRepository => {
-            format!("`vessl model-repository create {own}` makes one; `vessl model-repository list` lists them")
+            format!(
+                "`vessl model-repository create {own}` makes one; `vessl model-repository list` lists them"
+            )
         }
         ObjectKind::Artifact => format!("`vessl artifact upload {own} SOURCE /` makes one"),
     }

@@ -25,7 +25,8 @@ pub(crate) fn tree_path(text: &str) -> Result<PathBuf> {
 pub(crate) fn place(local: &Local, dest: &str, there: Option<FileKind>) -> Result<PathBuf> {
     let to = tree_path(dest)?;
     let is_top = to.as_os_str().is_empty();
-    let means_dir = is_top || dest.ends_with('/') || dest.ends_with("/.") || there == Some(FileKind::Directory);
+    let means_dir =
+        is_top || dest.ends_with('/') || dest.ends_with("/.") || there == Some(FileKind::Directory);
     let is_other = matches!(there, Some(FileKind::File | FileKind::Link)) && !is_top;
     let is_dir = local.top.is_some();
     if is_other && (is_dir || means_dir) {
@@ -53,10 +54,8 @@ mod tests {
         std::fs::write(dir.path().join("f"), "").unwrap();
         let check = |source: &str, dest: &str, there: Option<FileKind>, expected: &str| {
             let local = Local::walk(Path::new(&format!("{}/{source}", dir.path().display()))).unwrap();
-            let placed = place(&local, dest, there).map_or_else(
-                |error| format!("! {error}"),
-                |path| path.display().to_string(),
-            );
+            let placed = place(&local, dest, there)
+                .map_or_else(|error| format!("! {error}"), |path| path.display().to_string());
             assert_eq!(placed, expected, "{source} to {dest}, {there:?}");
         };
         let (file, directory) = (Some(FileKind::File), Some(FileKind::Directory));

@@ -123,6 +123,8 @@ fn nothing(id: RunId, path: Option<&str>, files: &[FileView]) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use vessl_core::wire::FileKind;
+
     use super::*;
 
     #[test]

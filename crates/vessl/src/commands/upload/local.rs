@@ -114,8 +114,10 @@ impl Local {
             Err(error) => return Err(ignored.wrong.take().unwrap_or_else(|| local.failed(error))),
         };
         let Walked { top, found, bytes, warnings, .. } = walked;
-        local.items =
-            found.into_iter().map(|found| Item { entry: found.entry, from: found.from, seen: None }).collect();
+        local.items = found
+            .into_iter()
+            .map(|found| Item { entry: found.entry, from: found.from, seen: None })
+            .collect();
         Ok(Self { top: Some(top), bytes, warnings, ignored: ignored.count, ..local })
     }
 

@@ -263,11 +263,7 @@ fn puts(placed: &Placed) -> Vec<FilePut> {
 fn put(item: &Item, to: &Path) -> FilePut {
     let entry = &item.entry;
     let whole = if entry.path.as_os_str().is_empty() { to.to_owned() } else { to.join(&entry.path) };
-    let put = FilePut {
-        path: spelled(&whole),
-        modified_at: moment(entry.modified),
-        ..FilePut::default()
-    };
+    let put = FilePut { path: spelled(&whole), modified_at: moment(entry.modified), ..FilePut::default() };
     match &entry.kind {
         Kind::File { mode, size, digest, form } => FilePut {
             kind: FileKind::File,

@@ -36,7 +36,8 @@ impl Remembered {
         let name = blake3::hash(key.join("\0").as_bytes()).to_hex();
         let path = dir.join(&name.as_str()[..32]);
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).ok()?;
+        let file =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).ok()?;
         file.try_lock().ok()?;
         Some(Self { path, file })
     }

@@ -183,12 +183,14 @@ async fn send_large(client: &mut Client, work: &Arc<Work>, blob: Blob) -> Result
         }
         tries = if offset > counted { 1 } else { tries + 1 };
         counted = offset;
-        let (reader, announced) = (Arc::clone(work), Announced { digest: blob.digest, size: blob.stored, offset });
+        let (reader, announced) =
+            (Arc::clone(work), Announced { digest: blob.digest, size: blob.stored, offset });
         let read = move |pieces: Pieces| reader.large(blob, offset, &pieces);
         match client.put_blob(&work.upload, announced, &work.moved, read).await {
             Ok(state) if state.complete => return Ok(()),
             // The connection was lost, or somebody else's request is just ending; what came is there.
-            Ok(_) | Err(Error::Unreachable { .. } | Error::NoAnswer { .. } | Error::Refused { status: 409, .. })
+            Ok(_)
+            | Err(Error::Unreachable { .. } | Error::NoAnswer { .. } | Error::Refused { status: 409, .. })
                 if tries < TRIES =>
             {
                 tokio::time::sleep(AGAIN).await;

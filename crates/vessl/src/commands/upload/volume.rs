@@ -105,7 +105,8 @@ async fn put(client: &mut Client, work: &Arc<Work>, n: usize) -> Result<()> {
 impl Work {
     fn file(&self, item: &Item) -> VolumeFile {
         let entry = &item.entry;
-        let whole = if entry.path.as_os_str().is_empty() { self.to.clone() } else { self.to.join(&entry.path) };
+        let whole =
+            if entry.path.as_os_str().is_empty() { self.to.clone() } else { self.to.join(&entry.path) };
         let (size, mode) = match entry.kind {
             Kind::File { size, mode, .. } => (size, mode),
             Kind::Dir { .. } | Kind::Symlink { .. } => (0, 0),
