@@ -2,7 +2,7 @@
 //! It does not know how they were chosen.
 mod dir;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -51,8 +51,8 @@ struct Work {
     source: FileSource,
     chosen: Vec<Chosen>,
     dir: DownloadDir,
-    /// The files that nobody has begun.
-    waiting: Mutex<VecDeque<usize>>,
+    /// The files that nobody has begun, those of one content together: they are on their way under one name.
+    waiting: Mutex<VecDeque<Vec<usize>>>,
     landed: Mutex<Vec<(usize, Existing)>>,
     /// Bytes that are here, with those that were before.
     done: AtomicU64,
@@ -71,8 +71,7 @@ pub(crate) async fn bring(
     for (_, relative) in chosen.iter().filter(|(file, _)| file.kind == FileKind::Directory) {
         dir.make_dir(relative)?;
     }
-    let is_file = |n: &usize| chosen[*n].0.kind == FileKind::File;
-    let waiting = Mutex::new((0..chosen.len()).filter(is_file).collect());
+    let waiting = Mutex::new(by_content(&chosen));
     let (landed, done, came) = (Mutex::default(), AtomicU64::new(0), AtomicU64::new(0));
     let work = Arc::new(Work { source, chosen, dir, waiting, landed, done, came });
     fetch_all(client, &work, session).await?;
@@ -92,6 +91,21 @@ pub(crate) async fn bring(
         Format::Table => session.out.text(&(summary(&landed, work.came.load(Relaxed), dest) + "\n")),
         _ => session.out.data(&landed),
     }
+}
+
+/// Files in the order in which they were chosen, those of one content together. What has no digest is one of its own.
+fn by_content(chosen: &[Chosen]) -> VecDeque<Vec<usize>> {
+    let mut groups: VecDeque<Vec<usize>> = VecDeque::new();
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    for (n, (file, _)) in chosen.iter().enumerate().filter(|(_, (file, _))| file.kind == FileKind::File) {
+        let next = groups.len();
+        let group = if file.digest.is_empty() { next } else { *known.entry(&file.digest).or_insert(next) };
+        if group == next {
+            groups.push_back(Vec::new());
+        }
+        groups[group].push(n);
+    }
+    groups
 }
 
 /// Fetches every file, and shows how far all of it is: one bar on a terminal.
@@ -122,13 +136,14 @@ async fn fetch_all(client: &Client, work: &Arc<Work>, session: &Session) -> Resu
 async fn fetch_waiting(mut client: Client, work: Arc<Work>) -> Result<()> {
     loop {
         let next = locked(&work.waiting).pop_front();
-        let Some(n) = next else { return Ok(()) };
-        let fetched = fetch(&mut client, &work, &work.chosen[n]).await;
-        match fetched {
-            Ok(before) => locked(&work.landed).push((n, before)),
-            Err(error) => {
-                locked(&work.waiting).clear();
-                return Err(error);
+        let Some(group) = next else { return Ok(()) };
+        for n in group {
+            match fetch(&mut client, &work, &work.chosen[n]).await {
+                Ok(before) => locked(&work.landed).push((n, before)),
+                Err(error) => {
+                    locked(&work.waiting).clear();
+                    return Err(error);
+                }
             }
         }
     }
