@@ -216,7 +216,7 @@ fn answer(stream: TcpStream) -> std::io::Result<()> {
         let path = head[0].split(' ').nth(1).unwrap_or_default().to_owned();
         let may =
             head.iter().any(|line| line.to_ascii_lowercase().trim() == "authorization: bearer hf_token");
-        let oid: String = Sha256::digest(WEIGHTS).iter().map(|byte| format!("{byte:02x}")).collect();
+        let oid = format!("{:x}", Sha256::digest(WEIGHTS));
         let size = WEIGHTS.len();
         let body = if !may {
             None
