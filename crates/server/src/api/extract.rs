@@ -22,15 +22,17 @@ use super::error::Failure;
 use crate::registry::{Receiver, Takes, UploadRef, named};
 use crate::store::objects::ObjectQuery;
 
-/// Largest body in bytes: a run file of 1 MiB in which every byte had to be escaped.
-const LARGEST: usize = 8 << 20;
+/// Largest body in MiB: a run file of 1 MiB in which every byte had to be escaped.
+const LARGEST: usize = 8;
+/// Largest body in MiB that tells of every file of a version: a million of them have long paths.
+pub(super) const EVERY_FILE: usize = 512;
 /// Longest time that a body may take to arrive: it is held in memory.
 const LONGEST: Duration = Duration::from_mins(1);
 /// Longest wait for the bodies of others.
 const ROOM: Duration = Duration::from_secs(5);
 
-/// A JSON body. An empty body, or `null`, is read as an empty object.
-pub(super) struct JsonBody<T>(pub(super) T);
+/// A JSON body of at most so many MiB. An empty body, or `null`, is read as an empty object.
+pub(super) struct JsonBody<T, const MOST: usize = LARGEST>(pub(super) T);
 
 /// Bodies that are on their way at the same time; each is held in memory.
 #[derive(Clone, Debug)]
@@ -59,7 +61,7 @@ impl FromRef<Api> for Bodies {
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T>
+impl<T: DeserializeOwned, S: Send + Sync, const MOST: usize> FromRequest<S> for JsonBody<T, MOST>
 where
     Bodies: FromRef<S>,
 {
@@ -67,13 +69,15 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
         let _room = Bodies::from_ref(state).room().await?;
-        let arrived = tokio::time::timeout(LONGEST, axum::body::to_bytes(request.into_body(), LARGEST));
+        // A large one may take as long a MiB as a small one.
+        let longest = LONGEST * u32::try_from(MOST.div_ceil(LARGEST)).unwrap_or(1);
+        let arrived = tokio::time::timeout(longest, axum::body::to_bytes(request.into_body(), MOST << 20));
         let bytes = arrived.await.map_err(|_| {
-            let words = format!("the body did not arrive within {} s", LONGEST.as_secs());
+            let words = format!("the body did not arrive within {} s", longest.as_secs());
             Failure::new(StatusCode::REQUEST_TIMEOUT, "too_slow", words)
         })?;
         let bytes = bytes.map_err(|_| {
-            let words = "the body is larger than 8 MiB, or it was cut off";
+            let words = format!("the body is larger than {MOST} MiB, or it was cut off");
             Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", words)
         })?;
         let text: &[u8] = if matches!(bytes.trim_ascii(), b"" | b"null") { b"{}" } else { &bytes };

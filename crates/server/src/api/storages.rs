@@ -120,7 +120,7 @@ pub(super) async fn create_volume(
 ) -> Result<(StatusCode, Json<VolumeView>)> {
     let (organization, storage, volume) = (organization.into(), storage.into(), new.name.into());
     let volume = VolumeRef { organization, storage, volume };
-    Ok((StatusCode::CREATED, Json(api.registry.create_volume(&caller, &volume).await?)))
+    Ok((StatusCode::CREATED, Json(api.registry.create_volume(&caller, &volume, new.tags).await?)))
 }
 
 /// Delete a volume with everything in it. Refused while a run that has not ended uses it.

@@ -11,7 +11,7 @@ use vessl_core::wire::registry::{FileDifference, ObjectUpdate, VersionCreate, Ve
 use vessl_core::wire::{ErrorBody, FileView};
 
 use super::error::Result;
-use super::extract::{JsonBody, ObjectPath, Query, switch};
+use super::extract::{EVERY_FILE, JsonBody, ObjectPath, Query, switch};
 use super::files::send;
 use super::objects::{OfProject, number};
 use super::{Api, to_its_end};
@@ -51,7 +51,7 @@ pub(super) async fn create(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     ObjectPath { name, .. }: ObjectPath,
-    JsonBody(new): JsonBody<VersionCreate>,
+    JsonBody(new): JsonBody<VersionCreate, EVERY_FILE>,
 ) -> Result<(StatusCode, Json<VersionView>)> {
     new.base.map(number).transpose()?;
     let making = async move { api.registry.create_version(&caller, &name, new).await };

@@ -89,7 +89,7 @@ impl Control {
         }
         for volume in volumes {
             let made = Made { by: Some(caller.user.clone()), at: self.now() };
-            self.0.parts.store.add_volume(volume, made).await?;
+            self.0.parts.store.add_volume(volume, Vec::new(), made).await?;
         }
         self.0.start_driver(&stored);
         let view = RunView { warnings, ..self.0.view(stored) };

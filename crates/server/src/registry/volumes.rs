@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::ids::{OrganizationName, StorageName};
 use vessl_core::object::{BUILT_IN_STORAGE, StorageKind, VolumeRef};
+use vessl_core::spec::labels;
 use vessl_core::spelling;
 use vessl_core::wire::registry::{StorageCreate, StorageView, VolumeView};
 use vessl_data::dir::Dir;
@@ -117,15 +118,21 @@ impl Registry {
     }
 
     /// Makes a volume. A directory of a host path that is there already is taken as it is.
-    pub async fn create_volume(&self, caller: &Caller, volume: &VolumeRef) -> Result<VolumeView> {
+    pub async fn create_volume(
+        &self,
+        caller: &Caller,
+        volume: &VolumeRef,
+        tags: Vec<String>,
+    ) -> Result<VolumeView> {
         allowed(caller, Action::Manage, Scope::Organization(volume.organization.clone()))?;
         check_name("volume", volume.volume.as_str())?;
+        labels::check_tags(&tags).map_err(RegistryError::Malformed)?;
         let storage = self.storage(&volume.organization, &volume.storage).await?;
         if let Some(root) = self.root(&volume.organization, &storage) {
             let name = volume.volume.to_string();
             self.blocking(move |_| root.make(Path::new(&name))).await?;
         }
-        if !self.store.add_volume(volume.clone(), self.made(caller)).await? {
+        if !self.store.add_volume(volume.clone(), tags, self.made(caller)).await? {
             return Err(RegistryError::refused(format!("there is a volume `{volume}` already"), ""));
         }
         let made = self.known_volume(volume).await?;

@@ -6,7 +6,7 @@ use vessl_core::object::{StorageKind, VolumeRef};
 use vessl_core::wire::registry::StorageView;
 
 use super::objects::Made;
-use super::runs::{from_json, moment, nanos, word};
+use super::runs::{from_json, moment, nanos, to_json, word};
 use super::{Result, Store};
 
 /// A row of a volume.
@@ -70,13 +70,15 @@ impl Store {
     }
 
     /// Makes a volume of a storage; answers false if one of that name is there.
-    pub async fn add_volume(&self, volume: VolumeRef, made: Made) -> Result<bool> {
+    pub async fn add_volume(&self, volume: VolumeRef, tags: Vec<String>, made: Made) -> Result<bool> {
         self.write(move |db| {
-            let sql = "INSERT OR IGNORE INTO volumes (organization, storage, name, created_by, created_at)
-                       VALUES (?1, ?2, ?3, ?4, ?5)";
+            let sql =
+                "INSERT OR IGNORE INTO volumes (organization, storage, name, created_by, created_at, tags)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            let tags = to_json("tags", &tags)?;
             let (of, storage, name) = key(&volume);
             let by = made.by.as_ref().map(UserName::as_str);
-            Ok(db.prepare_cached(sql)?.execute(params![of, storage, name, by, nanos(made.at)])? > 0)
+            Ok(db.prepare_cached(sql)?.execute(params![of, storage, name, by, nanos(made.at), tags])? > 0)
         })
         .await
     }

@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 
 /// Longest time until the head of an answer is there.
 const ANSWER: Duration = Duration::from_mins(1);
+/// Bytes of a body for each of which a second is added to that.
+const PER_SECOND: u64 = 256 << 10;
 /// Longest time until a server has proved itself.
 const PROOF: Duration = Duration::from_secs(10);
 /// Longest time until the answer to a large body is there once all of it was sent: the server puts it on disk first.
@@ -74,8 +76,11 @@ impl Connection {
 
     /// Sends a request and gives back the answer if its status is a good one.
     pub(super) async fn send(&mut self, request: &ApiRequest) -> Result<Response<Incoming>> {
-        let answer = tokio::time::timeout(ANSWER, self.exchange(request)).await;
-        let late = || Error::NoAnswer { address: self.address.to_string(), seconds: ANSWER.as_secs() };
+        // What tells of many files takes longer to send, and to answer.
+        let size = request.body.as_ref().map_or(0, Bytes::len) as u64;
+        let patience = ANSWER + Duration::from_secs(size / PER_SECOND);
+        let answer = tokio::time::timeout(patience, self.exchange(request)).await;
+        let late = || Error::NoAnswer { address: self.address.to_string(), seconds: patience.as_secs() };
         let Ok(answer) = answer else {
             self.open = None;
             return Err(late());

@@ -1,6 +1,6 @@
 //! Datasets, model repositories and artifacts: what can be asked of a server about them, one function each.
 use hyper::body::Incoming;
-use vessl_core::ids::RunId;
+use vessl_core::ids::{ProjectName, RunId};
 use vessl_core::object::{ObjectKind, ObjectName, VolumeRef};
 use vessl_core::wire::FileView;
 use vessl_core::wire::registry::{FileDifference, ObjectCreate, ObjectView, VersionCreate, VersionView};
@@ -64,7 +64,7 @@ impl Client {
     pub(crate) async fn objects(&mut self, kind: ObjectKind) -> Result<Vec<ObjectView>> {
         let any = self.named(kind, "").await?;
         let path = Path::of(&["organizations", any.organization.as_str(), "objects", kind.word()]);
-        self.get(path.with("project", any.project.as_ref().map(|project| project.as_str())).into()).await
+        self.get(path.with("project", any.project.as_ref().map(ProjectName::as_str)).into()).await
     }
 
     /// Makes one.
@@ -215,7 +215,7 @@ fn of(name: &ObjectName, rest: &[&str]) -> Path {
     let mut segments =
         vec!["organizations", name.organization.as_str(), "objects", name.kind.word(), name.name.as_str()];
     segments.extend(rest);
-    Path::of(&segments).with("project", name.project.as_ref().map(|project| project.as_str()))
+    Path::of(&segments).with("project", name.project.as_ref().map(ProjectName::as_str))
 }
 
 fn scheme_of(kind: ObjectKind) -> &'static str {

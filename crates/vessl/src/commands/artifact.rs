@@ -5,7 +5,7 @@ use vessl_core::object::{ObjectKind, ObjectName};
 use vessl_core::wire::ArtifactView;
 use vessl_core::wire::registry::VersionCreate;
 
-use super::objects::{self, Diff, Download, Listing, OfVersion, Onto, Upload};
+use super::objects::{self, Diff, Download, Listing, OfVersion, Target, Upload};
 use super::{completion, upload};
 use crate::client::{Client, is_missing};
 use crate::error::{Error, Result};
@@ -181,8 +181,8 @@ async fn with_files(command: Command, client: &mut Client, session: &Session) ->
                 other => drop(other?),
             }
             let version = VersionCreate { base: Some(0), ..VersionCreate::default() };
-            let onto = Onto { name, onto: None, version };
-            upload::tell(&objects::send(client, onto, &args, session).await?, session)
+            let target = Target { name, from: None, version };
+            upload::tell(&objects::send(client, target, &args, session).await?, session)
         }
         Command::Diff(DiffArgs { of, args }) => {
             let name = named(client, &of).await?;

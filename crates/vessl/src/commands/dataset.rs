@@ -4,7 +4,7 @@ use clap_complete::engine::ArgValueCandidates;
 use vessl_core::object::{ObjectKind, ObjectName};
 use vessl_core::wire::registry::{FileChange, VersionCreate};
 
-use super::objects::{self, Create, Diff, Download, Listing, OfVersion, Onto, Upload};
+use super::objects::{self, Create, Diff, Download, Listing, OfVersion, Target, Upload};
 use super::{completion, upload};
 use crate::client::Client;
 use crate::error::Result;
@@ -197,9 +197,9 @@ async fn with_files(command: Command, client: &mut Client, session: &Session) ->
         }
         Command::Upload(Named { of, args }) => {
             let name = named(client, &of.name).await?;
-            let onto = objects::read(client, &name).await?.newest.map(|version| version.version);
-            let onto = Onto { name, onto, version: VersionCreate::default() };
-            upload::tell(&objects::send(client, onto, &args, session).await?, session)
+            let from = objects::read(client, &name).await?.newest.map(|version| version.version);
+            let target = Target { name, from, version: VersionCreate::default() };
+            upload::tell(&objects::send(client, target, &args, session).await?, session)
         }
         Command::Download(DownloadArgs { of, args, version }) => {
             let name = named(client, &of.name).await?;

@@ -7,8 +7,8 @@ use vessl_core::object::{ObjectKind, ObjectName};
 use vessl_core::wire::registry::{FileChange, VersionCreate, VersionView};
 
 use super::completion;
-use super::objects::{self, Download, Listing, Onto, Upload};
-use super::upload::{self, Placed, Uploaded, Wanted};
+use super::objects::{self, Download, Listing, Target, Upload};
+use super::upload::{self, Outcome, Placed, Wanted};
 use crate::client::{Client, is_missing};
 use crate::error::Result;
 use crate::exit::{self, Exit};
@@ -141,8 +141,8 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
             let (name, found) = model.find(client).await?;
             let version =
                 VersionCreate { base: Some(found.version), name: found.name, ..VersionCreate::default() };
-            let onto = Onto { name, onto: Some(found.version), version };
-            let uploaded = objects::send(client, onto, &args, session).await?;
+            let target = Target { name, from: Some(found.version), version };
+            let uploaded = objects::send(client, target, &args, session).await?;
             upload::tell(&uploaded, session)?;
             note_next(found.version, &uploaded, session);
         }
@@ -183,7 +183,7 @@ async fn named(client: &mut Client, of: &Repository) -> Result<ObjectName> {
 }
 
 /// A script that goes on with the old number would miss the files.
-fn note_next(from: u64, uploaded: &Uploaded, session: &Session) {
+fn note_next(from: u64, uploaded: &Outcome, session: &Session) {
     let made = uploaded.version.version;
     if made != from {
         session

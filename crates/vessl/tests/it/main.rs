@@ -7,6 +7,7 @@ mod bounds;
 mod completion;
 mod confined;
 mod data;
+mod datasets;
 mod deaths;
 #[allow(dead_code, reason = "other crates use more of it")]
 #[path = "../../../container/tests/it/registry.rs"]
@@ -36,6 +37,7 @@ mod server;
 mod settings;
 mod sources;
 mod specs;
+mod storages;
 mod stores;
 mod submits;
 mod terminal;

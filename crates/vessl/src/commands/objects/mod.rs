@@ -12,7 +12,7 @@ use vessl_core::wire::registry::{FileChange, ObjectView, VersionCreate, VersionV
 
 pub(crate) use self::fetch::{download, kind_at};
 pub(crate) use self::place::{place, tree_path};
-use super::upload::{self, Placed, Uploaded, Wanted};
+use super::upload::{self, Outcome, Placed, Wanted};
 use crate::client::{Client, FileSource, Listed, is_missing};
 use crate::error::{Error, Result};
 use crate::output::registry;
@@ -159,11 +159,11 @@ pub(crate) async fn bring(
 
 /// To what files are uploaded.
 #[derive(Debug)]
-pub(crate) struct Onto {
+pub(crate) struct Target {
     /// Of what a version is made.
     pub(crate) name: ObjectName,
     /// The version that the new one begins with, if any.
-    pub(crate) onto: Option<u64>,
+    pub(crate) from: Option<u64>,
     /// The rest of what is asked for.
     pub(crate) version: VersionCreate,
 }
@@ -171,23 +171,24 @@ pub(crate) struct Onto {
 /// Uploads a file or directory to a place.
 pub(crate) async fn send(
     client: &mut Client,
-    onto: Onto,
+    target: Target,
     args: &Upload,
     session: &Session,
-) -> Result<Uploaded> {
+) -> Result<Outcome> {
     let local = upload::look(&args.source, session).await?;
-    let to = match onto.onto {
+    let to = match target.from {
         Some(number) => {
-            let source = FileSource::Version(onto.name.clone(), number);
+            let source = FileSource::Version(target.name.clone(), number);
             let there = kind_at(client, &source, &tree_path(&args.dest)?).await?;
             place(&local, &args.dest, there)?
         }
         None => place(&local, &args.dest, None)?,
     };
-    let Onto { name, onto, version } = onto;
+    let Target { name, from, version } = target;
     let source = args.source.canonicalize().unwrap_or_else(|_| args.source.clone());
     let key = format!("{}\0{}", source.display(), args.dest);
-    upload::upload(client, vec![Placed { local, to }], Wanted { name, key, onto, version }, session).await
+    upload::upload(client, vec![Placed { local, to }], Wanted { name, key, onto: from, version }, session)
+        .await
 }
 
 /// Makes a version by changes alone.

@@ -287,7 +287,14 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::DeleteFile(DeleteFile { of, recursive }) => {
             let at = InVolume::parse(&of.path)?;
             let volume = at.volume(client).await?;
-            client.delete_volume_file(&volume, Listed { path: &at.path, recursive }).await?;
+            let gone = client.delete_volume_file(&volume, Listed { path: &at.path, recursive }).await;
+            gone.map_err(|error| match error {
+                Error::Refused { status: 409, mut body } if !recursive => {
+                    body.hint = Some("`-r` deletes a directory with everything in it".to_owned());
+                    Error::Refused { status: 409, body }
+                }
+                other => other,
+            })?;
             deleted("the file", &of.path, session)?;
         }
     }

@@ -56,7 +56,7 @@ pub(crate) struct Wanted {
 
 /// What became of an upload.
 #[derive(Debug, Serialize)]
-pub(crate) struct Uploaded {
+pub(crate) struct Outcome {
     /// Address of what the version is of.
     pub(crate) address: String,
     /// The version that has the files.
@@ -119,13 +119,13 @@ pub(crate) async fn upload(
     placed: Vec<Placed>,
     mut wanted: Wanted,
     session: &Session,
-) -> Result<Uploaded> {
+) -> Result<Outcome> {
     let placed = hash(placed, session).await?;
     let puts: Vec<FilePut> = placed.iter().flat_map(puts).collect();
     let uploaded_files = puts.iter().filter(|put| put.kind == FileKind::File).count();
     let uploaded_bytes = puts.iter().map(|put| put.size).sum();
     let address = wanted.name.to_string();
-    let done = |version, sent, new| Uploaded { address, version, uploaded_files, uploaded_bytes, sent, new };
+    let done = |version, sent, new| Outcome { address, version, uploaded_files, uploaded_bytes, sent, new };
     if let Some(version) = holding(client, &wanted, &placed, &puts).await? {
         return Ok(done(version, 0, false));
     }
@@ -137,11 +137,11 @@ pub(crate) async fn upload(
 }
 
 /// Says what became of an upload.
-pub(crate) fn tell(uploaded: &Uploaded, session: &Session) -> Result<()> {
+pub(crate) fn tell(uploaded: &Outcome, session: &Session) -> Result<()> {
     if session.out.format() != Format::Table {
         return session.out.data(uploaded);
     }
-    let Uploaded { address, version, uploaded_files: files, uploaded_bytes, sent, new } = uploaded;
+    let Outcome { address, version, uploaded_files: files, uploaded_bytes, sent, new } = uploaded;
     let counted = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
     let (all, number) = (views::size(*uploaded_bytes), version.version);
     let text = if *new {

@@ -1,0 +1,319 @@
+//! Datasets, models and artifacts from the command line: files go up as they are, come back as they were, and only what is missing
+//! travels.
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::test::{Test, files_below, until};
+
+/// The paths that a dataset has.
+fn paths(test: &Test, name: &str, version: &str) -> Vec<String> {
+    let args = ["dataset", "list-files", name, "-r", "--version", version, "--output", "json"];
+    let files = test.vessl(args).ok().json();
+    files.as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect()
+}
+
+fn upload(test: &Test, name: &str, source: &str, dest: &str) -> Value {
+    test.vessl(["dataset", "upload", name, source, dest, "--output", "json"]).ok().json()
+}
+
+#[test]
+fn a_dataset_grows_by_versions_and_comes_back() {
+    let test = Test::new();
+    test.vessl(["dataset", "list"]).ok().says(&["`vessl dataset create NAME` makes one"]);
+    test.vessl(["dataset", "read", "cats"]).code(5).says(&["`cats`", "`vessl dataset create cats`"]);
+    test.vessl(["dataset", "create", "cats", "-m", "all cats"])
+        .ok()
+        .prints(&["vessl-dataset://default/cats"]);
+    test.vessl(["dataset", "create", "cats"]).code(5).says(&["`cats`"]);
+    test.vessl(["dataset", "create", "no/name"]).code(5);
+    test.vessl(["dataset", "download", "cats", "/", "out"])
+        .code(5)
+        .says(&["vessl dataset upload cats SOURCE DEST"]);
+    test.file("images/one.txt", "one\n");
+    test.file("images/sub/two.txt", "two\n");
+    let said = test.vessl(["dataset", "upload", "cats", "images", "/"]).ok();
+    assert_eq!(said.stdout, "uploaded 2 files, 8 B: version 1 of vessl-dataset://default/cats\n");
+    let again = test.vessl(["dataset", "upload", "cats", "images", "/"]).ok();
+    assert_eq!(
+        again.stdout,
+        "2 files, 8 B: all of it is in version 1 of vessl-dataset://default/cats already\n"
+    );
+    let second = upload(&test, "cats", "images/.", "/flat");
+    assert_eq!((&second["version"], &second["sent"], &second["new"]), (&2.into(), &0.into(), &true.into()));
+    test.file("images/one.txt", "ONE\n");
+    test.vessl(["dataset", "upload", "cats", "images/one.txt", "/images/"]).ok().prints(&["version 3"]);
+    test.vessl(["dataset", "upload", "cats", "images/one.txt", "renamed"]).ok();
+    let all =
+        ["flat", "flat/one.txt", "flat/sub", "flat/sub/two.txt", "images", "images/one.txt", "images/sub"];
+    assert_eq!(paths(&test, "cats", "4"), [&all[..], &["images/sub/two.txt", "renamed"]].concat());
+    test.vessl(["dataset", "upload", "cats", "images", "renamed"])
+        .code(2)
+        .says(&["`renamed` is a file there"]);
+    let diff = test.vessl(["dataset", "diff", "cats", "2", "latest", "--output", "json"]).ok().json();
+    let changes: Vec<_> = diff.as_array().unwrap().iter().map(|one| (&one["path"], &one["change"])).collect();
+    assert_eq!(
+        changes,
+        [(&"images/one.txt".into(), &"changed".into()), (&"renamed".into(), &"added".into())]
+    );
+    test.vessl(["dataset", "diff", "cats", "1", "9"]).code(5).says(&["`9`", "the newest one is 4"]);
+    test.vessl(["dataset", "copy", "cats", "flat", "images/copy"]).ok().says(&["made version 5"]);
+    test.vessl(["dataset", "delete-file", "cats", "flat"]).ok().says(&["made version 6"]);
+    test.vessl(["dataset", "delete-file", "cats", "flat"]).code(5).says(&["`flat`"]);
+    test.vessl(["dataset", "versions", "cats"]).ok().prints(&["VERSION", "\n6 ", "\n1 "]);
+    test.vessl(["dataset", "download", "cats", "images", "out"])
+        .ok()
+        .prints(&["downloaded 4 files, 16 B, to `out`"]);
+    assert_eq!(std::fs::read_to_string(test.path("out/images/copy/sub/two.txt")).unwrap(), "two\n");
+    test.vessl(["dataset", "download", "cats", "images/.", "flat", "--version", "1"]).ok();
+    assert_eq!(std::fs::read_to_string(test.path("flat/one.txt")).unwrap(), "one\n");
+    test.vessl(["dataset", "download", "cats", "renamed", "here.txt"]).ok();
+    assert_eq!(std::fs::read_to_string(test.path("here.txt")).unwrap(), "ONE\n");
+    test.vessl(["dataset", "download", "cats", "/", "all", "--version", "9"])
+        .code(5)
+        .says(&["the newest one is 6"]);
+    test.vessl(["dataset", "download", "cats", "none", "x"]).code(5).says(&["`none`", "hint: "]);
+    test.vessl(["dataset", "list"]).ok().prints(&["cats  6", "all cats"]);
+    test.vessl(["dataset", "delete", "cats"]).ok().says(&["deleted the dataset `cats`"]);
+    test.vessl(["dataset", "read", "cats"]).code(5);
+}
+
+#[test]
+fn files_come_back_as_they_were_whatever_they_are_called() {
+    let test = Test::new();
+    let names: [&[u8]; 8] =
+        [b"a\xff", b"a%FF", b"new\nline", b"-rf", b"..x", b"\xed\x95\x9c", b" blank ", b"\x1b[31mred"];
+    let dir = test.path("odd");
+    std::fs::create_dir_all(dir.join("empty")).unwrap();
+    for name in names {
+        std::fs::write(dir.join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    let sparse = std::fs::File::create(dir.join("sparse")).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    sparse.write_all_at(b"data", 1 << 39).unwrap();
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let tool = std::fs::File::create(dir.join("tool")).unwrap();
+    tool.set_permissions(std::fs::Permissions::from_mode(0o751)).unwrap();
+    tool.set_modified(old).unwrap();
+    symlink("tool", dir.join("near")).unwrap();
+    test.file("outside", "outside\n");
+    symlink("../outside", dir.join("far")).unwrap();
+    nix::unistd::mkfifo(&dir.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::set_permissions(dir.join("empty"), std::fs::Permissions::from_mode(0o1770)).unwrap();
+    test.vessl(["dataset", "create", "odd"]).ok();
+    test.vessl(["dataset", "upload", "odd", "odd/.", "/"])
+        .ok()
+        .says(&["pipe` was left out: it is a socket, pipe or device"]);
+    let listed = test.vessl(["dataset", "list-files", "odd"]).ok();
+    assert!(!listed.stdout.contains('\x1b') && listed.stdout.contains("a%25FF"), "{}", listed.stdout);
+    test.vessl(["dataset", "download", "odd", "/", "back"]).ok();
+    let back = test.path("back");
+    for name in names {
+        assert_eq!(std::fs::read(back.join(OsStr::from_bytes(name))).unwrap(), name);
+    }
+    let meta = std::fs::metadata(back.join("sparse")).unwrap();
+    assert!(meta.len() == 1 << 40 && meta.blocks() < 1000, "{meta:?}");
+    let meta = std::fs::metadata(back.join("tool")).unwrap();
+    assert_eq!((meta.mode() & 0o7777, meta.modified().unwrap()), (0o751, old));
+    assert_eq!(std::fs::metadata(back.join("empty")).unwrap().mode() & 0o7777, 0o1770);
+    assert_eq!(std::fs::read_link(back.join("near")).unwrap(), Path::new("tool"));
+    assert_eq!(std::fs::read_to_string(back.join("far")).unwrap(), "outside\n");
+    assert!(!back.join("pipe").exists());
+    test.vessl(["dataset", "upload", "odd", "odd/pipe", "/"])
+        .code(2)
+        .says(&["neither a file nor a directory"]);
+    test.vessl(["dataset", "upload", "odd", "none", "/"]).code(1).says(&["`none`", "no such file"]);
+    test.vessl(["dataset", "upload", "odd", "outside", "../up"]).code(2).says(&["`..`"]);
+}
+
+#[test]
+fn what_is_ignored_stays_here() {
+    let test = Test::new();
+    test.file(".vesslignore", "*.log\n");
+    test.file("d/.vesslignore", "*.tmp\n/build/\n!keep.tmp\n");
+    test.file("d/sub/.vesslignore", "!*.tmp\n");
+    for name in ["a", "a.tmp", "keep.tmp", "a.log", "build/out", "sub/build/out", "sub/b.tmp"] {
+        test.file(&format!("d/{name}"), name);
+    }
+    test.vessl(["dataset", "create", "d"]).ok();
+    let said = test.vessl(["dataset", "upload", "d", "d/.", "/"]).ok();
+    assert!(said.stderr.contains("`.vesslignore` leaves out 3 files and directories"), "{}", said.stderr);
+    let expected = [
+        ".vesslignore",
+        "a",
+        "keep.tmp",
+        "sub",
+        "sub/.vesslignore",
+        "sub/b.tmp",
+        "sub/build",
+        "sub/build/out",
+    ];
+    assert_eq!(paths(&test, "d", "latest"), expected);
+    test.file("d/.vesslignore", "[z-a]\n");
+    test.vessl(["dataset", "upload", "d", "d", "/"])
+        .code(2)
+        .says(&["line 1 of `", ".vesslignore` is no pattern"]);
+}
+
+/// What came of an upload before the client was killed is not sent again.
+#[test]
+fn a_killed_upload_goes_on() {
+    const SIZE: usize = 192 << 20;
+    let test = Test::new();
+    // No two pieces of it are the same.
+    let mut content = vec![0; SIZE];
+    blake3::Hasher::new().finalize_xof().fill(&mut content);
+    test.file("big/data", &content);
+    test.file("big/small", "small");
+    test.vessl(["dataset", "create", "big"]).ok();
+    let uploads = test.data().join("uploads");
+    let live = test.start(["dataset", "upload", "big", "big", "/"]);
+    let came = || {
+        files_below(&uploads)
+            .iter()
+            .filter_map(|file| file.metadata().ok())
+            .map(|meta| meta.len())
+            .sum::<u64>()
+    };
+    let blobs = || {
+        files_below(&test.data().join("blobs"))
+            .iter()
+            .any(|file| file.metadata().is_ok_and(|meta| meta.len() == SIZE as u64))
+    };
+    until("nothing comes", || came() > 4 << 20 || blobs());
+    live.signal(Signal::SIGKILL);
+    live.finish();
+    let versions = test.vessl(["dataset", "versions", "big", "--output", "json"]).ok().json();
+    let before = versions.as_array().unwrap().len();
+    let done = upload(&test, "big", "big", "/");
+    assert!(done["sent"].as_u64().unwrap() < SIZE as u64, "{done}");
+    assert_eq!(done["version"], 1, "{done}");
+    assert!(before == 0 || done["new"] == false, "{done}");
+    test.vessl(["dataset", "download", "big", "big/data", "back"]).ok();
+    assert!(std::fs::read(test.path("back")).unwrap() == content);
+    // Nothing is remembered of an upload that has ended.
+    let notes = test.path("../home/.local/state/vessl/uploads");
+    assert_eq!(files_below(&notes).len(), 0);
+}
+
+/// An upload that is remembered and does not go on any more is begun again.
+#[test]
+fn an_upload_that_is_gone_is_begun_again() {
+    let test = Test::new();
+    test.vessl(["dataset", "create", "d"]).ok();
+    test.file("d/f", vec![7; 3 << 20]);
+    // Left behind by a version that is refused: a file in place of the directory above another one.
+    let notes = test.path("../home/.local/state/vessl/uploads");
+    test.file("d/g", "g");
+    let live = test.start(["dataset", "upload", "d", "d", "/"]);
+    live.finish().ok();
+    assert_eq!(files_below(&notes).len(), 0);
+    let write_all = |text: &str| {
+        for file in files_below(&notes) {
+            std::fs::write(file, text).unwrap();
+        }
+    };
+    test.file("d/f", vec![8; 3 << 20]);
+    test.kill_server();
+    let refused = test.vessl(["--server", "http://127.0.0.1:1", "dataset", "upload", "d", "d", "/"]);
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    write_all("{\"v\":1,\"upload\":\"nothing\"}");
+    assert_eq!(upload(&test, "d", "d", "/")["version"], 2);
+}
+
+#[test]
+fn models_have_numbers_that_never_change() {
+    let test = Test::new();
+    test.file("ckpt/weights", "w1");
+    test.file("ckpt/conf/a", "a");
+    let created = ["model", "create", "cls", "--source", "ckpt", "--model-name", "first"];
+    test.vessl(created)
+        .ok()
+        .says(&["made the model repository `cls`"])
+        .prints(&["version 1 of vessl-model://default/cls"]);
+    test.file("README", "read\n");
+    let args = [
+        "model",
+        "create",
+        "cls",
+        "--source",
+        "README",
+        "--source",
+        "ckpt/conf",
+        "--path",
+        "deep",
+        "--output",
+        "json",
+    ];
+    assert_eq!(test.vessl(args).ok().json()["files"], 2);
+    let files = |number: &str| {
+        let files = test.vessl(["model", "list-files", "cls", number, "-r", "--output", "json"]).ok().json();
+        let files = files.as_array().unwrap().clone();
+        files.iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(files("1"), ["conf", "conf/a", "weights"]);
+    assert_eq!(files("latest"), ["deep", "deep/README", "deep/a"]);
+    test.vessl(["model", "upload", "cls", "1", "README", "/"])
+        .ok()
+        .says(&["number 1 stays as it was; number 3"]);
+    assert_eq!(files("1"), ["conf", "conf/a", "weights"]);
+    assert_eq!(files("3"), ["README", "conf", "conf/a", "weights"]);
+    test.vessl(["model", "delete-file", "cls", "3", "conf"])
+        .ok()
+        .says(&["made number 4", "number 3 without `conf`"]);
+    assert_eq!(files("4"), ["README", "weights"]);
+    test.vessl(["model", "read", "cls", "3"]).ok().prints(&["Number", "first"]);
+    test.vessl(["model", "list", "cls"]).ok().prints(&["NUMBER", "\n4 ", "first"]);
+    test.vessl(["model", "download", "cls", "1", "/", "m"]).ok();
+    assert_eq!(std::fs::read_to_string(test.path("m/weights")).unwrap(), "w1");
+    test.vessl(["model", "delete", "cls", "4"]).ok();
+    test.vessl(["model", "read", "cls", "4"]).code(5).says(&["`4`", "the newest one is 3"]);
+    test.vessl(["model", "create", "cls", "--source", "local", "--output", "json"])
+        .ok()
+        .prints(&["\"version\": 5"]);
+    test.vessl(["model-repository", "list", "--limit", "1"]).ok().prints(&["cls"]);
+    test.vessl(["model-repository", "delete", "cls"]).ok();
+    test.vessl(["model", "list", "cls"]).code(5).says(&["`vessl model-repository create cls`"]);
+}
+
+#[test]
+fn an_artifact_is_sent_and_brought_by_hand() {
+    let test = Test::new();
+    test.file("out/w", "weights\n");
+    test.vessl(["artifact", "upload", "w", "out/.", "/"])
+        .ok()
+        .prints(&["version 1 of vessl-artifact://default/default/w"]);
+    test.file("more/x", "x\n");
+    test.vessl(["artifact", "upload", "default/default/w", "more/.", "/"]).ok();
+    let files = test.vessl(["artifact", "list-files", "w", "--output", "json"]).ok().json();
+    assert_eq!((files[0]["path"].as_str(), files[1].as_object()), (Some("x"), None), "a version is whole");
+    test.vessl(["artifact", "diff", "w", "1", "2"]).ok().prints(&["removed", "added"]);
+    test.vessl(["artifact", "download", "w", "w", "old", "--version", "1"]).ok();
+    assert_eq!(std::fs::read_to_string(test.path("old")).unwrap(), "weights\n");
+    test.vessl(["artifact", "versions", "w"]).ok().prints(&["\n2 ", "\n1 "]);
+    test.vessl(["artifact", "versions", "v"]).code(5).says(&["`vessl artifact upload v SOURCE /`"]);
+}
+
+/// More files than one small request can tell of.
+#[test]
+fn many_files_make_one_version() {
+    let test = Test::new();
+    for dir in 0..50 {
+        let dir = test.path(&format!("many/a-directory-with-a-name-of-some-length-{dir}"));
+        std::fs::create_dir_all(&dir).unwrap();
+        for file in 0..1000 {
+            // Few contents, so that few are sent.
+            std::fs::write(dir.join(format!("{file}.txt")), [u8::try_from(file % 7).unwrap()]).unwrap();
+        }
+    }
+    test.vessl(["dataset", "create", "many"]).ok();
+    let done = upload(&test, "many", "many", "/");
+    assert_eq!((&done["files"], &done["sent"]), (&50_000.into(), &7.into()));
+    let one = "many/a-directory-with-a-name-of-some-length-7";
+    test.vessl(["dataset", "download", "many", one, "back"]).ok().prints(&["downloaded 1000 files, 1000 B"]);
+}

@@ -1,0 +1,110 @@
+//! Storages and volumes from the command line.
+use std::os::unix::fs::symlink;
+
+use crate::test::Test;
+
+fn paths(test: &Test, place: &str) -> Vec<String> {
+    let files = test.vessl(["storage", "list-files", place, "-r", "--output", "json"]).ok().json();
+    files.as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn files_go_into_a_volume_between_two_and_out() {
+    let test = Test::new();
+    let volume = |name: &str| {
+        test.vessl(["storage", "create-volume", name, "--storage-name", "vessl-storage", "--tag", "warm"])
+            .ok();
+    };
+    volume("one");
+    volume("two");
+    let listed =
+        test.vessl(["storage", "list-volumes", "--storage-name", "vessl-storage", "--keyword", "on"]).ok();
+    assert!(
+        listed.stdout.contains("volume://vessl-storage/one") && !listed.stdout.contains("two"),
+        "{listed:?}"
+    );
+    listed.prints(&["warm"]);
+    test.file("d/a", "a\n");
+    test.file("d/sub/b", "b\n");
+    test.file("d/.vesslignore", "*.tmp\n");
+    test.file("d/x.tmp", "x");
+    symlink("a", test.path("d/link")).unwrap();
+    let one = "volume://vessl-storage/one";
+    let copied = test.vessl(["storage", "copy-file", "d", one]).ok();
+    copied.says(&["copied 3 files, 10 B", "`d/link` was left out: it is a link", "leaves out 1 file"]);
+    test.vessl(["storage", "copy-file", "d/a", &format!("{one}/sub")]).ok();
+    test.vessl(["storage", "copy-file", "d/a", &format!("{one}/new/name")]).ok();
+    assert_eq!(paths(&test, one), [".vesslignore", "a", "new", "new/name", "sub", "sub/a", "sub/b"]);
+    let two = "volume://vessl-storage/two";
+    test.vessl(["storage", "copy-file", one, &format!("{two}/all")]).ok();
+    test.vessl(["storage", "copy-file", &format!("{one}/sub"), two]).code(5);
+    test.vessl(["storage", "copy-file", &format!("{one}/sub"), &format!("{two}/s")]).ok();
+    test.vessl(["storage", "copy-file", &format!("{one}/a"), two]).ok();
+    let expected = [
+        "a",
+        "all",
+        "all/.vesslignore",
+        "all/a",
+        "all/new",
+        "all/new/name",
+        "all/sub",
+        "all/sub/a",
+        "all/sub/b",
+        "s",
+        "s/a",
+        "s/b",
+    ];
+    assert_eq!(paths(&test, two), expected);
+    test.vessl(["storage", "copy-file", &format!("{two}/all"), "back"]).ok().prints(&["downloaded 5 files"]);
+    assert_eq!(std::fs::read_to_string(test.path("back/sub/b")).unwrap(), "b\n");
+    test.vessl(["storage", "copy-file", &format!("{two}/all"), "back"]).ok().prints(&["were here already"]);
+    test.vessl(["storage", "copy-file", &format!("{two}/a"), "single"]).ok();
+    assert_eq!(std::fs::read_to_string(test.path("single")).unwrap(), "a\n");
+    test.vessl(["storage", "delete-file", &format!("{two}/all")]).code(5).says(&["`-r` deletes a directory"]);
+    test.vessl(["storage", "delete-file", "-r", &format!("{two}/all")]).ok();
+    test.vessl(["storage", "delete-file", &format!("{two}/a")]).ok();
+    assert_eq!(paths(&test, two), ["s", "s/a", "s/b"]);
+    test.vessl(["storage", "delete-volume", "two", "--storage-name", "vessl-storage"]).ok();
+    test.vessl(["storage", "list-files", two])
+        .code(5)
+        .says(&["`two`", "list-volumes --storage-name vessl-storage"]);
+    test.vessl(["storage", "copy-file", "d", "elsewhere"]).code(2).says(&["volume://STORAGE/VOLUME"]);
+    test.vessl(["storage", "copy-file", "d", "volume://vessl-storage"])
+        .code(2)
+        .says(&["names no place in a volume"]);
+}
+
+#[test]
+fn storages_are_named_and_forgotten() {
+    let test = Test::new();
+    let root = test.path("root");
+    std::fs::create_dir(&root).unwrap();
+    let shown = root.display().to_string();
+    test.file("../config/vessl/server.toml", format!("hostpath_roots = [{shown:?}]\n"));
+    test.vessl(["storage", "list"]).ok().prints(&["vessl-storage  built-in"]);
+    let create = |name: &str, kind: &str, path: &str| {
+        test.vessl(["storage", "create", name, "--storage-type", kind, "--path", path])
+    };
+    create("fast", "host-path", &shown).ok().prints(&["host-path", &shown]);
+    create("fast", "host-path", &shown).code(5).says(&["`fast`"]);
+    create("etc", "host-path", "/etc").code(5).says(&["`/etc`", "hostpath_roots"]);
+    create("bucket", "s3", "data/volumes").ok().prints(&["s3://data/volumes"]);
+    create("nas", "nfs", "nas.example.org:/export").ok();
+    create("tape", "tape", "/x").code(2).says(&["host-path", "gcs"]);
+    test.vessl(["storage", "create-volume", "v", "--storage-name", "fast"]).ok();
+    test.file("f", "f\n");
+    test.vessl(["storage", "copy-file", "f", "volume://fast/v/f"]).ok();
+    assert_eq!(std::fs::read_to_string(root.join("v/f")).unwrap(), "f\n");
+    test.vessl(["storage", "delete", "fast"]).code(5).says(&["has volumes"]);
+    test.vessl(["storage", "create-volume", "v", "--storage-name", "bucket"]).ok();
+    test.vessl(["storage", "copy-file", "f", "volume://bucket/v/f"]).code(5).says(&["`bucket`"]);
+    test.vessl(["storage", "delete-volume", "v", "--storage-name", "fast"]).ok();
+    test.vessl(["storage", "delete", "fast"]).ok();
+    assert!(root.exists());
+    test.vessl(["storage", "create", "x", "--storage-type", "nfs", "--path", "h:/p", "--cluster-name", "c"])
+        .code(2)
+        .says(&["every cluster of this server"]);
+    test.vessl(["dataset", "create", "x", "-e", "s3://b/p"])
+        .code(2)
+        .says(&["import: {/data: s3://BUCKET/PREFIX}"]);
+}
