@@ -41,8 +41,10 @@ pub(super) fn open(
             if access == NfsAccess::ReadWrite {
                 std::fs::create_dir_all(&root).map_err(|e| failed(&e))?;
             }
+            // What nobody but runs can reach may be written to by a run of any user.
+            let mode = if root.starts_with(cx.sink.data().join("volumes")) { 0o777 } else { 0o755 };
             let root = Dir::open(&root).map_err(|e| failed(&e))?;
-            make(&root, Path::new(name), access).map_err(|e| failed(&e))?;
+            make(&root, Path::new(name), mode, access).map_err(|e| failed(&e))?;
             let dir = root.dir(Path::new(name)).map_err(|e| failed(&e))?;
             Ok(Volume { dir, _mount: None })
         }
@@ -51,20 +53,20 @@ pub(super) fn open(
             let mount =
                 Export::new(server, path)?.mount(access, &Patience { limit: nfs::LIMIT, stop: &stop })?;
             let root = mount.dir().map_err(|e| failed(&e))?;
-            make(&root, Path::new(name), access).map_err(|e| failed(&e))?;
+            make(&root, Path::new(name), 0o755, access).map_err(|e| failed(&e))?;
             let dir = root.dir(Path::new(name)).map_err(|e| failed(&e))?;
             Ok(Volume { dir, _mount: Some(mount) })
         }
     }
 }
 
-/// Makes the directory of a volume that is written to for the first time. Runs of every user may write to it who get it.
-fn make(root: &Dir, name: &Path, access: NfsAccess) -> std::io::Result<()> {
+/// Makes the directory of a volume that is written to for the first time, with these permissions.
+fn make(root: &Dir, name: &Path, mode: u32, access: NfsAccess) -> std::io::Result<()> {
     if access == NfsAccess::ReadOnly || root.stat(name)?.is_some() {
         return Ok(());
     }
-    root.make_dir(name, 0o777)?;
-    fchmod(root.dir(name)?, Mode::from_bits_truncate(0o777)).map_err(Into::into)
+    root.make_dir(name, mode)?;
+    fchmod(root.dir(name)?, Mode::from_bits_truncate(mode)).map_err(Into::into)
 }
 
 pub(super) fn import(

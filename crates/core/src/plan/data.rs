@@ -181,7 +181,7 @@ impl Reader<'_> {
 
     fn artifact(&mut self, artifact: &ArtifactRef, at: &str) -> Option<ImportSource> {
         let name = self.full_name(artifact);
-        self.newest(name.into(), at).map(|(label, manifest)| ImportSource::Tree { label, manifest })
+        self.newest(&name.into(), at).map(|(label, manifest)| ImportSource::Tree { label, manifest })
     }
 
     pub(super) fn mounts(&mut self, spec: &Spec) -> Vec<MountPlan> {
@@ -191,7 +191,7 @@ impl Reader<'_> {
             let source = match &mount.source {
                 MountSource::Hostpath(host) => self.hostpath(host, &at),
                 MountSource::Dataset(dataset) => self.mounted_dataset(dataset, &at),
-                MountSource::Nfs(nfs) => Some(self.nfs(nfs)),
+                MountSource::Nfs(nfs) => Some(stores::nfs(nfs)),
                 MountSource::Volume(volume) => self.mounted_volume(volume, &at),
             };
             let readonly = mount.readonly;

@@ -62,13 +62,12 @@ fn volumes(spec: &Spec) -> impl Iterator<Item = &Volume> {
 /// Where an export goes, as text; nothing for what every path may go to.
 pub(super) fn target_label(export: &Export, own: &ProjectRef) -> Option<String> {
     Some(match export {
-        Export::Output => return None,
+        Export::Output | Export::Volume(Volume { volume_name: None, .. }) => return None,
         Export::Artifact(artifact) => ObjectName::from(artifact.of(own)).to_string(),
         Export::Dataset(dataset) => dataset_name(dataset).to_string(),
         Export::Model(model) => repository_name(model).to_string(),
         Export::S3(s3) => address("s3", &s3.bucket, &s3.prefix),
         Export::Gs(gs) => address("gs", &gs.bucket, &gs.prefix),
-        Export::Volume(Volume { volume_name: None, .. }) => return None,
         Export::Volume(Volume { storage_name, volume_name: Some(name) }) => {
             format!("volume://{storage_name}/{name}")
         }
@@ -98,11 +97,12 @@ struct Access<'a> {
 
 impl Reader<'_> {
     pub(super) fn dataset(&mut self, dataset: &Dataset, at: &str) -> Option<ImportSource> {
-        self.newest(dataset_name(dataset), at).map(|(label, manifest)| ImportSource::Tree { label, manifest })
+        self.newest(&dataset_name(dataset), at)
+            .map(|(label, manifest)| ImportSource::Tree { label, manifest })
     }
 
     pub(super) fn mounted_dataset(&mut self, dataset: &Dataset, at: &str) -> Option<MountFrom> {
-        self.newest(dataset_name(dataset), at).map(|(label, manifest)| MountFrom::Tree { label, manifest })
+        self.newest(&dataset_name(dataset), at).map(|(label, manifest)| MountFrom::Tree { label, manifest })
     }
 
     pub(super) fn model(&mut self, model: &Model, at: &str) -> Option<ImportSource> {
@@ -120,9 +120,9 @@ impl Reader<'_> {
     }
 
     /// The newest version of something: its address and its manifest.
-    pub(super) fn newest(&mut self, name: ObjectName, at: &str) -> Option<(String, String)> {
-        self.known(&name, at)?;
-        let versions = self.catalogue.objects.get(&name)?;
+    pub(super) fn newest(&mut self, name: &ObjectName, at: &str) -> Option<(String, String)> {
+        self.known(name, at)?;
+        let versions = self.catalogue.objects.get(name)?;
         if let Some(manifest) = versions.values().next_back() {
             return Some((name.to_string(), manifest.clone()));
         }
@@ -347,10 +347,10 @@ impl Reader<'_> {
         };
         Some(Place::Directory(VolumePlan { label, place }))
     }
+}
 
-    pub(super) fn nfs(&mut self, nfs: &Nfs) -> MountFrom {
-        MountFrom::Nfs { server: nfs.server.clone(), path: nfs.path.clone() }
-    }
+pub(super) fn nfs(nfs: &Nfs) -> MountFrom {
+    MountFrom::Nfs { server: nfs.server.clone(), path: nfs.path.clone() }
 }
 
 fn address(scheme: &str, bucket: &str, prefix: &str) -> String {

@@ -4,6 +4,7 @@ mod corpus;
 mod fields;
 mod plan_cases;
 mod plan_corpus;
+mod plan_stores;
 mod problems;
 mod redump;
 mod reference;

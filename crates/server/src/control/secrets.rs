@@ -58,7 +58,7 @@ impl Control {
             None => value,
             Some(kind) => {
                 kind_takes(kind, new.username.as_deref(), &value, session_token.is_some())
-                    .map_err(ControlError::Malformed)?;
+                    .map_err(ControlError::refused)?;
                 if kind == CredentialKind::S3 { keys(value, session_token)? } else { value }
             }
         };

@@ -278,12 +278,14 @@ impl Root {
     fn make(&self, name: &Path) -> Result<()> {
         let root = self.open()?;
         let is_there = root.kind(name)?.is_some();
-        root.make_dir(name, 0o777).map_err(|error| {
+        // What nobody but runs can reach may be written to by a run of any user.
+        let mode = if self.roots.is_none() { 0o777 } else { 0o755 };
+        root.make_dir(name, mode).map_err(|error| {
             RegistryError::refused(format!("the directory of the volume cannot be made: {error}"), "")
         })?;
         if !is_there {
             // The mask of the process may have taken some of it away.
-            let mode = nix::sys::stat::Mode::from_bits_truncate(0o777);
+            let mode = nix::sys::stat::Mode::from_bits_truncate(mode);
             nix::sys::stat::fchmod(root.dir(name)?, mode).map_err(std::io::Error::from)?;
         }
         Ok(root.sync()?)

@@ -146,7 +146,7 @@ fn speed(moved: u64, time: Duration, left: Option<u64>) -> String {
     let rate = per_millis.checked_div(time.as_millis()).filter(|_| time >= SHORTEST);
     let Some(rate) = rate else { return String::new() };
     let speed = format!("{}/s", bytes(u64::try_from(rate).unwrap_or(u64::MAX)));
-    let left = left.and_then(|left| (u128::from(left) * 1000).checked_div(rate));
+    let left = left.filter(|_| rate > 0).map(|left| (u128::from(left) * 1000).div_ceil(rate));
     match left.and_then(|millis| u64::try_from(millis).ok()) {
         // Rounded up: it is not done before the last byte is here.
         Some(millis) => format!("{speed}, {}", span(millis.div_ceil(1000) * 1000)),

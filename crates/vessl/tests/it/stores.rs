@@ -177,7 +177,10 @@ fn buckets_are_written_and_read() {
         assert!(why.contains("`/i`") && why.contains(words) && !why.contains("another-one"), "{why}");
         assert_eq!(run["reason_code"], "import_failed", "{run}");
     }
-    assert_eq!(test.leaks(SECRET), Vec::<String>::new());
+    // The store itself was told its key in its command line.
+    let own = format!("command line of process {}", bucket.child.id());
+    let leaks: Vec<_> = test.leaks(SECRET).into_iter().filter(|leak| *leak != own).collect();
+    assert_eq!(leaks, [""; 0]);
 }
 
 /// A stand-in for Hugging Face with the dataset `acme/small`, one commit and one file; it shows nothing to whoever has no token.
@@ -213,7 +216,7 @@ fn answer(stream: TcpStream) -> std::io::Result<()> {
         let path = head[0].split(' ').nth(1).unwrap_or_default().to_owned();
         let may =
             head.iter().any(|line| line.to_ascii_lowercase().trim() == "authorization: bearer hf_token");
-        let oid: String = Sha256::digest(WEIGHTS).iter().map(|byte| format!("{byte:02x}")).collect();
+        let oid = format!("{:x}", Sha256::digest(WEIGHTS));
         let size = WEIGHTS.len();
         let body = if !may {
             None

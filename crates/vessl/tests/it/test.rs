@@ -444,6 +444,8 @@ impl Test {
             "images",
             "blobs",
             "staged",
+            "uploads",
+            "volumes",
             "bin",
             "runs",
             "server.json",

@@ -63,12 +63,18 @@ fn problems_of_a_kind_share_their_help() {
         format!("{GOOD}import:\n  /a: vessl-artifact://\n  /b: vessl-artifact://\n  /c: vessl-artifact://\n");
     let done = test.vessl_with(["run", "validate", "-"], file.as_bytes()).code(3);
     let count = |text: &str| done.stderr.matches(text).count();
-    assert_eq!((count("error[unsupported]"), count("= help: ")), (3, 1), "{}", done.stderr);
+    let written = "= help: write `vessl-artifact://organization/project/name`";
+    assert_eq!(
+        (count("error[unsupported]"), count(written), count("= help: ")),
+        (3, 1, 2),
+        "{}",
+        done.stderr
+    );
     let told = test.vessl_with(["run", "validate", "-", "--output", "json"], file.as_bytes()).code(3).json();
     let hints = told[0]["problems"].as_array().unwrap().iter().filter(|problem| problem["hint"].is_string());
-    assert_eq!(hints.count(), 3, "{told}");
+    assert_eq!(hints.count(), 6, "{told}");
     let refused = test.vessl_with(["run", "create", "-f", "-"], file.as_bytes()).code(3);
-    assert_eq!(refused.stderr.matches("= help: ").count(), 1, "{}", refused.stderr);
+    assert_eq!(refused.stderr.matches("= help: ").count(), 2, "{}", refused.stderr);
 }
 
 #[test]
