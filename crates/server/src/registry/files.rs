@@ -3,6 +3,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use vessl_core::access::{Action, Caller, Scope, allowed};
@@ -101,8 +102,9 @@ impl Registry {
             .into_iter()
             .find(|output| output.path == export)
             .ok_or_else(|| RegistryError::Missing(format!("run {} exported nothing at `{export}`", run.0)))?;
+        let manifests = Arc::clone(&self.manifests);
         self.blocking(move |blobs| {
-            let found = open(blobs, &manifest(blobs, &output.manifest)?, &path, holes)?;
+            let found = open(blobs, &*manifests.get(blobs, &output.manifest)?, &path, holes)?;
             found.ok_or_else(|| {
                 RegistryError::Missing(format!("there is no file `{path}` in the export `{export}`"))
             })
@@ -151,8 +153,9 @@ impl Registry {
         holes: Holes,
     ) -> Result<Content> {
         let version = self.version(caller, name, version).await?;
+        let manifests = Arc::clone(&self.manifests);
         self.blocking(move |blobs| {
-            let found = open(blobs, &manifest(blobs, &version.manifest)?, &path, holes)?;
+            let found = open(blobs, &*manifests.get(blobs, &version.manifest)?, &path, holes)?;
             found.ok_or_else(|| RegistryError::Missing(format!("there is no file `{path}` in this version")))
         })
         .await

@@ -2,6 +2,7 @@
 //! bytes are in the content-addressed store or in the directories of volumes. Every function that serves a request takes the caller.
 mod collect;
 mod files;
+mod manifests;
 mod objects;
 mod receive;
 mod uploads;
@@ -138,6 +139,7 @@ pub struct Registry {
     making: Arc<Mutex<HashMap<ObjectName, Weak<tokio::sync::Mutex<()>>>>>,
     collecting: Arc<tokio::sync::Mutex<()>>,
     next: Arc<tokio::sync::Mutex<()>>,
+    manifests: Arc<manifests::Manifests>,
 }
 
 impl Registry {
@@ -160,6 +162,7 @@ impl Registry {
             making: Arc::default(),
             collecting: Arc::default(),
             next: Arc::default(),
+            manifests: Arc::default(),
         })
     }
 
