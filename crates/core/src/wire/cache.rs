@@ -27,8 +27,7 @@ pub struct CacheEntry {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CachePrune {
-    /// Bytes that may stay; absent is none.
-    #[serde(default)]
+    /// Bytes that may stay; 0 is none.
     pub keep_bytes: u64,
 }
 

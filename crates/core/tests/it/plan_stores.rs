@@ -42,21 +42,13 @@ pub(crate) fn volumes() -> BTreeSet<VolumeRef> {
         .into()
 }
 
-#[test]
-fn stores_are_resolved() {
-    let got = planned(
-        "import:\n  /d: vessl-dataset://acme/mnist\n  /m: vessl-model://acme/llama/7\n  /s: {s3: {bucket: b, prefix: /p/, region: eu-1, credential_name: keys}}\n  \
+const BODY: &str = "import:\n  /d: vessl-dataset://acme/mnist\n  /m: vessl-model://acme/llama/7\n  /s: {s3: {bucket: b, prefix: /p/, region: eu-1, credential_name: keys}}\n  \
          /g: gs://b\n  /h: {hf: {url: huggingface.co/datasets/o/n, ref: v1, credential_name: face}}\n  /v: volume://bulk/home\n\
          mount: {/md: vessl-dataset://acme/mnist, /mv: {volume: vessl-storage/home, readonly: false}, /mn: volume://filer/home, /n: nfs://h/p}\n\
-         export: {/ed: vessl-dataset://acme/hollow, /em: vessl-model://acme/llama, /es: s3://b/out, /ev: volume://lab/home, /new: volume://lab}",
-    );
-    let text = serde_json::to_string(&got.plan).unwrap();
-    assert_eq!(
-        serde_json::from_str::<vessl_core::plan::Plan>(&text).unwrap(),
-        got.plan,
-        "as plan.json has it"
-    );
-    let bucket = |label: &str, provider, bucket: &str, prefix: &str| BucketPlan {
+         export: {/ed: vessl-dataset://acme/hollow, /em: vessl-model://acme/llama, /es: s3://b/out, /ev: volume://lab/home, /new: volume://lab}";
+
+fn bucket(label: &str, provider: Provider, bucket: &str, prefix: &str) -> BucketPlan {
+    BucketPlan {
         label: label.to_owned(),
         provider,
         bucket: bucket.to_owned(),
@@ -65,8 +57,22 @@ fn stores_are_resolved() {
         region: None,
         credential: None,
         machine_identity: false,
-    };
-    let tree = |label: &str, manifest: &str| (label.to_owned(), manifest.to_owned());
+    }
+}
+
+fn tree(label: &str, manifest: &str) -> (String, String) {
+    (label.to_owned(), manifest.to_owned())
+}
+
+#[test]
+fn stores_are_resolved() {
+    let got = planned(BODY);
+    let text = serde_json::to_string(&got.plan).unwrap();
+    assert_eq!(
+        serde_json::from_str::<vessl_core::plan::Plan>(&text).unwrap(),
+        got.plan,
+        "as plan.json has it"
+    );
     let imported = |(label, manifest)| ImportSource::Tree { label, manifest };
     let s3 = BucketPlan {
         region: Some("eu-1".to_owned()),
@@ -96,6 +102,13 @@ fn stores_are_resolved() {
         ImportSource::Bucket(volume),
     ];
     assert_eq!(sources, expected);
+    let needed: Vec<_> = got.needs.credentials.into_iter().map(String::from).collect();
+    assert_eq!(needed, ["s3/keys", "hf/face"]);
+}
+
+#[test]
+fn mounts_and_targets_are_resolved() {
+    let got = planned(BODY);
     let path = |storage: &str, root: &str, volume: &str| VolumePlan {
         label: format!("volume://{storage}/{volume}"),
         place: VolumePlace::Path { root: root.to_owned(), volume: volume.to_owned() },
@@ -128,8 +141,6 @@ fn stores_are_resolved() {
     assert_eq!(targets, expected);
     let made: Vec<_> = got.needs.volumes.iter().map(ToString::to_string).collect();
     assert_eq!(made, ["volume://lab/run-123"]);
-    let needed: Vec<_> = got.needs.credentials.into_iter().map(String::from).collect();
-    assert_eq!(needed, ["s3/keys", "hf/face"]);
 }
 
 #[test]
