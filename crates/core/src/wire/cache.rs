@@ -28,6 +28,7 @@ pub struct CacheEntry {
 #[serde(deny_unknown_fields)]
 pub struct CachePrune {
     /// Bytes that may stay; 0 is none.
+    #[serde(deserialize_with = "bytes")]
     pub keep_bytes: u64,
 }
 
@@ -38,4 +39,9 @@ pub struct CachePruned {
     pub entries: u64,
     /// Bytes of their files.
     pub bytes: u64,
+}
+
+/// A number of bytes: a whole number however it is written.
+fn bytes<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    super::whole(from)?.ok_or_else(|| serde::de::Error::custom("a number of bytes is needed"))
 }

@@ -83,6 +83,7 @@ impl From<ControlError> for Failure {
                 failure.body.problems = problems;
                 failure
             }
+            ControlError::Unfit(message) => Self::unfit(message),
             ControlError::Malformed(message) => Self::malformed(message),
             ControlError::Refused { message, hint } => {
                 Self::new(StatusCode::CONFLICT, "refused", message).hint(hint)

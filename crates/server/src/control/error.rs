@@ -26,6 +26,9 @@ pub enum ControlError {
     /// The request itself makes no sense.
     #[error("{0}")]
     Malformed(String),
+    /// The request is well-formed and still makes no sense.
+    #[error("{0}")]
+    Unfit(String),
     /// The caller may not.
     #[error(transparent)]
     Denied(#[from] Denied),

@@ -56,7 +56,7 @@ impl Control {
         }
         let mut read = read_spec(&create).await?;
         let asked = Asked::of(&create)?;
-        create.overrides.apply(&mut read.spec).map_err(ControlError::Malformed)?;
+        create.overrides.apply(&mut read.spec).map_err(ControlError::Unfit)?;
         let catalogue = self.0.catalogue(project, &read.spec).await?;
         let id = self.0.parts.store.next_id();
         let inject: Vec<_> = create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
@@ -168,7 +168,7 @@ impl Asked {
         let malformed = |words: String| Err(ControlError::Malformed(words));
         let max_runtime = match create.max_runtime.as_deref().map(str::parse).transpose() {
             Ok(max_runtime) => max_runtime,
-            Err(error) => return malformed(format!("`max_runtime`: {error}")),
+            Err(error) => return Err(ControlError::Unfit(format!("`max_runtime`: {error}"))),
         };
         if create.retries > MAX_RETRIES {
             return malformed(format!("`retries` may be at most {MAX_RETRIES}"));
