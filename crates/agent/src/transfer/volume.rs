@@ -1,13 +1,15 @@
 //! Directories of the machine: volumes, and what is staged, where it cannot be shown.
+use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod};
 use vessl_container::rootfs::nfs::{self, Export, NfsAccess, NfsMount, Patience};
 use vessl_core::plan::{VolumePlace, VolumePlan};
 use vessl_core::spelling;
 use vessl_core::wire::ProgressKind;
 use vessl_data::DataError;
-use vessl_data::dir::{Dir, proc_path};
+use vessl_data::dir::{Dir, open_plain, proc_path, real_path};
 use vessl_data::staging::Staged;
 use vessl_data::tree::{self, Bounds, Copied, Source, Target};
 
@@ -36,16 +38,13 @@ pub(super) fn open(
         TransferError::Plan(format!("the volume `{}` cannot be opened: {error}", volume.label))
     };
     match &volume.place {
-        VolumePlace::Path { root, volume: name } => {
-            let root = spelling::path(root);
-            if access == NfsAccess::ReadWrite {
-                std::fs::create_dir_all(&root).map_err(|e| failed(&e))?;
-            }
+        VolumePlace::Path { root, volume: name, roots } => {
+            let root = storage(&spelling::path(root), roots.as_deref(), cx).map_err(|e| failed(&e))?;
             // What nobody but runs can reach may be written to by a run of any user.
-            let mode = if root.starts_with(cx.sink.data().join("volumes")) { 0o777 } else { 0o755 };
-            let root = Dir::open(&root).map_err(|e| failed(&e))?;
+            let mode = if roots.is_none() { 0o777 } else { 0o755 };
             make(&root, Path::new(name), mode, access).map_err(|e| failed(&e))?;
             let dir = root.dir(Path::new(name)).map_err(|e| failed(&e))?;
+            outside_of_ours(&dir, roots.is_some(), cx).map_err(|e| failed(&e))?;
             Ok(Volume { dir, _mount: None })
         }
         VolumePlace::Nfs { server, path, volume: name } => {
@@ -60,8 +59,40 @@ pub(super) fn open(
     }
 }
 
+/// The directory of a storage: that of the built-in one, or one that lies below an allowed root, links and all. Nothing can be swapped
+/// below it once it is looked at.
+fn storage(path: &Path, roots: Option<&[String]>, cx: &TransferContext<'_>) -> io::Result<Dir> {
+    if roots.is_none() {
+        std::fs::create_dir_all(path)?;
+    }
+    let real = path.canonicalize()?;
+    let below = |root: &Path| root.canonicalize().is_ok_and(|root| real.starts_with(root));
+    let is_allowed = match roots {
+        None => below(&cx.sink.data().join("volumes")),
+        Some(roots) => roots.iter().any(|root| below(Path::new(root))),
+    };
+    if !is_allowed {
+        let words = format!(
+            "`{}` leads to `{}`, which is not below a directory that the administrator allowed (`hostpath_roots`)",
+            path.display(),
+            real.display()
+        );
+        return Err(io::Error::other(words));
+    }
+    open_plain(&real, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(Dir::from)
+}
+
+/// Refuses a directory of the machine that is, holds or lies in the product's own data.
+fn outside_of_ours(dir: &Dir, is_of_machine: bool, cx: &TransferContext<'_>) -> io::Result<()> {
+    let (real, own) = (real_path(dir)?, cx.sink.data().canonicalize()?);
+    if is_of_machine && (real.starts_with(&own) || own.starts_with(&real)) {
+        return Err(io::Error::other("it holds the product's own data, or lies in it"));
+    }
+    Ok(())
+}
+
 /// Makes the directory of a volume that is written to for the first time, with these permissions.
-fn make(root: &Dir, name: &Path, mode: u32, access: NfsAccess) -> std::io::Result<()> {
+fn make(root: &Dir, name: &Path, mode: u32, access: NfsAccess) -> io::Result<()> {
     if access == NfsAccess::ReadOnly || root.stat(name)?.is_some() {
         return Ok(());
     }

@@ -202,16 +202,22 @@ impl Reader<'_> {
 
     /// Looks at the text and what the catalogue says of it; the agent checks again what the links of the path lead to.
     fn hostpath(&mut self, host: &Hostpath, at: &str) -> Option<MountFrom> {
+        let roots = self.allowed_roots(&host.path, at)?;
+        self.is_there(&host.path, at)?;
+        Some(MountFrom::Hostpath { path: host.path.clone(), roots })
+    }
+
+    /// The roots below which paths of the machine may be used, if this one is by its text.
+    pub(super) fn allowed_roots(&mut self, path: &str, at: &str) -> Option<Vec<String>> {
         let roots = self.cluster.map(|cluster| outermost(&cluster.hostpath_roots)).unwrap_or_default();
-        if self.cluster.is_some() && !roots.iter().any(|root| below(&host.path, root)) {
-            let message = format!("the path `{}` of the machine may not be mounted", host.path);
+        if self.cluster.is_some() && !roots.iter().any(|root| below(path, root)) {
+            let message = format!("the path `{path}` of the machine may not be mounted");
             let settings = self.cluster.and_then(|cluster| cluster.settings.as_deref());
-            let hint = roots_hint(&host.path, "mounted", &roots, settings);
+            let hint = roots_hint(path, "mounted", &roots, settings);
             self.report.error(Code::NotAllowed, at, message).hint(hint);
             return None;
         }
-        self.is_there(&host.path, at)?;
-        Some(MountFrom::Hostpath { path: host.path.clone(), roots })
+        Some(roots)
     }
 
     pub(super) fn exports(&mut self, spec: &Spec) -> Vec<ExportPlan> {

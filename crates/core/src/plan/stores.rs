@@ -323,8 +323,12 @@ impl Reader<'_> {
     fn place_of(&mut self, storage: &Storage, volume: &VolumeRef, at: &str) -> Option<Place> {
         let (label, name) = (volume.to_string(), volume.volume.to_string());
         let place = match storage.kind {
-            StorageKind::BuiltIn | StorageKind::HostPath => {
-                VolumePlace::Path { root: storage.path.clone(), volume: name }
+            StorageKind::BuiltIn => {
+                VolumePlace::Path { root: storage.path.clone(), volume: name, roots: None }
+            }
+            StorageKind::HostPath => {
+                let roots = self.allowed_roots(&storage.path, at)?;
+                VolumePlace::Path { root: storage.path.clone(), volume: name, roots: Some(roots) }
             }
             StorageKind::Nfs => {
                 let (server, path) = storage.path.split_once(":/").unwrap_or((&storage.path, ""));

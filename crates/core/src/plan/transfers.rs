@@ -123,6 +123,9 @@ pub enum VolumePlace {
         root: String,
         /// The volume's directory in it.
         volume: String,
+        /// Roots from the server's configuration below which it must lie when its links are resolved; none for the directory of the
+        /// built-in storage.
+        roots: Option<Vec<String>>,
     },
     /// A directory of an NFS export.
     Nfs {

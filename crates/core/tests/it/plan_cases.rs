@@ -121,7 +121,7 @@ fn lines(problems: &[Problem], level: Level) -> Vec<String> {
 }
 
 /// Every error of `body`, in order.
-fn check_on(catalogue: &Catalogue, body: &str, expected: &[&str]) {
+pub(crate) fn check_on(catalogue: &Catalogue, body: &str, expected: &[&str]) {
     let problems = try_plan(body, &[], catalogue).err().unwrap_or_default();
     assert_eq!(lines(&problems, Level::Error), expected, "{body}");
 }

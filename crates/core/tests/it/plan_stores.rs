@@ -7,7 +7,7 @@ use vessl_core::plan::{
     BucketPlan, ExportTarget, HfPlan, ImportSource, MountFrom, Provider, Storage, VolumePlace, VolumePlan,
 };
 
-use crate::plan_cases::{check, planned};
+use crate::plan_cases::{catalogue, check, check_on, planned};
 
 fn storage(name: &str, kind: StorageKind, path: &str) -> (StorageName, Storage) {
     let storage = Storage { kind, path: path.to_owned(), endpoint: None, region: None, credential: None };
@@ -24,7 +24,7 @@ fn bulk() -> (StorageName, Storage) {
 pub(crate) fn storages() -> BTreeMap<StorageName, Storage> {
     [
         storage("vessl-storage", StorageKind::BuiltIn, "/var/vessl/volumes/acme"),
-        storage("lab", StorageKind::HostPath, "/srv/lab"),
+        storage("lab", StorageKind::HostPath, "/data/lab"),
         storage("filer", StorageKind::Nfs, "filer:/export/ml"),
         bulk(),
     ]
@@ -109,9 +109,10 @@ fn stores_are_resolved() {
 #[test]
 fn mounts_and_targets_are_resolved() {
     let got = planned(BODY);
-    let path = |storage: &str, root: &str, volume: &str| VolumePlan {
-        label: format!("volume://{storage}/{volume}"),
-        place: VolumePlace::Path { root: root.to_owned(), volume: volume.to_owned() },
+    let path = |storage: &str, root: &str, volume: &str| {
+        let roots = (storage == "lab").then(|| ["/data", "/mnt/shared"].map(str::to_owned).to_vec());
+        let (root, label) = (root.to_owned(), format!("volume://{storage}/{volume}"));
+        VolumePlan { label, place: VolumePlace::Path { root, volume: volume.to_owned(), roots } }
     };
     let nfs = VolumePlan {
         label: "volume://filer/home".to_owned(),
@@ -135,8 +136,8 @@ fn mounts_and_targets_are_resolved() {
         ExportTarget::Object { name: ObjectName::dataset("acme", "hollow") },
         ExportTarget::Object { name: ObjectName::model_repository("acme", "llama") },
         ExportTarget::Bucket(bucket("s3://b/out", Provider::S3, "b", "out")),
-        ExportTarget::Volume(path("lab", "/srv/lab", "home")),
-        ExportTarget::Volume(path("lab", "/srv/lab", "run-123")),
+        ExportTarget::Volume(path("lab", "/data/lab", "home")),
+        ExportTarget::Volume(path("lab", "/data/lab", "run-123")),
     ];
     assert_eq!(targets, expected);
     let made: Vec<_> = got.needs.volumes.iter().map(ToString::to_string).collect();
@@ -184,6 +185,17 @@ fn stores_that_are_not_there_are_refused() {
         "import: {/x: {s3: {bucket: b, prefix: p, credential_name: gh}}}",
         "wrong-credential import./x.s3.credential_name: credential `gh` is a git credential; a s3 credential is needed here | \
          store one under another name: `vessl credential create NAME --kind s3 --username KEY_ID`",
+    );
+    let mut moved = catalogue();
+    moved.storages.get_mut("lab").unwrap().path = "/srv/lab".to_owned();
+    check_on(
+        &moved,
+        "import: {/x: volume://lab/home}",
+        &[
+            "not-allowed import./x: the path `/srv/lab` of the machine may not be mounted | only what is below `/data`, `/mnt/shared` may; \
+           to allow this one, write `hostpath_roots = [\"/data\", \"/mnt/shared\", \"/srv/lab\"]` into the server's settings file: \
+           it counts from the next start of the server (`vessl server stop`)",
+        ],
     );
     check_one(
         "export: {/a: s3://b/p, /b: {s3: {bucket: b, prefix: p/}}}",

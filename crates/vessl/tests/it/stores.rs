@@ -145,6 +145,39 @@ fn volumes_are_written_mounted_and_read() {
 }
 
 #[test]
+fn a_volume_of_the_machine_lies_below_the_roots_wherever_its_links_lead() {
+    let test = Test::new();
+    let (open, closed) = (test.path("open"), test.path("closed"));
+    for dir in [open.join("lab"), closed.join("v")] {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    std::fs::write(closed.join("v/f"), "private").unwrap();
+    test.file("../config/vessl/server.toml", format!("hostpath_roots = [{open:?}]\n"));
+    let lab = open.join("lab").display().to_string();
+    test.vessl(["storage", "create", "lab", "--storage-type", "host-path", "--path", &lab]).ok();
+    test.vessl(["storage", "create-volume", "v", "--storage-name", "lab"]).ok();
+    let uses = [
+        "mount: {/m: volume://lab/v}\nrun: ['cat /m/f']",
+        "import: {/m: volume://lab/v}\nrun: ['cat /m/f']",
+        "export: {/m: volume://lab/v}\nrun: ['echo > /m/new']",
+    ];
+    std::fs::write(open.join("lab/v/f"), "shared").unwrap();
+    for body in uses {
+        test.wait(&file("inside", body)).ok();
+    }
+    std::fs::rename(open.join("lab"), open.join("away")).unwrap();
+    std::os::unix::fs::symlink(&closed, open.join("lab")).unwrap();
+    for body in uses {
+        let run = test.wait(&file("outside", body)).json();
+        let why = run["reason"].as_str().unwrap();
+        assert!(run["status"] == "failed" && why.contains("that the administrator allowed"), "{body}: {why}");
+        let log = test.vessl(["run", "logs", &run["id"].to_string()]).ok();
+        assert!(!log.stdout.contains("private"), "{body}: {}", log.stdout);
+    }
+    assert!(!closed.join("v/new").exists());
+}
+
+#[test]
 fn buckets_are_written_and_read() {
     let (test, bucket) = (Test::new(), Bucket::new());
     keys(&test);

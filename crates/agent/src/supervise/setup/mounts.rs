@@ -59,9 +59,13 @@ pub(crate) fn mount_all(merged: &Merged, mounts: &[&MountPlan], own: &Own<'_>) -
                 merged.bind(&bind).map_err(SetupError::because)?;
             }
             MountFrom::Volume(volume) => match &volume.place {
-                VolumePlace::Path { root, volume } => {
-                    let bind = volume_bind(mount, (root, volume), own).map_err(SetupError::because)?;
-                    merged.bind(&bind).map_err(SetupError::because)?;
+                VolumePlace::Path { root, volume, roots } => {
+                    let path = format!("{}/{volume}", root.trim_end_matches('/'));
+                    let bind = match roots {
+                        Some(roots) => bind(mount, (&path, roots), own.hidden),
+                        None => built_in(mount, &path, own.volumes),
+                    };
+                    merged.bind(&bind.map_err(SetupError::because)?).map_err(SetupError::because)?;
                 }
                 VolumePlace::Nfs { server, path, volume } => {
                     let path = format!("{}/{volume}", path.trim_end_matches('/'));
@@ -100,27 +104,19 @@ fn mount_nfs(
     merged.show_nfs(&mounted, &spelling::path(&mount.path)).map_err(SetupError::because)
 }
 
-/// The directory of a volume; no link leads to it.
-fn volume_bind(mount: &MountPlan, (root, volume): (&str, &str), own: &Own<'_>) -> Result<Bind, MountError> {
-    let source_path = spelling::path(root).join(volume);
-    let os = |source| MountError::Os {
-        source_path: source_path.display().to_string(),
-        target: mount.path.clone(),
-        source,
+/// The directory of a volume of the built-in storage, which lies in the product's own data.
+fn built_in(mount: &MountPlan, path: &str, volumes: &Path) -> Result<Bind, MountError> {
+    let (source_path, target) = (path.to_owned(), mount.path.clone());
+    let real = spelling::path(path).canonicalize().and_then(|real| Ok((real, volumes.canonicalize()?)));
+    let (real, volumes) = match real {
+        Ok(found) => found,
+        Err(source) => return Err(MountError::Os { source_path, target, source }),
     };
-    let root = spelling::path(root).canonicalize().map_err(os)?;
-    let real = root.join(volume).canonicalize().map_err(os)?;
-    if real != root.join(volume) {
-        return Err(os(std::io::Error::other("the volume's directory is a link")));
-    }
-    let is_own = |dir: &PathBuf| dir.canonicalize().is_ok_and(|dir| real.starts_with(dir));
-    let is_built_in = own.volumes.canonicalize().is_ok_and(|volumes| real.starts_with(volumes));
-    if !is_built_in && own.hidden.iter().any(is_own) {
-        let source_path = source_path.display().to_string();
-        return Err(MountError::Own { source_path, target: mount.path.clone() });
+    if real.parent().and_then(Path::parent) != Some(volumes.as_path()) {
+        return Err(MountError::Own { source_path, target });
     }
     let access = if mount.readonly { Access::ReadOnly } else { Access::Shared };
-    Ok(Bind { source: real, target: spelling::path(&mount.path), access })
+    Ok(Bind { source: real, target: spelling::path(&target), access })
 }
 
 fn bind(mount: &MountPlan, (path, roots): (&str, &[String]), hidden: &[PathBuf]) -> Result<Bind, MountError> {
