@@ -85,13 +85,14 @@ impl Registry {
         upload.touched_at.checked_add(24.hours()).is_ok_and(|end| end > self.now())
     }
 
-    /// The unfinished run of an organization, or of any, whose file names this address or something inside it.
+    /// The run of an organization, or of any, that has not ended and whose file names this address or something inside it.
     pub(super) async fn user_of(
         &self,
         address: &str,
         of: Option<&OrganizationName>,
     ) -> Result<Option<RunId>> {
-        for stored in self.unfinished().await? {
+        // One that has ended and is still being cleaned up has got what it wanted, and is bound to what it exported.
+        for stored in self.unfinished().await?.into_iter().filter(|stored| !stored.status().is_final()) {
             if of.is_some_and(|of| *of != stored.project.organization) {
                 continue;
             }

@@ -3,6 +3,7 @@ use clap::{Args, Subcommand};
 use vessl_core::units::Memory;
 use vessl_core::wire::CachePrune;
 
+use super::image::OfCluster;
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
 use crate::output::views;
@@ -21,14 +22,6 @@ Examples:
     /// Remove what no run uses, what was used longest ago first
     #[command(after_help = "Examples:\n  vessl cache prune\n  vessl cache prune --keep 100Gi")]
     Prune(Prune),
-}
-
-/// Which cluster.
-#[derive(Args, Debug)]
-pub(crate) struct OfCluster {
-    /// Name of the cluster; default: the default cluster
-    #[arg(long, value_name = "NAME")]
-    cluster: Option<String>,
 }
 
 /// How much is removed.

@@ -33,7 +33,7 @@ pub(crate) enum Command {
 pub(crate) struct OfCluster {
     /// Name of the cluster; default: the default cluster
     #[arg(long, value_name = "NAME")]
-    cluster: Option<String>,
+    pub(super) cluster: Option<String>,
 }
 
 /// Names one image.

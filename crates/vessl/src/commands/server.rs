@@ -30,7 +30,7 @@ pub(crate) enum Command {
     /// Copy its data to a new directory, while it works or not
     ///
     /// The backup has the database, the logs and records of all runs, their files, and the keys: keep it like a password.
-    /// Images are not in it; they are pulled again.
+    /// Images are not in it; they are pulled again. The volumes of `vessl-storage` are not either, because runs write to them.
     #[command(after_help = "Examples:\n  vessl server backup /mnt/backup/vessl-2026-11-29")]
     Backup {
         /// New directory
@@ -134,6 +134,13 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Run(args) => run(&args, session),
         Command::Backup { to } => {
             let taken = backup::backup(local.data(), &to, Timestamp::now()).map_err(not_done)?;
+            let volumes = local.data().join("volumes");
+            if volumes.read_dir().is_ok_and(|mut inside| inside.next().is_some()) {
+                session.out.warn(&format!(
+                    "the volumes of the storage `vessl-storage` are not in it, because runs write to them; copy them while no run does: `cp -a {} …`",
+                    volumes.display()
+                ));
+            }
             let words = format!("{}, {} in `{}`", runs(taken.runs), views::size(taken.bytes), to.display());
             session.out.outcome(&taken, &words)?;
             Ok(exit::OK)

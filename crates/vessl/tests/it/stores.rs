@@ -142,6 +142,8 @@ fn volumes_are_written_mounted_and_read() {
         .code(3)
         .says(&["unknown-volume", "`empty`"]);
     assert!(test.mounts().is_empty(), "{:?}", test.mounts());
+    let backup = test.path("backup").display().to_string();
+    test.vessl(["server", "backup", &backup]).ok().says(&["`vessl-storage` are not in it", "cp -a"]);
 }
 
 #[test]
