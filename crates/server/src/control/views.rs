@@ -27,7 +27,8 @@ impl Control {
         let stored = self.0.stored(caller, Action::Read, of).await?;
         let texts = self.0.parts.store.run_texts(of.id).await?;
         let attempt = stored.doc.run.attempt_id();
-        let mut view = self.0.view(stored);
+        let kept = self.0.kept(&stored);
+        let mut view = RunView { kept, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
@@ -171,6 +172,7 @@ impl Inner {
             exports: doc.exports,
             phases: doc.phases,
             usage: doc.usage,
+            kept: None,
             ports: Vec::new(),
             env: None,
             yaml: None,

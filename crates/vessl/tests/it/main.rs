@@ -14,6 +14,7 @@ mod deaths;
 mod docker_registry;
 mod ends;
 mod examples;
+mod exports;
 mod fenced;
 mod gate;
 mod guide;
