@@ -174,7 +174,7 @@ fn a_disk_filled_by_an_export() {
         test.until_removed(&run["id"].to_string());
         test.vessl(["run", "export", &run["id"].to_string(), "--retry", "--wait"])
             .code(1)
-            .says(&["disk is full"]);
+            .prints(&["disk is full"]);
         test.until_removed(&run["id"].to_string());
         test.vessl(["run", "delete", &run["id"].to_string()]).ok();
         test.wait(&format!("{export}{}", item("head -c 4000000 /dev/urandom > /o/x"))).ok();

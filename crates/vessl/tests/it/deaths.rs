@@ -73,7 +73,7 @@ fn what_was_exported_before_the_agent_was_killed_can_be_fetched() {
     let yaml = format!(
         "{}export: {{/a: vessl-artifact://default/default/kept, /z: vessl-artifact://}}\n{}",
         head("host://"),
-        item(&format!("echo once\necho kept > /a/x\n{}", much("/z", 10)))
+        item(&format!("echo once\necho kept > /a/x\n{}", much("/z", 5)))
     );
     let id = test.create(&yaml);
     test.until_log(&id, "exporting `/z`");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::stores::{Bucket, file, keys};
+use crate::stores::{Bucket, KEY, file, keys, secret};
 use crate::test::{Test, files_below, until};
 
 fn export_of<'r>(run: &'r Value, path: &str) -> &'r Value {
@@ -15,17 +15,29 @@ fn export_of<'r>(run: &'r Value, path: &str) -> &'r Value {
     first
 }
 
+/// A credential that the bucket does not take.
+fn wrong_key(test: &Test) {
+    let create = ["credential", "create", "late", "--kind", "s3", "--username", KEY];
+    test.vessl_with(create, b"of-somebody-else").ok();
+}
+
+/// The same, put right.
+fn right_key(test: &Test) {
+    let create = ["credential", "create", "late", "--kind", "s3", "--username", KEY];
+    test.vessl_with(create, secret().as_bytes()).ok();
+}
+
 #[test]
 fn what_failed_is_written_again_from_the_kept_files() {
     let (test, bucket) = (Test::new(), Bucket::new());
-    keys(&test);
+    wrong_key(&test);
     test.vessl(["dataset", "create", "iris"]).ok();
     let seed = test.file("seed/old", "old\n").parent().unwrap().display().to_string();
     test.vessl(["dataset", "upload", "iris", &format!("{seed}/."), "/"]).ok();
-    // The bucket is not there yet; what is exported is partly what was imported, and partly in the run's own layer.
+    // The bucket does not take the key; what is exported is partly what was imported, and partly in the run's own layer.
     let body = format!(
-        "import: {{/work: vessl-dataset://default/iris}}\nexport:\n  /kept: vessl-artifact://default/default/kept\n  /work:\n    {}\nrun: ['echo mine > /work/new; mkdir /kept/sub; echo k > /kept/sub/k; echo once']",
-        bucket.of("later", "x", "keys")
+        "import: {{/in-w: vessl-dataset://default/iris}}\nexport:\n  /kept: vessl-artifact://default/default/kept\n  /in-w:\n    {}\nrun: ['echo mine > /in-w/new; mkdir /kept/sub; echo k > /kept/sub/k; echo once']",
+        bucket.at("later/x", "late")
     );
     let run = test.wait(&file("late", &body)).json();
     let id = run["id"].to_string();
@@ -44,18 +56,18 @@ fn what_failed_is_written_again_from_the_kept_files() {
     assert_eq!((&again["status"], &again["exit_code"]), (&"failed".into(), &0.into()), "{again}");
     test.until_removed(&id);
     assert!(kept.is_dir(), "the files are still kept");
-    std::fs::create_dir(bucket.root.join("later")).unwrap();
+    right_key(&test);
     let done = test.vessl(["run", "export", &id, "--retry", "--wait", "--output", "json"]).ok().json();
     assert_eq!(
         (&done["status"], &done["exit_code"], &done["attempt"]),
         (&"completed".into(), &0.into(), &1.into()),
         "{done}"
     );
-    let at = bucket.root.join("later/x");
+    let at = bucket.root.join("bkt/later/x");
     let read = |name: &str| std::fs::read_to_string(at.join(name)).unwrap();
     assert_eq!((read("old"), read("new")), ("old\n".to_owned(), "mine\n".to_owned()));
     let run = test.read(&id);
-    let sent = export_of(&run, "/work");
+    let sent = export_of(&run, "/in-w");
     assert_eq!(
         (&sent["files"], &sent["bytes"], &sent["error"]),
         (&2.into(), &9.into(), &Value::Null),
@@ -80,9 +92,8 @@ fn what_failed_is_written_again_from_the_kept_files() {
 #[test]
 fn kept_files_go_with_their_run_and_after_their_time() {
     let (test, bucket) = (Test::new(), Bucket::new());
-    keys(&test);
-    let body =
-        format!("export:\n  /o:\n    {}\nrun: ['echo 1 > /o/a; exit 3']", bucket.of("none", "x", "keys"));
+    wrong_key(&test);
+    let body = format!("export:\n  /o:\n    {}\nrun: ['echo 1 > /o/a; exit 3']", bucket.at("x", "late"));
     let fail = || {
         let run = test.wait(&file("fails", &body)).json();
         // What the commands ended with is the reason that counts; the export is named all the same.
@@ -98,7 +109,7 @@ fn kept_files_go_with_their_run_and_after_their_time() {
     assert!(!first.exists(), "a deleted run keeps nothing");
     // A run whose commands failed stays failed, whatever becomes of its exports.
     let (second, id) = fail();
-    std::fs::create_dir(bucket.root.join("none")).unwrap();
+    right_key(&test);
     let done = test.vessl(["run", "export", &id, "--retry", "--wait", "--output", "json"]).code(1).json();
     assert_eq!(
         (&done["status"], &done["reason_code"], &done["exit_code"]),
@@ -108,7 +119,7 @@ fn kept_files_go_with_their_run_and_after_their_time() {
     assert!(export_of(&test.read(&id), "/o")["error"].is_null(), "{done}");
     test.until_removed(&id);
     assert!(!second.join("kept").exists());
-    std::fs::remove_dir_all(bucket.root.join("none")).unwrap();
+    wrong_key(&test);
     let (third, id) = fail();
     test.vessl(["server", "stop"]).ok();
     test.file("../config/vessl/server.toml", "keep_failed_exports = \"1ms\"\n");
@@ -208,4 +219,33 @@ fn a_file_of_holes_is_sent_to_a_bucket_as_zeros_and_comes_back() {
     );
     let id = test.wait(&file("back", &read)).ok().json()["id"].to_string();
     assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, format!("{}\nend\n", SIZE + 4));
+}
+
+#[test]
+fn an_ordinary_user_keeps_files_and_writes_them_again() {
+    for world in [Test::ordinary, Test::with_ids] {
+        let (test, bucket) = (world(), Bucket::new());
+        wrong_key(&test);
+        let body = format!(
+            "export:\n  /out-r:\n    {}\nrun: ['echo 1 > /out-r/a; mkdir /out-r/sub; echo 2 > /out-r/sub/b; chown 5 /out-r/sub 2>/dev/null; echo 3 > /tmp/other']",
+            bucket.at("later/x", "late")
+        );
+        let fail = || {
+            let run = test.wait(&file("late", &body)).code(1).json();
+            assert_eq!(run["reason_code"], "export_failed", "{run}");
+            let id = run["id"].to_string();
+            test.until_removed(&id);
+            assert!(test.attempt(&id).join("kept").is_dir());
+            id
+        };
+        let (first, second) = (fail(), fail());
+        right_key(&test);
+        test.vessl(["run", "export", &first, "--retry", "--wait"]).ok();
+        assert_eq!(std::fs::read_to_string(bucket.root.join("bkt/later/x/sub/b")).unwrap(), "2\n");
+        test.until_removed(&first);
+        assert!(!test.attempt(&first).join("kept").exists());
+        let directory = test.attempt(&second);
+        test.vessl(["run", "delete", &second]).ok();
+        assert!(!directory.exists());
+    }
 }

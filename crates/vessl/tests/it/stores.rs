@@ -11,8 +11,12 @@ use sha2::{Digest, Sha256};
 
 use crate::test::Test;
 
-const KEY: &str = "AKIATEST";
-const SECRET: &str = "not-so-secret";
+pub(crate) const KEY: &str = "AKIATEST";
+
+/// Of this test alone: a server of another one has its own in its command line.
+pub(crate) fn secret() -> String {
+    format!("not-so-secret-{}", std::process::id())
+}
 
 /// s3s-fs with the bucket `bkt`, which takes the signatures of [`KEY`] alone.
 pub(crate) struct Bucket {
@@ -31,7 +35,7 @@ impl Bucket {
         std::fs::create_dir_all(root.join("bkt")).unwrap();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-        command.args(["--host", "127.0.0.1", "--port", "0", "--access-key", KEY, "--secret-key", SECRET]);
+        command.args(["--host", "127.0.0.1", "--port", "0", "--access-key", KEY, "--secret-key", &secret()]);
         command.arg(&root).env("RUST_LOG", "info").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (found, address) = mpsc::channel();
@@ -55,14 +59,9 @@ impl Bucket {
 
     /// The map form of a place in it.
     pub(crate) fn at(&self, prefix: &str, credential: &str) -> String {
-        self.of("bkt", prefix, credential)
-    }
-
-    /// The same of another bucket.
-    pub(crate) fn of(&self, bucket: &str, prefix: &str, credential: &str) -> String {
         let Self { address, .. } = self;
         format!(
-            "s3: {{bucket: {bucket}, prefix: {prefix}, endpoint: 'http://{address}', credential_name: {credential}}}"
+            "s3: {{bucket: bkt, prefix: {prefix}, endpoint: 'http://{address}', credential_name: {credential}}}"
         )
     }
 }
@@ -80,7 +79,7 @@ pub(crate) fn file(name: &str, rest: &str) -> String {
 
 pub(crate) fn keys(test: &Test) {
     let create = ["credential", "create", "keys", "--kind", "s3", "--username", KEY];
-    test.vessl_with(create, SECRET.as_bytes()).ok();
+    test.vessl_with(create, secret().as_bytes()).ok();
 }
 
 #[test]
@@ -173,6 +172,7 @@ fn volumes_are_written_mounted_and_read() {
     );
     let id = test.wait(&file("read", &read)).ok().json()["id"].to_string();
     assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "1\n2\n");
+    std::fs::remove_dir_all(test.data().join("set-aside")).unwrap();
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn buckets_are_written_and_read() {
     }
     // The store itself was told its key in its command line.
     let own = format!("command line of process {}", bucket.child.id());
-    let leaks: Vec<_> = test.leaks(SECRET).into_iter().filter(|leak| *leak != own).collect();
+    let leaks: Vec<_> = test.leaks(&secret()).into_iter().filter(|leak| *leak != own).collect();
     assert_eq!(leaks, [""; 0]);
 }
 
