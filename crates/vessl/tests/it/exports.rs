@@ -110,7 +110,7 @@ fn kept_files_go_with_their_run_and_after_their_time() {
     // A run whose commands failed stays failed, whatever becomes of its exports.
     let (second, id) = fail();
     right_key(&test);
-    let done = test.vessl(["run", "export", &id, "--retry", "--wait", "--output", "json"]).code(1).json();
+    let done = test.vessl(["run", "export", &id, "--retry", "--wait", "--output", "json"]).code(3).json();
     assert_eq!(
         (&done["status"], &done["reason_code"], &done["exit_code"]),
         (&"failed".into(), &"command_failed".into(), &3.into()),
