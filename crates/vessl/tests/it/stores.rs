@@ -12,18 +12,18 @@ use sha2::{Digest, Sha256};
 use crate::test::Test;
 
 const KEY: &str = "AKIATEST";
-const SECRET: &str = "not-so-secret";
+pub(crate) const SECRET: &str = "not-so-secret";
 
 /// s3s-fs with the bucket `bkt`, which takes the signatures of [`KEY`] alone.
-struct Bucket {
+pub(crate) struct Bucket {
     child: Child,
     address: String,
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 impl Bucket {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../buckets/bin/s3s-fs");
         assert!(program.exists(), "`{}` is missing; `.ci/tools test` installs it", program.display());
         let dir = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ impl Bucket {
     }
 
     /// The map form of a place in it.
-    fn at(&self, prefix: &str, credential: &str) -> String {
+    pub(crate) fn at(&self, prefix: &str, credential: &str) -> String {
         let Self { address, .. } = self;
         format!(
             "s3: {{bucket: bkt, prefix: {prefix}, endpoint: 'http://{address}', credential_name: {credential}}}"
@@ -73,7 +73,7 @@ fn file(name: &str, rest: &str) -> String {
     format!("name: {name}\nimage: host://\n{rest}\n")
 }
 
-fn keys(test: &Test) {
+pub(crate) fn keys(test: &Test) {
     let create = ["credential", "create", "keys", "--kind", "s3", "--username", KEY];
     test.vessl_with(create, SECRET.as_bytes()).ok();
 }
