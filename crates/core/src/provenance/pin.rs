@@ -162,6 +162,7 @@ impl Pinner<'_> {
         }
         let run = self.used.run.0;
         let message = match source.and_then(|source| source.error.as_ref()) {
+            Some(error) if error.contains(label) => format!("run {run} could not get it: {error}"),
             Some(error) => format!("run {run} could not get `{label}`: {error}"),
             None => format!("run {run} did not get as far as `{label}`: no version of it is known"),
         };

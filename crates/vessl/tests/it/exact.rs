@@ -265,18 +265,17 @@ fn refusals(sources: &Sources, first: &str) {
     // A run that never got so far.
     let bad = sources.file().replace("ref: main", "ref: nothing");
     let bad = id(&test.wait(&bad.replace("{source: inject, secret: true}", "x")).code(1).json());
-    sources.from(&bad, &["--exact"]).code(3).says(&[
-        "error[not-pinned]: run ",
-        "could not get `file://",
+    test.vessl(["run", "create", "--from", &bad, "--exact"]).code(3).says(&[
+        &format!("error[not-pinned]: run {bad} could not get it: `file://"),
         "did not get as far as `hf://",
         "make the run without `--exact`",
-        &format!("run {bad}:"),
+        &format!("--> run {bad}:"),
     ]);
     test.vessl(["artifact", "delete", "base@1"]).ok();
-    sources.from(first, &["--exact"]).code(3).says(&[
+    test.vessl(["run", "create", "--from", first, "--exact"]).code(3).says(&[
         "error[not-pinned]: the version of `vessl-artifact://default/default/base` that run ",
         "has been deleted",
-        "/i/r:",
+        "artifact:",
     ]);
     test.vessl(["dataset", "delete", "iris"]).ok();
     sources.from(first, &["--exact"]).code(3).says(&["there is no dataset `default/iris`"]);

@@ -3,7 +3,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, ValueHint};
+use clap::{ArgGroup, Args, ValueHint};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use vessl_core::run::MAX_RETRIES;
 use vessl_core::spec::{self, ReadOptions, Spec};
@@ -22,6 +22,7 @@ use crate::settings::Settings;
 
 /// Arguments.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("origin").required(true).multiple(false).args(["file", "from"]))]
 #[command(
     after_help = "The file is checked here first, so its problems are shown even without a server. With --watch or \
 --wait the exit code is that of the run. Ctrl-C leaves the run running (exit code 130). A run with \
@@ -44,8 +45,7 @@ Examples:
 )]
 pub(crate) struct Create {
     /// The run file; `-` reads the standard input
-    #[arg(short, long, value_name = "FILE", value_parser = Source::parser(), value_hint = ValueHint::FilePath,
-        required_unless_present = "from", conflicts_with = "from")]
+    #[arg(short, long, value_name = "FILE", value_parser = Source::parser(), value_hint = ValueHint::FilePath)]
     file: Option<Source>,
     /// Submit what this run was submitted with, by its id or name
     #[arg(long, value_name = "ID", value_parser = run_name, add = ArgValueCompleter::new(completion::runs))]
