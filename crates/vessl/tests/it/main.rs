@@ -14,6 +14,7 @@ mod deaths;
 #[path = "../../../container/tests/it/registry.rs"]
 mod docker_registry;
 mod ends;
+mod exact;
 mod examples;
 mod fenced;
 mod gate;

@@ -54,7 +54,7 @@ impl Bucket {
     }
 
     /// The map form of a place in it.
-    fn at(&self, prefix: &str, credential: &str) -> String {
+    pub(crate) fn at(&self, prefix: &str, credential: &str) -> String {
         let Self { address, .. } = self;
         format!(
             "s3: {{bucket: bkt, prefix: {prefix}, endpoint: 'http://{address}', credential_name: {credential}}}"
@@ -73,7 +73,7 @@ fn file(name: &str, rest: &str) -> String {
     format!("name: {name}\nimage: host://\n{rest}\n")
 }
 
-fn keys(test: &Test) {
+pub(crate) fn keys(test: &Test) {
     let create = ["credential", "create", "keys", "--kind", "s3", "--username", KEY];
     test.vessl_with(create, SECRET.as_bytes()).ok();
 }
