@@ -169,9 +169,9 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The commit it brought, if it came from git: 40 hex digits, where a tree has 64.
+    /// The commit it brought, if it came from git: 40 hex digits, where a tree has 64. Those of Hugging Face are others'.
     pub fn commit(&self) -> Option<&str> {
-        self.version.as_deref().filter(|version| version.len() == 40)
+        self.version.as_deref().filter(|version| version.len() == 40 && !self.label.starts_with("hf://"))
     }
 }
 

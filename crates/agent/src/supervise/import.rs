@@ -47,6 +47,9 @@ pub(crate) enum Reason {
     /// The machine refused something.
     #[error("{0}")]
     Os(#[from] std::io::Error),
+    /// An exact re-run wants another version.
+    #[error("{0}")]
+    AnotherVersion(String),
 }
 
 impl ImportError {
@@ -70,7 +73,7 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<ImportedV
         let label = plan.source.label().to_owned();
         cx.log(format!("importing `{label}` to `{}`", plan.path));
         let mut transfer = Transfer { path: plan.path.clone(), label, ..Transfer::default() };
-        let result = one(merged, cx, plan, &mut imported);
+        let result = one(merged, cx, plan, &mut imported).and_then(|brought| as_expected(plan, brought));
         transfer.millis = millis(began);
         match &result {
             Err(error) => transfer.error = Some(error.to_string()),
@@ -101,6 +104,33 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<ImportedV
     make_room(cx, &imported);
     Ok(imported)
 }
+
+/// Refuses what is not what an exact re-run wants.
+fn as_expected<T>(plan: &ImportPlan, (moved, how): (Moved, T)) -> Result<(Moved, T), Reason> {
+    match &plan.expected {
+        Some(expected) if *expected != moved.version => {
+            Err(Reason::AnotherVersion(another(&plan.source, expected, &moved.version)))
+        }
+        _ => Ok((moved, how)),
+    }
+}
+
+fn another(source: &ImportSource, expected: &str, found: &str) -> String {
+    let short = |version: &str| version.chars().take(SHOWN).collect::<String>();
+    let (expected, found) = (short(expected), short(found));
+    let what = match source {
+        ImportSource::Bucket(_) => {
+            "what the bucket holds there is another now (the digest of its keys and ETags"
+        }
+        _ => "it is another now (its version",
+    };
+    format!(
+        "{what} is `{found}`; this exact re-run needs `{expected}`); bring back what was there, or make the run without `--exact`"
+    )
+}
+
+/// Digits of a version that are shown.
+const SHOWN: usize = 16;
 
 /// Removes from the machine what no run uses, where there is more of it than there shall be.
 fn make_room(cx: &TransferContext<'_>, imported: &ImportedVersions) {

@@ -5,6 +5,7 @@
 //! driver [ store.load → observe → core::run::decide → store.save (guarded by revision) → engine.apply ]*
 //! ```
 //! Rules live in `vessl_core`. No transaction is open while an engine works. A restart only resumes the drivers.
+mod again;
 mod allocator;
 mod clock;
 mod driver;

@@ -140,6 +140,7 @@ impl RecordBuilder {
                 nonce: before.nonce,
                 verdict: verdict.clone(),
                 node: before.placement().map(|placement| placement.node.clone()),
+                gpus: before.placement().map(|placement| placement.gpus.clone()).unwrap_or_default(),
                 started_at: before.started_at(),
                 ended_at,
                 imports: std::mem::take(&mut doc.imports),

@@ -95,6 +95,12 @@ impl Client {
         self.get(path.into()).await
     }
 
+    /// One run, with what its attempts really used.
+    pub(crate) async fn run_with_provenance(&mut self, id: RunId) -> Result<RunView> {
+        let path = self.of_run(id, &[]).await?.with("provenance", Some(true));
+        self.get(path.into()).await
+    }
+
     /// Changes name, description or tags.
     pub(crate) async fn update(&mut self, id: RunId, request: &RunUpdate) -> Result<RunView> {
         let path = self.of_run(id, &[]).await?.into();

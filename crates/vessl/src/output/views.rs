@@ -5,7 +5,7 @@ use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::Status;
 use vessl_core::wire::{
     ArtifactView, AttemptView, CacheEntry, CachePruned, ClusterView, Explain, FileKind, FileView, ImageView,
-    NodeView, PortView, PresetView, Pruned, QueuePlace, RunView, SecretView, VersionView,
+    NodeView, PortView, PresetView, Pruned, QueuePlace, RunFrom, RunView, SecretView, VersionView,
 };
 
 use super::format::{between, bytes, cores, date, span};
@@ -215,6 +215,7 @@ pub(crate) fn run_head(run: &RunView) -> Rows {
         ("Name", run.name.clone()),
         ("Description", run.description.clone().unwrap_or_default()),
         ("Tags", run.tags.join(", ")),
+        ("From", run.from.map(from).unwrap_or_default()),
         ("Status", run.status.word().to_owned()),
         ("Reason", run.reason.clone()),
         ("No contact since", run.no_contact_since.map(date).unwrap_or_default()),
@@ -225,6 +226,11 @@ pub(crate) fn run_head(run: &RunView) -> Rows {
         ("Started", run.started_at.map(date).unwrap_or_default()),
         ("Ended", run.ended_at.map(date).unwrap_or_default()),
     ]
+}
+
+/// The run that one was made from.
+pub(super) fn from(from: RunFrom) -> String {
+    format!("run {}{}", from.run.0, if from.exact { ", exactly" } else { "" })
 }
 
 /// What a run gets and where, in one line.

@@ -120,6 +120,7 @@ fn plan() -> Plan {
         preset: None,
         resources: Amounts::default(),
         image: ImagePlan::Host,
+        image_digest: None,
         imports: Vec::new(),
         mounts: Vec::new(),
         exports: Vec::new(),

@@ -2,6 +2,7 @@
 mod compare;
 mod create;
 mod delete;
+mod diff;
 mod download;
 mod env_file;
 mod explain;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     List(list::List),
     /// Show what runs differ in and how each ended
     Compare(compare::Compare),
+    /// Show what two runs differ in, field by field
+    Diff(diff::Diff),
     /// Show one run
     Read(read::Read),
     /// Print the log of a run
@@ -71,6 +74,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Create(args) => create::perform(args, session).await,
         Command::List(args) => list::perform(&args, session).await,
         Command::Compare(args) => compare::perform(&args, session).await,
+        Command::Diff(args) => diff::perform(&args, session).await,
         Command::Read(args) => read::perform(&args, session).await,
         Command::Logs(args) => logs::perform(&args, session).await,
         Command::Update(args) => update::perform(args, session).await,
