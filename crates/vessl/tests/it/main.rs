@@ -7,6 +7,7 @@ mod bounds;
 mod completion;
 mod confined;
 mod data;
+mod data_page;
 mod datasets;
 mod deaths;
 #[allow(dead_code, reason = "other crates use more of it")]

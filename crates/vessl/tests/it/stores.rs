@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 
 use crate::test::Test;
 
-const KEY: &str = "AKIATEST";
+pub(crate) const KEY: &str = "AKIATEST";
 pub(crate) const SECRET: &str = "not-so-secret";
 
 /// s3s-fs with the bucket `bkt`, which takes the signatures of [`KEY`] alone.
 pub(crate) struct Bucket {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     pub(crate) root: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -219,7 +219,7 @@ fn buckets_are_written_and_read() {
 }
 
 /// A stand-in for Hugging Face with the dataset `acme/small`, one commit and one file; it shows nothing to whoever has no token.
-fn hugging_face() -> String {
+pub(crate) fn hugging_face() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
