@@ -209,6 +209,9 @@ pub struct RunView {
     /// What it took of the machine, once it has ended.
     #[serde(default)]
     pub usage: Option<Usage>,
+    /// Its files, where they are kept because an export failed; only in a read of one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptView>,
     /// Ports it exposes; only in a read of one run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortView>,
@@ -225,6 +228,15 @@ pub struct RunView {
     /// Warnings of the submit, only in its answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
+}
+
+/// Files of a run that are kept, so that exports can be written again that failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptView {
+    /// When they are removed; absent: when the run is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
 }
 
 /// An attempt of a run that is over, and that another one followed.

@@ -157,6 +157,25 @@ pub(super) async fn restart(
     Ok(Json(to_the_end(async move { api.control.restart(&caller, &of).await }).await?))
 }
 
+/// Write the exports of a run again that failed, from the files that it left, without starting its commands. Asking again meanwhile is
+/// fine.
+#[utoipa::path(
+    post, path = "/organizations/{organization}/projects/{project}/runs/{id}/export", tag = "runs",
+    operation_id = "exportRun",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    responses(
+        (status = 200, description = "the run, which is `stopping` until the exports are written", body = RunView),
+        (status = 409, description = "no export failed, its files are not there any more, or it has not ended", body = ErrorBody),
+    )
+)]
+pub(super) async fn export(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+) -> Result<Json<RunView>> {
+    Ok(Json(to_the_end(async move { api.control.export(&caller, &of).await }).await?))
+}
+
 /// Why a run is where it is, and what would let it go on.
 #[utoipa::path(
     get, path = "/organizations/{organization}/projects/{project}/runs/{id}/explain", tag = "runs",

@@ -33,8 +33,8 @@ impl Control {
             _ => None,
         };
         let attempt = stored.doc.run.attempt_id();
-        let mut view = self.0.view(stored);
-        view.provenance = provenance;
+        let kept = self.0.kept(&stored);
+        let mut view = RunView { kept, provenance, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
@@ -179,6 +179,7 @@ impl Inner {
             exports: doc.exports,
             phases: doc.phases,
             usage: doc.usage,
+            kept: None,
             ports: Vec::new(),
             env: None,
             yaml: None,

@@ -9,7 +9,7 @@ use vessl_core::credential::{CredentialKind, CredentialRef};
 use vessl_core::ids::{
     AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId, UserName,
 };
-use vessl_core::object::ObjectName;
+use vessl_core::object::{ObjectName, VolumeRef};
 use vessl_core::plan::{Amounts, Plan};
 use vessl_core::record::{Transfer, Usage};
 use vessl_core::run::{Run, State, Status, Verdict};
@@ -256,6 +256,8 @@ pub struct Export {
     pub object: Option<ObjectName>,
     /// The version that it makes, where that is not the exported tree itself.
     pub merged: Option<Merged>,
+    /// The volume that it was written to; then there is no tree.
+    pub volume: Option<VolumeRef>,
 }
 
 /// An exported tree over another version of what it is exported to.

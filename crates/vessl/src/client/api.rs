@@ -125,6 +125,12 @@ impl Client {
         self.post(path.into(), &serde_json::Map::new()).await
     }
 
+    /// Writes the exports of a run again that failed.
+    pub(crate) async fn export(&mut self, id: RunId) -> Result<RunView> {
+        let path = self.of_run(id, &["export"]).await?;
+        self.post(path.into(), &serde_json::Map::new()).await
+    }
+
     /// Removes a finished run.
     pub(crate) async fn delete_run(&mut self, id: RunId) -> Result<()> {
         let path = self.of_run(id, &[]).await?;

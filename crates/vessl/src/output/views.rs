@@ -126,6 +126,7 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("Image digest", run.image_digest.clone().unwrap_or_default()),
         ("Imports", transfers(&run.imports)),
         ("Exports", transfers(&run.exports)),
+        ("Kept", kept(run)),
         ("Durations", durations(run)),
         ("Attempts", attempts(run)),
         ("History", history(run)),
@@ -171,6 +172,16 @@ fn durations(run: &RunView) -> String {
 /// A phase as in JSON.
 fn word(phase: Phase) -> String {
     serde_json::to_value(phase).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// What is there of a run whose export failed, and what to do with it.
+fn kept(run: &RunView) -> String {
+    let Some(kept) = &run.kept else { return String::new() };
+    let until = kept.until.map_or_else(|| "it is deleted".to_owned(), date);
+    format!(
+        "its files, until {until}: `vessl run export {} --retry` writes the exports again that failed",
+        run.id.0
+    )
 }
 
 /// The attempts before the current one.

@@ -2,7 +2,7 @@
 use std::process::Command;
 
 use crate::data::repository;
-use crate::stores::{Bucket, KEY, SECRET, hugging_face};
+use crate::stores::{Bucket, KEY, hugging_face, secret};
 use crate::test::Test;
 
 const PAGE: &str = include_str!("../../../../docs/data.md");
@@ -19,16 +19,21 @@ fn steps() -> Vec<Step> {
     let mut steps = Vec::new();
     for (n, block) in PAGE.split("```").enumerate().filter(|(n, _)| n % 2 == 1) {
         let (kind, text) = block.split_once('\n').unwrap_or_else(|| panic!("block {n} has one line"));
-        if kind == "yaml" {
-            steps.push(Step::Run(text.to_owned()));
-            continue;
-        }
-        for part in text.trim_end().split("$ ").skip(1) {
-            let (line, prints) = part.split_once('\n').unwrap_or((part, ""));
-            steps.push(Step::Command { line: line.to_owned(), prints: prints.trim_end().to_owned() });
+        match kind {
+            "yaml" => steps.push(Step::Run(text.to_owned())),
+            "" => steps.extend(commands(text)),
+            other => assert_eq!(other, "text", "block {n}"),
         }
     }
     steps
+}
+
+/// The commands of a block. One that nobody can repeat as it stands is in a block of `text`.
+fn commands(text: &str) -> impl Iterator<Item = Step> {
+    text.trim_end().split("$ ").skip(1).map(|part| {
+        let (line, prints) = part.split_once('\n').unwrap_or((part, ""));
+        Step::Command { line: line.to_owned(), prints: prints.trim_end().to_owned() }
+    })
 }
 
 /// Without what is another each time: times, digests and ids; and blanks only count as such.
@@ -130,7 +135,7 @@ fn fixtures(test: &Test) {
     write("checkpoint/weights.bin", 40 << 20);
     write("by-hand/a", 2);
     write("notes.txt", 5);
-    test.file("secret-key", SECRET);
+    test.file("secret-key", secret());
     test.file("token", "hf_token\n");
     let account = serde_json::json!({
         "type": "service_account", "project_id": "p", "private_key_id": "k", "private_key": "none",

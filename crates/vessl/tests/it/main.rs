@@ -16,6 +16,7 @@ mod docker_registry;
 mod ends;
 mod exact;
 mod examples;
+mod exports;
 mod fenced;
 mod gate;
 mod guide;

@@ -6,6 +6,7 @@ mod diff;
 mod download;
 mod env_file;
 mod explain;
+mod export;
 mod files;
 mod interleaver;
 mod list;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Terminate(terminate::Terminate),
     /// Start runs that have ended again
     Restart(restart::Restart),
+    /// Write exports again that failed
+    Export(export::Export),
     /// Remove finished runs with their logs and files
     Delete(delete::Delete),
     /// Check run files without a server
@@ -77,6 +80,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Update(args) => update::perform(args, session).await,
         Command::Terminate(args) => terminate::perform(&args, session).await,
         Command::Restart(args) => restart::perform(&args, session).await,
+        Command::Export(args) => export::perform(&args, session).await,
         Command::Delete(args) => delete::perform(&args, session).await,
         Command::Validate(args) => validate::perform(&args, session),
         Command::Schema => schema::perform(session),
