@@ -16,7 +16,7 @@ use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
 
 /// What every bind gets: no set-user-id programs and no devices by way of the host's files.
-const PLAIN: Attr = Attr::NO_SUID.and(Attr::NO_DEV);
+pub(super) const PLAIN: Attr = Attr::NO_SUID.and(Attr::NO_DEV);
 
 pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
     let Bind { source, target, access } = bind;
@@ -83,7 +83,7 @@ pub(super) fn mount_id(file: &OwnedFd) -> io::Result<u64> {
 }
 
 /// Mounts an overlay over `source` at `at`.
-pub(super) fn show_private(merged: &Merged, source: &Path, at: BorrowedFd<'_>) -> io::Result<()> {
+fn show_private(merged: &Merged, source: &Path, at: BorrowedFd<'_>) -> io::Result<()> {
     let from = open_plain(source, OFlag::O_PATH).map_err(explain_link)?;
     let lower = proc_path(&from).display().to_string();
     overlay::mount(&lower, &private_dir(&merged.scratch)?, Some(from.as_fd()), at)
@@ -119,7 +119,7 @@ fn copy(from: &OwnedFd, scratch: &Path) -> io::Result<OwnedFd> {
     sys::open_path(&path)
 }
 
-fn explain_link(e: io::Error) -> io::Error {
+pub(super) fn explain_link(e: io::Error) -> io::Error {
     match e.raw_os_error() {
         Some(libc::ELOOP) => io::Error::new(e.kind(), "a part of the path is a symbolic link"),
         _ => e,
