@@ -61,6 +61,9 @@ pub enum Shown {
 /// User namespaces by the owner that root is in them.
 pub(super) type Maps = Mutex<BTreeMap<(u32, u32), Arc<OwnedFd>>>;
 
+/// How a kernel says that it does not put an overlay over this.
+const REFUSED: [i32; 5] = [libc::EINVAL, libc::ELOOP, libc::EPERM, libc::EACCES, libc::EOPNOTSUPP];
+
 /// What a layer of the machine gets.
 const SEALED: Attr = PLAIN.and(Attr::READ_ONLY);
 
@@ -76,12 +79,14 @@ pub(super) fn show(merged: &Merged, layer: &Layer<'_>, at: &Dir) -> io::Result<S
         overlay::mount(&top, &private, Some(from.as_fd()), at.as_fd())?;
         return Ok(Shown::Yes);
     }
-    if let Some(why) = misfit(&from, at, &private.join("upper"), layer.below)? {
+    // What cannot be looked at is for whoever copies to say.
+    let misfit = misfit(&from, at, &private.join("upper"), layer.below);
+    if let Some(why) = misfit.unwrap_or_else(|e| Some(format!("it cannot be looked through ({e})"))) {
         return Ok(Shown::No { why });
     }
     let lower = format!("{top}:{}", proc_path(at).display());
     match overlay::mount_over(&lower, &private, at.as_fd()) {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ELOOP)) => {
+        Err(e) if REFUSED.iter().any(|code| e.raw_os_error() == Some(*code)) => {
             Ok(Shown::No { why: format!("the kernel puts no further layer over what is there ({e})") })
         }
         mounted => mounted.map(|()| Shown::Yes),

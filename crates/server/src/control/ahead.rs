@@ -102,7 +102,8 @@ impl Inner {
         let amount = format!("{files} file{}, {bytes} byte{}", s(files), s(bytes));
         let how = if new { "fetched ahead" } else { "here already" };
         self.ahead.update(run, |sight| sight.here.push(format!("`{label}` {how}: {amount}")));
-        if new {
+        // What has ended has its last event.
+        if new && self.allocator.has(run) {
             let words = format!("fetched ahead `{label}`: {amount}");
             self.note(run, RunEventKind::FetchedAhead, &words).await?;
         }

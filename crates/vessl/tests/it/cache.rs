@@ -39,7 +39,7 @@ impl Face {
         let address = listener.local_addr().unwrap();
         let face = Arc::new(Self::default());
         face.change(|counts| counts.wanted = wanted);
-        test.file("../config/vessl/server.toml", format!("hf_endpoint = \"http://{address}\"\n"));
+        test.file("../config/vessl/server.toml", format!("hf_endpoint = \"http://{address}\"\n{SMALL}"));
         let shared = face.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -131,17 +131,17 @@ fn asked(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<String>> {
 }
 
 fn file(memory: &str, rest: &str) -> String {
-    format!("name: run\nimage: host://\nresources:\n  requests: {{cpu: 10m, memory: {memory}}}\n{rest}\n")
+    let cluster = if memory == MOST { "small" } else { "local" };
+    format!(
+        "name: run\nimage: host://\nresources:\n  cluster: {cluster}\n  requests: {{cpu: 10m, memory: {memory}}}\n{rest}\n"
+    )
 }
+
+/// A cluster in which one run that asks for [`MOST`] has room.
+const SMALL: &str = "[[clusters]]\nname = \"small\"\ncpu = \"1\"\nmemory = \"256Mi\"\n";
+const MOST: &str = "200Mi";
 
 const IMPORT: &str = "import: {/i: hf://huggingface.co/datasets/acme/shared}\nrun: ['cat /i/w.bin']";
-
-/// More than half of what runs may have of this machine.
-fn most(test: &Test) -> String {
-    let cluster = test.vessl(["cluster", "read", "local", "--output", "json"]).ok().json();
-    let memory = cluster["nodes"][0]["total"]["memory"].as_u64().unwrap_or_else(|| panic!("{cluster}"));
-    format!("{}Mi", (memory / 4 * 3) >> 20)
-}
 
 #[test]
 fn runs_that_want_the_same_at_once_fetch_it_once() {
@@ -164,10 +164,9 @@ fn runs_that_want_the_same_at_once_fetch_it_once() {
 fn what_a_waiting_run_imports_is_fetched_ahead() {
     let test = Test::new();
     let face = Face::start(&test, 0);
-    let memory = most(&test);
-    let first = test.create(&file(&memory, "run: ['echo ready; sleep 1000']"));
+    let first = test.create(&file(MOST, "run: ['echo ready; sleep 1000']"));
     test.until_log(&first, "ready");
-    let second = test.create(&file(&memory, IMPORT));
+    let second = test.create(&file(MOST, IMPORT));
     face.until("its import is not fetched", |counts| counts.files == 1);
     let deadline = Instant::now() + LIMIT;
     let told = loop {
@@ -194,16 +193,15 @@ fn fetching_ahead_ends_with_the_run_and_goes_on_with_its_place() {
     let test = Test::new();
     // Nothing comes before the run itself asks as well.
     let face = Face::start(&test, 2);
-    let memory = most(&test);
-    let first = test.create(&file(&memory, "run: ['echo ready; sleep 1000']"));
+    let first = test.create(&file(MOST, "run: ['echo ready; sleep 1000']"));
     test.until_log(&first, "ready");
-    let second = test.create(&file(&memory, IMPORT));
+    let second = test.create(&file(MOST, IMPORT));
     face.until("its import is not fetched", |counts| counts.files == 1);
     test.vessl(["run", "terminate", &second]).ok();
     assert_eq!(test.until_end(&second)["status"], "terminated");
     face.until("it is fetched although nobody wants it", |counts| counts.left == 1);
     face.change(|counts| counts.wanted = counts.asked + 2);
-    let third = test.create(&file(&memory, IMPORT));
+    let third = test.create(&file(MOST, IMPORT));
     face.until("the next is not fetched", |counts| counts.files == 2);
     test.vessl(["run", "terminate", &first]).ok();
     assert_eq!(test.until_end(&third)["status"], "completed");
