@@ -8,6 +8,7 @@ mod cache;
 mod completion;
 mod confined;
 mod data;
+mod data_page;
 mod datasets;
 mod deaths;
 #[allow(dead_code, reason = "other crates use more of it")]

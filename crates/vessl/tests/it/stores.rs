@@ -11,19 +11,19 @@ use sha2::{Digest, Sha256};
 
 use crate::test::Test;
 
-const KEY: &str = "AKIATEST";
-const SECRET: &str = "not-so-secret";
+pub(crate) const KEY: &str = "AKIATEST";
+pub(crate) const SECRET: &str = "not-so-secret";
 
 /// s3s-fs with the bucket `bkt`, which takes the signatures of [`KEY`] alone.
-struct Bucket {
+pub(crate) struct Bucket {
     child: Child,
-    address: String,
-    root: PathBuf,
+    pub(crate) address: String,
+    pub(crate) root: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 impl Bucket {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../buckets/bin/s3s-fs");
         assert!(program.exists(), "`{}` is missing; `.ci/tools test` installs it", program.display());
         let dir = tempfile::tempdir().unwrap();
@@ -219,7 +219,7 @@ fn buckets_are_written_and_read() {
 }
 
 /// A stand-in for Hugging Face with the dataset `acme/small`, one commit and one file; it shows nothing to whoever has no token.
-fn hugging_face() -> String {
+pub(crate) fn hugging_face() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
