@@ -8,6 +8,7 @@
 //!   │          └─ transfer: git, tree, export, on open directories
 //!   └─ proof, remove, machine, images
 //! ```
+mod ahead;
 mod cache;
 mod format;
 mod images;

@@ -63,6 +63,11 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
+    /// One that hands everything to `send`.
+    pub(crate) fn to(send: impl Fn(TaskEvent) + Send + Sync + 'static) -> Self {
+        Self { send: Arc::new(send), began: Instant::now(), due: Arc::default() }
+    }
+
     /// Tells the event loop. An event loop that has given the task up does not hear it.
     pub(crate) fn report(&self, event: TaskEvent) {
         (self.send)(event);
@@ -145,14 +150,6 @@ fn send<T>(sender: &Sender<Message<T>>, bell: &EventFd, message: Message<T>) {
     if sender.send(message).is_ok() {
         // Its counter cannot be full: the event loop empties it at every look.
         let _ = bell.write(1);
-    }
-}
-
-#[cfg(test)]
-impl Reporter {
-    /// One that hands every note to `tell`.
-    pub(crate) fn to(send: impl Fn(TaskEvent) + Send + Sync + 'static) -> Self {
-        Self { send: Arc::new(send), began: Instant::now(), due: Arc::default() }
     }
 }
 

@@ -12,10 +12,11 @@ use vessl_core::text::chain;
 
 use crate::record::run_dir::RunDir;
 use crate::supervise::control;
-use crate::{cache, images, machine, proof, remove, supervise};
+use crate::{ahead, cache, images, machine, proof, remove, supervise};
 
 const USAGE: &str = "usage: agent supervise --data DATA DIR | export --data DATA DIR | forget --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
-                     images --data DATA list|prune|pull REF|check REF ROOT… | cache --data DATA list|prune BYTES";
+                     images --data DATA list|prune|pull REF|check REF ROOT… | cache --data DATA list|prune BYTES | \
+                     fetch --data DATA";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Verb {
@@ -28,6 +29,7 @@ enum Verb {
     Machine,
     Images { data: PathBuf, what: Images },
     Cache { data: PathBuf, what: Cache },
+    Fetch { data: PathBuf },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -74,6 +76,7 @@ fn parse(args: &[OsString]) -> Option<Verb> {
         ["proof", _] => Verb::Proof { dir: path(&args[1]) },
         ["listen", _] => Verb::Listen { dir: path(&args[1]) },
         ["machine"] => Verb::Machine,
+        ["fetch", "--data", _] => Verb::Fetch { data: path(&args[2]) },
         ["images", "--data", _, what @ ..] => Verb::Images { data: path(&args[2]), what: images_verb(what)? },
         ["cache", "--data", _, "list"] => Verb::Cache { data: path(&args[2]), what: Cache::List },
         ["cache", "--data", _, "prune", limit] => {
@@ -114,6 +117,10 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Machine => answer(&machine::report())?,
         Verb::Cache { data, what: Cache::List } => answer(&cache::list(&data)?)?,
         Verb::Cache { data, what: Cache::Prune(limit) } => answer(&cache::prune(&data, limit)?)?,
+        Verb::Fetch { data } => {
+            end_with_the_reader();
+            ahead::run(&data, answer)?;
+        }
         Verb::Images { data, what: Images::List } => answer(&images::list(&data)?)?,
         Verb::Images { data, what: Images::Prune } => answer(&images::prune(&data)?)?,
         Verb::Images { data, what: Images::Check(reference, roots) } => {
@@ -199,8 +206,10 @@ mod tests {
         let cache = |what| Verb::Cache { data: data.clone(), what };
         check(&["cache", "--data", "/d", "list"], Some(&cache(Cache::List)));
         check(&["cache", "--data", "/d", "prune", "17"], Some(&cache(Cache::Prune(17))));
+        check(&["fetch", "--data", "/d"], Some(&Verb::Fetch { data: data.clone() }));
         for wrong in [
             &[][..],
+            &["fetch"],
             &["cache", "--data", "/d", "prune", "-1"],
             &["supervise"],
             &["supervise", "/d"],

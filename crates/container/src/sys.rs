@@ -85,6 +85,22 @@ pub(crate) fn set_attr(mount: BorrowedFd<'_>, set: Attr, reach: Reach) -> io::Re
         .map(drop)
 }
 
+/// Sets attributes of a detached mount that was never attached, and lets it show every owner as the user namespace has them.
+pub(crate) fn map_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>, set: Attr) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: set.0 | libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: u64::from(users.as_raw_fd().cast_unsigned()),
+    };
+    let (fd, empty, size) = (mount.as_raw_fd(), c"".as_ptr(), size_of::<libc::mount_attr>());
+    // SAFETY: `attr` is a live `mount_attr` of the size given.
+    result(unsafe {
+        libc::syscall(libc::SYS_mount_setattr, fd, empty, libc::AT_EMPTY_PATH, &raw const attr, size)
+    })
+    .map(drop)
+}
+
 /// Makes a new, detached mount of a file system with string options (a `None` value is a flag).
 pub(crate) fn new_mount(fstype: &str, options: &[(&str, Option<&str>)], attr: Attr) -> io::Result<OwnedFd> {
     let context = open_context(fstype)?;
@@ -365,6 +381,17 @@ pub(crate) fn place(fd: RawFd, number: RawFd) -> io::Result<()> {
 pub(crate) fn copy_above(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: makes a new descriptor from a borrowed one.
     owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }.into())
+}
+
+/// Waits in a forked child until somebody kills it, at the latest when the thread of `parent` that forked it ends.
+pub(crate) fn wait_for_the_end(parent: nix::unistd::Pid) -> ! {
+    // SAFETY: takes numbers; the parent may have died before that line.
+    let bound = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    while bound == 0 && nix::unistd::getppid() == parent {
+        // SAFETY: has no precondition.
+        unsafe { libc::pause() };
+    }
+    exit_now(1)
 }
 
 /// Ends a forked child at once: no destructor, no exit function.

@@ -9,9 +9,11 @@
 //! setresgid(0), setresuid(0), / becomes slave
 //! ```
 //! It must not know what runs inside.
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::mount::MsFlags;
@@ -19,7 +21,7 @@ use nix::sched::CloneFlags;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, User};
 
-use crate::sys;
+use crate::sys::{self, Forked};
 
 /// Gives the calling process a mount namespace of its own (propagation slave), so that every mount it makes goes when
 /// it goes; if it is not root, inside a user namespace of its own as well. Must be called before any thread is started.
@@ -59,6 +61,26 @@ pub(crate) fn run_inside(work: impl FnOnce() -> io::Result<()>) -> io::Result<()
             other => Err(io::Error::other(format!("the child ended with {other:?}"))),
         },
     }
+}
+
+/// A user namespace in which `owner` stands for root and nobody else is known: the map by which a mount shows root's files as his.
+/// This process may have threads.
+pub(crate) fn root_is((uid, gid): (u32, u32)) -> io::Result<OwnedFd> {
+    let parent = nix::unistd::getpid();
+    // SAFETY: the child calls nothing but the kernel.
+    #[allow(unsafe_code)]
+    let child = match unsafe { sys::clone_process(CloneFlags::CLONE_NEWUSER.bits(), None) }? {
+        Forked::Child => sys::wait_for_the_end(parent),
+        Forked::Parent(pid, _) => nix::unistd::Pid::from_raw(pid),
+    };
+    let about = PathBuf::from(format!("/proc/{child}"));
+    let made = std::fs::write(about.join("uid_map"), format!("0 {uid} 1"))
+        .and_then(|()| std::fs::write(about.join("gid_map"), format!("0 {gid} 1")))
+        .and_then(|()| File::open(about.join("ns/user")));
+    // The namespace stays as long as somebody has it open.
+    let _ = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
+    waitpid(child, None)?;
+    Ok(made?.into())
 }
 
 /// Whether this process is in a user namespace that is not the machine's first one.

@@ -30,6 +30,8 @@ pub enum RunEventKind {
     Phase,
     /// The image is here.
     Image,
+    /// What an import brings is on the machine before the run has its place.
+    FetchedAhead,
     /// An import is over.
     Imported,
     /// An item of the commands starts.
@@ -150,7 +152,7 @@ mod tests {
     fn the_words_on_disk_stay_and_an_unknown_one_can_be_shown() {
         check::<RunKind>("batch interactive");
         check::<RunEventKind>(
-            "status phase image imported item commands_ended exported contact set_aside progress",
+            "status phase image fetched_ahead imported item commands_ended exported contact set_aside progress",
         );
         check::<ClusterKind>("local kubernetes");
         check::<StoredKind>("secret registry git s3 gcs hf");

@@ -7,6 +7,7 @@
 //! Run + Seen + now --run::decide--> Turn { state, actions, why }   (Turn is what a driver saves and applies)
 //! ```
 pub mod access;
+pub mod ahead;
 pub mod credential;
 pub mod file_url;
 pub mod frame;

@@ -452,8 +452,11 @@ pub struct Explain {
     /// Its place in the queue of its cluster, while it waits there.
     #[serde(default)]
     pub queue: Option<QueuePlace>,
-    /// How far a pull, an import or an export is, while one is under way.
+    /// How far a pull, an import or an export is, while one is under way; of a run that waits, the import that is fetched ahead.
     pub progress: Option<Progress>,
+    /// What a run that waits will import and is on the machine already, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<String>,
     /// Milliseconds since something of it was moved, while one is under way.
     #[serde(default)]
     pub silent_millis: Option<u64>,

@@ -96,6 +96,33 @@ impl About {
     }
 }
 
+/// What `fill` of [`Staging::entry`] made.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    /// To be noted beside the directory.
+    pub about: About,
+    /// What its kind of source wants to find again.
+    pub rest: Vec<u8>,
+    /// What is not there of it: then only whoever made it gets it, and the next one tries anew.
+    pub lacks: Lacks,
+}
+
+/// Whether all of something came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lacks {
+    /// It did.
+    #[default]
+    Nothing,
+    /// It did not.
+    Something,
+}
+
+impl From<About> for Made {
+    fn from(about: About) -> Self {
+        Self { about, ..Self::default() }
+    }
+}
+
 /// One of the directories, for a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -122,7 +149,7 @@ impl Staging {
         &self,
         key: Digest,
         watch: &Watch<'_>,
-        fill: impl FnOnce(&Dir) -> Result<About, E>,
+        fill: impl FnOnce(&Dir) -> Result<Made, E>,
     ) -> Result<Staged, E> {
         if let Some(staged) = self.get(key)? {
             return Ok(staged);
@@ -131,10 +158,7 @@ impl Staging {
         if let Some(staged) = self.get(key)? {
             return Ok(staged);
         }
-        self.build(key, |dir| fill(dir).map(|about| about.print(b"")))?;
-        // Only a removal under the same stripe could take it away again.
-        let staged = self.get(key)?.ok_or(DataError::Missing { digest: key })?;
-        Ok(Staged { new: true, ..staged })
+        self.build(key, fill)
     }
 
     /// The directory of what a source holds now, whose key is only known once the source has been looked at. `look` gets an empty
@@ -309,19 +333,29 @@ impl Staging {
     fn build<E: From<DataError>>(
         &self,
         key: Digest,
-        fill: impl FnOnce(&Dir) -> Result<Vec<u8>, E>,
-    ) -> Result<(), E> {
+        fill: impl FnOnce(&Dir) -> Result<Made, E>,
+    ) -> Result<Staged, E> {
         let new = self.place(".new-", key);
         remove_all(&new)?;
-        let made = make(&new, fill);
+        let mut lacks = Lacks::Nothing;
+        let made = make(&new, |dir| {
+            let made = fill(dir)?;
+            lacks = made.lacks;
+            Ok::<_, E>(made.about.print(&made.rest))
+        });
         if made.is_err() {
             // The next builder or collection removes what this leaves.
             let _ = remove_all(&new);
         }
         made?;
+        let key = if lacks == Lacks::Nothing { key } else { nobody_elses(key) };
         let path = self.place("", key);
+        // Held before anybody can see it, so that nobody takes it away again.
+        let hold = File::open(&new).map_err(DataError::os("open", &new))?;
+        hold.lock_shared().map_err(DataError::os("lock", &new))?;
         std::fs::rename(&new, &path).map_err(DataError::os("rename", &path))?;
-        Ok(durable::sync_dir(&self.root).map_err(DataError::os("sync", &self.root))?)
+        durable::sync_dir(&self.root).map_err(DataError::os("sync", &self.root))?;
+        Ok(Staged { path: path.join("fs"), new: true, _hold: hold })
     }
 
     /// Removes a key that nobody holds; false if somebody does.
@@ -356,6 +390,12 @@ fn make<E: From<DataError>>(new: &Path, fill: impl FnOnce(&Dir) -> Result<Vec<u8
     Ok(durable::sync_dir(new).map_err(DataError::os("sync", new))?)
 }
 
+/// A key that nobody will ask for.
+fn nobody_elses(key: Digest) -> Digest {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Digest::of(format!("{key} {} {}", std::process::id(), now.as_nanos()).as_bytes())
+}
+
 /// Whether a directory cannot get its name because another one has it.
 fn is_there(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
@@ -387,4 +427,55 @@ fn unseal(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(staging: &Staging, key: Digest, lacks: Lacks) -> Staged {
+        let made = |dir: &Dir| {
+            dir.create_file(Path::new("a"), 0o644).map_err(DataError::os("write", "a"))?;
+            Ok::<_, DataError>(Made { rest: b"rest".to_vec(), lacks, ..About::default().into() })
+        };
+        staging.entry(key, &Watch::NONE, made).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_whole_is_for_its_maker_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::open(dir.path()).unwrap();
+        let key = Digest::of(b"x");
+        let part = fill(&staging, key, Lacks::Something);
+        assert!(part.new && part.path.join("a").exists() && staging.get(key).unwrap().is_none());
+        let whole = fill(&staging, key, Lacks::Nothing);
+        assert!(whole.new && whole.path != part.path);
+        let again = fill(&staging, key, Lacks::Nothing);
+        assert!(!again.new && again.path == whole.path);
+        assert_eq!(again.about().unwrap().1, b"rest");
+        // The part goes once its maker does not need it any more, and nothing else.
+        let is_its = part.path.clone();
+        drop(part);
+        staging.collect(&|_| false).unwrap();
+        assert!(!is_its.exists() && whole.path.exists());
+    }
+
+    #[test]
+    fn whoever_wants_the_same_at_once_gets_what_one_makes() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::open(dir.path()).unwrap();
+        let made = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    let count = |_: &Dir| {
+                        made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        Ok::<_, DataError>(About::default().into())
+                    };
+                    staging.entry(Digest::of(b"same"), &Watch::NONE, count).unwrap();
+                });
+            }
+        });
+        assert_eq!(made.into_inner(), 1);
+    }
 }

@@ -1,10 +1,11 @@
 //! Imports of a plan into the run's root before the commands start: each gets its directory there, or is mounted. How bytes come
 //! into a directory is the matter of [`crate::transfer`].
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
 use nix::fcntl::OFlag;
-use vessl_container::rootfs::{Access, Bind, Merged};
+use vessl_container::rootfs::{Access, Below, Bind, Layer, Merged, Shown as Layered};
 use vessl_container::runtime::StartError;
 use vessl_core::plan::{ExportPlan, ImportPlan, ImportSource, MountFrom, MountPlan};
 use vessl_core::record::{EventKind, Transfer};
@@ -15,7 +16,7 @@ use vessl_data::tree::Top;
 
 use crate::record::commands::Shown;
 use crate::transfer::progress::{amount, millis};
-use crate::transfer::{self, Brought, Moved, TransferContext, TransferError};
+use crate::transfer::{self, Moved, TransferContext, TransferError};
 
 /// What must live as long as the run's root file system.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(crate) struct ImportedVersions {
     held: Vec<Staged>,
     /// Where imports are shown that were not copied.
     pub(crate) shown: Vec<Shown>,
+    /// Whether it can be shown as the files of the image's user.
+    can_show: Option<bool>,
 }
 
 /// Why an import failed.
@@ -46,7 +49,7 @@ pub(crate) enum Reason {
     Root(#[from] StartError),
     /// The machine refused something.
     #[error("{0}")]
-    Os(#[from] std::io::Error),
+    Os(#[from] io::Error),
     /// An exact re-run wants another version.
     #[error("{0}")]
     AnotherVersion(String),
@@ -226,48 +229,86 @@ fn show_one(
     };
     match found {
         Some(staged) => {
-            merged.show_private(&staged.path.canonicalize()?, (&into, &path))?;
-            Ok(Some(staged))
+            let (source, below) = (staged.path.canonicalize()?, below(&into, &plan.source)?);
+            let layer = Layer { source: &source, owner: cx.owner, below };
+            match merged.show_layer(&layer, (&into, &path))? {
+                Layered::Yes => Ok(Some(staged)),
+                Layered::No { why } => Err(io::Error::other(why).into()),
+            }
         }
         None if cx.plan.exports.iter().any(near) => {
             let words = "what was imported there is not kept on this machine any more (`cache_limit`)";
-            Err(std::io::Error::other(words).into())
+            Err(io::Error::other(words).into())
         }
         None => Ok(None),
     }
 }
 
-/// What was moved, and what is to be said of how. What can be staged is mounted over an empty place if root owns it, else copied.
+/// What was moved, and what is to be said of how. What is staged is shown as a layer below the run's own, over an empty place or over
+/// files; where that cannot be it is copied.
 fn one(
     merged: &Merged,
     cx: &TransferContext<'_>,
     plan: &ImportPlan,
     imported: &mut ImportedVersions,
-) -> Result<(Moved, &'static str), Reason> {
+) -> Result<(Moved, String), Reason> {
     // Git runs programs that the files in its directory name, so nobody else may write there; and an import is a copy that the
     // machine does not get.
     let path = spelling::path(&plan.path);
     let into = merged.private_dir(&path, cx.owner)?;
-    let was_empty = std::fs::read_dir(proc_path(&into))?.next().is_none();
-    let shown = was_empty && cx.owner.is_none();
-    let (moved, how) = match transfer::import(&plan.source, &into, shown, cx)? {
-        Brought::Copied(moved) => (moved, if was_empty { "" } else { " beside the files there" }),
-        Brought::Staged(moved, staged) => {
-            merged.show_private(&staged.path.canonicalize()?, (&into, &path))?;
-            imported.shown.extend(Shown::of(plan, &staged));
-            let how = if staged.new { "" } else { ", nothing copied: it is here already" };
-            imported.held.push(staged);
-            (moved, how)
+    let below = below(&into, &plan.source)?;
+    let beside = if below == Below::Nothing { "" } else { " beside the files there" };
+    let mut staged = if imported.can_show(merged, cx) { transfer::stage(&plan.source, cx)? } else { None };
+    if let Some((moved, found)) = staged.take() {
+        let source = found.path.canonicalize()?;
+        match merged.show_layer(&Layer { source: &source, owner: cx.owner, below }, (&into, &path))? {
+            Layered::Yes => {
+                let how = if found.new { "" } else { ", nothing copied: it is here already" };
+                imported.shown.extend(Shown::of(plan, &found));
+                imported.held.push(found);
+                if below == Below::Nothing {
+                    settle(merged, &path, moved.top)?;
+                }
+                return Ok((moved, format!("{beside}{how}")));
+            }
+            Layered::No { why } => {
+                cx.log(format!("`{}` is copied: {why}", plan.path));
+                staged = Some((moved, found));
+            }
         }
-    };
-    if was_empty {
+    }
+    let moved = transfer::copy(&plan.source, staged, &into, cx)?;
+    if below == Below::Nothing {
         settle(merged, &path, moved.top)?;
     }
-    Ok((moved, how))
+    Ok((moved, beside.to_owned()))
+}
+
+/// What is at a place, as an import of this kind meets it: git takes the place of what is in its way.
+fn below(into: &Dir, source: &ImportSource) -> io::Result<Below> {
+    Ok(match source {
+        _ if std::fs::read_dir(proc_path(into))?.next().is_none() => Below::Nothing,
+        ImportSource::Git { .. } => Below::Replaced,
+        _ => Below::Kept,
+    })
+}
+
+impl ImportedVersions {
+    /// Whether what is staged can be shown as the run's; looked at once, and said where it cannot.
+    fn can_show(&mut self, merged: &Merged, cx: &TransferContext<'_>) -> bool {
+        let Some(owner) = cx.owner else { return true };
+        *self.can_show.get_or_insert_with(|| {
+            let why_not = merged.cannot_give(owner);
+            if let Some(why) = &why_not {
+                cx.log(format!("imports are copied for the user {} of the image: {why}", owner.0));
+            }
+            why_not.is_none()
+        })
+    }
 }
 
 /// Lets the directory that is seen at `path` be as its source was.
-fn settle(merged: &Merged, path: &Path, top: Option<Top>) -> Result<(), std::io::Error> {
+fn settle(merged: &Merged, path: &Path, top: Option<Top>) -> io::Result<()> {
     let Some(top) = top else { return Ok(()) };
     let shown = merged.root().resolve(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Links::InRoot)?;
     top.apply(&Dir::from(shown))

@@ -4,7 +4,7 @@ use vessl_core::plan::HfPlan;
 use vessl_core::wire::ProgressKind;
 use vessl_data::blob::Digest;
 use vessl_data::hub::{self, Kind, Login, Repository, Request};
-use vessl_data::staging::{About, Staged};
+use vessl_data::staging::{About, Made, Staged};
 
 use super::progress::follow;
 use super::{Moved, TransferContext, TransferError};
@@ -29,7 +29,8 @@ pub(super) fn stage(plan: &HfPlan, cx: &TransferContext<'_>) -> Result<(Moved, S
         staging.entry(key(plan, &commit, cx), &watch, |into| {
             let done = hub::import(&request, &commit, into, None)?;
             let (version, label) = (done.commit, plan.label.clone());
-            Ok::<_, TransferError>(About { label, version, bytes: done.bytes, files: done.files })
+            let about = About { label, version, bytes: done.bytes, files: done.files };
+            Ok::<_, TransferError>(Made::from(about))
         })
     })?;
     let (about, _) = staged.about().unwrap_or_default();

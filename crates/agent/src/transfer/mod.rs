@@ -89,45 +89,46 @@ pub(crate) enum TransferError {
     /// An NFS export.
     #[error(transparent)]
     Nfs(#[from] NfsError),
+    /// A branch or tag came as another commit than it was a moment before.
+    #[error("`{0}` changes while it is imported")]
+    Moving(String),
     /// The plan asks for something that is not there.
     #[error("{0}")]
     Plan(String),
 }
 
-/// How something came.
-pub(crate) enum Brought {
-    /// It is in the directory.
-    Copied(Moved),
-    /// It is staged, to be shown there.
-    Staged(Moved, Staged),
+/// Brings what `source` names onto the machine, where runs share it; what is here already is not fetched. `None` where it is not
+/// shared: it is to be copied.
+pub(crate) fn stage(
+    source: &ImportSource,
+    cx: &TransferContext<'_>,
+) -> Result<Option<(Moved, Staged)>, TransferError> {
+    match source {
+        ImportSource::Git { .. } => git::stage(&git::Commit::of(source)?, cx),
+        ImportSource::Volume(_) => Ok(None),
+        ImportSource::Tree { label, manifest } => stage_version(label, manifest, cx).map(Some),
+        ImportSource::Bucket(bucket) => bucket::stage(bucket, cx).map(Some),
+        ImportSource::Hf(hf) => hf::stage(hf, cx).map(Some),
+    }
 }
 
-/// Brings what `source` names into a directory, which may have files, or only onto the machine where it can be shown at that place.
-pub(crate) fn import(
+/// Copies what `source` names into a directory, which may have files; `staged` is it, if it was staged for this.
+pub(crate) fn copy(
     source: &ImportSource,
+    staged: Option<(Moved, Staged)>,
     into: &Dir,
-    can_be_shown: bool,
     cx: &TransferContext<'_>,
-) -> Result<Brought, TransferError> {
-    let (moved, staged) = match source {
-        ImportSource::Git { url, reference, credential, parts } => {
-            let (reference, credential) = (reference.as_deref(), credential.as_ref());
-            let commit = git::Commit { url, reference, credential, parts: *parts };
-            return git::import(&commit, into, cx).map(Brought::Copied);
-        }
-        ImportSource::Volume(volume) => return volume::import(volume, into, cx).map(Brought::Copied),
-        ImportSource::Tree { label, manifest } if !can_be_shown => {
-            return tree::import(label, manifest, into, cx).map(Brought::Copied);
-        }
-        ImportSource::Tree { label, manifest } => stage_version(label, manifest, cx)?,
-        ImportSource::Bucket(bucket) => bucket::stage(bucket, cx)?,
-        ImportSource::Hf(hf) => hf::stage(hf, cx)?,
+) -> Result<Moved, TransferError> {
+    let (moved, staged) = match (source, staged) {
+        (ImportSource::Git { .. }, _) => return git::import(&git::Commit::of(source)?, into, cx),
+        (ImportSource::Volume(volume), _) => return volume::import(volume, into, cx),
+        (ImportSource::Tree { label, manifest }, _) => return tree::import(label, manifest, into, cx),
+        (_, Some(staged)) => staged,
+        (ImportSource::Bucket(bucket), None) => bucket::stage(bucket, cx)?,
+        (ImportSource::Hf(hf), None) => hf::stage(hf, cx)?,
     };
-    if can_be_shown {
-        return Ok(Brought::Staged(moved, staged));
-    }
     volume::copy_staged(&staged, into, cx)?;
-    Ok(Brought::Copied(moved))
+    Ok(moved)
 }
 
 /// Brings a version of the store onto the machine.

@@ -136,6 +136,7 @@ fn the_images_user_and_directory_count() {
     assert_eq!(record.status, Status::Completed, "{}", look::log(&rig.dir));
     let expected = "1000\n1001\n1001 44\n/home/ml\n/srv/made here\nagain\n";
     assert_eq!(look::stream(&rig.dir, Stream::Stdout), expected);
+    assert!(!look::log(&rig.dir).contains("copied"), "{}", look::log(&rig.dir));
     assert_eq!((record.exports.len(), record.exports[0].files), (1, 1), "{record:?}");
 }
 

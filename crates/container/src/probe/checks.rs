@@ -1,23 +1,34 @@
 //! The probes of `vessl doctor`. Each says in one sentence what was found, or what is missing and what to do about it.
 use std::ffi::CString;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
+use nix::sys::stat::Mode;
 use nix::unistd::Uid;
 
 use super::trial::{self, As};
 use super::{Probe, gpu};
 use crate::limits::tree::{self, Version};
 use crate::limits::{Limits, make};
+use crate::rootfs::layer;
 use crate::{sys, userns};
 
 pub(super) fn all(data_dir: &Path) -> Vec<Probe> {
     let mut probes = vec![kernel(), openat2(), seccomp(), user_namespace(), subordinate_ids(), id_programs()];
-    probes.extend([overlayfs(data_dir), cgroup(), limits(), disk(data_dir), git(), nvidia()]);
+    probes.extend([
+        overlayfs(data_dir),
+        layers(data_dir),
+        cgroup(),
+        limits(),
+        disk(data_dir),
+        git(),
+        nvidia(),
+    ]);
     probes
 }
 
@@ -185,6 +196,51 @@ fn try_overlay(dir: &Path) -> io::Result<()> {
         )
     });
     // overlayfs leaves this directory without any permission; an ordinary user could not remove it.
+    let _ = std::fs::set_permissions(scratch.path().join("work/work"), PermissionsExt::from_mode(0o700));
+    tried
+}
+
+/// Whether what imports brought can be shown to an image of any user without a copy.
+fn layers(data_dir: &Path) -> Probe {
+    let outcome = match who() {
+        As::User => Ok("imports are copied for an image whose user is not root: only root can show files as \
+                        another user's"
+            .to_owned()),
+        As::Root => try_layer(existing(data_dir))
+            .map(|()| "imports are shown without a copy, to an image of any user".to_owned())
+            .map_err(|e| {
+                format!(
+                    "imports are copied for an image whose user is not root, because files cannot be shown as another \
+                     user's ({e}): put the data directory on ext4, xfs or btrfs and use Linux 5.19 or newer"
+                )
+            }),
+    };
+    probe("layers", Needed::Wanted, outcome)
+}
+
+fn try_layer(dir: &Path) -> io::Result<()> {
+    let scratch = tempfile::Builder::new().prefix(".probe-").tempdir_in(dir)?;
+    for name in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir(scratch.path().join(name))?;
+    }
+    let lower = sys::open_path(&scratch.path().join("lower"))?;
+    // Any user but root will do. The clone is seen nowhere until the child attaches it.
+    let tree = layer::clone_for(&lower, &userns::root_is((1000, 1000))?)?;
+    let place = CString::new(scratch.path().as_os_str().as_bytes())?;
+    let tried = trial::run(As::Root, move || {
+        nix::unistd::chdir(place.as_c_str())?;
+        // Opened anew, in the mounts of the child.
+        let lower = nix::fcntl::open(c"lower", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        sys::move_mount(tree.as_fd(), lower.as_fd())
+            .map_err(|e| nix::Error::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+        nix::mount::mount(
+            Some(c"overlay"),
+            c"merged",
+            Some(c"overlay"),
+            MsFlags::empty(),
+            Some(c"lowerdir=lower,upperdir=upper,workdir=work"),
+        )
+    });
     let _ = std::fs::set_permissions(scratch.path().join("work/work"), PermissionsExt::from_mode(0o700));
     tried
 }

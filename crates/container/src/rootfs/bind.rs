@@ -18,7 +18,7 @@ use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
 
 /// What every bind gets: no set-user-id programs and no devices by way of the host's files.
-const PLAIN: Attr = Attr::NO_SUID.and(Attr::NO_DEV);
+pub(super) const PLAIN: Attr = Attr::NO_SUID.and(Attr::NO_DEV);
 
 pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
     let Bind { source, target, access } = bind;
@@ -88,11 +88,7 @@ pub(super) fn mount_id(file: &OwnedFd) -> io::Result<u64> {
 }
 
 /// Mounts an overlay over `source` at `at`.
-pub(super) fn show_private(
-    merged: &Merged,
-    source: &Path,
-    (at, path): (BorrowedFd<'_>, &Path),
-) -> io::Result<()> {
+fn show_private(merged: &Merged, source: &Path, (at, path): (BorrowedFd<'_>, &Path)) -> io::Result<()> {
     let from = open_plain(source, OFlag::O_PATH).map_err(explain_link)?;
     let lower = proc_path(&from).display().to_string();
     overlay::mount(&lower, &private_dir(merged, "over", path)?, Some(from.as_fd()), at)
@@ -132,7 +128,7 @@ fn copy(from: &OwnedFd, into: &Path) -> io::Result<OwnedFd> {
     sys::open_path(&path)
 }
 
-fn explain_link(e: io::Error) -> io::Error {
+pub(super) fn explain_link(e: io::Error) -> io::Error {
     match e.raw_os_error() {
         Some(libc::ELOOP) => io::Error::new(e.kind(), "a part of the path is a symbolic link"),
         _ => e,

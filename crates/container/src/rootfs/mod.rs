@@ -5,6 +5,7 @@
 //! scratch/l/0 …       links to the layers, topmost first (keeps the option string short)
 //! scratch/root/       upper and work directory of the root
 //! scratch/private/X/  upper and work directory of a private bind, or the copy of a file; named by what it is for and where
+//! scratch/lower/X     a directory of the machine with other owners, for a private bind
 //! scratch/merged      the mounted root
 //! ```
 //! Mounted anew over the same scratch, also by another process and after a reboot, it shows what was written before.
@@ -13,14 +14,16 @@ mod bind;
 mod hidden;
 mod host;
 pub(crate) mod inside;
+pub(crate) mod layer;
 pub(crate) mod mountinfo;
 pub mod nfs;
 mod overlay;
 
 pub use inside::plain;
+pub use layer::{Below, Layer, Shown};
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -61,6 +64,8 @@ pub struct Merged {
     binds: Mutex<Vec<u64>>,
     /// Names in `scratch/private` that are taken by now.
     private: Mutex<Vec<String>>,
+    /// Maps that show root's files as somebody else's.
+    maps: layer::Maps,
 }
 
 /// One bind; source and target are resolved safely (`openat2`, no symbolic link leads out of the root file system).
@@ -101,14 +106,8 @@ impl Rootfs {
         }
         let root = sys::open_path(&path).map_err(os(format!("open `{}`", path.display())))?;
         let (scratch, root) = (self.scratch.clone(), root.into());
-        let merged = Merged {
-            path,
-            root,
-            scratch,
-            hidden: places,
-            binds: Mutex::default(),
-            private: Mutex::default(),
-        };
+        let (binds, private, maps) = (Mutex::default(), Mutex::default(), layer::Maps::default());
+        let merged = Merged { path, root, scratch, hidden: places, binds, private, maps };
         if self.host {
             host::show_mounts(&merged, &written)?;
             hidden::cover_all(&merged)?;
@@ -132,11 +131,14 @@ impl Merged {
         dir.map_err(os(format!("make `{}` in the container", path.display())))
     }
 
-    /// Shows a directory of the host at an empty one of [`Merged::private_dir`]; writes go to the run's scratch.
-    /// `path` is where that is.
-    pub fn show_private(&self, source: &Path, (at, path): (&Dir, &Path)) -> Result<(), StartError> {
-        bind::show_private(self, source, (at.as_fd(), path))
-            .map_err(os(format!("show `{}`", source.display())))
+    /// Shows a directory of the host at `path`, which is one of [`Merged::private_dir`]; writes go to the run's scratch.
+    pub fn show_layer(&self, layer: &Layer<'_>, (at, path): (&Dir, &Path)) -> Result<Shown, StartError> {
+        layer::show(self, layer, (at, path)).map_err(os(format!("show `{}`", layer.source.display())))
+    }
+
+    /// Why this machine cannot show a directory of root's as `owner`'s, if that is so: tried in scratch.
+    pub fn cannot_give(&self, owner: (u32, u32)) -> Option<String> {
+        layer::cannot_give(self, owner)
     }
 
     /// The root of the container.

@@ -1,4 +1,4 @@
-//! `/proc/self/mountinfo` as data. Source: `proc_pid_mountinfo(5)`. It reads and never mounts.
+//! `/proc/thread-self/mountinfo` as data. Source: `proc_pid_mountinfo(5)`. It reads and never mounts.
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -23,9 +23,9 @@ pub(crate) struct MountEntry {
     pub(crate) options: String,
 }
 
-/// The mounts of this process's namespace, parents before what is mounted on them.
+/// The mounts of this thread's namespace, parents before what is mounted on them.
 pub(crate) fn read() -> io::Result<Vec<MountEntry>> {
-    let text = std::fs::read("/proc/self/mountinfo")?;
+    let text = std::fs::read("/proc/thread-self/mountinfo")?;
     Ok(parse(&String::from_utf8_lossy(&text)))
 }
 

@@ -59,6 +59,11 @@ pub(crate) fn mount(
     mount_as(MsFlags::MS_NODEV | MsFlags::MS_NOSUID, (lower, private), like, target)
 }
 
+/// Like [`mount`] over files of the image at `target`, whose set-user-id programs go on working.
+pub(crate) fn mount_over(lower: &str, private: &Path, target: BorrowedFd<'_>) -> io::Result<()> {
+    mount_as(MsFlags::MS_NODEV, (lower, private), Some(target), target)
+}
+
 fn mount_as(
     flags: MsFlags,
     (lower, private): (&str, &Path),

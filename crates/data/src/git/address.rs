@@ -75,6 +75,11 @@ impl Address {
         &self.url
     }
 
+    /// Whether it is a path of this machine.
+    pub fn is_local(&self) -> bool {
+        self.scheme == Scheme::File
+    }
+
     /// `host` or `host:port`; empty for a path of this machine.
     pub(super) fn host(&self) -> &str {
         &self.host

@@ -49,7 +49,7 @@ use crate::{Owner, Watch};
 use address::Scheme;
 use brought::Brought;
 use command::Git;
-use refs::{Fetch, Wanted};
+use refs::{Fetch, Meaning, Wanted};
 use snapshot::Snapshot;
 use submodules::{Family, Level};
 
@@ -103,11 +103,41 @@ pub fn import(request: &Request<'_>) -> Result<Imported, GitError> {
     import_within(request, Level { family: &Family::new(), depth: 0, base: request.address })
 }
 
-fn import_within(request: &Request<'_>, level: Level<'_>) -> Result<Imported, GitError> {
-    let wanted = Wanted::parse(request.reference).map_err(|why| GitError::BadReference {
+fn wanted(request: &Request<'_>) -> Result<Wanted, GitError> {
+    Wanted::parse(request.reference).map_err(|why| GitError::BadReference {
         reference: request.reference.unwrap_or_default().to_owned(),
         why,
-    })?;
+    })
+}
+
+/// What a reference means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Full id of the commit.
+    pub commit: String,
+    /// How it was named, which decides what the import's repository says of it: two imports of the same commit and form come to the
+    /// same.
+    pub form: String,
+}
+
+/// Settles which commit an import would bring now. Nobody is asked about a full commit id; about anything else the remote end is, with
+/// a repository in `dest` that is gone when this returns. `None` where only an import can tell. Blocking.
+pub fn pin(request: &Request<'_>) -> Result<Option<Pin>, GitError> {
+    let wanted = wanted(request)?;
+    let Meaning { fetch, commit } = if let Some(commit) = wanted.full_commit() {
+        Meaning { fetch: Fetch::Commit(commit.clone()), commit: Some(commit) }
+    } else {
+        let repository = Repository::make(request.dest)?;
+        let git = Git::new(request, &repository.name, request.address)?;
+        git.quiet(&["init", "--quiet", "--template=", "--initial-branch=main"])?;
+        repository.configure(request.address, None)?;
+        refs::find(&git, &wanted)?
+    };
+    Ok(commit.map(|commit| Pin { commit, form: fetch.form() }))
+}
+
+fn import_within(request: &Request<'_>, level: Level<'_>) -> Result<Imported, GitError> {
+    let wanted = wanted(request)?;
     let inside = request.fence.filter(|_| request.address.scheme() == Scheme::File);
     let snapshot = inside.map(|fence| Snapshot::take(request, fence)).transpose()?;
     let from = snapshot.as_ref().map(Snapshot::address);
@@ -116,7 +146,7 @@ fn import_within(request: &Request<'_>, level: Level<'_>) -> Result<Imported, Gi
     let git = Git::new(request, &repository.name, from)?;
     git.quiet(&["init", "--quiet", "--template=", "--initial-branch=main"])?;
     repository.configure(from, None)?;
-    let fetch = refs::find(&git, &wanted)?;
+    let fetch = refs::find(&git, &wanted)?.fetch;
     let commit = refs::fetch(&git, &wanted, &fetch)?;
     let brought = Brought::list(&git, &commit)?;
     let made = request.owner.map(|owner| (owner, brought.new_paths(request.dest)));

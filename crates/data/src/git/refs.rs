@@ -70,31 +70,61 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// The commit, where its full id was given.
+    pub(super) fn full_commit(&self) -> Option<String> {
+        match self {
+            Self::Named { name, commit: MayBeCommit::Full } => Some(name.to_ascii_lowercase()),
+            _ => None,
+        }
+    }
+}
+
+/// What a name means at the remote end, and the commit that it is there, where that was said.
+pub(super) struct Meaning {
+    pub(super) fetch: Fetch,
+    pub(super) commit: Option<String>,
+}
+
+impl Fetch {
+    /// What makes the repository of the import what it is, beside its commit.
+    pub(super) fn form(&self) -> String {
+        match self {
+            Self::Branch(name) => format!("branch {name}"),
+            Self::Tag(name) => format!("tag {name}"),
+            Self::Other(name) => format!("reference {name}"),
+            Self::Commit(_) | Self::ShortCommit(_) => "commit".to_owned(),
+        }
+    }
+}
+
 /// Asks the remote end what the name means there: first a branch, then a tag, a full reference name, a commit.
-pub(super) fn find(git: &Git<'_>, wanted: &Wanted) -> Result<Fetch, GitError> {
+pub(super) fn find(git: &Git<'_>, wanted: &Wanted) -> Result<Meaning, GitError> {
     let Wanted::Named { name, commit } = wanted else {
         return default_branch(git);
     };
-    if *commit == MayBeCommit::Full {
-        return Ok(Fetch::Commit(name.to_ascii_lowercase()));
+    if let Some(commit) = wanted.full_commit() {
+        return Ok(Meaning { fetch: Fetch::Commit(commit.clone()), commit: Some(commit) });
     }
     let (branch, tag) = (format!("refs/heads/{name}"), format!("refs/tags/{name}"));
-    let mut patterns = vec![branch.as_str(), tag.as_str()];
+    // What a tag with words of its own stands for.
+    let peeled = format!("{tag}^{{}}");
+    let mut patterns = vec![branch.as_str(), tag.as_str(), peeled.as_str()];
     if name.starts_with("refs/") {
         patterns.push(name);
     }
     let there = list(git, &patterns)?;
-    let has = |full: &str| there.iter().any(|n| n == full);
-    if has(&branch) {
-        Ok(Fetch::Branch(name.clone()))
-    } else if has(&tag) {
-        Ok(Fetch::Tag(name.clone()))
-    } else if has(name) {
-        Ok(name
-            .strip_prefix("refs/heads/")
-            .map_or(Fetch::Other(name.clone()), |n| Fetch::Branch(n.to_owned())))
+    let id = |full: &str| there.iter().find(|one| one.name == full).map(|one| one.id.clone());
+    let found = |fetch, commit| Ok(Meaning { fetch, commit: Some(commit) });
+    if let Some(commit) = id(&branch) {
+        found(Fetch::Branch(name.clone()), commit)
+    } else if let Some(commit) = id(&tag) {
+        found(Fetch::Tag(name.clone()), id(&peeled).unwrap_or(commit))
+    } else if let Some(commit) = id(name) {
+        let branch = name.strip_prefix("refs/heads/").map(|name| Fetch::Branch(name.to_owned()));
+        found(branch.unwrap_or(Fetch::Other(name.clone())), commit)
     } else if *commit == MayBeCommit::Short {
-        Ok(Fetch::ShortCommit(name.to_ascii_lowercase()))
+        Ok(Meaning { fetch: Fetch::ShortCommit(name.to_ascii_lowercase()), commit: None })
     } else {
         Err(unknown(git, name))
     }
@@ -164,14 +194,17 @@ fn resolve(git: &Git<'_>, wanted: &Wanted, name: &str) -> Result<String, GitErro
     }
 }
 
-fn default_branch(git: &Git<'_>) -> Result<Fetch, GitError> {
+fn default_branch(git: &Git<'_>) -> Result<Meaning, GitError> {
     let text = git.run(&["ls-remote", "--symref", "origin", "HEAD"], Output::Small)?;
     let text = String::from_utf8_lossy(&text);
     let branch = text.lines().find_map(|l| l.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD"));
-    let there = text.lines().any(|l| !l.starts_with("ref: ") && l.ends_with("\tHEAD"));
-    match branch {
-        Some(name) if there => Ok(Fetch::Branch(name.to_owned())),
-        None if there => Ok(Fetch::Other("HEAD".to_owned())),
+    let mut there = text.lines().filter(|line| !line.starts_with("ref: "));
+    let commit = there.find_map(|line| line.strip_suffix("\tHEAD")).map(str::to_owned);
+    match (branch, commit) {
+        (Some(name), Some(commit)) => {
+            Ok(Meaning { fetch: Fetch::Branch(name.to_owned()), commit: Some(commit) })
+        }
+        (None, Some(commit)) => Ok(Meaning { fetch: Fetch::Other("HEAD".to_owned()), commit: Some(commit) }),
         _ => {
             let url = git.request().address.to_string();
             let mut near = names(git);
@@ -181,21 +214,31 @@ fn default_branch(git: &Git<'_>) -> Result<Fetch, GitError> {
     }
 }
 
-/// Full names of the references that fit.
-fn list(git: &Git<'_>, patterns: &[&str]) -> Result<Vec<String>, GitError> {
+/// A reference at the remote end.
+struct Listed {
+    /// What it points to.
+    id: String,
+    /// Full name.
+    name: String,
+}
+
+/// The references that fit.
+fn list(git: &Git<'_>, patterns: &[&str]) -> Result<Vec<Listed>, GitError> {
     let mut args = vec!["ls-remote", "origin"];
     args.extend(patterns);
     let text = git.run(&args, Output::Large)?;
     let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().filter_map(|line| line.split_once('\t')).map(|(_, name)| name.to_owned()).collect())
+    let listed = |(id, name): (&str, &str)| Listed { id: id.to_owned(), name: name.to_owned() };
+    Ok(text.lines().filter_map(|line| line.split_once('\t')).map(listed).collect())
 }
 
 /// Short names of all branches and tags; none if they cannot be had.
 fn names(git: &Git<'_>) -> Vec<String> {
     let all = list(git, &["refs/heads/*", "refs/tags/*"]).unwrap_or_default();
     let short =
-        |n: &String| n.strip_prefix("refs/heads/").or(n.strip_prefix("refs/tags/")).map(str::to_owned);
-    all.iter().filter(|n| !n.ends_with("^{}")).filter_map(short).collect()
+        |name: &str| name.strip_prefix("refs/heads/").or(name.strip_prefix("refs/tags/")).map(str::to_owned);
+    let names = all.iter().map(|one| one.name.as_str()).filter(|name| !name.ends_with("^{}"));
+    names.filter_map(short).collect()
 }
 
 fn unknown(git: &Git<'_>, name: &str) -> GitError {

@@ -12,7 +12,7 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use super::{Entry, Form, Kind, Manifest, Top, read, with_total};
 use crate::blob::{self, Digest, MODE, Store};
 use crate::dir::{self, Dir, Modified};
-use crate::staging::{About, Staged, Staging};
+use crate::staging::{About, Made, Staged, Staging};
 use crate::{DataError, Owner, Watch, pool};
 
 /// A version as a directory that is only read.
@@ -36,14 +36,36 @@ pub fn checkout(
     (label, version): (&str, Digest),
     watch: &Watch<'_>,
 ) -> Result<Checkout, DataError> {
+    // What is here already is not walked: neither its files nor the list of them.
+    if let Some(staged) = staging.get(version)?
+        && let Some((about, rest)) = staged.about()
+        && let Ok(top) = noted(&rest)
+    {
+        return Ok(Checkout { staged, bytes: about.bytes, files: about.files, top });
+    }
     let manifest = read(store, version)?;
     let files = manifest.entries().iter().filter(|e| !matches!(e.kind, Kind::Dir { .. })).count() as u64;
     let staged = staging.entry(version, watch, |fs| {
         Target { store, root: fs, owner: None, shared: true }.write(&manifest, watch)?;
         let (label, bytes) = (label.to_owned(), manifest.bytes());
-        Ok::<_, DataError>(About { label, version: version.to_string(), bytes, files })
+        let about = About { label, version: version.to_string(), bytes, files };
+        Ok::<_, DataError>(Made { rest: note(manifest.top()), ..about.into() })
     })?;
     Ok(Checkout { staged, bytes: manifest.bytes(), files, top: manifest.top() })
+}
+
+/// What is to be found again of a version that is here: permissions, seconds and nanoseconds of the directory itself, or nothing known.
+type Note = Option<(u32, i64, u32)>;
+
+fn note(top: Option<Top>) -> Vec<u8> {
+    let note: Note = top.map(|top| (top.mode, top.modified.seconds, top.modified.nanos));
+    serde_json::to_vec(&note).unwrap_or_default()
+}
+
+/// An error where nothing was noted, as once was so.
+fn noted(rest: &[u8]) -> serde_json::Result<Option<Top>> {
+    let note: Note = serde_json::from_slice(rest)?;
+    Ok(note.map(|(mode, seconds, nanos)| Top { mode, modified: Modified { seconds, nanos } }))
 }
 
 /// Copies a version into the directory `target`, which may have files: a file or link of the same name is replaced, a

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use vessl_core::ids::{ClusterName, ProjectRef, RunId};
 use vessl_core::plan::{Amounts, Cluster, Node};
 use vessl_core::queue::{Holder, NodeUse, QueuedRun, admit};
@@ -19,7 +19,11 @@ const WINDOW: usize = 64;
 
 /// The tables of all clusters; one per server.
 #[derive(Debug)]
-pub(super) struct Allocator(Mutex<Vec<Table>>);
+pub(super) struct Allocator {
+    tables: Mutex<Vec<Table>>,
+    /// Told when a queue may be another one.
+    changed: watch::Sender<()>,
+}
 
 /// One cluster.
 #[derive(Debug, Default)]
@@ -87,11 +91,31 @@ impl Allocator {
             nodes: of.nodes.clone(),
             ..Table::default()
         };
-        Self(Mutex::new(clusters.iter().map(table).collect()))
+        Self { tables: Mutex::new(clusters.iter().map(table).collect()), changed: watch::Sender::new(()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Table>> {
-        locked(&self.0)
+        locked(&self.tables)
+    }
+
+    /// Changes when a queue may be another one.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// The runs at the head of each queue that were told to wait, `most` of each.
+    pub(super) fn first_waiting(&self, most: usize) -> Vec<RunId> {
+        let tables = self.lock();
+        let first = tables.iter().flat_map(|table| {
+            let waits = |id: &&RunId| matches!(table.answers.get(id), Some(Admission::Waiting(_)));
+            table.waiting.keys().take(most).filter(waits)
+        });
+        first.copied().collect()
+    }
+
+    /// Whether a run waits in a queue, or has a place.
+    pub(super) fn has(&self, run: RunId) -> bool {
+        self.lock().iter().any(|table| table.waiting.contains_key(&run) || table.held.contains_key(&run))
     }
 
     /// Notes what was granted before the server started.
@@ -109,6 +133,7 @@ impl Allocator {
         if let Some(at) = tables.iter_mut().position(|table| has_ended(table).is_some()) {
             admit_after(&mut tables, at);
         }
+        self.changed.send_replace(());
     }
 
     /// Puts a run into the queue of a cluster; nobody is granted anything by that.
@@ -128,6 +153,7 @@ impl Allocator {
         let in_window = || table.waiting.keys().nth(WINDOW - 1).is_none_or(|&last| run <= last);
         if !table.answers.contains_key(&run) && in_window() {
             admit_at(&mut tables, at);
+            self.changed.send_replace(());
         }
         Some(tables[at].answer(run))
     }
@@ -172,6 +198,7 @@ impl Allocator {
         if let Some(at) = tables.iter_mut().position(leaves) {
             admit_after(&mut tables, at);
         }
+        self.changed.send_replace(());
     }
 
     /// Nodes of a cluster with who holds what.

@@ -6,6 +6,7 @@
 //! ```
 //! Rules live in `vessl_core`. No transaction is open while an engine works. A restart only resumes the drivers.
 mod again;
+mod ahead;
 mod allocator;
 mod clock;
 mod driver;
@@ -94,6 +95,7 @@ pub struct Control(Arc<Inner>);
 struct Inner {
     parts: Parts,
     allocator: allocator::Allocator,
+    ahead: ahead::Ahead,
     names: names::Names,
     handles: Mutex<HashMap<RunId, Arc<DriverHandle>>>,
     drivers: TaskTracker,
@@ -128,6 +130,7 @@ impl Control {
         let control = Self(Arc::new(Inner {
             parts,
             allocator,
+            ahead: ahead::Ahead::default(),
             names: names::Names::default(),
             handles: Mutex::default(),
             drivers: TaskTracker::new(),
@@ -138,6 +141,7 @@ impl Control {
         }
         let mut first = control.0.resume(&unfinished);
         control.0.drivers.spawn(kept::free(Arc::clone(&control.0)));
+        control.0.drivers.spawn(ahead::work(Arc::clone(&control.0)));
         // Whoever asks first sees what happened while no server was there. A run that cannot be looked at holds nobody up.
         let _ = tokio::time::timeout(FIRST_LOOK, first.recv()).await;
         Ok(control)

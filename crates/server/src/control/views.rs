@@ -85,9 +85,14 @@ impl Control {
                 progress = last.map(|(progress, _)| progress);
             }
         }
+        let mut ahead = Vec::new();
+        if status == Status::Queued {
+            let sight = self.0.ahead.sight(id);
+            (progress, ahead) = (sight.progress, sight.here);
+        }
         let (queue, decided_at) = (self.0.allocator.place(id), said.at);
         let (why, next) = (said.why, said.next);
-        Ok(Explain { id, status, why, next, queue, progress, silent_millis, decided_at })
+        Ok(Explain { id, status, why, next, queue, progress, ahead, silent_millis, decided_at })
     }
 
     /// Events after `after`, at most some hundred, and whether the run can have more.

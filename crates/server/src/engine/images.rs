@@ -1,6 +1,8 @@
-//! What a cluster's machine keeps for its runs: images, and what imports brought. Runs fetch their own; this is for people.
+//! What a cluster's machine keeps for its runs: images, and what imports brought. Runs fetch their own; this is for people, and for runs that
+//! wait.
 use std::path::PathBuf;
 
+use vessl_core::ahead::{FetchOrder, FetchStep};
 use vessl_core::record::Login;
 use vessl_core::wire::{CacheEntry, CachePruned, ImageView, Progress, Pruned};
 
@@ -75,6 +77,18 @@ impl Images {
             Self::Local(root, program) => program.prune_cache(root, keep).await,
             #[cfg(feature = "testing")]
             Self::Fake => Ok(CachePruned::default()),
+        }
+    }
+
+    /// Fetches what a run that waits imports; the steps arrive on the receiver. Dropping it ends that.
+    pub(crate) async fn fetch(
+        &self,
+        order: &FetchOrder,
+    ) -> Result<tokio::sync::mpsc::Receiver<Result<FetchStep, EngineError>>, EngineError> {
+        match self {
+            Self::Local(root, program) => program.fetch(root, order).await,
+            #[cfg(feature = "testing")]
+            Self::Fake => Ok(tokio::sync::mpsc::channel(1).1),
         }
     }
 

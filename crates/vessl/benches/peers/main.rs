@@ -12,6 +12,7 @@
     missing_docs,
     reason = "a benchmark is a program that prints"
 )]
+mod again;
 mod disk;
 mod docker;
 mod http;
@@ -71,6 +72,8 @@ enum Group {
     Small,
     /// Buckets and datasets, beside s5cmd, rclone, restic and dvc
     Movers,
+    /// A version that is on the machine already, imported once more
+    Again,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -115,8 +118,12 @@ fn measure(args: &Args) -> Outcome<Table> {
     stop::watch()?;
     let dir = tempfile::Builder::new().prefix("peers-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut table = Table::new();
-    if args.only.is_empty() || args.only.iter().any(|group| *group != Group::Movers) {
+    let alone = |group: &Group| matches!(group, Group::Movers | Group::Again);
+    if args.only.is_empty() || !args.only.iter().all(alone) {
         beside_docker(args, dir.path(), &mut table)?;
+    }
+    if args.only.is_empty() || args.only.contains(&Group::Again) {
+        table.add(again::rows(dir.path(), args.rounds as usize)?);
     }
     if args.only.is_empty() || args.only.contains(&Group::Movers) {
         let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");

@@ -104,7 +104,7 @@ struct Buckets<'a> {
 impl<'a> Buckets<'a> {
     fn start(tools: &'a Path, dir: &'a Path, shape: &'a Shape) -> Outcome<Self> {
         fs::create_dir_all(dir.join("root/bkt"))?;
-        make_files(&dir.join("source"), shape)?;
+        make_files(&dir.join("source"), shape.count, shape.size)?;
         let server = S3::start(tools, &dir.join("root"), shape.count > 10_000)?;
         let bench = Self { tools, dir, shape, server };
         // Through the server: what is placed in its directory has no checksum yet.
@@ -280,14 +280,14 @@ impl Drop for S3 {
 }
 
 /// A gigabyte and more that no tool can make smaller; the same in each run.
-fn make_files(dir: &Path, shape: &Shape) -> Outcome<()> {
+pub(crate) fn make_files(dir: &Path, count: usize, size: usize) -> Outcome<()> {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
-    let mut buffer = vec![0; shape.size.min(1 << 20)];
-    for n in 0..shape.count {
+    let mut buffer = vec![0; size.min(1 << 20)];
+    for n in 0..count {
         let dir = dir.join(format!("{:03}", n / 1000));
         fs::create_dir_all(&dir)?;
         let mut file = fs::File::create(dir.join(format!("{n:06}")))?;
-        let mut left = shape.size;
+        let mut left = size;
         while left > 0 {
             let part = left.min(buffer.len());
             noise.fill(&mut buffer[..part]);
@@ -361,15 +361,15 @@ fn peak_of(process: &Path) -> Option<u64> {
 
 /// A dataset of 2 GB to the server, and once more when 1 MB of it is other.
 fn uploads(dir: &Path, tools: &Path, rounds: usize) -> Outcome<Vec<Row>> {
+    const SIZE: (usize, usize) = (2, 1_000_000_000);
     eprintln!("measuring: datasets of 2 GB");
-    let shape = Shape { name: "data", count: 2, size: 1_000_000_000, import: "", second: "", export: "" };
     let (mut ours, mut ours_again) = (Vec::new(), Vec::new());
     let (mut restic, mut restic_again, mut dvc) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         stop::check()?;
         let dir = dir.join(round.to_string());
         let data = dir.join("dvc/data");
-        make_files(&data, &shape)?;
+        make_files(&data, SIZE.0, SIZE.1)?;
         let source = data.display().to_string();
         let world = World::start(&dir.join("ours"), &dir)?;
         wall(world.command(["dataset", "create", "big"]))?;

@@ -269,6 +269,7 @@ pub(crate) fn explain(explain: &Explain) -> Rows {
         ("Why", explain.why.clone()),
         ("Next", explain.next.join("\n")),
         ("Queue", explain.queue.map(place).unwrap_or_default()),
+        ("Ahead", explain.ahead.join("\n")),
         ("So far", explain.progress.as_ref().map(so_far).unwrap_or_default()),
         ("Silent for", explain.silent_millis.map(span).unwrap_or_default()),
         ("Decided", date(explain.decided_at)),

@@ -4,6 +4,7 @@ mod again;
 mod api;
 mod bad_days;
 mod bounds;
+mod cache;
 mod completion;
 mod confined;
 mod data;

@@ -444,6 +444,7 @@ impl Test {
             "images",
             "blobs",
             "staged",
+            "ahead",
             "uploads",
             "volumes",
             "bin",

@@ -14,6 +14,8 @@ use vessl_core::credential::{CredentialKind, CredentialRef};
 use super::*;
 use crate::testing_root::World;
 
+mod layers;
+
 fn git(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(args).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
@@ -77,7 +79,7 @@ fn code_and_a_version_inside_it() {
     let trees = Staging::open(&world.path("data/staged")).unwrap();
     assert_eq!(trees.collect(&|_| false).unwrap().count, 0);
     drop(imported);
-    assert_eq!(trees.collect(&|_| false).unwrap().count, 1);
+    assert_eq!(trees.collect(&|_| false).unwrap().count, 2);
 }
 
 #[test]
@@ -240,7 +242,9 @@ fn the_images_own_files_keep_their_owner_beside_what_comes_in() {
     for name in ["in/shadow", "in/suid", "in/deep/k", "etc/shadow"] {
         assert!(!world.path("box/root/upper").join(name).exists(), "{name}");
     }
-    assert!(world.path("box/root/upper/in/train.py").exists());
+    assert!(!world.path("box/root/upper/in/train.py").exists());
+    let refused = "`/in` is copied: the kernel puts no further layer over what is there";
+    assert!(world.lines().iter().any(|line| line.starts_with(refused)), "{:?}", world.lines());
 }
 
 #[test]

@@ -3,10 +3,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use vessl_core::ahead::{FetchOrder, FetchStep};
 use vessl_core::record::{Login, MachineReport, Proof, Secrets};
 use vessl_core::wire::{CacheEntry, CachePruned, ImageView, Progress, Pruned};
 use zeroize::Zeroizing;
@@ -116,8 +118,7 @@ impl Program {
 
     /// Starts it with these secrets on its standard input.
     async fn with_secrets(&self, mut command: Command, secrets: &Secrets) -> Result<Child, EngineError> {
-        let document =
-            Zeroizing::new(serde_json::to_vec(secrets).map_err(|error| self.failed(error.into()))?);
+        let document = self.document(secrets)?;
         command.stdin(Stdio::piped());
         let mut child = command.spawn().map_err(|error| self.failed(error))?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -225,19 +226,46 @@ impl Program {
         login: Option<Login>,
     ) -> Result<mpsc::Receiver<Result<PullStep, EngineError>>, EngineError> {
         let mut command = self.on_images(data, "pull");
-        command.arg(reference).kill_on_drop(true);
+        command.arg(reference);
+        let document = login.map(|login| self.document(&login)).transpose()?;
+        self.lines("images pull", command, document, step).await
+    }
+
+    /// Fetches what a run imports. Dropping the receiver ends it; what came as a whole stays.
+    pub(in crate::engine) async fn fetch(
+        &self,
+        data: &Path,
+        order: &FetchOrder,
+    ) -> Result<mpsc::Receiver<Result<FetchStep, EngineError>>, EngineError> {
+        let mut command = self.command();
+        command.args(["fetch", "--data"]).arg(data);
+        let document = self.document(order)?;
+        self.lines("fetch", command, Some(document), |line| serde_json::from_str(line)).await
+    }
+
+    fn document(&self, what: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, EngineError> {
+        serde_json::to_vec(what).map(Zeroizing::new).map_err(|error| self.failed(error.into()))
+    }
+
+    /// Starts a verb that prints a line for each step; it gets the document on its standard input. Dropping the receiver ends it.
+    async fn lines<T: Send + 'static>(
+        &self,
+        verb: &'static str,
+        mut command: Command,
+        document: Option<Zeroizing<Vec<u8>>>,
+        parse: fn(&str) -> serde_json::Result<T>,
+    ) -> Result<mpsc::Receiver<Result<T, EngineError>>, EngineError> {
+        command.kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| self.failed(error))?;
         if let Some(mut stdin) = child.stdin.take() {
-            if let Some(login) = login {
-                let document =
-                    Zeroizing::new(serde_json::to_vec(&login).map_err(|error| self.failed(error.into()))?);
+            if let Some(document) = document {
                 let _ = stdin.write_all(&document).await;
             }
             let _ = stdin.shutdown().await;
         }
         let (steps, received) = mpsc::channel(16);
-        tokio::spawn(follow_pull(child, steps));
+        tokio::spawn(follow(verb, child, steps, parse));
         Ok(received)
     }
 
@@ -291,8 +319,12 @@ fn said(stderr: &[u8], status: std::process::ExitStatus) -> String {
     if tail.is_empty() { format!("it ended with {status} and said nothing") } else { tail }
 }
 
-async fn follow_pull(mut child: Child, steps: mpsc::Sender<Result<PullStep, EngineError>>) {
-    let verb = "images pull";
+async fn follow<T>(
+    verb: &'static str,
+    mut child: Child,
+    steps: mpsc::Sender<Result<T, EngineError>>,
+    parse: fn(&str) -> serde_json::Result<T>,
+) {
     let stderr = child.stderr.take();
     let errors = tokio::spawn(async move {
         let mut text = Vec::new();
@@ -309,7 +341,7 @@ async fn follow_pull(mut child: Child, steps: mpsc::Sender<Result<PullStep, Engi
                 () = steps.closed() => return, // nobody listens: the child is killed with its handle
             };
             let Ok(Some(line)) = line else { break };
-            let step = step(&line).map_err(|error| EngineError::Verb {
+            let step = parse(&line).map_err(|error| EngineError::Verb {
                 verb,
                 why: format!("it printed something unknown: {error}"),
             });
