@@ -23,7 +23,8 @@ pub(crate) fn of(dir: &RunDir) -> Result<Proof, DirError> {
         Err(error) => return Err(error),
     };
     let events = dir.events()?;
-    let started = events.iter().find_map(|event| match &event.what {
+    // The last agent that took it: its exports may be another one's.
+    let started = events.iter().rev().find_map(|event| match &event.what {
         EventKind::Started { boot_id, pid, start_time, unit, .. } => Some((boot_id, *pid, *start_time, unit)),
         _ => None,
     });

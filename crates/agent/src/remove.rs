@@ -38,6 +38,9 @@ pub(crate) enum RemoveError {
     /// The container's remains resist.
     #[error(transparent)]
     Container(#[from] StartError),
+    /// The container's remains resist, or its files cannot be kept.
+    #[error(transparent)]
+    Leave(Box<dyn std::error::Error + Send + Sync>),
     /// Whoever works there cannot be found.
     #[error("cannot look through the processes of this machine: {0}")]
     Processes(#[from] io::Error),
@@ -63,8 +66,9 @@ pub(crate) fn run(data: &Path, path: &Path) -> Result<(), RemoveError> {
     kill_agents(path)?;
     complete_log(&dir);
     if let Some(unit) = unit(&dir)?.or_else(|| named_unit(data, path)) {
-        let scratch = dir.scratch();
-        runtime::remove(&unit, &scratch)?;
+        // Of a record that cannot be read nothing is kept.
+        let record = dir.exit().ok().flatten();
+        finish::leave(&dir, &unit, record.as_ref()).map_err(RemoveError::Leave)?;
     }
     dir.tidy()?;
     let blobs = data.join("blobs");
@@ -73,6 +77,19 @@ pub(crate) fn run(data: &Path, path: &Path) -> Result<(), RemoveError> {
         Store::open(&blobs)?;
     }
     Ok(())
+}
+
+/// Removes the files that are kept of an attempt for its exports.
+pub(crate) fn forget(data: &Path, path: &Path) -> Result<(), RemoveError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let dir = RunDir::open(path)?;
+    let _lock = dir.lock()?;
+    match unit(&dir)?.or_else(|| named_unit(data, path)) {
+        Some(unit) => Ok(runtime::remove(&unit, &dir.kept())?),
+        None => Ok(()),
+    }
 }
 
 /// The last line of an attempt that has its exit record, if its agent was killed before it. A log that takes nothing more, be
@@ -130,7 +147,7 @@ fn agents(path: &Path) -> io::Result<Vec<Process>> {
         // One that has ended by now, and one that this user may not look at, is none.
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
         let words: Vec<&[u8]> = line.split(|&byte| byte == 0).collect();
-        if let [.., b"supervise", b"--data", _, dir, b""] = words.as_slice()
+        if let [.., b"supervise" | b"export", b"--data", _, dir, b""] = words.as_slice()
             && *dir == path.as_os_str().as_bytes()
             && let Ok(agent) = Process::of(pid)
         {

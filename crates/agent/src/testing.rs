@@ -20,6 +20,7 @@ pub(crate) fn plan(commands: &[&str]) -> Plan {
         preset: None,
         resources: Amounts { cpu_milli: 1000, memory: 1_000_000_000, gpus: 0, gpu_type: None },
         image: ImagePlan::Host,
+        image_digest: None,
         imports: Vec::new(),
         mounts: Vec::new(),
         exports: Vec::new(),

@@ -14,12 +14,14 @@ use crate::record::run_dir::RunDir;
 use crate::supervise::control;
 use crate::{cache, images, machine, proof, remove, supervise};
 
-const USAGE: &str = "usage: agent supervise --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
+const USAGE: &str = "usage: agent supervise --data DATA DIR | export --data DATA DIR | forget --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
                      images --data DATA list|prune|pull REF|check REF ROOT… | cache --data DATA list|prune BYTES";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Verb {
     Supervise { data: PathBuf, dir: PathBuf },
+    Export { data: PathBuf, dir: PathBuf },
+    Forget { data: PathBuf, dir: PathBuf },
     Proof { dir: PathBuf },
     Listen { dir: PathBuf },
     Remove { data: PathBuf, dir: PathBuf },
@@ -45,7 +47,7 @@ enum Images {
 type Failure = Box<dyn std::error::Error>;
 
 /// Runs `vessl agent ARGS…`: JSON on standard output, a sentence on standard error and exit code 1 for a failure, 2 for
-/// words that are no verb. `supervise` must be called before the process has a second thread.
+/// words that are no verb. `supervise` and `export` must be called before the process has a second thread.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let Some(verb) = parse(&args) else {
@@ -66,6 +68,8 @@ fn parse(args: &[OsString]) -> Option<Verb> {
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
     Some(match words.as_slice() {
         ["supervise", "--data", _, _] => Verb::Supervise { data: path(&args[2]), dir: path(&args[3]) },
+        ["export", "--data", _, _] => Verb::Export { data: path(&args[2]), dir: path(&args[3]) },
+        ["forget", "--data", _, _] => Verb::Forget { data: path(&args[2]), dir: path(&args[3]) },
         ["remove", "--data", _, _] => Verb::Remove { data: path(&args[2]), dir: path(&args[3]) },
         ["proof", _] => Verb::Proof { dir: path(&args[1]) },
         ["listen", _] => Verb::Listen { dir: path(&args[1]) },
@@ -94,6 +98,11 @@ fn images_verb(words: &[&str]) -> Option<Images> {
 fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Supervise { data, dir } => supervise::run(&data, &dir)?,
+        Verb::Export { data, dir } => supervise::again::export(&data, &dir)?,
+        Verb::Forget { data, dir } => {
+            remove::forget(&data, &dir)?;
+            answer(&serde_json::json!({ "removed": true }))?;
+        }
         Verb::Proof { dir } => answer(&proof::of(&RunDir::open(&dir)?)?)?,
         Verb::Listen { dir } => {
             answer(&serde_json::json!({ "told": control::renew(&RunDir::open(&dir)?)? }))?;
@@ -164,6 +173,14 @@ mod tests {
         check(
             &["remove", "--data", "/d", "/d/runs/1/1"],
             Some(&Verb::Remove { data: data.clone(), dir: dir.clone() }),
+        );
+        check(
+            &["export", "--data", "/d", "/d/runs/1/1"],
+            Some(&Verb::Export { data: data.clone(), dir: dir.clone() }),
+        );
+        check(
+            &["forget", "--data", "/d", "/d/runs/1/1"],
+            Some(&Verb::Forget { data: data.clone(), dir: dir.clone() }),
         );
         check(&["proof", "/d/runs/1/1"], Some(&Verb::Proof { dir: dir.clone() }));
         check(&["listen", "/d/runs/1/1"], Some(&Verb::Listen { dir }));

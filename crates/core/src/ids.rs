@@ -201,4 +201,13 @@ impl AttemptId {
             nonce => format!("{}-{nonce}", self.number),
         }
     }
+
+    /// The attempt of a run with this name.
+    pub fn of_name(run: RunId, name: &str) -> Option<Self> {
+        let (number, nonce) = match name.split_once('-') {
+            Some((number, nonce)) => (number, nonce.to_owned().try_into().ok()?),
+            None => (name, Nonce::default()),
+        };
+        Some(Self { run, number: number.parse().ok()?, nonce }).filter(|at| at.name() == name)
+    }
 }

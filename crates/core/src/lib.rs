@@ -17,6 +17,7 @@ pub mod object;
 pub mod overrides;
 pub mod plan;
 pub mod problem;
+pub mod provenance;
 pub mod queue;
 pub mod record;
 pub mod reference;
@@ -31,7 +32,7 @@ pub mod units;
 pub mod wire;
 pub mod yaml;
 
-/// What each code of a problem means: those of the reading, then those of the planning.
+/// What each code of a problem means: those of the reading, of the planning, of the exact re-run.
 pub fn codes() -> impl Iterator<Item = &'static problem::CodeInfo> {
-    spec::codes().iter().chain(plan::codes())
+    spec::codes().iter().chain(plan::codes()).chain(provenance::codes())
 }

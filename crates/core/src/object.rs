@@ -171,6 +171,19 @@ pub struct VolumeRef {
     pub volume: VolumeName,
 }
 
+impl VolumeRef {
+    /// The volume of an organization with this address.
+    pub fn of_address(address: &str, of: &OrganizationName) -> Option<Self> {
+        let (storage, volume) = address.strip_prefix("volume://")?.split_once('/')?;
+        let is_name = |name: &str| !name.is_empty() && !name.contains('/');
+        (is_name(storage) && is_name(volume)).then(|| Self {
+            organization: of.clone(),
+            storage: storage.into(),
+            volume: volume.into(),
+        })
+    }
+}
+
 impl fmt::Display for VolumeRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "volume://{}/{}", self.storage, self.volume)

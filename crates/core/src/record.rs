@@ -5,13 +5,15 @@
 //!                     plan.json     one Plan, written by the server
 //!                     events        Event lines, each on disk before its consequences
 //!                     log/          segments of the log, see the data room
-//!                     exit.json     one ExitRecord, written once; a second time only to add a failed clean-up
+//!                     commands.json what another agent needs that writes the exports; the agent's own format
+//!                     exit.json     one ExitRecord, written once; again to add a failed clean-up, and when exports are written again
 //!                     control.sock  Control lines in, ControlReply lines out, while the agent lives
 //!                     lock          held (flock) by the living agent
 //!                     progress      one wire::Progress, replaced as a whole, there only while something moves
 //!                     agent.log     what the agent itself has to say, for whoever looks for a fault
 //!                     spare         space kept for the last words, given back before them
 //!                     box/          scratch
+//!                     kept/         what was scratch, of an attempt with exports that failed
 //! ```
 use std::collections::BTreeMap;
 
@@ -89,7 +91,7 @@ pub fn is_json(text: &[u8]) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum EventKind {
-    /// The agent took the run; from here on it is never started again.
+    /// An agent took the run; from here on its commands are never started again. A second one has its exports alone.
     Started {
         /// `/proc/sys/kernel/random/boot_id`.
         boot_id: String,
@@ -167,9 +169,9 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The commit it brought, if it came from git: 40 hex digits, where a tree has 64.
+    /// The commit it brought, if it came from git: 40 hex digits, where a tree has 64. Those of Hugging Face are others'.
     pub fn commit(&self) -> Option<&str> {
-        self.version.as_deref().filter(|version| version.len() == 40)
+        self.version.as_deref().filter(|version| version.len() == 40 && !self.label.starts_with("hf://"))
     }
 }
 

@@ -1,8 +1,12 @@
 //! Types of the HTTP API `/v1`: what the server encodes and the client decodes. Data only.
 mod cache;
+mod provenance;
 pub mod registry;
 
 pub use cache::{CacheEntry, CachePrune, CachePruned};
+pub use provenance::{
+    AttemptUsed, ImageUsed, Provenance, RunFrom, RunReadQuery, SourceUsed, VariableUsed, VersionKind,
+};
 pub use registry::{ArtifactView, VersionView};
 
 use std::collections::BTreeMap;
@@ -40,10 +44,13 @@ pub struct ErrorBody {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunCreate {
-    /// The run file's text, which may hold secrets.
-    #[serde(serialize_with = "expose")]
+    /// The run file's text, which may hold secrets; none with `from`.
+    #[serde(default, serialize_with = "expose")]
     #[schema(value_type = String)]
     pub yaml: Secret,
+    /// A run whose file, variables and settings are submitted again; what else this body says counts before them.
+    #[serde(default)]
+    pub from: Option<RunFrom>,
     /// Values for `source: inject` and overrides (`-e KEY=VALUE`), in order.
     #[serde(default)]
     pub env: Vec<EnvPair>,
@@ -59,10 +66,10 @@ pub struct RunCreate {
     /// Longest time of the commands, like `2h`; `0` is no limit. Without one the file and the server say it.
     #[serde(default)]
     pub max_runtime: Option<String>,
-    /// How often the run is tried again when it fails or is lost, at most 100.
-    #[serde(default, deserialize_with = "some_count")]
+    /// How often the run is tried again when it fails or is lost, at most 100; without it never, or as often as the run of `from`.
+    #[serde(default, deserialize_with = "perhaps_count")]
     #[schema(maximum = 100)]
-    pub retries: u32,
+    pub retries: Option<u32>,
     /// The sweep that it belongs to.
     #[serde(default)]
     pub sweep: Option<Sweep>,
@@ -152,6 +159,9 @@ pub struct RunView {
     /// The attempts before this one, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptView>,
+    /// The run that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RunFrom>,
     /// When it was submitted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -199,6 +209,9 @@ pub struct RunView {
     /// What it took of the machine, once it has ended.
     #[serde(default)]
     pub usage: Option<Usage>,
+    /// Its files, where they are kept because an export failed; only in a read of one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptView>,
     /// Ports it exposes; only in a read of one run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortView>,
@@ -209,9 +222,21 @@ pub struct RunView {
     /// Canonical YAML without secret values; only in a read of one run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub yaml: Option<String>,
+    /// What its attempts really used; only in a read of one run with `provenance=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
     /// Warnings of the submit, only in its answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
+}
+
+/// Files of a run that are kept, so that exports can be written again that failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptView {
+    /// When they are removed; absent: when the run is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
 }
 
 /// An attempt of a run that is over, and that another one followed.
@@ -353,6 +378,12 @@ pub fn position<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>
 pub fn count<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     let number = Option::<u32>::deserialize(from)?;
     within(number, number.is_none_or(|number| i32::try_from(number).is_ok()))
+}
+
+/// A number of a body that counts, where it may be left out.
+fn perhaps_count<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let number = whole(from)?.map(u32::try_from).transpose();
+    number.map_err(|_| serde::de::Error::custom("the number is too large"))
 }
 
 /// A number of a body that counts.

@@ -91,7 +91,13 @@ impl Incoming {
             self.forget();
             return Err(IncomingError::TooLong { size });
         }
-        self.file.write_all(bytes).map_err(DataError::os("write", &self.path))?;
+        if let Err(error) = self.file.write_all(bytes) {
+            if crate::is_full(&error) {
+                // What is here would keep the disk full until somebody goes on with it, who cannot.
+                self.forget();
+            }
+            return Err(DataError::os("write", &self.path)(error).into());
+        }
         self.received += bytes.len() as u64;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(bytes);

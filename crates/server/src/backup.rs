@@ -28,6 +28,8 @@ use crate::lock;
 use crate::paths::DataDir;
 use crate::reserve::Reserve;
 
+mod volumes;
+
 /// Version of a backup's form. The first one had no packs; it is still read.
 const VERSION: u32 = 2;
 /// What says that a directory is a backup.
@@ -60,6 +62,18 @@ pub struct Backup {
     /// Exported files.
     #[serde(default)]
     blobs: usize,
+    /// Volumes of the built-in storage, if they were copied.
+    #[serde(default)]
+    pub volumes: Option<usize>,
+}
+
+/// Whether the volumes of the built-in storage are in a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volumes {
+    /// As they were while they were copied.
+    Copied,
+    /// Not.
+    LeftOut,
 }
 
 /// What a restore did.
@@ -71,6 +85,10 @@ pub struct Restored {
     pub records: usize,
     /// Exported files that were missing.
     pub blobs: usize,
+    /// Volumes that were missing or empty.
+    pub volumes: usize,
+    /// Volumes that have files, and are left as they are.
+    pub volumes_left: Vec<String>,
     /// Where that is now which had to give way.
     pub set_aside: Vec<PathBuf>,
 }
@@ -125,6 +143,16 @@ pub enum BackupError {
         /// Why.
         source: io::Error,
     },
+    /// A volume changes all the time.
+    #[error(
+        "the volume `{volume}` cannot be copied: {source}; copy it while no run writes to it, or leave the volumes out"
+    )]
+    Volume {
+        /// `ORGANIZATION/VOLUME`.
+        volume: String,
+        /// Why not.
+        source: DataError,
+    },
     /// The database.
     #[error("cannot copy the database: {0}")]
     Database(#[from] rusqlite::Error),
@@ -167,7 +195,7 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupEr
 
 /// Copies what a server needs to go on to the new directory `to`, also while one works on `data`. It is on disk when this
 /// returns.
-pub fn backup(data: &Path, to: &Path, now: Timestamp) -> Result<Backup> {
+pub fn backup(data: &Path, to: &Path, volumes: Volumes, now: Timestamp) -> Result<Backup> {
     if !data.join(DATABASE[0]).exists() {
         return Err(BackupError::NoData(data.to_owned()));
     }
@@ -186,7 +214,7 @@ pub fn backup(data: &Path, to: &Path, now: Timestamp) -> Result<Backup> {
     let half = tempfile::Builder::new().prefix(".vessl-backup-").permissions(private).tempdir_in(&above);
     let half = half.map_err(failed("make a directory in", &above))?;
     hide(&data, &[half.path(), &to])?;
-    let about = fill(&data, half.path(), now)?;
+    let about = fill(&data, half.path(), volumes, now)?;
     let path = half.keep();
     std::fs::rename(&path, &to).map_err(failed("name", &to))?;
     durable::sync_dir(&above).map_err(failed("sync", &above))?;
@@ -206,7 +234,7 @@ fn hide(data: &Path, dirs: &[&Path]) -> Result<()> {
     written.map_err(failed("write", &path))
 }
 
-fn fill(data: &Path, half: &Path, now: Timestamp) -> Result<Backup> {
+fn fill(data: &Path, half: &Path, volumes: Volumes, now: Timestamp) -> Result<Backup> {
     let blobs = blob::Store::open(&data.join("blobs"))?;
     let _kept = blobs.keep()?;
     let (runs, copied) = (data.join("runs"), half.join("runs"));
@@ -230,12 +258,25 @@ fn fill(data: &Path, half: &Path, now: Timestamp) -> Result<Backup> {
     for key in KEYS.into_iter().filter(|key| data.join(key).exists()) {
         copy(&data.join(key), &half.join(key))?;
     }
+    let volumes = match volumes {
+        Volumes::Copied => Some(volumes::copy(&data.join("volumes"), &half.join("volumes"))?),
+        Volumes::LeftOut => None,
+    };
     let instance = std::fs::read_to_string(half.join(KEYS[0])).unwrap_or_default().trim().to_owned();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let bytes = size(half)?;
     let (attempts, blobs) = (attempts(half)?.len(), stored(half)?.len());
-    let about =
-        Backup { v: VERSION, version, instance, taken_at: now, runs: known.len(), bytes, attempts, blobs };
+    let about = Backup {
+        v: VERSION,
+        version,
+        instance,
+        taken_at: now,
+        runs: known.len(),
+        bytes,
+        attempts,
+        blobs,
+        volumes,
+    };
     let text = serde_json::to_vec_pretty(&about).map_err(io::Error::other);
     let path = half.join(ABOUT);
     text.and_then(|text| durable::write_atomic(&path, &text, 0o600)).map_err(failed("write", &path))?;
@@ -345,6 +386,7 @@ pub fn restore(from: &Path, data: &Path, now: Timestamp) -> Result<Restored> {
         let to = data.join(attempt.strip_prefix(from).unwrap_or(&attempt));
         records += restore_attempt(&attempt, &to)?;
     }
+    let (volumes, volumes_left) = volumes::restore(&from.join("volumes"), &data.join("volumes"))?;
     let mut aside = Aside { dir: dir.set_aside(), at: now, moved: Vec::new() };
     for key in KEYS.into_iter().filter(|key| from.join(key).exists()) {
         let same = std::fs::read(data.join(key)).ok() == std::fs::read(from.join(key)).ok();
@@ -361,7 +403,7 @@ pub fn restore(from: &Path, data: &Path, now: Timestamp) -> Result<Restored> {
     nix::unistd::syncfs(&root).map_err(io::Error::from).map_err(failed("sync the file system of", data))?;
     std::fs::remove_file(&begun).map_err(failed("remove", &begun))?;
     durable::sync_dir(data).map_err(failed("sync", data))?;
-    Ok(Restored { backup: about, records, blobs, set_aside: aside.moved })
+    Ok(Restored { backup: about, records, blobs, volumes, volumes_left, set_aside: aside.moved })
 }
 
 /// Whether a backup is whole; the ids of its runs.
@@ -380,6 +422,7 @@ fn check(from: &Path, about: &Backup) -> Result<HashSet<u64>> {
         ("runs", known.len(), about.runs),
         ("attempts", attempts(from)?.len(), about.attempts),
         ("exported files", stored(from)?.len(), about.blobs),
+        ("volumes", volumes::all(&from.join("volumes"))?.len(), about.volumes.unwrap_or_default()),
     ] {
         if has < had {
             return Err(none(format!("it has {has} of {had} {what}: it is not whole any more")));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use vessl_core::record::{Event, EventKind, RECORD_VERSION};
 use vessl_data::durable::Appender;
 
-use crate::record::run_dir::RunDir;
+use crate::record::run_dir::{DirError, RunDir};
 
 /// The one writer of an `events` file.
 #[derive(Debug)]
@@ -23,6 +23,14 @@ impl Events {
         let appender = Appender::open(&dir.file("events"), 0o600)?;
         let fresh = appender.is_empty();
         Ok(fresh.then(|| Self { appender, seq: 0, waiting: VecDeque::new() }))
+    }
+
+    /// Opens the events of an attempt that was started before.
+    pub(crate) fn go_on(dir: &RunDir) -> Result<Self, DirError> {
+        let path = dir.file("events");
+        let appender = Appender::open(&path, 0o600).map_err(DirError::os("open", &path))?;
+        let seq = dir.events()?.last().map_or(0, |event| event.seq);
+        Ok(Self { appender, seq, waiting: VecDeque::new() })
     }
 
     /// Adds an event and returns its time. It is on disk when this returns, unless the disk refuses: then it is written

@@ -31,6 +31,12 @@ impl Journal {
         Ok(Self { writer, mask, lost: 0, lost_in_all: 0, waits: false })
     }
 
+    /// Opens the log of an attempt whose commands have ended, also where it has its end.
+    pub(crate) fn go_on(dir: &RunDir, mask: Mask, limit: u64) -> Result<Self, LogError> {
+        Writer::take_end(&dir.file("log"))?;
+        Self::open(dir, mask, limit)
+    }
+
     /// Adds one line of the agent's own; secret values in it are hidden.
     pub(crate) fn report(&mut self, line: &str) {
         let text = self.mask.text(line) + "\n";

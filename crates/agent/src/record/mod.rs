@@ -1,5 +1,6 @@
 //! What an attempt leaves for others: events, log, exit record, blobs, and a view of how far something is. It must not know what
 //! happens, only how it is written down.
+pub(crate) mod commands;
 pub(crate) mod events;
 pub(crate) mod journal;
 pub(crate) mod mask;
@@ -18,7 +19,7 @@ use events::Events;
 use journal::Journal;
 use mask::Mask;
 use progress::ProgressFile;
-use run_dir::RunDir;
+use run_dir::{DirError, RunDir};
 
 /// Where the record of an attempt goes: today its run directory, and the data directory for blobs. Whatever is written has a
 /// place that its writer names (an offset of the event file, a segment and an offset of the log, the digest of a blob, the
@@ -48,6 +49,16 @@ impl Sink {
     /// The events, to be written by one. `None` if the attempt was started before.
     pub(crate) fn events(&self) -> io::Result<Option<Events>> {
         Events::begin(&self.dir)
+    }
+
+    /// The events of an attempt that was started before, to be gone on with.
+    pub(crate) fn more_events(&self) -> Result<Events, DirError> {
+        Events::go_on(&self.dir)
+    }
+
+    /// The log of an attempt whose commands have ended, to be gone on with.
+    pub(crate) fn more_log(&self, mask: Mask, limit: u64) -> Result<Journal, LogError> {
+        Journal::go_on(&self.dir, mask, limit)
     }
 
     /// The log, to be written by one; about `limit` bytes of it are kept, 0 is no limit. `mask` applies to the agent's own lines.

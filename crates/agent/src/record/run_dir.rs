@@ -12,6 +12,8 @@ use vessl_core::plan::{PLAN_VERSION, Plan};
 use vessl_core::record::{self, Event, ExitRecord};
 use vessl_data::durable;
 
+use super::commands::{COMMANDS_VERSION, CommandsRecord};
+
 /// Kept free on disk for the exit record and the end of the log, for the case that the commands fill the disk, in bytes.
 const SPARE: i64 = 1 << 20;
 /// How often a held lock is tried again.
@@ -56,7 +58,7 @@ pub(crate) enum DirError {
 }
 
 impl DirError {
-    fn os(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+    pub(super) fn os(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Os { what, path, source }
     }
@@ -189,6 +191,49 @@ impl RunDir {
     pub(crate) fn release(&self) {
         // A file that is not there was given back before.
         let _ = std::fs::remove_file(self.file("spare"));
+    }
+
+    /// What exports need that are written by another agent, if there is anything.
+    pub(crate) fn commands(&self) -> Result<Option<CommandsRecord>, DirError> {
+        let path = self.file("commands.json");
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(DirError::os("read", &path))?,
+        };
+        let read: CommandsRecord =
+            serde_json::from_slice(&text).map_err(|source| DirError::Format { path, source })?;
+        Ok(Some(read).filter(|read| read.v == COMMANDS_VERSION))
+    }
+
+    /// Writes that; when this returns it is on disk.
+    pub(crate) fn write_commands(&self, record: &CommandsRecord) -> Result<(), DirError> {
+        let path = self.file("commands.json");
+        let text =
+            serde_json::to_vec(record).map_err(|source| DirError::Format { path: path.clone(), source })?;
+        durable::write_atomic(&path, &text, 0o600).map_err(DirError::os("write", &path))
+    }
+
+    /// Where the files of an attempt are that has ended and whose exports can be written again.
+    pub(crate) fn kept(&self) -> PathBuf {
+        self.file("kept")
+    }
+
+    /// Keeps the files in scratch, from which everything is unmounted.
+    pub(crate) fn keep_scratch(&self, commands: &CommandsRecord) -> Result<(), DirError> {
+        let (scratch, kept) = (self.scratch(), self.kept());
+        durable::sync_file_system(&scratch).map_err(DirError::os("sync", &scratch))?;
+        self.write_commands(&CommandsRecord { is_on_disk: true, ..commands.clone() })?;
+        std::fs::rename(&scratch, &kept).map_err(DirError::os("rename", &scratch))?;
+        durable::sync_dir(&self.path).map_err(DirError::os("sync", &self.path))
+    }
+
+    /// Makes kept files scratch again; false if there are none and no scratch either.
+    pub(crate) fn take_kept(&self) -> Result<bool, DirError> {
+        let (scratch, kept) = (self.scratch(), self.kept());
+        match std::fs::rename(&kept, &scratch) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(scratch.exists()),
+            renamed => renamed.map(|()| true).map_err(DirError::os("rename", &kept)),
+        }
     }
 
     /// Removes what only a living agent needs, and what a killed one had half written. For who holds the lock.

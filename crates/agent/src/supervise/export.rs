@@ -26,10 +26,10 @@ enum Reason {
     Root(#[from] StartError),
 }
 
-/// Carries out every export of the plan and records each: with its version, without one if there was nothing to export, or
-/// with an error. What is not recorded when this returns was cancelled.
-pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) {
-    for plan in &cx.plan.exports {
+/// Carries out every export of the plan whose path is not in `done`, and records each: with its version, without one if there was
+/// nothing to export, or with an error. What is not recorded when this returns was cancelled.
+pub(crate) fn rest(merged: &Merged, cx: &TransferContext<'_>, done: &[String]) {
+    for plan in cx.plan.exports.iter().filter(|plan| !done.contains(&plan.path)) {
         if cx.is_cancelled() {
             return;
         }

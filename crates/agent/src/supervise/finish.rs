@@ -1,22 +1,25 @@
 //! After the commands: exports, the verdict, the exit record, and only then the removal of what was made.
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use vessl_container::rootfs::Merged;
 use vessl_container::runtime;
-use vessl_core::plan::ExportPlan;
+use vessl_core::plan::{ExportPlan, ExportTarget, Plan};
 use vessl_core::record::{EventKind, ExitRecord, Phase, RECORD_VERSION, Transfer};
 use vessl_core::run::Status;
 use vessl_core::text::chain;
-use vessl_data::Owner;
+use vessl_data::durable;
 
 use super::export;
 use crate::format;
+use crate::machine::boot;
+use crate::record::commands::{COMMANDS_VERSION, CommandsRecord};
 use crate::record::events::eprint_line;
+use crate::record::run_dir::RunDir;
 use crate::supervise::event_loop::EventLoop;
-use crate::supervise::outcome::{CommandsEnd, Facts, Interruption, evaluate};
-use crate::supervise::setup::Attempt;
+use crate::supervise::outcome::{CommandsEnd, Facts, Interruption, Outcome, of_the_commands, with_exports};
+use crate::supervise::setup::{Attempt, Root};
 use crate::supervise::watch::ExecutionResult;
 use crate::task::{Task, TaskEvent};
 use crate::transfer::TransferContext;
@@ -35,21 +38,65 @@ impl ExecutionResult {
 pub(crate) fn export(
     event_loop: &mut EventLoop,
     attempt: &Arc<Attempt>,
-    (merged, owner): (&Arc<Merged>, Option<Owner>),
+    root: &Root,
     execution: &mut ExecutionResult,
 ) {
-    let plan = &attempt.plan;
-    if plan.exports.is_empty() || execution.started_at.is_none() {
+    if attempt.plan.exports.is_empty() || execution.started_at.is_none() {
         return;
     }
     if event_loop.stop.is_some_and(|stop| !stop.export) {
         event_loop.log.report("exports are skipped, as asked");
         return;
     }
+    note_commands(event_loop, attempt, (root, &*execution));
+    if write(event_loop, attempt, root) == Written::Skipped {
+        event_loop.log.report("the rest of the exports is skipped, as asked");
+        execution.interruption = Some(Interruption::Asked);
+    }
+}
+
+/// Notes what another agent needs that goes on with the exports. Without that nobody goes on, which is no reason not to begin.
+fn note_commands(
+    event_loop: &mut EventLoop,
+    attempt: &Attempt,
+    (root, execution): (&Root, &ExecutionResult),
+) {
+    let to_bucket = |export: &ExportPlan| matches!(export.target, ExportTarget::Bucket(_));
+    // A bucket takes long enough that the machine may not live to see the end of it.
+    let is_on_disk = attempt.plan.exports.iter().any(to_bucket)
+        && durable::sync_file_system(&attempt.scratch)
+            .inspect_err(|e| eprint_line(&format!("not synced: {e}")))
+            .is_ok();
+    let record = CommandsRecord {
+        v: COMMANDS_VERSION,
+        record: of_commands(event_loop, attempt, execution),
+        boot_id: boot::id().unwrap_or_default(),
+        is_on_disk,
+        shown: root.imported.shown.clone(),
+    };
+    if let Err(error) = attempt.sink.dir().write_commands(&record) {
+        eprint_line(&format!("nobody can go on with the exports after this agent: {}", chain(&error)));
+    }
+}
+
+/// Whether all exports were to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Yes: each has a result.
+    All,
+    /// Somebody asked to leave the rest out, which has no result.
+    Skipped,
+}
+
+/// Writes the exports that have no result yet.
+pub(crate) fn write(event_loop: &mut EventLoop, attempt: &Arc<Attempt>, root: &Root) -> Written {
+    let plan = &attempt.plan;
     event_loop.events.add(EventKind::Phase { phase: Phase::Exporting });
-    let (shared, merged) = (attempt.clone(), merged.clone());
+    let (shared, merged, owner) = (attempt.clone(), root.merged.clone(), root.user.owner());
+    let done: Vec<String> = event_loop.exports.iter().map(|export| export.path.clone()).collect();
     let task = Task::start(move |reporter, cancel| {
-        export::run(&merged, &TransferContext { owner, ..shared.transfer_context(reporter, cancel) });
+        let cx = TransferContext { owner, ..shared.transfer_context(reporter, cancel) };
+        export::rest(&merged, &cx, &done);
     });
     let mut deadline = None;
     let limit = |event_loop: &mut EventLoop| {
@@ -69,9 +116,7 @@ pub(crate) fn export(
     };
     let result = task.and_then(|task| event_loop.attend(task, limit));
     if event_loop.stop.is_some_and(|stop| !stop.export) {
-        event_loop.log.report("the rest of the exports is skipped, as asked");
-        execution.interruption = Some(Interruption::Asked);
-        return;
+        return Written::Skipped;
     }
     let why = match result {
         Err(error) => error.to_string(),
@@ -83,46 +128,43 @@ pub(crate) fn export(
         }
         Ok(()) => "it ended without a result".to_owned(),
     };
-    for export in &plan.exports {
-        complete(event_loop, export, &why);
-    }
+    complete(event_loop, plan, &why);
+    Written::All
 }
 
 /// Every export of the plan has a result.
-fn complete(event_loop: &mut EventLoop, export: &ExportPlan, why: &str) {
-    if event_loop.exports.iter().any(|known| known.path == export.path) {
-        return;
+pub(crate) fn complete(event_loop: &mut EventLoop, plan: &Plan, why: &str) {
+    for export in &plan.exports {
+        if event_loop.exports.iter().any(|known| known.path == export.path) {
+            continue;
+        }
+        let (label, error) = (export.target.label(), Some(why.to_owned()));
+        let transfer = Transfer { path: export.path.clone(), label, error, ..Transfer::default() };
+        event_loop.on_task_event(TaskEvent::Event(EventKind::Exported(transfer)));
     }
-    let (label, error) = (export.target.label(), Some(why.to_owned()));
-    let transfer = Transfer { path: export.path.clone(), label, error, ..Transfer::default() };
-    event_loop.on_task_event(TaskEvent::Event(EventKind::Exported(transfer)));
 }
 
-/// Writes the last words: what the log has so far, events, exit record, and only then the log's last line, in this order. So
-/// a log never tells of an end that is not on disk, and the record never stands without the output before it. Who is killed
-/// before the last line leaves it to the removal.
+/// Writes the record of an attempt, see [`last_words`].
 pub(crate) fn conclude(
     event_loop: &mut EventLoop,
     attempt: &Attempt,
     execution: &ExecutionResult,
 ) -> ExitRecord {
-    let dir = attempt.sink.dir();
+    let record = of_commands(event_loop, attempt, execution);
+    last_words(event_loop, attempt, record)
+}
+
+/// The record as far as the commands go.
+fn of_commands(event_loop: &EventLoop, attempt: &Attempt, execution: &ExecutionResult) -> ExitRecord {
     let plan = &attempt.plan;
-    let facts = Facts {
+    let outcome = of_the_commands(&Facts {
         plan,
         end: execution.end.clone(),
         interruption: execution.interruption,
         killed: execution.killed,
         oom: execution.oom,
-        exports: &event_loop.exports,
-    };
-    let mut outcome = evaluate(&facts);
-    if event_loop.log.lost_in_all() > 0 {
-        let amount = format::size(event_loop.log.lost_in_all());
-        outcome.reason =
-            format!("{}; {amount} of its output are lost: the log could not be written", outcome.reason);
-    }
-    let record = ExitRecord {
+    });
+    ExitRecord {
         v: RECORD_VERSION,
         run: plan.run,
         attempt: plan.attempt,
@@ -135,12 +177,38 @@ pub(crate) fn conclude(
         started_at: execution.started_at,
         ended_at: Timestamp::now(),
         imports: event_loop.imports.clone(),
-        exports: event_loop.exports.clone(),
+        exports: Vec::new(),
         usage: execution.usage,
         cleanup: None,
+    }
+}
+
+/// Writes the last words: what the log has so far, events, exit record, and only then the log's last line, in this order. So
+/// a log never tells of an end that is not on disk, and the record never stands without the output before it. Who is killed
+/// before the last line leaves it to the removal. `record` is of the commands.
+pub(crate) fn last_words(
+    event_loop: &mut EventLoop,
+    attempt: &Attempt,
+    mut record: ExitRecord,
+) -> ExitRecord {
+    let commands = Outcome {
+        status: record.status,
+        code: record.reason_code,
+        reason: record.reason,
+        exit_code: record.exit_code,
     };
+    let mut outcome = with_exports(commands, &event_loop.exports);
+    if event_loop.log.lost_in_all() > 0 {
+        let amount = format::size(event_loop.log.lost_in_all());
+        outcome.reason =
+            format!("{}; {amount} of its output are lost: the log could not be written", outcome.reason);
+    }
+    (record.status, record.reason_code) = (outcome.status, outcome.code);
+    record.reason = event_loop.log.masked(&outcome.reason);
+    record.exports.clone_from(&event_loop.exports);
+    record.ended_at = Timestamp::now();
     // From here on the space that was kept for this may be used.
-    dir.release();
+    attempt.sink.dir().release();
     event_loop.log.sync();
     if let Err(error) = event_loop.events.flush() {
         eprint_line(&format!("the last events are lost: {error}"));
@@ -185,9 +253,9 @@ fn word(status: Status) -> &'static str {
 /// Removes container, mounts, cgroup and scratch. A failure is added to the record and never changes the verdict.
 pub(crate) fn remove(attempt: &Attempt, mut record: ExitRecord) {
     let dir = attempt.sink.dir();
-    let removed = runtime::remove(&attempt.plan.unit(), &attempt.scratch);
+    let removed = leave(dir, &attempt.plan.unit(), Some(&record));
     if let Err(error) = removed {
-        let words = attempt.mask.text(&chain(&error));
+        let words = attempt.mask.text(&chain(&*error));
         eprint_line(&format!("cannot clean up: {words}"));
         record.cleanup = Some(words);
         if let Err(error) = dir.write_exit(&record) {
@@ -197,4 +265,25 @@ pub(crate) fn remove(attempt: &Attempt, mut record: ExitRecord) {
     if let Err(error) = dir.tidy() {
         eprint_line(&chain(&error));
     }
+}
+
+/// Removes container, mounts, cgroup, and scratch, which is kept for the exports that failed.
+pub(crate) fn leave(
+    dir: &RunDir,
+    unit: &str,
+    record: Option<&ExitRecord>,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let scratch = dir.scratch();
+    let failed = record.is_some_and(|record| record.exports.iter().any(|export| export.error.is_some()));
+    if failed
+        && scratch.exists()
+        && let Some(commands) = dir.commands()?
+    {
+        runtime::release(unit, &scratch)?;
+        match dir.keep_scratch(&commands) {
+            Ok(()) => return Ok(()),
+            Err(error) => eprint_line(&format!("the run's files are not kept: {}", chain(&error))),
+        }
+    }
+    Ok(runtime::remove(unit, &scratch)?)
 }

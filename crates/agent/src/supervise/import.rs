@@ -6,13 +6,14 @@ use std::time::Instant;
 use nix::fcntl::OFlag;
 use vessl_container::rootfs::{Access, Bind, Merged};
 use vessl_container::runtime::StartError;
-use vessl_core::plan::{ImportPlan, ImportSource, MountFrom, MountPlan};
+use vessl_core::plan::{ExportPlan, ImportPlan, ImportSource, MountFrom, MountPlan};
 use vessl_core::record::{EventKind, Transfer};
 use vessl_core::spelling;
 use vessl_data::dir::{Dir, Links, proc_path};
 use vessl_data::staging::Staged;
 use vessl_data::tree::Top;
 
+use crate::record::commands::Shown;
 use crate::transfer::progress::{amount, millis};
 use crate::transfer::{self, Brought, Moved, TransferContext, TransferError};
 
@@ -21,6 +22,8 @@ use crate::transfer::{self, Brought, Moved, TransferContext, TransferError};
 pub(crate) struct ImportedVersions {
     /// What is mounted; only its locks matter.
     held: Vec<Staged>,
+    /// Where imports are shown that were not copied.
+    pub(crate) shown: Vec<Shown>,
 }
 
 /// Why an import failed.
@@ -44,6 +47,9 @@ pub(crate) enum Reason {
     /// The machine refused something.
     #[error("{0}")]
     Os(#[from] std::io::Error),
+    /// An exact re-run wants another version.
+    #[error("{0}")]
+    AnotherVersion(String),
 }
 
 impl ImportError {
@@ -67,7 +73,7 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<ImportedV
         let label = plan.source.label().to_owned();
         cx.log(format!("importing `{label}` to `{}`", plan.path));
         let mut transfer = Transfer { path: plan.path.clone(), label, ..Transfer::default() };
-        let result = one(merged, cx, plan, &mut imported);
+        let result = one(merged, cx, plan, &mut imported).and_then(|brought| as_expected(plan, brought));
         transfer.millis = millis(began);
         match &result {
             Err(error) => transfer.error = Some(error.to_string()),
@@ -99,6 +105,33 @@ pub(crate) fn run(merged: &Merged, cx: &TransferContext<'_>) -> Result<ImportedV
     Ok(imported)
 }
 
+/// Refuses what is not what an exact re-run wants.
+fn as_expected<T>(plan: &ImportPlan, (moved, how): (Moved, T)) -> Result<(Moved, T), Reason> {
+    match &plan.expected {
+        Some(expected) if *expected != moved.version => {
+            Err(Reason::AnotherVersion(another(&plan.source, expected, &moved.version)))
+        }
+        _ => Ok((moved, how)),
+    }
+}
+
+fn another(source: &ImportSource, expected: &str, found: &str) -> String {
+    let short = |version: &str| version.chars().take(SHOWN).collect::<String>();
+    let (expected, found) = (short(expected), short(found));
+    let what = match source {
+        ImportSource::Bucket(_) => {
+            "what the bucket holds there is another now (the digest of its keys and ETags"
+        }
+        _ => "it is another now (its version",
+    };
+    format!(
+        "{what} is `{found}`; this exact re-run needs `{expected}`); bring back what was there, or make the run without `--exact`"
+    )
+}
+
+/// Digits of a version that are shown.
+const SHOWN: usize = 16;
+
 /// Removes from the machine what no run uses, where there is more of it than there shall be.
 fn make_room(cx: &TransferContext<'_>, imported: &ImportedVersions) {
     let limit = cx.plan.bounds.cache;
@@ -119,13 +152,7 @@ fn mount_version(
 ) -> Result<(), ImportError> {
     let began = Instant::now();
     let mut transfer = Transfer { path: mount.path.clone(), label: label.to_owned(), ..Transfer::default() };
-    let shown = || -> Result<_, Reason> {
-        let (moved, staged) = transfer::stage_version(label, manifest, cx)?;
-        let (source, target) = (staged.path.canonicalize()?, spelling::path(&mount.path));
-        merged.bind(&Bind { source, target, access: Access::ReadOnly })?;
-        Ok((moved, staged))
-    };
-    let shown = shown();
+    let shown = bind_version(merged, cx, (mount, label, manifest));
     transfer.millis = millis(began);
     match &shown {
         Err(error) => transfer.error = Some(error.to_string()),
@@ -144,6 +171,72 @@ fn mount_version(
     Ok(())
 }
 
+fn bind_version(
+    merged: &Merged,
+    cx: &TransferContext<'_>,
+    (mount, label, manifest): (&MountPlan, &str, &str),
+) -> Result<(Moved, Staged), Reason> {
+    let (moved, staged) = transfer::stage_version(label, manifest, cx)?;
+    let (source, target) = (staged.path.canonicalize()?, spelling::path(&mount.path));
+    merged.bind(&Bind { source, target, access: Access::ReadOnly })?;
+    Ok((moved, staged))
+}
+
+/// Shows again what the imports of an earlier agent of the attempt showed, as far as its exports can have it in view. Nothing is brought.
+pub(crate) fn show_again(
+    merged: &Merged,
+    cx: &TransferContext<'_>,
+    shown: &[Shown],
+) -> Result<ImportedVersions, ImportError> {
+    let mut imported = ImportedVersions::default();
+    for plan in &cx.plan.imports {
+        let key = shown.iter().find(|one| one.path == plan.path).map(|one| one.key.as_str());
+        let staged = show_one(merged, cx, plan, key).map_err(|reason| ImportError::new(plan, reason))?;
+        imported.held.extend(staged);
+    }
+    for mount in &cx.plan.mounts {
+        if let MountFrom::Tree { label, manifest } = &mount.source {
+            let bound = bind_version(merged, cx, (mount, label, manifest));
+            let failed = |source| {
+                let text = format!("cannot mount `{label}` at `{}`: {source}", mount.path);
+                ImportError { text, source }
+            };
+            imported.held.push(bound.map_err(failed)?.1);
+        }
+    }
+    Ok(imported)
+}
+
+fn show_one(
+    merged: &Merged,
+    cx: &TransferContext<'_>,
+    plan: &ImportPlan,
+    key: Option<&str>,
+) -> Result<Option<Staged>, Reason> {
+    let path = spelling::path(&plan.path);
+    let into = merged.private_dir(&path, cx.owner)?;
+    let Some(key) = key else { return Ok(None) };
+    let found = match key.parse() {
+        Ok(key) => cx.sink.staging().and_then(|staging| staging.get(key)).map_err(TransferError::from)?,
+        Err(_) => None,
+    };
+    let near = |export: &ExportPlan| {
+        let (export, import) = (Path::new(&export.path), Path::new(&plan.path));
+        export.starts_with(import) || import.starts_with(export)
+    };
+    match found {
+        Some(staged) => {
+            merged.show_private(&staged.path.canonicalize()?, (&into, &path))?;
+            Ok(Some(staged))
+        }
+        None if cx.plan.exports.iter().any(near) => {
+            let words = "what was imported there is not kept on this machine any more (`cache_limit`)";
+            Err(std::io::Error::other(words).into())
+        }
+        None => Ok(None),
+    }
+}
+
 /// What was moved, and what is to be said of how. What can be staged is mounted over an empty place if root owns it, else copied.
 fn one(
     merged: &Merged,
@@ -160,7 +253,8 @@ fn one(
     let (moved, how) = match transfer::import(&plan.source, &into, shown, cx)? {
         Brought::Copied(moved) => (moved, if was_empty { "" } else { " beside the files there" }),
         Brought::Staged(moved, staged) => {
-            merged.show_private(&staged.path.canonicalize()?, &into)?;
+            merged.show_private(&staged.path.canonicalize()?, (&into, &path))?;
+            imported.shown.extend(Shown::of(plan, &staged));
             let how = if staged.new { "" } else { ", nothing copied: it is here already" };
             imported.held.push(staged);
             (moved, how)

@@ -5,6 +5,7 @@
 //! ```
 //! Killed at any moment, the container goes with it (parent-death signal, end of init's socket), and what is on disk
 //! says how far it came.
+pub(crate) mod again;
 mod capture;
 pub(crate) mod control;
 mod event_loop;
@@ -30,7 +31,8 @@ use vessl_core::record::{EventKind, Secrets};
 
 use crate::machine::boot;
 use crate::record::Sink;
-use crate::record::events::eprint_line;
+use crate::record::events::{Events, eprint_line};
+use crate::record::journal::Journal;
 use crate::record::mask::{Mask, SHORTEST};
 use crate::record::run_dir::{DirError, RunDir};
 use event_loop::EventLoop;
@@ -52,6 +54,9 @@ pub(crate) enum NotTaken {
     /// It was started before, or has ended.
     #[error("the attempt was started before; it is never started again")]
     Before,
+    /// Its commands did not come to their end, or nothing of it is left.
+    #[error("there are no files of the attempt from which its exports could be written")]
+    NothingLeft,
     /// The pipe of secrets ended early.
     #[error("the secrets did not arrive whole: {0}")]
     Secrets(String),
@@ -79,13 +84,7 @@ pub(crate) fn run(data: &Path, dir: &Path) -> Result<(), NotTaken> {
     if dir.has_ended() {
         return Err(NotTaken::Before);
     }
-    detach().map_err(os("leave the session of the caller"))?;
-    let plan = dir.plan()?;
-    let secrets = read_secrets()?;
-    let (mask, short) = Mask::new(&secrets);
-    let data = data.canonicalize().map_err(os("find the data directory"))?;
-    let scratch = dir.scratch();
-    let attempt = Arc::new(Attempt { plan, sink: Sink::new(dir, data), scratch, secrets, mask });
+    let (attempt, short) = attempt(data, dir)?;
     let mut event_loop = open_event_loop(&attempt)?;
     started(&mut event_loop, &attempt)?;
     if let Err(error) = take_output(attempt.sink.dir()) {
@@ -101,10 +100,27 @@ pub(crate) fn run(data: &Path, dir: &Path) -> Result<(), NotTaken> {
     Ok(())
 }
 
+/// The attempt of a run directory, and the secrets that are too short to be hidden.
+fn attempt(data: &Path, dir: RunDir) -> Result<(Arc<Attempt>, Vec<String>), NotTaken> {
+    detach().map_err(os("leave the session of the caller"))?;
+    let plan = dir.plan()?;
+    let secrets = read_secrets()?;
+    let (mask, short) = Mask::new(&secrets);
+    let data = data.canonicalize().map_err(os("find the data directory"))?;
+    let scratch = dir.scratch();
+    let attempt = Attempt { plan, sink: Sink::new(dir, data), scratch, secrets, mask };
+    Ok((Arc::new(attempt), short))
+}
+
 fn open_event_loop(attempt: &Attempt) -> Result<EventLoop, NotTaken> {
     let sink = &attempt.sink;
     let events = sink.events().map_err(os("write the events"))?.ok_or(NotTaken::Before)?;
     let log = sink.log(attempt.mask.clone(), attempt.plan.bounds.log)?;
+    listen(attempt, events, log)
+}
+
+fn listen(attempt: &Attempt, events: Events, log: Journal) -> Result<EventLoop, NotTaken> {
+    let sink = &attempt.sink;
     let grace = Duration::from_millis(attempt.plan.grace.0);
     let event_loop = EventLoop::open(sink, events, log, grace).map_err(os("listen on `control.sock`"))?;
     if let Err(error) = sink.dir().reserve() {
@@ -113,7 +129,7 @@ fn open_event_loop(attempt: &Attempt) -> Result<EventLoop, NotTaken> {
     Ok(event_loop)
 }
 
-/// From here on this attempt is never started again.
+/// From here on the commands of this attempt are never started again.
 fn started(event_loop: &mut EventLoop, attempt: &Attempt) -> Result<(), NotTaken> {
     let me = boot::Process::me().map_err(os("find the own start time"))?;
     let boot_id = boot::id().map_err(os("read the boot id"))?;
@@ -144,7 +160,7 @@ fn commands(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Result<Execut
     }
     let running = setup::start(event_loop, attempt, &root)?;
     let mut execution = watch::watch(event_loop, &attempt.plan, running);
-    finish::export(event_loop, attempt, (&root.merged, root.user.owner()), &mut execution);
+    finish::export(event_loop, attempt, &root, &mut execution);
     Ok(execution)
 }
 

@@ -21,8 +21,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) killed: bool,
     /// Whether the kernel killed for memory.
     pub(crate) oom: bool,
-    /// Results of the exports.
-    pub(crate) exports: &'a [Transfer],
 }
 
 /// Exit code of what SIGKILL ended.
@@ -95,10 +93,9 @@ impl Outcome {
     }
 }
 
-/// Evaluates. A failed export makes the run failed, whatever the commands did; their exit code is kept.
-pub(crate) fn evaluate(facts: &Facts<'_>) -> Outcome {
-    let commands = commands(facts);
-    let Some(export) = facts.exports.iter().find(|export| export.error.is_some()) else {
+/// How the attempt ended. A failed export makes it failed, whatever the commands did; their exit code is kept.
+pub(crate) fn with_exports(commands: Outcome, exports: &[Transfer]) -> Outcome {
+    let Some(export) = exports.iter().find(|export| export.error.is_some()) else {
         return commands;
     };
     let why = export.error.as_deref().unwrap_or_default();
@@ -108,7 +105,8 @@ pub(crate) fn evaluate(facts: &Facts<'_>) -> Outcome {
     Outcome::failed(code, reason, commands.exit_code)
 }
 
-fn commands(facts: &Facts<'_>) -> Outcome {
+/// How the commands ended.
+pub(crate) fn of_the_commands(facts: &Facts<'_>) -> Outcome {
     match &facts.end {
         CommandsEnd::Failed(code, why) => Outcome::failed(*code, why.clone(), None),
         CommandsEnd::Stopped => {
@@ -251,9 +249,8 @@ mod tests {
             },
             killed: has("killed"),
             oom: has("oom"),
-            exports: &exports,
         };
-        let found = evaluate(&facts);
+        let found = with_exports(of_the_commands(&facts), &exports);
         assert_eq!((found.status, found.reason.as_str(), found.exit_code), (status, reason, exit_code));
         assert_eq!(found.code == EndReason::Completed, status == Status::Completed, "{found:?}");
         let is_ended = matches!(found.code, EndReason::Terminated | EndReason::TimeLimit);

@@ -130,7 +130,7 @@ fn the_images_user_and_directory_count() {
     plan.exports = vec![export("/output")];
     let url = format!("file://{}", repository.display());
     let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
-    plan.imports = vec![ImportPlan { path: "/code".to_owned(), source }];
+    plan.imports = vec![ImportPlan::new("/code", source)];
     let mut rig = Rig::new(plan);
     let record = rig.run();
     assert_eq!(record.status, Status::Completed, "{}", look::log(&rig.dir));

@@ -46,7 +46,7 @@ pub(crate) fn pulling(port: u16) -> Plan {
 pub(crate) fn importing(port: u16) -> Plan {
     let url = format!("http://127.0.0.1:{port}/repo.git");
     let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
-    Plan { imports: vec![ImportPlan { path: "/code".to_owned(), source }], ..host(&["echo never"]) }
+    Plan { imports: vec![ImportPlan::new("/code", source)], ..host(&["echo never"]) }
 }
 
 /// A plan whose export takes some seconds: 32 MiB under 256 names, each of which becomes a file of its own.

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use vessl_data::blob::Digest;
 use vessl_data::dir::{open_plain, proc_path};
 use vessl_data::locked;
 
@@ -26,9 +28,12 @@ pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
     let to = inside::make(&merged.root, target, make);
     let to = to.map_err(|e| explain_kind(e, make)).map_err(os(what()))?;
     match (access, make) {
-        (Access::Private, Make::Dir) => show_private(merged, source, to.as_fd()).map_err(os(what()))?,
+        (Access::Private, Make::Dir) => {
+            show_private(merged, source, (to.as_fd(), target)).map_err(os(what()))?;
+        }
         (Access::Private, Make::File) => {
-            let file = copy(&from, &merged.scratch).map_err(os(what()))?;
+            let file =
+                copy(&from, &private_dir(merged, "file", target).map_err(os(what()))?).map_err(os(what()))?;
             attach(&file, &to, PLAIN).map_err(os(what()))?;
         }
         (Access::ReadOnly | Access::Shared, _) => {
@@ -50,12 +55,12 @@ fn attach(from: &OwnedFd, to: &OwnedFd, attr: Attr) -> io::Result<OwnedFd> {
 
 /// `dir` itself, or an empty directory of the run's own that is mounted over it if it lies in one of the binds. It is told by the
 /// numbers of the mounts: links of an image give a path many names, and a directory in a bind can be moved.
-pub(super) fn cover(merged: &Merged, dir: OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn cover(merged: &Merged, dir: OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let binds = locked(&merged.binds).clone();
     if binds.is_empty() || !is_on(mount_id(&dir)?, &binds)? {
         return Ok(dir);
     }
-    let own = sys::open_path(&private_dir(&merged.scratch)?)?;
+    let own = sys::open_path(&private_dir(merged, "cover", path)?)?;
     attach(&own, &dir, PLAIN)
 }
 
@@ -83,29 +88,37 @@ pub(super) fn mount_id(file: &OwnedFd) -> io::Result<u64> {
 }
 
 /// Mounts an overlay over `source` at `at`.
-pub(super) fn show_private(merged: &Merged, source: &Path, at: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn show_private(
+    merged: &Merged,
+    source: &Path,
+    (at, path): (BorrowedFd<'_>, &Path),
+) -> io::Result<()> {
     let from = open_plain(source, OFlag::O_PATH).map_err(explain_link)?;
     let lower = proc_path(&from).display().to_string();
-    overlay::mount(&lower, &private_dir(&merged.scratch)?, Some(from.as_fd()), at)
+    overlay::mount(&lower, &private_dir(merged, "over", path)?, Some(from.as_fd()), at)
 }
 
-/// A fresh directory `scratch/private/N`.
-pub(super) fn private_dir(scratch: &Path) -> io::Result<PathBuf> {
-    let base = scratch.join("private");
-    std::fs::create_dir_all(&base)?;
-    for number in 0u32.. {
-        let dir = base.join(number.to_string());
-        match std::fs::create_dir(&dir) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            other => return other.map(|()| dir),
-        }
+/// A directory in `scratch/private` for this place of the container. Whoever mounts the same again finds what was there.
+pub(super) fn private_dir(merged: &Merged, kind: &str, place: &Path) -> io::Result<PathBuf> {
+    let base = merged.scratch.join("private");
+    let place = Digest::of(place.as_os_str().as_bytes()).to_string();
+    let mut taken = locked(&merged.private);
+    let mut name = format!("{kind}-{}", &place[..16]);
+    while taken.contains(&name) {
+        name.push('+');
     }
-    Err(io::Error::from(io::ErrorKind::StorageFull))
+    let dir = base.join(&name);
+    std::fs::create_dir_all(&dir)?;
+    taken.push(name);
+    Ok(dir)
 }
 
-/// Copies a file, with mode and owner, into scratch.
-fn copy(from: &OwnedFd, scratch: &Path) -> io::Result<OwnedFd> {
-    let path = private_dir(scratch)?.join("file");
+/// Copies a file, with mode and owner, into a directory of scratch, if it is not there.
+fn copy(from: &OwnedFd, into: &Path) -> io::Result<OwnedFd> {
+    let path = into.join("file");
+    if path.exists() {
+        return sys::open_path(&path);
+    }
     let mut source = File::open(proc_path(from))?;
     let meta = source.metadata()?;
     let mut file = File::create_new(&path)?;

@@ -7,6 +7,7 @@
 use std::fs::FileType;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use super::inside::{self, Make};
 use super::mountinfo::{self, MountEntry};
 use super::{Merged, bind, overlay};
 use nix::fcntl::OFlag;
+use vessl_data::blob::Digest;
 use vessl_data::dir::{open_plain, proc_path};
 
 use crate::error::{StartError, os};
@@ -87,6 +89,9 @@ fn pave(base: &Path, upper: &Path, written: &[PathBuf]) -> io::Result<()> {
         for name in rest {
             from.push(name);
             to.push(name);
+            if to.is_dir() {
+                continue;
+            }
             let like = open_plain(&from, OFlag::O_PATH)?;
             std::fs::create_dir_all(&to)?;
             overlay::lend(&to, Some(like.as_fd()))?;
@@ -137,7 +142,7 @@ fn cover(merged: &Merged, dir: &Path) -> Result<(), StartError> {
     let Some(target) = inside::open(&merged.root, dir).map_err(os(what()))? else { return Ok(()) };
     let Ok(source) = sys::open_path(dir) else { return Ok(()) };
     let lower = proc_path(&source).display().to_string();
-    let private = bind::private_dir(&merged.scratch).map_err(os(what()))?;
+    let private = bind::private_dir(merged, "host", dir).map_err(os(what()))?;
     match overlay::mount(&lower, &private, Some(source.as_fd()), target.as_fd()) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EPERM | libc::EACCES)) => Ok(()),
         other => other.map_err(os(what())),
@@ -202,6 +207,14 @@ struct Tiles<'a> {
     count: u32,
 }
 
+/// Fine if it was there before: the tiles of an earlier mount over the same scratch.
+fn once(made: io::Result<()>) -> io::Result<()> {
+    match made {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
 /// So many overlays at most; a directory past them is bound read-only.
 const TILES: u32 = 256;
 
@@ -236,11 +249,11 @@ impl Tiles<'_> {
 
     fn show(&mut self, kind: FileType, from: &Path, to: &Path) -> io::Result<()> {
         if kind.is_symlink() {
-            std::os::unix::fs::symlink(std::fs::read_link(from)?, to)
+            once(std::os::unix::fs::symlink(std::fs::read_link(from)?, to))
         } else if kind.is_dir() {
             self.directory(from, to)
         } else if kind.is_file() {
-            std::fs::File::create(to)?;
+            once(std::fs::File::create_new(to).map(drop))?;
             show_plain(from, to)
         } else {
             Ok(())
@@ -249,19 +262,23 @@ impl Tiles<'_> {
 
     fn directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let lower = sys::open_path(from)?;
-        std::fs::create_dir(to)?;
+        let is_new = !to.exists();
+        once(std::fs::create_dir(to))?;
         if is_mount(&self.mounts, from) || OWN.iter().any(|own| from == Path::new(own)) {
             return Ok(());
         }
         if self.mounts.iter().any(|m| m.point.starts_with(from)) {
-            overlay::lend(to, Some(lower.as_fd()))?;
+            if is_new {
+                overlay::lend(to, Some(lower.as_fd()))?;
+            }
             return self.fill(from, to);
         }
         self.count += 1;
         if self.count > TILES {
             return show_plain(from, to);
         }
-        let private = self.scratch.join("root").join(self.count.to_string());
+        let place = Digest::of(from.as_os_str().as_bytes()).to_string();
+        let private = self.scratch.join("root").join(&place[..16]);
         pave(from, &private.join("upper"), self.written)?;
         let shown = proc_path(&lower).display().to_string();
         overlay::mount(&shown, &private, Some(lower.as_fd()), sys::open_path(to)?.as_fd())

@@ -4,9 +4,10 @@
 //! ```text
 //! scratch/l/0 …       links to the layers, topmost first (keeps the option string short)
 //! scratch/root/       upper and work directory of the root
-//! scratch/private/N/  upper and work directory of a private bind, or the copy of a file
+//! scratch/private/X/  upper and work directory of a private bind, or the copy of a file; named by what it is for and where
 //! scratch/merged      the mounted root
 //! ```
+//! Mounted anew over the same scratch, also by another process and after a reboot, it shows what was written before.
 //! It must not know what runs in it.
 mod bind;
 mod hidden;
@@ -58,6 +59,8 @@ pub struct Merged {
     hidden: Vec<PathBuf>,
     /// Numbers of the binds whose files are the host's.
     binds: Mutex<Vec<u64>>,
+    /// Names in `scratch/private` that are taken by now.
+    private: Mutex<Vec<String>>,
 }
 
 /// One bind; source and target are resolved safely (`openat2`, no symbolic link leads out of the root file system).
@@ -98,7 +101,14 @@ impl Rootfs {
         }
         let root = sys::open_path(&path).map_err(os(format!("open `{}`", path.display())))?;
         let (scratch, root) = (self.scratch.clone(), root.into());
-        let merged = Merged { path, root, scratch, hidden: places, binds: Mutex::default() };
+        let merged = Merged {
+            path,
+            root,
+            scratch,
+            hidden: places,
+            binds: Mutex::default(),
+            private: Mutex::default(),
+        };
         if self.host {
             host::show_mounts(&merged, &written)?;
             hidden::cover_all(&merged)?;
@@ -118,13 +128,15 @@ impl Merged {
     /// a bind others can give the path another meaning at any time. `owner` gets the directory if it is empty.
     pub fn private_dir(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<Dir, StartError> {
         let dir = inside::make(&self.root, path, inside::Make::Dir);
-        let dir = dir.and_then(|dir| bind::cover(self, dir)).and_then(|dir| given(dir, owner));
+        let dir = dir.and_then(|dir| bind::cover(self, dir, path)).and_then(|dir| given(dir, owner));
         dir.map_err(os(format!("make `{}` in the container", path.display())))
     }
 
     /// Shows a directory of the host at an empty one of [`Merged::private_dir`]; writes go to the run's scratch.
-    pub fn show_private(&self, source: &Path, at: &Dir) -> Result<(), StartError> {
-        bind::show_private(self, source, at.as_fd()).map_err(os(format!("show `{}`", source.display())))
+    /// `path` is where that is.
+    pub fn show_private(&self, source: &Path, (at, path): (&Dir, &Path)) -> Result<(), StartError> {
+        bind::show_private(self, source, (at.as_fd(), path))
+            .map_err(os(format!("show `{}`", source.display())))
     }
 
     /// The root of the container.

@@ -32,6 +32,11 @@ pub(crate) fn layers(layers: &[PathBuf], scratch: &Path, target: &Path) -> Resul
 
 /// `dir/0` is the topmost layer. An image without layers has one empty layer.
 fn link_layers(layers: &[PathBuf], dir: &Path) -> io::Result<()> {
+    // Those of an earlier mount.
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
     std::fs::create_dir_all(dir)?;
     if layers.is_empty() {
         return std::fs::create_dir_all(dir.join("0"));
@@ -60,11 +65,18 @@ fn mount_as(
     like: Option<BorrowedFd<'_>>,
     target: BorrowedFd<'_>,
 ) -> io::Result<()> {
-    for name in ["upper", "work"] {
-        std::fs::create_dir_all(private.join(name))?;
+    let (upper, work) = (private.join("upper"), private.join("work"));
+    let is_new = !work.exists();
+    // What an earlier mount left there forbids another one; it holds no files.
+    match crate::remove::remove_dir_all(&work) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => std::fs::create_dir_all(&work)?,
     }
-    // The upper directory lends its attributes to the root of the mount.
-    lend(&private.join("upper"), like)?;
+    std::fs::create_dir_all(&upper)?;
+    if is_new {
+        // The upper directory lends its attributes to the root of the mount.
+        lend(&upper, like)?;
+    }
     let private = sys::open_path(private)?;
     let fd = private.as_raw_fd();
     let mut options =
@@ -72,7 +84,7 @@ fn mount_as(
     if userns::is_inside() {
         options.push_str(",userxattr");
     }
-    // Scratch does not outlive the machine's next boot, so syncs need not reach the disk (since Linux 5.10).
+    // Whoever needs scratch after the machine's next boot syncs it as a whole, so single syncs need not reach the disk (since Linux 5.10).
     match mount_with(&format!("{options},volatile"), flags, target) {
         Err(nix::Error::EINVAL) => mount_with(&options, flags, target)?,
         other => other?,

@@ -164,10 +164,7 @@ fn fork(bundle: &Bundle, groups: &make::Made) -> Result<(i32, OwnedFd), StartErr
 /// Safe to repeat, also when nothing is there. An ordinary user's call needs a process with one thread where files in
 /// `scratch` belong to subordinate ids.
 pub fn remove(unit: &str, scratch: &Path) -> Result<(), StartError> {
-    let cgroup = Cgroup::named(unit);
-    cgroup.kill().map_err(os(format!("end the processes of `{unit}`")))?;
-    cgroup.remove().map_err(os(format!("remove the cgroup of `{unit}`")))?;
-    unmount_below(scratch)?;
+    release(unit, scratch)?;
     match remove_files(scratch) {
         // Made by a container's other users: to be removed from where those are known.
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !userns::is_inside() => {
@@ -176,6 +173,14 @@ pub fn remove(unit: &str, scratch: &Path) -> Result<(), StartError> {
         other => other,
     }
     .map_err(os(format!("remove `{}`", scratch.display())))
+}
+
+/// The same, but for the files in `scratch`, which stay.
+pub fn release(unit: &str, scratch: &Path) -> Result<(), StartError> {
+    let cgroup = Cgroup::named(unit);
+    cgroup.kill().map_err(os(format!("end the processes of `{unit}`")))?;
+    cgroup.remove().map_err(os(format!("remove the cgroup of `{unit}`")))?;
+    unmount_below(scratch)
 }
 
 fn remove_files(dir: &Path) -> io::Result<()> {

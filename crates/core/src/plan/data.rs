@@ -155,7 +155,7 @@ impl Reader<'_> {
                 Import::Volume(volume) => self.imported_volume(volume, &at),
                 Import::Injected => self.unsupported(&at, "importing what a pipeline hands over"),
             };
-            plans.extend(source.map(|source| ImportPlan { path: path.as_str().to_owned(), source }));
+            plans.extend(source.map(|source| ImportPlan::new(path.as_str(), source)));
         }
         plans
     }

@@ -73,6 +73,9 @@ pub struct Plan {
     pub resources: Amounts,
     /// Container image.
     pub image: ImagePlan,
+    /// The digest that the image must have, where an exact re-run wants no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
     /// In order: parents before children.
     pub imports: Vec<ImportPlan>,
     /// In order: parents before children.
@@ -219,6 +222,20 @@ pub enum ImagePlan {
     },
     /// The node's own root file system.
     Host,
+}
+
+impl ImagePlan {
+    /// As people write it.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Registry { reference, .. } => reference.clone(),
+            Self::Layout { path, tag } => {
+                let tag = tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+                format!("oci://{path}{tag}")
+            }
+            Self::Host => "host://".to_owned(),
+        }
+    }
 }
 
 /// One environment variable.
@@ -440,6 +457,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         preset: chosen.preset,
         resources,
         image,
+        image_digest: None,
         imports,
         mounts,
         exports,

@@ -12,6 +12,17 @@ pub struct ImportPlan {
     pub path: String,
     /// What to copy in.
     pub source: ImportSource,
+    /// The version that must come, where an exact re-run wants no other: as [`Transfer::version`](crate::record::Transfer::version) has
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+}
+
+impl ImportPlan {
+    /// An import of whatever version there is.
+    pub fn new(path: &str, source: ImportSource) -> Self {
+        Self { path: path.to_owned(), source, expected: None }
+    }
 }
 
 /// Sources an agent can import.

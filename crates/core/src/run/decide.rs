@@ -1,6 +1,7 @@
 //! One turn of a run: what was seen → what to save and what to do. Pure and total; it never guesses that silence is death.
 use jiff::{SignedDuration, Timestamp};
 
+use super::words::exporting;
 use super::{
     Action, Admission, EndReason, Inputs, Left, Observation, Placement, Retries, Run, State, Status, Turn,
     Verdict,
@@ -11,6 +12,8 @@ use crate::record::{ExitRecord, Phase};
 const REPEAT_S: i64 = 10;
 /// How often an agent is started that is never seen, before the run is given up.
 const START_TRIES: u32 = 3;
+/// How often an agent is asked to write what is left of the exports, before that is given up.
+const EXPORT_TRIES: u32 = 3;
 /// Seconds until the first retry after something could not be fetched.
 const FETCH_PAUSE_S: i64 = 10;
 /// Longest such pause, in seconds.
@@ -26,6 +29,13 @@ pub fn decide(run: &Run, inputs: &Inputs, now: Timestamp) -> Turn {
         State::Pending { placement } => case.or_again(case.pending(placement)),
         State::Active { placement, phase, started_at } => {
             case.or_again(case.active(placement, *phase, *started_at))
+        }
+        State::Exporting { verdict, placement, started_at, before, tries } => {
+            let export =
+                Exporting { verdict, placement: placement.as_ref(), started_at, before, tries: *tries };
+            let turn = case.exporting(&export);
+            // What a person asked for once more ends with that.
+            if before.is_some() { turn } else { case.or_again(turn) }
         }
         State::Retrying { verdict, placement, ended_at, .. } => {
             case.retrying(verdict, placement.as_ref(), *ended_at)
@@ -68,6 +78,15 @@ struct End {
     exit_code: Option<i32>,
 }
 
+/// The facts of [`State::Exporting`].
+struct Exporting<'a> {
+    verdict: &'a Verdict,
+    placement: Option<&'a Placement>,
+    started_at: &'a Option<Timestamp>,
+    before: &'a Option<Timestamp>,
+    tries: u32,
+}
+
 /// What an attempt that has ended still has on the machine: the turn that removes it, or goes on.
 enum Leftovers {
     Some(Turn),
@@ -89,7 +108,7 @@ impl Case<'_> {
                 self.alive(&self.unknown_place(), *phase, *started_at)
             }
             Observation::Exited { record, left } => self.exited(None, record, *left),
-            Observation::Dead { proof, started_at, exit_code, left } => {
+            Observation::Dead { proof, started_at, exit_code, left, .. } => {
                 self.dead(None, proof, (*started_at, *exit_code), *left)
             }
             Observation::Refused { why } => self.refused(None, why),
@@ -132,7 +151,7 @@ impl Case<'_> {
             Observation::Nothing => self.start(placement),
             Observation::Alive { phase, started_at } => self.alive(placement, *phase, *started_at),
             Observation::Exited { record, left } => self.exited(Some(placement), record, *left),
-            Observation::Dead { proof, started_at, exit_code, left } => {
+            Observation::Dead { proof, started_at, exit_code, left, .. } => {
                 self.dead(Some(placement), proof, (*started_at, *exit_code), *left)
             }
             Observation::Unreachable { why } => self.unreachable(why),
@@ -174,8 +193,10 @@ impl Case<'_> {
                 self.alive(placement, Some(said.unwrap_or(phase)), said_at.or(started_at))
             }
             Observation::Exited { record, left } => self.exited(Some(placement), record, *left),
-            Observation::Dead { proof, started_at: said_at, exit_code, left } => {
-                self.dead(Some(placement), proof, (said_at.or(started_at), *exit_code), *left)
+            Observation::Dead { proof, started_at: said_at, exit_code, exporting, left } => {
+                let commands = (said_at.or(started_at), *exit_code);
+                let turn = self.dead(Some(placement), proof, commands, *left);
+                if *exporting && *left == Left::Scratch { self.go_on(turn) } else { turn }
             }
             Observation::Unreachable { why } => self.unreachable(why),
             // A start that is refused says nothing about the agent that took the run before.
@@ -250,6 +271,72 @@ impl Case<'_> {
             *freed = true;
         }
         if left == Left::Nothing { turn } else { self.want(turn, Action::Remove) }
+    }
+
+    /// An agent that died over its exports has left what another one needs to go on with them.
+    fn go_on(&self, lost: Turn) -> Turn {
+        let State::Ended { verdict, placement, started_at, .. } = lost.run.state else { return lost };
+        let why = exporting(None).to_owned();
+        self.go(State::Exporting { verdict, placement, started_at, before: None, tries: 0 }, why)
+            .wake(self.now)
+    }
+
+    /// Exports are written by another agent. Its record is the one that was not there before.
+    fn exporting(&self, export: &Exporting<'_>) -> Turn {
+        let why = exporting(*export.before).to_owned();
+        match &self.inputs.observed {
+            Observation::Exited { record, left } if Some(record.ended_at) != *export.before => {
+                self.exited(export.placement, record, *left)
+            }
+            Observation::Alive { .. } | Observation::Exited { left: Left::Agent, .. } => {
+                self.limit(self.go_here(why))
+            }
+            Observation::Unreachable { why } => self.unreachable(why),
+            Observation::Nothing
+            | Observation::Exited { .. }
+            | Observation::Dead { .. }
+            | Observation::Refused { .. } => {
+                let unwanted = self.run.asked.terminate.as_ref().is_some_and(|asked| !asked.export);
+                if unwanted || export.tries >= EXPORT_TRIES {
+                    return self.given_up(export);
+                }
+                let mut turn = self.want(self.go_here(why), Action::Export);
+                if let (State::Exporting { tries, .. }, false) =
+                    (&mut turn.run.state, turn.actions.is_empty())
+                {
+                    *tries += 1;
+                }
+                turn
+            }
+        }
+    }
+
+    /// The same state, with contact.
+    fn go_here(&self, why: String) -> Turn {
+        self.go(self.run.state.clone(), why)
+    }
+
+    /// Passes a terminate on to the agent that writes the exports, which an earlier one of the attempt may have heard.
+    fn limit(&self, turn: Turn) -> Turn {
+        let Some(asked) = &self.run.asked.terminate else { return turn };
+        let (stop, applied) = (Action::Stop(asked.clone()), &self.inputs.applied);
+        let heard = applied.last(&stop).map(|(at, _)| at);
+        let is_heard = heard.is_some() && heard >= applied.last(&Action::Export).map(|(at, _)| at);
+        if is_heard { turn } else { self.want(turn, stop) }
+    }
+
+    fn given_up(&self, export: &Exporting<'_>) -> Turn {
+        let verdict = export.verdict.clone();
+        let why = verdict.reason.clone();
+        let state = State::Ended {
+            verdict,
+            placement: export.placement.cloned(),
+            started_at: *export.started_at,
+            ended_at: export.before.unwrap_or(self.now),
+            freed: true,
+            removed: false,
+        };
+        self.want(self.go(state, why), Action::Remove)
     }
 
     fn refused(&self, placement: Option<&Placement>, why: &str) -> Turn {

@@ -9,6 +9,7 @@
 //!     │ can never fit      └────────────────────────────────────────────────────────────────┤
 //!     └─────────────────────────────────────────────────────────────────────────────────────┘
 //!
+//!   exports that are not written, from the files that are left:  Active | Ended ──▶ Exporting ──▶ Ended     (an agent for them, ≤ 3×)
 //!   an attempt that failed, with retries left:  … ──▶ Retrying ──▶ Queued, the next attempt     (a person's restart: Ended ──▶ Queued)
 //!                                                      Remove until nothing is left
 //!
@@ -99,7 +100,22 @@ pub enum State {
         /// Whether nothing of its container runs any more: its place is free.
         freed: bool,
     },
-    /// Over; never changes again except that `removed` becomes true, or that a person starts it again.
+    /// The attempt is over but for exports, which another agent writes from the files that it left: because the first one died
+    /// over them, or because some failed and a person asked for them again.
+    Exporting {
+        /// How it ends if nothing comes of that.
+        verdict: Verdict,
+        /// Where it was.
+        placement: Option<Placement>,
+        /// When its commands started.
+        started_at: Option<Timestamp>,
+        /// When it ended before, if it has an exit record: another record says how it went this time.
+        before: Option<Timestamp>,
+        /// How often an agent was asked to.
+        tries: u32,
+    },
+    /// Over; never changes again except that `removed` becomes true, that a person starts it again, or that a person wants exports again
+    /// that failed.
     Ended {
         /// How.
         verdict: Verdict,
@@ -217,6 +233,8 @@ pub enum Observation {
         started_at: Option<Timestamp>,
         /// Exit status of the commands, if they had ended.
         exit_code: Option<i32>,
+        /// Whether it died over its exports, and what it needed for them is still there.
+        exporting: bool,
         /// What the attempt still has on the machine.
         left: Left,
     },
@@ -289,7 +307,10 @@ pub enum Action {
     Start(Placement),
     /// Tell the agent to stop.
     Stop(Terminate),
-    /// Remove everything the attempt left on the machine except its record and log; an agent that still lives is killed
+    /// Let an agent write the exports of this attempt that are not written, from the files that it left. Succeeds only when from now on
+    /// a look finds that agent.
+    Export,
+    /// Remove everything the attempt left on the machine except its record and log, and the files of exports that failed; an agent that still lives is killed
     /// first, with its container. Succeeds only when nothing is left.
     Remove,
 }
@@ -308,6 +329,13 @@ pub enum Ask {
     Restart {
         /// What makes the attempt this one.
         nonce: Nonce,
+    },
+    /// Write the exports again that failed.
+    Export {
+        /// How many of its exports failed.
+        failed: usize,
+        /// Whether its files are still there.
+        kept: bool,
     },
     /// Forget it.
     Delete,

@@ -1,7 +1,7 @@
 //! What a person may ask of a run and what the rules answer. It changes what was asked, never where the run stands.
 use jiff::Timestamp;
 
-use super::{Answer, Ask, DEFAULT_GRACE_S, MAX_GRACE_S, Retries, Run, State, Terminate};
+use super::{Answer, Ask, Asked, DEFAULT_GRACE_S, MAX_GRACE_S, Retries, Run, State, Terminate};
 use crate::ids::Nonce;
 
 /// Answers `ask` for `run` at `now`.
@@ -11,6 +11,7 @@ pub fn request(run: &Run, ask: Ask, now: Timestamp) -> Answer {
             terminate(run, &Terminate { at: now, grace_s: grace_s.unwrap_or(DEFAULT_GRACE_S), export })
         }
         Ask::Restart { nonce } => restart(run, nonce),
+        Ask::Export { failed, kept } => export(run, failed, kept),
         Ask::Delete => delete(run),
     }
 }
@@ -62,10 +63,47 @@ fn restart(run: &Run, nonce: Nonce) -> Answer {
         State::Retrying { .. } => {
             Answer::Denied(format!("the next attempt of run {id} follows without being asked for"))
         }
-        State::Queued | State::Pending { .. } | State::Active { .. } => Answer::Denied(format!(
-            "run {id} is {}, and only a run that has ended can be started again; end it first: `vessl run terminate --wait {id}`",
-            run.status().word()
+        State::Queued | State::Pending { .. } | State::Active { .. } | State::Exporting { .. } => {
+            Answer::Denied(format!(
+                "run {id} is {}, and only a run that has ended can be started again; end it first: `vessl run terminate --wait {id}`",
+                run.status().word()
+            ))
+        }
+    }
+}
+
+/// The exports that failed, again, from the files that are kept.
+fn export(run: &Run, failed: usize, kept: bool) -> Answer {
+    let id = run.id.0;
+    let State::Ended { verdict, placement, started_at, ended_at, removed, .. } = &run.state else {
+        return match &run.state {
+            State::Exporting { .. } => {
+                Answer::AlreadySo(format!("the exports of run {id} are being written"))
+            }
+            _ => Answer::Denied(format!(
+                "run {id} is {} and has not ended: its exports are written when its commands have",
+                run.status().word()
+            )),
+        };
+    };
+    match (removed, failed, kept) {
+        (false, ..) => still_cleaned_up(run),
+        (true, 0, _) => Answer::Denied(format!("no export of run {id} failed: there is nothing to repeat")),
+        (true, _, false) => Answer::Denied(format!(
+            "the files of run {id} are not there any more, so that its exports cannot be written from them; `vessl run restart {id}` makes them anew"
         )),
+        (true, _, true) => Answer::Accepted(Box::new(Run {
+            state: State::Exporting {
+                verdict: verdict.clone(),
+                placement: placement.clone(),
+                started_at: *started_at,
+                before: Some(*ended_at),
+                tries: 0,
+            },
+            // What was asked of the commands is done.
+            asked: Asked::default(),
+            ..run.clone()
+        })),
     }
 }
 

@@ -46,6 +46,7 @@ impl Run {
             State::Pending { .. } => Status::Pending,
             State::Active { .. } if self.asked.terminate.is_some() => Status::Stopping,
             State::Active { phase, .. } => phase.status(),
+            State::Exporting { .. } => Status::Stopping,
             State::Ended { verdict, .. } => verdict.status,
         }
     }
@@ -56,6 +57,7 @@ impl Run {
             State::Queued => "waits for its turn".to_owned(),
             State::Pending { placement } => format!("placed on `{}`, being started", placement.node),
             State::Active { phase, .. } => phase.words().to_owned(),
+            State::Exporting { before, .. } => exporting(*before).to_owned(),
             State::Retrying { verdict, .. } => self.tried_again(verdict),
             State::Ended { verdict, .. } => verdict.reason.clone(),
         };
@@ -79,7 +81,7 @@ impl Run {
     /// How the current attempt ended, if it has.
     pub fn verdict(&self) -> Option<&Verdict> {
         match &self.state {
-            State::Queued | State::Pending { .. } | State::Active { .. } => None,
+            State::Queued | State::Pending { .. } | State::Active { .. } | State::Exporting { .. } => None,
             State::Retrying { verdict, .. } | State::Ended { verdict, .. } => Some(verdict),
         }
     }
@@ -94,6 +96,7 @@ impl Run {
     pub fn allocation(&self) -> Option<&Placement> {
         match &self.state {
             State::Queued
+            | State::Exporting { .. }
             | State::Active { phase: Phase::Exporting, .. }
             | State::Retrying { freed: true, .. }
             | State::Ended { freed: true, .. }
@@ -108,7 +111,9 @@ impl Run {
         match &self.state {
             State::Queued => None,
             State::Pending { placement } | State::Active { placement, .. } => Some(placement),
-            State::Retrying { placement, .. } | State::Ended { placement, .. } => placement.as_ref(),
+            State::Exporting { placement, .. }
+            | State::Retrying { placement, .. }
+            | State::Ended { placement, .. } => placement.as_ref(),
         }
     }
 
@@ -117,6 +122,7 @@ impl Run {
         match &self.state {
             State::Queued | State::Pending { .. } => None,
             State::Active { started_at, .. }
+            | State::Exporting { started_at, .. }
             | State::Retrying { started_at, .. }
             | State::Ended { started_at, .. } => *started_at,
         }
@@ -125,7 +131,7 @@ impl Run {
     /// When the current attempt ended.
     pub fn ended_at(&self) -> Option<Timestamp> {
         match &self.state {
-            State::Queued | State::Pending { .. } | State::Active { .. } => None,
+            State::Queued | State::Pending { .. } | State::Active { .. } | State::Exporting { .. } => None,
             State::Retrying { ended_at, .. } | State::Ended { ended_at, .. } => Some(*ended_at),
         }
     }
@@ -133,5 +139,13 @@ impl Run {
     /// Whether a driver has nothing left to do: ended and removed.
     pub fn is_settled(&self) -> bool {
         matches!(self.state, State::Ended { removed: true, .. })
+    }
+}
+
+/// What goes on while exports are written by another agent; `before` is when the attempt ended, if it had.
+pub(super) fn exporting(before: Option<Timestamp>) -> &'static str {
+    match before {
+        Some(_) => "writing the exports again that failed",
+        None => "the agent died over the exports; another one goes on with them",
     }
 }

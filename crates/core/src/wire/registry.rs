@@ -311,6 +311,59 @@ pub struct VolumeView {
     pub created_at: Timestamp,
 }
 
+/// A change of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeChange {
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Who, where that is known.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// What was done.
+    pub what: ChangeKind,
+    /// Where in the volume; of an export the path in its run.
+    pub path: String,
+    /// Files that were written, where they were counted.
+    #[serde(default)]
+    pub files: Option<u64>,
+    /// Bytes of those.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// The run that exported.
+    #[serde(default)]
+    pub run: Option<RunId>,
+    /// Its attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+}
+
+/// What changed a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// An export of a run.
+    Export,
+    /// A file came from a client.
+    Put,
+    /// A file or directory was copied within volumes.
+    Copy,
+    /// A file or directory was deleted.
+    Delete,
+}
+
+impl ChangeKind {
+    /// As in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Export => "export",
+            Self::Put => "put",
+            Self::Copy => "copy",
+            Self::Delete => "delete",
+        }
+    }
+}
+
 /// Body that copies a file or directory of a volume to a place of the same or of another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

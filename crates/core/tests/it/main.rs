@@ -6,6 +6,7 @@ mod plan_cases;
 mod plan_corpus;
 mod plan_stores;
 mod problems;
+mod provenance;
 mod redump;
 mod reference;
 mod run_cases;

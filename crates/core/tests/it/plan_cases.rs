@@ -14,6 +14,7 @@ use vessl_core::units::Span;
 use vessl_core::wire::{Level, Problem};
 
 use crate::plan_stores::{storages, volumes};
+use crate::support::plan_spec;
 
 pub(crate) const GIB: u64 = 1 << 30;
 
@@ -81,7 +82,7 @@ pub(crate) fn catalogue() -> Catalogue {
     }
 }
 
-fn spec_of(body: &str) -> Spec {
+pub(crate) fn spec_of(body: &str) -> Spec {
     let image = if body.contains("image:") { "" } else { "image: busybox\n" };
     let text = format!("name: test\n{image}{body}\n");
     let read = spec::read(text.as_bytes(), ReadOptions::default());
@@ -89,27 +90,15 @@ fn spec_of(body: &str) -> Spec {
 }
 
 fn try_plan(body: &str, inject: &[(&str, &str)], catalogue: &Catalogue) -> Result<Planned, Vec<Problem>> {
-    let spec = spec_of(body);
     let inject: Vec<_> = inject.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
-    plan(
-        &spec,
-        catalogue,
-        &Stamp {
-            run: RunId(123),
-            attempt: 1,
-            nonce: Nonce(9),
-            instance: "0a1b2c3d",
-            inject: &inject,
-            max_runtime: None,
-        },
-    )
+    plan_spec(&spec_of(body), &inject, catalogue)
 }
 
 pub(crate) fn planned(body: &str) -> Planned {
     try_plan(body, &[], &catalogue()).unwrap_or_else(|problems| panic!("{body}\n{problems:#?}"))
 }
 
-fn lines(problems: &[Problem], level: Level) -> Vec<String> {
+pub(crate) fn lines(problems: &[Problem], level: Level) -> Vec<String> {
     let of_level = problems.iter().filter(|problem| problem.level == level);
     of_level
         .map(|problem| {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use vessl_core::spec::{self, ReadOptions, schema};
 use vessl_core::wire::{Level, Problem};
-use vessl_core::{codes, plan};
+use vessl_core::{codes, plan, provenance};
 
 use crate::schema::complaints;
 use crate::support::{file, read};
@@ -138,7 +138,7 @@ fn check_table(page: &str, table: &str) {
 #[test]
 fn every_code_is_in_the_tables() {
     let page = page();
-    for list in [spec::codes(), plan::codes()] {
+    for list in [spec::codes(), plan::codes(), provenance::codes()] {
         let rows =
             list.iter().map(|info| format!("| `{}` | {} | {} |\n", info.code, info.meaning, info.remedy));
         let rows = rows.collect::<String>();

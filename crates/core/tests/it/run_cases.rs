@@ -86,6 +86,7 @@ pub(crate) fn dead(left: Left) -> Observation {
         proof: "the machine was started anew".to_owned(),
         started_at: None,
         exit_code: None,
+        exporting: false,
         left,
     }
 }
@@ -107,6 +108,7 @@ fn line(turn: &Turn) -> String {
         .map(|action| match action {
             Action::Start(placement) => format!("start {}", placement.node),
             Action::Stop(asked) => format!("stop {} {}", asked.grace_s, asked.export),
+            Action::Export => "export".to_owned(),
             Action::Remove => "remove".to_owned(),
         })
         .collect();
@@ -367,6 +369,7 @@ fn death_needs_proof() {
         proof: "p".to_owned(),
         started_at: None,
         exit_code: Some(3),
+        exporting: false,
         left: Left::Nothing,
     };
     let turn = decide(&run_in(active(Phase::Exporting)), &seen(ended), at(0));
@@ -525,4 +528,71 @@ fn the_stored_form_does_not_change() {
     // Before there were clusters.
     let earlier: Run = serde_json::from_str(&text.replace(r#""cluster":"here","#, "")).unwrap();
     assert_eq!(earlier.placement().unwrap().node, *"n1");
+}
+
+fn dead_over_exports(left: Left) -> Observation {
+    let proof = "it is gone".to_owned();
+    Observation::Dead { proof, started_at: Some(at(1)), exit_code: Some(0), exporting: true, left }
+}
+
+fn exporting(before: Option<i64>, tries: u32) -> State {
+    let State::Ended { verdict, placement, started_at, .. } = ended(Status::Failed, false) else {
+        panic!("not ended")
+    };
+    State::Exporting { verdict, placement, started_at, before: before.map(at), tries }
+}
+
+#[test]
+fn exports_go_on_after_the_death_of_their_agent() {
+    let died = "the agent died over the exports; another one goes on with them";
+    let look = seen(dead_over_exports(Left::Scratch));
+    check(active(Phase::Exporting), &look, &format!("stopping [] {died}"));
+    check(exporting(None, 0), &look, &format!("stopping [export] {died}"));
+    // Not for ever, and only where its files are.
+    check(exporting(None, 3), &look, "failed [remove] because");
+    let lost = "failed [] the run was lost after its commands had ended with exit status 0: it is gone";
+    let gone = seen(dead_over_exports(Left::Nothing));
+    check(active(Phase::Exporting), &gone, &lost.replace("failed", "failed+removed"));
+    check(exporting(None, 1), &seen(alive(Phase::Exporting)), &format!("stopping [] {died}"));
+    let exited = Observation::Exited { record: record(Status::Completed), left: Left::Nothing };
+    check(exporting(None, 1), &seen(exited), "completed+removed [] recorded");
+    let mut no_export = run_in(exporting(None, 1));
+    no_export.asked.terminate = Some(asked(0, false));
+    assert_eq!(line(&decide(&no_export, &look, at(10))), "failed [remove] because");
+    // Each try is counted, and the next one waits for what became of it.
+    let first = decide(&run_in(exporting(None, 0)), &look, at(10)).run;
+    let mut soon = look.clone();
+    soon.applied.note(&Action::Export, at(9));
+    let again = decide(&first, &soon, at(10));
+    assert_eq!((again.actions.len(), &again.run), (0, &first));
+}
+
+#[test]
+fn exports_that_failed_are_written_again_when_asked() {
+    let ask = |state, failed, kept| request(&run_in(state), Ask::Export { failed, kept }, at(10));
+    let Answer::Accepted(run) = ask(ended(Status::Failed, true), 1, true) else { panic!("not accepted") };
+    assert_eq!(run.state, exporting(Some(2), 0));
+    assert!(run.allocation().is_none() && run.verdict().is_none() && !run.is_settled());
+    assert!(matches!(ask(exporting(Some(2), 1), 1, true), Answer::AlreadySo(_)));
+    for (state, failed, kept, words) in [
+        (ended(Status::Completed, true), 0, false, "no export of run 7 failed"),
+        (ended(Status::Failed, true), 1, false, "`vessl run restart 7`"),
+        (ended(Status::Failed, false), 1, true, "still being cleaned up"),
+        (active(Phase::Running), 1, true, "has not ended"),
+    ] {
+        let Answer::Denied(why) = ask(state, failed, kept) else { panic!("{words}: not denied") };
+        assert!(why.contains(words), "{why}");
+    }
+    // The record of before says nothing about this time.
+    let mut old = record(Status::Failed);
+    old.ended_at = at(2);
+    let again = "writing the exports again that failed";
+    for (left, expected) in [(Left::Nothing, "stopping [export] "), (Left::Agent, "stopping [] ")] {
+        let look = seen(Observation::Exited { record: old.clone(), left });
+        check(exporting(Some(2), 0), &look, &format!("{expected}{again}"));
+    }
+    let look = seen(Observation::Exited { record: old, left: Left::Scratch });
+    check(exporting(Some(2), 3), &look, "failed [remove] because");
+    let new = Observation::Exited { record: record(Status::Completed), left: Left::Agent };
+    check(exporting(Some(2), 1), &seen(new), "completed [] recorded");
 }

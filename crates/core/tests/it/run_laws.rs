@@ -544,6 +544,8 @@ impl World {
                     *phase = (*phase).max(5);
                 }
             }
+            // No agent of this world dies over its exports with its files there.
+            Action::Export => {}
             Action::Remove => {
                 self.agent = match std::mem::replace(&mut self.agent, Agent::Absent) {
                     Agent::Absent | Agent::Spawned => Agent::Absent,

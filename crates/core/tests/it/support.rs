@@ -4,8 +4,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use vessl_core::ids::{Nonce, RunId};
+use vessl_core::plan::{Catalogue, Planned, Stamp, plan};
+use vessl_core::secret::Secret;
 use vessl_core::spec::{self, Read, ReadOptions, Spec};
-use vessl_core::wire::Level;
+use vessl_core::wire::{Level, Problem};
 
 /// Reads a text strictly.
 pub(crate) fn read(text: &str) -> Read {
@@ -80,4 +83,24 @@ pub(crate) fn python(each: &str, texts: &[&str]) -> Vec<String> {
         "python3 failed; this test needs PyYAML (Debian: `apt install python3-yaml`)"
     );
     serde_json::from_slice(&output.stdout).expect("python3 printed JSON")
+}
+
+/// The plan of a run file on a site.
+pub(crate) fn plan_spec(
+    spec: &Spec,
+    inject: &[(String, Secret)],
+    catalogue: &Catalogue,
+) -> Result<Planned, Vec<Problem>> {
+    plan(
+        spec,
+        catalogue,
+        &Stamp {
+            run: RunId(123),
+            attempt: 1,
+            nonce: Nonce(9),
+            instance: "0a1b2c3d",
+            inject,
+            max_runtime: None,
+        },
+    )
 }

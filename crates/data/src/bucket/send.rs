@@ -237,6 +237,8 @@ pub(super) async fn part(work: &Arc<Work>, large: &Arc<Large>, n: usize) -> Resu
     let tag = s3::tag(&response);
     unchanged(out, &large.file, large.state)?;
     work.journal.add(Event::Part { path: out.path.clone(), n, tag: tag.clone() })?;
+    // Whoever goes on after a death does not send it again.
+    work.journal.flush()?;
     locked(&large.tags)[n] = Some(tag);
     large.step(work);
     Ok(())

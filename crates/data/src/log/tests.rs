@@ -106,6 +106,20 @@ fn one_writer_and_nothing_after_the_end() {
 }
 
 #[test]
+fn a_log_whose_end_is_taken_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    Writer::take_end(&dir.path().join("none")).unwrap();
+    let pieces = lines(500);
+    write(dir.path(), &pieces[..300], 10_000).finish().unwrap();
+    Writer::take_end(dir.path()).unwrap();
+    Writer::take_end(dir.path()).unwrap();
+    write(dir.path(), &pieces[300..], 10_000).finish().unwrap();
+    let mut reader = Reader::open(dir.path()).unwrap();
+    assert_eq!(rest(&mut reader), joined(&pieces));
+    assert!(reader.is_finished());
+}
+
+#[test]
 fn a_writer_goes_on_where_the_last_one_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let all = lines(4000);

@@ -102,6 +102,15 @@ impl Writer {
         Self::open_sized(dir, Size::of(limit))
     }
 
+    /// Takes the end record from a log that has one, so that it can be opened for appending again.
+    pub fn take_end(dir: &Path) -> Result<(), LogError> {
+        let Some(tail) = search::tail(dir)?.filter(|tail| tail.finished) else { return Ok(()) };
+        let path = segment_path(dir, tail.number);
+        let file = File::options().write(true).open(&path);
+        let cut = file.and_then(|file| file.set_len(tail.offset).and_then(|()| file.sync_all()));
+        cut.map_err(LogError::os("cut the log segment", &path))
+    }
+
     #[cfg(test)]
     pub(super) fn open_with(dir: &Path, segment: u64) -> Result<Self, LogError> {
         Self::open_sized(dir, Size { segment, ..Size::UNBOUNDED })

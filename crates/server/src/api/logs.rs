@@ -22,7 +22,7 @@ use utoipa::IntoParams;
 use vessl_core::access::Caller;
 use vessl_core::ids::RunRef;
 use vessl_core::logwire;
-use vessl_core::wire::{ErrorBody, ServerSentEvent};
+use vessl_core::wire::{ErrorBody, RunReadQuery, ServerSentEvent};
 use vessl_data::log::{LogError, Reader, Stream};
 
 use super::Api;
@@ -210,7 +210,7 @@ impl LogStream {
 
     /// Why the log of a run that has ended has no end, and when it ended.
     async fn no_end(&self, reader: &Reader) -> Option<(Timestamp, String)> {
-        let run = self.api.control.run(&self.caller, &self.of).await.ok()?;
+        let run = self.api.control.run(&self.caller, &self.of, RunReadQuery::default()).await.ok()?;
         let past = run.attempts.into_iter().find(|past| past.attempt == self.attempt);
         let (reason, ended_at) =
             past.map_or((run.reason, run.ended_at), |past| (past.reason, Some(past.ended_at)));

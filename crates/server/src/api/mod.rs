@@ -194,6 +194,7 @@ fn runs_routes() -> OpenApiRouter<Api> {
         .routes(routes!(runs::read, runs::update, runs::delete))
         .routes(routes!(runs::terminate))
         .routes(routes!(runs::restart))
+        .routes(routes!(runs::export))
         .routes(routes!(runs::explain))
         .routes(routes!(events::stream))
         .routes(routes!(logs::read))
@@ -228,4 +229,5 @@ fn storages_routes() -> OpenApiRouter<Api> {
         .routes(routes!(volumes::content, volumes::put))
         .routes(routes!(volumes::incoming))
         .routes(routes!(volumes::copy))
+        .routes(routes!(volumes::changes))
 }

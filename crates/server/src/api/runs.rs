@@ -4,14 +4,14 @@ use axum::{Extension, Json};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use vessl_core::access::Caller;
 use vessl_core::wire::{
-    ErrorBody, Explain, RunCreate, RunQuery, RunTerminate, RunUpdate, RunView, UNREADABLE,
+    ErrorBody, Explain, RunCreate, RunQuery, RunReadQuery, RunTerminate, RunUpdate, RunView, UNREADABLE,
 };
 
 use super::error::Result;
 use super::extract::{JsonBody, ProjectPath, Query, RunPath};
 use super::{Api, to_the_end};
 
-/// Submit a run. When it is answered, the run is on disk.
+/// Submit a run, from a file or from another run. When it is answered, the run is on disk.
 #[utoipa::path(
     post, path = "/organizations/{organization}/projects/{project}/runs", tag = "runs",
     operation_id = "createRun",
@@ -20,6 +20,7 @@ use super::{Api, to_the_end};
     responses(
         (status = 201, description = "the run is stored", body = RunView),
         (status = 200, description = "the same submit was stored before", body = RunView),
+        (status = 404, description = "there is no such project, or no run to be made from", body = ErrorBody),
         (status = 422, description = "the run file has problems", body = ErrorBody),
     )
 )]
@@ -66,7 +67,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/organizations/{organization}/projects/{project}/runs/{id}", tag = "runs",
     operation_id = "readRun",
-    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path), RunReadQuery),
     responses(
         (status = 200, description = "the run", body = RunView),
         (status = 404, description = "there is no such run", body = ErrorBody),
@@ -76,8 +77,9 @@ pub(super) async fn read(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     RunPath(of): RunPath,
+    Query(query): Query<RunReadQuery>,
 ) -> Result<Json<RunView>> {
-    Ok(Json(api.control.run(&caller, &of).await?))
+    Ok(Json(api.control.run(&caller, &of, query).await?))
 }
 
 /// Change name, description or tags.
@@ -153,6 +155,25 @@ pub(super) async fn restart(
     RunPath(of): RunPath,
 ) -> Result<Json<RunView>> {
     Ok(Json(to_the_end(async move { api.control.restart(&caller, &of).await }).await?))
+}
+
+/// Write the exports of a run again that failed, from the files that it left, without starting its commands. Asking again meanwhile is
+/// fine.
+#[utoipa::path(
+    post, path = "/organizations/{organization}/projects/{project}/runs/{id}/export", tag = "runs",
+    operation_id = "exportRun",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    responses(
+        (status = 200, description = "the run, which is `stopping` until the exports are written", body = RunView),
+        (status = 409, description = "no export failed, its files are not there any more, or it has not ended", body = ErrorBody),
+    )
+)]
+pub(super) async fn export(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+) -> Result<Json<RunView>> {
+    Ok(Json(to_the_end(async move { api.control.export(&caller, &of).await }).await?))
 }
 
 /// Why a run is where it is, and what would let it go on.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vessl_core::access::Caller;
-use vessl_core::wire::registry::{BlobState, VolumeCopy};
+use vessl_core::wire::registry::{BlobState, VolumeChange, VolumeCopy};
 use vessl_core::wire::{ErrorBody, FileView};
 
 use super::error::Result;
@@ -175,7 +175,26 @@ pub(super) async fn put(
     let piece = FilePiece { path, offset: number(offset)?, size: number(size)?, mode, modified_at };
     let mut receiver = api.registry.receive_file(&caller, &volume, piece).await?;
     pour(body, &mut receiver).await?;
-    Ok(Json(to_its_end(async move { api.registry.received_file(receiver).await }).await?))
+    Ok(Json(to_its_end(async move { api.registry.received_file(&caller, &volume, receiver).await }).await?))
+}
+
+/// What changed a volume, the newest first, as far as it is known: exports, and what was done to its files here. What a run writes to a
+/// mounted volume is not noticed; of the files themselves only the newest are kept.
+#[utoipa::path(
+    get, path = "/organizations/{organization}/storages/{storage}/volumes/{volume}/changes", tag = "storages",
+    operation_id = "listVolumeChanges",
+    params(("organization" = String, Path), ("storage" = String, Path), ("volume" = String, Path)),
+    responses(
+        (status = 200, description = "at most 1000 changes", body = Vec<VolumeChange>),
+        (status = 404, description = "there is no such volume", body = ErrorBody),
+    )
+)]
+pub(super) async fn changes(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    VolumePath(volume): VolumePath,
+) -> Result<Json<Vec<VolumeChange>>> {
+    Ok(Json(api.registry.volume_changes(&caller, &volume).await?))
 }
 
 /// Copy a file or a directory of a volume to a place of the same or of another volume; what is there is replaced file by file.

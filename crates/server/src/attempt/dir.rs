@@ -30,6 +30,8 @@ pub(crate) struct AttemptLog {
     pub(crate) started_at: Option<Timestamp>,
     /// Exit status of the commands, if they ended and the agent went on.
     pub(crate) exit_code: Option<i32>,
+    /// Whether it noted what another agent needs to write its exports.
+    pub(crate) can_export: bool,
 }
 
 /// What an attempt has recorded.
@@ -90,6 +92,7 @@ impl RunDir {
             }
             told.events.push(event);
         }
+        told.can_export = self.said("commands.json");
         Ok(told)
     }
 

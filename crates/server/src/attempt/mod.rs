@@ -10,7 +10,7 @@ mod dir;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use vessl_core::ids::{AttemptId, RunId};
@@ -28,6 +28,9 @@ pub(crate) use dir::{AttemptLog, Recorded, RunDir};
 
 /// Largest progress file that is read, in bytes.
 const LARGEST_PROGRESS: u64 = 64 << 10;
+
+/// Where an attempt's files are that are kept for its exports.
+const KEPT: &str = "kept";
 
 /// A file of an attempt could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,24 @@ impl Attempts {
     /// The directory of an attempt.
     pub(crate) fn dir(&self, at: AttemptId) -> RunDir {
         RunDir::new(self.data.attempt(at), at.nonce)
+    }
+
+    /// Whether the files of an attempt are kept for its exports.
+    pub(crate) fn keeps(&self, at: AttemptId) -> bool {
+        self.data.attempt(at).join(KEPT).is_dir()
+    }
+
+    /// The attempts of a run whose files are kept.
+    pub(crate) fn kept_of(&self, run: RunId) -> Vec<AttemptId> {
+        let names = names(&self.data.run(run)).into_iter();
+        let attempts = names.filter_map(|name| AttemptId::of_name(run, &name));
+        attempts.filter(|at| self.keeps(*at)).collect()
+    }
+
+    /// The runs with such an attempt.
+    pub(crate) fn runs_with_kept(&self) -> Vec<RunId> {
+        let runs = names(&self.data.runs()).into_iter().filter_map(|name| name.parse().ok()).map(RunId);
+        runs.filter(|run| !self.kept_of(*run).is_empty()).collect()
     }
 
     /// Tells when something about an attempt may have changed.
@@ -200,6 +221,12 @@ impl Attempts {
         };
         blocking(remove).await.map_err(|source| AttemptError { what: "remove", path, source })
     }
+}
+
+/// Names in a directory; none of one that cannot be read.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// Does something that may block.

@@ -75,6 +75,8 @@ pub struct Config {
     pub export_files: u64,
     /// Longest time of exports after a terminate.
     pub export_time: String,
+    /// How long the files of a run are kept whose export failed.
+    pub keep_failed_exports: String,
     /// Events of items.
     pub event_limit: u64,
     /// Request bodies on their way.
@@ -174,6 +176,7 @@ impl Default for Config {
             export_bytes: "1Ti".to_owned(),
             export_files: 1_000_000,
             export_time: "10m".to_owned(),
+            keep_failed_exports: "7d".to_owned(),
             event_limit: 10_000,
             open_bodies: 64,
             agent: PathBuf::new(),

@@ -289,9 +289,15 @@ impl Driver {
                 // Watched from before the start, so that not even its first event is missed.
                 self.watch(at, &State::Pending { placement: placement.clone() });
                 self.begin(&plan).await?;
+                // Only the exports of the last attempt can be written again.
+                control.forget_kept(at.run, Some(at)).await;
                 Ok(engine.start(&plan, &secrets).await?)
             }
             Action::Stop(how) => Ok(engine.stop(at, how).await?),
+            Action::Export => {
+                let secrets = self.secrets().await?;
+                Ok(engine.export(at, &secrets).await?)
+            }
             Action::Remove => Ok(engine.remove(at).await?),
         }
     }

@@ -25,6 +25,8 @@ pub struct Inventory {
     pub clusters: BTreeMap<ClusterName, Cluster>,
     /// Seconds between SIGTERM and the kill when a terminate names none.
     pub grace_s: u64,
+    /// How long the files of runs are kept whose exports failed; `None` is until the run is deleted.
+    pub keep_failed_exports: Option<Span>,
 }
 
 /// A value of the configuration that has no meaning.
@@ -74,6 +76,7 @@ impl Inventory {
             cluster: config.cluster.as_str().into(),
             clusters,
             grace_s: grace.0.div_ceil(1000),
+            keep_failed_exports: limit("keep_failed_exports", &config.keep_failed_exports)?,
         })
     }
 

@@ -5,12 +5,14 @@
 //! driver [ store.load → observe → core::run::decide → store.save (guarded by revision) → engine.apply ]*
 //! ```
 //! Rules live in `vessl_core`. No transaction is open while an engine works. A restart only resumes the drivers.
+mod again;
 mod allocator;
 mod clock;
 mod driver;
 mod error;
 mod exports;
 mod inventory;
+mod kept;
 mod names;
 mod observe;
 mod record;
@@ -135,6 +137,7 @@ impl Control {
             control.0.leave(run);
         }
         let mut first = control.0.resume(&unfinished);
+        control.0.drivers.spawn(kept::free(Arc::clone(&control.0)));
         // Whoever asks first sees what happened while no server was there. A run that cannot be looked at holds nobody up.
         let _ = tokio::time::timeout(FIRST_LOOK, first.recv()).await;
         Ok(control)

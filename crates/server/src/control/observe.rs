@@ -1,7 +1,7 @@
 //! What is known of an attempt: whether its agent is there, by the engine, and what the agent has recorded, by the attempt's files. The
 //! rules decide about nothing else.
 use vessl_core::ids::AttemptId;
-use vessl_core::record::{Event, Proof};
+use vessl_core::record::{Event, Phase, Proof};
 use vessl_core::run::{Left, Observation, Status};
 
 use super::Inner;
@@ -81,7 +81,8 @@ fn proven(proof: Proof, left: Left, log: &AttemptLog) -> Observation {
         Proof::NeverStarted => Observation::Nothing,
         Proof::Dead { why: proof } => {
             let (started_at, exit_code) = (log.started_at, log.exit_code);
-            Observation::Dead { proof, started_at, exit_code, left }
+            let exporting = log.phase == Some(Phase::Exporting) && log.can_export;
+            Observation::Dead { proof, started_at, exit_code, exporting, left }
         }
         Proof::Alive { why } => Observation::Unreachable { why },
     }

@@ -3,6 +3,7 @@
 //! Pure: it only puts together what was stored, what was seen and what was decided.
 use jiff::Timestamp;
 use vessl_core::ids::AttemptId;
+use vessl_core::object::VolumeRef;
 use vessl_core::plan::{ExportTarget, Plan};
 use vessl_core::record::{Event, EventKind, ExitRecord, Transfer};
 use vessl_core::run::{Run, State, Status};
@@ -60,6 +61,8 @@ impl RecordBuilder {
             }
             EventKind::Exported(transfer) => {
                 self.event(RunEventKind::Exported, at, moved("exported", transfer));
+                // What is written again takes the place of what was said before.
+                self.stored.doc.exports.retain(|known| known.path != transfer.path);
                 self.stored.doc.exports.push(transfer.clone());
                 self.exported.push(transfer.clone());
             }
@@ -115,7 +118,9 @@ impl RecordBuilder {
         self.stored.doc.decided_at = now;
         let is_retrying = |run: &Run| matches!(run.state, State::Retrying { .. });
         let is_next = self.stored.doc.run.attempt != before.attempt;
-        let turns_back = is_next || is_retrying(&self.stored.doc.run);
+        let exports_again =
+            matches!(self.stored.doc.run.state, State::Exporting { .. }) && before.status().is_final();
+        let turns_back = is_next || exports_again || is_retrying(&self.stored.doc.run);
         if is_next {
             self.next_attempt(&before);
         }
@@ -135,6 +140,7 @@ impl RecordBuilder {
                 nonce: before.nonce,
                 verdict: verdict.clone(),
                 node: before.placement().map(|placement| placement.node.clone()),
+                gpus: before.placement().map(|placement| placement.gpus.clone()).unwrap_or_default(),
                 started_at: before.started_at(),
                 ended_at,
                 imports: std::mem::take(&mut doc.imports),
@@ -202,13 +208,14 @@ pub(super) fn exports(attempt: AttemptId, finished: &[Transfer], plan: &Plan) ->
     let export = |transfer: &Transfer| {
         let manifest = transfer.version.clone().filter(|_| transfer.error.is_none())?;
         let planned = plan.exports.iter().find(|export| export.path == transfer.path)?;
-        let object = match &planned.target {
+        let volume = || VolumeRef::of_address(&planned.target.label(), &plan.project.organization);
+        let (object, volume) = match &planned.target {
             // Nothing of it is in the store.
-            ExportTarget::Bucket(_) | ExportTarget::Volume(_) => return None,
-            target => target.object(),
+            ExportTarget::Bucket(_) | ExportTarget::Volume(_) => (None, Some(volume()?)),
+            target => (target.object(), None),
         };
         let (path, bytes, files) = (transfer.path.clone(), transfer.bytes, transfer.files);
-        Some(Export { attempt, path, manifest, bytes, files, object, merged: None })
+        Some(Export { attempt, path, manifest, bytes, files, object, merged: None, volume })
     };
     finished.iter().filter_map(export).collect()
 }

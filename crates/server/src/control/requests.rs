@@ -1,4 +1,5 @@
 //! What people ask of runs that exist: terminate, change, delete. The rules answer; this only carries it out.
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use vessl_core::access::{Action, Caller, Scope, allowed};
@@ -100,6 +101,39 @@ impl Control {
         Ok(self.0.view(stored))
     }
 
+    /// Writes the exports of a run again that failed, from the files that it left.
+    pub async fn export(&self, caller: &Caller, of: &RunRef) -> Result<RunView> {
+        let run = self.0.stored(caller, Action::Run, of).await?.doc.run;
+        self.let_settle(&run).await;
+        if run.status().is_final() {
+            self.let_driver_leave(run.id).await;
+        }
+        let kept = self.0.parts.attempts.keeps(run.attempt_id());
+        let started = AtomicBool::new(false);
+        let changed = self.0.change(caller, of, |stored| {
+            let now = self.now();
+            let failed = stored.doc.exports.iter().filter(|export| export.error.is_some()).count();
+            match request(&stored.doc.run, Ask::Export { failed, kept }, now) {
+                Answer::AlreadySo(_) => {
+                    started.store(false, Ordering::Relaxed);
+                    Ok(None)
+                }
+                Answer::Denied(why) => Err(ControlError::refused(why)),
+                Answer::Accepted(run) => {
+                    started.store(true, Ordering::Relaxed);
+                    let mut record = RecordBuilder::of(stored.clone());
+                    record.decided(*run, "a person asked for the exports again that failed", now);
+                    Ok(record.save(Vec::new()))
+                }
+            }
+        });
+        let stored = changed.await?;
+        if started.load(Ordering::Relaxed) {
+            self.0.start_driver(&stored);
+        }
+        Ok(self.0.view(stored))
+    }
+
     /// Changes name, description or tags.
     pub async fn update(&self, caller: &Caller, of: &RunRef, update: RunUpdate) -> Result<RunView> {
         check_update(&update)?;
@@ -133,6 +167,7 @@ impl Control {
                 Answer::Denied(why) => return Err(ControlError::refused(why)),
                 Answer::Accepted(_) => {}
             }
+            self.0.forget_kept(of.id, None).await;
             // The directory goes first: a crash in between leaves a run that can be deleted again, and never a
             // directory that nobody knows.
             self.0.parts.attempts.remove(of.id).await?;

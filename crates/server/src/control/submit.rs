@@ -1,4 +1,6 @@
 //! Taking a run in: text → spec → plan → one durable insert → a driver.
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::ids::{Nonce, ProjectRef, RunId, RunRef};
@@ -36,7 +38,7 @@ impl Control {
         &self,
         caller: &Caller,
         project: &ProjectRef,
-        create: RunCreate,
+        mut create: RunCreate,
     ) -> Result<Submitted> {
         allowed(caller, Action::Run, Scope::Project(project.clone()))?;
         if self.0.stopping.is_cancelled() {
@@ -54,16 +56,24 @@ impl Control {
                 taken(earlier)
             };
         }
+        let source = self.0.source(caller, project, &mut create).await?;
         let mut read = read_spec(&create).await?;
         let asked = Asked::of(&create)?;
+        let mut inject =
+            source.as_ref().map(|source| source.given(&mut read.spec, project)).unwrap_or_default();
+        let taken_over = source.as_ref().map(|source| source.taken_over(&create.env)).unwrap_or_default();
         create.overrides.apply(&mut read.spec).map_err(ControlError::Unfit)?;
-        let catalogue = self.0.catalogue(project, &read.spec).await?;
+        let mut catalogue = self.0.catalogue(project, &read.spec).await?;
+        self.0.add_used(&mut catalogue, source.as_ref()).await?;
         let id = self.0.parts.store.next_id();
-        let inject: Vec<_> = create.env.into_iter().map(|pair| (pair.key, pair.value)).collect();
+        inject.extend(create.env.into_iter().map(|pair| (pair.key, pair.value)));
         let (nonce, instance) = (nonce()?, self.0.parts.inventory.instance.as_str());
         let max_runtime = asked.max_runtime;
         let stamp = Stamp { run: id, attempt: 1, nonce, instance, inject: &inject, max_runtime };
-        let planned = plan(&read.spec, &catalogue, &stamp);
+        let planned = plan(&read.spec, &catalogue, &stamp).and_then(|planned| match &source {
+            Some(source) => source.pin(planned, &catalogue),
+            None => Ok(planned),
+        });
         let mut planned = planned.map_err(|mut problems| {
             self.0.parts.store.give_back(id);
             create.overrides.name_flags(&mut problems);
@@ -81,6 +91,9 @@ impl Control {
         let mut new = self.new_run(caller, &read, planned, key)?;
         new.stored.doc.run.retries.allowed = asked.retries;
         new.stored.doc.sweep = asked.sweep;
+        new.stored.doc.max_runtime = asked.max_runtime;
+        new.stored.doc.from = create.from;
+        new.take_over(taken_over);
         let stored = new.stored.clone();
         match self.0.parts.store.insert_run(new).await? {
             Inserted::New => {}
@@ -102,7 +115,7 @@ impl Control {
             return None;
         }
         let images = self.0.parts.engines.images(&plan.cluster).ok()?;
-        match images.check(&image(&plan.image), plan.fence.as_deref().unwrap_or_default()).await {
+        match images.check(&plan.image.label(), plan.fence.as_deref().unwrap_or_default()).await {
             Ok(why) => why.map(unusable_image),
             Err(error) => {
                 tracing::warn!("an image is not looked at before its run: {}", crate::chain(&error));
@@ -146,13 +159,9 @@ impl Control {
             sealed.push((name.clone(), bytes));
         }
         let stored = first(caller, &read.spec, &plan, self.now());
+        let keys = Keys { stored: needs.stored, credentials: needs.credentials, given: BTreeMap::new() };
         let yaml = read.canonical();
-        Ok(NewRun {
-            stored,
-            texts: Texts { plan, yaml, keys: Keys { stored: needs.stored, credentials: needs.credentials } },
-            sealed,
-            key,
-        })
+        Ok(NewRun { stored, texts: Texts { plan, yaml, keys }, sealed, key })
     }
 }
 
@@ -170,7 +179,8 @@ impl Asked {
             Ok(max_runtime) => max_runtime,
             Err(error) => return Err(ControlError::Unfit(format!("`max_runtime`: {error}"))),
         };
-        if create.retries > MAX_RETRIES {
+        let retries = create.retries.unwrap_or_default();
+        if retries > MAX_RETRIES {
             return malformed(format!("`retries` may be at most {MAX_RETRIES}"));
         }
         match &create.sweep {
@@ -178,7 +188,7 @@ impl Asked {
                 malformed(format!("the name of a sweep must be {}", labels::NAME_FORM))
             }
             Some(Sweep { parallel: 0, .. }) => malformed("`sweep.parallel` must be at least 1".to_owned()),
-            sweep => Ok(Self { max_runtime, retries: create.retries, sweep: sweep.clone() }),
+            sweep => Ok(Self { max_runtime, retries, sweep: sweep.clone() }),
         }
     }
 }
@@ -217,7 +227,7 @@ fn first(caller: &Caller, spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun
             cluster: plan.cluster.clone(),
             preset: plan.preset.clone(),
             resources: plan.resources.clone(),
-            image: image(&plan.image),
+            image: plan.image.label(),
             image_digest: None,
             why,
             decided_at: now,
@@ -231,19 +241,10 @@ fn first(caller: &Caller, spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun
             usage: None,
             nodes: plan.nodes.clone(),
             sweep: None,
+            max_runtime: None,
+            from: None,
             attempts: Vec::new(),
         },
-    }
-}
-
-fn image(image: &ImagePlan) -> String {
-    match image {
-        ImagePlan::Registry { reference, .. } => reference.clone(),
-        ImagePlan::Layout { path, tag } => {
-            let tag = tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
-            format!("oci://{path}{tag}")
-        }
-        ImagePlan::Host => "host://".to_owned(),
     }
 }
 

@@ -8,7 +8,9 @@ use vessl_core::plan::{EnvFrom, EnvPlan, PortPlan, RESERVED};
 use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::{Admission, Applied, EndReason, Inputs, Observation, State, Status, decide};
 use vessl_core::spec::PortKind;
-use vessl_core::wire::{AttemptView, Explain, PortView, RunEvent, RunQuery, RunView, StatusChange};
+use vessl_core::wire::{
+    AttemptView, Explain, PortView, RunEvent, RunQuery, RunReadQuery, RunView, StatusChange,
+};
 
 use super::{Control, ControlError, Explanation, Inner, Result};
 use crate::store::find::{Listed, Page};
@@ -22,12 +24,17 @@ const LARGEST_PAGE: u32 = 1000;
 const EVENTS: u32 = 256;
 
 impl Control {
-    /// One run, with its canonical run file.
-    pub async fn run(&self, caller: &Caller, of: &RunRef) -> Result<RunView> {
+    /// One run, with its canonical run file, and perhaps with what it really used.
+    pub async fn run(&self, caller: &Caller, of: &RunRef, query: RunReadQuery) -> Result<RunView> {
         let stored = self.0.stored(caller, Action::Read, of).await?;
         let texts = self.0.parts.store.run_texts(of.id).await?;
+        let provenance = match &texts {
+            Some(texts) if query.provenance => Some(self.0.provenance(&stored, texts).await?),
+            _ => None,
+        };
         let attempt = stored.doc.run.attempt_id();
-        let mut view = self.0.view(stored);
+        let kept = self.0.kept(&stored);
+        let mut view = RunView { kept, provenance, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
@@ -151,6 +158,7 @@ impl Inner {
             exit_code,
             attempt: doc.run.attempt,
             retries: doc.run.retries.allowed,
+            from: doc.from,
             created_at: doc.created_at,
             attempts: doc.attempts.into_iter().map(past).collect(),
             started_at: doc.run.started_at().filter(|_| !is_over),
@@ -171,9 +179,11 @@ impl Inner {
             exports: doc.exports,
             phases: doc.phases,
             usage: doc.usage,
+            kept: None,
             ports: Vec::new(),
             env: None,
             yaml: None,
+            provenance: None,
             warnings: Vec::new(),
         }
     }

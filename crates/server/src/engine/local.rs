@@ -4,8 +4,9 @@
 //! start     `agent supervise`, secrets through its standard input ─► its first event
 //! presence  our living child, or the lock is held, or control.sock answers
 //! proof     `agent proof`
+//! export    `agent export`, secrets likewise ─► a line on its standard output
 //! stop      control.sock, made anew by `agent listen` where it is gone
-//! remove    `agent remove`
+//! remove    `agent remove`, and `agent forget` for what that keeps
 //! ```
 //! Everything it remembers (children, refusals) is a shortcut: after a restart the run directory says the same.
 use std::collections::{HashMap, HashSet};
@@ -100,6 +101,37 @@ impl Local {
             self.keep(at, child);
         }
         Ok(())
+    }
+
+    pub(super) async fn export(&self, at: AttemptId, secrets: &Secrets) -> Result<(), EngineError> {
+        let dir = self.dir(at);
+        if self.memory().children.contains(&at) || dir.is_locked() == Ok(true) {
+            return Ok(());
+        }
+        let mut child = self.program.export(&self.root, dir.path(), secrets).await?;
+        let taken = tokio::time::timeout(START_LIMIT, program::first_line(&mut child)).await;
+        let failed = |why| EngineError::Verb { verb: "export", why };
+        match taken {
+            Ok(true) => {
+                self.keep(at, child);
+                self.attempts.signal(at);
+                Ok(())
+            }
+            Ok(false) => {
+                let status = child.wait().await;
+                let status = status.map_err(|error| failed(error.to_string()))?;
+                Err(failed(ended_early(&dir, status)))
+            }
+            Err(_) => {
+                // It has not begun, so nothing is lost with it.
+                let _ = child.kill().await;
+                Err(failed(format!("it did not begin within {} s", START_LIMIT.as_secs())))
+            }
+        }
+    }
+
+    pub(super) async fn forget(&self, at: AttemptId) -> Result<(), EngineError> {
+        self.program.forget(&self.root, self.dir(at).path()).await
     }
 
     /// Remembers a living child, and tells when it is gone.

@@ -130,6 +130,25 @@ impl Engine {
         }
     }
 
+    /// Starts an agent for the exports of an attempt that are not written, from the files that it left; when this is `Ok`, that agent is
+    /// there or was.
+    pub async fn export(&self, at: AttemptId, secrets: &Secrets) -> Result<(), EngineError> {
+        match self {
+            Self::Local(local) => local.export(at, secrets).await,
+            #[cfg(feature = "testing")]
+            Self::Fake(_) => Ok(()),
+        }
+    }
+
+    /// Removes the files that an attempt left for its exports.
+    pub async fn forget(&self, at: AttemptId) -> Result<(), EngineError> {
+        match self {
+            Self::Local(local) => local.forget(at).await,
+            #[cfg(feature = "testing")]
+            Self::Fake(_) => Ok(()),
+        }
+    }
+
     /// Whether the attempt has an agent now.
     pub async fn presence(&self, at: AttemptId) -> Presence {
         match self {

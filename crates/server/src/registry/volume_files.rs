@@ -11,7 +11,7 @@ use nix::fcntl::{OFlag, renameat};
 use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::object::VolumeRef;
 use vessl_core::spelling;
-use vessl_core::wire::registry::{BlobState, VolumeCopy};
+use vessl_core::wire::registry::{BlobState, ChangeKind, VolumeChange, VolumeCopy};
 use vessl_core::wire::{FileKind, FileView};
 use vessl_data::blob::Digest;
 use vessl_data::dir::{self, Dir, Links, Modified};
@@ -117,8 +117,49 @@ impl Registry {
     }
 
     /// The end of a piece: the file, if it was the last one.
-    pub async fn received_file(&self, from: Receiver<VolumeFile, OnlyOne>) -> Result<BlobState> {
-        from.finish(VolumeFile::finish).await
+    pub async fn received_file(
+        &self,
+        caller: &Caller,
+        of: &VolumeRef,
+        from: Receiver<VolumeFile, OnlyOne>,
+    ) -> Result<BlobState> {
+        let last = |file: VolumeFile| {
+            let path = spelling::spell(file.path.as_os_str().as_bytes());
+            file.finish().map(|state| (state, path))
+        };
+        let (state, path) = from.finish(last).await?;
+        if state.complete {
+            self.changed(caller, of, (ChangeKind::Put, path), Some((1, state.received))).await?;
+        }
+        Ok(state)
+    }
+
+    /// Notes that a volume was changed.
+    async fn changed(
+        &self,
+        caller: &Caller,
+        of: &VolumeRef,
+        (what, path): (ChangeKind, String),
+        counted: Option<(u64, u64)>,
+    ) -> Result<()> {
+        let change = VolumeChange {
+            at: self.now(),
+            by: Some(caller.user.as_str().to_owned()),
+            what,
+            path,
+            files: counted.map(|(files, _)| files),
+            bytes: counted.map(|(_, bytes)| bytes),
+            run: None,
+            attempt: None,
+        };
+        Ok(self.store.add_volume_change(of.clone(), change).await?)
+    }
+
+    /// The changes of a volume that are known, the newest first. What a run writes to a mounted volume is not noticed.
+    pub async fn volume_changes(&self, caller: &Caller, of: &VolumeRef) -> Result<Vec<VolumeChange>> {
+        allowed(caller, Action::Read, Scope::Organization(of.organization.clone()))?;
+        self.known_volume(of).await?;
+        Ok(self.store.volume_changes(of.clone()).await?)
     }
 
     /// Copies a file or a directory to a place of the same or of another volume. What is there is replaced file by file.
@@ -134,15 +175,17 @@ impl Registry {
         }
         let root = self.volume_root(&target).await?;
         let name = target.volume.to_string();
-        self.in_volume(caller, Action::Run, of, move |volume| {
+        let copying = self.in_volume(caller, Action::Run, of, move |volume| {
             copy_between((&volume, &from), (&root.volume(Path::new(&name))?, &to))
-        })
-        .await
+        });
+        copying.await?;
+        self.changed(caller, &target, (ChangeKind::Copy, copy.to), None).await
     }
 
     /// Deletes a file or link; a directory only with `recursive`, with everything in it.
     pub async fn delete_file(&self, caller: &Caller, of: &VolumeRef, listed: Listed) -> Result<()> {
-        self.in_volume(caller, Action::Run, of, move |volume| {
+        let gone = listed.path.clone();
+        let deleting = self.in_volume(caller, Action::Run, of, move |volume| {
             let Listed { path: text, recursive } = listed;
             let path = inside(&text)?;
             let (parent, name) = parent_of(&volume, &path).map_err(|error| said(&text, error))?;
@@ -158,8 +201,9 @@ impl Registry {
             }
             parent.remove(&name)?;
             Ok(parent.sync()?)
-        })
-        .await
+        });
+        deleting.await?;
+        self.changed(caller, of, (ChangeKind::Delete, gone), None).await
     }
 
     /// Does something in a volume where waiting for the disk harms nobody.
@@ -183,7 +227,13 @@ impl Takes for VolumeFile {
             let _ = self.parts.remove(&self.part);
             return Err(IncomingError::TooLong { size: self.size });
         }
-        self.file.write_all(bytes).map_err(DataError::os("write", &self.path))?;
+        if let Err(error) = self.file.write_all(bytes) {
+            if vessl_data::is_full(&error) {
+                // What is here would keep the disk full until somebody goes on with it, who cannot.
+                let _ = self.parts.remove(&self.part);
+            }
+            return Err(DataError::os("write", &self.path)(error).into());
+        }
         self.received += bytes.len() as u64;
         Ok(())
     }

@@ -195,7 +195,7 @@ impl Registry {
         })
     }
 
-    async fn known_volume(&self, volume: &VolumeRef) -> Result<Volume> {
+    pub(super) async fn known_volume(&self, volume: &VolumeRef) -> Result<Volume> {
         self.store.volume(volume.clone()).await?.ok_or_else(|| {
             let name: String = volume.volume.as_str().chars().take(120).collect();
             let (storage, name) = (&volume.storage, name.escape_debug());

@@ -9,11 +9,12 @@ use vessl_core::credential::{CredentialKind, CredentialRef};
 use vessl_core::ids::{
     AttemptId, ClusterName, CredentialName, NodeName, Nonce, PresetName, ProjectRef, RunId, UserName,
 };
-use vessl_core::object::ObjectName;
+use vessl_core::object::{ObjectName, VolumeRef};
 use vessl_core::plan::{Amounts, Plan};
 use vessl_core::record::{Transfer, Usage};
 use vessl_core::run::{Run, State, Status, Verdict};
-use vessl_core::wire::{PhaseChange, RunEventKind, RunKind, StatusChange, Sweep};
+use vessl_core::units::Span;
+use vessl_core::wire::{PhaseChange, RunEventKind, RunFrom, RunKind, StatusChange, Sweep};
 
 use super::unfinished::UnreadableRun;
 use super::versions::put_export;
@@ -98,6 +99,12 @@ pub struct Doc {
     /// The sweep that it belongs to.
     #[serde(default)]
     pub sweep: Option<Sweep>,
+    /// Longest time of the commands as its submit asked for it.
+    #[serde(default)]
+    pub max_runtime: Option<Span>,
+    /// The run that it was made from.
+    #[serde(default)]
+    pub from: Option<RunFrom>,
     /// Attempts before the current one, oldest first.
     #[serde(default)]
     pub attempts: Vec<PastAttempt>,
@@ -124,6 +131,9 @@ pub struct PastAttempt {
     /// Digest of its image.
     #[serde(default)]
     pub image_digest: Option<String>,
+    /// Indices of the GPUs that it had; not kept of attempts from before that was recorded.
+    #[serde(default)]
+    pub gpus: Vec<u32>,
 }
 
 /// How the commands of a run ended.
@@ -143,6 +153,8 @@ pub struct Keys {
     pub stored: BTreeMap<String, String>,
     /// Credentials.
     pub credentials: BTreeSet<CredentialRef>,
+    /// Key of the agent's `env` secrets that were taken over from another run → the run that they were given to.
+    pub given: BTreeMap<String, RunId>,
 }
 
 /// As it is read: once there was a list for each kind.
@@ -152,6 +164,8 @@ struct StoredKeys {
     #[serde(default)]
     credentials: BTreeSet<CredentialRef>,
     #[serde(default)]
+    given: BTreeMap<String, RunId>,
+    #[serde(default)]
     registry: Vec<CredentialName>,
     #[serde(default)]
     git: Vec<CredentialName>,
@@ -159,11 +173,11 @@ struct StoredKeys {
 
 impl From<StoredKeys> for Keys {
     fn from(keys: StoredKeys) -> Self {
-        let StoredKeys { stored, mut credentials, registry, git } = keys;
+        let StoredKeys { stored, mut credentials, given, registry, git } = keys;
         let of = |kind| move |name| CredentialRef { kind, name };
         credentials.extend(registry.into_iter().map(of(CredentialKind::Registry)));
         credentials.extend(git.into_iter().map(of(CredentialKind::Git)));
-        Self { stored, credentials }
+        Self { stored, credentials, given }
     }
 }
 
@@ -189,6 +203,14 @@ pub struct NewRun {
     pub sealed: Vec<(String, Vec<u8>)>,
     /// Idempotency key and digest of the submit.
     pub key: Option<(String, Vec<u8>)>,
+}
+
+impl NewRun {
+    /// Notes which of its literal secrets were given to another run.
+    pub fn take_over(&mut self, given: BTreeMap<String, RunId>) {
+        let is_own = |key: &String| self.sealed.iter().any(|(name, _)| name == key);
+        self.texts.keys.given = given.into_iter().filter(|(key, _)| is_own(key)).collect();
+    }
 }
 
 /// What became of an insert.
@@ -234,6 +256,8 @@ pub struct Export {
     pub object: Option<ObjectName>,
     /// The version that it makes, where that is not the exported tree itself.
     pub merged: Option<Merged>,
+    /// The volume that it was written to; then there is no tree.
+    pub volume: Option<VolumeRef>,
 }
 
 /// An exported tree over another version of what it is exported to.

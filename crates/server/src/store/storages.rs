@@ -1,9 +1,9 @@
 //! Rows of storages and volumes.
 use jiff::Timestamp;
-use rusqlite::{Row, params};
-use vessl_core::ids::{OrganizationName, StorageName, UserName, VolumeName};
+use rusqlite::{Connection, Row, params};
+use vessl_core::ids::{OrganizationName, RunId, StorageName, UserName, VolumeName};
 use vessl_core::object::{StorageKind, VolumeRef};
-use vessl_core::wire::registry::StorageView;
+use vessl_core::wire::registry::{ChangeKind, StorageView, VolumeChange};
 
 use super::objects::Made;
 use super::runs::{from_json, moment, nanos, to_json, word};
@@ -104,14 +104,75 @@ impl Store {
         .await
     }
 
-    /// Forgets a volume; answers false if there was none.
+    /// Notes a change of a volume.
+    pub async fn add_volume_change(&self, volume: VolumeRef, change: VolumeChange) -> Result<()> {
+        self.write(move |db| put_change(db, &volume, &change)).await
+    }
+
+    /// The newest changes of a volume, the newest first.
+    pub async fn volume_changes(&self, volume: VolumeRef) -> Result<Vec<VolumeChange>> {
+        self.read(move |db| {
+            let sql = "SELECT at, changed_by, what, path, files, bytes, run, attempt FROM volume_changes
+                       WHERE organization = ?1 AND storage = ?2 AND volume = ?3 ORDER BY id DESC";
+            let mut rows = db.prepare_cached(sql)?;
+            rows.query_and_then(key(&volume), change)?.collect()
+        })
+        .await
+    }
+
+    /// Forgets a volume with its history; answers false if there was none.
     pub async fn delete_volume(&self, volume: VolumeRef) -> Result<bool> {
         self.write(move |db| {
+            let sql = "DELETE FROM volume_changes WHERE organization = ?1 AND storage = ?2 AND volume = ?3";
+            db.prepare_cached(sql)?.execute(key(&volume))?;
             let sql = "DELETE FROM volumes WHERE organization = ?1 AND storage = ?2 AND name = ?3";
             Ok(db.prepare_cached(sql)?.execute(key(&volume))? > 0)
         })
         .await
     }
+}
+
+/// Most changes that are kept of a volume: the newest.
+const KEPT: u32 = 1000;
+
+/// Notes a change, unless the same export was noted before.
+pub(super) fn put_change(db: &Connection, volume: &VolumeRef, change: &VolumeChange) -> Result<()> {
+    let (of, storage, name) = key(volume);
+    let sql = "INSERT OR IGNORE INTO volume_changes
+        (organization, storage, volume, at, changed_by, what, path, files, bytes, run, attempt)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    db.prepare_cached(sql)?.execute(params![
+        of,
+        storage,
+        name,
+        nanos(change.at),
+        change.by,
+        change.what.word(),
+        change.path,
+        change.files,
+        change.bytes,
+        change.run.map(|run| run.0),
+        change.attempt
+    ])?;
+    let sql = "DELETE FROM volume_changes WHERE organization = ?1 AND storage = ?2 AND volume = ?3 AND id <=
+        (SELECT id FROM volume_changes WHERE organization = ?1 AND storage = ?2 AND volume = ?3
+         ORDER BY id DESC LIMIT 1 OFFSET ?4)";
+    db.prepare_cached(sql)?.execute(params![of, storage, name, KEPT])?;
+    Ok(())
+}
+
+fn change(row: &Row<'_>) -> Result<VolumeChange> {
+    let (what, run): (String, Option<u64>) = (row.get(2)?, row.get(6)?);
+    Ok(VolumeChange {
+        at: moment(row.get(0)?),
+        by: row.get(1)?,
+        what: word::<ChangeKind>("kind of a change", &what)?,
+        path: row.get(3)?,
+        files: row.get(4)?,
+        bytes: row.get(5)?,
+        run: run.map(RunId),
+        attempt: row.get(7)?,
+    })
 }
 
 fn key(volume: &VolumeRef) -> (&str, &str, &str) {

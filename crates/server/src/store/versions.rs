@@ -3,10 +3,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use vessl_core::ids::{AttemptId, RunId, UserName};
 use vessl_core::object::ObjectName;
-use vessl_core::wire::registry::{ObjectUpdate, VersionView};
+use vessl_core::wire::registry::{ChangeKind, ObjectUpdate, VersionView, VolumeChange};
 
 use super::objects::{About, Made, ensure, id_of};
 use super::runs::{Export, StoredRun, from_json, moment, nanos, to_json};
+use super::storages::put_change;
 use super::{Result, Store, StoreError};
 
 /// How a version is named.
@@ -258,6 +259,19 @@ fn add(db: &Connection, new: &NewRow<'_>) -> Result<u64> {
 /// exported to. One that is registered already stays as it is, so that an export that is seen twice is one version.
 pub(super) fn put_export(db: &Connection, stored: &StoredRun, export: &Export) -> Result<()> {
     let (of, path, manifest) = (export.attempt, &export.path, &export.manifest);
+    if let Some(volume) = &export.volume {
+        let change = VolumeChange {
+            at: stored.doc.decided_at,
+            by: stored.doc.created_by.as_ref().map(|user| user.as_str().to_owned()),
+            what: ChangeKind::Export,
+            path: path.clone(),
+            files: Some(export.files),
+            bytes: Some(export.bytes),
+            run: Some(of.run),
+            attempt: Some(of.name()),
+        };
+        return put_change(db, volume, &change);
+    }
     if is_exported(db, of, path, manifest)? {
         return Ok(());
     }

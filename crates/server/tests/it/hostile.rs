@@ -21,7 +21,8 @@ async fn bodies_that_are_none() {
     let place = Place::new();
     let server = place.open().await;
     let cases: [(&[u8], StatusCode); 9] = [
-        (b"", StatusCode::BAD_REQUEST),
+        // An empty body is an empty object, which names neither a file nor a run.
+        (b"", StatusCode::UNPROCESSABLE_ENTITY),
         (b"{", StatusCode::BAD_REQUEST),
         (b"[]", StatusCode::BAD_REQUEST),
         (br#"["name: x\nimage: host://\nrun: [id]\n", [], false, null, null]"#, StatusCode::BAD_REQUEST),

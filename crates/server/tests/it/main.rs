@@ -1,5 +1,6 @@
 //! The real router over a real database, with a scripted machine and a clock set by hand.
 #![expect(clippy::unwrap_used, reason = "what tests share lives outside of `#[test]`")]
+mod again;
 mod api;
 mod crash;
 mod files;

@@ -32,7 +32,7 @@ pub(crate) fn require(program: &str) -> Outcome<()> {
     if found {
         return Ok(());
     }
-    let packages = "apt-get install docker.io docker-registry busybox-static";
+    let packages = "apt-get install docker.io docker-registry busybox-static restic";
     Err(format!("`{program}` is not installed (Debian: `{packages}`)").into())
 }
 

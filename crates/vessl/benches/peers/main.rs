@@ -17,6 +17,7 @@ mod docker;
 mod http;
 mod images;
 mod logs;
+mod movers;
 mod pull;
 mod registry;
 mod small;
@@ -68,6 +69,8 @@ enum Group {
     Pull,
     /// The bare program, and a server with nothing to do
     Small,
+    /// Buckets and datasets, beside s5cmd, rclone, restic and dvc
+    Movers,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -106,22 +109,33 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &Args) -> Outcome<Table> {
-    for program in
-        ["dockerd", "docker", "docker-registry", "runc", "busybox", "tar", "dpkg-query", "mkfs.ext4"]
-    {
-        docker::require(program)?;
-    }
     if !nix::unistd::geteuid().is_root() {
         return Err("the peers need root: run it as root, or with `sudo`".into());
     }
     stop::watch()?;
     let dir = tempfile::Builder::new().prefix("peers-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let wants = |group| args.only.is_empty() || args.only.contains(&group);
-    let docker = Docker::start(&dir.path().join("docker"))?;
-    let registry = registry::Registry::start(&dir.path().join("registry"))?;
-    let images = Images::make(&dir.path().join("images"), &docker, &registry, wants(Group::Pull))?;
-    let bench = Bench { dir: dir.path(), docker: &docker, images: &images, rounds: args.rounds as usize };
     let mut table = Table::new();
+    if args.only.is_empty() || args.only.iter().any(|group| *group != Group::Movers) {
+        beside_docker(args, dir.path(), &mut table)?;
+    }
+    if args.only.is_empty() || args.only.contains(&Group::Movers) {
+        let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
+        table.add(movers::rows(dir.path(), &tools, args.rounds as usize)?);
+    }
+    Ok(table)
+}
+
+fn beside_docker(args: &Args, dir: &Path, table: &mut Table) -> Outcome<()> {
+    for program in
+        ["dockerd", "docker", "docker-registry", "runc", "busybox", "tar", "dpkg-query", "mkfs.ext4"]
+    {
+        docker::require(program)?;
+    }
+    let wants = |group| args.only.is_empty() || args.only.contains(&group);
+    let docker = Docker::start(&dir.join("docker"))?;
+    let registry = registry::Registry::start(&dir.join("registry"))?;
+    let images = Images::make(&dir.join("images"), &docker, &registry, wants(Group::Pull))?;
+    let bench = Bench { dir, docker: &docker, images: &images, rounds: args.rounds as usize };
     let groups: [(Group, Measure); 5] = [
         (Group::Small, small::rows),
         (Group::Start, start::rows),
@@ -133,5 +147,5 @@ fn measure(args: &Args) -> Outcome<Table> {
         eprintln!("measuring: {group:?}");
         table.add(rows(&bench)?);
     }
-    Ok(table)
+    Ok(())
 }

@@ -95,6 +95,12 @@ impl Client {
         self.get(path.into()).await
     }
 
+    /// One run, with what its attempts really used.
+    pub(crate) async fn run_with_provenance(&mut self, id: RunId) -> Result<RunView> {
+        let path = self.of_run(id, &[]).await?.with("provenance", Some(true));
+        self.get(path.into()).await
+    }
+
     /// Changes name, description or tags.
     pub(crate) async fn update(&mut self, id: RunId, request: &RunUpdate) -> Result<RunView> {
         let path = self.of_run(id, &[]).await?.into();
@@ -116,6 +122,12 @@ impl Client {
     /// Begins a new attempt of a run that has ended.
     pub(crate) async fn restart(&mut self, id: RunId) -> Result<RunView> {
         let path = self.of_run(id, &["restart"]).await?;
+        self.post(path.into(), &serde_json::Map::new()).await
+    }
+
+    /// Writes the exports of a run again that failed.
+    pub(crate) async fn export(&mut self, id: RunId) -> Result<RunView> {
+        let path = self.of_run(id, &["export"]).await?;
         self.post(path.into(), &serde_json::Map::new()).await
     }
 

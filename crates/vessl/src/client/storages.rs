@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use vessl_core::object::VolumeRef;
 use vessl_core::wire::FileView;
 use vessl_core::wire::registry::{
-    BlobState, StorageCreate, StorageView, VolumeCopy, VolumeCreate, VolumeView,
+    BlobState, StorageCreate, StorageView, VolumeChange, VolumeCopy, VolumeCreate, VolumeView,
 };
 
 use super::objects::Listed;
@@ -72,6 +72,11 @@ impl Client {
     pub(crate) async fn delete_volume(&mut self, storage: &str, volume: &str) -> Result<()> {
         let path = self.storage(&[storage, "volumes", volume]).await?;
         self.delete(path.into()).await
+    }
+
+    /// What changed a volume, the newest first.
+    pub(crate) async fn volume_changes(&mut self, volume: &VolumeRef) -> Result<Vec<VolumeChange>> {
+        self.get(of(volume, &["changes"]).into()).await
     }
 
     /// What is in a directory of a volume, or the one file of that path.

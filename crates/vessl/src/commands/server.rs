@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 use vessl_data::Watch;
-use vessl_server::backup::{self, BackupError, Restored};
+use vessl_server::backup::{self, BackupError, Restored, Volumes};
 use vessl_server::fsck::{self, Damage, Findings, FsckError};
 use vessl_server::{ServerError, ServerOptions};
 
@@ -32,12 +32,17 @@ pub(crate) enum Command {
     /// Copy its data to a new directory, while it works or not
     ///
     /// The backup has the database, the logs and records of all runs, their files, and the keys: keep it like a password.
-    /// Images are not in it; they are pulled again. The volumes of `vessl-storage` are not either, because runs write to them.
-    #[command(after_help = "Examples:\n  vessl server backup /mnt/backup/vessl-2026-11-29")]
+    /// Images are not in it; they are pulled again. The volumes of `vessl-storage` are in it with `--volumes`.
+    #[command(
+        after_help = "Examples:\n  vessl server backup /mnt/backup/vessl-2026-11-29\n  vessl server backup /mnt/backup/vessl-2026-11-29 --volumes"
+    )]
     Backup {
         /// New directory
         #[arg(value_name = "DEST")]
         to: PathBuf,
+        /// Also copy the volumes of `vessl-storage`, each as it is at that time; one that is written to all the time is an error
+        #[arg(long)]
+        volumes: bool,
     },
     /// Bring a backup back; no server may be running
     ///
@@ -146,12 +151,15 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
             Ok(exit::OK)
         }
         Command::Run(args) => run(&args, session),
-        Command::Backup { to } => {
-            let taken = backup::backup(local.data(), &to, Timestamp::now()).map_err(not_done)?;
+        Command::Backup { to, volumes } => {
+            let wanted = if volumes { Volumes::Copied } else { Volumes::LeftOut };
+            let taken = backup::backup(local.data(), &to, wanted, Timestamp::now()).map_err(not_done)?;
             let volumes = local.data().join("volumes");
-            if volumes.read_dir().is_ok_and(|mut inside| inside.next().is_some()) {
+            if wanted == Volumes::LeftOut
+                && volumes.read_dir().is_ok_and(|mut inside| inside.next().is_some())
+            {
                 session.out.warn(&format!(
-                    "the volumes of the storage `vessl-storage` are not in it, because runs write to them; copy them while no run does: `cp -a {} …`",
+                    "the volumes of the storage `vessl-storage` (`{}`) are not in it; `--volumes` copies them too",
                     volumes.display()
                 ));
             }
@@ -222,6 +230,7 @@ fn not_done(error: BackupError) -> Error {
         BackupError::File { .. }
         | BackupError::Database(_)
         | BackupError::Blobs(_)
+        | BackupError::Volume { .. }
         | BackupError::Server(_) => Error::Server(error.to_string()),
         error => {
             // The others say themselves what to do.
@@ -236,7 +245,16 @@ fn not_done(error: BackupError) -> Error {
 }
 
 fn restored(done: &Restored) -> String {
-    let Restored { backup, records, blobs, set_aside } = done;
+    let Restored { backup, records, blobs, volumes, volumes_left, set_aside } = done;
+    let brought = match volumes {
+        0 => String::new(),
+        1 => "; 1 volume was brought back".to_owned(),
+        count => format!("; {count} volumes were brought back"),
+    };
+    let left = match volumes_left.as_slice() {
+        [] => String::new(),
+        names => format!("; volumes that have files were left as they are: {}", names.join(", ")),
+    };
     let aside = match set_aside.as_slice() {
         [] => String::new(),
         paths => {
@@ -245,7 +263,7 @@ fn restored(done: &Restored) -> String {
         }
     };
     format!(
-        "the database of {} with {} is back; {records} records and {blobs} exported files were missing{aside}",
+        "the database of {} with {} is back; {records} records and {blobs} exported files were missing{brought}{left}{aside}",
         views::moment(backup.taken_at),
         runs(backup.runs)
     )

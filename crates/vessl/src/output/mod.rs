@@ -1,10 +1,12 @@
 //! The only place that prints. Results go to standard output, as a table, JSON or YAML; messages for people go to standard
 //! error. It fetches nothing and decides nothing.
+pub(crate) mod differences;
 mod format;
 pub(crate) mod log;
 mod paint;
 mod problems;
 pub(crate) mod progress;
+pub(crate) mod provenance;
 pub(crate) mod registry;
 pub(crate) mod runs;
 mod table;

@@ -1,6 +1,6 @@
 //! How datasets, models, versions, storages and their files look as tables. It knows no commands.
 use vessl_core::wire::registry::{
-    DifferenceKind, FileDifference, ObjectView, StorageView, VersionView, VolumeView,
+    DifferenceKind, FileDifference, ObjectView, StorageView, VersionView, VolumeChange, VolumeView,
 };
 use vessl_core::wire::{FileKind, FileView};
 
@@ -72,6 +72,17 @@ pub(crate) const STORAGES: &Columns<StorageView> = &[
     ("PATH", |s| s.path.clone()),
     ("CREDENTIAL", |s| s.credential_name.clone().unwrap_or_default()),
     ("CREATED", |s| date(s.created_at)),
+];
+
+/// Columns of a list of what changed a volume.
+pub(crate) const CHANGES: &Columns<VolumeChange> = &[
+    ("WHEN", |c| date(c.at)),
+    ("WHAT", |c| c.what.word().to_owned()),
+    ("PATH", |c| c.path.clone()),
+    ("FILES", |c| c.files.map(|files| files.to_string()).unwrap_or_default()),
+    ("SIZE", |c| c.bytes.map(bytes).unwrap_or_default()),
+    ("BY", |c| c.by.clone().unwrap_or_default()),
+    ("RUN", |c| c.run.map(|run| run.0.to_string()).unwrap_or_default()),
 ];
 
 /// Columns of a list of volumes.

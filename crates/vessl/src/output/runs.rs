@@ -7,7 +7,7 @@ use serde_json::json;
 use vessl_core::wire::RunView;
 
 use super::format::{between, bytes, cores, short};
-use super::views::gpus;
+use super::views::{from, gpus};
 use super::{Format, Out, Table};
 use crate::error::Result;
 
@@ -31,6 +31,7 @@ const ALL: &[(&str, Cell)] = &[
     ("tags", |r| r.tags.join(", ")),
     ("description", |r| r.description.clone().unwrap_or_default()),
     ("created_by", |r| r.created_by.clone().unwrap_or_default()),
+    ("from", |r| r.from.map(from).unwrap_or_default()),
     ("cluster", |r| r.cluster.clone()),
     ("node", |r| r.node.clone().unwrap_or_default()),
     ("preset", |r| r.preset.clone().unwrap_or_default()),
@@ -102,7 +103,7 @@ impl Column {
     }
 
     /// What stands in it.
-    fn cell(&self, run: &RunView) -> String {
+    pub(super) fn cell(&self, run: &RunView) -> String {
         match self {
             Self::Known(name) => ALL.iter().find(|(known, _)| known == name).map(|(_, cell)| cell(run)),
             Self::Env(key) => run

@@ -5,7 +5,7 @@ use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::Status;
 use vessl_core::wire::{
     ArtifactView, AttemptView, CacheEntry, CachePruned, ClusterView, Explain, FileKind, FileView, ImageView,
-    NodeView, PortView, PresetView, Pruned, QueuePlace, RunView, SecretView, VersionView,
+    NodeView, PortView, PresetView, Pruned, QueuePlace, RunFrom, RunView, SecretView, VersionView,
 };
 
 use super::format::{between, bytes, cores, date, span};
@@ -126,6 +126,7 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("Image digest", run.image_digest.clone().unwrap_or_default()),
         ("Imports", transfers(&run.imports)),
         ("Exports", transfers(&run.exports)),
+        ("Kept", kept(run)),
         ("Durations", durations(run)),
         ("Attempts", attempts(run)),
         ("History", history(run)),
@@ -173,6 +174,16 @@ fn word(phase: Phase) -> String {
     serde_json::to_value(phase).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// What is there of a run whose export failed, and what to do with it.
+fn kept(run: &RunView) -> String {
+    let Some(kept) = &run.kept else { return String::new() };
+    let until = kept.until.map_or_else(|| "it is deleted".to_owned(), date);
+    format!(
+        "its files, until {until}: `vessl run export {} --retry` writes the exports again that failed",
+        run.id.0
+    )
+}
+
 /// The attempts before the current one.
 fn attempts(run: &RunView) -> String {
     let one = |past: &AttemptView| {
@@ -204,6 +215,7 @@ pub(crate) fn run_head(run: &RunView) -> Rows {
         ("Name", run.name.clone()),
         ("Description", run.description.clone().unwrap_or_default()),
         ("Tags", run.tags.join(", ")),
+        ("From", run.from.map(from).unwrap_or_default()),
         ("Status", run.status.word().to_owned()),
         ("Reason", run.reason.clone()),
         ("No contact since", run.no_contact_since.map(date).unwrap_or_default()),
@@ -214,6 +226,11 @@ pub(crate) fn run_head(run: &RunView) -> Rows {
         ("Started", run.started_at.map(date).unwrap_or_default()),
         ("Ended", run.ended_at.map(date).unwrap_or_default()),
     ]
+}
+
+/// The run that one was made from.
+pub(super) fn from(from: RunFrom) -> String {
+    format!("run {}{}", from.run.0, if from.exact { ", exactly" } else { "" })
 }
 
 /// What a run gets and where, in one line.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::gate::{Gate, WAIT};
 use crate::specs::{endless, head, host, item};
+use crate::stores::{Bucket, keys};
 use crate::test::{Test, until};
 
 /// A server with one small preset.
@@ -169,8 +170,13 @@ fn a_disk_filled_by_an_export() {
             test.vessl(["run", "files", &run["id"].to_string(), "--output", "json"]).ok().json(),
             serde_json::json!([])
         );
-        // The room that it took is free again.
+        // The room that it took is free again when nobody wants its files any more.
         test.until_removed(&run["id"].to_string());
+        test.vessl(["run", "export", &run["id"].to_string(), "--retry", "--wait"])
+            .code(1)
+            .prints(&["disk is full"]);
+        test.until_removed(&run["id"].to_string());
+        test.vessl(["run", "delete", &run["id"].to_string()]).ok();
         test.wait(&format!("{export}{}", item("head -c 4000000 /dev/urandom > /o/x"))).ok();
     });
 }
@@ -269,6 +275,56 @@ fn a_disk_filled_by_an_import() {
         has(&run, "failed", &["/in/code", "disk is full"]);
         assert!(run["started_at"].is_null(), "{run}");
         test.until_removed(&run["id"].to_string());
+        test.wait(&host("true")).ok();
+    });
+}
+
+#[test]
+fn a_disk_filled_by_an_import_from_a_bucket() {
+    on_disk("24m", |test| {
+        let bucket = Bucket::new();
+        keys(test);
+        let dir = bucket.root.join("bkt/big");
+        std::fs::create_dir_all(&dir).unwrap();
+        for name in ["one", "two", "three"] {
+            std::fs::write(dir.join(name), vec![7; 10_000_000]).unwrap();
+        }
+        let import = format!("{}import:\n  /in/data:\n    {}\n", head("host://"), bucket.at("big", "keys"));
+        let run = test.wait(&format!("{import}{}", item("echo never"))).code(1).json();
+        has(&run, "failed", &["/in/data", "disk is full"]);
+        assert!(run["started_at"].is_null(), "{run}");
+        test.until_removed(&run["id"].to_string());
+        // Nothing of it is kept, and what fits comes.
+        assert_eq!(test.vessl(["cache", "list", "--output", "json"]).ok().json(), serde_json::json!([]));
+        std::fs::remove_file(dir.join("one")).unwrap();
+        test.wait(&format!("{import}{}", item("test $(cat /in/data/* | wc -c) = 20000000"))).ok();
+    });
+}
+
+#[test]
+fn a_disk_filled_by_an_upload() {
+    on_disk("24m", |test| {
+        test.vessl(["dataset", "create", "d"]).ok();
+        test.file("big/file", vec![7; 30_000_000]);
+        let mut small = vec![0; 6_000_000];
+        small.iter_mut().zip(0_u32..).for_each(|(byte, n)| *byte = n.to_le_bytes()[1]);
+        test.file("small/file", small);
+        let from = |name: &str| test.path(name).join(".").display().to_string();
+        test.vessl(["dataset", "upload", "d", &from("big"), "/"])
+            .code(5)
+            .says(&["the disk is full: nothing was stored", "make room"]);
+        let dataset = test.vessl(["dataset", "read", "d", "--output", "json"]).ok().json();
+        assert!(dataset["newest"].is_null(), "there is no half of a version: {dataset}");
+        test.vessl(["storage", "create-volume", "v", "--storage-name", "vessl-storage"]).ok();
+        let big = test.path("big/file").display().to_string();
+        test.vessl(["storage", "copy-file", &big, "volume://vessl-storage/v/file"])
+            .code(5)
+            .says(&["the disk is full"]);
+        let listed =
+            test.vessl(["storage", "list-files", "volume://vessl-storage/v", "--output", "json"]).ok().json();
+        assert_eq!(listed, serde_json::json!([]), "there is no half of a file");
+        // The room that it took is free at once.
+        test.vessl(["dataset", "upload", "d", &from("small"), "/"]).ok();
         test.wait(&host("true")).ok();
     });
 }

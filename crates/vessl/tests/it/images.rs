@@ -42,13 +42,17 @@ fn pull_and_run(test: &Test) {
     let id = test.wait(&yaml).ok().json()["id"].to_string();
     assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "yes in /bin\n");
     assert_eq!(test.read(&id)["image_digest"], pulled["digest"], "what the name meant for the run");
+    let again = ["run", "create", "--from", &id, "--exact", "--wait", "--output", "json"];
+    let exact = test.vessl(again).ok().json();
+    let pinned = format!("{image}@{}", pulled["digest"].as_str().unwrap());
+    assert_eq!((&exact["image"], &exact["image_digest"]), (&pinned.into(), &pulled["digest"]), "{exact}");
     let missing = yaml.replace("box:1", "box:2");
     let run = test.wait(&missing).code(1).json();
     assert!(run["reason"].as_str().unwrap().contains("box:2"), "{run}");
     let using = test.create(&yaml.replace("echo $FROM_IMAGE", "echo ready; sleep 1000; echo $FROM_IMAGE"));
     test.until_log(&using, "ready");
     let freed = test.vessl(["image", "prune", "--output", "json"]).ok().json();
-    assert_eq!((freed["images"].as_u64(), freed["layers"].as_u64()), (Some(0), Some(0)), "{freed}");
+    assert_eq!((freed["images"].as_u64(), freed["layers"].as_u64()), (Some(1), Some(0)), "{freed}");
     test.vessl(["run", "terminate", &using, "--grace", "0"]).ok();
     test.until_end(&using);
     let freed = test.vessl(["image", "prune", "--output", "json"]).ok().json();

@@ -8,13 +8,16 @@ mod bounds;
 mod completion;
 mod confined;
 mod data;
+mod data_page;
 mod datasets;
 mod deaths;
 #[allow(dead_code, reason = "other crates use more of it")]
 #[path = "../../../container/tests/it/registry.rs"]
 mod docker_registry;
 mod ends;
+mod exact;
 mod examples;
+mod exports;
 mod fenced;
 mod gate;
 mod guide;

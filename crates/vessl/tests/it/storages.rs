@@ -1,7 +1,9 @@
 //! Storages and volumes from the command line.
 use std::os::unix::fs::symlink;
 
-use crate::test::Test;
+use nix::sys::signal::Signal;
+
+use crate::test::{Test, files_below, until};
 
 fn paths(test: &Test, place: &str) -> Vec<String> {
     let files = test.vessl(["storage", "list-files", place, "-r", "--output", "json"]).ok().json();
@@ -64,6 +66,16 @@ fn files_go_into_a_volume_between_two_and_out() {
     test.vessl(["storage", "delete-file", "-r", &format!("{two}/all")]).ok();
     test.vessl(["storage", "delete-file", &format!("{two}/a")]).ok();
     assert_eq!(paths(&test, two), ["s", "s/a", "s/b"]);
+    let history = test.vessl(["storage", "volume-history", two, "--output", "json"]).ok().json();
+    let what: Vec<_> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| format!("{} {}", change["what"], change["path"]))
+        .collect();
+    let expected = [r#""delete" "a""#, r#""delete" "all""#, r#""copy" "a""#, r#""copy" "s""#];
+    assert_eq!(what[..4], expected, "the newest first: {history}");
+    test.vessl(["storage", "volume-history", one]).ok().prints(&["put", "new/name", "2 B"]);
     test.vessl(["storage", "delete-volume", "two", "--storage-name", "vessl-storage"]).ok();
     test.vessl(["storage", "list-files", two])
         .code(5)
@@ -107,4 +119,38 @@ fn storages_are_named_and_forgotten() {
     test.vessl(["dataset", "create", "x", "-e", "s3://b/p"])
         .code(2)
         .says(&["import: {/data: s3://BUCKET/PREFIX}"]);
+}
+
+#[test]
+fn a_copy_whose_client_is_killed_leaves_no_half_of_a_file() {
+    const SIZE: usize = 200_000_000;
+    let test = Test::new();
+    let content: Vec<u8> = (0_u32..).flat_map(u32::to_le_bytes).take(SIZE).collect();
+    let big = test.file("big", &content);
+    test.vessl(["storage", "create-volume", "v", "--storage-name", "vessl-storage"]).ok();
+    let place = "volume://vessl-storage/v/big";
+    let grows = |dir: &std::path::Path| {
+        let files = files_below(dir).into_iter().filter(|file| *file != big);
+        files.filter_map(|file| file.metadata().ok()).any(|about| about.len() > 0)
+    };
+    let into = test.start(["storage", "copy-file", "big", place]);
+    until("nothing comes", || grows(&test.data().join("volumes")));
+    into.signal(Signal::SIGKILL);
+    into.finish();
+    let seen =
+        test.vessl(["storage", "list-files", "volume://vessl-storage/v", "--output", "json"]).ok().json();
+    let whole = |file: &serde_json::Value| file["size"] == SIZE;
+    assert!(seen.as_array().unwrap().iter().all(whole), "half of a file is seen: {seen}");
+    test.vessl(["storage", "copy-file", "big", place]).ok();
+    let out = test.start(["storage", "copy-file", place, "back"]);
+    let back = test.path("back");
+    until("nothing comes", || grows(big.parent().unwrap()));
+    out.signal(Signal::SIGKILL);
+    out.finish();
+    assert!(
+        std::fs::metadata(&back).map_or(SIZE as u64, |about| about.len()) == SIZE as u64,
+        "half of a file is seen"
+    );
+    test.vessl(["storage", "copy-file", place, "back"]).ok();
+    assert!(std::fs::read(&back).unwrap() == content);
 }

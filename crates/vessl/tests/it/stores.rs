@@ -11,19 +11,23 @@ use sha2::{Digest, Sha256};
 
 use crate::test::Test;
 
-const KEY: &str = "AKIATEST";
-const SECRET: &str = "not-so-secret";
+pub(crate) const KEY: &str = "AKIATEST";
+
+/// Of this test alone: a server of another one has its own in its command line.
+pub(crate) fn secret() -> String {
+    format!("not-so-secret-{}", std::process::id())
+}
 
 /// s3s-fs with the bucket `bkt`, which takes the signatures of [`KEY`] alone.
-struct Bucket {
+pub(crate) struct Bucket {
     child: Child,
-    address: String,
-    root: PathBuf,
+    pub(crate) address: String,
+    pub(crate) root: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 impl Bucket {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../buckets/bin/s3s-fs");
         assert!(program.exists(), "`{}` is missing; `.ci/tools test` installs it", program.display());
         let dir = tempfile::tempdir().unwrap();
@@ -31,7 +35,7 @@ impl Bucket {
         std::fs::create_dir_all(root.join("bkt")).unwrap();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-        command.args(["--host", "127.0.0.1", "--port", "0", "--access-key", KEY, "--secret-key", SECRET]);
+        command.args(["--host", "127.0.0.1", "--port", "0", "--access-key", KEY, "--secret-key", &secret()]);
         command.arg(&root).env("RUST_LOG", "info").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (found, address) = mpsc::channel();
@@ -54,7 +58,7 @@ impl Bucket {
     }
 
     /// The map form of a place in it.
-    fn at(&self, prefix: &str, credential: &str) -> String {
+    pub(crate) fn at(&self, prefix: &str, credential: &str) -> String {
         let Self { address, .. } = self;
         format!(
             "s3: {{bucket: bkt, prefix: {prefix}, endpoint: 'http://{address}', credential_name: {credential}}}"
@@ -69,13 +73,13 @@ impl Drop for Bucket {
     }
 }
 
-fn file(name: &str, rest: &str) -> String {
+pub(crate) fn file(name: &str, rest: &str) -> String {
     format!("name: {name}\nimage: host://\n{rest}\n")
 }
 
-fn keys(test: &Test) {
+pub(crate) fn keys(test: &Test) {
     let create = ["credential", "create", "keys", "--kind", "s3", "--username", KEY];
-    test.vessl_with(create, SECRET.as_bytes()).ok();
+    test.vessl_with(create, secret().as_bytes()).ok();
 }
 
 #[test]
@@ -121,8 +125,8 @@ fn datasets_and_models_grow_from_run_to_run() {
 fn volumes_are_written_mounted_and_read() {
     let test = Test::new();
     let make = "export: {/out: volume://vessl-storage}\nrun: ['mkdir /out/sub; echo 1 > /out/sub/a; ln -s sub/a /out/l']";
-    let id = test.wait(&file("make", make)).ok().json()["id"].to_string();
-    let volume = format!("vessl-storage/run-{id}");
+    let run = test.wait(&file("make", make)).ok().json()["id"].to_string();
+    let volume = format!("vessl-storage/run-{run}");
     let live = format!(
         "mount:\n  /v:\n    volume: {volume}\n    readonly: false\n  /ro: volume://{volume}\nrun: ['echo 2 > /v/b; cat /ro/b; ! touch /ro/x 2>/dev/null']"
     );
@@ -137,13 +141,38 @@ fn volumes_are_written_mounted_and_read() {
     let fill = "export: {/out: volume://vessl-storage/empty}\nrun: ['echo 3 > /out/c']";
     test.wait(&file("fill", fill)).ok();
     test.vessl(["storage", "list-files", "volume://vessl-storage/empty"]).ok().prints(&["c"]);
+    let history = test
+        .vessl(["storage", "volume-history", &format!("volume://{volume}"), "--output", "json"])
+        .ok()
+        .json();
+    assert_eq!(history.as_array().unwrap().len(), 1, "a mounted volume is changed unseen: {history}");
+    let change = &history[0];
+    assert_eq!(
+        (&change["what"], &change["files"], change["run"].to_string()),
+        (&"export".into(), &2.into(), run.clone()),
+        "{change}"
+    );
     let missing = file("none", "import: {/i: volume://vessl-storage/none}\nrun: ['true']");
     test.vessl_with(["run", "create", "-f", "-"], missing.as_bytes())
         .code(3)
         .says(&["unknown-volume", "`empty`"]);
     assert!(test.mounts().is_empty(), "{:?}", test.mounts());
     let backup = test.path("backup").display().to_string();
-    test.vessl(["server", "backup", &backup]).ok().says(&["`vessl-storage` are not in it", "cp -a"]);
+    test.vessl(["server", "backup", &backup]).ok().says(&["are not in it", "`--volumes`"]);
+    let whole = test.path("whole").display().to_string();
+    let taken = test.vessl(["server", "backup", &whole, "--volumes", "--output", "json"]).ok().json();
+    assert_eq!(taken["volumes"], 2, "{taken}");
+    test.vessl(["server", "stop"]).ok();
+    std::fs::remove_dir_all(test.data().join("volumes/default").join(format!("run-{run}"))).unwrap();
+    let done = test.vessl(["server", "restore", &whole, "--output", "json"]).ok().json();
+    assert_eq!(
+        (&done["volumes"], &done["volumes_left"]),
+        (&1.into(), &serde_json::json!(["default/empty"])),
+        "{done}"
+    );
+    let id = test.wait(&file("read", &read)).ok().json()["id"].to_string();
+    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "1\n2\n");
+    std::fs::remove_dir_all(test.data().join("set-aside")).unwrap();
 }
 
 #[test]
@@ -214,12 +243,12 @@ fn buckets_are_written_and_read() {
     }
     // The store itself was told its key in its command line.
     let own = format!("command line of process {}", bucket.child.id());
-    let leaks: Vec<_> = test.leaks(SECRET).into_iter().filter(|leak| *leak != own).collect();
+    let leaks: Vec<_> = test.leaks(&secret()).into_iter().filter(|leak| *leak != own).collect();
     assert_eq!(leaks, [""; 0]);
 }
 
 /// A stand-in for Hugging Face with the dataset `acme/small`, one commit and one file; it shows nothing to whoever has no token.
-fn hugging_face() -> String {
+pub(crate) fn hugging_face() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

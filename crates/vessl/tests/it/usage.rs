@@ -61,7 +61,10 @@ fn flags_and_commands_of_other_tools_are_answered() {
     check("run create -f run.yaml --cpus 2", &["`--cpu N`", "`--gpus N`"]);
     check("run create -f run.yaml --restart always", &["`--retries N`"]);
     check("run retry 1", &["`vessl run restart ID`"]);
-    check("run create -f run.yaml --detach", &["Usage: vessl run create [OPTIONS] --file <FILE>"]);
+    check(
+        "run create -f run.yaml --detach",
+        &["Usage: vessl run create [OPTIONS] <--file <FILE>|--from <ID>>"],
+    );
     check("run create -f run.yaml --rm", &["`vessl run delete ID`"]);
     check("run stop 1", &["`vessl run terminate ID`"]);
     check("run ps", &["`vessl run list`"]);

@@ -10,6 +10,10 @@ use vessl_data::tree;
 use super::*;
 use crate::testing_root::World;
 
+fn run(merged: &Merged, cx: &TransferContext<'_>) {
+    rest(merged, cx, &[]);
+}
+
 fn export(path: &str) -> ExportPlan {
     ExportPlan { path: path.to_owned(), target: ExportTarget::Output }
 }

@@ -44,12 +44,12 @@ fn git_commit(dir: &Path, files: &[(&str, &str)]) -> String {
 fn from_git(world: &World, path: &str) -> ImportPlan {
     let url = format!("file://{}", world.path("repo").display());
     let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
-    ImportPlan { path: path.to_owned(), source }
+    ImportPlan::new(path, source)
 }
 
 fn from_tree(path: &str, manifest: String) -> ImportPlan {
     let source = ImportSource::Tree { label: "vessl-artifact://o/p/model".to_owned(), manifest };
-    ImportPlan { path: path.to_owned(), source }
+    ImportPlan::new(path, source)
 }
 
 fn read(world: &World, path: &str) -> String {
@@ -102,7 +102,7 @@ fn a_directory_inside_a_repository_brings_the_repository() {
     fs::create_dir_all(world.path("repo/sub/deep")).unwrap();
     let url = format!("file://{}", world.path("repo/sub/deep").display());
     let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
-    world.plan.imports = vec![ImportPlan { path: "/code".to_owned(), source }];
+    world.plan.imports = vec![ImportPlan::new("/code", source)];
     world.on(run).unwrap();
     assert_eq!(read(&world, "/code/train.py"), "print()\n");
     assert_eq!(world.transfers()[0].version, Some(commit));
@@ -122,7 +122,7 @@ fn a_path_without_a_commit_says_what_it_lacks() {
         let url = format!("file://{}", world.path(name).display());
         let expected = format!("cannot import `/code`: {}", words.replace("URL", &url));
         let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
-        world.plan.imports = vec![ImportPlan { path: "/code".to_owned(), source }];
+        world.plan.imports = vec![ImportPlan::new("/code", source)];
         let said = world.on(run).unwrap_err().to_string();
         assert!(said.starts_with(&expected) && !said.contains("credential"), "{said}");
     }
@@ -344,9 +344,9 @@ fn failures_name_path_source_and_reason_and_are_recorded() {
         ),
         ("/file/x", tree(world.tree(&[("a", "a")])), format!("cannot import `{label}` to `/file/x`: ")),
     ];
-    let second = ImportPlan { path: "/later".to_owned(), source: git(url("repo"), None, None) };
+    let second = ImportPlan::new("/later", git(url("repo"), None, None));
     for (n, (path, source, expected)) in cases.into_iter().enumerate() {
-        world.plan.imports = vec![ImportPlan { path: path.to_owned(), source }, second.clone()];
+        world.plan.imports = vec![ImportPlan::new(path, source), second.clone()];
         let e = world.on(run).unwrap_err().to_string();
         assert!(e.starts_with(&expected), "{e}");
         let transfers = world.transfers();
@@ -399,7 +399,7 @@ fn a_repository_lies_inside_the_fence_with_all_that_it_borrows() {
 fn imported(world: &mut World, name: &str) -> Result<Option<String>, String> {
     let url = format!("file://{}", world.path(name).display());
     let source = ImportSource::Git { url, reference: None, credential: None, parts: GitParts::default() };
-    world.plan.imports = vec![ImportPlan { path: format!("/{}", name.replace('/', "-")), source }];
+    world.plan.imports = vec![ImportPlan::new(&format!("/{}", name.replace('/', "-")), source)];
     world.on(run).map(|_| world.transfers().last().unwrap().version.clone()).map_err(|e| e.to_string())
 }
 

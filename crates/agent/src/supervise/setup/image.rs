@@ -48,6 +48,7 @@ pub(crate) fn get(
         Some(image) => image,
         None => pull(event_loop, store, &reference, auth(&plan.image, secrets)?)?,
     };
+    as_expected(plan, &reference, &image)?;
     let hold = store.hold(&image).map_err(SetupError::because)?;
     event_loop.events.add(EventKind::Image {
         reference,
@@ -56,6 +57,21 @@ pub(crate) fn get(
         millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
     Ok(PreparedImage { layers: image.layers, config: image.config, hold: Some(hold) })
+}
+
+/// Refuses an image that is not the one that an exact re-run wants.
+fn as_expected(plan: &Plan, reference: &str, image: &Image) -> Result<(), SetupError> {
+    match &plan.image_digest {
+        Some(expected) if *expected != image.digest => Err(SetupError::Failed(
+            EndReason::ImageFailed,
+            format!(
+                "the image `{reference}` is another now (its digest is `{}`; this exact re-run needs `{expected}`); bring back the one \
+                 that was there, or make the run without `--exact`",
+                image.digest
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The store's name of an image; `None` for the machine's own root.

@@ -1,4 +1,5 @@
 //! From a plan to a container that waits for its order: image, root file system, imports, mounts, user, environment.
+pub(super) mod again;
 mod embed;
 mod env;
 pub(super) mod error;
@@ -69,10 +70,10 @@ pub(crate) struct Root {
     config: ImageConfig,
     /// Who the commands run as.
     pub(crate) user: User,
+    /// Keeps the imported versions.
+    pub(crate) imported: ImportedVersions,
     /// Keeps the layers.
     _hold: Option<Hold>,
-    /// Keeps the imported versions.
-    _imported: ImportedVersions,
 }
 
 /// A container whose init has its order.
@@ -91,38 +92,7 @@ pub(crate) struct Running {
 /// Makes everything that the commands find when they start.
 pub(crate) fn prepare(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Result<Root, SetupError> {
     let plan = &attempt.plan;
-    let hidden = hidden_dirs::all(attempt.sink.data());
-    let home = home_of_this_user();
-    userns::isolate().map_err(|error| SetupError::of("cannot isolate the run", error))?;
-    let roots = plan.fence.as_ref().map(|roots| roots.iter().map(PathBuf::from).collect());
-    let store = Store::open(&attempt.sink.data().join("images")).map_err(SetupError::because)?;
-    let store = store.with(Options { roots, ..Options::default() });
-    let found = image::get(event_loop, &store, plan, &attempt.secrets)
-        .map_err(|error| error.kind(EndReason::ImageFailed))?;
-    std::fs::create_dir_all(&attempt.scratch)
-        .map_err(|error| SetupError::of("cannot make the run's scratch directory", error))?;
-    let host = plan.image == ImagePlan::Host;
-    let rootfs = Rootfs {
-        layers: found.layers,
-        scratch: attempt.scratch.clone(),
-        hidden: hidden.clone(),
-        host,
-        written: written(plan, home.as_deref()),
-    };
-    let merged = Arc::new(rootfs.mount().map_err(SetupError::because)?);
-    let mut user = user(&merged, &found.config)?;
-    if host {
-        own_home(&mut user, home, &merged);
-    }
-    if !user.is_mapped() {
-        return Err(SetupError::Failed(
-            EndReason::ImageFailed,
-            format!(
-                "the image's user {}:{} has no id here: the runs of an ordinary user have those of `/etc/subuid` and `/etc/subgid` (`vessl doctor`)",
-                user.uid, user.gid
-            ),
-        ));
-    }
+    let Base { merged, user, image, hidden } = base(event_loop, attempt)?;
     // Parents before children: an import may lie below a mount.
     let (above, others): (Vec<_>, Vec<_>) = plan.mounts.iter().partition(|mount| is_above(mount, plan));
     let volumes = attempt.sink.data().join("volumes");
@@ -140,8 +110,54 @@ pub(crate) fn prepare(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Res
         gpu::show_driver(&merged, files)?;
     }
     warn_of_found_files(event_loop, &merged, plan)?;
-    make_dirs(&merged, plan, &found.config, &user)?;
-    Ok(Root { merged, config: found.config, user, _hold: found.hold, _imported: imported })
+    make_dirs(&merged, plan, &image.config, &user)?;
+    Ok(Root { merged, config: image.config, user, imported, _hold: image.hold })
+}
+
+/// The root file system before anything is in it that the plan asks for.
+struct Base {
+    merged: Arc<Merged>,
+    user: User,
+    image: image::PreparedImage,
+    /// Directories that no run may see.
+    hidden: Vec<PathBuf>,
+}
+
+fn base(event_loop: &mut EventLoop, attempt: &Attempt) -> Result<Base, SetupError> {
+    let plan = &attempt.plan;
+    let hidden = hidden_dirs::all(attempt.sink.data());
+    let home = home_of_this_user();
+    userns::isolate().map_err(|error| SetupError::of("cannot isolate the run", error))?;
+    let roots = plan.fence.as_ref().map(|roots| roots.iter().map(PathBuf::from).collect());
+    let store = Store::open(&attempt.sink.data().join("images")).map_err(SetupError::because)?;
+    let store = store.with(Options { roots, ..Options::default() });
+    let image = image::get(event_loop, &store, plan, &attempt.secrets)
+        .map_err(|error| error.kind(EndReason::ImageFailed))?;
+    std::fs::create_dir_all(&attempt.scratch)
+        .map_err(|error| SetupError::of("cannot make the run's scratch directory", error))?;
+    let host = plan.image == ImagePlan::Host;
+    let rootfs = Rootfs {
+        layers: image.layers.clone(),
+        scratch: attempt.scratch.clone(),
+        hidden: hidden.clone(),
+        host,
+        written: written(plan, home.as_deref()),
+    };
+    let merged = Arc::new(rootfs.mount().map_err(SetupError::because)?);
+    let mut user = user(&merged, &image.config)?;
+    if host {
+        own_home(&mut user, home, &merged);
+    }
+    if !user.is_mapped() {
+        return Err(SetupError::Failed(
+            EndReason::ImageFailed,
+            format!(
+                "the image's user {}:{} has no id here: the runs of an ordinary user have those of `/etc/subuid` and `/etc/subgid` (`vessl doctor`)",
+                user.uid, user.gid
+            ),
+        ));
+    }
+    Ok(Base { merged, user, image, hidden })
 }
 
 /// The home directory of the server's user: what the machine says, and only for a user that it does not know what the server was

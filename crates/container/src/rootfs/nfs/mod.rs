@@ -290,7 +290,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let root = Dir::open(temp.path()).unwrap();
         let (path, scratch) = (temp.path().to_owned(), temp.path().join("scratch"));
-        let merged = Merged { path, root, scratch, hidden: Vec::new(), binds: std::sync::Mutex::default() };
+        let (binds, private) = Default::default();
+        let merged = Merged { path, root, scratch, hidden: Vec::new(), binds, private };
         std::fs::write(temp.path().join("file"), "").unwrap();
         let said = merged.show_nfs(&mount, Path::new("/file")).unwrap_err().to_string();
         assert!(said.contains("show an NFS export at `/file`: the source is a directory, but"), "{said}");

@@ -120,6 +120,7 @@ fn plan() -> Plan {
         preset: None,
         resources: Amounts::default(),
         image: ImagePlan::Host,
+        image_digest: None,
         imports: Vec::new(),
         mounts: Vec::new(),
         exports: Vec::new(),
@@ -230,7 +231,10 @@ async fn death_needs_a_proof() {
     bench.start().await.unwrap();
     let dead = bench.until(|look| matches!(look, Observation::Dead { .. })).await;
     let (started_at, exit_code, left) = (None, None, Left::Scratch);
-    assert_eq!(dead, Observation::Dead { proof: "it is gone".to_owned(), started_at, exit_code, left });
+    assert_eq!(
+        dead,
+        Observation::Dead { proof: "it is gone".to_owned(), started_at, exit_code, exporting: false, left }
+    );
     let bench =
         Bench::new("started; echo '{\"proof\":\"alive\",\"why\":\"a process is left\"}' > \"$DIR/proof\"");
     bench.start().await.unwrap();

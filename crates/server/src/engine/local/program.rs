@@ -87,13 +87,38 @@ impl Program {
         dir: &Path,
         secrets: &Secrets,
     ) -> Result<Child, EngineError> {
+        let mut command = self.on_attempt("supervise", (data, dir))?;
+        command.stdout(Stdio::null());
+        self.with_secrets(command, secrets).await
+    }
+
+    /// The same for the exports of an attempt alone; it says a line when it has taken them.
+    pub(super) async fn export(
+        &self,
+        data: &Path,
+        dir: &Path,
+        secrets: &Secrets,
+    ) -> Result<Child, EngineError> {
+        let mut command = self.on_attempt("export", (data, dir))?;
+        command.stdout(Stdio::piped());
+        self.with_secrets(command, secrets).await
+    }
+
+    /// An agent that works in an attempt's directory and says there what goes wrong.
+    fn on_attempt(&self, verb: &str, (data, dir): (&Path, &Path)) -> Result<Command, EngineError> {
         let file = |source| EngineError::File { what: "open", path: dir.join("agent.log"), source };
         let log = open_log(&dir.join("agent.log")).map_err(file)?;
+        let mut command = self.command();
+        command.arg(verb).arg("--data").arg(data).arg(dir);
+        command.stderr(log).kill_on_drop(false);
+        Ok(command)
+    }
+
+    /// Starts it with these secrets on its standard input.
+    async fn with_secrets(&self, mut command: Command, secrets: &Secrets) -> Result<Child, EngineError> {
         let document =
             Zeroizing::new(serde_json::to_vec(secrets).map_err(|error| self.failed(error.into()))?);
-        let mut command = self.command();
-        command.arg("supervise").arg("--data").arg(data).arg(dir);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).kill_on_drop(false);
+        command.stdin(Stdio::piped());
         let mut child = command.spawn().map_err(|error| self.failed(error))?;
         if let Some(mut stdin) = child.stdin.take() {
             // An agent that ends before it has read everything says why by itself.
@@ -123,6 +148,13 @@ impl Program {
         let mut command = self.command();
         command.arg("remove").arg("--data").arg(data).arg(dir);
         self.output("remove", command, REMOVE_LIMIT).await.map(drop)
+    }
+
+    /// Removes what an attempt left for its exports.
+    pub(super) async fn forget(&self, data: &Path, dir: &Path) -> Result<(), EngineError> {
+        let mut command = self.command();
+        command.arg("forget").arg("--data").arg(data).arg(dir);
+        self.output("forget", command, REMOVE_LIMIT).await.map(drop)
     }
 
     /// Asks what the machine has.
@@ -241,6 +273,12 @@ impl Program {
         }
         Err(EngineError::Verb { verb, why: said(&output.stderr, output.status) })
     }
+}
+
+/// Waits for the first line that a program prints; false if it ends without one.
+pub(super) async fn first_line(child: &mut Child) -> bool {
+    let Some(stdout) = child.stdout.take() else { return false };
+    matches!(BufReader::new(stdout).lines().next_line().await, Ok(Some(_)))
 }
 
 fn open_log(path: &Path) -> std::io::Result<std::fs::File> {

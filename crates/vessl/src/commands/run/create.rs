@@ -3,15 +3,16 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, ValueHint};
-use clap_complete::engine::ArgValueCandidates;
+use clap::{ArgGroup, Args, ValueHint};
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use vessl_core::run::MAX_RETRIES;
 use vessl_core::spec::{self, ReadOptions, Spec};
 use vessl_core::units::{Cpu, Memory, Span};
-use vessl_core::wire::{EnvPair, Overrides, Problem, RunCreate, RunView};
+use vessl_core::wire::{EnvPair, Overrides, Problem, RunCreate, RunFrom, RunView};
 
-use super::several::until_ended;
+use super::several::{RunName, find, run_name, until_ended};
 use super::{begin_of_name, env_file, sweep, text, uncommitted, watch};
+use crate::client::Client;
 use crate::commands::completion;
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -21,11 +22,14 @@ use crate::settings::Settings;
 
 /// Arguments.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("origin").required(true).multiple(false).args(["file", "from"]))]
 #[command(
     after_help = "The file is checked here first, so its problems are shown even without a server. With --watch or \
 --wait the exit code is that of the run. Ctrl-C leaves the run running (exit code 130). A run with \
 `termination_protection` ends when somebody terminates it. With --output json or yaml the log of \
---watch goes to standard error, and the run to standard output.
+--watch goes to standard error, and the run to standard output. --from takes file, variables, secret values and settings of a \
+run; the other flags count before them. Its names are looked up anew: a branch is what it is now, a dataset its newest version. With \
+--exact they are what that run used, or the run is refused; secrets have their values of now.
 
 Examples:
   vessl run create -f run.yaml
@@ -35,12 +39,20 @@ Examples:
   vessl run create -f run.yaml -e LR=1e-4 -e HF_TOKEN --env-file .env
   vessl run create -f run.yaml --name trial --gpus 1 --retries 3
   vessl run create -f run.yaml --sweep -e LR=1e-3,1e-2 --parallel 2
+  vessl run create --from 100000000001 -e LR=3e-4
+  vessl run create --from 100000000001 --exact --watch
   sed s/@SEED@/7/ run.yaml | vessl run create -f - --output json | jq .id"
 )]
 pub(crate) struct Create {
     /// The run file; `-` reads the standard input
     #[arg(short, long, value_name = "FILE", value_parser = Source::parser(), value_hint = ValueHint::FilePath)]
-    file: Source,
+    file: Option<Source>,
+    /// Submit what this run was submitted with, by its id or name
+    #[arg(long, value_name = "ID", value_parser = run_name, add = ArgValueCompleter::new(completion::runs))]
+    from: Option<RunName>,
+    /// With the very image, code and data that it used
+    #[arg(long, requires = "from")]
+    exact: bool,
     /// Show what happens and the log until the run has ended
     #[arg(short, long)]
     watch: bool,
@@ -95,8 +107,8 @@ struct Ending {
     #[arg(long, value_name = "TIME", value_parser = amount::<Span>)]
     max_runtime: Option<String>,
     /// Try again up to N times when the commands fail, or the run is lost or cannot fetch what it needs
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = retries(), hide_default_value = true)]
-    retries: u32,
+    #[arg(long, value_name = "N", value_parser = retries())]
+    retries: Option<u32>,
 }
 
 /// Many runs at once.
@@ -125,7 +137,7 @@ fn amount<T: FromStr<Err: Display>>(text: &str) -> Result<String, String> {
 #[derive(Args, Debug)]
 struct Reading {
     /// Accept unknown keys with a warning
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from")]
     lenient: bool,
     /// Begin the commands with `set -euo pipefail` (`set -eu` in a shell without it), so that no failure passes unseen; also `strict =
     /// true` in the settings of the client
@@ -133,47 +145,78 @@ struct Reading {
     strict: bool,
 }
 
+/// What is submitted, before anything counts before it.
+struct Origin {
+    /// Its name in messages.
+    name: String,
+    yaml: String,
+    /// Directory of the file.
+    base: Option<String>,
+    from: Option<RunFrom>,
+    /// What it says, as far as that matters here.
+    spec: Option<Spec>,
+    /// They have been said.
+    warnings: Vec<Problem>,
+    strict: bool,
+}
+
 /// Submits the run; stays with it if that was asked for.
 pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
-    let Checked { yaml, spec, warnings } = checked(&args, session)?;
-    let key = idempotency_key()?;
-    let base = text::base(&args.file);
+    let origin = match (&args.file, &args.from) {
+        (_, Some(run)) => of_run(run, &args, session).await?,
+        (Some(file), None) => of_file(file, &args, session)?,
+        (None, None) => return Err(Error::Bug("neither a file nor a run is named".to_owned())),
+    };
     let Overriding { name, tag, preset, cpu, memory, gpus } = args.overriding;
     let ask = RunCreate {
-        yaml: yaml.into(),
+        yaml: origin.yaml.as_str().into(),
+        from: origin.from,
         env: [env_file::read(&args.env_file)?, args.env].concat(),
         lenient: args.reading.lenient,
-        strict: args.reading.strict || Settings::is_strict(),
+        strict: origin.strict,
         overrides: Overrides { name, tags: tag, preset, cpu, memory, gpus },
         max_runtime: args.ending.max_runtime,
         retries: args.ending.retries,
         sweep: None,
-        base,
-        idempotency_key: Some(key),
+        base: origin.base.clone(),
+        idempotency_key: Some(idempotency_key()?),
     };
-    if args.sweeping.sweep {
-        let sweep = sweep::Sweep::of(&ask, &spec, args.sweeping.parallel)?;
-        return many(sweep, session, (&args.file, &warnings), args.wait).await;
+    if let (true, Some(spec)) = (args.sweeping.sweep, &origin.spec) {
+        let sweep = sweep::Sweep::of(&ask, spec, args.sweeping.parallel)?;
+        return many(sweep, session, &origin, args.wait).await;
     }
     let mut client = session.client().await?;
     let is_local = client.is_local();
     let notes = async {
-        // Another machine has directories of its own.
-        if is_local { uncommitted::notes(&spec, ask.base.as_deref()).await } else { Vec::new() }
+        match &origin.spec {
+            // Another machine has directories of its own.
+            Some(spec) if is_local => uncommitted::notes(spec, ask.base.as_deref()).await,
+            _ => Vec::new(),
+        }
     };
     let (run, notes) = tokio::join!(client.create(&ask), notes);
-    let run = run.map_err(|e| named(e, &args.file, &warnings))?;
-    session.out.problems(&args.file.to_string(), &unsaid(run.warnings.clone(), &warnings));
+    let run = run.map_err(|e| named(e, &origin))?;
+    session.out.problems(&origin.name, &unsaid(run.warnings.clone(), &origin.warnings));
     for note in &notes {
         session.out.note(note);
     }
-    let watched = match (args.watch, args.wait) {
+    stay(run, (args.watch, args.wait), &mut client, session).await
+}
+
+/// Shows a run that was submitted, at once or when it has ended.
+async fn stay(
+    run: RunView,
+    (watch, wait): (bool, bool),
+    client: &mut Client,
+    session: &Session,
+) -> Result<Exit> {
+    let watched = match (watch, wait) {
         (true, _) => {
             let (id, name, gets) = (run.id.0, &run.name, views::gets(&run));
             session.out.dim(&format!("vessl: run {id} `{name}` gets {gets}; Ctrl-C leaves it running"));
-            watch::watch(&mut client, run.id, &session.out).await?
+            watch::watch(client, run.id, &session.out).await?
         }
-        (_, true) => watch::wait(&mut client, run.id, &session.out).await?,
+        (_, true) => watch::wait(client, run.id, &session.out).await?,
         _ => {
             session.out.object(&run, views::run_head)?;
             return Ok(exit::OK);
@@ -187,7 +230,7 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
             Ok(watch::goodbye(run.id, &session.out))
         }
         watch::WatchResult::Ended(run, said) => {
-            if args.watch && session.out.format() == Format::Table {
+            if watch && session.out.format() == Format::Table {
                 session.out.note(&views::ending(&run, &said));
             } else {
                 session.out.object(&run, |run| views::run_head(run))?;
@@ -198,12 +241,7 @@ pub(crate) async fn perform(args: Create, session: &Session) -> Result<Exit> {
 }
 
 /// Submits the runs of a sweep one after the other.
-async fn many(
-    sweep: sweep::Sweep,
-    session: &Session,
-    (file, said): (&Source, &[Problem]),
-    wait: bool,
-) -> Result<Exit> {
+async fn many(sweep: sweep::Sweep, session: &Session, origin: &Origin, wait: bool) -> Result<Exit> {
     let mut client = session.client().await?;
     let (tag, all) = (sweep.tag.clone(), sweep.asks.len());
     let mut runs: Vec<RunView> = Vec::new();
@@ -218,12 +256,12 @@ async fn many(
                         "{made} of {all} runs were made before this; they have the tag `{tag}`"
                     ));
                 }
-                return Err(named(error, file, said));
+                return Err(named(error, origin));
             }
         }
     }
     if let Some(first) = runs.first() {
-        session.out.problems(&file.to_string(), &unsaid(first.warnings.clone(), said));
+        session.out.problems(&origin.name, &unsaid(first.warnings.clone(), &origin.warnings));
     }
     session.out.note(&format!("{all} runs with the tag `{tag}`: `vessl run compare --tag {tag}`"));
     if !wait {
@@ -238,34 +276,42 @@ async fn many(
     Ok(exit::of_runs(&ended))
 }
 
-/// A file without errors.
-struct Checked {
-    yaml: String,
-    spec: Spec,
-    /// They have been said.
-    warnings: Vec<Problem>,
-}
-
 /// Reads the file and says its warnings; a file with errors goes no further.
-fn checked(args: &Create, session: &Session) -> Result<Checked> {
-    let bytes = text::read(&args.file)?;
-    let name = args.file.to_string();
-    let base = text::base(&args.file);
-    let read = spec::read(
-        &bytes,
-        ReadOptions {
-            lenient: args.reading.lenient,
-            base: base.as_deref(),
-            strict: args.reading.strict || Settings::is_strict(),
-        },
-    );
+fn of_file(file: &Source, args: &Create, session: &Session) -> Result<Origin> {
+    let bytes = text::read(file)?;
+    let (name, base) = (file.to_string(), text::base(file));
+    let strict = args.reading.strict || Settings::is_strict();
+    let read =
+        spec::read(&bytes, ReadOptions { lenient: args.reading.lenient, base: base.as_deref(), strict });
     let Some(spec) = read.spec else {
         return Err(Error::File { problems: read.problems, name });
     };
     session.out.problems(&name, &read.problems);
     let yaml =
         String::from_utf8(bytes).map_err(|_| Error::Bug("a text that was read is not text".to_owned()))?;
-    Ok(Checked { yaml, spec, warnings: read.problems })
+    Ok(Origin { name, yaml, base, from: None, spec: Some(spec), warnings: read.problems, strict })
+}
+
+/// A run that is submitted again. Whether its commands are strict is as it was there.
+async fn of_run(run: &RunName, args: &Create, session: &Session) -> Result<Origin> {
+    let mut client = session.client().await?;
+    let id = find(&mut client, run).await?;
+    let mut spec = None;
+    if args.sweeping.sweep {
+        let yaml = client.run(id).await?.yaml.unwrap_or_default();
+        let name = format!("run {}", id.0);
+        let read = spec::read(yaml.as_bytes(), ReadOptions::default());
+        spec = Some(read.spec.ok_or(Error::File { problems: read.problems, name })?);
+    }
+    Ok(Origin {
+        name: format!("run {}", id.0),
+        yaml: String::new(),
+        base: None,
+        from: Some(RunFrom { run: id, exact: args.exact }),
+        spec,
+        warnings: Vec::new(),
+        strict: args.reading.strict,
+    })
 }
 
 /// Problems that have not been said.
@@ -275,10 +321,10 @@ fn unsaid(mut problems: Vec<Problem>, said: &[Problem]) -> Vec<Problem> {
 }
 
 /// A refusal that shows problems shows those that are new under the name of the file.
-fn named(error: Error, file: &Source, said: &[Problem]) -> Error {
+fn named(error: Error, origin: &Origin) -> Error {
     match error {
         Error::Refused { body, .. } if body.code == "spec_invalid" && !body.problems.is_empty() => {
-            Error::File { problems: unsaid(body.problems, said), name: file.to_string() }
+            Error::File { problems: unsaid(body.problems, &origin.warnings), name: origin.name.clone() }
         }
         other => other,
     }

@@ -2,9 +2,11 @@
 mod compare;
 mod create;
 mod delete;
+mod diff;
 mod download;
 mod env_file;
 mod explain;
+mod export;
 mod files;
 mod interleaver;
 mod list;
@@ -37,6 +39,8 @@ pub(crate) enum Command {
     List(list::List),
     /// Show what runs differ in and how each ended
     Compare(compare::Compare),
+    /// Show what two runs differ in, field by field
+    Diff(diff::Diff),
     /// Show one run
     Read(read::Read),
     /// Print the log of a run
@@ -47,6 +51,8 @@ pub(crate) enum Command {
     Terminate(terminate::Terminate),
     /// Start runs that have ended again
     Restart(restart::Restart),
+    /// Write exports again that failed
+    Export(export::Export),
     /// Remove finished runs with their logs and files
     Delete(delete::Delete),
     /// Check run files without a server
@@ -68,11 +74,13 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Create(args) => create::perform(args, session).await,
         Command::List(args) => list::perform(&args, session).await,
         Command::Compare(args) => compare::perform(&args, session).await,
+        Command::Diff(args) => diff::perform(&args, session).await,
         Command::Read(args) => read::perform(&args, session).await,
         Command::Logs(args) => logs::perform(&args, session).await,
         Command::Update(args) => update::perform(args, session).await,
         Command::Terminate(args) => terminate::perform(&args, session).await,
         Command::Restart(args) => restart::perform(&args, session).await,
+        Command::Export(args) => export::perform(&args, session).await,
         Command::Delete(args) => delete::perform(&args, session).await,
         Command::Validate(args) => validate::perform(&args, session),
         Command::Schema => schema::perform(session),

@@ -249,10 +249,12 @@ async fn read_events(
                 *after = event.seq.max(*after);
                 on_event(&event);
                 if let Some(run) = event.run.filter(|run| run.status.is_final()) {
-                    // It may be the end of an attempt that another one followed. This connection still carries the events.
-                    let run = if run.attempt > 1 { client.another().run(id).await? } else { *run };
-                    if run.status.is_final() {
-                        return Ok(Some(run));
+                    // Another attempt may have followed, or exports were written again. This connection still carries the events.
+                    let now = client.another().run(id).await?;
+                    match now.status.is_final() {
+                        true if run.attempt > 1 => return Ok(Some(now)),
+                        true if now.status == run.status => return Ok(Some(*run)),
+                        _ => {}
                     }
                 }
             }

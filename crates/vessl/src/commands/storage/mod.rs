@@ -47,6 +47,13 @@ Examples:
   vessl storage list-volumes --storage-name vessl-storage
   vessl storage list-volumes --storage-name vessl-storage --keyword scratch")]
     ListVolumes(ListVolumes),
+    /// Say who changed a volume when: exports of runs, copies and deletes, the newest first
+    #[command(after_help = "\
+What a run writes to a mounted volume is not noticed, and of the files only the newest are kept: what needs versions is a dataset.
+
+Examples:
+  vessl storage volume-history volume://vessl-storage/scratch")]
+    VolumeHistory(Place),
     /// Delete a volume with everything in it
     #[command(after_help = "Refused while a run that has not ended uses it.
 
@@ -267,6 +274,11 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::ListVolumes(ListVolumes { of, keyword, limit }) => {
             let found = client.volumes(&of.storage_name, keyword.as_deref(), limit.limit).await?;
             session.out.list(&found, registry::VOLUMES, "there are no such volumes")?;
+        }
+        Command::VolumeHistory(place) => {
+            let volume = InVolume::parse(&place.path)?.volume(client).await?;
+            let changes = client.volume_changes(&volume).await?;
+            session.out.list(&changes, registry::CHANGES, "nothing is known to have changed it")?;
         }
         Command::DeleteVolume(DeleteVolume { name, of }) => {
             client.delete_volume(&of.storage_name, &name).await?;
