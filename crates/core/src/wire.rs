@@ -517,6 +517,9 @@ pub struct FileView {
     /// in front, as 8 bytes in little-endian order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed_size: Option<u64>,
+    /// BLAKE3 of its recipe, hex (only of files that are stored in chunks).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
     /// Whether it is a file that may be executed.
     pub executable: bool,
     /// Its permission bits in octal, as `644`; of a directory also set-group-id and sticky, as `2775` (not of links).

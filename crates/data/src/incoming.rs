@@ -3,18 +3,14 @@
 //!
 //! ```text
 //! DIR/<digest>     a blob that has not come as a whole; its length is what is here
-//! DIR/pack-<n>/    small blobs that come together, gone when they are blobs
 //! ```
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::blob::{Digest, MODE, Store, hash};
+use crate::blob::{Batch, Digest, LARGEST_IN_PACK, MODE, Store, hash};
 use crate::{DataError, Watch, durable};
-
-/// Largest blob of a [`Pack`] in bytes: it is held in memory.
-pub const LARGEST_IN_PACK: u64 = 4 << 20;
 
 /// Why a blob was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +120,7 @@ impl Incoming {
             return Err(IncomingError::Other { digest, found });
         }
         self.file.sync_all().map_err(DataError::os("write", &self.path))?;
-        store.adopt(&[(self.path, digest, size)])?;
+        store.adopt(self.path, digest, size)?;
         Ok(size)
     }
 
@@ -137,25 +133,19 @@ impl Incoming {
 /// Many small blobs that come one after the other and are on disk together, with one sync. None of them is a blob before.
 #[derive(Debug)]
 pub struct Pack {
-    dir: tempfile::TempDir,
-    files: Vec<(PathBuf, Digest, u64)>,
+    batch: Batch,
+    count: usize,
     /// What has come and is no whole frame yet.
     rest: Vec<u8>,
-    /// Opened before anything is written, so that it is told of every failed write.
-    disk: File,
 }
 
 /// Bytes of the head of a frame: the digest, and how many bytes follow.
 const HEAD: usize = 40;
 
 impl Pack {
-    /// A pack whose files are below `dir`.
-    pub fn begin(dir: &Path) -> Result<Self, DataError> {
-        durable::create_dir_all(dir, 0o700).map_err(DataError::os("make", dir))?;
-        let made = tempfile::Builder::new().prefix("pack-").tempdir_in(dir);
-        let made = made.map_err(DataError::os("make", dir))?;
-        let disk = File::open(made.path()).map_err(DataError::os("read", dir))?;
-        Ok(Self { dir: made, files: Vec::new(), rest: Vec::new(), disk })
+    /// A pack that has nothing yet.
+    pub fn begin(store: &Store) -> Result<Self, DataError> {
+        Ok(Self { batch: Batch::begin(store)?, count: 0, rest: Vec::new() })
     }
 
     /// Takes in what came next: frames of 32 bytes of digest, 8 bytes of length (little-endian), and so many bytes.
@@ -168,10 +158,8 @@ impl Pack {
             if found != digest {
                 return Err(IncomingError::Other { digest, found });
             }
-            let path = self.dir.path().join(self.files.len().to_string());
-            let written = new_file(&path, OpenOptions::new().write(true).create_new(true));
-            written.and_then(|mut file| file.write_all(content)).map_err(DataError::os("write", &path))?;
-            self.files.push((path, digest, size as u64));
+            self.batch.add(digest, content)?;
+            self.count += 1;
             at += HEAD + size;
         }
         self.rest.drain(..at);
@@ -179,15 +167,14 @@ impl Pack {
     }
 
     /// Makes all of them blobs; answers how many came. All of it is on disk then.
-    pub fn finish(self, store: &Store) -> Result<usize, IncomingError> {
+    pub fn finish(self) -> Result<usize, IncomingError> {
         if !self.rest.is_empty() {
             return Err(IncomingError::Frame(
                 "the body ends in the middle of a blob; nothing of it is kept".to_owned(),
             ));
         }
-        nix::unistd::syncfs(&self.disk).map_err(DataError::os("sync", self.dir.path()))?;
-        store.adopt(&self.files)?;
-        Ok(self.files.len())
+        self.batch.finish()?;
+        Ok(self.count)
     }
 
     fn head(&self, at: usize) -> Result<Option<(Digest, usize)>, IncomingError> {
@@ -203,17 +190,6 @@ impl Pack {
             ))),
         }
     }
-}
-
-/// Removes what packs left whose process died. For who knows that none is being received in `dir`.
-pub fn sweep(dir: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(b"pack-") {
-            std::fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// A file with the mode of a blob.
@@ -279,23 +255,23 @@ mod tests {
 
     #[test]
     fn a_pack_is_all_or_nothing() {
-        let (_dir, store, from) = opened();
+        let (dir, store, _) = opened();
         let frame =
             |bytes: &[u8]| [&Digest::of(bytes).0[..], &(bytes.len() as u64).to_le_bytes(), bytes].concat();
         let body = [frame(b"one"), frame(b""), frame(b"one"), frame(&[7; 5000])].concat();
-        let mut pack = Pack::begin(&from).unwrap();
+        let mut pack = Pack::begin(&store).unwrap();
         body.chunks(39).for_each(|piece| pack.append(piece).unwrap());
         assert!(!store.has(Digest::of(b"one")).unwrap());
-        assert_eq!(pack.finish(&store).unwrap(), 4);
+        assert_eq!(pack.finish().unwrap(), 4);
         for bytes in [&b"one"[..], b"", &[7; 5000]] {
             assert_eq!(store.read(Digest::of(bytes), 5000).unwrap(), bytes);
         }
         let check = |body: &[u8], expected: &str| {
-            let mut pack = Pack::begin(&from).unwrap();
-            let said = pack.append(body).and_then(|()| pack.finish(&store));
+            let mut pack = Pack::begin(&store).unwrap();
+            let said = pack.append(body).and_then(|()| pack.finish());
             assert!(said.unwrap_err().to_string().starts_with(expected));
             assert!(!store.has(Digest::of(b"two")).unwrap());
-            assert_eq!(std::fs::read_dir(&from).unwrap().count(), 0);
+            assert_eq!(std::fs::read_dir(dir.path().join("blobs/tmp")).unwrap().count(), 0);
         };
         check(&[frame(b"two"), frame(b"three")[..44].to_vec()].concat(), "the body ends in the middle");
         let mut wrong = [frame(b"two"), frame(b"three")].concat();

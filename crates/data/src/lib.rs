@@ -2,6 +2,7 @@
 //! knows no runs and never decides what a run may read.
 pub mod blob;
 pub mod bucket;
+pub mod chunks;
 pub mod dir;
 pub mod durable;
 pub mod fetch;

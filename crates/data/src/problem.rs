@@ -28,6 +28,14 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
+    /// A blob is named as the recipe of a file, and is not that.
+    #[error("`{digest}` is not the recipe of a file of {size} bytes")]
+    Recipe {
+        /// What was asked for.
+        digest: Digest,
+        /// The file.
+        size: u64,
+    },
     /// A file was written to while it was read.
     #[error("`{}` changed while it was read; nothing was stored", path.display())]
     Changed {

@@ -7,7 +7,7 @@
 //! side by side, but none crosses a multiple of 64 KiB. So there is one packed form of a content, whatever file system it is on. The
 //! size of the file stands elsewhere.
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
@@ -19,6 +19,34 @@ const BLOCK: usize = 4 << 10;
 const WINDOW: usize = 64 << 10;
 /// Bytes before every piece.
 const HEAD: usize = 16;
+
+/// Bytes that can be read from anywhere.
+pub trait ReadAt {
+    /// Reads from `at` on; nothing only at the end.
+    fn read_at(&self, to: &mut [u8], at: u64) -> io::Result<usize>;
+
+    /// Reads as much as is asked for.
+    fn read_exact_at(&self, mut to: &mut [u8], mut at: u64) -> io::Result<()> {
+        while !to.is_empty() {
+            match self.read_at(to, at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    to = &mut to[read..];
+                    at += read as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ReadAt for File {
+    fn read_at(&self, to: &mut [u8], at: u64) -> io::Result<usize> {
+        FileExt::read_at(self, to, at)
+    }
+}
 
 /// Whether a file has a hole. A file system that does not tell has none.
 pub fn has_holes(file: &File) -> io::Result<bool> {
@@ -71,7 +99,7 @@ impl<'f> Packed<'f> {
             let window = WINDOW as u64;
             let from = data / window * window;
             let length = usize::try_from((self.size - from).min(window)).map_err(io::Error::other)?;
-            self.file.read_exact_at(&mut self.window[..length], from)?;
+            FileExt::read_exact_at(self.file, &mut self.window[..length], from)?;
             pieces(&self.window[..length], from, &mut self.ready);
             self.at = from + window;
         }
@@ -110,6 +138,20 @@ fn pieces(window: &[u8], from: u64, packed: &mut Vec<u8>) {
         }
     }
     end(&mut begin, window.len());
+}
+
+/// Reads one after the other what can be read from anywhere.
+struct Reader<'s, S> {
+    source: &'s S,
+    at: u64,
+}
+
+impl<S: ReadAt> Read for Reader<'_, S> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read_at(to, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
 }
 
 /// Where a piece is: in the file and in the packed form.
@@ -178,29 +220,29 @@ pub fn unpack(
 
 /// A packed form that is read like the file itself, anywhere.
 #[derive(Debug)]
-pub struct Unpacked {
-    packed: File,
+pub struct Unpacked<S = File> {
+    packed: S,
     pieces: Vec<Piece>,
     size: u64,
 }
 
-impl Unpacked {
+impl<S: ReadAt> Unpacked<S> {
     /// Looks for the pieces; takes time and room by their number.
-    pub fn open(packed: File, size: u64) -> io::Result<Self> {
+    pub fn open(packed: S, size: u64) -> io::Result<Self> {
         let mut pieces: Vec<Piece> = Vec::new();
-        let mut reader = BufReader::with_capacity(HEAD, &packed);
-        let (mut at, mut end) = (0, 0);
+        let mut reader = Reader { source: &packed, at: 0 };
+        let mut end = 0;
         while let Some((offset, length)) = head(&mut reader, end, size)? {
-            at += HEAD as u64;
-            pieces.push(Piece { offset, length, at });
-            (at, end) = (at + length as u64, offset + length as u64);
-            reader.seek_relative(i64::try_from(length).map_err(io::Error::other)?)?;
+            pieces.push(Piece { offset, length, at: reader.at });
+            reader.at += length as u64;
+            end = offset + length as u64;
         }
         Ok(Self { packed, pieces, size })
     }
+}
 
-    /// Reads from `at` on; less than asked for only at the end.
-    pub fn read_at(&self, to: &mut [u8], at: u64) -> io::Result<usize> {
+impl<S: ReadAt> ReadAt for Unpacked<S> {
+    fn read_at(&self, to: &mut [u8], at: u64) -> io::Result<usize> {
         let length = usize::try_from(self.size.saturating_sub(at)).unwrap_or(usize::MAX).min(to.len());
         let to = &mut to[..length];
         to.fill(0);
@@ -252,8 +294,8 @@ mod tests {
             let ([mut one, mut two, mut three], n) =
                 ([vec![1; 70_000], vec![2; 70_000], vec![3; 70_000]], at.min(size));
             let lengths = [
-                file.read_at(&mut one, n).unwrap(),
-                back.read_at(&mut two, n).unwrap(),
+                FileExt::read_at(&file, &mut one, n).unwrap(),
+                FileExt::read_at(&back, &mut two, n).unwrap(),
                 view.read_at(&mut three, n).unwrap(),
             ];
             assert!(lengths.iter().all(|length| *length == lengths[0]), "{lengths:?}");

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 use vessl_core::record::{self, EventKind};
-use vessl_data::blob::{self, Digest};
+use vessl_data::blob::{self, Batch, LARGEST_IN_PACK, Unit};
 use vessl_data::{DataError, Watch, durable};
 
 use crate::ServerError;
@@ -30,8 +30,8 @@ use crate::reserve::Reserve;
 
 mod volumes;
 
-/// Version of a backup's form.
-const VERSION: u32 = 1;
+/// Version of a backup's form. The first one had no packs; it is still read.
+const VERSION: u32 = 2;
 /// What says that a directory is a backup.
 const ABOUT: &str = "backup.json";
 /// Files beside the database that belong to a data directory.
@@ -254,6 +254,7 @@ fn fill(data: &Path, half: &Path, volumes: Volumes, now: Timestamp) -> Result<Ba
     for shard in shards(&data.join("blobs"))? {
         copy_files(&shard, &half.join("blobs").join(name(&shard)))?;
     }
+    copy_packs(&blobs, &half.join("blobs/packs"))?;
     for key in KEYS.into_iter().filter(|key| data.join(key).exists()) {
         copy(&data.join(key), &half.join(key))?;
     }
@@ -337,6 +338,18 @@ fn copy_grown(from: &Path, to: &Path) -> Result<()> {
 fn copy_files(from: &Path, to: &Path) -> Result<()> {
     make_dir(to)?;
     entries(from)?.iter().try_for_each(|file| copy(file, &to.join(name(file))))
+}
+
+/// Copies the packs, each with its index; what comes meanwhile was put after the database was copied.
+fn copy_packs(blobs: &blob::Store, to: &Path) -> Result<()> {
+    for unit in blobs.units()? {
+        let Unit::Pack { data, index, .. } = unit else { continue };
+        make_dir(to)?;
+        for file in [data, index] {
+            copy(&file, &to.join(name(&file)))?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies a file; one that is gone meanwhile was not to be kept.
@@ -450,9 +463,9 @@ fn attempts(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The exported files.
+/// The exported files, and packs of them.
 fn stored(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+    let mut found = entries(&root.join("blobs/packs"))?;
     for shard in shards(&root.join("blobs"))? {
         found.extend(entries(&shard)?);
     }
@@ -483,29 +496,44 @@ fn read(from: &Path) -> Result<Backup> {
     let none = |why: String| BackupError::NoBackup { path: from.to_owned(), why };
     let text = std::fs::read(from.join(ABOUT)).map_err(|error| none(format!("`{ABOUT}`: {error}")))?;
     let about: Backup = serde_json::from_slice(&text).map_err(|error| none(format!("`{ABOUT}`: {error}")))?;
-    if about.v != VERSION {
-        return Err(none(format!("it has version {}, this program knows {VERSION}", about.v)));
+    if !(1..=VERSION).contains(&about.v) {
+        return Err(none(format!("it has version {}, this program knows 1 to {VERSION}", about.v)));
     }
     Ok(about)
 }
 
 /// Every blob is verified on its way back.
 fn restore_blobs(from: &Path, to: &Path) -> Result<usize> {
-    let store = blob::Store::open(to)?;
+    let (store, saved) = (blob::Store::open(to)?, blob::Store::at(from));
     let mut count = 0;
-    for shard in shards(from)? {
-        for path in entries(&shard)? {
-            let Ok(digest) = format!("{}{}", name(&shard), name(&path)).parse::<Digest>() else { continue };
-            if store.has(digest)? {
-                continue;
+    let units = if from.is_dir() { saved.units()? } else { Vec::new() };
+    for unit in units {
+        match unit {
+            Unit::Loose { digest, .. } if store.has(digest)? => {}
+            Unit::Loose { digest, path } => {
+                let mut file = File::open(&path).map_err(failed("open", &path))?;
+                if store.put(&mut file, &Watch::NONE)?.digest != digest {
+                    return Err(DataError::Damaged { digest, path }.into());
+                }
+                count += 1;
             }
-            let mut file = File::open(&path).map_err(failed("open", &path))?;
-            if store.put(&mut file, &Watch::NONE)?.digest != digest {
-                return Err(DataError::Damaged { digest, path }.into());
-            }
+            Unit::Pack { .. } => count += restore_pack(&saved, &unit, &store)?,
+        }
+    }
+    Ok(count)
+}
+
+/// What is missing of a pack, together.
+fn restore_pack(saved: &blob::Store, pack: &Unit, store: &blob::Store) -> Result<usize> {
+    let batch = Batch::begin(store)?;
+    let mut count = 0;
+    for digest in saved.inside(pack)? {
+        if !store.has(digest)? {
+            batch.put_bytes(&saved.read(digest, LARGEST_IN_PACK)?)?;
             count += 1;
         }
     }
+    batch.finish()?;
     Ok(count)
 }
 

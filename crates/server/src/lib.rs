@@ -13,6 +13,7 @@ pub mod challenge;
 pub mod config;
 mod control;
 mod engine;
+pub mod fsck;
 mod lock;
 mod open;
 mod paths;

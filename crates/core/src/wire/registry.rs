@@ -161,6 +161,9 @@ pub struct FilePut {
     /// Whether it is stored in its packed form, because it has holes.
     #[serde(default)]
     pub packed: bool,
+    /// Whether it is stored in chunks, because it is large: `digest` is that of its recipe.
+    #[serde(default)]
+    pub chunked: bool,
     /// Permission bits in octal; not of links.
     #[serde(default)]
     pub mode: Option<String>,

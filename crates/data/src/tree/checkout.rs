@@ -1,7 +1,7 @@
 //! A version out of the store: staged as a shared read-only directory, or copied into a directory that has files already.
 //! No symbolic link is followed on the way.
-use std::fs::Permissions;
-use std::io;
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::{Entry, Form, Kind, Manifest, Top, read, with_total};
 use crate::blob::{self, Digest, MODE, Store};
+use crate::chunks::Recipe;
 use crate::dir::{self, Dir, Modified};
 use crate::staging::{About, Made, Staged, Staging};
 use crate::{DataError, Owner, Watch, pool};
@@ -46,7 +47,13 @@ pub fn checkout(
     let manifest = read(store, version)?;
     let files = manifest.entries().iter().filter(|e| !matches!(e.kind, Kind::Dir { .. })).count() as u64;
     let staged = staging.entry(version, watch, |fs| {
-        Target { store, root: fs, owner: None, shared: true }.write(&manifest, watch)?;
+        // Opened before anything is written, so that it is told of every failed write.
+        let disk = fs.dir(Path::new("")).map_err(DataError::os("open", "."))?;
+        let sync = if files < blob::MANY as u64 { Sync::Each } else { Sync::Later };
+        Target { store, root: fs, owner: None, kept: Some(sync) }.write(&manifest, watch)?;
+        if sync == Sync::Later {
+            nix::unistd::syncfs(&disk).map_err(DataError::os("sync", "."))?;
+        }
         let (label, bytes) = (label.to_owned(), manifest.bytes());
         let about = About { label, version: version.to_string(), bytes, files };
         Ok::<_, DataError>(Made { rest: note(manifest.top()), ..about.into() })
@@ -79,7 +86,7 @@ pub fn copy_into(
     watch: &Watch<'_>,
 ) -> Result<Manifest, DataError> {
     let manifest = read(store, version)?;
-    Target { store, root: target, owner, shared: false }.write(&manifest, watch)?;
+    Target { store, root: target, owner, kept: None }.write(&manifest, watch)?;
     Ok(manifest)
 }
 
@@ -90,7 +97,16 @@ struct Target<'a> {
     /// Whose everything new is; `None` for who writes it.
     owner: Option<Owner>,
     /// A fresh directory of ours that is only read later: links to blobs are fine, and it must reach the disk.
-    shared: bool,
+    kept: Option<Sync>,
+}
+
+/// When what is written reaches the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sync {
+    /// Each file and directory as it is written.
+    Each,
+    /// The caller waits for all of them.
+    Later,
 }
 
 impl Target<'_> {
@@ -142,49 +158,68 @@ impl Target<'_> {
         self.give(&dir, Path::new("."))?;
         fchmod(&dir, Mode::from_bits_truncate(mode))?;
         date(entry, &dir, Path::new("."))?;
-        if self.shared { dir.sync() } else { Ok(()) }
+        if self.kept == Some(Sync::Each) { dir.sync() } else { Ok(()) }
     }
 
     fn file(&self, entry: &Entry, watch: &Watch<'_>) -> Result<(), DataError> {
-        let (store, path) = (self.store, &entry.path);
-        let Kind::File { mode, size, digest, form } = entry.kind else { return Ok(()) };
+        let path = &entry.path;
+        let Kind::File { mode, digest, form, .. } = entry.kind else { return Ok(()) };
         let (parent, name) = self.parent(path)?;
-        if !self.shared {
+        if self.kept.is_none() {
             remove_file(&parent, name, path)?;
-        } else if mode == MODE && form == Form::Plain {
-            let blob = store.open_verified(digest, watch)?;
+        } else if mode == MODE
+            && form == Form::Plain
+            && let Some(blob) = self.store.open_loose(digest, watch)?
+        {
             let at = Modified::of_file(&blob).map_err(DataError::os("read", path))?;
+            let from = self.store.path(digest);
             if entry.modified.is_none_or(|modified| modified == at)
-                && linkat(AT_FDCWD, &store.path(digest), &parent, name, AtFlags::empty()).is_ok()
+                && linkat(AT_FDCWD, &from, &parent, name, AtFlags::empty()).is_ok()
             {
                 return Ok(());
             }
-            drop(blob);
         }
         let file = parent.create_file(name, 0o600).map_err(DataError::os("write", path))?;
-        let mut blob = store.open_blob(digest)?;
-        let copied = match form {
-            Form::Plain => blob::copy_hashing(&mut blob, &file, watch).map(|(found, _)| found),
-            Form::Packed => blob::unpack_hashing(&blob, size, &file, watch),
-        };
-        let damaged = || DataError::Damaged { digest, path: store.path(digest) };
-        let found = copied.map_err(|stop| match stop.at(&store.path(digest), path) {
-            DataError::Os { source, .. } if form == Form::Packed && is_no_form(&source) => damaged(),
-            other => other,
-        })?;
-        if found != digest {
-            return Err(damaged());
-        }
+        self.content(entry, &file, watch)?;
         self.give(&parent, name).map_err(DataError::os("write", path))?;
         file.set_permissions(Permissions::from_mode(mode)).map_err(DataError::os("write", path))?;
         date(entry, &parent, name).map_err(DataError::os("write", path))?;
-        if self.shared { file.sync_all().map_err(DataError::os("write", path)) } else { Ok(()) }
+        if self.kept == Some(Sync::Each) {
+            file.sync_all().map_err(DataError::os("write", path))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is in a file, and verifies it.
+    fn content(&self, entry: &Entry, mut file: &File, watch: &Watch<'_>) -> Result<(), DataError> {
+        let (store, path) = (self.store, &entry.path);
+        let Kind::File { size, digest, form, .. } = entry.kind else { return Ok(()) };
+        if form == Form::Chunks {
+            for chunk in Recipe::read(store, digest, size)?.chunks {
+                watch.check()?;
+                file.write_all(&chunk.read(store)?).map_err(DataError::os("write", path))?;
+                (watch.progress)(chunk.size.into(), None);
+            }
+            return Ok(());
+        }
+        let mut blob = store.open_blob(digest)?;
+        let from = blob.path().to_owned();
+        let copied = match form {
+            Form::Packed => blob::unpack_hashing(&mut blob, size, file, watch),
+            Form::Plain | Form::Chunks => blob::copy_hashing(&mut blob, file, watch).map(|(found, _)| found),
+        };
+        let damaged = || DataError::Damaged { digest, path: from.clone() };
+        let found = copied.map_err(|stop| match stop.at(&from, path) {
+            DataError::Os { source, .. } if form == Form::Packed && is_no_form(&source) => damaged(),
+            other => other,
+        })?;
+        if found == digest { Ok(()) } else { Err(damaged()) }
     }
 
     fn symlink(&self, entry: &Entry, target: &Path) -> Result<(), DataError> {
         let path = &entry.path;
         let (parent, name) = self.parent(path)?;
-        if !self.shared {
+        if self.kept.is_none() {
             remove_file(&parent, name, path)?;
         }
         symlinkat(target, &parent, name).map_err(DataError::os("write", path))?;

@@ -25,6 +25,8 @@ pub(super) enum Format {
     One,
     /// With times and packed files.
     Two,
+    /// With files in chunks too.
+    Three,
 }
 
 /// What an entry is.
@@ -60,6 +62,8 @@ pub enum Form {
     Plain,
     /// Packed, because it has holes ([`crate::sparse`]).
     Packed,
+    /// In chunks, because it is large ([`crate::chunks`]); the digest is that of its recipe.
+    Chunks,
 }
 
 impl Form {
@@ -67,7 +71,12 @@ impl Form {
         match self {
             Self::Plain => 'f',
             Self::Packed => 's',
+            Self::Chunks => 'c',
         }
+    }
+
+    fn of_letter(letter: &str) -> Option<Self> {
+        [Self::Plain, Self::Packed, Self::Chunks].into_iter().find(|form| letter.chars().eq([form.letter()]))
     }
 }
 
@@ -90,7 +99,7 @@ impl Entry {
                 out.push(b' ');
             }
         }
-        if format == Format::Two {
+        if format != Format::One {
             let time = match self.modified {
                 None => "- ".to_owned(),
                 Some(Modified { seconds, nanos: 0 }) => format!("{seconds} "),
@@ -112,19 +121,18 @@ impl Entry {
         let (kind, mode, size, what) = (words.next()?, words.next()?, words.next()?, words.next()?);
         let modified = match format {
             Format::One => None,
-            Format::Two => time(words.next()?).ok()?,
+            Format::Two | Format::Three => time(words.next()?).ok()?,
         };
         let octal = || u32::from_str_radix(mode, 8).ok();
         let kind = match kind {
-            "f" | "s" => Kind::File {
+            "d" => Kind::Dir { mode: octal()? },
+            "l" => Kind::Symlink { target: unescape(what)? },
+            letter => Kind::File {
                 mode: octal()?,
                 size: size.parse().ok()?,
                 digest: what.parse().ok()?,
-                form: if kind == "f" { Form::Plain } else { Form::Packed },
+                form: Form::of_letter(letter)?,
             },
-            "d" => Kind::Dir { mode: octal()? },
-            "l" => Kind::Symlink { target: unescape(what)? },
-            _ => return None,
         };
         let path = words.next().map(|path| if path == "." { "" } else { path })?;
         let entry = Self { path: unescape(path)?, kind, modified };

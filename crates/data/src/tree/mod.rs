@@ -2,17 +2,18 @@
 //! BLAKE3 of its manifest, and a manifest is itself a blob. Import and export of trees, all or nothing. It must not know
 //! who asks or under which name a version is kept.
 //!
-//! # Format, version 2
+//! # Format, version 3
 //!
 //! Text, one entry a line, sorted by the bytes of the path, so that a directory comes before what is in it. There is
 //! exactly one text for a tree: a manifest that is not written in this very way is refused.
 //!
 //! ```text
-//! vessl-tree 2
+//! vessl-tree 3
 //! d 755 - - 1764374400 .
 //! d 2775 - - 1764374400 src
 //! f 644 1234 <64 hex digits> 1764374400.123456789 src/main.py
 //! s 644 99999999 <64 hex digits> 1764374400 src/sparse.img
+//! c 644 99999999 <64 hex digits> 1764374400 src/weights
 //! l - - ../data 1764374400 src/link
 //! ```
 //!
@@ -20,10 +21,12 @@
 //! itself; a tree that was one file has none. Modes are the nine
 //! permission bits in octal without leading zeros, of a directory also set-group-id and sticky. Then comes when it was last
 //! modified, in seconds since 1970. A file with holes, `s`, has its own size and the digest of its packed form
-//! ([`crate::sparse`]). Owners, set-id bits of files and extended attributes are not kept.
+//! ([`crate::sparse`]), and a large one, `c`, the digest of its recipe ([`crate::chunks`]). Owners, set-id bits of files and extended attributes are not kept.
 //! Bytes of paths and targets other than `!` to `~` are written as `%` and two upper-case hex digits, and so is `%`.
 //!
-//! Version 1 had no times and no `s`. It is still read, and a tree without either is written as it.
+//! Version 2 had no `c`, version 1 no times and no `s` either. Both are still read, and a tree is written as the oldest version that
+//! has what it needs.
+mod check;
 mod checkout;
 mod copy;
 mod edit;
@@ -31,6 +34,7 @@ mod entry;
 mod walk;
 mod write;
 
+pub use check::{Fault, check_version};
 pub use checkout::{Checkout, checkout, copy_into};
 pub use copy::{Copied, Target, copy, copy_file};
 pub use edit::{Edit, EditError, merge};
@@ -44,6 +48,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, fchmod};
 
 use crate::blob::{Digest, Store};
+use crate::chunks::Recipe;
 use crate::dir::{Dir, Modified};
 use crate::{DataError, Watch};
 use entry::Format;
@@ -56,7 +61,8 @@ pub const MAX_PATH: usize = 4095;
 pub const MAX_NAME: usize = 255;
 /// Longest manifest in bytes.
 const MAX_MANIFEST: u64 = 1 << 28;
-const HEADS: [(Format, &str); 2] = [(Format::One, "vessl-tree 1\n"), (Format::Two, "vessl-tree 2\n")];
+const HEADS: [(Format, &str); 3] =
+    [(Format::One, "vessl-tree 1\n"), (Format::Two, "vessl-tree 2\n"), (Format::Three, "vessl-tree 3\n")];
 /// Bits that are kept of a file's mode.
 const FILE_MODE: u32 = 0o777;
 /// Bits that are kept of a directory's mode.
@@ -116,7 +122,7 @@ impl Manifest {
         let found =
             HEADS.iter().find_map(|(format, head)| Some((*format, text.strip_prefix(head.as_bytes())?)));
         let (format, body) =
-            found.ok_or(bad(1, "it does not start with `vessl-tree 1` or `vessl-tree 2`"))?;
+            found.ok_or(bad(1, "it does not start with `vessl-tree 1`, `vessl-tree 2` or `vessl-tree 3`"))?;
         let body = match body.strip_suffix(b"\n") {
             Some(body) => body,
             None if body.is_empty() && format == Format::One => return Ok(Self::default()),
@@ -150,14 +156,20 @@ impl Manifest {
         if manifest.format() == format {
             Ok(manifest)
         } else {
-            Err(bad(1, "it has no time and no file with holes, and is not version 1"))
+            Err(bad(1, "an older version of the format has everything that is in it"))
         }
     }
 
     fn format(&self) -> Format {
-        let is_packed = |kind: &Kind| matches!(kind, Kind::File { form: Form::Packed, .. });
-        let is_new = |entry: &Entry| entry.modified.is_some() || is_packed(&entry.kind);
-        if self.top.is_some() || self.entries.iter().any(is_new) { Format::Two } else { Format::One }
+        let is = |entry: &Entry, wanted| matches!(entry.kind, Kind::File { form, .. } if form == wanted);
+        let is_new = |entry: &Entry| entry.modified.is_some() || is(entry, Form::Packed);
+        if self.entries.iter().any(|entry| is(entry, Form::Chunks)) {
+            Format::Three
+        } else if self.top.is_some() || self.entries.iter().any(is_new) {
+            Format::Two
+        } else {
+            Format::One
+        }
     }
 
     /// The canonical text.
@@ -204,6 +216,17 @@ impl Manifest {
     }
 }
 
+/// What a file needs besides the blob that its entry names: the chunks, if it is in chunks.
+pub fn chunks_of(store: &Store, entry: &Entry) -> Result<Vec<Digest>, DataError> {
+    match entry.kind {
+        Kind::File { form: Form::Chunks, digest, size, .. } => {
+            let recipe = Recipe::read(store, digest, size)?;
+            Ok(recipe.chunks.into_iter().map(|chunk| chunk.digest).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// Reads and verifies the manifest of a version.
 pub fn read(store: &Store, version: Digest) -> Result<Manifest, DataError> {
     Manifest::parse(&store.read(version, MAX_MANIFEST)?)
@@ -219,12 +242,29 @@ pub fn collect(
 ) -> Result<(crate::blob::Freed, Vec<DataError>), DataError> {
     let mut needed: HashSet<Digest> = keep.iter().copied().collect();
     let mut lost = Vec::new();
-    for version in keep {
-        match read(store, *version) {
-            Ok(manifest) => needed.extend(manifest.files().map(|(_, _, digest)| digest)),
-            Err(gone @ (DataError::Missing { .. } | DataError::Damaged { .. })) => lost.push(gone),
-            Err(e) => return Err(e),
+    let mut lost_or = |result: Result<Vec<Digest>, DataError>| match result {
+        Ok(digests) => {
+            needed.extend(digests);
+            Ok(())
         }
+        Err(gone @ (DataError::Missing { .. } | DataError::Damaged { .. })) => {
+            lost.push(gone);
+            Ok(())
+        }
+        Err(e) => Err(e),
+    };
+    let mut recipes = HashSet::new();
+    for version in keep {
+        let manifest = read(store, *version);
+        let entries = manifest.as_ref().map(Manifest::entries).unwrap_or_default();
+        for entry in entries {
+            if let Kind::File { form: Form::Chunks, digest, .. } = entry.kind
+                && recipes.insert(digest)
+            {
+                lost_or(chunks_of(store, entry))?;
+            }
+        }
+        lost_or(manifest.map(|manifest| manifest.files().map(|(_, _, digest)| digest).collect()))?;
     }
     Ok((store.collect(&|digest| needed.contains(&digest), before)?, lost))
 }

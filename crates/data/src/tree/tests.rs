@@ -594,7 +594,15 @@ fn hostile_manifests_are_refused() {
     check(&format!("f 644 {max} {zero} a\nf 644 {max} {zero} b\n", max = u64::MAX), 3);
     check("d 755 - - a", 2);
     check("\n", 2);
-    for text in ["", "vessl-tree 2\nd 755 - - - a\n", "vessl-tree 3\n", "vessl-tree 1"] {
+    let old = format!("vessl-tree 2\nc 644 1 {zero} 1 a\n");
+    for text in [
+        "",
+        "vessl-tree 2\nd 755 - - - a\n",
+        "vessl-tree 3\nd 755 - - 1 a\n",
+        &old,
+        "vessl-tree 4\n",
+        "vessl-tree 1",
+    ] {
         assert!(matches!(Manifest::parse(text.as_bytes()), Err(DataError::Manifest { line: 1, .. })));
     }
     for line in [

@@ -1,5 +1,4 @@
 //! A directory into the store: walk it, put its files, and last of all its manifest.
-use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -7,7 +6,8 @@ use std::sync::Mutex;
 
 use super::walk::{Everything, Found, walk};
 use super::{Entry, FILE_MODE, Form, Kind, MAX_ENTRIES, MAX_MANIFEST, Manifest, with_total};
-use crate::blob::{Digest, Put, Store};
+use crate::blob::{Batch, Digest, Put, Store};
+use crate::chunks;
 use crate::dir::{Dir, Modified};
 use crate::locked;
 use crate::pool;
@@ -78,8 +78,8 @@ impl Bounds {
     }
 }
 
-/// Stores a directory: all of its files and then its manifest are on disk when this returns. An error leaves at most blobs that
-/// no version needs.
+/// Stores a directory: all of its files, together, and then its manifest are on disk when this returns. An error leaves at most
+/// blobs that no version needs.
 ///
 /// A link that leads to something inside stays a link, one that leads out becomes a copy of what it leads to.
 pub fn write(
@@ -89,7 +89,7 @@ pub fn write(
     watch: &Watch<'_>,
 ) -> Result<Written, DataError> {
     let mut walked = walk(source, bounds, &mut Everything, watch)?;
-    let shards = Mutex::new(BTreeSet::new());
+    let batch = Batch::begin(store)?;
     let is_file = |found: &&mut Found| matches!(found.entry.kind, Kind::File { .. });
     let mut files: Vec<Mutex<&mut Found>> = walked.found.iter_mut().filter(is_file).map(Mutex::new).collect();
     // The largest first, so that no thread is left with one at the end.
@@ -98,15 +98,14 @@ pub fn write(
         pool::each(&files, |found| {
             let Found { entry, from } = &mut **locked(found);
             let file = open(source.root, from, &entry.path)?;
-            let put = put_unchanged(store, entry, &file, watch)?;
-            locked(&shards).insert(put.digest.0[0]);
-            Ok(())
+            put_unchanged(&batch, entry, &file, watch)
         })
     })?;
     drop(files);
     let entries = walked.found.into_iter().map(|found| found.entry).collect();
     let manifest = Manifest::new(entries)?.with_top(walked.top);
-    let written = finish(store, &manifest, &shards.into_inner().unwrap_or_default())?;
+    batch.finish()?;
+    let written = store_manifest(store, &manifest)?;
     Ok(Written { followed: walked.followed, warnings: walked.warnings, ..written })
 }
 
@@ -122,17 +121,10 @@ pub fn write_file(
     let mode = meta.mode() & FILE_MODE;
     let kind = Kind::File { mode, size: meta.len(), digest: Digest([0; 32]), form: Form::Plain };
     let mut entry = Entry { path: name.to_owned(), kind, modified: None };
-    let put = with_total(watch, meta.len(), |watch| put_unchanged(store, &mut entry, file, watch))?;
-    finish(store, &Manifest::new(vec![entry])?, &BTreeSet::from([put.digest.0[0]]))
-}
-
-fn finish(store: &Store, manifest: &Manifest, shards: &BTreeSet<u8>) -> Result<Written, DataError> {
-    for shard in shards {
-        let mut digest = Digest([0; 32]);
-        digest.0[0] = *shard;
-        store.sync_shard(digest)?;
-    }
-    store_manifest(store, manifest)
+    let batch = Batch::begin(store)?;
+    with_total(watch, meta.len(), |watch| put_unchanged(&batch, &mut entry, file, watch))?;
+    batch.finish()?;
+    store_manifest(store, &Manifest::new(vec![entry])?)
 }
 
 /// Stores the manifest of a tree whose files are in the store: that makes it a version. On disk when it returns.
@@ -159,16 +151,19 @@ fn open(root: &Dir, from: &Path, path: &Path) -> Result<File, DataError> {
 
 /// Stores a file that nobody wrote to meanwhile, and completes its entry. What is a blob already was read as one whole, whatever
 /// the times say: the file may be that blob, and be linked and unlinked by others.
-fn put_unchanged(store: &Store, entry: &mut Entry, file: &File, watch: &Watch<'_>) -> Result<Put, DataError> {
+fn put_unchanged(batch: &Batch, entry: &mut Entry, file: &File, watch: &Watch<'_>) -> Result<(), DataError> {
     let state =
         |meta: &Metadata| (meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
     let path = &entry.path;
     let before = file.metadata().map_err(DataError::os("read", path))?;
     let modified = Modified::of_file(file).map_err(DataError::os("read", path))?;
     let (put, whole, how) = if sparse::has_holes(file).map_err(DataError::os("read", path))? {
-        (store.put_packed(file, before.len(), path, watch)?, before.len(), Form::Packed)
+        (batch.put_packed(file, before.len(), path, watch)?, before.len(), Form::Packed)
+    } else if before.len() > chunks::LARGE {
+        let (put, size) = put_chunks(batch, file, path, watch)?;
+        (put, size, Form::Chunks)
     } else {
-        let put = store.put_file(file, path, watch)?;
+        let put = batch.put_file(file, path, watch)?;
         (put, put.size, Form::Plain)
     };
     let after = file.metadata().map_err(DataError::os("read", path))?;
@@ -179,7 +174,13 @@ fn put_unchanged(store: &Store, entry: &mut Entry, file: &File, watch: &Watch<'_
     if let Kind::File { size, digest, form, .. } = &mut entry.kind {
         (*size, *digest, *form) = (whole, put.digest, how);
     }
-    Ok(put)
+    Ok(())
+}
+
+/// Puts a file in chunks, and their recipe; answers how large it is too.
+fn put_chunks(batch: &Batch, file: &File, path: &Path, watch: &Watch<'_>) -> Result<(Put, u64), DataError> {
+    let recipe = chunks::cut(file, path, watch, &mut |digest, bytes| batch.add(digest, bytes).map(drop))?;
+    Ok((batch.put_bytes(&recipe.text())?, recipe.size()))
 }
 
 fn size_of_entry(kind: &Kind) -> u64 {

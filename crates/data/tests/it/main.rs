@@ -1,4 +1,5 @@
-//! git imports against real repositories over http, ssh and files; imports from a stand-in for Hugging Face; buckets of real servers.
+//! git imports against real repositories over http, ssh and files; imports from a stand-in for Hugging Face; buckets of real servers;
+//! blobs whose writers are killed.
 #![expect(clippy::unwrap_used, reason = "the beds are test code outside of test functions")]
 mod bucket_bed;
 mod bucket_export;
@@ -14,6 +15,7 @@ mod git_parts;
 mod hub_bed;
 mod hub_import;
 mod hub_trouble;
+mod kills;
 #[allow(dead_code, reason = "other crates use more of it")]
 #[path = "../../../container/tests/it/scripted.rs"]
 mod scripted;

@@ -1,5 +1,4 @@
 //! Files that runs exported: list, and bytes with ranges.
-use std::io::{Seek, SeekFrom};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -9,17 +8,15 @@ use axum::{Extension, Json};
 use futures::Stream;
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
-use tokio::io::AsyncReadExt;
-use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
 use vessl_core::access::Caller;
 use vessl_core::wire::{ErrorBody, FileView};
-use vessl_data::sparse::Unpacked;
+use vessl_data::sparse::ReadAt;
 
 use super::Api;
 use super::error::{Failure, Result};
 use super::extract::{Query, RunPath, switch};
-use crate::registry::{Bytes, Content, Directories, Holes, RegistryError};
+use crate::registry::{Bytes, Content, Directories, Holes};
 
 /// Bytes that are read and sent at once.
 const CHUNK: usize = 256 << 10;
@@ -99,14 +96,7 @@ pub(super) fn send(content: Content, headers: &HeaderMap) -> Result<Response> {
         Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", words)
     })?;
     let (from, to) = part.unwrap_or((0, size));
-    let body = match bytes {
-        Bytes::Stored(mut file) => {
-            file.seek(SeekFrom::Start(from)).map_err(RegistryError::from)?;
-            let part = tokio::fs::File::from_std(file).take(to - from);
-            Body::from_stream(ReaderStream::with_capacity(part, CHUNK))
-        }
-        Bytes::Unpacked(unpacked) => Body::from_stream(pieces(unpacked, from, to)),
-    };
+    let body = Body::from_stream(pieces(bytes, from, to));
     let named = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, (to - from).to_string()),
@@ -124,8 +114,8 @@ pub(super) fn send(content: Content, headers: &HeaderMap) -> Result<Response> {
     Ok(response)
 }
 
-/// The bytes of a file with holes, read piece by piece where waiting for the disk harms nobody.
-fn pieces(file: Unpacked, from: u64, to: u64) -> impl Stream<Item = std::io::Result<Vec<u8>>> {
+/// The bytes of a file, read piece by piece where waiting for the disk harms nobody.
+fn pieces(file: Bytes, from: u64, to: u64) -> impl Stream<Item = std::io::Result<Vec<u8>>> {
     let file = Arc::new(file);
     futures::stream::try_unfold(from, move |at| {
         let file = Arc::clone(&file);
@@ -136,7 +126,7 @@ fn pieces(file: Unpacked, from: u64, to: u64) -> impl Stream<Item = std::io::Res
             }
             let read = move || {
                 let mut piece = vec![0; length];
-                file.read_at(&mut piece, at).map(|_| piece)
+                file.read_exact_at(&mut piece, at).map(|()| piece)
             };
             let piece = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
             Ok(Some((piece, at + length as u64)))

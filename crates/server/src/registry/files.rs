@@ -1,6 +1,5 @@
 //! Files of runs and of versions: listed, and their bytes.
 use std::collections::HashSet;
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,9 +11,10 @@ use vessl_core::object::ObjectName;
 use vessl_core::spelling;
 use vessl_core::wire::{FileKind, FileView};
 use vessl_data::DataError;
-use vessl_data::blob::{self, Digest};
+use vessl_data::blob::{self, Blob, Digest};
+use vessl_data::chunks::{Chunked, Recipe};
 use vessl_data::dir::Modified;
-use vessl_data::sparse::Unpacked;
+use vessl_data::sparse::{ReadAt, Unpacked};
 use vessl_data::tree::{self, Entry, Form, Kind, Manifest};
 
 use super::{Registry, RegistryError, Result, digest};
@@ -22,7 +22,7 @@ use super::{Registry, RegistryError, Result, digest};
 /// One file.
 #[derive(Debug)]
 pub struct Content {
-    /// Changes when the bytes do: BLAKE3 of what is stored, or size and time of what is not kept by its digest.
+    /// Changes when the bytes do: BLAKE3 of the file or of its packed form, or size and time of what is not kept by its digest.
     pub tag: String,
     /// Bytes in all.
     pub size: u64,
@@ -34,9 +34,24 @@ pub struct Content {
 #[derive(Debug)]
 pub enum Bytes {
     /// As they are stored.
-    Stored(File),
+    Stored(Blob),
+    /// A file of a volume.
+    Plain(std::fs::File),
     /// A file with holes whose packed form is stored.
-    Unpacked(Unpacked),
+    Unpacked(Unpacked<Blob>),
+    /// A large file whose chunks are stored.
+    Chunked(Chunked),
+}
+
+impl ReadAt for Bytes {
+    fn read_at(&self, to: &mut [u8], at: u64) -> std::io::Result<usize> {
+        match self {
+            Self::Stored(blob) => blob.read_at(to, at),
+            Self::Plain(file) => file.read_at(to, at),
+            Self::Unpacked(file) => file.read_at(to, at),
+            Self::Chunked(file) => file.read_at(to, at),
+        }
+    }
 }
 
 /// How a file with holes is wanted. Others are the same in both.
@@ -165,15 +180,20 @@ impl Registry {
 /// The file at `path`, spelled as it was listed.
 fn open(blobs: &blob::Store, manifest: &Manifest, path: &str, holes: Holes) -> Result<Option<Content>> {
     let Some((size, digest, form)) = find(manifest, path) else { return Ok(None) };
-    let file = blobs.open_blob(digest)?;
-    let stored = file.metadata()?.len();
-    let damaged = || DataError::Damaged { digest, path: blobs.path(digest) };
+    if form == Form::Chunks {
+        let recipe = Recipe::read(blobs, digest, size)?;
+        let tag = format!("blake3:{}", recipe.whole);
+        return Ok(Some(Content { tag, size, bytes: Bytes::Chunked(Chunked::of(blobs, recipe)) }));
+    }
+    let blob = blobs.open_blob(digest)?;
+    let (stored, from) = (blob.size(), blob.path().to_owned());
+    let damaged = || DataError::Damaged { digest, path: from.clone() };
     let (size, bytes) = match (form, holes) {
-        (Form::Plain, _) if stored != size => return Err(damaged().into()),
-        (Form::Plain, _) | (Form::Packed, Holes::Packed) => (stored, Bytes::Stored(file)),
         (Form::Packed, Holes::Zeros) => {
-            (size, Bytes::Unpacked(Unpacked::open(file, size).map_err(|_| damaged())?))
+            (size, Bytes::Unpacked(Unpacked::open(blob, size).map_err(|_| damaged())?))
         }
+        (Form::Plain, _) if stored != size => return Err(damaged().into()),
+        _ => (stored, Bytes::Stored(blob)),
     };
     let kind = if matches!(bytes, Bytes::Unpacked(_)) { "blake3-packed" } else { "blake3" };
     Ok(Some(Content { tag: format!("{kind}:{digest}"), size, bytes }))
@@ -220,17 +240,25 @@ fn view(blobs: &blob::Store, entry: &Entry, export: &str) -> Result<FileView> {
     let (path, export) = (text(&entry.path), export.to_owned());
     let named = FileView { path, export, modified_at, ..FileView::default() };
     Ok(match &entry.kind {
-        Kind::File { mode, size, digest, form } => FileView {
-            size: *size,
-            digest: digest.to_string(),
-            packed_size: match form {
-                Form::Plain => None,
-                Form::Packed => blobs.size(*digest)?,
-            },
-            executable: mode & 0o111 != 0,
-            mode: Some(format!("{mode:o}")),
-            ..named
-        },
+        Kind::File { mode, size, digest, form } => {
+            let (whole, recipe) = match form {
+                Form::Plain | Form::Packed => (*digest, None),
+                Form::Chunks => {
+                    // The others are listed all the same if it is lost; whoever fetches it is told.
+                    let recipe = Recipe::read(blobs, *digest, *size);
+                    (recipe.map_or(*digest, |recipe| recipe.whole), Some(digest.to_string()))
+                }
+            };
+            FileView {
+                size: *size,
+                digest: whole.to_string(),
+                packed_size: if *form == Form::Packed { blobs.size(*digest)? } else { None },
+                recipe,
+                executable: mode & 0o111 != 0,
+                mode: Some(format!("{mode:o}")),
+                ..named
+            }
+        }
         Kind::Symlink { target } => FileView { kind: FileKind::Link, target: Some(text(target)), ..named },
         Kind::Dir { mode } => {
             FileView { kind: FileKind::Directory, mode: Some(format!("{mode:o}")), ..named }

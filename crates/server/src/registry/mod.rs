@@ -23,7 +23,7 @@ use vessl_core::spelling;
 use vessl_data::blob::{self, Digest};
 use vessl_data::incoming::IncomingError;
 use vessl_data::tree::EditError;
-use vessl_data::{DataError, blob::NotADigest, durable, incoming};
+use vessl_data::{DataError, blob::NotADigest, durable};
 
 use crate::paths::DataDir;
 use crate::store::objects::Made;
@@ -148,9 +148,6 @@ impl Registry {
         let blobs = Arc::new(blob::Store::open(&data.root().join("blobs"))?);
         let uploads = data.uploads();
         durable::create_dir_all(&uploads, 0o700)?;
-        for upload in std::fs::read_dir(&uploads)? {
-            incoming::sweep(&upload?.path())?;
-        }
         Ok(Self {
             store,
             blobs,

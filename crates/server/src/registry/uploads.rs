@@ -123,15 +123,13 @@ impl Registry {
 
     /// Begins to receive many small blobs.
     pub async fn receive_pack(&self, caller: &Caller, of: &UploadRef) -> Result<Receiver<Pack, ()>> {
-        let upload = self.touched(caller, of).await?;
-        let dir = self.uploads.join(&upload.id);
-        Ok(Receiver::new(self.blocking(move |_| Ok(Pack::begin(&dir)?)).await?, ()))
+        self.touched(caller, of).await?;
+        Ok(Receiver::new(self.blocking(|blobs| Ok(Pack::begin(blobs)?)).await?, ()))
     }
 
     /// The end of a pack; answers how many blobs there were.
     pub async fn received_pack(&self, from: Receiver<Pack, ()>) -> Result<usize> {
-        let blobs = Arc::clone(&self.blobs);
-        from.finish(move |pack| pack.finish(&blobs)).await
+        from.finish(Pack::finish).await
     }
 
     pub(super) async fn new_upload(&self, caller: &Caller, of: &OrganizationName) -> Result<Upload> {

@@ -12,7 +12,9 @@ use vessl_core::wire::FileKind;
 use vessl_core::wire::registry::{
     DifferenceKind, FileChange, FileDifference, FilePut, ObjectUpdate, VersionCreate, VersionView,
 };
+use vessl_data::DataError;
 use vessl_data::blob::{self, Digest};
+use vessl_data::chunks::Recipe;
 use vessl_data::dir::Modified;
 use vessl_data::locked;
 use vessl_data::sparse::Unpacked;
@@ -239,19 +241,24 @@ fn changed(
         };
         done.map_err(failed)?;
     }
-    let missing = blobs.missing(&digests, since)?;
-    if let Some(first) = missing.first() {
-        let more =
-            if missing.len() == 1 { String::new() } else { format!(" and {} others", missing.len() - 1) };
-        let hint = "ask which are missing, put them, and try again";
-        return Err(RegistryError::refused(format!("the blob `{first}`{more} is not here"), hint));
-    }
+    all_here(blobs, &digests, since)?;
+    let mut chunks = Vec::new();
     for change in changes {
         if let FileChange::Put(put) = change {
-            check_blob(blobs, put)?;
+            chunks.extend(check_blob(blobs, put)?);
         }
     }
+    all_here(blobs, &chunks, since)?;
     Ok(edit)
+}
+
+/// Refuses what names blobs that are not here.
+fn all_here(blobs: &blob::Store, digests: &[Digest], since: std::time::SystemTime) -> Result<()> {
+    let missing = blobs.missing(digests, since)?;
+    let Some(first) = missing.first() else { return Ok(()) };
+    let more = if missing.len() == 1 { String::new() } else { format!(" and {} others", missing.len() - 1) };
+    let hint = "ask which are missing, put them, and try again";
+    Err(RegistryError::refused(format!("the blob `{first}`{more} is not here"), hint))
 }
 
 fn entry(put: &FilePut) -> Result<Entry> {
@@ -273,7 +280,14 @@ fn entry(put: &FilePut) -> Result<Entry> {
             mode: mode(0o644, MODES.0)?,
             size: put.size,
             digest: read_digest(&put.digest)?,
-            form: if put.packed { Form::Packed } else { Form::Plain },
+            form: match (put.packed, put.chunked) {
+                (false, false) => Form::Plain,
+                (true, false) => Form::Packed,
+                (false, true) => Form::Chunks,
+                (true, true) => {
+                    return Err(malformed("it is stored packed or in chunks, not both".to_owned()));
+                }
+            },
         },
         FileKind::Directory => Kind::Dir { mode: mode(0o755, MODES.1)? },
         FileKind::Link => {
@@ -285,28 +299,38 @@ fn entry(put: &FilePut) -> Result<Entry> {
     Ok(Entry { path, kind, modified: modified.and_then(Modified::from_nanoseconds) })
 }
 
-/// Refuses a file whose blob is not what is said of it.
-fn check_blob(blobs: &blob::Store, put: &FilePut) -> Result<()> {
+/// Refuses a file whose blob is not what is said of it; answers of which chunks it is made.
+fn check_blob(blobs: &blob::Store, put: &FilePut) -> Result<Vec<Digest>> {
     if put.kind != FileKind::File {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let digest: Digest = read_digest(&put.digest)?;
-    let path = put.path.escape_debug();
+    let (path, size) = (put.path.escape_debug(), put.size);
+    let refused = |why: String| Err(RegistryError::Malformed(format!("`{path}`: {why}")));
     if put.packed {
-        let whole = Unpacked::open(blobs.open_blob(digest)?, put.size);
-        return whole.map(drop).map_err(|_| {
-            let size = put.size;
-            RegistryError::Malformed(format!(
-                "`{path}`: the blob is not the packed form of a file of {size} bytes"
-            ))
-        });
+        return match Unpacked::open(blobs.open_blob(digest)?, size) {
+            Ok(_) => Ok(Vec::new()),
+            Err(_) => refused(format!("the blob is not the packed form of a file of {size} bytes")),
+        };
+    }
+    if put.chunked {
+        let recipe = match Recipe::read(blobs, digest, size) {
+            Err(DataError::Recipe { .. }) => {
+                return refused(format!("the blob is not the recipe of a file of {size} bytes"));
+            }
+            recipe => recipe?,
+        };
+        for chunk in &recipe.chunks {
+            let (digest, size) = (chunk.digest, u64::from(chunk.size));
+            if blobs.size(digest)?.is_some_and(|stored| stored != size) {
+                return refused(format!("the chunk `{digest}` has not the {size} bytes of the recipe"));
+            }
+        }
+        return Ok(recipe.chunks.into_iter().map(|chunk| chunk.digest).collect());
     }
     match blobs.size(digest)? {
-        Some(size) if size != put.size => {
-            let why = format!("`{path}`: the blob has {size} bytes, not {}", put.size);
-            Err(RegistryError::Malformed(why))
-        }
-        _ => Ok(()),
+        Some(stored) if stored != size => refused(format!("the blob has {stored} bytes, not {size}")),
+        _ => Ok(Vec::new()),
     }
 }
 

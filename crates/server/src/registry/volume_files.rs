@@ -79,7 +79,7 @@ impl Registry {
             let file = volume.file(&inside(&path)?).map_err(|error| said(&path, error))?;
             let meta = file.metadata()?;
             let tag = format!("{}-{}.{:09}", meta.len(), meta.mtime(), meta.mtime_nsec());
-            Ok(Content { tag, size: meta.len(), bytes: Bytes::Stored(file) })
+            Ok(Content { tag, size: meta.len(), bytes: Bytes::Plain(file) })
         })
         .await
     }

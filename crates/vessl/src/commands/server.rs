@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
+use vessl_data::Watch;
 use vessl_server::backup::{self, BackupError, Restored, Volumes};
+use vessl_server::fsck::{self, Damage, Findings, FsckError};
 use vessl_server::{ServerError, ServerOptions};
 
 use crate::client::{Local, ServerInfo};
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
-use crate::output::{Rows, views};
+use crate::output::{Format, Rows, clean, views};
 use crate::session::Session;
 use crate::settings;
 
@@ -53,6 +55,18 @@ pub(crate) enum Command {
         /// Directory that `vessl server backup` made
         #[arg(value_name = "BACKUP")]
         from: PathBuf,
+    },
+    /// Read everything that versions and runs have, and name what is damaged or missing (exit code 1 if something is)
+    ///
+    /// Reads the list of files of every version, and every file, chunk and pack of the data directory, while the server works or not.
+    /// It changes nothing.
+    #[command(
+        after_help = "Examples:\n  vessl server fsck\n  vessl server fsck --data-dir /mnt/vessl --output json | jq .damage"
+    )]
+    Fsck {
+        /// Data directory; default: that of the server of this machine
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
     },
 }
 
@@ -158,7 +172,57 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
             session.out.outcome(&done, &restored(&done))?;
             Ok(exit::OK)
         }
+        Command::Fsck { data_dir } => {
+            let data = data_dir.as_deref().unwrap_or(local.data());
+            let found = fsck::check(data, &Watch::NONE).map_err(not_checked)?;
+            tell(&found, session)?;
+            Ok(if found.damage.is_empty() { exit::OK } else { exit::FAILED })
+        }
     }
+}
+
+fn not_checked(error: FsckError) -> Error {
+    match error {
+        FsckError::NoData(_) => Error::Usage {
+            message: error.to_string(),
+            hint: "`--data-dir` or `VESSL_DATA` names another data directory".to_owned(),
+        },
+        error => Error::Server(error.to_string()),
+    }
+}
+
+/// Says what was found: a line for everything that is damaged, and what was looked at.
+fn tell(found: &Findings, session: &Session) -> Result<()> {
+    if session.out.format() != Format::Table {
+        return session.out.data(found);
+    }
+    let mut text = String::new();
+    for damage in &found.damage {
+        text.push_str(&sentence(damage));
+        text.push('\n');
+    }
+    let counted = |n: u64, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
+    let end = match found.damage.len() {
+        0 => "nothing is damaged or missing".to_owned(),
+        1 => "1 thing is damaged or missing".to_owned(),
+        n => format!("{n} things are damaged or missing"),
+    };
+    let (versions, blobs) = (counted(found.versions as u64, "version"), counted(found.blobs, "blob"));
+    let packs = counted(found.packs, "pack");
+    let bytes = views::size(found.bytes);
+    session.out.text(&format!("{text}{versions}, {blobs}, {packs}, {bytes}: {end}\n"))
+}
+
+fn sentence(damage: &Damage) -> String {
+    let version = damage.version.map(|n| format!(" version {n}")).unwrap_or_default();
+    let of = match &damage.object {
+        Some(object) => format!("{object}{version}"),
+        None => "what no version needs".to_owned(),
+    };
+    let path = damage.path.as_ref().map(|path| format!(" `{path}`")).unwrap_or_default();
+    let file = damage.file.as_ref().map(|file| format!(" in `{}`", file.display())).unwrap_or_default();
+    let digest = damage.digest.as_ref().map(|digest| format!(" (blob {digest})")).unwrap_or_default();
+    clean(&format!("{of}{path}: {}{file}{digest}", damage.why))
 }
 
 fn not_done(error: BackupError) -> Error {

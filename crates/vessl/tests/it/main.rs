@@ -3,6 +3,7 @@
 mod again;
 mod api;
 mod bad_days;
+mod blobs;
 mod bounds;
 mod cache;
 mod completion;

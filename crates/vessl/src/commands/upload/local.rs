@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use vessl_data::blob::Digest;
+use vessl_data::chunks::{self, Recipe};
 use vessl_data::dir::{Dir, Modified};
 use vessl_data::sparse::{Packed, has_holes};
 use vessl_data::tree::{Bounds, Entry, Form, Kind, Source, Top, Walked, Warning, walk};
@@ -49,6 +50,19 @@ pub(crate) struct Item {
     from: PathBuf,
     /// Bytes that are stored, and how the file was when they were hashed.
     seen: Option<(u64, State)>,
+    /// Of which chunks it is made, if it is large.
+    recipe: Option<Recipe>,
+}
+
+/// What is sent of a file as one blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All that is stored of it.
+    Whole,
+    /// Its recipe.
+    Recipe,
+    /// The chunk that begins there.
+    Chunk(u64),
 }
 
 /// By what a file is known to be the same as before.
@@ -62,6 +76,19 @@ impl Item {
     /// Bytes that are stored of a file that was hashed.
     pub(crate) fn stored(&self) -> u64 {
         self.seen.map_or(0, |(stored, _)| stored)
+    }
+
+    /// Every blob of a file that was hashed: its digest, its bytes, and what it is.
+    pub(crate) fn blobs(&self) -> Vec<(Digest, u64, Part)> {
+        let Some(digest) = self.digest() else { return Vec::new() };
+        let Some(recipe) = &self.recipe else { return vec![(digest, self.stored(), Part::Whole)] };
+        let mut blobs = vec![(digest, recipe.text().len() as u64, Part::Recipe)];
+        let mut at = 0;
+        for chunk in &recipe.chunks {
+            blobs.push((chunk.digest, chunk.size.into(), Part::Chunk(at)));
+            at += u64::from(chunk.size);
+        }
+        blobs
     }
 
     /// The digest of a file.
@@ -97,7 +124,7 @@ impl Local {
                 form: Form::Plain,
             };
             let entry = Entry { path: PathBuf::new(), kind, modified: None };
-            local.items.push(Item { entry, from: from.to_owned(), seen: None });
+            local.items.push(Item { entry, from: from.to_owned(), seen: None, recipe: None });
             return Ok(local);
         }
         if !meta.is_dir() {
@@ -116,7 +143,7 @@ impl Local {
         let Walked { top, found, bytes, warnings, .. } = walked;
         local.items = found
             .into_iter()
-            .map(|found| Item { entry: found.entry, from: found.from, seen: None })
+            .map(|found| Item { entry: found.entry, from: found.from, seen: None, recipe: None })
             .collect();
         Ok(Self { top: Some(top), bytes, warnings, ignored: ignored.count, ..local })
     }
@@ -143,7 +170,7 @@ impl Local {
             if stop.load(Relaxed) {
                 return Err(Error::Bug("the hashing was stopped".to_owned()));
             }
-            self.hash_one(&mut locked(item), done)
+            self.hash_one(&mut locked(item), done, stop)
         });
         drop(files);
         self.items = items;
@@ -168,7 +195,7 @@ impl Local {
         noted
     }
 
-    fn hash_one(&self, item: &mut Item, done: &AtomicU64) -> Result<()> {
+    fn hash_one(&self, item: &mut Item, done: &AtomicU64, stop: &AtomicBool) -> Result<()> {
         let shown = self.shown(item);
         let failed = || Error::os(format!("read `{shown}`"));
         let file = self.open_any(item)?;
@@ -183,8 +210,17 @@ impl Local {
             hasher.update_reader(&mut counted)?;
             Ok::<u64, io::Error>(counted.bytes)
         };
+        item.recipe = None;
         let (stored, form) = if packed {
             (counted(&mut Packed::of(&file, before.len())), Form::Packed)
+        } else if before.len() > chunks::LARGE {
+            let progress = |more, _| {
+                done.fetch_add(more, Relaxed);
+            };
+            let watch = Watch { progress: &progress, stop: &|| stop.load(Relaxed) };
+            let recipe = chunks::cut(&file, &item.entry.path, &watch, &mut |_, _| Ok(()));
+            let recipe = item.recipe.insert(recipe.map_err(|error| self.failed(error))?);
+            (Ok(recipe.size()), Form::Chunks)
         } else {
             (counted(&mut &file), Form::Plain)
         };
@@ -197,11 +233,30 @@ impl Local {
         if state(&before) != state(&after) || !packed && stored != after.len() {
             return Err(self.changed(item));
         }
-        let digest = Digest(*hasher.finalize().as_bytes());
+        let digest = match &item.recipe {
+            Some(recipe) => Digest::of(&recipe.text()),
+            None => Digest(*hasher.finalize().as_bytes()),
+        };
         item.entry.kind = Kind::File { mode: before.mode() & MODES, size: before.len(), digest, form };
         item.entry.modified = Some(modified);
         item.seen = Some((stored, state(&before)));
         Ok(())
+    }
+
+    /// The bytes of a small part of a file. An error if the file is not what was hashed.
+    pub(crate) fn read_part(&self, item: &Item, (part, length): (Part, u64)) -> Result<Vec<u8>> {
+        let at = match part {
+            Part::Recipe => return Ok(item.recipe.as_ref().map(Recipe::text).unwrap_or_default()),
+            Part::Whole => 0,
+            Part::Chunk(at) => at,
+        };
+        let mut all = Vec::new();
+        let end = at + length;
+        self.read_until(item, (at, end), usize::try_from(length).unwrap_or(usize::MAX).max(1), |bytes| {
+            all = bytes;
+            true
+        })?;
+        Ok(all)
     }
 
     /// Reads what is stored of a file from `offset` on, in pieces of at most `piece` bytes, and gives each to `take`, until that wants
@@ -210,10 +265,20 @@ impl Local {
         &self,
         item: &Item,
         (offset, piece): (u64, usize),
+        take: impl FnMut(Vec<u8>) -> bool,
+    ) -> Result<()> {
+        self.read_until(item, (offset, item.stored()), piece, take)
+    }
+
+    /// The same up to `end`.
+    fn read_until(
+        &self,
+        item: &Item,
+        (offset, end): (u64, u64),
+        piece: usize,
         mut take: impl FnMut(Vec<u8>) -> bool,
     ) -> Result<()> {
         let file = self.open(item)?;
-        let stored = item.stored();
         let packed = match item.entry.kind {
             Kind::File { form: Form::Packed, size, .. } => Some(Packed::of(&file, size)),
             _ => None,
@@ -223,13 +288,12 @@ impl Local {
             None => Box::new(&file),
         };
         let failed = || Error::os(format!("read `{}`", self.shown(item)));
-        let is_plain = matches!(item.entry.kind, Kind::File { form: Form::Plain, .. });
-        if is_plain {
-            (&file).seek(io::SeekFrom::Start(offset)).map_err(failed())?;
-        } else {
+        if matches!(item.entry.kind, Kind::File { form: Form::Packed, .. }) {
             io::copy(&mut reader.by_ref().take(offset), &mut io::sink()).map_err(failed())?;
+        } else {
+            (&file).seek(io::SeekFrom::Start(offset)).map_err(failed())?;
         }
-        let mut left = stored - offset;
+        let mut left = end - offset;
         while left > 0 {
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(piece);
             let mut bytes = vec![0; length];

@@ -240,7 +240,8 @@ async fn holding(
 
 fn is_same(put: &FilePut, file: &FileView) -> bool {
     put.kind == file.kind
-        && put.digest == file.digest
+        && put.digest == *file.recipe.as_ref().unwrap_or(&file.digest)
+        && put.chunked == file.recipe.is_some()
         && put.size == file.size
         && put.packed == file.packed_size.is_some()
         && (put.kind == FileKind::Link || put.mode == file.mode)
@@ -270,6 +271,7 @@ fn put(item: &Item, to: &Path) -> FilePut {
             digest: digest.to_string(),
             size: *size,
             packed: *form == Form::Packed,
+            chunked: *form == Form::Chunks,
             mode: Some(format!("{mode:o}")),
             ..put
         },

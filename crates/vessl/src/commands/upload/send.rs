@@ -1,5 +1,5 @@
-//! Sends what a server lacks of some files: small ones many at a time, large ones by themselves and from where they stopped, several
-//! at once. It makes no version.
+//! Sends what a server lacks of some files: small ones, and chunks of large ones, many at a time, others by themselves and from where
+//! they stopped, several at once. It makes no version.
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -10,16 +10,16 @@ use tokio::task::JoinSet;
 use vessl_data::blob::Digest;
 use vessl_data::locked;
 
-use super::local::{Item, Local};
+use super::local::{Item, Local, Part};
 use crate::client::{Announced, Client, Pieces, UploadRef};
 use crate::error::{Error, Result};
 use crate::output::progress::Bars;
 use crate::session::Session;
 
-/// A blob of at least so many bytes is sent by itself.
+/// A blob of at least so many bytes is sent by itself, unless it is a chunk.
 const LARGE: u64 = 1 << 20;
 /// Most bytes of blobs that are sent together, and most of those blobs.
-const PACK: u64 = 8 << 20;
+const PACK: u64 = 16 << 20;
 const IN_PACK: usize = 4096;
 /// Bytes of a large file that are read at once.
 const PIECE: usize = 256 << 10;
@@ -38,7 +38,14 @@ struct Blob {
     digest: Digest,
     local: usize,
     item: usize,
+    part: Part,
     stored: u64,
+}
+
+impl Blob {
+    fn is_large(&self) -> bool {
+        self.stored >= LARGE && !matches!(self.part, Part::Chunk(_))
+    }
 }
 
 /// What is sent as one.
@@ -68,7 +75,8 @@ pub(super) async fn send_missing(
     session: &Session,
 ) -> Result<u64> {
     let blobs = missing(client, upload, blobs(locals)).await?;
-    let (count, total) = (blobs.len(), blobs.iter().map(|blob| blob.stored).sum());
+    let files: HashSet<(usize, usize)> = blobs.iter().map(|blob| (blob.local, blob.item)).collect();
+    let (count, total) = (files.len(), blobs.iter().map(|blob| blob.stored).sum());
     if blobs.is_empty() {
         return Ok(0);
     }
@@ -100,9 +108,8 @@ fn blobs(locals: &[Local]) -> Vec<Blob> {
     let mut blobs = Vec::new();
     for (local, of) in locals.iter().enumerate() {
         for (n, item) in of.items.iter().enumerate() {
-            if let Some(digest) = item.digest().filter(|digest| seen.insert(*digest)) {
-                blobs.push(Blob { digest, local, item: n, stored: item.stored() });
-            }
+            let new = item.blobs().into_iter().filter(|(digest, ..)| seen.insert(*digest));
+            blobs.extend(new.map(|(digest, stored, part)| Blob { digest, local, item: n, part, stored }));
         }
     }
     blobs
@@ -118,13 +125,16 @@ async fn missing(client: &mut Client, upload: &UploadRef, blobs: Vec<Blob>) -> R
         missing.extend(lacks.iter().filter_map(|digest| by_digest.get(digest)).copied());
     }
     // As they lie in the directories.
-    missing.sort_unstable_by_key(|blob| (blob.local, blob.item));
+    missing.sort_unstable_by_key(|blob| {
+        let at = if let Part::Chunk(at) = blob.part { at } else { 0 };
+        (blob.local, blob.item, at)
+    });
     Ok(missing)
 }
 
 /// The large ones first, so that nobody is left with one at the end.
 fn parcels(blobs: Vec<Blob>) -> VecDeque<Parcel> {
-    let (mut large, small): (Vec<_>, Vec<_>) = blobs.into_iter().partition(|blob| blob.stored >= LARGE);
+    let (mut large, small): (Vec<_>, Vec<_>) = blobs.into_iter().partition(Blob::is_large);
     large.sort_by_key(|blob| std::cmp::Reverse(blob.stored));
     let mut parcels: VecDeque<Parcel> = large.into_iter().map(Parcel::Large).collect();
     let mut pack: Vec<Blob> = Vec::new();
@@ -214,10 +224,7 @@ impl Work {
             let (local, item) = self.of(*blob);
             pack.extend_from_slice(&blob.digest.0);
             pack.extend_from_slice(&blob.stored.to_le_bytes());
-            local.read(item, (0, PIECE), |bytes| {
-                pack.extend_from_slice(&bytes);
-                true
-            })?;
+            pack.extend_from_slice(&local.read_part(item, (blob.part, blob.stored))?);
         }
         Ok(pack.into())
     }
@@ -225,6 +232,16 @@ impl Work {
     /// A large blob from an offset on. Blocks.
     fn large(&self, blob: Blob, offset: u64, to: &Pieces) -> Result<()> {
         let (local, item) = self.of(blob);
+        if blob.part == Part::Recipe {
+            let recipe = local.read_part(item, (blob.part, blob.stored))?;
+            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(recipe.len());
+            for piece in recipe[from..].chunks(PIECE) {
+                if to.blocking_send(Ok(Bytes::copy_from_slice(piece))).is_err() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
         let read = local.read(item, (offset, PIECE), |bytes| to.blocking_send(Ok(bytes.into())).is_ok());
         if read.is_err() {
             // The server must not take what came for the whole.
@@ -240,7 +257,8 @@ mod tests {
 
     #[test]
     fn small_files_travel_together_and_large_ones_first() {
-        let blob = |stored| Blob { digest: Digest([0; 32]), local: 0, item: 0, stored };
+        let part = Part::Whole;
+        let blob = |stored| Blob { digest: Digest([0; 32]), local: 0, item: 0, part, stored };
         let check = |sizes: &[u64], expected: &[&[u64]]| {
             let parcels = parcels(sizes.iter().map(|size| blob(*size)).collect());
             let shown: Vec<Vec<u64>> = parcels
@@ -256,7 +274,7 @@ mod tests {
         check(&[1, 2, 0], &[&[1, 2, 0]]);
         check(&[1, LARGE, 2, LARGE + 1], &[&[LARGE + 1], &[LARGE], &[1, 2]]);
         let most = LARGE - 1;
-        check(&[most; 9], &[&[most; 8], &[most]]);
+        check(&[most; 17], &[&[most; 16], &[most]]);
         let many = parcels(vec![blob(0); IN_PACK + 1]);
         assert_eq!(many.len(), 2);
     }
