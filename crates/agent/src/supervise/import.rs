@@ -155,7 +155,7 @@ fn mount_version(
 ) -> Result<(), ImportError> {
     let began = Instant::now();
     let mut transfer = Transfer { path: mount.path.clone(), label: label.to_owned(), ..Transfer::default() };
-    let shown = bind_version(merged, cx, (mount, label, manifest));
+    let shown = bind_version(merged, cx, (mount, label, manifest), imported.can_show);
     transfer.millis = millis(began);
     match &shown {
         Err(error) => transfer.error = Some(error.to_string()),
@@ -178,10 +178,17 @@ fn bind_version(
     merged: &Merged,
     cx: &TransferContext<'_>,
     (mount, label, manifest): (&MountPlan, &str, &str),
+    can_show: Option<bool>,
 ) -> Result<(Moved, Staged), Reason> {
     let (moved, staged) = transfer::stage_version(label, manifest, cx)?;
     let (source, target) = (staged.path.canonicalize()?, spelling::path(&mount.path));
-    merged.bind(&Bind { source, target, access: Access::ReadOnly })?;
+    let bind = Bind { source, target, access: Access::ReadOnly };
+    // A file that only its owner may read is for the image's user to read.
+    let can_show = |owner| can_show.unwrap_or_else(|| merged.cannot_give(owner).is_none());
+    match cx.owner.filter(|owner| can_show(*owner)) {
+        Some(owner) => merged.bind_as(&bind, owner)?,
+        None => merged.bind(&bind)?,
+    }
     Ok((moved, staged))
 }
 
@@ -199,7 +206,7 @@ pub(crate) fn show_again(
     }
     for mount in &cx.plan.mounts {
         if let MountFrom::Tree { label, manifest } = &mount.source {
-            let bound = bind_version(merged, cx, (mount, label, manifest));
+            let bound = bind_version(merged, cx, (mount, label, manifest), None);
             let failed = |source| {
                 let text = format!("cannot mount `{label}` at `{}`: {source}", mount.path);
                 ImportError { text, source }

@@ -13,17 +13,22 @@ use vessl_data::dir::{open_plain, proc_path};
 use vessl_data::locked;
 
 use super::inside::{self, Make};
-use super::{Access, Bind, Merged, hidden, mountinfo, overlay};
+use super::{Access, Bind, Merged, hidden, layer, mountinfo, overlay};
 use crate::error::{StartError, os};
 use crate::sys::{self, Attr, Reach};
 
 /// What every bind gets: no set-user-id programs and no devices by way of the host's files.
 pub(super) const PLAIN: Attr = Attr::NO_SUID.and(Attr::NO_DEV);
 
-pub(crate) fn bind(merged: &Merged, bind: &Bind) -> Result<(), StartError> {
+pub(crate) fn bind(merged: &Merged, bind: &Bind, owner: Option<(u32, u32)>) -> Result<(), StartError> {
     let Bind { source, target, access } = bind;
     let what = || format!("show `{}` at `{}`", source.display(), target.display());
-    let from = open_plain(source, OFlag::O_PATH).map_err(explain_link).map_err(os(what()))?;
+    let mut from = open_plain(source, OFlag::O_PATH).map_err(explain_link).map_err(os(what()))?;
+    if let Some(owner) = owner {
+        let given =
+            private_dir(merged, "owner", target).and_then(|own| layer::given(merged, &from, owner, &own));
+        from = given.map_err(os(what()))?;
+    }
     let make = if sys::is_dir(&from).map_err(os(what()))? { Make::Dir } else { Make::File };
     let to = inside::make(&merged.root, target, make);
     let to = to.map_err(|e| explain_kind(e, make)).map_err(os(what()))?;

@@ -133,7 +133,12 @@ fn misfit(layer: &Dir, at: &Dir, upper: &Path, below: Below) -> io::Result<Optio
 }
 
 /// A directory of root's as `owner`'s, read-only and mounted in scratch.
-fn given(merged: &Merged, from: &OwnedFd, owner: (u32, u32), private: &Path) -> io::Result<OwnedFd> {
+pub(super) fn given(
+    merged: &Merged,
+    from: &OwnedFd,
+    owner: (u32, u32),
+    private: &Path,
+) -> io::Result<OwnedFd> {
     let map = {
         let mut maps = locked(&merged.maps);
         match maps.get(&owner) {
@@ -160,7 +165,7 @@ pub(super) fn cannot_give(merged: &Merged, owner: (u32, u32)) -> Option<String> 
         let private = bind::private_dir(merged, "probe", Path::new("/"))?;
         let (from, target) = (private.join("lower"), private.join("merged"));
         for dir in [&from, &target] {
-            std::fs::create_dir(dir)?;
+            std::fs::create_dir_all(dir)?;
         }
         let from = given(merged, &sys::open_path(&from)?, owner, &private)?;
         let (lower, target) = (proc_path(&from).display().to_string(), sys::open_path(&target)?);

@@ -119,7 +119,12 @@ impl Rootfs {
 impl Merged {
     /// Applies one bind. An error names source and target.
     pub fn bind(&self, bind: &Bind) -> Result<(), StartError> {
-        bind::bind(self, bind)
+        bind::bind(self, bind, None)
+    }
+
+    /// The same of a directory of root's that is shown as `owner`'s, and read-only whatever the bind says.
+    pub fn bind_as(&self, bind: &Bind, owner: (u32, u32)) -> Result<(), StartError> {
+        bind::bind(self, bind, Some(owner))
     }
 
     /// Opens a directory of the container, made if it is missing, in which nobody but the run can change anything: what lies in a

@@ -168,7 +168,9 @@ fn damage_is_found_and_named() {
     flip(&pack, 5_000_000);
     let (named, files) = damage(&test);
     assert_eq!((&named[0], files), (&format!("{SET} data"), vec![shown(&pack)]), "{named:?}");
-    test.vessl(["dataset", "download", "big", "data", "back"]).code(4).says(&["stopped after"]);
+    test.vessl(["dataset", "download", "big", "data", "back"])
+        .code(4)
+        .says(&["stopped after", "server fsck"]);
     flip(&pack, 5_000_000);
     fsck(&test);
     let index = pack.with_extension("idx");

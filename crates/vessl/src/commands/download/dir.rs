@@ -236,7 +236,9 @@ impl PartialFile {
             return Err(Error::Unreachable {
                 address: "the server".to_owned(),
                 reason: format!("`{}` stopped after {size} of {} bytes", self.shown, self.size),
-                hint: "run the same command again: it goes on where it stopped".to_owned(),
+                hint: "run the same command again: it goes on where it stopped; if it stops there once more, what is stored is damaged, \
+                       and `vessl server fsck` names it"
+                    .to_owned(),
             });
         }
         let is_other = || self.hash.finalize().to_hex().as_str() != view.digest;

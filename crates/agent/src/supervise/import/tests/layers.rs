@@ -69,6 +69,21 @@ fn a_version_is_shown_as_the_users_without_a_copy() {
 }
 
 #[test]
+fn a_mounted_version_is_the_users_too() {
+    let mut world = World::new();
+    // Only root and its group may enter it on the machine.
+    let manifest = world.tree(&[("a", "a")]);
+    let source = MountFrom::Tree { label: "l".to_owned(), manifest };
+    world.plan.mounts = vec![MountPlan { path: "/mounted".to_owned(), source, readonly: true }];
+    let _imported = run_as(&world, USER).unwrap();
+    fs::set_permissions(world.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut shell = Command::new("setpriv");
+    shell.args(["--reuid", "7", "--regid", "8", "--clear-groups", "sh", "-c", "cat \"$0\"; ! : > \"$0\""]);
+    let done = shell.arg(world.inside("/mounted/a")).output().unwrap();
+    assert!(done.status.success() && done.stdout == b"a", "{done:?}");
+}
+
+#[test]
 fn links_of_the_image_in_the_place_of_directories_are_a_conflict() {
     let mut world = World::new();
     std::os::unix::fs::symlink("kept", world.path("image/full/sub")).unwrap();
