@@ -107,7 +107,6 @@ const COMMANDS: &Neighbours = &[
     ("vessl run", &["log", "tail", "follow", "attach", "watch"], "`vessl run logs -f ID`"),
     ("vessl run", &["retry", "rerun", "requeue", "resume"], "`vessl run restart ID`"),
     ("vessl run", &["cp", "pull"], "`vessl run download ID`"),
-    ("vessl run", &["diff"], "`vessl run compare ID ID`"),
     ("vessl run", &["check", "lint"], "`vessl run validate FILE`"),
     (
         "vessl run",
