@@ -8,6 +8,7 @@ use super::import::{Job, ManifestUse, Work};
 use super::keys::{Bad, Place, above, place};
 use super::manifest::{LONGEST, Manifest};
 use super::picture::Object;
+use super::s3::TIME;
 use super::store::{Listed, Page};
 use crate::locked;
 
@@ -38,12 +39,14 @@ async fn fill(work: &Work) -> Result<(), BucketError> {
     let prefix = work.store.wire.at().directory();
     let (manifest, first) = tokio::join!(manifest(work, &prefix), work.store.list(&prefix, None));
     let mut admission = Admission::default();
+    let mut page = first?;
     if let Some(manifest) = manifest? {
+        let manifest = work.manifest.get_or_init(|| manifest);
+        compare(work, &prefix, (manifest, page)).await?;
         let _ = work.prefix.set(prefix);
-        admission.listed(work, work.manifest.get_or_init(|| manifest))?;
+        admission.listed(work, manifest)?;
         return admission.finish(work);
     }
-    let mut page = first?;
     if page.next.is_none() && page.objects.iter().all(|object| object.key.as_deref() == Ok(&prefix)) {
         return single(work, admission).await;
     }
@@ -58,6 +61,80 @@ async fn fill(work: &Work) -> Result<(), BucketError> {
         page = work.store.list(&prefix, Some(&next)).await?;
     }
     admission.finish(work)
+}
+
+/// Holds the list of an export against what is there: what somebody has changed or removed since then is not what the list promises, and
+/// what the list does not have is left out by name.
+async fn compare(
+    work: &Work,
+    prefix: &str,
+    (manifest, mut page): (&Manifest, Page),
+) -> Result<(), BucketError> {
+    let stale = |path: &str, what| BucketError::Stale {
+        key: work.store.wire.at().of_key(&format!("{prefix}{path}")),
+        what,
+        who: manifest.who.clone(),
+    };
+    let (mut there, mut latest, mut list) = (HashSet::new(), None, None);
+    let mut others = Others::default();
+    loop {
+        for Listed { key, size, tag } in page.objects {
+            let below = key.as_deref().ok().and_then(|key| key.strip_prefix(prefix));
+            match below.map(|below| (below, manifest.file(below))) {
+                Some((below, Some(file))) => {
+                    // Where a listing has no tags, only the times of two objects can be compared.
+                    let is_timed = tag.starts_with(TIME) || tag.is_empty();
+                    if file.size != size || !is_timed && file.tag != tag {
+                        return Err(stale(below, "is another now"));
+                    }
+                    if is_timed {
+                        latest = latest.max(Some((tag, file.path.as_str())));
+                    }
+                    there.insert(file.path.as_str());
+                }
+                Some((MANIFEST, None)) => list = Some(tag),
+                Some((below, None)) if !below.is_empty() && !below.ends_with('/') => others.add(below),
+                _ => {}
+            }
+        }
+        let Some(next) = page.next else { break };
+        page = work.store.list(prefix, Some(&next)).await?;
+    }
+    if let Some(gone) = manifest.files.iter().find(|file| !there.contains(file.path.as_str())) {
+        return Err(stale(&gone.path, "is gone"));
+    }
+    if let (Some((tag, path)), Some(list)) = (latest, list)
+        && tag > list
+    {
+        return Err(stale(path, "was written again"));
+    }
+    locked(&work.left_out).extend(others.into_words(&manifest.who));
+    Ok(())
+}
+
+/// Objects that an export's list does not have.
+#[derive(Default)]
+struct Others {
+    count: u64,
+    first: String,
+}
+
+impl Others {
+    fn add(&mut self, below: &str) {
+        if self.count == 0 {
+            below.clone_into(&mut self.first);
+        }
+        self.count += 1;
+    }
+
+    fn into_words(self, who: &str) -> Option<String> {
+        let more = match self.count {
+            0 => return None,
+            1 => "it is".to_owned(),
+            count => format!("it and {} more objects are", count - 1),
+        };
+        Some(format!("`{}`: {more} not in the list of what {who} exported there", self.first.escape_debug()))
+    }
 }
 
 async fn manifest(work: &Work, prefix: &str) -> Result<Option<Manifest>, BucketError> {

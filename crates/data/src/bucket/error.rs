@@ -136,6 +136,19 @@ pub enum BucketError {
         /// Whose it was.
         who: String,
     },
+    /// What an export left is not as it left it.
+    #[error(
+        "`{key}` {what}, and not what {who} exported there: another export may be under way, else somebody has changed it; export there \
+         again, or remove `.vessl-manifest.json` there to import what is there now"
+    )]
+    Stale {
+        /// Its key.
+        key: String,
+        /// What became of it.
+        what: &'static str,
+        /// Whose export it was.
+        who: String,
+    },
     /// The list of files that an export left beside them is not one.
     #[error("`{key}` is not the list of an export: {why}; remove it, or import with `manifest: ignore`")]
     Manifest {

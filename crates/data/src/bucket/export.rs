@@ -60,6 +60,8 @@ pub(super) struct Work {
     prefix: String,
     pub(super) root: Option<Dir>,
     pub(super) outbox: Outbox,
+    /// The list that is there until this export's takes its place.
+    before: Option<Manifest>,
     pub(super) journal: Journal,
     pub(super) queue: Queue<Job>,
     pub(super) progress: Progress,
@@ -120,6 +122,7 @@ impl Session {
             },
             done: Mutex::new(vec![None; outbox.files.len()]),
             outbox,
+            before: there.and_then(|there| there.manifest),
             journal: Journal::open(want.journal, &head, same.map(|_| read))?,
             queue: Queue::default(),
             progress: Progress::default(),
@@ -185,8 +188,8 @@ impl There {
     fn already(&self, who: &str) -> Option<Exported> {
         let manifest = self.manifest.as_ref().filter(|manifest| manifest.who == who)?;
         Some(Exported {
-            bytes: manifest.bytes(),
-            files: manifest.files.len() as u64,
+            bytes: manifest.own().map(|file| file.size).fold(0, u64::saturating_add),
+            files: manifest.own().count() as u64,
             version: self.tag.clone(),
             warnings: Vec::new(),
             last_writer_wins: false,
@@ -272,11 +275,15 @@ impl Work {
                 tag: done.tag.clone(),
                 mode: file.mode,
                 modified: done.state.modified(),
+                from: None,
             });
         }
         manifest.top = self.outbox.top;
         manifest.dirs.clone_from(&self.outbox.dirs);
         manifest.links.clone_from(&self.outbox.links);
+        if let Some(before) = &self.before {
+            manifest.keep(before);
+        }
         manifest
     }
 

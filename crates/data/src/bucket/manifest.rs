@@ -1,8 +1,11 @@
 //! The list of files that an export puts beside them, last of all. Who reads it has the whole export. It moves nothing.
 //!
 //! JSON, version 1. Paths are sorted and relative to where the list lies.
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
+use super::keys::above;
 use crate::blob::Digest;
 use crate::dir::Modified;
 
@@ -40,6 +43,9 @@ pub(super) struct FileEntry {
     pub(super) mode: u32,
     /// Seconds since 1970 and nanoseconds.
     pub(super) modified: (i64, u32),
+    /// Whose export wrote it, if it was there before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<String>,
 }
 
 /// A directory.
@@ -123,7 +129,33 @@ impl Manifest {
         Some(&self.files[at])
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.size).fold(0, u64::saturating_add)
+    /// The files that this export wrote.
+    pub(super) fn own(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files.iter().filter(|file| file.from.is_none())
+    }
+
+    /// Takes over what an earlier export left and this one has not replaced, as it stays in the bucket.
+    pub(super) fn keep(&mut self, before: &Self) {
+        let files: HashSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
+        let links: HashSet<&str> = self.links.iter().map(|link| link.path.as_str()).collect();
+        let dirs: HashSet<&str> = self.dirs.iter().map(|dir| dir.path.as_str()).collect();
+        let is_free = |path: &str| {
+            let taken = |path: &str| files.contains(path) || links.contains(path);
+            !taken(path) && !dirs.contains(path) && !above(path).any(taken)
+        };
+        let kept_files: Vec<_> = before
+            .files
+            .iter()
+            .filter(|file| is_free(&file.path))
+            .map(|file| FileEntry {
+                from: file.from.clone().or_else(|| Some(before.who.clone())),
+                ..file.clone()
+            })
+            .collect();
+        let kept_dirs: Vec<_> = before.dirs.iter().filter(|dir| is_free(&dir.path)).cloned().collect();
+        let kept_links: Vec<_> = before.links.iter().filter(|link| is_free(&link.path)).cloned().collect();
+        self.files.extend(kept_files);
+        self.dirs.extend(kept_dirs);
+        self.links.extend(kept_links);
     }
 }

@@ -26,7 +26,7 @@ use super::{Registry, RegistryError, Result, random_name};
 
 /// How the names begin, at the top of a volume, of what is on its way. Nobody sees these.
 const HIDDEN: &[u8] = b".vessl-";
-/// Where files are that have not come as a whole.
+/// Where files are that have not come as a whole. Everybody may look into it, so that a walk through the volume does not end there.
 const PARTS: &str = ".vessl-incoming";
 /// How long what has not come as a whole is kept.
 const KEPT: Duration = Duration::from_hours(24);
@@ -253,7 +253,7 @@ impl VolumeFile {
         if volume.dir(&path).is_ok() {
             return Err(RegistryError::refused(format!("`{}` is a directory", path.display()), ""));
         }
-        volume.make_dir(Path::new(PARTS), 0o700)?;
+        volume.make_dir(Path::new(PARTS), 0o755)?;
         let parts = volume.dir(Path::new(PARTS))?;
         forget_old(&parts)?;
         let part = part_name(&path);
@@ -334,7 +334,7 @@ fn copy_between((from, source): (&Dir, &Path), (into, target): (&Dir, &Path)) ->
         Some(dir::Kind::File) => {
             let file = parent.file(&name)?;
             let meta = file.metadata()?;
-            into.make_dir(Path::new(PARTS), 0o700)?;
+            into.make_dir(Path::new(PARTS), 0o755)?;
             let dir = into.dir(Path::new(PARTS))?;
             let copying = || {
                 let mut to = dir.create_file(&parts, 0o600)?;

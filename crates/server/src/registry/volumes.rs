@@ -95,7 +95,7 @@ impl Registry {
         if self.store.delete_storage(of.clone(), name.clone()).await? {
             return Ok(());
         }
-        let hint = "delete its volumes first; what lies in them goes with them";
+        let hint = "delete its volumes first; the files in them stay where they are";
         Err(RegistryError::refused(format!("the storage `{name}` has volumes"), hint))
     }
 
@@ -146,7 +146,10 @@ impl Registry {
         let storage = self.storage(&volume.organization, &volume.storage).await?;
         self.known_volume(volume).await?;
         self.refuse_used_volume(&volume.to_string(), &volume.organization).await?;
-        if let Some(root) = self.root(&volume.organization, &storage) {
+        // Elsewhere its directory may have been there before the volume was, and be in use by others.
+        if storage.kind == StorageKind::BuiltIn
+            && let Some(root) = self.root(&volume.organization, &storage)
+        {
             let name = volume.volume.to_string();
             // The row goes last: what is cut in between is deleted again.
             self.blocking(move |_| root.remove(Path::new(&name))).await?;

@@ -247,6 +247,48 @@ fn buckets_are_written_and_read() {
     assert_eq!(leaks, [""; 0]);
 }
 
+#[test]
+fn exports_to_one_place_add_up_and_what_is_changed_there_is_said() {
+    let (test, bucket) = (Test::new(), Bucket::new());
+    keys(&test);
+    let place = bucket.at("results/st", "keys");
+    let export = |command: &str| {
+        test.wait(&file("make", &format!("export:\n  /out:\n    {place}\nrun: ['{command}']"))).ok();
+    };
+    let import = || {
+        let look = "cd /i; ls -A; cat a 2>/dev/null || true";
+        let run = test.wait(&file("read", &format!("import:\n  /i:\n    {place}\nrun: ['{look}']"))).json();
+        let log = test.vessl(["run", "logs", &run["id"].to_string()]).ok();
+        (run["reason"].as_str().unwrap().to_owned(), log.stdout, log.stderr)
+    };
+    export("echo 1 > /out/a; echo 1 > /out/gone");
+    export("echo 2 > /out/b; echo 2 > /out/gone");
+    assert_eq!(import().1, "a\nb\ngone\n1\n");
+    let there = bucket.root.join("bkt/results/st");
+    std::fs::write(there.join("by-hand"), "").unwrap();
+    let (_, stdout, stderr) = import();
+    assert_eq!(stdout, "a\nb\ngone\n1\n");
+    assert!(stderr.contains("`by-hand`: it is not in the list"), "{stderr}");
+    let refused = |words: &str| {
+        let (why, stdout, _) = import();
+        assert!(why.contains(words) && why.contains("remove `.vessl-manifest.json`"), "{why}");
+        assert_eq!(stdout, "");
+    };
+    // The same size, written later.
+    let later = std::time::SystemTime::now() + Duration::from_secs(100);
+    let a = std::fs::OpenOptions::new().write(true).open(there.join("a")).unwrap();
+    (&a).write_all(b"9").unwrap();
+    a.set_modified(later).unwrap();
+    refused("`a` was written again");
+    std::fs::write(there.join("a"), "another").unwrap();
+    refused("`a` is another now");
+    std::fs::remove_file(there.join("gone")).unwrap();
+    std::fs::remove_file(there.join("a")).unwrap();
+    refused("is gone");
+    std::fs::remove_file(there.join(".vessl-manifest.json")).unwrap();
+    assert_eq!(import().1, "b\nby-hand\n");
+}
+
 /// A stand-in for Hugging Face with the dataset `acme/small`, one commit and one file; it shows nothing to whoever has no token.
 pub(crate) fn hugging_face() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

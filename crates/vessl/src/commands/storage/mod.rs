@@ -4,7 +4,7 @@ mod copy;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
-use vessl_core::object::{StorageKind, VolumeRef};
+use vessl_core::object::{BUILT_IN_STORAGE, StorageKind, VolumeRef};
 use vessl_core::wire::registry::{StorageCreate, VolumeCreate};
 
 use super::objects::{deleted, tree_path, with_hint};
@@ -54,7 +54,7 @@ What a run writes to a mounted volume is not noticed, and of the files only the 
 Examples:
   vessl storage volume-history volume://vessl-storage/scratch")]
     VolumeHistory(Place),
-    /// Delete a volume with everything in it
+    /// Delete a volume; in `vessl-storage` with everything in it, elsewhere its files stay
     #[command(after_help = "Refused while a run that has not ended uses it.
 
 Examples:
@@ -282,7 +282,12 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         }
         Command::DeleteVolume(DeleteVolume { name, of }) => {
             client.delete_volume(&of.storage_name, &name).await?;
-            deleted("the volume", &name, session)?;
+            let what = if of.storage_name == BUILT_IN_STORAGE {
+                "the volume with its files:"
+            } else {
+                "the volume, but not its files, which stay where they are:"
+            };
+            deleted(what, &name, session)?;
         }
         Command::ListFiles(ListFiles { of, recursive }) => {
             let at = InVolume::parse(&of.path)?;
