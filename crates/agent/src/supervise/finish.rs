@@ -61,21 +61,31 @@ fn note_commands(
     attempt: &Attempt,
     (root, execution): (&Root, &ExecutionResult),
 ) {
-    let to_bucket = |export: &ExportPlan| matches!(export.target, ExportTarget::Bucket(_));
-    // A bucket takes long enough that the machine may not live to see the end of it.
-    let is_on_disk = attempt.plan.exports.iter().any(to_bucket)
-        && durable::sync_file_system(&attempt.scratch)
-            .inspect_err(|e| eprint_line(&format!("not synced: {e}")))
-            .is_ok();
-    let record = CommandsRecord {
+    let mut noted = CommandsRecord {
         v: COMMANDS_VERSION,
         record: of_commands(event_loop, attempt, execution),
         boot_id: boot::id().unwrap_or_default(),
-        is_on_disk,
+        is_on_disk: false,
         shown: root.imported.shown.clone(),
     };
-    if let Err(error) = attempt.sink.dir().write_commands(&record) {
-        eprint_line(&format!("nobody can go on with the exports after this agent: {}", chain(&error)));
+    let note = |noted: &CommandsRecord| {
+        if let Err(error) = attempt.sink.dir().write_commands(noted) {
+            eprint_line(&format!("nobody can go on with the exports after this agent: {}", chain(&error)));
+        }
+    };
+    // At once: the wait for the disk is as long as what was written is large, and whoever dies in it has successors too.
+    note(&noted);
+    let to_bucket = |export: &ExportPlan| matches!(export.target, ExportTarget::Bucket(_));
+    if !attempt.plan.exports.iter().any(to_bucket) {
+        return;
+    }
+    // A bucket takes long enough that the machine may not live to see the end of it.
+    match durable::sync_file_system(&attempt.scratch) {
+        Err(e) => eprint_line(&format!("not synced: {e}")),
+        Ok(()) => {
+            noted.is_on_disk = true;
+            note(&noted);
+        }
     }
 }
 

@@ -88,8 +88,8 @@ pub(super) fn export(
             plan.label
         ));
     }
-    let bucket::Exported { bytes, files, version, warnings, .. } = done;
-    Ok(Exported { version, bytes, files, empty: files == 0, followed: 0, warnings })
+    let bucket::Exported { bytes, files, version, warnings, followed, .. } = done;
+    Ok(Exported { version, bytes, files, empty: files == 0, followed, warnings })
 }
 
 fn session(plan: &BucketPlan, cx: &TransferContext<'_>) -> Result<Session, TransferError> {

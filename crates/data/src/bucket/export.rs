@@ -47,6 +47,8 @@ pub struct Exported {
     pub version: String,
     /// What is not there, or not as it was.
     pub warnings: Vec<Warning>,
+    /// Links that lead out of what is exported, and became what they lead to.
+    pub followed: u64,
     /// The bucket knows no conditional writes: of two exports to one place at once the last wins, and nobody is told.
     pub last_writer_wins: bool,
     /// The list of this very export was there already, and nothing was sent.
@@ -192,6 +194,7 @@ impl There {
             files: manifest.own().count() as u64,
             version: self.tag.clone(),
             warnings: Vec::new(),
+            followed: 0,
             last_writer_wins: false,
             already: true,
         })
@@ -238,6 +241,7 @@ impl Work {
             files: self.outbox.files.len() as u64,
             version,
             warnings: self.outbox.warnings.clone(),
+            followed: self.outbox.followed,
             last_writer_wins,
             already: false,
         })

@@ -40,6 +40,8 @@ pub(super) struct Outbox {
     pub(super) dirs: Vec<DirEntry>,
     pub(super) links: Vec<LinkEntry>,
     pub(super) warnings: Vec<Warning>,
+    /// Links that lead out, and are what they lead to.
+    pub(super) followed: u64,
     pub(super) bytes: u64,
 }
 
@@ -117,7 +119,7 @@ pub(super) fn collect(
         }
         Outgoing::Tree(source) => {
             let walked = walk(source, bounds, &mut Everything, watch)?;
-            outbox.warnings = walked.warnings;
+            (outbox.warnings, outbox.followed) = (walked.warnings, walked.followed);
             let (mode, modified) = (walked.top.mode & 0o777, entry_time(Some(walked.top.modified)));
             outbox.top = Some(TopEntry { mode, modified });
             for found in walked.found {

@@ -103,6 +103,17 @@ impl Registry {
         }
         Ok(None)
     }
+
+    /// A run that has not ended and reads this manifest.
+    pub(super) async fn reader_of(&self, manifest: &str) -> Result<Option<RunId>> {
+        for stored in self.unfinished().await?.into_iter().filter(|stored| !stored.status().is_final()) {
+            let texts = self.store.run_texts(stored.id()).await?;
+            if texts.is_some_and(|texts| manifests(&texts.plan).iter().any(|named| named == manifest)) {
+                return Ok(Some(stored.id()));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Whether a text of a plan is this address, or leads into what it names.

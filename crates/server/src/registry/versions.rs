@@ -111,6 +111,13 @@ impl Registry {
     pub async fn delete_version(&self, caller: &Caller, name: &ObjectName, version: &str) -> Result<()> {
         allowed(caller, to_delete(name.kind), name.scope())?;
         let found = self.version(caller, name, version).await?;
+        if let Some(run) = self.reader_of(&found.manifest).await? {
+            let hint = format!("wait for its end, or `vessl run terminate {}`", run.0);
+            return Err(RegistryError::refused(
+                format!("the run {} has not ended and uses this version of `{name}`", run.0),
+                &hint,
+            ));
+        }
         self.store.delete_version(name.clone(), found.version).await?;
         Ok(())
     }
