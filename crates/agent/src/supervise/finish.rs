@@ -80,13 +80,11 @@ fn note_commands(
         return;
     }
     // A bucket takes long enough that the machine may not live to see the end of it.
-    match durable::sync_file_system(&attempt.scratch) {
-        Err(e) => eprint_line(&format!("not synced: {e}")),
-        Ok(()) => {
-            noted.is_on_disk = true;
-            note(&noted);
-        }
+    if let Err(e) = durable::sync_file_system(&attempt.scratch) {
+        return eprint_line(&format!("not synced: {e}"));
     }
+    noted.is_on_disk = true;
+    note(&noted);
 }
 
 /// Whether all exports were to be written.

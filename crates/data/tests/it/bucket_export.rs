@@ -85,7 +85,8 @@ fn the_list_of_another_is_replaced_but_not_in_a_race() {
     assert!(!export(&session, &first, "run 1").unwrap().last_writer_wins);
     assert!(!export(&session, &second, "run 2").unwrap().last_writer_wins);
     let found = import(&session).unwrap().1.content();
-    assert_eq!(found.into_iter().collect::<Vec<_>>(), [("a".to_owned(), b"two".to_vec())]);
+    let both = [("a".to_owned(), b"two".to_vec()), ("old".to_owned(), b"stays".to_vec())];
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), both);
     // The journal of the first knows what was there when it began.
     let taken = export(&session, &first, "run 1").map(|_| ()).unwrap_err();
     assert!(matches!(&taken, BucketError::Taken { who, .. } if who == "`run 2`"), "{taken}");

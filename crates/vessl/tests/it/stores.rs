@@ -279,9 +279,9 @@ fn exports_to_one_place_add_up_and_what_is_changed_there_is_said() {
     let a = std::fs::OpenOptions::new().write(true).open(there.join("a")).unwrap();
     (&a).write_all(b"9").unwrap();
     a.set_modified(later).unwrap();
-    refused("`a` was written again");
+    refused("/a` was written again");
     std::fs::write(there.join("a"), "another").unwrap();
-    refused("`a` is another now");
+    refused("/a` is another now");
     std::fs::remove_file(there.join("gone")).unwrap();
     std::fs::remove_file(there.join("a")).unwrap();
     refused("is gone");
