@@ -150,7 +150,8 @@ fn runs_that_want_the_same_at_once_fetch_it_once() {
     let face = Face::start(&test, RUNS);
     let ids: Vec<String> = (0..RUNS).map(|_| test.create(&file("32Mi", IMPORT))).collect();
     for id in &ids {
-        assert_eq!(test.until_end(id)["status"], "completed");
+        let run = test.until_end(id);
+        assert_eq!(run["status"], "completed", "{run}");
         assert_eq!(test.vessl(["run", "logs", id]).ok().stdout, WEIGHTS);
     }
     assert_eq!(face.files(), 1);
