@@ -6,7 +6,7 @@
 //! [`Batch`], which are on disk together with one sync. Whoever reads asks by digest and need not know how it is kept:
 //! [`Store::missing`], [`Store::size`], [`Store::open_blob`] for its bytes as they are, [`Store::read`] and
 //! [`Store::open_verified`] after a look at all of them. On disk there are two kinds of [`Unit`]: a *loose* blob, a file of its own,
-//! which a tree may share by a hard link ([`Store::open_loose`]), and a *pack*, at most [`LARGEST_PACK`] bytes of blobs of at most
+//! which a tree may share by a hard link (`Store::open_loose`), and a *pack*, at most [`LARGEST_PACK`] bytes of blobs of at most
 //! [`LARGEST_IN_PACK`] each, with an index. [`Store::units`] lists them, [`Store::unit`] says in which a blob is. A unit never
 //! changes; it comes and goes as a whole.
 //!
