@@ -394,13 +394,7 @@ fn read_artifact(reader: &mut Reader<'_, '_>, fields: &Fields<'_>, kind: &Kind) 
 fn read_bucket(reader: &mut Reader<'_, '_>, fields: &Fields<'_>, kind: &Kind) -> Option<Thing> {
     let prefix = reader.optional_word(fields, "prefix", "`prefix: some/path`");
     let prefix = prefix.map(|text| url::prefix(&text)).unwrap_or_default();
-    let endpoint = match fields.get("endpoint") {
-        Some(at) => {
-            let text = reader.word(&at, "`endpoint: https://store.example.com`")?;
-            Some(reader.take(&at, url::endpoint(&text))?)
-        }
-        None => None,
-    };
+    let endpoint = reader.optional_word(fields, "endpoint", "`endpoint: https://store.example.com`");
     let region = reader.optional_word(fields, "region", "`region: ap-northeast-2`");
     let credential_name = reader.optional_word(fields, "credential_name", "the name of a stored credential");
     let bucket = part(reader, fields, kind, "bucket")?;

@@ -134,13 +134,6 @@ fn no_secret(scheme: &str, rest: &str) -> Result<(), Report> {
     Err(report.hint("store it with `vessl credential create` and name it in `credential_name`"))
 }
 
-/// The address of a store; who asks it is somewhere else.
-pub(super) fn endpoint(text: &str) -> Result<String, Report> {
-    let text = text.trim();
-    no_secret("https", text.split_once("://").map_or(text, |(_, rest)| rest))?;
-    Ok(text.to_owned())
-}
-
 /// A branch, tag or commit: one word that no program takes for an option.
 pub(super) fn reference(text: &str) -> Result<String, Report> {
     let text = text.trim();
@@ -290,14 +283,6 @@ mod tests {
             "huggingface.co/../b",
         ] {
             check(hugging_face, bad, None);
-        }
-    }
-
-    #[test]
-    fn the_address_of_a_store_has_no_login() {
-        assert_eq!(endpoint(" http://store:9000 ").ok().as_deref(), Some("http://store:9000"));
-        for text in ["http://KEY:secret@store:9000", "KEY:secret@store", "https://KEY@store/path"] {
-            assert!(endpoint(text).is_err(), "{text}");
         }
     }
 }
