@@ -16,13 +16,17 @@ const OUTER: [&str; 9] = [
 ];
 
 /// What init is made of: itself, and the part of `core` that it speaks.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 10] = [
     "crates/init",
     "crates/core/Cargo.toml",
+    "crates/core/src/account.rs",
+    "crates/core/src/door.rs",
     "crates/core/src/frame.rs",
     "crates/core/src/record.rs",
     "crates/core/src/plan",
     "crates/core/src/run",
+    "crates/core/src/script.rs",
+    "crates/core/src/secret.rs",
 ];
 
 /// Small: it is copied into every binary and read at every start.

@@ -7,8 +7,10 @@
 //! Run + Seen + now --run::decide--> Turn { state, actions, why }   (Turn is what a driver saves and applies)
 //! ```
 pub mod access;
+pub mod account;
 pub mod ahead;
 pub mod credential;
+pub mod door;
 pub mod file_url;
 pub mod frame;
 pub mod ids;

@@ -8,6 +8,7 @@
 //!                     commands.json what another agent needs that writes the exports; the agent's own format
 //!                     exit.json     one ExitRecord, written once; again to add a failed clean-up, and when exports are written again
 //!                     control.sock  Control lines in, ControlReply lines out, while the agent lives
+//!                     door.sock     where init answers whoever reaches into the container, see [`crate::door`]
 //!                     lock          held (flock) by the living agent
 //!                     progress      one wire::Progress, replaced as a whole, there only while something moves
 //!                     agent.log     what the agent itself has to say, for whoever looks for a fault
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::credential::{CredentialKind, CredentialRef};
+use crate::door::Surroundings;
 use crate::ids::{CredentialName, Nonce, RunId};
 use crate::secret::{Secret, expose, expose_all};
 use crate::status::{EndReason, Status};
@@ -238,15 +240,20 @@ pub enum Control {
     },
     /// Are you there?
     Ping,
+    /// What does a program need that is started beside the commands?
+    Surroundings,
 }
 
 /// Answer to a [`Control`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlReply {
     /// Whether it was accepted (asking again is accepted).
     pub ok: bool,
     /// Why not.
     pub error: Option<String>,
+    /// What was asked for with [`Control::Surroundings`]; nothing while there is no container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surroundings: Option<Surroundings>,
 }
 
 /// What `vessl agent machine` prints: what the machine has for runs.

@@ -1,5 +1,6 @@
-//! The user of the script: its numbers, and becoming it.
+//! The user of a program: its numbers, and becoming it.
 use nix::unistd::{Gid, Uid};
+use vessl_core::account::User;
 use vessl_core::record::InitConfig;
 
 use crate::refusal::Refusal;
@@ -17,6 +18,12 @@ impl Account {
     pub(crate) fn of(config: &InitConfig) -> Self {
         let groups = config.groups.iter().copied().map(Gid::from_raw).collect();
         Self { uid: Uid::from_raw(config.uid), gid: Gid::from_raw(config.gid), groups }
+    }
+
+    /// A user of the image.
+    pub(crate) fn of_user(user: &User) -> Self {
+        let groups = user.groups.iter().copied().map(Gid::from_raw).collect();
+        Self { uid: Uid::from_raw(user.uid), gid: Gid::from_raw(user.gid), groups }
     }
 
     /// Makes this process one of the user's.

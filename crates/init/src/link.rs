@@ -72,11 +72,11 @@ impl Link {
 
 /// Closes what was inherited by accident, so that the script cannot have it.
 fn close_the_rest() {
-    // SAFETY: first thing in the process: no object owns a descriptor above the link's.
+    // SAFETY: first thing in the process: no object owns a descriptor above the door's.
     #[allow(unsafe_code)]
     unsafe {
         // Kernels before 5.9 do not know the call; then the agent's own care has to do.
-        libc::syscall(libc::SYS_close_range, LINK_FD + 1, libc::c_uint::MAX, 0);
+        libc::syscall(libc::SYS_close_range, crate::door::DOOR_FD + 1, libc::c_uint::MAX, 0);
     }
 }
 

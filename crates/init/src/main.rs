@@ -5,14 +5,19 @@
 //! descriptor 3:  agent --InitConfig--> init        once, first
 //!                agent --InitAsk----> init        any time after
 //!                init  --InitReport-> agent       Running | Refused, Item…, Ended
+//! descriptor 4:  a socket that listens: whoever reaches in asks there, see `door`
 //! ```
 //!
 //! When descriptor 3 reaches its end the agent is gone: init exits, and the kernel kills everything in its namespace.
 mod account;
 mod child;
+mod dial;
+mod door;
+mod exec;
 mod line;
 mod link;
 mod pipes;
+mod program;
 mod refusal;
 mod serve;
 mod session;

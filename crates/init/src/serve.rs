@@ -1,10 +1,11 @@
-//! The loop of PID 1: the agent's requests, the script's marks, dead children. One thread, one `poll`.
+//! The loop of PID 1: the agent's requests, the script's marks, dead children, whoever reaches in. One thread, one `poll`.
 //!
 //! ```text
 //! order → Running → Item… → (Stop asked: until the session is empty) → Ended → exit, or stay until asked
 //!       → Refused → exit
 //! ```
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -15,6 +16,7 @@ use vessl_core::record::{InitAsk, InitConfig, InitReport, Mark, Marks};
 
 use crate::account::Account;
 use crate::child;
+use crate::door::Door;
 use crate::line::{Line, Received};
 pub(crate) use crate::link::Gone;
 use crate::link::Link;
@@ -34,7 +36,6 @@ const PIECES: usize = 16;
 struct Script {
     /// Also its session and its process group.
     pid: Pid,
-    account: Account,
     /// Our end of the socket on which the script tells how far it is; nothing once its shell has ended.
     line: Option<Line>,
     marks: Marks,
@@ -62,10 +63,12 @@ pub(crate) fn run() -> Result<(), Gone> {
         SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(|_| Gone)?;
     let config = link.config()?;
     let after = if config.stay { After::Stay } else { After::Exit };
+    let account = Account::of(&config);
+    let door = Door::inherited(account.clone());
     let script = if config.script.is_none() && config.argv.is_empty() && config.stay {
         None
     } else {
-        match start(&config) {
+        match start(&config, &account) {
             Ok(script) => Some(script),
             Err(refusal) => {
                 return link.report(&InitReport::Refused { why: refusal.why, exit_code: refusal.exit_code });
@@ -74,22 +77,23 @@ pub(crate) fn run() -> Result<(), Gone> {
     };
     drop(config);
     link.report(&InitReport::Running)?;
-    Init { link, children, script, after, stop: None }.serve()
+    Init { link, door, children, script, account, after, stop: None }.serve()
 }
 
-fn start(config: &InitConfig) -> Result<Script, Refusal> {
+fn start(config: &InitConfig, account: &Account) -> Result<Script, Refusal> {
     let refused =
         |error: std::io::Error| Refusal { why: format!("cannot make a socket: {error}"), exit_code: 126 };
     let (ours, theirs) = Line::pair().map_err(refused)?;
-    let account = Account::of(config);
-    let pid = child::start(config, &account, theirs)?;
-    Ok(Script { pid, account, line: Some(ours), marks: Marks::new(config.items), code: None, told: false })
+    let pid = child::start(config, account, theirs)?;
+    Ok(Script { pid, line: Some(ours), marks: Marks::new(config.items), code: None, told: false })
 }
 
 struct Init {
     link: Link,
+    door: Door,
     children: SignalFd,
     script: Option<Script>,
+    account: Account,
     after: After,
     /// Once it was asked for.
     stop: Option<Stop>,
@@ -108,11 +112,18 @@ impl Init {
             if ready.asks && self.on_request()? {
                 return Ok(());
             }
-            if let (Some(stop), Some(script)) = (&mut self.stop, &self.script) {
-                stop.go_on(script.pid, &script.account);
+            self.door.turn();
+            let leader = self.leader();
+            if let Some(stop) = &mut self.stop {
+                stop.go_on(leader, &self.account);
             }
         }
         Ok(())
+    }
+
+    /// The first process of the script, or nobody.
+    fn leader(&self) -> Pid {
+        self.script.as_ref().map_or(session::NOBODY, |script| script.pid)
     }
 
     fn wait(&self) -> Result<Ready, Gone> {
@@ -122,20 +133,30 @@ impl Init {
         ];
         let line = self.script.as_ref().and_then(|script| script.line.as_ref());
         fds.extend(line.map(|line| PollFd::new(line.as_fd(), PollFlags::POLLIN)));
-        let ending = self.stop.is_some() && self.script.is_some();
-        let timeout = if ending { PollTimeout::from(ENDING_LOOK_MS) } else { PollTimeout::NONE };
-        match poll(&mut fds, timeout) {
+        let has_line = line.is_some();
+        fds.extend(self.door.watched());
+        match poll(&mut fds, self.longest_wait()) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(_) => return Err(Gone),
         }
         let ready = |i: usize| fds.get(i).and_then(PollFd::any).unwrap_or(false);
-        Ok(Ready { asks: ready(0), children: ready(1), marks: ready(2) })
+        Ok(Ready { asks: ready(0), children: ready(1), marks: has_line && ready(2) })
+    }
+
+    fn longest_wait(&self) -> PollTimeout {
+        let ending = self.stop.is_some().then_some(ENDING_LOOK_MS);
+        let door = self.door.until().map(|until| {
+            // Rounded up, so that the time is over then.
+            let millis = until.saturating_duration_since(Instant::now()).as_millis() + 1;
+            u16::try_from(millis).unwrap_or(u16::MAX)
+        });
+        ending.into_iter().chain(door).min().map_or(PollTimeout::NONE, PollTimeout::from)
     }
 
     /// Tells the end of the script once, and says whether init is done.
     fn is_over(&mut self) -> Result<bool, Gone> {
         let Some(script) = &self.script else {
-            return Ok(self.stop.is_some());
+            return Ok(self.stop.is_some() && session::everybody(session::NOBODY).is_empty());
         };
         let Some(exit_code) = script.code else {
             return Ok(false);
@@ -203,6 +224,7 @@ impl Init {
                 script.code = Some(code);
                 self.read_last_marks()?;
             }
+            self.door.ended(pid, code);
             // Its status is known.
             let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
         }
@@ -218,8 +240,9 @@ impl Init {
                 InitAsk::Go => self.go(),
                 InitAsk::Stop => self.stop(),
                 InitAsk::StopRest => {
-                    if let (Some(stop), Some(script)) = (&mut self.stop, &self.script) {
-                        stop.tell_the_rest(script.pid);
+                    let leader = self.leader();
+                    if let Some(stop) = &mut self.stop {
+                        stop.tell_the_rest(leader);
                     }
                 }
                 InitAsk::Signal { signal } => {
@@ -241,9 +264,10 @@ impl Init {
     }
 
     fn stop(&mut self) {
-        let begin = |script: &Script| Stop::begin(script.pid, &script.account);
-        let script = self.script.as_ref();
-        self.stop.get_or_insert_with(|| script.map(begin).unwrap_or_default());
+        if self.stop.is_none() {
+            self.door.hang_up();
+            self.stop = Some(Stop::begin(self.leader(), &self.account));
+        }
     }
 
     fn signal(&self, signal: Signal) {

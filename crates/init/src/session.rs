@@ -3,6 +3,9 @@
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+/// No script.
+pub(crate) const NOBODY: Pid = Pid::from_raw(-1);
+
 /// Sends `signal` to the script's process group and to the rest of its session.
 pub(crate) fn signal(session: Pid, signal: Signal) {
     // A failure means that the receiver is gone already.

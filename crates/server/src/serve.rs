@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use vessl_core::secret::Secret;
 use vessl_data::durable;
 
@@ -50,6 +51,22 @@ struct Lead<'a> {
     url: &'a str,
     started_at: Timestamp,
     version: &'a str,
+}
+
+/// The connections that are open. One that was upgraded is no longer among them.
+#[derive(Default)]
+struct Connections {
+    open: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Connections {
+    /// Lets each finish what it is at, and waits for all of them.
+    async fn finish(self) {
+        self.stop.cancel();
+        self.open.close();
+        self.open.wait().await;
+    }
 }
 
 enum Listener {
@@ -127,7 +144,7 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
 }
 
 async fn serve(opened: Opened, listener: Listener, router: Router, stop: CancellationToken) {
-    let connections = GracefulShutdown::new();
+    let connections = Connections::default();
     accept(&listener, &router, &connections, &stop).await;
     tracing::info!("stopping");
     let socket = match listener {
@@ -136,7 +153,7 @@ async fn serve(opened: Opened, listener: Listener, router: Router, stop: Cancell
     };
     // Followers are told first, so that their streams end and do not hold the requests up.
     opened.control.stopping().cancel();
-    let _ = tokio::time::timeout(FINISH, connections.shutdown()).await;
+    let _ = tokio::time::timeout(FINISH, connections.finish()).await;
     opened.control.stop(FINISH).await;
     for path in socket.into_iter().chain([opened.data.server_json()]) {
         if let Err(error) = std::fs::remove_file(&path) {
@@ -150,12 +167,7 @@ async fn serve(opened: Opened, listener: Listener, router: Router, stop: Cancell
     tracing::info!("stopped");
 }
 
-async fn accept(
-    listener: &Listener,
-    router: &Router,
-    connections: &GracefulShutdown,
-    stop: &CancellationToken,
-) {
+async fn accept(listener: &Listener, router: &Router, connections: &Connections, stop: &CancellationToken) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let permit = tokio::select! {
@@ -177,7 +189,7 @@ async fn accept(
 async fn accept_one(
     listener: &Listener,
     router: &Router,
-    connections: &GracefulShutdown,
+    connections: &Connections,
     permit: OwnedSemaphorePermit,
 ) -> std::io::Result<()> {
     match listener {
@@ -209,7 +221,7 @@ fn is_own(stream: &UnixStream) -> bool {
 fn handle<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: &Router,
-    connections: &GracefulShutdown,
+    connections: &Connections,
     permit: OwnedSemaphorePermit,
 ) {
     let service = TowerToHyperService::new(router.clone());
@@ -217,11 +229,20 @@ fn handle<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
-    let connection = connections.watch(connection);
-    tokio::spawn(async move {
-        // A client that goes away in the middle is nothing to report.
-        let _ = connection.await;
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let stop = connections.stop.clone();
+    connections.open.spawn(async move {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = stop.cancelled() => None,
+        };
+        if ended.is_none() {
+            connection.as_mut().graceful_shutdown();
+            // A client that goes away in the middle is nothing to report.
+            let _ = connection.await;
+        }
         drop(permit);
     });
 }

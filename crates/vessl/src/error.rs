@@ -50,6 +50,12 @@ pub(crate) enum Error {
     /// A file that came back is not what the server promised.
     #[error("{message}")]
     Damaged { message: String, hint: String },
+    /// A program was not started in a run.
+    #[error("{why}")]
+    NotStarted { why: String, exit: u8 },
+    /// A program in a run cannot be followed any more.
+    #[error("the session is lost: {why}")]
+    Lost { why: String },
     /// An invariant of the program does not hold.
     #[error("{0}")]
     Bug(String),
@@ -103,11 +109,16 @@ impl Error {
             Self::Unreachable { .. }
             | Self::NoAnswer { .. }
             | Self::NoStart { .. }
-            | Self::Protocol { .. } => Kind::Unreachable,
+            | Self::Protocol { .. }
+            | Self::Lost { .. } => Kind::Unreachable,
             Self::Refused { body, .. } if body.code == "spec_invalid" => Kind::File,
             Self::Refused { body, .. } if body.code == "internal" => Kind::Bug,
             Self::Refused { .. } => Kind::Refused,
-            Self::Os { .. } | Self::Changed { .. } | Self::Damaged { .. } | Self::Server(_) => Kind::Local,
+            Self::Os { .. }
+            | Self::Changed { .. }
+            | Self::Damaged { .. }
+            | Self::Server(_)
+            | Self::NotStarted { .. } => Kind::Local,
             Self::Bug(_) => Kind::Bug,
             Self::BrokenPipe => Kind::BrokenPipe,
         }
@@ -129,6 +140,8 @@ impl Error {
             Self::Os { .. } => "system",
             Self::Changed { .. } => "changed",
             Self::Damaged { .. } => "damaged",
+            Self::NotStarted { .. } => "program_not_started",
+            Self::Lost { .. } => "session_lost",
             Self::Bug(_) => "internal",
             Self::BrokenPipe => "broken_pipe",
         }

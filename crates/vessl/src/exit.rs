@@ -45,6 +45,9 @@ impl From<Exit> for ExitCode {
 
 /// The exit code of an error.
 pub(crate) fn of_error(error: &Error) -> Exit {
+    if let Error::NotStarted { exit, .. } = error {
+        return Exit(*exit);
+    }
     Exit(match error.kind() {
         Kind::Local => 1,
         Kind::Usage => 2,

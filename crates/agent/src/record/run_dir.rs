@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
+use vessl_core::door;
 use vessl_core::plan::{PLAN_VERSION, Plan};
 use vessl_core::record::{self, Event, ExitRecord};
 use vessl_data::durable;
@@ -238,7 +239,7 @@ impl RunDir {
 
     /// Removes what only a living agent needs, and what a killed one had half written. For who holds the lock.
     pub(crate) fn tidy(&self) -> Result<(), DirError> {
-        ["spare", "control.sock", "progress", "progress.new"]
+        ["spare", "control.sock", door::SOCKET, "progress", "progress.new"]
             .map(|name| self.file(name))
             .iter()
             .try_for_each(|path| remove_any(path).map_err(DirError::os("remove", path)))?;

@@ -1,4 +1,4 @@
-//! `control.sock`: who may reach the run directory may ask its agent to stop. One JSON line in, one JSON line out. A socket
+//! `control.sock`: who may reach the run directory may ask its agent to stop, and for what a program needs beside the commands. One JSON line in, one JSON line out. A socket
 //! that somebody removed is made anew on SIGHUP.
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use vessl_core::door::Surroundings;
 use vessl_core::record::{Control, ControlReply, EventKind};
 
 use crate::machine::boot::Process;
@@ -17,6 +19,8 @@ use crate::record::run_dir::{DirError, RunDir, remove_any};
 
 /// Longest request, in bytes.
 const LONGEST: usize = 64 * 1024;
+/// Longest time for the answer to one.
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
 /// Most connections at a time.
 const MOST: usize = 64;
 
@@ -31,6 +35,8 @@ pub(crate) struct ControlSocket {
     open: BTreeMap<u64, Connection>,
     /// Tokens from here on are connections.
     next: u64,
+    /// Of the container, while there is one.
+    pub(crate) surroundings: Option<Surroundings>,
 }
 
 #[derive(Debug)]
@@ -44,7 +50,7 @@ impl ControlSocket {
     pub(crate) fn listen(dir: &RunDir, epoll: &Epoll, token: u64) -> io::Result<Self> {
         let dir = dir.as_fd().try_clone_to_owned()?;
         let listener = listener(&dir, epoll, token)?;
-        Ok(Self { dir, listener, token, open: BTreeMap::new(), next: token + 1 })
+        Ok(Self { dir, listener, token, open: BTreeMap::new(), next: token + 1, surroundings: None })
     }
 
     /// Listens in the same place anew.
@@ -73,7 +79,7 @@ impl ControlSocket {
             return Vec::new();
         };
         let mut asked = Vec::new();
-        if connection.serve(&mut asked).is_break() {
+        if connection.serve(&mut asked, self.surroundings.as_ref()).is_break() {
             // Closing it takes it from the epoll as well.
             self.open.remove(&token);
         }
@@ -118,7 +124,11 @@ pub(crate) enum RenewError {
 }
 
 impl Connection {
-    fn serve(&mut self, asked: &mut Vec<Control>) -> std::ops::ControlFlow<()> {
+    fn serve(
+        &mut self,
+        asked: &mut Vec<Control>,
+        surroundings: Option<&Surroundings>,
+    ) -> std::ops::ControlFlow<()> {
         use std::ops::ControlFlow::{Break, Continue};
         let mut bytes = [0; 4096];
         loop {
@@ -131,7 +141,7 @@ impl Connection {
             }
             while let Some(end) = memchr::memchr(b'\n', &self.line) {
                 let line: Vec<u8> = self.line.drain(..=end).collect();
-                if self.answer(&line, asked).is_err() {
+                if self.answer(&line, asked, surroundings).is_err() {
                     return Break(());
                 }
             }
@@ -141,16 +151,31 @@ impl Connection {
         }
     }
 
-    fn answer(&mut self, line: &[u8], asked: &mut Vec<Control>) -> io::Result<()> {
+    fn answer(
+        &mut self,
+        line: &[u8],
+        asked: &mut Vec<Control>,
+        surroundings: Option<&Surroundings>,
+    ) -> io::Result<()> {
+        let yes = ControlReply { ok: true, ..ControlReply::default() };
+        let no = |error| ControlReply { error: Some(error), ..ControlReply::default() };
         let reply = match serde_json::from_slice(line) {
+            Ok(Control::Surroundings) => match surroundings {
+                Some(found) => ControlReply { surroundings: Some(found.clone()), ..yes },
+                None => no("it has no container now".to_owned()),
+            },
             Ok(request) => {
                 asked.push(request);
-                ControlReply { ok: true, error: None }
+                yes
             }
-            Err(error) => ControlReply { ok: false, error: Some(format!("not a request: {error}")) },
+            Err(error) => no(format!("not a request: {error}")),
         };
         let mut text = serde_json::to_vec(&reply)?;
         text.push(b'\n');
-        self.stream.write_all(&text)
+        // An answer may be larger than what a socket takes at once; who does not read it is not waited for long.
+        self.stream.set_nonblocking(false)?;
+        self.stream.set_write_timeout(Some(WRITE_LIMIT))?;
+        self.stream.write_all(&text)?;
+        self.stream.set_nonblocking(true)
     }
 }

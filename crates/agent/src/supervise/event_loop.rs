@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use vessl_core::door::Surroundings;
 use vessl_core::record::{Control, EventKind, Transfer};
 
 use crate::record::Sink;
@@ -112,6 +113,11 @@ impl EventLoop {
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, FIRST_SOURCE + position))?)
     }
 
+    /// From now on a program can be started beside the commands, with this; or no more.
+    pub(crate) fn set_surroundings(&mut self, surroundings: Option<Surroundings>) {
+        self.control.surroundings = surroundings;
+    }
+
     /// Watches `fd` no more.
     pub(crate) fn leave(&self, fd: impl AsFd) {
         // What is not watched needs no leave.
@@ -214,7 +220,7 @@ impl EventLoop {
     fn serve(&mut self, token: u64) {
         for request in self.control.serve(token) {
             match request {
-                Control::Ping => {}
+                Control::Ping | Control::Surroundings => {}
                 Control::Stop { grace_s, export } => {
                     self.ask_stop(Stop { kill_at: after(Duration::from_secs(grace_s)), export });
                 }

@@ -8,6 +8,7 @@
 pub(crate) mod again;
 mod capture;
 pub(crate) mod control;
+mod door;
 mod event_loop;
 mod export;
 pub(crate) mod finish;
@@ -160,6 +161,7 @@ fn commands(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Result<Execut
     }
     let running = setup::start(event_loop, attempt, &root)?;
     let mut execution = watch::watch(event_loop, &attempt.plan, running);
+    event_loop.set_surroundings(None);
     finish::export(event_loop, attempt, &root, &mut execution);
     Ok(execution)
 }

@@ -195,7 +195,7 @@ impl Rig {
     /// Nothing of the attempt is on the machine but its record and its log.
     pub(crate) fn assert_clean(&self) {
         let mut left = look::left_behind(&self.plan.unit(), self.data.path());
-        for name in ["box", "control.sock", "progress", "spare"] {
+        for name in ["box", "control.sock", "door.sock", "progress", "spare"] {
             left.extend(self.dir.join(name).exists().then(|| format!("{name} in the run directory")));
         }
         assert!(left.is_empty(), "left behind: {left:?}\n{}", self.agent_log());

@@ -116,12 +116,12 @@ fn step<T>(what: &str, outcome: nix::Result<T>) -> Result<T, StartError> {
     outcome.map_err(|e| os(what)(e.into()))
 }
 
-/// Puts the four descriptors at 0–3 and marks all others to be closed by exec.
+/// Puts the descriptors at 0 and up, and marks all others to be closed by exec.
 fn descriptors(bundle: &Bundle) -> io::Result<()> {
     // Out of the way first: one of them may stand where another belongs.
     let copies =
         bundle.fds.iter().map(|fd| sys::copy_above(fd.as_fd(), 64)).collect::<io::Result<Vec<_>>>()?;
-    sys::close_on_exec_from(4)?;
+    sys::close_on_exec_from(5)?;
     (0..).zip(&copies).try_for_each(|(number, fd)| sys::place(fd.as_raw_fd(), number))
 }
 

@@ -56,8 +56,9 @@ pub struct Bundle {
     pub init: PathBuf,
     /// Arguments of init after its name.
     pub init_args: Vec<String>,
-    /// Descriptors init gets: 0, 1, 2 and 3 (3 is its socket to the supervisor).
-    pub fds: [OwnedFd; 4],
+    /// Descriptors init gets, from 0 on: input, output, error, its socket to the supervisor, and the socket on which whoever reaches
+    /// into the container asks.
+    pub fds: [OwnedFd; 5],
 }
 
 /// Where init is visible inside the container.

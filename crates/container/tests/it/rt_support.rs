@@ -298,7 +298,13 @@ impl Place {
             devices: Vec::new(),
             init: self.path("init"),
             init_args: command.iter().map(|&c| c.to_owned()).collect(),
-            fds: [null, writer.try_clone()?.into(), writer.into(), File::open("/dev/zero")?.into()],
+            fds: [
+                null,
+                writer.try_clone()?.into(),
+                writer.into(),
+                File::open("/dev/zero")?.into(),
+                File::open("/dev/zero")?.into(),
+            ],
         };
         change(&mut bundle);
         Ok((runtime::start(bundle)?, reader))

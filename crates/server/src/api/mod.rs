@@ -10,6 +10,7 @@ mod images;
 mod logs;
 mod names;
 mod objects;
+mod reach;
 mod runs;
 mod secrets;
 mod server;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -37,6 +39,9 @@ use crate::registry::{Registry, RegistryError};
 
 pub use auth::Auth;
 
+/// Most sessions and connections into runs at the same time.
+const WAYS: usize = 1024;
+
 /// What every handler works with.
 #[derive(Clone, Debug)]
 pub struct Api {
@@ -45,6 +50,8 @@ pub struct Api {
     auth: Arc<Auth>,
     about: Arc<About>,
     bodies: extract::Bodies,
+    /// Room for sessions and connections into runs.
+    ways: Arc<Semaphore>,
 }
 
 /// What a server says about itself.
@@ -75,7 +82,14 @@ impl Api {
     /// The API over these rooms.
     pub fn new(control: Control, registry: Registry, auth: Auth, about: About) -> Self {
         let bodies = extract::Bodies::new(about.open_bodies);
-        Self { control, registry, auth: Arc::new(auth), about: Arc::new(about), bodies }
+        Self {
+            control,
+            registry,
+            auth: Arc::new(auth),
+            about: Arc::new(about),
+            bodies,
+            ways: Arc::new(Semaphore::new(WAYS)),
+        }
     }
 
     /// Frees the bytes of what was deleted, after the answer.
@@ -196,6 +210,8 @@ fn runs_routes() -> OpenApiRouter<Api> {
         .routes(routes!(runs::restart))
         .routes(routes!(runs::export))
         .routes(routes!(runs::explain))
+        .routes(routes!(reach::exec))
+        .routes(routes!(reach::dial))
         .routes(routes!(events::stream))
         .routes(routes!(logs::read))
         .routes(routes!(files::list))

@@ -3,6 +3,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use vessl_core::door;
 use vessl_core::ids::Nonce;
 use vessl_core::record::{self, Event, EventKind, ExitRecord, Phase, RECORD_VERSION};
 use vessl_core::run::Left;
@@ -143,7 +144,7 @@ impl RunDir {
     /// What the attempt still has here when no agent holds the lock: scratch, or what only a living agent needs.
     pub(crate) fn left(&self) -> Left {
         let stays = |name| std::fs::symlink_metadata(self.path.join(name)).is_ok();
-        let any = ["box", "control.sock", "spare", "progress"].into_iter().any(stays);
+        let any = ["box", "control.sock", door::SOCKET, "spare", "progress"].into_iter().any(stays);
         if any { Left::Scratch } else { Left::Nothing }
     }
 

@@ -16,6 +16,7 @@ mod inventory;
 mod kept;
 mod names;
 mod observe;
+mod reach;
 mod record;
 mod requests;
 mod secrets;

@@ -27,6 +27,7 @@ use crate::chain;
 use crate::watch::Changes;
 
 mod program;
+mod reach;
 mod socket;
 
 pub(crate) use program::Program;

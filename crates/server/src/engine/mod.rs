@@ -10,10 +10,13 @@ pub(crate) mod local;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use vessl_core::door::{Exec, Surroundings, Target};
 use vessl_core::ids::{AttemptId, ClusterName, RunId};
 use vessl_core::plan::Plan;
 use vessl_core::record::{MachineReport, Proof, Secrets};
 use vessl_core::run::{Left, Terminate};
+use vessl_reach::Program;
+use vessl_reach::door::{Dialed, DoorError};
 
 pub(crate) use images::{Images, PullStep};
 
@@ -182,6 +185,33 @@ impl Engine {
             Self::Local(local) => local.remove(at).await,
             #[cfg(feature = "testing")]
             Self::Fake(fake) => fake.remove(at).await,
+        }
+    }
+
+    /// What a program needs that is started beside the commands of an attempt.
+    pub async fn surroundings(&self, at: AttemptId) -> Result<Surroundings, DoorError> {
+        match self {
+            Self::Local(local) => local.surroundings(at).await,
+            #[cfg(feature = "testing")]
+            Self::Fake(_) => Err(DoorError::NoContainer),
+        }
+    }
+
+    /// Starts a program beside the commands of an attempt.
+    pub async fn exec(&self, at: AttemptId, exec: Exec) -> Result<Program, DoorError> {
+        match self {
+            Self::Local(local) => local.exec(at, exec).await,
+            #[cfg(feature = "testing")]
+            Self::Fake(_) => Err(DoorError::NoContainer),
+        }
+    }
+
+    /// Connects to something that listens inside the container of an attempt.
+    pub async fn dial(&self, at: AttemptId, to: Target) -> Result<Dialed, DoorError> {
+        match self {
+            Self::Local(local) => local.dial(at, to).await,
+            #[cfg(feature = "testing")]
+            Self::Fake(_) => Err(DoorError::NoContainer),
         }
     }
 

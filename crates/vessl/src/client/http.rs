@@ -6,6 +6,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use vessl_core::secret::Secret;
 use vessl_core::wire::{ErrorBody, ServerProof};
@@ -90,6 +91,23 @@ impl Connection {
             return Ok(answer);
         }
         Err(self.refusal(answer).await)
+    }
+
+    /// Asks for another protocol on a connection of its own, and gives the connection once the server speaks it.
+    pub(super) async fn upgrade(&self, path: String, protocol: &'static str) -> Result<Upgraded> {
+        let headers =
+            vec![(header::CONNECTION, "upgrade".to_owned()), (header::UPGRADE, protocol.to_owned())];
+        let request = self.request(&ApiRequest { method: Method::GET, path, body: None, headers })?;
+        let asking = async {
+            let mut sender = self.connect().await?;
+            let answer = sender.send_request(request).await.map_err(|e| self.unreachable(&words(&e)))?;
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Err(self.refusal(answer).await);
+            }
+            hyper::upgrade::on(answer).await.map_err(|e| self.unreachable(&words(&e)))
+        };
+        let late = || Error::NoAnswer { address: self.address.to_string(), seconds: ANSWER.as_secs() };
+        tokio::time::timeout(ANSWER, asking).await.map_err(|_| late())?
     }
 
     /// Sends a request whose body comes from elsewhere, piece by piece. It is sent once: what is left of the body after an error is
@@ -189,7 +207,7 @@ impl Connection {
         let (stream, entrance) = self.address.connect().await.map_err(|e| self.unreachable(&plain(&e)))?;
         let (mut sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|e| self.unreachable(&words(&e)))?;
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         if let Some(entrance) = entrance {
             let proof = tokio::time::timeout(PROOF, self.challenge(&mut sender, entrance)).await;
             proof.unwrap_or_else(|_| {

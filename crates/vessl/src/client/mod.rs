@@ -9,6 +9,7 @@ mod logs;
 mod objects;
 mod outgoing;
 mod path;
+mod reach;
 mod storages;
 mod uploads;
 
@@ -19,6 +20,7 @@ pub(crate) use local::{Local, ServerInfo, ShutdownKind};
 pub(crate) use logs::Logs;
 pub(crate) use objects::{FileSource, Listed, is_missing};
 pub(crate) use outgoing::Pieces;
+pub(crate) use reach::Way;
 pub(crate) use storages::VolumeFile;
 pub(crate) use uploads::{Announced, UploadRef};
 

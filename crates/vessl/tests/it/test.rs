@@ -464,7 +464,9 @@ impl Test {
                 stray.extend(
                     names(&dir)
                         .into_iter()
-                        .filter(|name| ["box", "control.sock", "spare", "progress"].contains(&name.as_str()))
+                        .filter(|name| {
+                            ["box", "control.sock", "door.sock", "spare", "progress"].contains(&name.as_str())
+                        })
                         .map(|name| format!("`{name}` of run {run}")),
                 );
             }

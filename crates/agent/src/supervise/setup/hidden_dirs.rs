@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-use super::user;
+use vessl_core::account;
 
 /// Where the product keeps its things: the variable, and the default below the home.
 const KINDS: [(&str, &str); 4] = [
@@ -53,7 +53,7 @@ fn of_this_user(named: impl Fn(&'static str) -> Option<PathBuf>) -> Vec<PathBuf>
 /// The default directories below the homes of `passwd` that are there and that this user can look into. One counts only if
 /// it is its user's own: nobody hides the machine from another's runs with a link.
 fn of_users(passwd: &str) -> Vec<PathBuf> {
-    let places = user::homes(passwd)
+    let places = account::homes(passwd)
         .filter(|(_, home)| home.starts_with('/'))
         .flat_map(|(uid, home)| KINDS.map(|(_, below)| (uid, Path::new(home).join(below).join("vessl"))));
     let is_theirs =

@@ -24,6 +24,7 @@ use vessl_container::rootfs::{Merged, Rootfs, plain};
 use vessl_container::runtime::{self, Bundle, Container};
 use vessl_container::store::{Hold, Options, Store};
 use vessl_container::{probe, seccomp, userns};
+use vessl_core::account::{self, User};
 use vessl_core::plan::{ImagePlan, MountFrom, MountPlan, Plan};
 use vessl_core::record::{EventKind, InitConfig, Phase, RECORD_VERSION};
 use vessl_core::run::EndReason;
@@ -31,6 +32,7 @@ use vessl_core::{script, spelling};
 use vessl_data::dir::proc_path;
 
 use super::capture::OutputCapture;
+use super::door;
 use super::event_loop::{EventLoop, EventSource};
 use super::import::{self, ImportedVersions};
 use super::link::Link;
@@ -40,7 +42,6 @@ use crate::record::mask::Mask;
 use crate::task::{Reporter, Task};
 use crate::transfer::TransferContext;
 use error::SetupError;
-use user::User;
 
 /// Most processes and threads of one run: far above what training needs. A machine with few numbers gives fewer.
 const PIDS: u64 = 32 * 1024;
@@ -148,7 +149,7 @@ fn base(event_loop: &mut EventLoop, attempt: &Attempt) -> Result<Base, SetupErro
     if host {
         own_home(&mut user, home, &merged);
     }
-    if !user.is_mapped() {
+    if !user::is_mapped(&user) {
         return Err(SetupError::Failed(
             EndReason::ImageFailed,
             format!(
@@ -165,7 +166,7 @@ fn base(event_loop: &mut EventLoop, attempt: &Attempt) -> Result<Base, SetupErro
 fn home_of_this_user() -> Option<String> {
     let me = nix::unistd::geteuid().as_raw();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let known = user::homes(&passwd).find(|(uid, _)| *uid == me).map(|(_, home)| home.to_owned());
+    let known = account::homes(&passwd).find(|(uid, _)| *uid == me).map(|(_, home)| home.to_owned());
     known.or_else(|| std::env::var("HOME").ok()).filter(|home| home.starts_with('/'))
 }
 
@@ -221,7 +222,7 @@ impl Attempt {
 /// The image's user, resolved by the image's own files.
 fn user(merged: &Merged, config: &ImageConfig) -> Result<User, SetupError> {
     let (passwd, group) = (account_file(merged, "/etc/passwd")?, account_file(merged, "/etc/group")?);
-    user::resolve(&config.user, &passwd, &group).map_err(SetupError::because)
+    account::resolve(&config.user, &passwd, &group).map_err(SetupError::because)
 }
 
 /// On the machine's own root file system an ordinary user is shown as root, whose home is closed to them: it is their own.
@@ -298,6 +299,7 @@ pub(crate) fn start(
     let (mut link, init_link) = Link::pair().map_err(failed)?;
     let (capture, stdout, stderr) = OutputCapture::open(event_loop, &attempt.mask).map_err(failed)?;
     let stdin = File::open("/dev/null").map_err(failed)?;
+    let door = door::listen(attempt.sink.dir()).map_err(failed)?;
     let bundle = Bundle {
         unit: attempt.plan.unit(),
         merged: root.merged.path.clone(),
@@ -308,7 +310,7 @@ pub(crate) fn start(
         devices: gpu::devices(&attempt.plan)?,
         init,
         init_args: Vec::new(),
-        fds: [stdin.into(), stdout, stderr, init_link],
+        fds: [stdin.into(), stdout, stderr, init_link, door],
     };
     be_alone().map_err(failed)?;
     let container = runtime::start(bundle).map_err(SetupError::because)?;
@@ -321,6 +323,7 @@ pub(crate) fn start(
         }
         _ => failed(error),
     })?;
+    event_loop.set_surroundings(Some(door::surroundings(&config)));
     event_loop.watch(EventSource::Link, &link).map_err(failed)?;
     event_loop.watch(EventSource::Child, &container.pidfd).map_err(failed)?;
     let scratch = ScratchWatch::start(&attempt.scratch, container.pid, attempt.plan.bounds.scratch);

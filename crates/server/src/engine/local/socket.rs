@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 /// Longest time an agent may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Longest answer in bytes.
-const LONGEST: u64 = 64 << 10;
+const LONGEST: u64 = 8 << 20;
 
 /// Sends one JSON line to `control.sock` in `dir` and reads one back.
 pub(super) async fn ask<Q: Serialize, A: DeserializeOwned>(dir: &Path, question: &Q) -> io::Result<A> {

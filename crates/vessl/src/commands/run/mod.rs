@@ -11,6 +11,7 @@ mod files;
 mod interleaver;
 mod list;
 mod logs;
+mod reach;
 mod read;
 mod restart;
 mod schema;
@@ -66,6 +67,12 @@ pub(crate) enum Command {
     Download(download::Download),
     /// Say why a run is where it is
     Explain(explain::Explain),
+    /// Run a program beside the commands of a run
+    Exec(reach::exec::Exec),
+    /// Open a shell in a run
+    Shell(reach::shell::Shell),
+    /// Reach ports of a run from this machine
+    PortForward(reach::forward::PortForward),
 }
 
 /// Carries one of them out.
@@ -87,6 +94,9 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Files(args) => files::perform(&args, session).await,
         Command::Download(args) => download::perform(&args, session).await,
         Command::Explain(args) => explain::perform(&args, session).await,
+        Command::Exec(args) => reach::exec::perform(args, session).await,
+        Command::Shell(args) => reach::shell::perform(args, session).await,
+        Command::PortForward(args) => reach::forward::perform(&args, session).await,
     }
 }
 

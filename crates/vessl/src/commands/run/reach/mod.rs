@@ -1,0 +1,6 @@
+//! `vessl run exec`, `shell`, `cp`, `port-forward`: into a run that runs.
+pub(super) mod exec;
+pub(super) mod forward;
+mod session;
+pub(super) mod shell;
+mod terminal;
