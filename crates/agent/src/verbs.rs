@@ -8,19 +8,22 @@ use std::process::ExitCode;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
+use vessl_container::network;
+use vessl_core::network::{Network, Pool, Reach};
 use vessl_core::text::chain;
 
 use crate::record::run_dir::RunDir;
 use crate::supervise::control;
 use crate::{ahead, cache, images, machine, proof, remove, supervise};
 
-const USAGE: &str = "usage: agent supervise --data DATA DIR | export --data DATA DIR | forget --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
+const USAGE: &str = "usage: agent supervise --data DATA DIR --network NETWORK | network POOL beyond|everything | export --data DATA DIR | forget --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
                      images --data DATA list|prune|pull REF|check REF ROOT… | cache --data DATA list|prune BYTES | \
                      fetch --data DATA";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Verb {
-    Supervise { data: PathBuf, dir: PathBuf },
+    Supervise { data: PathBuf, network: Network, dir: PathBuf },
+    Network { pool: Pool, reach: Reach },
     Export { data: PathBuf, dir: PathBuf },
     Forget { data: PathBuf, dir: PathBuf },
     Proof { dir: PathBuf },
@@ -69,7 +72,10 @@ fn parse(args: &[OsString]) -> Option<Verb> {
     let path = |arg: &OsString| PathBuf::from(arg);
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
     Some(match words.as_slice() {
-        ["supervise", "--data", _, _] => Verb::Supervise { data: path(&args[2]), dir: path(&args[3]) },
+        ["supervise", "--data", _, _, "--network", network] => {
+            Verb::Supervise { data: path(&args[2]), network: network.parse().ok()?, dir: path(&args[3]) }
+        }
+        ["network", pool, reach] => Verb::Network { pool: pool.parse().ok()?, reach: reach_word(reach)? },
         ["export", "--data", _, _] => Verb::Export { data: path(&args[2]), dir: path(&args[3]) },
         ["forget", "--data", _, _] => Verb::Forget { data: path(&args[2]), dir: path(&args[3]) },
         ["remove", "--data", _, _] => Verb::Remove { data: path(&args[2]), dir: path(&args[3]) },
@@ -86,6 +92,14 @@ fn parse(args: &[OsString]) -> Option<Verb> {
     })
 }
 
+fn reach_word(word: &str) -> Option<Reach> {
+    match word {
+        "beyond" => Some(Reach::Beyond),
+        "everything" => Some(Reach::Everything),
+        _ => None,
+    }
+}
+
 fn images_verb(words: &[&str]) -> Option<Images> {
     match words {
         ["list"] => Some(Images::List),
@@ -100,7 +114,11 @@ fn images_verb(words: &[&str]) -> Option<Images> {
 
 fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Supervise { data, dir } => supervise::run(&data, &dir)?,
+        Verb::Supervise { data, network, dir } => supervise::run(&data, &dir, network)?,
+        Verb::Network { pool, reach } => {
+            network::open(pool, reach)?;
+            answer(&serde_json::json!({ "open": true }))?;
+        }
         Verb::Export { data, dir } => supervise::again::export(&data, &dir)?,
         Verb::Forget { data, dir } => {
             remove::forget(&data, &dir)?;
@@ -174,9 +192,13 @@ mod tests {
     fn verbs_are_strict() {
         let (data, dir) = (PathBuf::from("/d"), PathBuf::from("/d/runs/1/1"));
         check(
-            &["supervise", "--data", "/d", "/d/runs/1/1"],
-            Some(&Verb::Supervise { data: data.clone(), dir: dir.clone() }),
+            &["supervise", "--data", "/d", "/d/runs/1/1", "--network", "host"],
+            Some(&Verb::Supervise { data: data.clone(), dir: dir.clone(), network: Network::Host }),
         );
+        check(&["supervise", "--data", "/d", "/d/runs/1/1"], None);
+        let pool = Pool::default();
+        check(&["network", "10.246.0.0/16", "beyond"], Some(&Verb::Network { pool, reach: Reach::Beyond }));
+        check(&["network", "8.8.8.8/16", "beyond"], None);
         check(
             &["remove", "--data", "/d", "/d/runs/1/1"],
             Some(&Verb::Remove { data: data.clone(), dir: dir.clone() }),

@@ -7,6 +7,7 @@ pub mod image;
 mod layout;
 pub mod limits;
 mod manifest;
+pub mod network;
 mod options;
 pub mod probe;
 mod registry;

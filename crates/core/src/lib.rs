@@ -16,6 +16,7 @@ pub mod frame;
 pub mod ids;
 pub mod kind;
 pub mod logwire;
+pub mod network;
 pub mod object;
 pub mod overrides;
 pub mod plan;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vessl_core::ids::{ClusterName, RunId};
+use vessl_core::network::NetworkPolicy;
 use vessl_core::secret::Secret;
 use vessl_data::durable;
 use zeroize::Zeroizing;
@@ -103,13 +104,16 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         Watches::start().map_err(|source| ServerError::file("watch", data.root().display(), source))?;
     let attempts = Attempts::new(data.clone(), watches);
     let program = program(&setup.config)?;
-    let place = |machine| engine(machine, &data, &attempts, &program);
-    let node = place(setup.machine.clone()).0.machine().await?.node;
+    let place = |machine, cluster: &ClusterName| {
+        engine(machine, &data, &attempts, (&program, setup.config.network_of(cluster)))
+    };
+    let first = setup.config.cluster.as_str().into();
+    let node = place(setup.machine.clone(), &first).0.machine().await?.node;
     let mut inventory = Inventory::new(&setup.config, instance, node)?;
-    let of_machine = |name: &ClusterName| (name.clone(), place(setup.machine.clone()));
+    let of_machine = |name: &ClusterName| (name.clone(), place(setup.machine.clone(), name));
     let mut engines: BTreeMap<_, _> = inventory.clusters.keys().map(of_machine).collect();
     for (name, machine) in setup.others {
-        let (engine, images) = place(machine);
+        let (engine, images) = place(machine, &name);
         inventory.add(name.clone(), engine.machine().await?.node);
         engines.insert(name, (engine, images));
     }
@@ -133,6 +137,7 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     };
     parts.reserve.fill();
     let control = Control::open(parts).await?;
+    control.warm_up();
     Ok(Opened { control, registry, token, data, lock })
 }
 
@@ -178,14 +183,19 @@ fn run_dirs(runs: &Path) -> std::io::Result<Vec<RunId>> {
 }
 
 /// What places runs on a machine, and where its images are.
-fn engine(machine: Machine, data: &DataDir, attempts: &Attempts, program: &Program) -> (Engine, Images) {
+fn engine(
+    machine: Machine,
+    data: &DataDir,
+    attempts: &Attempts,
+    (program, policy): (&Program, NetworkPolicy),
+) -> (Engine, Images) {
     match machine {
         #[cfg(feature = "testing")]
         Machine::Fake(world) => (Engine::Fake(Fake::new(world, attempts.clone())), Images::Fake),
         Machine::Local => {
             let root = data.root().to_owned();
             let images = Images::Local(root.clone(), program.clone());
-            (Engine::Local(Local::new(root, attempts.clone(), program.clone())), images)
+            (Engine::Local(Local::new(root, attempts.clone(), program.clone(), policy)), images)
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use vessl_core::network::Network;
 use vessl_core::record::{EventKind, ExitRecord, Transfer};
 use vessl_core::run::EndReason;
 use vessl_core::run::Status;
@@ -28,7 +29,7 @@ pub(crate) fn export(data: &Path, dir: &Path) -> Result<(), NotTaken> {
     if !dir.take_kept()? {
         return Err(NotTaken::NothingLeft);
     }
-    let (attempt, _) = attempt(data, dir)?;
+    let (attempt, _) = attempt(data, dir, Network::Host)?;
     let sink = &attempt.sink;
     let events = sink.more_events()?;
     let log = sink.more_log(attempt.mask.clone(), attempt.plan.bounds.log)?;

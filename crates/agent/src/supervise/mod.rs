@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use vessl_container::limits::Cgroup;
+use vessl_core::network::Network;
 use vessl_core::record::{EventKind, Secrets};
 
 use crate::machine::boot;
@@ -79,13 +80,13 @@ fn os(what: &'static str) -> impl FnOnce(io::Error) -> NotTaken {
 }
 
 /// Carries out the plan in `dir`; returns when everything is over. The calling process has one thread.
-pub(crate) fn run(data: &Path, dir: &Path) -> Result<(), NotTaken> {
+pub(crate) fn run(data: &Path, dir: &Path, network: Network) -> Result<(), NotTaken> {
     let dir = RunDir::open(dir)?;
     let lock = dir.lock()?;
     if dir.has_ended() {
         return Err(NotTaken::Before);
     }
-    let (attempt, short) = attempt(data, dir)?;
+    let (attempt, short) = attempt(data, dir, network)?;
     let mut event_loop = open_event_loop(&attempt)?;
     started(&mut event_loop, &attempt)?;
     if let Err(error) = take_output(attempt.sink.dir()) {
@@ -102,14 +103,14 @@ pub(crate) fn run(data: &Path, dir: &Path) -> Result<(), NotTaken> {
 }
 
 /// The attempt of a run directory, and the secrets that are too short to be hidden.
-fn attempt(data: &Path, dir: RunDir) -> Result<(Arc<Attempt>, Vec<String>), NotTaken> {
+fn attempt(data: &Path, dir: RunDir, network: Network) -> Result<(Arc<Attempt>, Vec<String>), NotTaken> {
     detach().map_err(os("leave the session of the caller"))?;
     let plan = dir.plan()?;
     let secrets = read_secrets()?;
     let (mask, short) = Mask::new(&secrets);
     let data = data.canonicalize().map_err(os("find the data directory"))?;
     let scratch = dir.scratch();
-    let attempt = Attempt { plan, sink: Sink::new(dir, data), scratch, secrets, mask };
+    let attempt = Attempt { plan, sink: Sink::new(dir, data), scratch, secrets, mask, network };
     Ok((Arc::new(attempt), short))
 }
 

@@ -46,7 +46,11 @@ impl Rig {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(AGENT).arg(verb);
         command.arg("--data").arg(self.data.path());
-        command.arg(&self.dir).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg(&self.dir);
+        if verb == "supervise" {
+            command.args(["--network", "host"]);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 

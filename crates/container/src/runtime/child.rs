@@ -82,6 +82,9 @@ fn become_init(
     parent: &OwnedFd,
 ) -> Result<std::convert::Infallible, StartError> {
     groups.join().map_err(os("join the container's cgroup"))?;
+    if let Some(network) = &bundle.network {
+        step("enter the network", nix::sched::setns(network, CloneFlags::CLONE_NEWNET))?;
+    }
     step("make a cgroup namespace", nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP))?;
     step("set the host name", nix::unistd::sethostname(&bundle.hostname))?;
     step("start a session", nix::unistd::setsid())?;

@@ -50,6 +50,8 @@ pub struct Bundle {
     pub no_new_privs: bool,
     /// BPF program ([`crate::seccomp`]) that holds for init and everything that it starts; an empty one is no filter.
     pub seccomp: Vec<u8>,
+    /// The network namespace it has; without one it has the machine's network.
+    pub network: Option<OwnedFd>,
     /// Device nodes of the host that are usable inside (GPUs), besides the standard ones.
     pub devices: Vec<PathBuf>,
     /// The init program on the host; bound read-only to [`INIT_PATH`] and run as PID 1 with `init_args`.

@@ -295,6 +295,7 @@ impl Place {
             limits: Limits::default(),
             no_new_privs: true,
             seccomp: Vec::new(),
+            network: None,
             devices: Vec::new(),
             init: self.path("init"),
             init_args: command.iter().map(|&c| c.to_owned()).collect(),

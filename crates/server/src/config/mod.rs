@@ -7,6 +7,8 @@ mod read;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use vessl_core::ids::ClusterName;
+use vessl_core::network::{NetworkMode, NetworkPolicy, Pool, Reach};
 
 pub use read::{ConfigError, load, load_data_dir, origin};
 
@@ -16,6 +18,7 @@ pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
 /// All settings of a server. What each means is written in [`DEFAULT_TOML`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Config {
     /// `unix:/path` or `127.0.0.1:PORT`; empty is a socket in the data directory.
     pub listen: String,
@@ -47,6 +50,12 @@ pub struct Config {
     pub hf_endpoint: String,
     /// Whether buckets are reached with this machine's own cloud identity.
     pub cloud_identity: bool,
+    /// The network of runs.
+    pub network: NetworkMode,
+    /// Addresses for runs that have a network of their own.
+    pub network_pool: Pool,
+    /// Whether those reach the machine and each other too.
+    pub open_network: bool,
     /// Cores kept back.
     #[serde(deserialize_with = "read::cores")]
     pub reserve_cpu: String,
@@ -112,6 +121,9 @@ pub struct ClusterConfig {
     pub memory: String,
     /// Indices of its GPUs.
     pub gpus: Vec<u32>,
+    /// The network of its runs; that of the default cluster if it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkMode>,
     /// Preset used when none is named.
     pub default_preset: String,
     /// Presets; empty makes them from its share.
@@ -165,6 +177,9 @@ impl Default for Config {
             insecure_registries: Vec::new(),
             hf_endpoint: String::new(),
             cloud_identity: false,
+            network: NetworkMode::Auto,
+            network_pool: Pool::default(),
+            open_network: false,
             reserve_cpu: "0".to_owned(),
             reserve_memory: "512M".to_owned(),
             grace: "30s".to_owned(),
@@ -189,6 +204,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The networks of the runs of a cluster.
+    pub fn network_of(&self, cluster: &ClusterName) -> NetworkPolicy {
+        let written = self.clusters.iter().find(|written| written.name == cluster.as_str());
+        NetworkPolicy {
+            mode: written.and_then(|written| written.network).unwrap_or(self.network),
+            pool: self.network_pool,
+            reach: if self.open_network { Reach::Everything } else { Reach::Beyond },
+        }
+    }
+
     /// The documented file with this configuration's values in it: what `--print-config` prints.
     pub fn documented(&self) -> String {
         let values = toml::Table::try_from(self).unwrap_or_default();

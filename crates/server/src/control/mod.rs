@@ -156,6 +156,16 @@ impl Control {
         let _ = tokio::time::timeout(limit, self.0.drivers.wait()).await;
     }
 
+    /// Lets every engine set up, beside everything else, what its first run would have to wait for.
+    pub(crate) fn warm_up(&self) {
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            for engine in inner.parts.engines.all() {
+                engine.warm_up().await;
+            }
+        });
+    }
+
     /// Cancelled when the server begins to stop.
     pub fn stopping(&self) -> CancellationToken {
         self.0.stopping.clone()

@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::process::Child;
+use tokio::sync::OnceCell;
 use vessl_core::ids::AttemptId;
+use vessl_core::network::{Network, NetworkMode, NetworkPolicy};
 use vessl_core::plan::Plan;
 use vessl_core::record::{Control, ControlReply, MachineReport, Proof, Secrets};
 use vessl_core::run::{Left, Terminate};
@@ -52,6 +54,9 @@ pub struct Local {
     root: PathBuf,
     attempts: Attempts,
     program: Program,
+    policy: NetworkPolicy,
+    /// What the runs of this cluster get, once it is known.
+    network: OnceCell<Network>,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -67,8 +72,29 @@ struct Memory {
 
 impl Local {
     /// An engine for the attempts of the data directory `root`.
-    pub(crate) fn new(root: PathBuf, attempts: Attempts, program: Program) -> Self {
-        Self { root, attempts, program, memory: Arc::default() }
+    pub(crate) fn new(root: PathBuf, attempts: Attempts, program: Program, policy: NetworkPolicy) -> Self {
+        Self { root, attempts, program, policy, network: OnceCell::new(), memory: Arc::default() }
+    }
+
+    /// The network of the runs of this cluster. Set up when it is first needed; what cannot be set up is tried again with the next run,
+    /// unless the machine's own network is as good.
+    pub(super) async fn network(&self) -> Result<Network, EngineError> {
+        let NetworkPolicy { mode, pool, reach } = self.policy;
+        let known = self.network.get_or_try_init(|| async {
+            match mode {
+                NetworkMode::Host => Ok(Network::Host),
+                NetworkMode::None => Ok(Network::None),
+                NetworkMode::Nat => self.program.open_network(pool, reach).await.map(|()| Network::Nat(pool)),
+                NetworkMode::Auto => Ok(match self.program.open_network(pool, reach).await {
+                    Ok(()) => Network::Nat(pool),
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "runs have the network of this machine (`network` in the settings)");
+                        Network::Host
+                    }
+                }),
+            }
+        });
+        known.await.copied()
     }
 
     fn dir(&self, at: AttemptId) -> RunDir {
@@ -96,7 +122,8 @@ impl Local {
 
     async fn start_agent(&self, at: AttemptId, dir: &RunDir, secrets: &Secrets) -> Result<(), EngineError> {
         let mut changes = self.attempts.follow(at);
-        let mut child = self.program.supervise(&self.root, dir.path(), secrets).await?;
+        let network = self.network().await?;
+        let mut child = self.program.supervise(&self.root, dir.path(), (secrets, network)).await?;
         let taken = wait_until_taken(dir, &mut child, &mut changes).await?;
         if taken == Taken::ByOurs {
             self.keep(at, child);

@@ -96,6 +96,11 @@ impl Engines {
         Self { by_cluster, default }
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Engine> {
+        self.by_cluster.values().map(|(engine, _)| engine)
+    }
+
     /// The engine of a cluster.
     pub fn of(&self, cluster: &ClusterName) -> Result<&Engine, EngineError> {
         Ok(&self.cluster(cluster)?.0)
@@ -212,6 +217,16 @@ impl Engine {
             Self::Local(local) => local.dial(at, to).await,
             #[cfg(feature = "testing")]
             Self::Fake(_) => Err(DoorError::NoContainer),
+        }
+    }
+
+    /// Sets up what the first run would have to wait for.
+    pub async fn warm_up(&self) {
+        match self {
+            // Who starts a run is told what is wrong.
+            Self::Local(local) => drop(local.network().await),
+            #[cfg(feature = "testing")]
+            Self::Fake(_) => {}
         }
     }
 

@@ -31,6 +31,7 @@ mod logs;
 mod marks;
 mod ordinary;
 mod paths;
+mod reach;
 mod refusals;
 mod registry;
 mod runs;

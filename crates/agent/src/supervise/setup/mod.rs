@@ -23,8 +23,9 @@ use vessl_container::limits::Limits;
 use vessl_container::rootfs::{Merged, Rootfs, plain};
 use vessl_container::runtime::{self, Bundle, Container};
 use vessl_container::store::{Hold, Options, Store};
-use vessl_container::{probe, seccomp, userns};
+use vessl_container::{network, probe, seccomp, userns};
 use vessl_core::account::{self, User};
+use vessl_core::network::Network;
 use vessl_core::plan::{ImagePlan, MountFrom, MountPlan, Plan};
 use vessl_core::record::{EventKind, InitConfig, Phase, RECORD_VERSION};
 use vessl_core::run::EndReason;
@@ -61,6 +62,8 @@ pub(crate) struct Attempt {
     pub(crate) secrets: vessl_core::record::Secrets,
     /// What the log must not show.
     pub(crate) mask: Mask,
+    /// The network of its container.
+    pub(crate) network: Network,
 }
 
 /// A root file system that is ready for its commands.
@@ -299,6 +302,8 @@ pub(crate) fn start(
     let (mut link, init_link) = Link::pair().map_err(failed)?;
     let (capture, stdout, stderr) = OutputCapture::open(event_loop, &attempt.mask).map_err(failed)?;
     let stdin = File::open("/dev/null").map_err(failed)?;
+    let namespace = network::make(attempt.network, attempt.plan.run.0)
+        .map_err(|error| SetupError::of("cannot make the run's network", error))?;
     let door = door::listen(attempt.sink.dir()).map_err(failed)?;
     let bundle = Bundle {
         unit: attempt.plan.unit(),
@@ -307,6 +312,7 @@ pub(crate) fn start(
         limits: limits(&attempt.plan),
         no_new_privs: attempt.plan.no_new_privs || attempt.plan.image == ImagePlan::Host,
         seccomp: seccomp::default_filter(),
+        network: namespace.map(|namespace| namespace.fd),
         devices: gpu::devices(&attempt.plan)?,
         init,
         init_args: Vec::new(),

@@ -11,6 +11,7 @@ use vessl_core::units::Span;
 
 use super::*;
 use crate::chain;
+use crate::config::Config;
 use crate::engine::EngineError;
 use crate::engine::local::{Local, Program};
 use crate::paths::DataDir;
@@ -28,6 +29,7 @@ supervise) DIR="$5";;
 proof) DIR="$3"; [ -s "$DIR/proof" ] && exec cat "$DIR/proof"; echo '{{"proof":"never_started"}}'; exit;;
 remove) echo removed >> "$5/removed"; rm -rf "$5/box"; exit;;
 machine) echo nonsense; exit;;
+network) exit 1;;
 esac
 exec 9>"$DIR/lock"
 flock -n 9 || exit 3
@@ -63,7 +65,12 @@ impl Bench {
         let root = dir.path().join(data);
         let attempts = Attempts::new(DataDir::new(&root), Watches::start().unwrap());
         let program = Program::new(dir.path().join("agent"), vec!["registry:5000".to_owned()]);
-        let engine = Engine::Local(Local::new(root, attempts.clone(), program));
+        let engine = Engine::Local(Local::new(
+            root,
+            attempts.clone(),
+            program,
+            Config::default().network_of(&"local".into()),
+        ));
         Self { dir, attempts, engine }
     }
 

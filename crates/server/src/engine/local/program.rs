@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use vessl_core::ahead::{FetchOrder, FetchStep};
+use vessl_core::network::{Network, Pool, Reach};
 use vessl_core::record::{Login, MachineReport, Proof, Secrets};
 use vessl_core::wire::{CacheEntry, CachePruned, ImageView, Progress, Pruned};
 use zeroize::Zeroizing;
@@ -87,10 +88,10 @@ impl Program {
         &self,
         data: &Path,
         dir: &Path,
-        secrets: &Secrets,
+        (secrets, network): (&Secrets, Network),
     ) -> Result<Child, EngineError> {
         let mut command = self.on_attempt("supervise", (data, dir))?;
-        command.stdout(Stdio::null());
+        command.arg("--network").arg(network.to_string()).stdout(Stdio::null());
         self.with_secrets(command, secrets).await
     }
 
@@ -156,6 +157,17 @@ impl Program {
         let mut command = self.command();
         command.arg("forget").arg("--data").arg(data).arg(dir);
         self.output("forget", command, REMOVE_LIMIT).await.map(drop)
+    }
+
+    /// Sets up what runs with a network of their own share, and tries it.
+    pub(super) async fn open_network(&self, pool: Pool, reach: Reach) -> Result<(), EngineError> {
+        let word = match reach {
+            Reach::Beyond => "beyond",
+            Reach::Everything => "everything",
+        };
+        let mut command = self.command();
+        command.arg("network").arg(pool.to_string()).arg(word);
+        self.output("network", command, LOOK_LIMIT).await.map(drop)
     }
 
     /// Asks what the machine has.

@@ -45,7 +45,7 @@ pub(super) async fn run(way: Way, begin: Begin, from: InputFrom, out: &Out) -> R
     let (taken, room) = mpsc::unbounded_channel();
     let exit = tokio::select! {
         exit = receive(&mut reader, taken, out) => exit,
-        never = send(&mut writer, input, room, signals) => Err(lost(&never)),
+        never = send(&mut writer, input, room, signals) => match never {},
     };
     drop(raw);
     exit
@@ -96,13 +96,13 @@ async fn receive(
     }
 }
 
-/// Sends input, signals and sizes, until something cannot be sent.
+/// Sends input, signals and sizes. When nothing can be sent any more, what the server has said before tells why.
 async fn send(
     writer: &mut Writer<WriteHalf<Way>>,
     mut input: mpsc::Receiver<Bytes>,
     mut room: mpsc::UnboundedReceiver<usize>,
     mut signals: Signals,
-) -> std::io::Error {
+) -> std::convert::Infallible {
     let (mut open, mut waiting) = (true, 0);
     loop {
         let frame = tokio::select! {
@@ -119,8 +119,8 @@ async fn send(
                 Frame::Word(Word::EndOfInput)
             },
         };
-        if let Err(error) = writer.send(&frame).await {
-            return error;
+        if writer.send(&frame).await.is_err() {
+            return std::future::pending().await;
         }
     }
 }
