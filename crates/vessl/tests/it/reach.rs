@@ -120,7 +120,7 @@ fn a_terminal_is_one_and_has_the_size_of_the_callers() {
     assert_eq!(code, Some(4), "{shown}");
     assert!(shown.contains("42 "), "{shown}");
     // Ctrl-C is a key there.
-    let script = "trap \"echo key; exit 6\" INT; echo wait""ing; while :; do sleep 0.1; done";
+    let script = "trap \"echo key; exit 6\" INT; echo wait\"\"ing; while :; do sleep 0.1; done";
     let (code, shown) = on_terminal(&format!("exec {id} -it -- sh -c '{script}'"), ("waiting", "\x03"));
     assert_eq!(code, Some(6), "{shown}");
     assert!(shown.contains("key"), "{shown}");
