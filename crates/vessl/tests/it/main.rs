@@ -50,3 +50,4 @@ mod test;
 mod thieves;
 mod usage;
 mod validate;
+mod versions;
