@@ -196,7 +196,13 @@ fn is_whole(request: &Request, key: &str) -> bool {
 fn get(request: &Request, key: &str, objects: &Objects) -> Answer {
     let found = objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
     let Some(object) = found else { return refused(404, "NoSuchKey") };
-    if request.headers.contains_key("range") {
+    // All of an object at once is a range for some.
+    let all = |text: &String| {
+        let last = text.strip_prefix("bytes=0-").and_then(|last| last.parse::<usize>().ok());
+        last.is_some_and(|last| last + 1 >= object.bytes.len())
+    };
+    let range = request.headers.get("range");
+    if range.is_some_and(|text| !all(text)) {
         return refused(501, "NotImplemented");
     }
     if request.headers.get("if-match").is_some_and(|tag| tag.trim_matches('"') != object.tag) {
@@ -206,7 +212,11 @@ fn get(request: &Request, key: &str, objects: &Objects) -> Answer {
     headers.push(("ETag".to_owned(), format!("\"{}\"", object.tag)));
     headers.push(("Last-Modified".to_owned(), MADE_HTTP.to_owned()));
     headers.push(("Content-Type".to_owned(), "application/octet-stream".to_owned()));
-    Answer { headers, body: object.bytes, ..status(200) }
+    let size = object.bytes.len();
+    if range.is_some() {
+        headers.push(("Content-Range".to_owned(), format!("bytes 0-{}/{size}", size.saturating_sub(1))));
+    }
+    Answer { headers, body: object.bytes, ..status(if range.is_some() { 206 } else { 200 }) }
 }
 
 fn put(request: &Request, key: &str, objects: &Objects) -> Answer {

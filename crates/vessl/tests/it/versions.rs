@@ -1,35 +1,11 @@
-//! Versions of the registry: what a run reads stays, and what is damaged is not served.
+//! Versions of the registry: what is damaged is not served.
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 
-use crate::gate::{Gate, WAIT};
 use crate::test::{Test, files_below};
-
-#[test]
-fn a_version_that_an_unfinished_run_reads_cannot_be_deleted() {
-    let (test, gate) = Gate::new();
-    let upload = |text| {
-        test.file("files/a", text);
-        test.vessl(["artifact", "upload", "base", "./files/.", "/"]).ok();
-    };
-    upload("first");
-    let import = "import: {/in: 'vessl-artifact://default/default/base'}\n";
-    let id = test.create(&gate.host_with(import, &format!("cat /in/a; {WAIT}; cat /in/a")));
-    test.until_log(&id, "first");
-    upload("second");
-    let refused = format!("the run {id} has not ended and uses this version of `default/default/base`");
-    let hint = format!("wait for its end, or `vessl run terminate {id}`");
-    test.vessl(["artifact", "delete", "base@1"]).code(5).says(&[&refused, &hint]);
-    // Nobody reads the other one.
-    test.vessl(["artifact", "delete", "base@2"]).ok();
-    gate.open();
-    assert_eq!(test.until_end(&id)["status"], "completed");
-    assert_eq!(test.vessl(["run", "logs", &id]).ok().stdout, "firstfirst");
-    test.vessl(["artifact", "delete", "base@1"]).ok();
-}
 
 /// The head and the body of what the server answers to a request for a file of the dataset `big`.
 fn content(test: &Test, path: &str) -> (String, Vec<u8>) {
