@@ -65,18 +65,22 @@ pub(crate) fn run(
     let (plan, secrets, scratch) = (&plan, &secrets, scratch.as_path());
     let (sink, reporter, cancel) = (&sink, &reporter, &cancel);
     let cx = TransferContext { plan, owner: None, sink, scratch, secrets, reporter, cancel };
-    let mut any = false;
+    let (mut any, mut unsynced) = (false, Vec::new());
     for import in &plan.imports {
         let label = import.source.label().to_owned();
         let fetched = match transfer::stage(&import.source, &cx) {
             Ok(None) => continue,
-            Ok(Some((moved, staged))) => {
+            Ok(Some((moved, mut staged))) => {
                 any |= staged.new;
+                unsynced.extend(staged.take_unsynced());
                 Fetched { label, bytes: moved.bytes, files: moved.files, new: staged.new, error: None }
             }
             Err(error) => Fetched { label, error: Some(mask.text(&error.to_string())), ..Fetched::default() },
         };
         out(&FetchStep::Done(fetched))?;
+    }
+    for one in unsynced {
+        one.settle()?;
     }
     if any && plan.bounds.cache > 0 {
         sink.staging()?.shrink(plan.bounds.cache)?;

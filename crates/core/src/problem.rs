@@ -61,19 +61,35 @@ pub struct CodeInfo {
     pub remedy: &'static str,
 }
 
-/// Defines codes once: as an enum for the rules, and as the list `CODES`.
+/// Defines codes once: as an enum for the rules, whose problems they make, and as a list for people.
 macro_rules! define_codes {
     ($($name:ident, $code:literal, $meaning:literal, $remedy:literal;)*) => {
         /// What kind of problem it is.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Code { $($name),* }
 
-        const CODES: &[CodeInfo] = &[$(CodeInfo { code: $code, meaning: $meaning, remedy: $remedy }),*];
+        /// Every code that such a problem can have, in the order of the reference.
+        pub fn codes() -> &'static [$crate::problem::CodeInfo] {
+            use $crate::problem::CodeInfo;
+            const CODES: &[CodeInfo] = &[$(CodeInfo { code: $code, meaning: $meaning, remedy: $remedy }),*];
+            CODES
+        }
 
         impl Code {
             /// The code as people see it.
             pub(super) fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $code),* }
+            }
+
+            /// A problem of this kind about the value at `path`.
+            pub(super) fn problem(
+                self,
+                level: $crate::problem::Level,
+                path: impl Into<String>,
+                message: impl Into<String>,
+            ) -> $crate::problem::Problem {
+                let (code, path, message) = (self.as_str().to_owned(), path.into(), message.into());
+                $crate::problem::Problem { code, level, path, message, ..Default::default() }
             }
         }
     };

@@ -80,6 +80,8 @@ words! {
         ImageFailed = "image_failed",
         /// An import failed.
         ImportFailed = "import_failed",
+        /// An import or an image is not the version any more that an exact re-run needs.
+        VersionChanged = "version_changed",
         /// The container could not be made.
         SetupFailed = "setup_failed",
         /// An export failed.

@@ -13,6 +13,9 @@ use nix::fcntl::OFlag;
 /// Longest line an [`Appender`] takes, in bytes; a reader may rely on it.
 pub const MAX_LINE: usize = 1 << 20;
 
+/// What has another content after each start of the machine.
+pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// How the name of a file begins that is not whole yet.
 const NEW: &str = ".new-";
 
@@ -56,6 +59,11 @@ pub fn create_dir_all(path: &Path, mode: u32) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(e) => Err(e),
     }
+}
+
+/// Which boot of the machine this is: what is in its memory alone is gone in the next one.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string(BOOT_ID)?.trim().to_owned())
 }
 
 /// Fsyncs a directory.

@@ -1,7 +1,7 @@
 //! What imports brought to this machine, as directories that are only read: each made once, under a key that says what it is, and
 //! shared by everybody who has it in view. It must not know where the bytes come from.
 use std::fs::{DirBuilder, File, TryLockError};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -10,26 +10,35 @@ use nix::sys::stat::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 
 use crate::blob::{Digest, Freed};
-use crate::dir::Dir;
+use crate::dir::{Dir, proc_path, real_path};
 use crate::{DataError, Watch, durable};
 
 /// How often a builder that waits for another one looks whether it should stop.
 const WAIT: Duration = Duration::from_millis(20);
+/// The mark of a directory that is not on disk yet.
+const MARK: &str = "unsynced";
 
 /// Directories by a key, each made once and shared by everybody who imports it.
 ///
 /// ```text
-/// <key>/fs      the files; a user holds a shared lock on <key>
-/// <key>/about   what its maker noted
-/// .new-<key>/   being made, under the exclusive lock of its stripe
-/// .gone-<key>/  being removed, under the same lock
-/// .lock-ab      one lock for the making and removal of all keys that begin with ab
+/// <key>/fs        the files; a user holds a shared lock on <key>
+/// <key>/about     what its maker noted
+/// <key>/unsynced  the boot of the machine in which it was made, until it is on disk
+/// .new-<key>/     being made, under the exclusive lock of its stripe
+/// .gone-<key>/    being removed, under the same lock
+/// .lock-ab        one lock for the making and removal of all keys that begin with ab
 /// ```
+///
+/// Nobody waits for the disk: a directory has its name, and its users, as soon as all of it is written, and [`Unsynced::settle`] brings
+/// it to disk beside them. Until then the mark says that it is whole in the memory of this boot alone. After another boot, or where the
+/// disk did not take it, it counts as not there and is made anew.
 ///
 /// When a directory was used last is when `<key>` was modified.
 #[derive(Clone, Debug)]
 pub struct Staging {
     root: PathBuf,
+    /// Which boot of the machine this is.
+    boot: String,
 }
 
 /// A directory. It is not removed while this lives. Nothing may be written to it.
@@ -39,10 +48,72 @@ pub struct Staged {
     pub path: PathBuf,
     /// Whether it had to be made.
     pub new: bool,
+    unsynced: Option<Unsynced>,
     _hold: File,
 }
 
+/// A directory that may not be on disk yet; it is not removed while this lives.
+#[derive(Debug)]
+pub struct Unsynced {
+    /// The file system, opened before the first write to it by who made the directory: so it hears of every write that failed.
+    disk: File,
+    /// What has the mark.
+    dir: File,
+    boot: String,
+}
+
+impl Unsynced {
+    /// Waits until the directory is on disk, and takes its mark away. After an error nobody gets it any more who asks for its key;
+    /// whoever has it can read what the memory of the machine has.
+    pub fn settle(self) -> Result<(), DataError> {
+        let path = proc_path(&self.dir).join(MARK);
+        let mut mark = match File::options().read(true).write(true).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(DataError::os("open", &path))?,
+        };
+        // One at a time: another one may hear of a failure that this one would not.
+        mark.lock().map_err(DataError::os("lock", &path))?;
+        let mut boot = String::new();
+        mark.read_to_string(&mut boot).map_err(DataError::os("read", &path))?;
+        if boot != self.boot || mark.metadata().map_err(DataError::os("read", &path))?.nlink() == 0 {
+            return Ok(());
+        }
+        let synced = nix::unistd::syncfs(&self.disk).map_err(io::Error::from);
+        self.conclude(&mark, synced).map_err(DataError::os("sync", self.path()))
+    }
+
+    /// Takes the mark away, or lets it say that the directory is of no use: that takes no room on a disk that may be full.
+    fn conclude(&self, mark: &File, synced: io::Result<()>) -> io::Result<()> {
+        if let Err(error) = synced {
+            mark.set_len(0).and_then(|()| mark.sync_all())?;
+            return Err(error);
+        }
+        std::fs::remove_file(proc_path(&self.dir).join(MARK))?;
+        self.dir.sync_all()
+    }
+
+    fn path(&self) -> PathBuf {
+        real_path(&self.dir).unwrap_or_default()
+    }
+}
+
+/// What the mark of a directory says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// There is none: it is on disk.
+    Synced,
+    /// It is whole as long as the machine runs.
+    ThisBoot,
+    /// It may have holes.
+    Useless,
+}
+
 impl Staged {
+    /// What brings it to disk, if it may not be there yet; once.
+    pub fn take_unsynced(&mut self) -> Option<Unsynced> {
+        self.unsynced.take()
+    }
+
     /// What its maker noted, and what is behind it; nothing of what was made before there were notes.
     pub fn about(&self) -> Option<(About, Vec<u8>)> {
         let text = std::fs::read(self.path.with_file_name("about")).ok()?;
@@ -139,12 +210,18 @@ pub struct Entry {
 impl Staging {
     /// Opens (and makes, mode 0700) a directory of trees.
     pub fn open(root: &Path) -> Result<Self, DataError> {
-        durable::create_dir_all(root, 0o700).map_err(DataError::os("make", root))?;
-        Ok(Self { root: root.to_owned() })
+        let boot = durable::boot_id().map_err(DataError::os("read", durable::BOOT_ID))?;
+        Self::of_boot(root, boot)
     }
 
-    /// The directory of `key`, made by `fill` if it is not there: seen as a whole or not at all, also after a crash. One that `fill`
-    /// cannot complete leaves nothing; what it returns is noted. Whoever wants the same meanwhile waits for it.
+    fn of_boot(root: &Path, boot: String) -> Result<Self, DataError> {
+        durable::create_dir_all(root, 0o700).map_err(DataError::os("make", root))?;
+        Ok(Self { root: root.to_owned(), boot })
+    }
+
+    /// The directory of `key`, made by `fill` if it is not there: seen as a whole or not at all, also after a crash. `fill` need not
+    /// wait for the disk. One that it cannot complete leaves nothing; what it returns is noted. Whoever wants the same meanwhile waits
+    /// for it.
     pub fn entry<E: From<DataError>>(
         &self,
         key: Digest,
@@ -177,45 +254,53 @@ impl Staging {
         let new = self.place(".new-", source);
         remove_all(&new)?;
         let mut looked = None;
-        let made = make(&new, |dir| {
+        let made = self.make(&new, |dir| {
             let found = look(dir, before.as_ref())?;
             let about =
                 if let Looked::New { about, rest, .. } = &found { about.print(rest) } else { Vec::new() };
             looked = Some(found);
             Ok::<_, E>(about)
         });
-        let key = match (made, looked, before) {
-            (Ok(()), Some(Looked::New { key, result, .. }), _) => Ok((key, result)),
-            (Ok(()), Some(Looked::Same(result)), Some(before)) => {
+        let found = match (made, looked, before) {
+            (Ok(disk), Some(Looked::New { key, result, .. }), _) => Ok((disk, key, result)),
+            (Ok(_), Some(Looked::Same(result)), Some(before)) => {
                 remove_all(&new)?;
                 return Ok((before, result));
             }
             (Err(error), ..) => Err(error),
-            (Ok(()), ..) => Err(DataError::Missing { digest: source }.into()),
+            (Ok(_), ..) => Err(DataError::Missing { digest: source }.into()),
         };
-        if key.is_err() {
+        if found.is_err() {
             let _ = remove_all(&new);
         }
-        let (key, result) = key?;
-        let path = self.place("", key);
-        match std::fs::rename(&new, &path) {
+        let (disk, key, result) = found?;
+        let staged = if let Some(staged) = self.show(&new, key, disk)? {
+            staged
+        } else {
             // What it holds now, it held before.
-            Err(e) if is_there(&e) => remove_all(&new)?,
-            renamed => renamed.map_err(DataError::os("rename", &path))?,
-        }
-        durable::sync_dir(&self.root).map_err(DataError::os("sync", &self.root))?;
-        let text = key.to_string();
-        durable::write_atomic(&last, text.as_bytes(), 0o600).map_err(DataError::os("write", &last))?;
-        let staged = self.get(key)?.ok_or(DataError::Missing { digest: key })?;
-        Ok((Staged { new: true, ..staged }, result))
+            remove_all(&new)?;
+            let before = self.get(key)?.ok_or(DataError::Missing { digest: key })?;
+            Staged { new: true, ..before }
+        };
+        // Without it the source is looked at anew, so it need not outlive a crash.
+        replace(&last, key.to_string().as_bytes()).map_err(DataError::os("write", &last))?;
+        Ok((staged, result))
     }
 
     /// The directory of `key`, if it is there; it counts as used now.
     pub fn get(&self, key: Digest) -> Result<Option<Staged>, DataError> {
-        let Some(hold) = self.hold(key)? else { return Ok(None) };
+        let Some((hold, mark)) = self.hold(key)? else { return Ok(None) };
         // It is only older in the list if this fails.
         let _ = hold.set_modified(SystemTime::now());
-        Ok(Some(Staged { path: self.place("", key).join("fs"), new: false, _hold: hold }))
+        // Whoever made it may have died before it was on disk.
+        let unsynced = match mark {
+            Mark::ThisBoot => {
+                let disk = File::open(&self.root).map_err(DataError::os("open", &self.root))?;
+                Some(self.unsynced(&hold, disk)?)
+            }
+            Mark::Synced | Mark::Useless => None,
+        };
+        Ok(Some(Staged { path: self.place("", key).join("fs"), new: false, unsynced, _hold: hold }))
     }
 
     /// Everything that is there, what was used last at the end.
@@ -225,6 +310,9 @@ impl Staging {
             let path = self.place("", key);
             let Ok(file) = File::open(&path) else { continue };
             let Ok(meta) = file.metadata() else { continue };
+            if self.mark(&path)? == Mark::Useless {
+                continue;
+            }
             let text = std::fs::read(path.join("about")).unwrap_or_default();
             let about = About::parse(&text).map(|(about, _)| about).unwrap_or_default();
             let in_use = file.try_lock().is_err();
@@ -236,7 +324,7 @@ impl Staging {
     }
 
     /// Removes what nobody uses, what was used longest ago first, until all of it together has at most `limit` bytes; and what dead
-    /// processes left.
+    /// processes and boots left.
     pub fn shrink(&self, limit: u64) -> Result<Freed, DataError> {
         let entries = self.list()?;
         let mut total: u64 = entries.iter().map(|entry| entry.about.bytes).sum();
@@ -262,7 +350,7 @@ impl Staging {
         Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
-    /// Removes every key for which `keep` is false and that nobody holds, and what dead processes left.
+    /// Removes every key for which `keep` is false and that nobody holds, and what dead processes and boots left.
     pub fn collect(&self, keep: &dyn Fn(Digest) -> bool) -> Result<Freed, DataError> {
         let mut freed = Freed::default();
         for entry in std::fs::read_dir(&self.root).map_err(DataError::os("read", &self.root))? {
@@ -274,7 +362,7 @@ impl Staging {
                 None => ("", name),
             };
             let Ok(key) = key.parse() else { continue };
-            if state.is_empty() && keep(key) {
+            if state.is_empty() && keep(key) && self.mark(&self.place("", key))? != Mark::Useless {
                 continue;
             }
             let Some(_lock) = self.try_lock(key)? else { continue };
@@ -289,19 +377,39 @@ impl Staging {
         self.root.join(format!("{state}{key}"))
     }
 
-    /// A shared lock on the key's directory, if it is there.
-    fn hold(&self, key: Digest) -> Result<Option<File>, DataError> {
+    /// A shared lock on the key's directory, if it is there and of use.
+    fn hold(&self, key: Digest) -> Result<Option<(File, Mark)>, DataError> {
         let path = self.place("", key);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(DataError::os("open", path)(e)),
         };
+        let mark = self.mark(&proc_path(&file))?;
+        if mark == Mark::Useless {
+            return Ok(None);
+        }
         file.lock_shared().map_err(DataError::os("lock", &path))?;
         // It may have been removed before the lock was ours.
         let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
         let held = file.metadata().map(id).map_err(DataError::os("read", &path))?;
-        Ok((std::fs::metadata(&path).map(id).ok() == Some(held)).then_some(file))
+        Ok((std::fs::metadata(&path).map(id).ok() == Some(held)).then_some((file, mark)))
+    }
+
+    /// What is marked in a directory.
+    fn mark(&self, dir: &Path) -> Result<Mark, DataError> {
+        let path = dir.join(MARK);
+        match std::fs::read(&path) {
+            Ok(boot) if boot == self.boot.as_bytes() => Ok(Mark::ThisBoot),
+            Ok(_) => Ok(Mark::Useless),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Mark::Synced),
+            Err(e) => Err(DataError::os("read", path)(e)),
+        }
+    }
+
+    fn unsynced(&self, dir: &File, disk: File) -> Result<Unsynced, DataError> {
+        let dir = dir.try_clone().map_err(DataError::os("open", &self.root))?;
+        Ok(Unsynced { disk, dir, boot: self.boot.clone() })
     }
 
     fn try_lock(&self, key: Digest) -> Result<Option<File>, DataError> {
@@ -338,7 +446,7 @@ impl Staging {
         let new = self.place(".new-", key);
         remove_all(&new)?;
         let mut lacks = Lacks::Nothing;
-        let made = make(&new, |dir| {
+        let made = self.make(&new, |dir| {
             let made = fill(dir)?;
             lacks = made.lacks;
             Ok::<_, E>(made.about.print(&made.rest))
@@ -347,15 +455,64 @@ impl Staging {
             // The next builder or collection removes what this leaves.
             let _ = remove_all(&new);
         }
-        made?;
+        let disk = made?;
         let key = if lacks == Lacks::Nothing { key } else { nobody_elses(key) };
+        let there =
+            || DataError::os("rename", self.place("", key))(io::Error::from(io::ErrorKind::AlreadyExists));
+        Ok(self.show(&new, key, disk)?.ok_or_else(there)?)
+    }
+
+    /// Makes `new/fs` with everything in it. What is returned hears of every write that fails from now on.
+    fn make<E: From<DataError>>(
+        &self,
+        new: &Path,
+        fill: impl FnOnce(&Dir) -> Result<Vec<u8>, E>,
+    ) -> Result<File, E> {
+        let make =
+            |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(DataError::os("make", path));
+        let (fs, mark, noted) = (new.join("fs"), new.join(MARK), new.join("about"));
+        make(new)?;
+        make(&fs)?;
+        let disk = File::open(new).map_err(DataError::os("open", new))?;
+        // On disk before there is anything else: what has its name after a crash has its mark too.
+        durable::write_atomic(&mark, self.boot.as_bytes(), 0o600).map_err(DataError::os("write", &mark))?;
+        let root = Dir::open(&fs).map_err(DataError::os("open", &fs))?;
+        let about = fill(&root)?;
+        fchmod(&root, Mode::from_bits_truncate(0o755)).map_err(DataError::os("write", &fs))?;
+        std::fs::write(&noted, about).map_err(DataError::os("write", &noted))?;
+        Ok(disk)
+    }
+
+    /// Gives what was made its name; `None` if another one has it that is whole.
+    fn show(&self, new: &Path, key: Digest, disk: File) -> Result<Option<Staged>, DataError> {
         let path = self.place("", key);
         // Held before anybody can see it, so that nobody takes it away again.
-        let hold = File::open(&new).map_err(DataError::os("open", &new))?;
-        hold.lock_shared().map_err(DataError::os("lock", &new))?;
-        std::fs::rename(&new, &path).map_err(DataError::os("rename", &path))?;
-        durable::sync_dir(&self.root).map_err(DataError::os("sync", &self.root))?;
-        Ok(Staged { path: path.join("fs"), new: true, _hold: hold })
+        let hold = File::open(new).map_err(DataError::os("open", new))?;
+        hold.lock_shared().map_err(DataError::os("lock", new))?;
+        loop {
+            match std::fs::rename(new, &path) {
+                Err(e) if is_there(&e) => {
+                    if self.mark(&path)? != Mark::Useless {
+                        return Ok(None);
+                    }
+                    self.put_away(key)?;
+                }
+                renamed => {
+                    renamed.map_err(DataError::os("rename", &path))?;
+                    let unsynced = Some(self.unsynced(&hold, disk)?);
+                    return Ok(Some(Staged { path: path.join("fs"), new: true, unsynced, _hold: hold }));
+                }
+            }
+        }
+    }
+
+    /// Takes the name from a directory that is of no use; a run may still read it, so it is removed when nobody does.
+    fn put_away(&self, key: Digest) -> Result<(), DataError> {
+        let path = self.place("", key);
+        match std::fs::rename(&path, self.place("", nobody_elses(key))) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(DataError::os("rename", path)(e)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes a key that nobody holds; false if somebody does.
@@ -376,18 +533,12 @@ impl Staging {
     }
 }
 
-/// Makes `new/fs` with everything in it, on disk.
-fn make<E: From<DataError>>(new: &Path, fill: impl FnOnce(&Dir) -> Result<Vec<u8>, E>) -> Result<(), E> {
-    let make = |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(DataError::os("make", path));
-    let fs = new.join("fs");
-    make(new)?;
-    make(&fs)?;
-    let root = Dir::open(&fs).map_err(DataError::os("open", &fs))?;
-    let about = fill(&root)?;
-    fchmod(&root, Mode::from_bits_truncate(0o755)).map_err(DataError::os("write", &fs))?;
-    root.sync().map_err(DataError::os("sync", &fs))?;
-    durable::write_atomic(&new.join("about"), &about, 0o600).map_err(DataError::os("write", &fs))?;
-    Ok(durable::sync_dir(new).map_err(DataError::os("sync", new))?)
+/// Replaces a file so that a reader sees the old content or all of the new one; after a crash it may be anything.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().prefix(".last-").tempfile_in(durable::parent(path))?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// A key that nobody will ask for.
@@ -430,52 +581,4 @@ fn unseal(dir: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fill(staging: &Staging, key: Digest, lacks: Lacks) -> Staged {
-        let made = |dir: &Dir| {
-            dir.create_file(Path::new("a"), 0o644).map_err(DataError::os("write", "a"))?;
-            Ok::<_, DataError>(Made { rest: b"rest".to_vec(), lacks, ..About::default().into() })
-        };
-        staging.entry(key, &Watch::NONE, made).unwrap()
-    }
-
-    #[test]
-    fn what_is_not_whole_is_for_its_maker_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let staging = Staging::open(dir.path()).unwrap();
-        let key = Digest::of(b"x");
-        let part = fill(&staging, key, Lacks::Something);
-        assert!(part.new && part.path.join("a").exists() && staging.get(key).unwrap().is_none());
-        let whole = fill(&staging, key, Lacks::Nothing);
-        assert!(whole.new && whole.path != part.path);
-        let again = fill(&staging, key, Lacks::Nothing);
-        assert!(!again.new && again.path == whole.path);
-        assert_eq!(again.about().unwrap().1, b"rest");
-        // The part goes once its maker does not need it any more, and nothing else.
-        let is_its = part.path.clone();
-        drop(part);
-        staging.collect(&|_| false).unwrap();
-        assert!(!is_its.exists() && whole.path.exists());
-    }
-
-    #[test]
-    fn whoever_wants_the_same_at_once_gets_what_one_makes() {
-        let dir = tempfile::tempdir().unwrap();
-        let staging = Staging::open(dir.path()).unwrap();
-        let made = std::sync::atomic::AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..16 {
-                scope.spawn(|| {
-                    let count = |_: &Dir| {
-                        made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                        Ok::<_, DataError>(About::default().into())
-                    };
-                    staging.entry(Digest::of(b"same"), &Watch::NONE, count).unwrap();
-                });
-            }
-        });
-        assert_eq!(made.into_inner(), 1);
-    }
-}
+mod tests;

@@ -40,10 +40,7 @@ impl Process {
     }
 }
 
-/// `/proc/sys/kernel/random/boot_id`.
-pub(crate) fn id() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
+pub(crate) use vessl_data::durable::boot_id as id;
 
 /// State and start time. The program's name stands in parentheses and may hold anything.
 fn parse(stat: &[u8]) -> Option<(u8, u64)> {

@@ -73,6 +73,7 @@ fn carry_out(
     });
     match setup::again::prepare(event_loop, attempt, &commands) {
         Ok(root) => {
+            finish::begin(event_loop);
             if finish::write(event_loop, attempt, &root) == Written::Skipped {
                 event_loop.log.report("the rest of the exports is skipped, as asked");
             }

@@ -75,6 +75,7 @@ fn note_commands(
     };
     // At once: the wait for the disk is as long as what was written is large, and whoever dies in it has successors too.
     note(&noted);
+    begin(event_loop);
     let to_bucket = |export: &ExportPlan| matches!(export.target, ExportTarget::Bucket(_));
     if !attempt.plan.exports.iter().any(to_bucket) {
         return;
@@ -96,10 +97,14 @@ pub(crate) enum Written {
     Skipped,
 }
 
+/// Tells that exports are next: an agent that dies from here on has a successor, if it has noted what that needs.
+pub(crate) fn begin(event_loop: &mut EventLoop) {
+    event_loop.events.add(EventKind::Phase { phase: Phase::Exporting });
+}
+
 /// Writes the exports that have no result yet.
 pub(crate) fn write(event_loop: &mut EventLoop, attempt: &Arc<Attempt>, root: &Root) -> Written {
     let plan = &attempt.plan;
-    event_loop.events.add(EventKind::Phase { phase: Phase::Exporting });
     let (shared, merged, owner) = (attempt.clone(), root.merged.clone(), root.user.owner());
     let done: Vec<String> = event_loop.exports.iter().map(|export| export.path.clone()).collect();
     let task = Task::start(move |reporter, cancel| {

@@ -9,9 +9,10 @@ use vessl_container::rootfs::{Access, Below, Bind, Layer, Merged, Shown as Layer
 use vessl_container::runtime::StartError;
 use vessl_core::plan::{ExportPlan, ImportPlan, ImportSource, MountFrom, MountPlan};
 use vessl_core::record::{EventKind, Transfer};
+use vessl_core::run::EndReason;
 use vessl_core::spelling;
 use vessl_data::dir::{Dir, Links, proc_path};
-use vessl_data::staging::Staged;
+use vessl_data::staging::{Staged, Unsynced};
 use vessl_data::tree::Top;
 
 use crate::record::commands::Shown;
@@ -23,6 +24,8 @@ use crate::transfer::{self, Moved, TransferContext, TransferError};
 pub(crate) struct ImportedVersions {
     /// What is mounted; only its locks matter.
     held: Vec<Staged>,
+    /// What is not on disk yet of them.
+    pub(crate) unsynced: Vec<Unsynced>,
     /// Where imports are shown that were not copied.
     pub(crate) shown: Vec<Shown>,
     /// Whether it can be shown as the files of the image's user.
@@ -65,6 +68,14 @@ impl ImportError {
             format!("cannot import `{label}` to `{path}`: {why}")
         };
         Self { text, source }
+    }
+
+    /// As a run that ends by it says it.
+    pub(crate) fn code(&self) -> EndReason {
+        match self.source {
+            Reason::AnotherVersion(_) => EndReason::VersionChanged,
+            Reason::Transfer(_) | Reason::Root(_) | Reason::Os(_) => EndReason::ImportFailed,
+        }
     }
 }
 
@@ -166,10 +177,11 @@ fn mount_version(
         }
     }
     cx.record(EventKind::Imported(transfer));
-    let (_, staged) = shown.map_err(|source| {
+    let (_, mut staged) = shown.map_err(|source| {
         let text = format!("cannot mount `{label}` at `{}`: {source}", mount.path);
         ImportError { text, source }
     })?;
+    imported.unsynced.extend(staged.take_unsynced());
     imported.held.push(staged);
     Ok(())
 }
@@ -266,7 +278,8 @@ fn one(
     let below = below(&into, &plan.source)?;
     let beside = if below == Below::Nothing { "" } else { " beside the files there" };
     let mut staged = if imported.can_show(merged, cx) { transfer::stage(&plan.source, cx)? } else { None };
-    if let Some((moved, found)) = staged.take() {
+    if let Some((moved, mut found)) = staged.take() {
+        imported.unsynced.extend(found.take_unsynced());
         let source = found.path.canonicalize()?;
         match merged.show_layer(&Layer { source: &source, owner: cx.owner, below }, (&into, &path))? {
             Layered::Yes => {
@@ -284,7 +297,8 @@ fn one(
             }
         }
     }
-    let moved = transfer::copy(&plan.source, staged, &into, cx)?;
+    let (moved, unsynced) = transfer::copy(&plan.source, staged, &into, cx)?;
+    imported.unsynced.extend(unsynced);
     if below == Below::Nothing {
         settle(merged, &path, moved.top)?;
     }

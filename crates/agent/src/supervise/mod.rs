@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! lock → secrets → Started (on disk) → image, imports, mounts → container → exports → exit.json (on disk) → removal
+//!                                             └─ to disk, beside the commands ──┘
 //! ```
 //! Killed at any moment, the container goes with it (parent-death signal, end of init's socket), and what is on disk
 //! says how far it came.
@@ -16,6 +17,7 @@ mod import;
 mod link;
 mod outcome;
 mod scratch;
+mod settle;
 pub(crate) mod setup;
 mod watch;
 
@@ -155,15 +157,18 @@ fn carry_out(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) {
 }
 
 fn commands(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Result<ExecutionResult, SetupError> {
-    let root = setup::prepare(event_loop, attempt)?;
+    let mut root = setup::prepare(event_loop, attempt)?;
     // A request that came between two tasks.
     if event_loop.stop.is_some() {
         return Err(SetupError::Stopped);
     }
     let running = setup::start(event_loop, attempt, &root)?;
+    // Not before: a container is started by a process with one thread.
+    let settling = settle::begin(std::mem::take(&mut root.imported.unsynced));
     let mut execution = watch::watch(event_loop, &attempt.plan, running);
     event_loop.set_surroundings(None);
     finish::export(event_loop, attempt, &root, &mut execution);
+    settle::end(event_loop, settling);
     Ok(execution)
 }
 

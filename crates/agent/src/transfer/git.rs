@@ -92,8 +92,6 @@ fn stage_commit(
         if commit != pin.commit {
             return Err(TransferError::Moving(want.url.to_owned()));
         }
-        // All at once: git does not wait for the disk.
-        nix::unistd::syncfs(into).map_err(DataError::os("sync", "."))?;
         let lacks = if missing.is_empty() { Lacks::Nothing } else { Lacks::Something };
         lacking = missing;
         let about = About { label: want.url.to_owned(), version: commit, bytes, files };

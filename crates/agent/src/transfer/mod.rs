@@ -20,7 +20,7 @@ use vessl_data::bucket::BucketError;
 use vessl_data::dir::Dir;
 use vessl_data::git::GitError;
 use vessl_data::hub::HubError;
-use vessl_data::staging::{About, Staged};
+use vessl_data::staging::{About, Staged, Unsynced};
 use vessl_data::tree::Top;
 
 use crate::record::Sink;
@@ -112,23 +112,29 @@ pub(crate) fn stage(
     }
 }
 
-/// Copies what `source` names into a directory, which may have files; `staged` is it, if it was staged for this.
+/// Copies what `source` names into a directory, which may have files; `staged` is it, if it was staged for this. Also gives what is not
+/// on disk yet of what was staged here.
 pub(crate) fn copy(
     source: &ImportSource,
     staged: Option<(Moved, Staged)>,
     into: &Dir,
     cx: &TransferContext<'_>,
-) -> Result<Moved, TransferError> {
-    let (moved, staged) = match (source, staged) {
-        (ImportSource::Git { .. }, _) => return git::import(&git::Commit::of(source)?, into, cx),
-        (ImportSource::Volume(volume), _) => return volume::import(volume, into, cx),
-        (ImportSource::Tree { label, manifest }, _) => return tree::import(label, manifest, into, cx),
+) -> Result<(Moved, Option<Unsynced>), TransferError> {
+    let copied = |moved| (moved, None);
+    let (moved, mut staged) = match (source, staged) {
+        (ImportSource::Git { .. }, _) => {
+            return git::import(&git::Commit::of(source)?, into, cx).map(copied);
+        }
+        (ImportSource::Volume(volume), _) => return volume::import(volume, into, cx).map(copied),
+        (ImportSource::Tree { label, manifest }, _) => {
+            return tree::import(label, manifest, into, cx).map(copied);
+        }
         (_, Some(staged)) => staged,
         (ImportSource::Bucket(bucket), None) => bucket::stage(bucket, cx)?,
         (ImportSource::Hf(hf), None) => hf::stage(hf, cx)?,
     };
     volume::copy_staged(&staged, into, cx)?;
-    Ok(moved)
+    Ok((moved, staged.take_unsynced()))
 }
 
 /// Brings a version of the store onto the machine.

@@ -1,5 +1,5 @@
 //! Problems of planning: their stable codes, and the list that one planning collects. It knows no rule.
-use crate::problem::{CodeInfo, Level, Problem, define_codes};
+use crate::problem::{Level, Problem, define_codes};
 
 /// Candidates named in one hint; more are counted.
 const NAMED: usize = 20;
@@ -40,11 +40,6 @@ define_codes! {
     SecretUse, "secret-use", "Says whether a value marked as secret is the name of a stored secret or the secret itself.", "Write `KEY: {secret: NAME}` for a stored secret, so that the file holds no secret.";
     NoEffect, "no-effect", "The value has no effect here.", "Remove it.";
     HostPorts, "host-ports", "Ports of the run are ports of the machine.", "Give runs that run at the same time different ports.";
-}
-
-/// Every code that a problem of planning can have.
-pub fn codes() -> &'static [CodeInfo] {
-    CODES
 }
 
 /// The problems of one planning.
@@ -117,9 +112,8 @@ impl Report {
     }
 
     fn add(&mut self, level: Level, code: Code, path: String, message: String) -> Added<'_> {
-        let code = code.as_str().to_owned();
         let index = self.found.len();
-        self.found.push(Problem { code, level, path, message, ..Problem::default() });
+        self.found.push(code.problem(level, path, message));
         Added(&mut self.found[index])
     }
 

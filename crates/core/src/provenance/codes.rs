@@ -1,5 +1,5 @@
 //! Problems of a run that is made from another one: their stable codes.
-use crate::problem::{CodeInfo, Level, Problem, define_codes};
+use crate::problem::{Level, Problem, define_codes};
 
 define_codes! {
     NotPinned, "not-pinned", "An exact re-run needs a version that is not known, or not there any more.", "Make the run without `--exact`: its names are looked up anew.";
@@ -10,13 +10,8 @@ define_codes! {
     SecretChanged, "secret-changed", "A stored secret was stored again since the run that an exact re-run is made from; the new run gets the value of now.", "Give the former value at submit if it matters: `-e KEY=VALUE`, which stays secret.";
 }
 
-/// Every code that a problem of a run that is made from another one can have.
-pub fn codes() -> &'static [CodeInfo] {
-    CODES
-}
-
 /// A problem about the value at `path`.
 pub(super) fn problem(code: Code, path: String, message: String) -> Problem {
     let level = if code == Code::NotPinned { Level::Error } else { Level::Note };
-    Problem { code: code.as_str().to_owned(), level, path, message, ..Problem::default() }
+    code.problem(level, path, message)
 }

@@ -59,6 +59,7 @@ fn is_worth_a_retry(code: EndReason) -> bool {
         | EndReason::Lost => true,
         EndReason::Completed
         | EndReason::SetupFailed
+        | EndReason::VersionChanged
         | EndReason::ExportFailed
         | EndReason::Terminated
         | EndReason::TimeLimit

@@ -1,5 +1,5 @@
 //! Problems of a run file: their stable codes, and the list that one reading collects. It knows no field of the file.
-use crate::problem::{CodeInfo, Level, Problem, define_codes};
+use crate::problem::{Level, Problem, define_codes};
 
 use super::redact;
 use super::source::{Location, Source};
@@ -61,11 +61,6 @@ define_codes! {
     OldInteractive, "old-interactive", "`interactive.runtime` or `interactive.ports` of 2023 was read as the modern key.", "Write it as shown.";
     // the list itself
     TooManyProblems, "too-many-problems", "The file has more problems than are shown.", "Repair these and read the file again.";
-}
-
-/// Every code that a problem of a run file can have, in the order of the reference.
-pub fn codes() -> &'static [CodeInfo] {
-    CODES
 }
 
 /// A problem before it has its place: what is wrong and what to do.
@@ -135,16 +130,8 @@ impl Problems {
             message = redact::message(&message, path);
             hint = hint.map(|hint| redact::hint(&hint, values));
         }
-        self.found.push(Problem {
-            code: code.as_str().to_owned(),
-            level,
-            line: place.line,
-            column: place.column,
-            path: path.to_owned(),
-            message,
-            hint,
-            source: shown,
-        });
+        let (line, column) = (place.line, place.column);
+        self.found.push(Problem { line, column, hint, source: shown, ..code.problem(level, path, message) });
     }
 
     /// All problems, sorted by place.
@@ -163,23 +150,17 @@ impl Problems {
 
 /// The problem of a file that was not read at all; it has no place.
 pub fn unreadable(message: String) -> Problem {
-    Problem {
-        code: Code::Unreadable.as_str().to_owned(),
-        message,
-        hint: Some("name a file that exists, that is no directory, and that you may read".to_owned()),
-        ..Problem::default()
-    }
+    let hint = "name a file that exists, that is no directory, and that you may read";
+    Problem { hint: Some(hint.to_owned()), ..Code::Unreadable.problem(Level::Error, "", message) }
 }
 
 /// Says that `count` more problems were found than are shown.
 pub(super) fn more(level: Level, place: Location, count: usize) -> Problem {
+    let message = format!("{count} more problems are not shown");
     Problem {
-        code: Code::TooManyProblems.as_str().to_owned(),
-        level,
         line: place.line,
         column: place.column,
-        message: format!("{count} more problems are not shown"),
         hint: Some("repair these and read the file again".to_owned()),
-        ..Problem::default()
+        ..Code::TooManyProblems.problem(level, "", message)
     }
 }

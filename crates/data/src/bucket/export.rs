@@ -96,6 +96,8 @@ impl Session {
     /// Sends files to the place of this session. After an error, and after a death, the same call goes on where it stopped.
     pub fn export(&self, want: &Export<'_>) -> Result<Exported, BucketError> {
         let prefix = self.location().directory();
+        // What a run has made is worth the wait.
+        self.store.wire.wait_for_it();
         let there = self.runtime.block_on(there(&self.store, &prefix, want.watch))?;
         if let Some(done) = there.as_ref().and_then(|there| there.already(want.who)) {
             return Ok(done);

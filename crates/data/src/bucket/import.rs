@@ -1,11 +1,10 @@
 //! From a bucket into a directory: all that is there at one time, or an error.
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{symlinkat, syncfs};
+use nix::unistd::symlinkat;
 use tokio::task::JoinSet;
 
 use super::admit::plan;
@@ -105,19 +104,9 @@ impl std::fmt::Debug for Objects {
 }
 
 impl Session {
-    /// Brings what is at the place of this session into an empty directory, and waits until all of it is on disk. What is there after
-    /// an error is of no use.
+    /// Brings what is at the place of this session into an empty directory. What is there after an error is of no use. It does not wait
+    /// for the disk, which for large files takes as long as their way here.
     pub fn import(&self, want: &Import<'_>) -> Result<Imported, BucketError> {
-        let imported = self.import_unsynced(want)?;
-        if !imported.unchanged {
-            syncfs(want.into.as_fd()).map_err(DataError::os("write", "."))?;
-        }
-        Ok(imported)
-    }
-
-    /// Like [`Session::import`] without the wait for the disk, which for large files takes as long as their way here: for what need not
-    /// outlive a crash, or is synced later.
-    pub fn import_unsynced(&self, want: &Import<'_>) -> Result<Imported, BucketError> {
         let here = |e| DataError::os("open", ".")(e);
         let previous = match want.previous {
             Some(previous) => Some((previous.picture.clone(), previous.dir.try_clone().map_err(here)?)),

@@ -6,7 +6,7 @@
 //! exist, the directory is meant.
 //!
 //! ```text
-//! import   list ──▶ queue ──▶ 32 requests in flight ──▶ pwrite ──▶ checksums ──▶ one syncfs
+//! import   list ──▶ queue ──▶ 32 requests in flight ──▶ pwrite ──▶ checksums
 //! export   walk ──▶ puts and parts ──▶ all uploads completed ──▶ looked at again ──▶ .vessl-manifest.json, if nobody else's is there
 //! ```
 mod admit;

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -126,6 +126,8 @@ pub(super) struct Wire {
     at: Location,
     /// As given, or as the other end told.
     region: Mutex<String>,
+    /// Whether the other end is waited for where it takes no connection: it has answered before, or more is lost than time.
+    is_waited_for: AtomicBool,
 }
 
 impl Wire {
@@ -143,11 +145,17 @@ impl Wire {
             why: format!("the http client cannot be set up: {}", root_cause(&e)),
         })?;
         let region = Mutex::new(at.region.clone().unwrap_or_else(|| DEFAULT_REGION.to_owned()));
-        Ok(Self { http, policy: policy.clone(), login, at, region })
+        let is_waited_for = AtomicBool::new(false);
+        Ok(Self { http, policy: policy.clone(), login, at, region, is_waited_for })
     }
 
     pub(super) fn at(&self) -> &Location {
         &self.at
+    }
+
+    /// Lets requests be as patient with an end that takes no connection as with one that fails otherwise.
+    pub(super) fn wait_for_it(&self) {
+        self.is_waited_for.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn retries(&self) -> Retries {
@@ -160,7 +168,11 @@ impl Wire {
         let mut moved = false;
         loop {
             let region = locked(&self.region).clone();
-            let failed = match self.request(ask, &region).await?.send().await {
+            let sent = self.request(ask, &region).await?.send().await;
+            if sent.is_ok() {
+                self.wait_for_it();
+            }
+            let failed = match sent {
                 Ok(response) if is_answer(response.status()) => return Ok(Ok(response)),
                 Ok(response) => {
                     let refusal = Refusal::read(response).await;
@@ -180,7 +192,7 @@ impl Wire {
                     self.explain(refusal, ask)
                 }
                 Err(error) => {
-                    if error.is_connect() {
+                    if error.is_connect() && !self.is_waited_for.load(Ordering::Relaxed) {
                         retries.shorten();
                     }
                     let failed = self.unreachable(ask, self.words(&error));
@@ -379,4 +391,42 @@ fn root_cause(error: &reqwest::Error) -> String {
         last = source;
     }
     last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// How long a server is asked that takes no connection.
+    async fn patience(is_waited_for: bool) -> Duration {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let at = Location {
+            provider: Provider::S3,
+            bucket: "bkt".to_owned(),
+            prefix: String::new(),
+            endpoint: Some(format!("http://{closed}")),
+            region: None,
+        };
+        // The clock of these tests jumps to the next time that anybody waits for, be it this one.
+        let connect = Duration::from_millis(1);
+        let wire =
+            Wire::new(at, Login::Nobody, &RetryPolicy { connect, retries: 8, ..RetryPolicy::default() });
+        let wire = wire.unwrap();
+        if is_waited_for {
+            wire.wait_for_it();
+        }
+        let began = tokio::time::Instant::now();
+        let failed = wire.send(&Ask::new(Method::GET, String::new())).await.map(|_| ()).unwrap_err();
+        assert!(failed.to_string().contains("cannot be reached"), "{failed}");
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_address_is_said_soon_and_a_server_that_goes_down_is_waited_for() {
+        assert!(patience(false).await < Duration::from_secs(2));
+        assert!(patience(true).await > Duration::from_secs(30));
+    }
 }

@@ -1,7 +1,7 @@
 //! The work of an import: one thread reads the list, a few fetch its files side by side.
 //!
 //! ```text
-//! pages of the list ─► queue of at most 1000 files ─► a few threads, several files each ─► both digests ─► one syncfs
+//! pages of the list ─► queue of at most 1000 files ─► a few threads, several files each ─► both digests
 //! ```
 //! The first failure stops everything. No thread outlives the call.
 use std::io;
@@ -49,9 +49,6 @@ type Queue = Mutex<Receiver<Listed>>;
 
 /// Fetches every file of a commit into an empty directory.
 pub(super) fn import(request: &Request<'_>, commit: &str, target: Target<'_>) -> Result<Imported, HubError> {
-    let unwritten = |error| HubError::write(request.repository, ".", error);
-    // A descriptor from before the first write hears of every write that fails.
-    let disk = target.dir.dir(Path::new("")).map_err(unwritten)?;
     let shared = Shared {
         request,
         commit,
@@ -66,7 +63,6 @@ pub(super) fn import(request: &Request<'_>, commit: &str, target: Target<'_>) ->
     if let Some(error) = locked(&shared.failed).take() {
         return Err(error);
     }
-    nix::unistd::syncfs(&disk).map_err(|errno| unwritten(errno.into()))?;
     let (bytes, files) = (shared.bytes.into_inner(), shared.files.into_inner());
     Ok(Imported { commit: commit.to_owned(), bytes, files })
 }

@@ -108,7 +108,7 @@ pub fn pin(request: &Request<'_>) -> Result<Pinned, HubError> {
 /// Fetches every file of a commit into `into`, a fresh, empty directory that nobody else sees. `owner` gets everything that is
 /// made in it. Blocking; every thread it started has ended when it returns.
 ///
-/// All of it is verified and on disk when this returns. After an error the directory holds some of the files.
+/// All of it is verified when this returns; it does not wait for the disk. After an error the directory holds some of the files.
 pub fn import(
     request: &Request<'_>,
     commit: &str,

@@ -47,13 +47,7 @@ pub fn checkout(
     let manifest = read(store, version)?;
     let files = manifest.entries().iter().filter(|e| !matches!(e.kind, Kind::Dir { .. })).count() as u64;
     let staged = staging.entry(version, watch, |fs| {
-        // Opened before anything is written, so that it is told of every failed write.
-        let disk = fs.dir(Path::new("")).map_err(DataError::os("open", "."))?;
-        let sync = if files < blob::MANY as u64 { Sync::Each } else { Sync::Later };
-        Target { store, root: fs, owner: None, kept: Some(sync) }.write(&manifest, watch)?;
-        if sync == Sync::Later {
-            nix::unistd::syncfs(&disk).map_err(DataError::os("sync", "."))?;
-        }
+        Target { store, root: fs, owner: None, whose: Whose::Staging }.write(&manifest, watch)?;
         let (label, bytes) = (label.to_owned(), manifest.bytes());
         let about = About { label, version: version.to_string(), bytes, files };
         Ok::<_, DataError>(Made { rest: note(manifest.top()), ..about.into() })
@@ -86,7 +80,7 @@ pub fn copy_into(
     watch: &Watch<'_>,
 ) -> Result<Manifest, DataError> {
     let manifest = read(store, version)?;
-    Target { store, root: target, owner, kept: None }.write(&manifest, watch)?;
+    Target { store, root: target, owner, whose: Whose::Caller }.write(&manifest, watch)?;
     Ok(manifest)
 }
 
@@ -96,17 +90,16 @@ struct Target<'a> {
     root: &'a Dir,
     /// Whose everything new is; `None` for who writes it.
     owner: Option<Owner>,
-    /// A fresh directory of ours that is only read later: links to blobs are fine, and it must reach the disk.
-    kept: Option<Sync>,
+    whose: Whose,
 }
 
-/// When what is written reaches the disk.
+/// Whose directory is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sync {
-    /// Each file and directory as it is written.
-    Each,
-    /// The caller waits for all of them.
-    Later,
+enum Whose {
+    /// A fresh one of ours that is only read later: links to blobs are fine.
+    Staging,
+    /// One that may have files.
+    Caller,
 }
 
 impl Target<'_> {
@@ -157,15 +150,14 @@ impl Target<'_> {
         let dir = self.root.dir(&entry.path)?;
         self.give(&dir, Path::new("."))?;
         fchmod(&dir, Mode::from_bits_truncate(mode))?;
-        date(entry, &dir, Path::new("."))?;
-        if self.kept == Some(Sync::Each) { dir.sync() } else { Ok(()) }
+        date(entry, &dir, Path::new("."))
     }
 
     fn file(&self, entry: &Entry, watch: &Watch<'_>) -> Result<(), DataError> {
         let path = &entry.path;
         let Kind::File { mode, digest, form, .. } = entry.kind else { return Ok(()) };
         let (parent, name) = self.parent(path)?;
-        if self.kept.is_none() {
+        if self.whose == Whose::Caller {
             remove_file(&parent, name, path)?;
         } else if mode == MODE
             && form == Form::Plain
@@ -183,11 +175,7 @@ impl Target<'_> {
         self.content(entry, &file, watch)?;
         self.give(&parent, name).map_err(DataError::os("write", path))?;
         file.set_permissions(Permissions::from_mode(mode)).map_err(DataError::os("write", path))?;
-        date(entry, &parent, name).map_err(DataError::os("write", path))?;
-        if self.kept == Some(Sync::Each) {
-            file.sync_all().map_err(DataError::os("write", path))?;
-        }
-        Ok(())
+        date(entry, &parent, name).map_err(DataError::os("write", path))
     }
 
     /// Writes what is in a file, and verifies it.
@@ -219,7 +207,7 @@ impl Target<'_> {
     fn symlink(&self, entry: &Entry, target: &Path) -> Result<(), DataError> {
         let path = &entry.path;
         let (parent, name) = self.parent(path)?;
-        if self.kept.is_none() {
+        if self.whose == Whose::Caller {
             remove_file(&parent, name, path)?;
         }
         symlinkat(target, &parent, name).map_err(DataError::os("write", path))?;

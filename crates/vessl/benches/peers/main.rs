@@ -24,6 +24,7 @@ mod registry;
 mod small;
 mod start;
 mod stop;
+mod store;
 mod submit;
 mod table;
 mod timing;
@@ -127,7 +128,7 @@ fn measure(args: &Args) -> Outcome<Table> {
     }
     if args.only.is_empty() || args.only.contains(&Group::Movers) {
         let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
-        table.add(movers::rows(dir.path(), &tools, args.rounds as usize)?);
+        movers::rows(dir.path(), &tools, args.rounds as usize, &mut table)?;
     }
     Ok(table)
 }

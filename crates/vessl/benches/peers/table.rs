@@ -59,6 +59,23 @@ impl Row {
     }
 }
 
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ours = format!("{} {}", number(self.ours), self.unit);
+        let peer = self.peer.map(|(name, peer)| format!("{name} {} {}", number(peer), self.unit));
+        let ratio = self.ratio().map(|ratio| format!("{ratio:.2}"));
+        writeln!(
+            f,
+            "{:<48} {ours:>14} {:>30} {:>6}  {:<16} {}",
+            self.what,
+            peer.unwrap_or_default(),
+            ratio.unwrap_or_default(),
+            self.limit(),
+            self.verdict(),
+        )
+    }
+}
+
 /// All rows, and how busy the machine was.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -71,7 +88,11 @@ impl Table {
         Self { rows: Vec::new(), load_before: load() }
     }
 
+    /// Adds rows, and tells them at once: what follows may take minutes.
     pub(crate) fn add(&mut self, rows: Vec<Row>) {
+        for row in &rows {
+            eprint!("{row}");
+        }
         self.rows.extend(rows);
     }
 
@@ -94,21 +115,7 @@ impl fmt::Display for Table {
         writeln!(f, "load of the machine before: {}", self.load_before)?;
         let head = ["what", "ours", "peer", "ratio", "limit"];
         writeln!(f, "{:<48} {:>14} {:>30} {:>6}  {:<16}", head[0], head[1], head[2], head[3], head[4])?;
-        for row in &self.rows {
-            let ours = format!("{} {}", number(row.ours), row.unit);
-            let peer = row.peer.map(|(name, peer)| format!("{name} {} {}", number(peer), row.unit));
-            let ratio = row.ratio().map(|ratio| format!("{ratio:.2}"));
-            writeln!(
-                f,
-                "{:<48} {ours:>14} {:>30} {:>6}  {:<16} {}",
-                row.what,
-                peer.unwrap_or_default(),
-                ratio.unwrap_or_default(),
-                row.limit(),
-                row.verdict(),
-            )?;
-        }
-        Ok(())
+        self.rows.iter().try_for_each(|row| write!(f, "{row}"))
     }
 }
 

@@ -233,3 +233,38 @@ fn a_commit_is_fetched_once_from_its_server() {
     let cache = test.vessl(["cache", "list", "--output", "json"]).ok().json();
     assert_eq!((cache.as_array().unwrap().len(), cache[0]["source"].as_str().unwrap()), (1, url.as_str()));
 }
+
+#[test]
+fn what_was_not_on_disk_when_the_machine_went_down_is_imported_again() {
+    let test = Test::new();
+    test.file("d/a", "first");
+    test.vessl(["dataset", "create", "iris"]).ok();
+    test.vessl(["dataset", "upload", "iris", "d/.", "/"]).ok();
+    let import = || {
+        let import = "import: {/i: vessl-dataset://default/iris}\nrun: ['cat /i/a']";
+        let id = test.wait(&file("32Mi", import)).ok().json()["id"].to_string();
+        test.until_removed(&id);
+        let logs = test.vessl(["run", "logs", &id]).ok();
+        assert_eq!(logs.stdout, "first");
+        !logs.stderr.contains("nothing copied: it is here already")
+    };
+    assert!(import());
+    let staged = test.data().join("staged");
+    let names = || std::fs::read_dir(&staged).unwrap().map(|entry| entry.unwrap().path());
+    let found = |path: &std::path::PathBuf| path.join("fs").exists();
+    let entry = names().find(found).unwrap();
+    let mark = entry.join("unsynced");
+    assert!(!mark.exists(), "the agent has waited for the disk");
+    // As a killed agent leaves it: what is whole in memory is used, and brought to disk.
+    std::fs::write(&mark, std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim())
+        .unwrap();
+    assert!(!import());
+    assert!(!mark.exists(), "the next agent has brought it to disk");
+    // As another boot finds it: perhaps with holes.
+    std::fs::write(&mark, "00000000-0000-4000-8000-000000000000").unwrap();
+    std::fs::remove_file(entry.join("fs/a")).unwrap();
+    assert!(import());
+    assert!(!mark.exists() && entry.join("fs/a").exists());
+    test.vessl(["cache", "prune"]).ok();
+    assert_eq!(names().filter(found).count(), 0);
+}

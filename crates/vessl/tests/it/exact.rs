@@ -254,7 +254,12 @@ fn refusals(sources: &Sources, first: &str) {
     let test = &sources.test;
     sources.object("second");
     let run = sources.from(first, &["--exact"]).code(1).json();
-    assert_eq!((&run["reason_code"], &run["started_at"]), (&json!("import_failed"), &Value::Null), "{run}");
+    assert_eq!((&run["reason_code"], &run["started_at"]), (&json!("version_changed"), &Value::Null), "{run}");
+    assert_eq!(
+        (&run["retries"], &run["attempt"]),
+        (&json!(1), &json!(1)),
+        "another attempt finds the same: {run}"
+    );
     let why = run["reason"].as_str().unwrap();
     for word in ["`/i/s`", "s3://bkt/in", "what the bucket holds there is another now", "without `--exact`"] {
         assert!(why.contains(word), "no `{word}` in {why}");
@@ -334,7 +339,7 @@ fn an_image_of_the_machine_that_was_made_anew_is_refused() {
     assert_eq!(test.vessl(["run", "logs", &same]).ok().stdout, "first\n");
     make("second");
     let run = test.vessl(exact).code(1).json();
-    assert_eq!(run["reason_code"], "image_failed", "{run}");
+    assert_eq!(run["reason_code"], "version_changed", "{run}");
     let why = run["reason"].as_str().unwrap();
     assert!(why.contains("image.tar") && why.contains("is another now"), "{why}");
     let anew = id(&test.vessl(["run", "create", "--from", &first, "--wait", "--output", "json"]).ok().json());

@@ -2,7 +2,14 @@
 //! what its commands made of it.
 use std::path::Path;
 
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use serde_json::Value;
+
+use crate::gate::{Gate, WAIT};
 
 use crate::stores::{Bucket, KEY, file, keys, secret};
 use crate::test::{Test, files_below, until};
@@ -170,7 +177,7 @@ fn another_agent_goes_on_with_the_exports_of_a_killed_one() {
             test.kill_server();
         }
         // It may have ended at this very moment.
-        let _ = nix::sys::signal::kill(agent, nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::signal::kill(agent, Signal::SIGKILL);
         Test::until_gone(agent);
         let run = test.until_end(&id);
         assert_eq!(
@@ -198,6 +205,65 @@ fn another_agent_goes_on_with_the_exports_of_a_killed_one() {
     let parts =
         files_below(&bucket.root).into_iter().filter(|path| path.to_string_lossy().contains(".upload"));
     assert_eq!(parts.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new(), "no upload is left");
+}
+
+/// Kills a process as its first thread begins to wait for a whole file system to be on disk; `ready` is called when it cannot miss that.
+fn kill_at_syncfs(process: Pid, ready: impl FnOnce()) {
+    ptrace::seize(process, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL).unwrap();
+    ptrace::interrupt(process).unwrap();
+    let next = || waitpid(process, Some(WaitPidFlag::__WALL)).unwrap();
+    assert!(matches!(next(), WaitStatus::PtraceEvent(..)));
+    ptrace::syscall(process, None).unwrap();
+    ready();
+    loop {
+        let signal = match next() {
+            WaitStatus::PtraceSyscall(_) => {
+                let call = std::fs::read_to_string(format!("/proc/{process}/syscall")).unwrap();
+                if call.split(' ').next() == Some(&libc::SYS_syncfs.to_string()) {
+                    nix::sys::signal::kill(process, Signal::SIGKILL).unwrap();
+                    // A killed one is gone for its parent when its tracer has heard of it.
+                    while !matches!(next(), WaitStatus::Signaled(..)) {}
+                    return;
+                }
+                None
+            }
+            WaitStatus::Stopped(_, signal) => Some(signal),
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => panic!("it never waited for the disk"),
+            _ => None,
+        };
+        ptrace::syscall(process, signal).unwrap();
+    }
+}
+
+/// The longest wait between the commands and the exports is the one for the disk.
+#[test]
+fn a_run_whose_agent_dies_between_its_commands_and_its_exports_is_not_lost() {
+    let ((test, gate), bucket) = (Gate::new(), Bucket::new());
+    keys(&test);
+    let export = format!("export:\n  /o:\n    {}\n", bucket.at("between", "keys"));
+    let id = test.create(&gate.host_with(&export, &format!("echo mine > /o/a; echo once; {WAIT}")));
+    test.until_log(&id, "once");
+    let agent = test.agent(&id);
+    kill_at_syncfs(agent, || gate.open());
+    Test::until_gone(agent);
+    let run = test.until_end(&id);
+    assert_eq!((&run["status"], &run["attempt"]), (&"completed".into(), &1.into()), "{run}");
+    assert_eq!(export_of(&run, "/o")["files"], 1, "{run}");
+    assert_eq!(std::fs::read_to_string(bucket.root.join("bkt/between/a")).unwrap(), "mine\n");
+    let logs = test.vessl(["run", "logs", &id]).ok();
+    assert_eq!(logs.stdout, "once\n", "the commands ran once");
+    logs.says(&["the agent died over the exports; they go on with another one"]);
+}
+
+#[test]
+fn how_many_links_became_what_they_lead_to_is_said_of_a_bucket_too() {
+    let (test, bucket) = (Test::new(), Bucket::new());
+    keys(&test);
+    let links = "mkdir /x-l; echo 1 > /x-l/a; echo 2 > /x-l/b; ln -s /x-l/a /o/a; ln -s /x-l/b /o/b; echo 3 > /o/c; ln -s c /o/near";
+    let body = format!("export:\n  /o:\n    {}\nrun: ['{links}']", bucket.at("links", "keys"));
+    let id = test.wait(&file("links", &body)).ok().json()["id"].to_string();
+    test.vessl(["run", "logs", &id]).ok().says(&["2 links that lead out of `/o` became what they lead to"]);
+    assert_eq!(std::fs::read_to_string(bucket.root.join("bkt/links/b")).unwrap(), "2\n");
 }
 
 /// A bucket has no holes: they are sent as zeros, and come back as what the file is.

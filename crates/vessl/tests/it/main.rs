@@ -51,3 +51,4 @@ mod test;
 mod thieves;
 mod usage;
 mod validate;
+mod versions;

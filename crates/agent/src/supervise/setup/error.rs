@@ -26,9 +26,10 @@ impl SetupError {
         Self::Failed(EndReason::SetupFailed, format!("{what}: {}", chain(&error)))
     }
 
-    /// The same, as a failure of this kind.
+    /// The same, as a failure of this kind, unless it has one that no other attempt changes.
     pub(crate) fn kind(self, code: EndReason) -> Self {
         match self {
+            Self::Failed(EndReason::VersionChanged, why) => Self::Failed(EndReason::VersionChanged, why),
             Self::Failed(_, why) => Self::Failed(code, why),
             Self::Stopped => Self::Stopped,
         }

@@ -63,7 +63,7 @@ pub(crate) fn get(
 fn as_expected(plan: &Plan, reference: &str, image: &Image) -> Result<(), SetupError> {
     match &plan.image_digest {
         Some(expected) if *expected != image.digest => Err(SetupError::Failed(
-            EndReason::ImageFailed,
+            EndReason::VersionChanged,
             format!(
                 "the image `{reference}` is another now (its digest is `{}`; this exact re-run needs `{expected}`); bring back the one \
                  that was there, or make the run without `--exact`",

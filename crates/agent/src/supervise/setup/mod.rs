@@ -207,7 +207,10 @@ fn import(
     if event_loop.stop.is_some() {
         return Err(SetupError::Stopped);
     }
-    imported?.map_err(|error| SetupError::because(error).kind(EndReason::ImportFailed))
+    imported?.map_err(|error| {
+        let code = error.code();
+        SetupError::because(error).kind(code)
+    })
 }
 
 impl Attempt {
