@@ -30,6 +30,16 @@ pub enum ManifestUse {
     Ignore,
 }
 
+/// What a place is at which nothing lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Empty {
+    /// One that was named wrongly; the object of that key is meant, if there is one.
+    #[default]
+    IsError,
+    /// A directory into which nothing was written yet.
+    IsFine,
+}
+
 /// An earlier import of the same place, whole and not written to since.
 #[derive(Clone, Copy, Debug)]
 pub struct Previous<'a> {
@@ -50,6 +60,8 @@ pub struct Import<'a> {
     pub owner: Option<Owner>,
     /// Whether a list is used.
     pub manifest: ManifestUse,
+    /// What an empty place is.
+    pub empty: Empty,
     /// Followed and asked.
     pub watch: &'a Watch<'a>,
 }
@@ -79,6 +91,7 @@ pub(super) struct Work {
     pub(super) previous: Option<(Picture, Dir)>,
     pub(super) owner: Option<Owner>,
     pub(super) manifest_use: ManifestUse,
+    pub(super) empty: Empty,
     /// What goes before the keys of the picture.
     pub(super) prefix: OnceLock<String>,
     pub(super) manifest: OnceLock<Manifest>,
@@ -129,6 +142,7 @@ impl Session {
             previous,
             owner: want.owner,
             manifest_use: want.manifest,
+            empty: want.empty,
             prefix: OnceLock::new(),
             manifest: OnceLock::new(),
             seen: Mutex::default(),
