@@ -12,7 +12,7 @@ use super::error::BucketError;
 use super::export::{There, Work, read_list, taken};
 use super::journal::{Head, Journal, Read};
 use super::keys::above;
-use super::listing::{below, object};
+use super::listing::{below, is_object};
 use super::manifest::Manifest;
 use super::outgoing::{Outbox, Outgoing, collect};
 use super::refusal::Aim;
@@ -145,7 +145,7 @@ impl Session {
         self.runtime.block_on(async {
             let prefix = below(&self.store, path);
             let mut keys = Vec::new();
-            if object(&self.store, path).await?.is_some() {
+            if is_object(&self.store, path).await? {
                 keys.push(prefix.trim_end_matches('/').to_owned());
             }
             let mut from = None;
@@ -186,7 +186,7 @@ impl Session {
             self.refuse_misfits_below(want, outbox).await?;
         }
         for dir in dirs {
-            if object(&self.store, &dir).await?.is_some() {
+            if is_object(&self.store, &dir).await? {
                 return Err(conflict(&dir, "a file"));
             }
         }

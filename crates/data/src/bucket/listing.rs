@@ -94,6 +94,14 @@ pub(super) async fn object(store: &Store, path: &str) -> Result<Option<About>, B
     store.about(&format!("{}{path}", store.wire.at().directory())).await
 }
 
+/// Whether there is an object at a path of the place, by the listing: not every server knows a directory that is asked for as an object.
+pub(super) async fn is_object(store: &Store, path: &str) -> Result<bool, BucketError> {
+    let key = format!("{}{path}", store.wire.at().directory());
+    // Of all keys that begin with it, it is the first itself.
+    let page = store.page((&key, Depth::Level), None).await?;
+    Ok(page.objects.iter().any(|object| object.key.as_deref() == Ok(key.as_str())))
+}
+
 async fn files(
     store: &Store,
     path: &str,

@@ -3,6 +3,7 @@ use std::fs::File;
 use std::path::Path;
 
 use vessl_data::Watch;
+use vessl_data::blob::Digest;
 use vessl_data::bucket::{Addition, FileKind, Identity, ListChange, Outgoing, Provider, Recursive, Session};
 use vessl_data::sparse::ReadAt;
 
@@ -34,13 +35,17 @@ fn files_come_and_go_beside_an_export() {
         (Server::moto(), keys()),
         (Server::google(), Identity::Anonymous),
     ];
-    for (server, identity) in servers {
+    for (n, (server, identity)) in servers.into_iter().enumerate() {
         let session = session(server.at("p/x"), identity);
         let provider = session.location().provider;
         assert_eq!(listed(&session, "", Recursive::Yes), Some(Vec::new()), "{provider:?}");
         export(&session, &dir, "run 1").unwrap();
         let one = ["a", "sub"].map(str::to_owned).to_vec();
         assert_eq!(listed(&session, "", Recursive::No), Some(one), "{provider:?}");
+        let first = session.files("a", Recursive::No, 1000).unwrap().unwrap().remove(0);
+        // The first of the servers lists no tags, and without one nobody knows that it is the same content.
+        let known = first.known.map(|known| (known.mode, known.digest));
+        assert_eq!(known, (n > 0).then(|| (0o644, Digest::of(b"1"))), "{provider:?}");
         let all = ["sub/b", "sub/deep", "sub/deep/c"].map(str::to_owned).to_vec();
         assert_eq!(listed(&session, "sub", Recursive::Yes), Some(all), "{provider:?}");
         assert_eq!(listed(&session, "su", Recursive::No), None);

@@ -93,9 +93,6 @@ fn the_list_of_an_export_stays_true_when_files_come_and_go() {
     storage(&test, &bucket, Some("keys"));
     let make = "mkdir /out/sub; echo 1 > /out/a; echo 2 > /out/sub/b; echo 3 > /out/c; chmod 700 /out/a";
     test.wait(&file("make", &format!("export: {{/out: {V}}}\nrun: ['{make}']"))).ok();
-    let files = test.vessl(["storage", "list-files", V, "-r", "--output", "json"]).ok().json();
-    assert_eq!((&files[0]["path"], &files[0]["mode"]), (&"a".into(), &"700".into()), "{files}");
-    assert_eq!(files[0]["digest"].as_str().map(str::len), Some(64), "{files}");
     assert_eq!(paths(&test, V), ["a", "c", "sub", "sub/b"], "the list itself is not shown");
     test.file("new", "new\n");
     copy(&test, "new", &format!("{V}/sub/b")).ok();

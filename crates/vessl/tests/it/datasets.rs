@@ -218,7 +218,7 @@ fn an_upload_that_is_given_up_keeps_nothing() {
     killed(&test);
     let begun = test.vessl(["upload", "list", "--output", "json"]).ok().json();
     let id = begun[0]["id"].as_str().unwrap();
-    test.vessl(["upload", "delete", id]).ok().prints(&[id]);
+    test.vessl(["upload", "delete", id]).ok().says(&[id]);
     test.vessl(["upload", "list"]).ok().says(&["no upload is in progress"]);
     assert!(!test.data().join("uploads").join(id).exists());
     test.vessl(["upload", "delete", id]).code(5).says(&["there is no upload", "vessl upload list"]);
