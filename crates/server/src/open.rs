@@ -24,7 +24,7 @@ use crate::engine::local::{Local, Program};
 use crate::engine::{Engine, Engines, Images};
 use crate::lock;
 use crate::paths::DataDir;
-use crate::registry::{Now, Registry};
+use crate::registry::{Now, Registry, StorageRules};
 use crate::reserve::Reserve;
 use crate::secrets::{SecretError, Vault, read_private};
 use crate::store::Store;
@@ -98,7 +98,7 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         // A new key would be found out only when the old one came back.
         return Err(SecretError::Lost { path: key }.into());
     }
-    let vault = Vault::open(&key)?;
+    let vault = Arc::new(Vault::open(&key)?);
     let watches =
         Watches::start().map_err(|source| ServerError::file("watch", data.root().display(), source))?;
     let attempts = Attempts::new(data.clone(), watches);
@@ -118,7 +118,11 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         &data,
         Arc::clone(&store),
         Now::of(move || clock.now()),
-        &setup.config.hostpath_roots,
+        StorageRules {
+            hostpath_roots: &setup.config.hostpath_roots,
+            cloud_identity: setup.config.cloud_identity,
+            vault: Arc::clone(&vault),
+        },
     )?;
     let parts = Parts {
         store,

@@ -36,10 +36,10 @@ mod write;
 
 pub use check::{Fault, check_version};
 pub use checkout::{Checkout, checkout, copy_into};
-pub use copy::{Copied, Target, copy, copy_file};
+pub use copy::{Copied, Target, copy, copy_file, copy_volume};
 pub use edit::{Edit, EditError, merge};
 pub use entry::{Entry, Form, Kind};
-pub use walk::{Everything, Found, Skips, Walked, climbs_first, walk};
+pub use walk::{Everything, Found, ON_ITS_WAY, Skips, Walked, WhatIsWhole, climbs_first, walk};
 pub use write::{Bounds, Source, Warning, Written, store_manifest, write, write_file};
 
 use std::collections::HashSet;

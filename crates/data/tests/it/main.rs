@@ -2,6 +2,7 @@
 //! blobs whose writers are killed.
 #![expect(clippy::unwrap_used, reason = "the beds are test code outside of test functions")]
 mod bucket_bed;
+mod bucket_change;
 mod bucket_export;
 mod bucket_faults;
 mod bucket_import;

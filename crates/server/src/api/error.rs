@@ -5,6 +5,7 @@ use http::StatusCode;
 use vessl_core::access::Denied;
 use vessl_core::wire::{ErrorBody, in_words};
 use vessl_data::DataError;
+use vessl_data::bucket::BucketError;
 
 use crate::control::{ControlError, EngineError};
 use crate::registry::RegistryError;
@@ -149,6 +150,21 @@ impl From<RegistryError> for Failure {
             RegistryError::Wrong(message) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong_content", message)
             }
+            RegistryError::Storage(error @ BucketError::Unreachable { .. }) => {
+                Self::new(StatusCode::BAD_GATEWAY, "storage_failed", error.to_string())
+            }
+            RegistryError::Storage(error) => {
+                let hint = matches!(
+                    error,
+                    BucketError::Denied { .. } | BucketError::Credential { .. } | BucketError::Expired { .. }
+                );
+                let hint = hint.then(|| {
+                    "`vessl storage list` names the credential of the storage, `vessl credential create` replaces it"
+                        .to_owned()
+                });
+                Self::new(StatusCode::CONFLICT, "refused", error.to_string()).hint(hint)
+            }
+            RegistryError::Secret(error) => Self::new(StatusCode::CONFLICT, "refused", error.to_string()),
             RegistryError::Denied(denied) => denied.into(),
             RegistryError::Store(error) => error.into(),
             RegistryError::Stopping => stopping(),

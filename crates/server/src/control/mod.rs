@@ -76,7 +76,7 @@ pub struct Parts {
     /// What places runs, by cluster.
     pub engines: Engines,
     /// Key of the secrets.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// Where the time comes from.
     pub clock: Clock,
     /// What is offered.

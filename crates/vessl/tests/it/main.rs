@@ -5,6 +5,7 @@ mod api;
 mod bad_days;
 mod blobs;
 mod bounds;
+mod bucket_volumes;
 mod cache;
 mod completion;
 mod confined;
