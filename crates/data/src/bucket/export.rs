@@ -59,11 +59,11 @@ pub struct Exported {
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) store: Arc<Store>,
-    prefix: String,
+    pub(super) prefix: String,
     pub(super) root: Option<Dir>,
     pub(super) outbox: Outbox,
     /// The list that is there until this export's takes its place.
-    before: Option<Manifest>,
+    pub(super) before: Option<Manifest>,
     pub(super) journal: Journal,
     pub(super) queue: Queue<Job>,
     pub(super) progress: Progress,
@@ -149,7 +149,7 @@ impl Session {
         }
     }
 
-    fn end_uploads(&self, read: &Read, prefix: &str) -> Result<(), BucketError> {
+    pub(super) fn end_uploads(&self, read: &Read, prefix: &str) -> Result<(), BucketError> {
         self.runtime.block_on(async {
             for (path, id) in read.open_uploads() {
                 send::abort(&self.store, &format!("{prefix}{path}"), id).await?;
@@ -219,13 +219,7 @@ impl Work {
 
     /// The files, then what is large, then the list.
     async fn all(self: &Arc<Self>, head: &Head, want: &Export<'_>) -> Result<Exported, BucketError> {
-        self.progress.set_total(self.outbox.bytes);
-        self.queue.push(self.outbox.files.iter().enumerate().map(|(at, file)| (file.size, Job::File(at))));
-        self.queue.close();
-        drive(self.tasks(), want.watch, &self.progress).await?;
-        let ready = std::mem::take(&mut *locked(&self.ready));
-        self.queue.push(ready.into_iter().map(|large| (0, Job::Complete(large))));
-        drive(self.tasks(), want.watch, &Progress::default()).await?;
+        self.send(want.watch).await?;
         let mut tasks = JoinSet::new();
         let result = Arc::new(Mutex::new(None));
         let (work, base, who, to) =
@@ -245,6 +239,17 @@ impl Work {
             last_writer_wins,
             already: false,
         })
+    }
+
+    /// Sends every file, and then completes the large ones.
+    pub(super) async fn send(self: &Arc<Self>, watch: &Watch<'_>) -> Result<(), BucketError> {
+        self.progress.set_total(self.outbox.bytes);
+        self.queue.push(self.outbox.files.iter().enumerate().map(|(at, file)| (file.size, Job::File(at))));
+        self.queue.close();
+        drive(self.tasks(), watch, &self.progress).await?;
+        let ready = std::mem::take(&mut *locked(&self.ready));
+        self.queue.push(ready.into_iter().map(|large| (0, Job::Complete(large))));
+        drive(self.tasks(), watch, &Progress::default()).await
     }
 
     fn tasks(self: &Arc<Self>) -> JoinSet<Result<(), BucketError>> {

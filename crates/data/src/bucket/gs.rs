@@ -111,6 +111,13 @@ pub(super) fn tag(response: &Response) -> String {
     generation.unwrap_or_default().to_owned()
 }
 
+pub(super) fn delete(at: &Location, key: &str) -> Ask {
+    let path = format!("{}/{}", objects(at), encode(key, Slash::Escaped));
+    let mut ask = Ask::new(Method::DELETE, path).key(key);
+    ask.aim = Aim::Write;
+    ask
+}
+
 fn upload(at: &Location, key: &str, kind: &str) -> Ask {
     let mut ask = Ask::new(Method::POST, format!("/upload{}", objects(at)))
         .key(key)

@@ -22,6 +22,7 @@ mod login;
 mod manifest;
 mod outgoing;
 mod picture;
+mod plain;
 mod refusal;
 mod s3;
 mod send;
@@ -46,6 +47,7 @@ pub use export::{Export, Exported};
 pub use import::{Import, Imported, ManifestUse, Previous};
 pub use outgoing::Outgoing;
 pub use picture::{Object, Picture};
+pub use plain::{Mark, PlainFile};
 
 /// What an export puts beside its files last of all: the list of them.
 pub const MANIFEST: &str = ".vessl-manifest.json";
