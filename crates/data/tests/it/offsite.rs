@@ -119,8 +119,8 @@ fn blobs_go_to_a_bucket_of_google_and_come_home() {
 #[test]
 fn what_nobody_noted_is_found_again() {
     let server = Server::s3s(Signed::Checked);
-    let bed = Bed::new();
-    let offsite = bed.at(server.at("p"), keys());
+    let mut bed = Bed::new();
+    let mut offsite = bed.at(server.at("p"), keys());
     offsite.push(&Watch::NONE).unwrap();
     let away = bed.store.root().join("away");
     let forget = || {
@@ -136,6 +136,8 @@ fn what_nobody_noted_is_found_again() {
     bed.empty(&offsite);
     forget();
     std::fs::remove_dir_all(bed.store.root().join("packs")).unwrap();
+    bed.store = Store::open(bed.store.root()).unwrap();
+    offsite = bed.at(server.at("p"), keys());
     assert_eq!(bed.store.missing(&bed.all(), SystemTime::UNIX_EPOCH).unwrap().len(), 4);
     assert_eq!(offsite.compare().unwrap().adopted, 2);
     assert_eq!(bed.store.missing(&bed.all(), SystemTime::UNIX_EPOCH).unwrap(), []);

@@ -66,7 +66,7 @@ fn blobs_leave_the_disk_and_come_home_when_they_are_needed() {
         .ok()
         .says(&["are in the bucket of the settings"]);
     let found = test.vessl(["server", "fsck", "--output", "json"]).ok().json();
-    assert!(found["away"].as_u64().unwrap() > 60 && found["damage"] == serde_json::json!([]), "{found}");
+    assert!(found["away"].as_u64().unwrap() > 10 && found["damage"] == serde_json::json!([]), "{found}");
     test.vessl(["server", "fsck", "--read-bucket"])
         .ok()
         .says(&["in the bucket: nothing is damaged or missing"]);
@@ -107,12 +107,13 @@ fn blobs_leave_the_disk_and_come_home_when_they_are_needed() {
 
 /// Removes the markers, as if the data directory came from before; the server that starts next compares first of all.
 fn until_nothing_is_noted(test: &Test) {
-    for path in files_below(&test.data().join("blobs/away")) {
+    let noted = || files_below(&test.data().join("blobs/away"));
+    let before = noted();
+    for path in &before {
         std::fs::remove_file(path).unwrap();
     }
     test.vessl(["dataset", "list"]).ok();
-    until("nothing is noted again", || !files_below(&test.data().join("blobs/away")).is_empty());
-    until_away(test);
+    until("not all is noted again", || noted().len() >= before.len());
 }
 
 #[test]
@@ -133,14 +134,15 @@ fn a_bucket_that_does_not_answer_is_the_reason_of_what_fails() {
     assert_eq!(run["status"], "failed", "{run}");
     let why = run["reason"].as_str().unwrap_or_default().to_owned() + &run.to_string();
     assert!(why.contains("cannot be brought home") && why.contains("s3://bkt/team"), "{why}");
-    test.vessl(["dataset", "download", "big", "small", "back"]).code(1).says(&["s3://bkt/team"]);
+    let done = test.vessl(["dataset", "download", "big", "small", "back"]);
+    assert!(done.code != 0 && done.stderr.contains("s3://bkt/team"), "{}", done.stderr);
+    // What is put is kept here meanwhile.
+    test.file("more", "more");
+    test.vessl(["dataset", "upload", "big", "more", "/more"]).ok();
     until("it is not said how the bucket stands", || {
         let status = test.vessl(["server", "status", "--output", "json"]).ok().json();
         status["blobs"]["problem"].as_str().is_some_and(|problem| problem.contains("s3://bkt/team"))
     });
-    // What is put is kept here meanwhile.
-    test.file("more", "more");
-    test.vessl(["dataset", "upload", "big", "more", "/more"]).ok();
     let cancelled = test.create(&format!("{}{import}{}", head("host://"), item("true")));
     test.vessl(["run", "terminate", &cancelled]).ok();
     test.until_end(&cancelled);
