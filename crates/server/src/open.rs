@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use vessl_core::ids::{ClusterName, RunId};
 use vessl_core::secret::Secret;
-use vessl_data::durable;
+use vessl_data::{blob, durable};
 use zeroize::Zeroizing;
 
 use crate::ServerError;
@@ -23,8 +23,9 @@ use crate::engine::fake::{Fake, World};
 use crate::engine::local::{Local, Program};
 use crate::engine::{Engine, Engines, Images};
 use crate::lock;
+use crate::offsite;
 use crate::paths::DataDir;
-use crate::registry::{Now, Registry, StorageRules};
+use crate::registry::{Now, Registry, RegistryError, StorageRules};
 use crate::reserve::Reserve;
 use crate::secrets::{SecretError, Vault, read_private};
 use crate::store::Store;
@@ -114,19 +115,23 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         engines.insert(name, (engine, images));
     }
     let clock = setup.clock.clone();
+    let blobs = blob::Store::open(&data.root().join("blobs")).map_err(RegistryError::from)?;
+    let bucket = open_bucket(&setup.config, &blobs).await?;
     let registry = Registry::open(
         &data,
-        Arc::clone(&store),
+        (Arc::clone(&store), blobs),
         Now::of(move || clock.now()),
         StorageRules {
             hostpath_roots: &setup.config.hostpath_roots,
             cloud_identity: setup.config.cloud_identity,
             vault: Arc::clone(&vault),
         },
+            bucket.clone(),
     )?;
     let parts = Parts {
         store,
         blobs: registry.blobs(),
+        bucket,
         data: data.clone(),
         engines: Engines::new(engines, inventory.cluster.clone()),
         vault,
@@ -137,6 +142,8 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     };
     parts.reserve.fill();
     let control = Control::open(parts).await?;
+    let kept = registry.clone().keep_offsite(control.inventory().instance.clone(), control.stopping());
+    tokio::spawn(kept);
     Ok(Opened { control, registry, token, data, lock })
 }
 
@@ -208,7 +215,19 @@ fn program(config: &Config) -> Result<Program, ServerError> {
 pub(crate) async fn check(config: &Config) -> Result<(), ServerError> {
     let node = program(config)?.machine().await?.node;
     Inventory::new(config, String::new(), node)?;
+    // The store is not touched.
+    open_bucket(config, &blob::Store::at(Path::new(""))).await?;
     Ok(())
+}
+
+/// The bucket of the settings; one that fails has threads to wait for, which asynchronous code may not.
+async fn open_bucket(
+    config: &Config,
+    blobs: &blob::Store,
+) -> Result<Option<Arc<offsite::Bucket>>, ServerError> {
+    let (config, blobs) = (config.clone(), blobs.clone());
+    let opened = tokio::task::spawn_blocking(move || offsite::open(&config, &blobs));
+    Ok(opened.await.map_err(|_| ServerError::Interrupted)??)
 }
 
 fn make_private(root: &Path) -> Result<(), ServerError> {

@@ -120,8 +120,8 @@ pub(super) fn tag(response: &Response) -> String {
 }
 
 pub(super) fn delete(at: &Location, key: &str) -> Ask {
-    let mut ask =
-        Ask::new(Method::DELETE, format!("{}/{}", objects(at), encode(key, Slash::Escaped))).key(key);
+    let path = format!("{}/{}", objects(at), encode(key, Slash::Escaped));
+    let mut ask = Ask::new(Method::DELETE, path).key(key);
     ask.aim = Aim::Write;
     ask
 }

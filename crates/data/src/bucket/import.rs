@@ -152,6 +152,15 @@ async fn run(work: &Arc<Work>, watch: &Watch<'_>) -> Result<(), BucketError> {
     let mut tasks = JoinSet::new();
     let planned = Arc::clone(work);
     tasks.spawn(async move { plan(&planned).await });
+    fetch(work, tasks, watch).await
+}
+
+/// Brings what is in the queue, and what comes into it.
+pub(super) async fn fetch(
+    work: &Arc<Work>,
+    mut tasks: JoinSet<Result<(), BucketError>>,
+    watch: &Watch<'_>,
+) -> Result<(), BucketError> {
     for _ in 0..IN_FLIGHT {
         let work = Arc::clone(work);
         tasks.spawn(async move {

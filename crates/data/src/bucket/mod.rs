@@ -24,6 +24,7 @@ mod login;
 mod manifest;
 mod outgoing;
 mod picture;
+mod plain;
 mod read;
 mod refusal;
 mod s3;
@@ -51,6 +52,7 @@ pub use import::{Empty, Import, Imported, ManifestUse, Previous};
 pub use listing::{BucketFile, FileKind, Known, Recursive};
 pub use outgoing::Outgoing;
 pub use picture::{Object, Picture};
+pub use plain::{Mark, PlainFile};
 pub use read::Reader;
 
 /// What an export puts beside its files last of all: the list of them.

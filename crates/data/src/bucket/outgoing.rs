@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::MANIFEST;
 use super::keys::{Place, place};
 use super::manifest::{DirEntry, LinkEntry, TopEntry, entry as entry_time};
+use super::plain::PlainFile;
 use crate::dir::{self, Dir, Links, real_path};
 use crate::tree::{Bounds, Everything, Found, Kind, Source, Warning, WhatIsWhole, walk};
 use crate::{DataError, Watch};
@@ -141,6 +142,18 @@ pub(super) fn collect(
 }
 
 impl Outbox {
+    /// Files below the root of the source, each to its own path.
+    pub(super) fn of_files(files: &[PlainFile]) -> Self {
+        let file = |file: &PlainFile| OutFile {
+            path: file.path.clone(),
+            origin: Origin::Below(PathBuf::from(&file.path)),
+            size: file.size,
+            mode: 0o644,
+        };
+        let bytes = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+        Self { files: files.iter().map(file).collect(), bytes, ..Self::default() }
+    }
+
     fn add(&mut self, root: &Dir, prefix: &str, Found { entry, from }: Found) -> Result<(), DataError> {
         match entry.kind {
             Kind::Dir { mode } => {

@@ -201,6 +201,12 @@ pub(super) fn completed(body: &str) -> Result<String, String> {
     Ok(plain(&completed.tag).to_owned())
 }
 
+pub(super) fn delete(key: &str) -> Ask {
+    let mut ask = object(Method::DELETE, key);
+    ask.aim = Aim::Write;
+    ask
+}
+
 pub(super) fn abort(key: &str, upload: &str) -> Ask {
     let mut ask = object(Method::DELETE, key).query("uploadId", upload);
     ask.aim = Aim::Write;

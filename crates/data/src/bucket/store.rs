@@ -204,6 +204,19 @@ impl Store {
         self.written(response).await.map(Ok)
     }
 
+    /// Removes an object; one that is not there is fine.
+    pub(super) async fn delete(&self, key: &str) -> Result<(), BucketError> {
+        let ask = match self.provider {
+            Provider::S3 => s3::delete(key),
+            Provider::Gs => gs::delete(self.wire.at(), key),
+        };
+        match self.wire.send(&ask).await? {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.is_missing() => Ok(()),
+            Err(refusal) => Err(self.wire.explain(refusal, &ask)),
+        }
+    }
+
     /// What the answer to a write says of the object. The size is known at Google alone.
     pub(super) async fn written(&self, response: Response) -> Result<About, BucketError> {
         if self.provider == Provider::S3 {

@@ -232,6 +232,32 @@ pub fn read(store: &Store, version: Digest) -> Result<Manifest, DataError> {
     Manifest::parse(&store.read(version, MAX_MANIFEST)?)
 }
 
+/// Every blob that a version is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Its manifest, and the recipes of its files: what names others.
+    pub names: Vec<Digest>,
+    /// The content of its files.
+    pub content: Vec<Digest>,
+}
+
+/// Reads of which blobs a version is made.
+pub fn needs(store: &Store, version: Digest) -> Result<Needs, DataError> {
+    let manifest = read(store, version)?;
+    let mut needs = Needs { names: vec![version], content: Vec::new() };
+    for entry in manifest.entries() {
+        match entry.kind {
+            Kind::File { form: Form::Chunks, digest, .. } => {
+                needs.names.push(digest);
+                needs.content.extend(chunks_of(store, entry)?);
+            }
+            Kind::File { digest, .. } => needs.content.push(digest),
+            Kind::Dir { .. } | Kind::Symlink { .. } => {}
+        }
+    }
+    Ok(needs)
+}
+
 /// Removes the blobs that none of the versions in `keep` needs and that were not put since `before`, as far
 /// as nobody writes to the store meanwhile. A version whose manifest is lost names no files any more; it is told of, and
 /// keeps nothing else from being removed.

@@ -17,6 +17,7 @@ mod hub_bed;
 mod hub_import;
 mod hub_trouble;
 mod kills;
+mod offsite;
 #[allow(dead_code, reason = "other crates use more of it")]
 #[path = "../../../container/tests/it/scripted.rs"]
 mod scripted;

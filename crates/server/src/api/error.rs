@@ -58,6 +58,12 @@ impl Failure {
     }
 
     /// What a client reads.
+    /// The bucket of the blobs does not give what it has.
+    fn away(message: String) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "away", message)
+            .hint(Some("`vessl server status` says how the bucket stands".to_owned()))
+    }
+
     pub(super) fn into_body(self) -> ErrorBody {
         self.body
     }
@@ -97,6 +103,7 @@ impl From<ControlError> for Failure {
             ControlError::Store(error) => error.into(),
             ControlError::Engine(error) => error.into(),
             ControlError::Stopping => stopping(),
+            error @ (ControlError::Coming(_) | ControlError::Away(_)) => Self::away(error.to_string()),
             ControlError::Data(error) => RegistryError::from(error).into(),
             error @ (ControlError::Secret(_) | ControlError::Attempt(_) | ControlError::Random(_)) => {
                 Self::internal(&error)
@@ -173,6 +180,8 @@ impl From<RegistryError> for Failure {
                 let hint = "bring the blob back from a backup of the data directory, or make the files again";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "lost", words).hint(Some(hint.to_owned()))
             }
+            RegistryError::Data(error @ DataError::Away { .. }) => Self::away(error.to_string()),
+            RegistryError::Bucket(error) => Self::away(error.to_string()),
             RegistryError::Data(DataError::DiskFull { .. }) => disk_full(),
             RegistryError::Data(error @ (DataError::Conflict { .. } | DataError::Changed { .. })) => {
                 Self::new(StatusCode::CONFLICT, "refused", error.to_string())

@@ -12,6 +12,7 @@ mod clock;
 mod driver;
 mod error;
 mod exports;
+mod home;
 mod inventory;
 mod kept;
 mod names;
@@ -42,6 +43,7 @@ use vessl_data::locked;
 
 use crate::attempt::Attempts;
 use crate::engine::Engines;
+use crate::offsite::Bucket;
 use crate::paths::DataDir;
 
 /// What an engine says that the API passes on.
@@ -71,6 +73,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// The content-addressed store.
     pub blobs: Arc<vessl_data::blob::Store>,
+    /// Where blobs are kept besides.
+    pub bucket: Option<Arc<Bucket>>,
     /// Where the volumes of the built-in storage are.
     pub data: DataDir,
     /// What places runs, by cluster.

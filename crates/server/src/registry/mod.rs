@@ -4,6 +4,7 @@ mod collect;
 mod files;
 mod manifests;
 mod objects;
+mod offsite;
 mod receive;
 mod uploads;
 mod versions;
@@ -25,9 +26,11 @@ use vessl_core::spelling;
 use vessl_data::blob::{self, Digest};
 use vessl_data::bucket::BucketError;
 use vessl_data::incoming::IncomingError;
+use vessl_data::offsite::OffsiteError;
 use vessl_data::tree::EditError;
 use vessl_data::{DataError, blob::NotADigest, durable};
 
+use crate::offsite::Bucket;
 use crate::paths::DataDir;
 use crate::secrets::{SecretError, Vault};
 use crate::store::objects::Made;
@@ -68,6 +71,9 @@ pub enum RegistryError {
     /// The bytes.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The bucket of the blobs.
+    #[error("the bucket of the blobs: {0}")]
+    Bucket(OffsiteError),
     /// The database names a version that is none.
     #[error("the version `{0}` is not a digest")]
     Version(String, #[source] NotADigest),
@@ -175,12 +181,23 @@ pub struct Registry {
     collecting: Arc<tokio::sync::Mutex<()>>,
     next: Arc<tokio::sync::Mutex<()>>,
     manifests: Arc<manifests::Manifests>,
+    /// Where blobs are kept besides.
+    bucket: Option<Arc<Bucket>>,
 }
 
 impl Registry {
-    /// Opens the content-addressed store of `data`. Blocks on the disk.
-    pub fn open(data: &DataDir, store: Arc<Store>, now: Now, rules: StorageRules<'_>) -> Result<Self> {
-        let blobs = Arc::new(blob::Store::open(&data.root().join("blobs"))?);
+    /// Opens the rooms over the content-addressed store `blobs` of `data`. Blocks on the disk.
+    pub fn open(
+        data: &DataDir,
+        (store, blobs): (Arc<Store>, blob::Store),
+        now: Now,
+        rules: StorageRules<'_>,
+        bucket: Option<Arc<Bucket>>,
+    ) -> Result<Self> {
+        let blobs = Arc::new(match &bucket {
+            Some(bucket) => blobs.with_home(Arc::<Bucket>::clone(bucket)),
+            None => blobs,
+        });
         let uploads = data.uploads();
         durable::create_dir_all(&uploads, 0o700)?;
         Ok(Self {
@@ -198,12 +215,18 @@ impl Registry {
             collecting: Arc::default(),
             next: Arc::default(),
             manifests: Arc::default(),
+            bucket,
         })
     }
 
     /// The content-addressed store.
     pub fn blobs(&self) -> Arc<blob::Store> {
         Arc::clone(&self.blobs)
+    }
+
+    /// Where blobs are kept besides.
+    pub(crate) fn bucket(&self) -> Option<&Bucket> {
+        self.bucket.as_deref()
     }
 
     fn now(&self) -> Timestamp {
