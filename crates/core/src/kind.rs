@@ -32,6 +32,8 @@ pub enum RunEventKind {
     Image,
     /// What an import brings is on the machine before the run has its place.
     FetchedAhead,
+    /// What an import needs comes from the bucket of the blobs.
+    BroughtHome,
     /// An import is over.
     Imported,
     /// An item of the commands starts.

@@ -156,6 +156,14 @@ impl fmt::Display for StorageKind {
     }
 }
 
+/// Bucket and prefix of a volume whose storage has the path `s3://bucket/prefix` or `gs://bucket/prefix`.
+pub fn bucket_of_volume(path: &str, volume: &str) -> (String, String) {
+    let bare = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let (bucket, prefix) = bare.split_once('/').unwrap_or((bare, ""));
+    let prefix = format!("{}/{volume}", prefix.trim_matches('/'));
+    (bucket.to_owned(), prefix.trim_matches('/').to_owned())
+}
+
 /// The storage that is there without being made.
 pub const BUILT_IN_STORAGE: &str = "vessl-storage";
 
@@ -208,6 +216,17 @@ mod tests {
         for none in ["vessl-artifact://", "vessl-artifact://o/p", "vessl-dataset://o", "s3://o/d", "o/d"] {
             assert_eq!(ObjectName::of_address(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn volumes_of_buckets_lie_below_their_storage() {
+        let check = |path: &str, bucket: &str, prefix: &str| {
+            assert_eq!(bucket_of_volume(path, "v"), (bucket.to_owned(), prefix.to_owned()), "{path}");
+        };
+        check("s3://b/p/q", "b", "p/q/v");
+        check("gs://b/p/", "b", "p/v");
+        check("s3://b", "b", "v");
+        check("s3://b/", "b", "v");
     }
 
     #[test]

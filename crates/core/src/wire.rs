@@ -720,6 +720,23 @@ pub struct ServerView {
     pub started_at: Timestamp,
     /// Runs that have not ended.
     pub unfinished_runs: u64,
+    /// The bucket that blobs are kept in too, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blobs: Option<BlobsView>,
+}
+
+/// How the bucket of the blobs stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlobsView {
+    /// Its address.
+    pub bucket: String,
+    /// Files that are not there yet.
+    pub waiting: u64,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+    /// Why nothing can be put there or fetched from there, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// One line of the answer to `POST /images/pull` (JSON lines): steps, then the image or an error.

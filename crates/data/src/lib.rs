@@ -10,6 +10,7 @@ pub mod git;
 pub mod hub;
 pub mod incoming;
 pub mod log;
+pub mod offsite;
 pub mod pool;
 mod problem;
 pub mod sparse;

@@ -20,6 +20,14 @@ pub enum DataError {
         /// What was asked for.
         digest: Digest,
     },
+    /// The bytes are elsewhere, and were not brought home.
+    #[error("`{digest}` is in the bucket of the server's blobs and not on this machine: {why}")]
+    Away {
+        /// What was asked for.
+        digest: Digest,
+        /// Why it was not brought home.
+        why: String,
+    },
     /// The bytes in the store are not those that were put in.
     #[error("`{digest}` is damaged: the file `{}` has other content; remove it and write it again", path.display())]
     Damaged {
@@ -82,6 +90,11 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// A blob that nobody has brought home yet.
+    pub(crate) fn away(digest: Digest) -> Self {
+        Self::Away { digest, why: "only a server brings it home".to_owned() }
+    }
+
     /// Maps a system error of step `what` on `path`.
     pub fn os<E: Into<io::Error>>(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(E) -> Self {
         move |source| {

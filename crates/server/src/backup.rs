@@ -62,6 +62,9 @@ pub struct Backup {
     /// Exported files.
     #[serde(default)]
     blobs: usize,
+    /// Files of blobs that are in their bucket alone, and not in the backup.
+    #[serde(default)]
+    pub away: usize,
     /// Volumes of the built-in storage, if they were copied.
     #[serde(default)]
     pub volumes: Option<usize>,
@@ -255,6 +258,7 @@ fn fill(data: &Path, half: &Path, volumes: Volumes, now: Timestamp) -> Result<Ba
         copy_files(&shard, &half.join("blobs").join(name(&shard)))?;
     }
     copy_packs(&blobs, &half.join("blobs/packs"))?;
+    let away = copy_markers(&blobs, &half.join("blobs"))?;
     for key in KEYS.into_iter().filter(|key| data.join(key).exists()) {
         copy(&data.join(key), &half.join(key))?;
     }
@@ -275,6 +279,7 @@ fn fill(data: &Path, half: &Path, volumes: Volumes, now: Timestamp) -> Result<Ba
         bytes,
         attempts,
         blobs,
+        away,
         volumes,
     };
     let text = serde_json::to_vec_pretty(&about).map_err(io::Error::other);
@@ -338,6 +343,21 @@ fn copy_grown(from: &Path, to: &Path) -> Result<()> {
 fn copy_files(from: &Path, to: &Path) -> Result<()> {
     make_dir(to)?;
     entries(from)?.iter().try_for_each(|file| copy(file, &to.join(name(file))))
+}
+
+/// Copies what is noted of units that are in a bucket too, and the indexes of packs that are there alone; how many are there alone.
+fn copy_markers(blobs: &blob::Store, to: &Path) -> Result<usize> {
+    let from = blobs.root();
+    copy_files(&from.join("away"), &to.join("away"))?;
+    let mut away = 0;
+    for unit in blobs.marked()?.into_keys().filter(|unit| !from.join(unit.file()).exists()) {
+        away += 1;
+        if let Some(index) = unit.index() {
+            make_dir(&to.join("packs"))?;
+            copy(&from.join(&index), &to.join(&index))?;
+        }
+    }
+    Ok(away)
 }
 
 /// Copies the packs, each with its index; what comes meanwhile was put after the database was copied.
@@ -520,7 +540,23 @@ fn restore_blobs(from: &Path, to: &Path) -> Result<usize> {
             Unit::Pack { .. } => count += restore_pack(&saved, &unit, &store)?,
         }
     }
+    restore_markers(&saved, &store)?;
     Ok(count)
+}
+
+/// Brings back what was noted of units that were in a bucket alone. Those that were here too are put there again.
+fn restore_markers(saved: &blob::Store, store: &blob::Store) -> Result<()> {
+    let known = store.marked()?;
+    for (unit, marker) in saved.marked()? {
+        let is_known = known.contains_key(&unit) || store.root().join(unit.file()).exists();
+        if is_known || saved.root().join(unit.file()).exists() {
+            continue;
+        }
+        let index = unit.index().map(|index| saved.root().join(index));
+        let index = index.map(|index| std::fs::read(&index).map_err(failed("read", &index))).transpose()?;
+        store.adopt_away(unit, marker.size, index.as_deref())?;
+    }
+    Ok(())
 }
 
 /// What is missing of a pack, together.

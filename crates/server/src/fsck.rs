@@ -10,9 +10,12 @@ use vessl_core::ids::RunId;
 use vessl_core::object::{ObjectKind, ObjectName};
 use vessl_core::spelling;
 use vessl_data::blob::{Checked, Digest, Store};
+use vessl_data::offsite::OffsiteError;
 use vessl_data::tree::{self, Fault};
 use vessl_data::{DataError, Watch};
 
+use crate::config::Config;
+use crate::offsite;
 use crate::paths::DataDir;
 
 /// What was found.
@@ -22,6 +25,8 @@ pub struct Findings {
     pub versions: usize,
     /// Blobs that are whole.
     pub blobs: u64,
+    /// Blobs that are in the bucket alone.
+    pub away: u64,
     /// Packs of blobs.
     pub packs: u64,
     /// Bytes that were read.
@@ -64,6 +69,21 @@ pub enum FsckError {
     /// The blobs.
     #[error(transparent)]
     Blobs(#[from] DataError),
+    /// The settings of their bucket.
+    #[error(transparent)]
+    Setting(#[from] offsite::SettingError),
+    /// Their bucket.
+    #[error("the bucket of the blobs: {0}")]
+    Bucket(#[from] OffsiteError),
+}
+
+/// How the bucket of the blobs is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// By its listing.
+    Listed,
+    /// Everything is read that is not on this machine.
+    Read,
 }
 
 /// Who has a tree: a version, or an export of a run at a path.
@@ -74,8 +94,13 @@ struct Owner {
     export: Option<String>,
 }
 
-/// Reads every manifest of every version, and every blob, recipe and pack below `data`.
-pub fn check(data: &Path, watch: &Watch<'_>) -> Result<Findings, FsckError> {
+/// Reads every manifest of every version, and every blob, recipe and pack below `data`, and compares what is in the bucket of the
+/// settings.
+pub fn check(
+    data: &Path,
+    (config, elsewhere): (&Config, Elsewhere),
+    watch: &Watch<'_>,
+) -> Result<Findings, FsckError> {
     let dir = DataDir::new(data);
     let database = dir.database();
     if !database.exists() {
@@ -85,7 +110,22 @@ pub fn check(data: &Path, watch: &Watch<'_>) -> Result<Findings, FsckError> {
     // Nothing is removed meanwhile; what comes after the versions were read is of others.
     let _kept = if data.join("blobs").is_dir() { Some(store.keep()?) } else { None };
     let owners = owners(&database).map_err(|source| FsckError::Database { path: database, source })?;
-    let found = store.check(watch)?;
+    let mut found = store.check(watch)?;
+    // Its calls may not be made from asynchronous code.
+    let lost = std::thread::scope(|scope| {
+        let looked = scope.spawn(|| -> Result<_, FsckError> {
+            let Some(bucket) = offsite::open(config, &store)? else {
+                return Ok((PathBuf::new(), Vec::new()));
+            };
+            let place = PathBuf::from(bucket.offsite.location());
+            Ok((place, bucket.offsite.check(elsewhere == Elsewhere::Read, watch)?))
+        });
+        looked.join().unwrap_or_else(|bug| std::panic::resume_unwind(bug))
+    });
+    let (place, lost) = lost?;
+    for (file, digests) in lost {
+        found.lose(&digests, &place.join(file), "it is not in the bucket, or not as it was put there");
+    }
     let mut damage = Vec::new();
     let mut named = HashSet::new();
     for (manifest, owners) in &owners {
@@ -104,7 +144,14 @@ pub fn check(data: &Path, watch: &Watch<'_>) -> Result<Findings, FsckError> {
     damage.sort_unstable();
     damage.dedup();
     let versions = owners.values().map(Vec::len).sum();
-    Ok(Findings { versions, blobs: found.blobs, packs: found.packs, bytes: found.bytes, damage })
+    Ok(Findings {
+        versions,
+        blobs: found.blobs,
+        away: found.away,
+        packs: found.packs,
+        bytes: found.bytes,
+        damage,
+    })
 }
 
 fn faults(store: &Store, manifest: &str, found: &Checked) -> Result<Vec<Fault>, DataError> {

@@ -15,6 +15,8 @@ mod control;
 mod engine;
 pub mod fsck;
 mod lock;
+mod needs;
+pub mod offsite;
 mod open;
 mod paths;
 mod registry;
@@ -129,6 +131,9 @@ pub enum ServerError {
     /// The content-addressed store.
     #[error("{}", chain(.0))]
     Registry(#[from] registry::RegistryError),
+    /// The bucket of the blobs.
+    #[error(transparent)]
+    Offsite(#[from] offsite::SettingError),
     /// The control loop.
     #[error("{}", chain(.0))]
     Control(#[from] control::ControlError),
@@ -141,6 +146,7 @@ impl ServerError {
             Self::Address(_) | Self::NotLoopback(_) => Some("listen"),
             Self::Log(_) => Some("log"),
             Self::Inventory(error) => Some(error.key()),
+            Self::Offsite(error) => Some(error.key),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use vessl_core::ids::{ClusterName, RunId};
 use vessl_core::network::NetworkPolicy;
 use vessl_core::secret::Secret;
-use vessl_data::durable;
+use vessl_data::{blob, durable};
 use zeroize::Zeroizing;
 
 use crate::ServerError;
@@ -24,8 +24,9 @@ use crate::engine::fake::{Fake, World};
 use crate::engine::local::{Local, Program};
 use crate::engine::{Engine, Engines, Images};
 use crate::lock;
+use crate::offsite;
 use crate::paths::DataDir;
-use crate::registry::{Now, Registry};
+use crate::registry::{Now, Registry, RegistryError, StorageRules};
 use crate::reserve::Reserve;
 use crate::secrets::{SecretError, Vault, read_private};
 use crate::store::Store;
@@ -99,7 +100,7 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         // A new key would be found out only when the old one came back.
         return Err(SecretError::Lost { path: key }.into());
     }
-    let vault = Vault::open(&key)?;
+    let vault = Arc::new(Vault::open(&key)?);
     let watches =
         Watches::start().map_err(|source| ServerError::file("watch", data.root().display(), source))?;
     let attempts = Attempts::new(data.clone(), watches);
@@ -118,15 +119,23 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         engines.insert(name, (engine, images));
     }
     let clock = setup.clock.clone();
+    let blobs = blob::Store::open(&data.root().join("blobs")).map_err(RegistryError::from)?;
+    let bucket = open_bucket(&setup.config, &blobs).await?;
     let registry = Registry::open(
         &data,
-        Arc::clone(&store),
+        (Arc::clone(&store), blobs),
         Now::of(move || clock.now()),
-        &setup.config.hostpath_roots,
+        StorageRules {
+            hostpath_roots: &setup.config.hostpath_roots,
+            cloud_identity: setup.config.cloud_identity,
+            vault: Arc::clone(&vault),
+        },
+        bucket.clone(),
     )?;
     let parts = Parts {
         store,
         blobs: registry.blobs(),
+        bucket,
         data: data.clone(),
         engines: Engines::new(engines, inventory.cluster.clone()),
         vault,
@@ -138,6 +147,8 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
     parts.reserve.fill();
     let control = Control::open(parts).await?;
     control.warm_up();
+    let kept = registry.clone().keep_offsite(control.inventory().instance.clone(), control.stopping());
+    tokio::spawn(kept);
     Ok(Opened { control, registry, token, data, lock })
 }
 
@@ -214,7 +225,19 @@ fn program(config: &Config) -> Result<Program, ServerError> {
 pub(crate) async fn check(config: &Config) -> Result<(), ServerError> {
     let node = program(config)?.machine().await?.node;
     Inventory::new(config, String::new(), node)?;
+    // The store is not touched.
+    open_bucket(config, &blob::Store::at(Path::new(""))).await?;
     Ok(())
+}
+
+/// The bucket of the settings; one that fails has threads to wait for, which asynchronous code may not.
+async fn open_bucket(
+    config: &Config,
+    blobs: &blob::Store,
+) -> Result<Option<Arc<offsite::Bucket>>, ServerError> {
+    let (config, blobs) = (config.clone(), blobs.clone());
+    let opened = tokio::task::spawn_blocking(move || offsite::open(&config, &blobs));
+    Ok(opened.await.map_err(|_| ServerError::Interrupted)??)
 }
 
 fn make_private(root: &Path) -> Result<(), ServerError> {

@@ -77,6 +77,10 @@ impl DataDir {
     pub fn uploads(&self) -> PathBuf {
         self.0.join("uploads")
     }
+    /// What is on its way into volumes that lie in buckets, and copies from those.
+    pub fn incoming(&self) -> PathBuf {
+        self.0.join("incoming")
+    }
     /// Volumes of the built-in storage of an organization.
     pub fn volumes(&self, of: &OrganizationName) -> PathBuf {
         self.0.join("volumes").join(of.as_str())

@@ -11,7 +11,11 @@ use std::path::{Path, PathBuf};
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use vessl_core::secret::Secret;
+use serde::{Deserialize, Serialize};
+use vessl_core::credential::CredentialKind;
+use vessl_core::ids::OrganizationName;
+use vessl_core::record::Login;
+use vessl_core::secret::{Secret, expose};
 use vessl_data::durable;
 use zeroize::Zeroizing;
 
@@ -44,9 +48,31 @@ pub enum SecretError {
         "the stored value of `{0}` cannot be opened with this `secret.key`: was the key replaced? store it again"
     )]
     Sealed(String),
+    /// What is stored are no keys.
+    #[error("the keys of `{0}` cannot be read; store them again")]
+    Keys(String),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
+}
+
+/// What is sealed of keys of a store with the S3 API; of everything else it is the value itself.
+#[derive(Serialize, Deserialize)]
+struct Keys {
+    #[serde(serialize_with = "expose")]
+    secret_key: Secret,
+    #[serde(default, serialize_with = "expose")]
+    session_token: Option<Secret>,
+}
+
+/// Keys of a store with the S3 API as one value.
+pub(crate) fn keys(secret_key: Secret, session_token: Option<Secret>) -> serde_json::Result<Secret> {
+    serde_json::to_string(&Keys { secret_key, session_token }).map(Secret::from)
+}
+
+/// What a stored value is sealed for: `class` is the word of its class.
+pub(crate) fn bound(organization: &OrganizationName, class: &str, name: &str) -> String {
+    format!("{organization}/{class}/{name}")
 }
 
 /// Seals and opens values.
@@ -99,6 +125,24 @@ impl Vault {
         let payload = Payload { msg, aad: name.as_bytes() };
         let plain = self.cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| wrong())?;
         String::from_utf8(plain).map(Secret::from).map_err(|_| wrong())
+    }
+
+    /// Opens a stored value of this kind; of what is no credential there is no kind.
+    pub(crate) fn login(
+        &self,
+        bound: &str,
+        kind: Option<CredentialKind>,
+        username: Option<String>,
+        sealed: &[u8],
+    ) -> Result<Login, SecretError> {
+        let password = self.unseal(bound, sealed)?;
+        let username = username.unwrap_or_default();
+        if kind != Some(CredentialKind::S3) {
+            return Ok(Login { username, password, session_token: None });
+        }
+        let keys = serde_json::from_str::<Keys>(password.expose());
+        let Keys { secret_key, session_token } = keys.map_err(|_| SecretError::Keys(bound.to_owned()))?;
+        Ok(Login { username, password: secret_key, session_token })
     }
 
     /// A digest that tells equal inputs without giving anything away to who has no key.

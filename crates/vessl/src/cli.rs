@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     artifact, cache, cluster, completion, configure, credential, dataset, doctor, image, model,
-    model_repository, resource, run, secret, server, storage, whoami,
+    model_repository, resource, run, secret, server, storage, uploads, whoami,
 };
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -77,6 +77,9 @@ enum Command {
     /// Name places for volumes, make volumes, copy files in and out
     #[command(subcommand)]
     Storage(storage::Command),
+    /// Look at uploads that are not done, and end them
+    #[command(subcommand)]
+    Upload(uploads::Command),
     /// Look at clusters and their nodes
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -274,6 +277,7 @@ async fn perform(command: Command, session: &Session) -> Result<Exit> {
         Command::ModelRepository(command) => model_repository::perform(command, session).await,
         Command::Artifact(command) => artifact::perform(command, session).await,
         Command::Storage(command) => storage::perform(command, session).await,
+        Command::Upload(command) => uploads::perform(command, session).await,
         Command::Cluster(command) => cluster::perform(command, session).await,
         Command::Resource(command) => resource::perform(command, session).await,
         Command::Image(command) => image::perform(command, session).await,

@@ -2,6 +2,7 @@
 //! over `config.toml`. It prints nothing and asks nothing.
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -191,6 +192,16 @@ fn wrong(message: String) -> Error {
 }
 
 /// The variables that are text.
+/// The settings of the server of a data directory: of the last one, else of the next.
+pub(crate) fn config_of(data: &Path) -> Result<Config> {
+    let last = std::fs::read(data.join("config")).ok().map(|path| PathBuf::from(OsString::from_vec(path)));
+    let file = match last {
+        Some(last) => Some(last),
+        None => server_file()?,
+    };
+    load(file.as_deref(), environment()).map_err(|error| Error::Server(error.to_string()))
+}
+
 fn environment() -> impl Iterator<Item = (String, String)> {
     let text =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));

@@ -3,7 +3,7 @@ use vessl_core::plan::{BucketPlan, Provider};
 use vessl_core::wire::ProgressKind;
 use vessl_data::blob::Digest;
 use vessl_data::bucket::{
-    self, Export, Identity, Import, Location, ManifestUse, Outgoing, Picture, Previous, Session,
+    self, Empty, Export, Identity, Import, Location, ManifestUse, Outgoing, Picture, Previous, Session,
 };
 use vessl_data::dir::Dir;
 use vessl_data::staging::{About, Looked, Staged};
@@ -17,6 +17,7 @@ use super::{Moved, TransferContext, TransferError};
 pub(super) fn stage(plan: &BucketPlan, cx: &TransferContext<'_>) -> Result<(Moved, Staged), TransferError> {
     let session = session(plan, cx)?;
     let staging = cx.sink.staging()?;
+    let is_volume = plan.label.starts_with("volume://");
     let (staged, moved) = follow(cx, ProgressKind::Import, &plan.label, |watch| {
         staging.current(source(plan, cx), &watch, |into, before| {
             let noted = before.and_then(Staged::about);
@@ -24,7 +25,10 @@ pub(super) fn stage(plan: &BucketPlan, cx: &TransferContext<'_>) -> Result<(Move
             let dir = before.and_then(|before| Dir::open(&before.path).ok());
             let previous = picture.as_ref().zip(dir.as_ref()).map(|(picture, dir)| Previous { picture, dir });
             let manifest = ManifestUse::Follow;
-            let done = session.import(&Import { into, previous, owner: None, manifest, watch: &watch })?;
+            // A volume is there although nothing was written to it yet.
+            let empty = if is_volume { Empty::IsFine } else { Empty::IsError };
+            let done =
+                session.import(&Import { into, previous, owner: None, manifest, empty, watch: &watch })?;
             Ok::<_, TransferError>(looked(plan, cx, done))
         })
     })?;

@@ -8,10 +8,10 @@ use vessl_container::rootfs::nfs::{self, Export, NfsAccess, NfsMount, Patience};
 use vessl_core::plan::{VolumePlace, VolumePlan};
 use vessl_core::spelling;
 use vessl_core::wire::ProgressKind;
-use vessl_data::DataError;
 use vessl_data::dir::{Dir, open_plain, proc_path, real_path};
 use vessl_data::staging::Staged;
 use vessl_data::tree::{self, Bounds, Copied, Source, Target};
+use vessl_data::{DataError, Watch};
 
 use super::progress::follow;
 use super::{Moved, TransferContext, TransferError};
@@ -106,7 +106,7 @@ pub(super) fn import(
     cx: &TransferContext<'_>,
 ) -> Result<Moved, TransferError> {
     let from = open(volume, NfsAccess::ReadOnly, cx)?;
-    let copied = copy(&volume.label, &from.dir, into, ProgressKind::Import, cx)?;
+    let copied = copy(&volume.label, (&from.dir, tree::copy_volume), into, cx)?;
     let missing =
         copied.warnings.iter().map(|warning| format!("`{}` {}", warning.path.display(), warning.text));
     Ok(Moved {
@@ -125,14 +125,16 @@ pub(super) fn copy_staged(
     cx: &TransferContext<'_>,
 ) -> Result<(), TransferError> {
     let dir = Dir::open(&staged.path).map_err(DataError::os("open", &staged.path))?;
-    copy("", &dir, into, ProgressKind::Import, cx).map(|_| ())
+    copy("", (&dir, tree::copy), into, cx).map(|_| ())
 }
+
+/// [`tree::copy`], or the same of a volume.
+type HowToCopy = fn(Source<'_>, Target<'_>, Bounds, &Watch<'_>) -> Result<Copied, DataError>;
 
 fn copy(
     label: &str,
-    from: &Dir,
+    (from, how): (&Dir, HowToCopy),
     into: &Dir,
-    kind: ProgressKind,
     cx: &TransferContext<'_>,
 ) -> Result<Copied, TransferError> {
     let parts = parts(cx);
@@ -140,6 +142,7 @@ fn copy(
     let into = Dir::open(&proc_path(into)).map_err(DataError::os("open", "."))?;
     let target = Target { dir: &into, owner: cx.owner, parts: &parts };
     let source = Source { root: from, path: Path::new(""), reader: None };
-    let copied = follow(cx, kind, label, |watch| tree::copy(source, target, Bounds::FORMAT, &watch))?;
+    let copied =
+        follow(cx, ProgressKind::Import, label, |watch| how(source, target, Bounds::FORMAT, &watch))?;
     Ok(copied)
 }

@@ -6,7 +6,7 @@ use super::report::{Code, candidates, typed};
 use super::{BucketPlan, HfPlan, ImportSource, MountFrom, Provider, Storage, VolumePlace, VolumePlan};
 use crate::credential::CredentialKind;
 use crate::ids::{ProjectRef, StorageName, VolumeName};
-use crate::object::{ObjectKind, ObjectName, StorageKind, VolumeRef};
+use crate::object::{ObjectKind, ObjectName, StorageKind, VolumeRef, bucket_of_volume};
 use crate::spec::{Dataset, Export, Gs, Hf, Import, Model, MountSource, Nfs, S3, Spec, Volume};
 
 /// Where Hugging Face is if the server's settings name no other address.
@@ -336,17 +336,14 @@ impl Reader<'_> {
             }
             StorageKind::S3 | StorageKind::Gcs => {
                 let provider = if storage.kind == StorageKind::S3 { Provider::S3 } else { Provider::Gs };
-                let bare = storage.path.split_once("://").map_or(storage.path.as_str(), |(_, rest)| rest);
-                let (bucket, prefix) = bare.split_once('/').unwrap_or((bare, ""));
-                let prefix = format!("{}/{name}", prefix.trim_matches('/'));
+                let (bucket, prefix) = bucket_of_volume(&storage.path, &name);
                 let credential = storage.credential.as_ref().map(ToString::to_string);
                 let access = Access {
                     endpoint: storage.endpoint.as_ref(),
                     region: storage.region.as_ref(),
                     credential: credential.as_ref(),
                 };
-                let prefix = prefix.trim_matches('/');
-                return self.bucket((provider, label, bucket, prefix), &access, at).map(Place::Bucket);
+                return self.bucket((provider, label, &bucket, &prefix), &access, at).map(Place::Bucket);
             }
         };
         Some(Place::Directory(VolumePlan { label, place }))

@@ -203,6 +203,16 @@ pub enum DifferenceKind {
     Changed,
 }
 
+/// Body that begins an upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UploadCreate {
+    /// Address of what gets the files, for people who see that it is not done: `vessl-dataset://default/iris`.
+    #[serde(default)]
+    #[schema(max_length = 500)]
+    pub object: Option<String>,
+}
+
 /// An upload: blobs that belong to a version which is still to be made. They are kept until it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UploadView {
@@ -211,6 +221,17 @@ pub struct UploadView {
     /// When it ends by itself, unless more comes.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// Who began it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// What it is for, as its client said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// Bytes that came for it and are kept.
+    pub bytes: u64,
 }
 
 /// Body that asks which blobs are missing, and answer with those.
@@ -368,7 +389,7 @@ impl ChangeKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeCopy {
-    /// Path in the volume of the address.
+    /// Path in the volume of the address; empty for everything in it.
     pub from: String,
     /// Storage to copy to; absent is the same.
     #[serde(default)]
@@ -376,8 +397,20 @@ pub struct VolumeCopy {
     /// Volume to copy to; absent is the same.
     #[serde(default)]
     pub to_volume: Option<String>,
-    /// Path there.
+    /// Path there; empty for the topmost directory.
     pub to: String,
+}
+
+/// What a copy within volumes brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeCopied {
+    /// Files and links.
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// What was not copied, or is not as it was, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One artifact with its history.

@@ -2,7 +2,7 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,17 +70,8 @@ pub(super) struct Filled {
 impl Batch {
     /// Begins one. What it holds is gone if it is dropped before its end.
     pub fn begin(store: &Store) -> Result<Self, DataError> {
-        let tmp = store.root.join("tmp");
-        let failed = || DataError::os("make", &tmp);
-        loop {
-            let dir = tempfile::Builder::new().prefix("batch-").tempdir_in(&tmp).map_err(failed())?;
-            // A sweep may take one that has no lock yet for a dead writer's.
-            let Ok(disk) = File::open(dir.path()) else { continue };
-            let locked = disk.try_lock().is_ok();
-            if locked && disk.metadata().map_err(failed())?.nlink() > 0 {
-                return Ok(Self { store: store.clone(), dir, disk, inside: Mutex::default() });
-            }
-        }
+        let (dir, disk) = store.tmp_dir("batch-")?;
+        Ok(Self { store: store.clone(), dir, disk, inside: Mutex::default() })
     }
 
     /// Puts some bytes: into a pack, if they are few.

@@ -6,14 +6,16 @@ use std::sync::Mutex;
 
 use super::packs::Files;
 use super::stream::hash_all;
-use super::{Blob, Digest, Store, Unit, index};
+use super::{Blob, Digest, Store, Unit, UnitName, index};
 use crate::{DataError, Watch, locked, pool};
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// Blobs that are whole.
+    /// Blobs that are here and whole.
     pub blobs: u64,
+    /// Blobs that are elsewhere alone, and were not read.
+    pub away: u64,
     /// Packs whose index is whole.
     pub packs: u64,
     /// Bytes that were read.
@@ -21,6 +23,7 @@ pub struct Checked {
     /// Everything that is not as it should be, sorted by file.
     pub harms: Vec<Harm>,
     whole: HashSet<Digest>,
+    elsewhere: HashSet<Digest>,
     damaged: HashMap<Digest, Harm>,
 }
 
@@ -50,9 +53,21 @@ impl Checked {
     /// How a blob stands. What was put after the look is missing.
     pub fn standing(&self, digest: Digest) -> Standing<'_> {
         match self.damaged.get(&digest) {
-            _ if self.whole.contains(&digest) => Standing::Whole,
+            _ if self.whole.contains(&digest) || self.elsewhere.contains(&digest) => Standing::Whole,
             Some(harm) => Standing::Damaged(harm),
             None => Standing::Missing,
+        }
+    }
+
+    /// Blobs that are not here, and not whole elsewhere either.
+    pub fn lose(&mut self, digests: &[Digest], file: &Path, why: &str) {
+        for digest in digests {
+            if self.elsewhere.remove(digest) && !self.whole.contains(digest) {
+                self.away -= 1;
+                let harm = Harm { file: file.to_owned(), digest: Some(*digest), why: why.to_owned() };
+                self.damaged.insert(*digest, harm.clone());
+                self.harms.push(harm);
+            }
         }
     }
 
@@ -73,6 +88,11 @@ impl Checked {
         self.harms.push(harm);
     }
 
+    /// One that is elsewhere was whole when it went.
+    fn note_away(&mut self, digest: Digest) {
+        self.away += u64::from(!self.whole.contains(&digest) && self.elsewhere.insert(digest));
+    }
+
     fn harm(&mut self, file: PathBuf, why: &str) {
         self.harms.push(Harm { file, digest: None, why: why.to_owned() });
     }
@@ -87,9 +107,21 @@ impl Store {
         }
         let mut units = self.units()?;
         let (data, indexes) = self.packs.all_files()?;
+        let marked = self.marked()?;
         for pack in indexes.into_iter().filter(|pack| !data.contains(pack)) {
-            let Files { data, .. } = self.packs.files(pack);
-            locked(&checked).harm(data, "it is not there, and its index is");
+            let Files { data, index } = self.packs.files(pack);
+            if marked.contains_key(&UnitName::Pack(pack)) {
+                check_pack(pack, (None, &index), &checked, watch)?;
+            } else {
+                locked(&checked).harm(data, "it is not there, and its index is");
+            }
+        }
+        for unit in marked.keys() {
+            if let UnitName::Loose(digest) = unit
+                && !self.path(*digest).exists()
+            {
+                locked(&checked).note_away(*digest);
+            }
         }
         units.sort_by_key(|unit| matches!(unit, Unit::Loose { .. }));
         pool::each(&units, |unit| match unit {
@@ -98,7 +130,7 @@ impl Store {
                 locked(&checked).note(*digest, (path, found));
                 Ok(())
             }
-            Unit::Pack { name, data, index } => check_pack(*name, (data, index), &checked, watch),
+            Unit::Pack { name, data, index } => check_pack(*name, (Some(data), index), &checked, watch),
         })?;
         let mut checked = checked.into_inner().unwrap_or_default();
         checked.harms.sort_unstable();
@@ -108,7 +140,7 @@ impl Store {
 
 fn check_pack(
     name: Digest,
-    (data, index): (&Path, &Path),
+    (data, index): (Option<&Path>, &Path),
     checked: &Mutex<Checked>,
     watch: &Watch<'_>,
 ) -> Result<(), DataError> {
@@ -125,6 +157,10 @@ fn check_pack(
         return Ok(());
     };
     for entry in entries {
+        let Some(data) = data else {
+            locked(checked).note_away(entry.digest);
+            continue;
+        };
         let found = look(data, Some((entry.offset.into(), entry.size.into())), watch)?;
         locked(checked).note(entry.digest, (data, found));
     }

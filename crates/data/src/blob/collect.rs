@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::index::{LARGEST_PACK, Packed};
 use super::packs::Files;
-use super::{Batch, Blob, Digest, Freed, Store, changed};
+use super::{Batch, Blob, Digest, Freed, Store, UnitName, changed};
 use crate::{DataError, durable};
 
 impl Store {
@@ -35,7 +35,8 @@ impl Store {
     }
 
     /// Removes every blob for which `keep` is false and that was not put since `before`, as far as nobody puts a blob at that moment.
-    /// A pack without any blob that is kept is removed, and one that is more than half such blobs is written anew without them.
+    /// A pack without any blob that is kept is removed, and one that is more than half such blobs is written anew without them, if it is
+    /// here. What is removed here dies elsewhere too.
     pub fn collect(&self, keep: &dyn Fn(Digest) -> bool, before: SystemTime) -> Result<Freed, DataError> {
         let mut freed = Freed::default();
         for shard in read_dir(&self.root)? {
@@ -48,6 +49,7 @@ impl Store {
                 let old = changed(&meta) < before;
                 if old && digest.is_some_and(|digest| !keep(digest) && !self.was_put_again(digest, before)) {
                     remove(&path)?;
+                    digest.map_or(Ok(()), |digest| self.let_die(UnitName::Loose(digest)))?;
                     freed.count += 1;
                     // A tree may still share the bytes.
                     freed.bytes += if meta.nlink() == 1 { meta.len() } else { 0 };
@@ -55,6 +57,7 @@ impl Store {
             }
         }
         self.collect_packs(keep, before, &mut freed)?;
+        self.collect_away(keep, before, &mut freed)?;
         self.forget_again(before)?;
         Ok(freed)
     }
@@ -82,7 +85,7 @@ impl Store {
                 self.remove_pack(pack)?;
                 freed.count += gone.len() as u64;
                 freed.bytes += bytes(&gone);
-            } else if bytes(&gone) > bytes(&kept) {
+            } else if bytes(&gone) > bytes(&kept) && self.packs.files(pack).data.exists() {
                 waste.push(Waste { pack, size: bytes(&kept), kept, gone: (gone.len() as u64, bytes(&gone)) });
             }
         }
@@ -160,7 +163,10 @@ impl Store {
         let Files { data, index } = self.packs.files(pack);
         remove(&index)?;
         durable::sync_dir(self.packs.dir()).map_err(DataError::os("sync", self.packs.dir()))?;
-        remove(&data)
+        if data.exists() {
+            remove(&data)?;
+        }
+        self.let_die(UnitName::Pack(pack))
     }
 
     /// Notes that a blob, or one of a pack, was put that is here, so that no collection takes it from under the one who put it.
@@ -194,7 +200,7 @@ impl Store {
     }
 
     /// The exclusive lock; `None` while somebody is putting a blob.
-    fn try_lock(&self) -> Result<Option<File>, DataError> {
+    pub(super) fn try_lock(&self) -> Result<Option<File>, DataError> {
         let lock = self.lock_file()?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(lock)),

@@ -16,10 +16,12 @@
 //! blobs/packs/N.idx   where they are ([`index`]); N is the BLAKE3 of this file, which comes after the other one and goes before it
 //! blobs/again/        empty files by digest: when a blob that was here already, or one of a pack, was put last. The blob itself is
 //!                     not touched, because a tree that is in use may share it
+//! blobs/away/         what is kept elsewhere too, and may not be here ([`Home`])
 //! blobs/tmp/          files being written, and directories of batches, each locked by its writer; renamed into place when they are
 //!                     on disk. Others come from elsewhere on the same file system ([`crate::incoming`])
 //! blobs/lock          shared: a blob is being put; exclusive: some are being collected
 //! ```
+mod away;
 mod batch;
 mod check;
 mod collect;
@@ -39,6 +41,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+pub use self::away::{Home, Marker, Stay, UnitName};
 use self::batch::Loose;
 pub use self::batch::{Batch, LARGEST_IN_PACK, MANY};
 pub use self::check::{Checked, Harm, Standing};
@@ -51,6 +54,8 @@ use self::stream::hash_all;
 pub(crate) use self::stream::{copy_hashing, copy_in_kernel, hash, unpack_hashing};
 use crate::{DataError, Watch, durable, locked, pool};
 
+/// How often a blob is brought home for one who opens it.
+const TRIES: u32 = 3;
 /// Mode of every loose blob.
 pub const MODE: u32 = 0o644;
 
@@ -59,6 +64,7 @@ pub const MODE: u32 = 0o644;
 pub struct Store {
     root: PathBuf,
     packs: Arc<Packs>,
+    home: Option<Arc<dyn Home>>,
 }
 
 /// What is kept as one on disk.
@@ -87,6 +93,7 @@ pub enum Unit {
 enum Place {
     Loose { size: u64, put: SystemTime },
     Packed(Slot),
+    Away { size: u64 },
 }
 
 /// Keeps every blob of a store where it is.
@@ -116,7 +123,7 @@ pub struct Freed {
 impl Store {
     /// Opens (and makes, mode 0700) a store at `root`, and removes half-written files of writers that died.
     pub fn open(root: &Path) -> Result<Self, DataError> {
-        for dir in ["tmp", "again"] {
+        for dir in ["tmp", "again", "away"] {
             durable::create_dir_all(&root.join(dir), 0o700).map_err(DataError::os("make", root))?;
         }
         let store = Self::at(root);
@@ -126,7 +133,7 @@ impl Store {
 
     /// A store for who only reads; nothing is made or removed.
     pub fn at(root: &Path) -> Self {
-        Self { root: root.to_owned(), packs: Arc::new(Packs::of(root.join("packs"))) }
+        Self { root: root.to_owned(), packs: Arc::new(Packs::of(root)), home: None }
     }
 
     /// Where the file of `digest` is if it is a loose blob. Only for reading.
@@ -138,7 +145,7 @@ impl Store {
     /// Size in bytes, `None` if it is not here.
     pub fn size(&self, digest: Digest) -> Result<Option<u64>, DataError> {
         Ok(self.find(digest)?.map(|place| match place {
-            Place::Loose { size, .. } => size,
+            Place::Loose { size, .. } | Place::Away { size } => size,
             Place::Packed(slot) => slot.size(),
         }))
     }
@@ -149,10 +156,13 @@ impl Store {
     }
 
     fn find(&self, digest: Digest) -> Result<Option<Place>, DataError> {
-        match self.find_loose(digest)? {
-            Some(place) => Ok(Some(place)),
-            None => Ok(self.packs.find(digest)?.map(Place::Packed)),
+        if let Some(place) = self.find_loose(digest)? {
+            return Ok(Some(place));
         }
+        if let Some(slot) = self.packs.find(digest)? {
+            return Ok(Some(Place::Packed(slot)));
+        }
+        Ok(self.find_away(digest)?.map(|(size, _)| Place::Away { size }))
     }
 
     fn find_loose(&self, digest: Digest) -> Result<Option<Place>, DataError> {
@@ -167,14 +177,14 @@ impl Store {
     /// In which unit a blob is.
     pub fn unit(&self, digest: Digest) -> Result<Option<Unit>, DataError> {
         Ok(self.find(digest)?.map(|place| match place {
-            Place::Loose { .. } => Unit::Loose { digest, path: self.path(digest) },
+            Place::Loose { .. } | Place::Away { .. } => Unit::Loose { digest, path: self.path(digest) },
             Place::Packed(slot) => self.pack(slot.pack),
         }))
     }
 
-    /// All units that are whole by their names. Those that come or go meanwhile may be among them or not.
+    /// All units that are here and whole by their names. Those that come or go meanwhile may be among them or not.
     pub fn units(&self) -> Result<Vec<Unit>, DataError> {
-        let mut units: Vec<Unit> = self.packs.list()?.into_iter().map(|name| self.pack(name)).collect();
+        let mut units: Vec<Unit> = self.packs.here()?.into_iter().map(|name| self.pack(name)).collect();
         for shard in read_dir(&self.root)? {
             let Some(first) = name(&shard).filter(|name| name.len() == 2) else { continue };
             for path in read_dir(&shard)? {
@@ -190,12 +200,15 @@ impl Store {
     pub fn inside(&self, unit: &Unit) -> Result<Vec<Digest>, DataError> {
         match unit {
             Unit::Loose { digest, .. } => Ok(vec![*digest]),
-            Unit::Pack { name, index, .. } => {
-                let damaged = || DataError::Damaged { digest: *name, path: index.clone() };
-                let (entries, _) = self.packs.read(*name)?.ok_or_else(damaged)?;
-                Ok(entries.into_iter().map(|entry| entry.digest).collect())
-            }
+            Unit::Pack { name, .. } => self.inside_pack(*name),
         }
+    }
+
+    /// Which blobs are in a pack. An error if its index is damaged.
+    pub(crate) fn inside_pack(&self, pack: Digest) -> Result<Vec<Digest>, DataError> {
+        let damaged = || DataError::Damaged { digest: pack, path: self.packs.files(pack).index };
+        let (entries, _) = self.packs.read(pack)?.ok_or_else(damaged)?;
+        Ok(entries.into_iter().map(|entry| entry.digest).collect())
     }
 
     fn pack(&self, name: Digest) -> Unit {
@@ -228,6 +241,21 @@ impl Store {
     /// Stores some bytes; on disk when it returns.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Put, DataError> {
         self.put(&mut &*bytes, &Watch::NONE)
+    }
+
+    /// A new locked directory in `tmp/`.
+    fn tmp_dir(&self, prefix: &str) -> Result<(tempfile::TempDir, File), DataError> {
+        let tmp = self.root.join("tmp");
+        let failed = || DataError::os("make", &tmp);
+        loop {
+            let dir = tempfile::Builder::new().prefix(prefix).tempdir_in(&tmp).map_err(failed())?;
+            // A sweep may take one that has no lock yet for a dead writer's.
+            let Ok(disk) = File::open(dir.path()) else { continue };
+            let locked = disk.try_lock().is_ok();
+            if locked && disk.metadata().map_err(failed())?.nlink() > 0 {
+                return Ok((dir, disk));
+            }
+        }
     }
 
     /// A new locked file in `tmp/`. A sweep may take one that has no lock yet for a dead writer's.
@@ -282,8 +310,10 @@ impl Store {
     }
 
     fn is_here(&self, digest: Digest, size: u64, watch: &Watch<'_>) -> Result<bool, DataError> {
-        let mut blob = match self.open_blob(digest) {
+        let mut blob = match self.open_here(digest) {
             Ok(blob) => blob,
+            // It was whole when it went, and nobody fetches what he has.
+            Err(DataError::Away { .. }) => return Ok(self.size(digest)? == Some(size)),
             Err(DataError::Missing { .. }) => return Ok(false),
             Err(e) => return Err(e),
         };
@@ -300,7 +330,7 @@ impl Store {
     fn note(&self, digest: Digest) -> Result<(), DataError> {
         match self.find(digest)? {
             Some(Place::Packed(slot)) => self.note_again(slot.pack),
-            Some(Place::Loose { .. }) | None => self.note_again(digest),
+            Some(Place::Loose { .. } | Place::Away { .. }) | None => self.note_again(digest),
         }
     }
 
@@ -314,7 +344,10 @@ impl Store {
             match (self.find_loose(*digest)?, self.packs.known(*digest)) {
                 (Some(Place::Loose { put, .. }), _) => self.note_since(*digest, Some(put), since)?,
                 (_, Some(slot)) => drop(locked(&packs).insert(slot.pack)),
-                _ => locked(&missing).push(*digest),
+                _ => match self.find_away(*digest)? {
+                    Some((_, used)) => self.note_since(*digest, Some(used), since)?,
+                    None => locked(&missing).push(*digest),
+                },
             }
             Ok::<_, DataError>(())
         })?;
@@ -337,8 +370,19 @@ impl Store {
         Ok(Hold(self.lock_shared()?))
     }
 
-    /// Opens a blob for reading.
+    /// Opens a blob for reading, and has it brought home for that if it is away.
     pub fn open_blob(&self, digest: Digest) -> Result<Blob, DataError> {
+        // It may leave again before it is opened, but not for ever.
+        for _ in 0..TRIES {
+            match (self.open_here(digest), &self.home) {
+                (Err(DataError::Away { .. }), Some(home)) => home.bring(digest)?,
+                (opened, _) => return opened,
+            }
+        }
+        self.open_here(digest)
+    }
+
+    fn open_here(&self, digest: Digest) -> Result<Blob, DataError> {
         let mut before = None;
         loop {
             let path = self.path(digest);
@@ -356,9 +400,13 @@ impl Store {
                 return Ok(blob);
             }
             // Its pack has just come, was written anew, or is gone.
-            let slot = self.packs.find(digest)?.filter(|slot| before != Some(*slot));
-            let Some(slot) = slot else { return Err(DataError::Missing { digest }) };
-            before = Some(slot);
+            let slot = self.packs.find(digest)?;
+            if slot.is_none() || before == slot {
+                let unit = slot.map_or(UnitName::Loose(digest), |slot| UnitName::Pack(slot.pack));
+                let is_away = self.marker(unit)?.is_some();
+                return Err(if is_away { DataError::away(digest) } else { DataError::Missing { digest } });
+            }
+            before = slot;
         }
     }
 

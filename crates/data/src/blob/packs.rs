@@ -32,6 +32,8 @@ impl Slot {
 #[derive(Debug)]
 pub(super) struct Packs {
     dir: PathBuf,
+    /// Where it is noted which packs are elsewhere.
+    away: PathBuf,
     known: RwLock<Known>,
 }
 
@@ -52,8 +54,9 @@ pub(super) struct Files {
 }
 
 impl Packs {
-    pub(super) fn of(dir: PathBuf) -> Self {
-        Self { dir, known: RwLock::default() }
+    /// Those of the store at `root`.
+    pub(super) fn of(root: &Path) -> Self {
+        Self { dir: root.join("packs"), away: root.join("away"), known: RwLock::default() }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -127,10 +130,26 @@ impl Packs {
         Ok(())
     }
 
-    /// The names of all packs that have both files.
-    pub(super) fn list(&self) -> Result<Vec<Digest>, DataError> {
+    /// The names of all packs that have both files here.
+    pub(super) fn here(&self) -> Result<Vec<Digest>, DataError> {
         let (data, indexes) = self.all_files()?;
         Ok(indexes.into_iter().filter(|pack| data.contains(pack)).collect())
+    }
+
+    /// The same, and of those that are elsewhere.
+    fn list(&self) -> Result<Vec<Digest>, DataError> {
+        let (data, indexes) = self.all_files()?;
+        let is_there = |pack: &Digest| data.contains(pack) || self.marker(*pack).exists();
+        Ok(indexes.into_iter().filter(is_there).collect())
+    }
+
+    fn marker(&self, pack: Digest) -> PathBuf {
+        self.away.join(format!("{pack}.pack"))
+    }
+
+    /// Forgets what is known: it is looked at anew.
+    pub(super) fn forget(&self) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).at = None;
     }
 
     /// The names of all packs by their files: those with the blobs, and indexes.
@@ -153,17 +172,22 @@ impl Packs {
         Ok((data, indexes))
     }
 
-    /// What is in a pack, and when it came; `None` if its index is not whole, or the pack is shorter than that says.
+    /// What is in a pack, and when it came; `None` if its index is not whole, or the pack is shorter than that says. One that is
+    /// elsewhere came when that was noted.
     pub(super) fn read(&self, pack: Digest) -> Result<Option<(Vec<Packed>, SystemTime)>, DataError> {
         let Files { data, index } = self.files(pack);
-        let read = std::fs::read(&index).and_then(|text| Ok((text, std::fs::metadata(&data)?)));
-        let (text, meta) = match read {
+        let about = || match std::fs::metadata(&data) {
+            Ok(meta) => Ok((meta.size(), changed(&meta))),
+            Err(_) => std::fs::metadata(self.marker(pack)).map(|meta| (u64::MAX, changed(&meta))),
+        };
+        let read = std::fs::read(&index).and_then(|text| Ok((text, about()?)));
+        let (text, (size, came)) = match read {
             Ok(read) => read,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(DataError::os("read", index)(e)),
         };
         let entries = Some(text).filter(|text| Digest::of(text) == pack).and_then(|text| index::parse(&text));
-        let whole = |entries: &Vec<Packed>| entries.iter().all(|entry| entry.end() <= meta.size());
-        Ok(entries.filter(whole).map(|entries| (entries, changed(&meta))))
+        let whole = |entries: &Vec<Packed>| entries.iter().all(|entry| entry.end() <= size);
+        Ok(entries.filter(whole).map(|entries| (entries, came)))
     }
 }

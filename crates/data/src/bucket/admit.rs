@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::MANIFEST;
 use super::error::BucketError;
-use super::import::{Job, ManifestUse, Work};
+use super::import::{Empty, Job, ManifestUse, Work};
 use super::keys::{Bad, Place, above, place};
 use super::manifest::{LONGEST, Manifest};
 use super::picture::Object;
@@ -48,6 +48,11 @@ async fn fill(work: &Work) -> Result<(), BucketError> {
         return admission.finish(work);
     }
     if page.next.is_none() && page.objects.iter().all(|object| object.key.as_deref() == Ok(&prefix)) {
+        if work.empty == Empty::IsFine {
+            let _ = work.prefix.set(prefix);
+            locked(&work.left_out).push(format!("`{}`: nothing is there yet", work.store.wire.at()));
+            return admission.finish(work);
+        }
         return single(work, admission).await;
     }
     let _ = work.prefix.set(prefix.clone());
@@ -78,7 +83,7 @@ async fn compare(
     let (mut there, mut latest, mut list) = (HashSet::new(), None, None);
     let mut others = Others::default();
     loop {
-        for Listed { key, size, tag } in page.objects {
+        for Listed { key, size, tag, .. } in page.objects {
             let below = key.as_deref().ok().and_then(|key| key.strip_prefix(prefix));
             match below.map(|below| (below, manifest.file(below))) {
                 Some((below, Some(file))) => {
@@ -158,7 +163,7 @@ async fn single(work: &Work, mut admission: Admission) -> Result<(), BucketError
     let about = work.store.about(key).await?.ok_or_else(missing)?;
     let (above, name) = key.rsplit_once('/').map_or(("", key), |(above, name)| (above, name));
     let above = if above.len() + name.len() < key.len() { format!("{above}/") } else { String::new() };
-    let one = Listed { key: Ok(key.to_owned()), size: about.size, tag: about.tag };
+    let one = Listed { key: Ok(key.to_owned()), size: about.size, tag: about.tag, modified: String::new() };
     admission.object(work, &above, &one);
     let _ = work.prefix.set(above);
     admission.finish(work)
@@ -172,7 +177,8 @@ impl Admission {
         let mut all: Vec<_> = dirs.chain(files).collect();
         all.sort_unstable();
         for (key, size, tag) in all {
-            self.object(work, "", &Listed { key: Ok(key), size, tag: tag.to_owned() });
+            let (tag, modified) = (tag.to_owned(), String::new());
+            self.object(work, "", &Listed { key: Ok(key), size, tag, modified });
         }
         self.start(work)
     }

@@ -59,11 +59,11 @@ pub struct Exported {
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) store: Arc<Store>,
-    prefix: String,
+    pub(super) prefix: String,
     pub(super) root: Option<Dir>,
     pub(super) outbox: Outbox,
     /// The list that is there until this export's takes its place.
-    before: Option<Manifest>,
+    pub(super) before: Option<Manifest>,
     pub(super) journal: Journal,
     pub(super) queue: Queue<Job>,
     pub(super) progress: Progress,
@@ -87,9 +87,9 @@ pub(super) enum Job {
 }
 
 /// The list that is at the place.
-struct There {
-    tag: String,
-    manifest: Option<Manifest>,
+pub(super) struct There {
+    pub(super) tag: String,
+    pub(super) manifest: Option<Manifest>,
 }
 
 impl Session {
@@ -121,7 +121,9 @@ impl Session {
             store: Arc::clone(&self.store),
             prefix,
             root: match want.what {
-                Outgoing::Tree(source) => Some(source.root.try_clone().map_err(DataError::os("open", "."))?),
+                Outgoing::Tree(source) | Outgoing::Volume(source) => {
+                    Some(source.root.try_clone().map_err(DataError::os("open", "."))?)
+                }
                 Outgoing::File { .. } => None,
             },
             done: Mutex::new(vec![None; outbox.files.len()]),
@@ -142,7 +144,11 @@ impl Session {
 
     /// Gives an export up: ends the uploads that it has begun, and removes its journal. What is at its key stays there.
     pub fn abort(&self, journal: &Path) -> Result<(), BucketError> {
-        self.end_uploads(&Read::of(journal)?, &self.location().directory())?;
+        self.abort_below(journal, &self.location().directory())
+    }
+
+    pub(super) fn abort_below(&self, journal: &Path, prefix: &str) -> Result<(), BucketError> {
+        self.end_uploads(&Read::of(journal)?, prefix)?;
         match std::fs::remove_file(journal) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(DataError::os("remove", journal)(e).into())
@@ -151,7 +157,7 @@ impl Session {
         }
     }
 
-    fn end_uploads(&self, read: &Read, prefix: &str) -> Result<(), BucketError> {
+    pub(super) fn end_uploads(&self, read: &Read, prefix: &str) -> Result<(), BucketError> {
         self.runtime.block_on(async {
             for (path, id) in read.open_uploads() {
                 send::abort(&self.store, &format!("{prefix}{path}"), id).await?;
@@ -165,13 +171,13 @@ impl Session {
     }
 }
 
-fn taken(store: &Store, manifest: Option<Manifest>) -> BucketError {
+pub(super) fn taken(store: &Store, manifest: Option<Manifest>) -> BucketError {
     let who = manifest.map_or_else(|| "somebody else".to_owned(), |manifest| format!("`{}`", manifest.who));
     BucketError::Taken { location: store.wire.at().to_string(), who }
 }
 
 /// The list that is at a place, if there is one.
-async fn read_list(store: &Store, prefix: &str) -> Result<Option<There>, BucketError> {
+pub(super) async fn read_list(store: &Store, prefix: &str) -> Result<Option<There>, BucketError> {
     let read = store.read(&format!("{prefix}{MANIFEST}"), LONGEST).await?;
     Ok(read.map(|(text, tag)| There { tag, manifest: Manifest::parse(&text).ok() }))
 }
@@ -219,15 +225,20 @@ impl Work {
         Ok(())
     }
 
-    /// The files, then what is large, then the list.
-    async fn all(self: &Arc<Self>, head: &Head, want: &Export<'_>) -> Result<Exported, BucketError> {
+    /// The files, then what is large.
+    pub(super) async fn send(self: &Arc<Self>, watch: &Watch<'_>) -> Result<(), BucketError> {
         self.progress.set_total(self.outbox.bytes);
         self.queue.push(self.outbox.files.iter().enumerate().map(|(at, file)| (file.size, Job::File(at))));
         self.queue.close();
-        drive(self.tasks(), want.watch, &self.progress).await?;
+        drive(self.tasks(), watch, &self.progress).await?;
         let ready = std::mem::take(&mut *locked(&self.ready));
         self.queue.push(ready.into_iter().map(|large| (0, Job::Complete(large))));
-        drive(self.tasks(), want.watch, &Progress::default()).await?;
+        drive(self.tasks(), watch, &Progress::default()).await
+    }
+
+    /// The files, and last of all the list.
+    async fn all(self: &Arc<Self>, head: &Head, want: &Export<'_>) -> Result<Exported, BucketError> {
+        self.send(want.watch).await?;
         let mut tasks = JoinSet::new();
         let result = Arc::new(Mutex::new(None));
         let (work, base, who, to) =
@@ -269,7 +280,7 @@ impl Work {
         tasks
     }
 
-    fn manifest(&self, who: &str) -> Manifest {
+    pub(super) fn manifest(&self, who: &str) -> Manifest {
         let mut manifest = Manifest::new(who);
         let done = locked(&self.done);
         for (file, done) in self.outbox.files.iter().zip(done.iter()) {

@@ -243,7 +243,7 @@ async fn bring(work: &Work, want: &Want, file: &File, part: Option<Range>) -> Re
 }
 
 /// The first byte of an answer that is a part.
-fn begins(response: &Response) -> Option<u64> {
+pub(super) fn begins(response: &Response) -> Option<u64> {
     if response.status() != StatusCode::PARTIAL_CONTENT {
         return None;
     }

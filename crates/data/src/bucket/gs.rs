@@ -21,7 +21,7 @@ pub(super) fn list(at: &Location, prefix: &str, from: Option<&str>) -> Ask {
     let ask = Ask::new(Method::GET, objects(at))
         .query("prefix", prefix)
         .query("maxResults", "1000")
-        .query("fields", "nextPageToken,items(name,size,generation)");
+        .query("fields", "nextPageToken,prefixes,items(name,size,generation,updated)");
     match from {
         Some(from) => ask.query("pageToken", from),
         None => ask,
@@ -33,6 +33,9 @@ pub(super) fn list(at: &Location, prefix: &str, from: Option<&str>) -> Ask {
 struct Listing {
     #[serde(default)]
     items: Vec<Item>,
+    /// What lies deeper, by what its keys begin with.
+    #[serde(default)]
+    prefixes: Vec<String>,
     next_page_token: Option<String>,
 }
 
@@ -45,6 +48,8 @@ struct Item {
     generation: Number,
     crc32c: Option<String>,
     md5_hash: Option<String>,
+    #[serde(default)]
+    updated: String,
 }
 
 /// Numbers of 64 bits are texts there; not everywhere.
@@ -73,9 +78,12 @@ impl Number {
 
 pub(super) fn page(body: &str) -> Result<Page, String> {
     let listing: Listing = serde_json::from_str(body).map_err(|e| format!("its listing: {e}"))?;
-    let object =
-        |item: Item| Ok(Listed { key: Ok(item.name), size: item.size.value()?, tag: item.generation.text() });
-    let objects = listing.items.into_iter().map(object).collect::<Result<_, String>>()?;
+    let object = |item: Item| {
+        let Item { name, size, generation, updated, .. } = item;
+        Ok(Listed { key: Ok(name), size: size.value()?, tag: generation.text(), modified: updated })
+    };
+    let objects = listing.items.into_iter().map(object).collect::<Result<Vec<_>, String>>()?;
+    let objects = objects.into_iter().chain(listing.prefixes.into_iter().map(Listed::directory)).collect();
     Ok(Page { objects, next: listing.next_page_token.filter(|next| !next.is_empty()) })
 }
 
@@ -109,6 +117,13 @@ pub(super) fn get(at: &Location, key: &str, tag: &str) -> Ask {
 pub(super) fn tag(response: &Response) -> String {
     let generation = response.headers().get("x-goog-generation").and_then(|tag| tag.to_str().ok());
     generation.unwrap_or_default().to_owned()
+}
+
+pub(super) fn delete(at: &Location, key: &str) -> Ask {
+    let path = format!("{}/{}", objects(at), encode(key, Slash::Escaped));
+    let mut ask = Ask::new(Method::DELETE, path).key(key);
+    ask.aim = Aim::Write;
+    ask
 }
 
 fn upload(at: &Location, key: &str, kind: &str) -> Ask {
@@ -154,10 +169,15 @@ mod tests {
     #[test]
     fn a_page_of_a_listing() {
         let body = r#"{"kind":"storage#objects","nextPageToken":"t","items":[
-            {"name":"a/../b","size":"5","generation":"170"},{"name":"c/","size":0,"generation":7}]}"#;
+            {"name":"a/../b","size":"5","generation":"170"},{"name":"c/","size":0,"generation":7}],"prefixes":["d/"]}"#;
         let page = page(body).unwrap();
-        let listed = |key: &str, size, tag: &str| Listed { key: Ok(key.into()), size, tag: tag.into() };
-        assert_eq!(page.objects, [listed("a/../b", 5, "170"), listed("c/", 0, "7")]);
+        let listed = |key: &str, size, tag: &str| Listed {
+            key: Ok(key.into()),
+            size,
+            tag: tag.into(),
+            modified: String::new(),
+        };
+        assert_eq!(page.objects, [listed("a/../b", 5, "170"), listed("c/", 0, "7"), listed("d/", 0, "")]);
         assert_eq!(page.next.as_deref(), Some("t"));
         assert!(super::page("{}").unwrap().objects.is_empty());
         assert!(super::page("[]").is_err());

@@ -29,6 +29,16 @@ pub enum ManifestUse {
     Ignore,
 }
 
+/// What a place is at which nothing lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Empty {
+    /// One that was named wrongly; the object of that key is meant, if there is one.
+    #[default]
+    IsError,
+    /// A directory into which nothing was written yet.
+    IsFine,
+}
+
 /// An earlier import of the same place, whole and not written to since.
 #[derive(Clone, Copy, Debug)]
 pub struct Previous<'a> {
@@ -49,6 +59,8 @@ pub struct Import<'a> {
     pub owner: Option<Owner>,
     /// Whether a list is used.
     pub manifest: ManifestUse,
+    /// What an empty place is.
+    pub empty: Empty,
     /// Followed and asked.
     pub watch: &'a Watch<'a>,
 }
@@ -78,6 +90,7 @@ pub(super) struct Work {
     pub(super) previous: Option<(Picture, Dir)>,
     pub(super) owner: Option<Owner>,
     pub(super) manifest_use: ManifestUse,
+    pub(super) empty: Empty,
     /// What goes before the keys of the picture.
     pub(super) prefix: OnceLock<String>,
     pub(super) manifest: OnceLock<Manifest>,
@@ -118,6 +131,7 @@ impl Session {
             previous,
             owner: want.owner,
             manifest_use: want.manifest,
+            empty: want.empty,
             prefix: OnceLock::new(),
             manifest: OnceLock::new(),
             seen: Mutex::default(),
@@ -138,6 +152,15 @@ async fn run(work: &Arc<Work>, watch: &Watch<'_>) -> Result<(), BucketError> {
     let mut tasks = JoinSet::new();
     let planned = Arc::clone(work);
     tasks.spawn(async move { plan(&planned).await });
+    fetch(work, tasks, watch).await
+}
+
+/// Brings what is in the queue, and what comes into it.
+pub(super) async fn fetch(
+    work: &Arc<Work>,
+    mut tasks: JoinSet<Result<(), BucketError>>,
+    watch: &Watch<'_>,
+) -> Result<(), BucketError> {
     for _ in 0..IN_FLIGHT {
         let work = Arc::clone(work);
         tasks.spawn(async move {

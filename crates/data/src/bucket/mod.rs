@@ -10,6 +10,7 @@
 //! export   walk ──▶ puts and parts ──▶ all uploads completed ──▶ looked at again ──▶ .vessl-manifest.json, if nobody else's is there
 //! ```
 mod admit;
+mod change;
 mod drive;
 mod error;
 mod export;
@@ -18,10 +19,13 @@ mod gs;
 mod import;
 mod journal;
 mod keys;
+mod listing;
 mod login;
 mod manifest;
 mod outgoing;
 mod picture;
+mod plain;
+mod read;
 mod refusal;
 mod s3;
 mod send;
@@ -41,11 +45,15 @@ use login::Login;
 use store::Store;
 use wire::Wire;
 
+pub use change::{Added, Addition, ListChange};
 pub use error::BucketError;
 pub use export::{Export, Exported};
-pub use import::{Import, Imported, ManifestUse, Previous};
+pub use import::{Empty, Import, Imported, ManifestUse, Previous};
+pub use listing::{BucketFile, FileKind, Known, Recursive};
 pub use outgoing::Outgoing;
 pub use picture::{Object, Picture};
+pub use plain::{Mark, PlainFile};
+pub use read::Reader;
 
 /// What an export puts beside its files last of all: the list of them.
 pub const MANIFEST: &str = ".vessl-manifest.json";

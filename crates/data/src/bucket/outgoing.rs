@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::MANIFEST;
 use super::keys::{Place, place};
 use super::manifest::{DirEntry, LinkEntry, TopEntry, entry as entry_time};
+use super::plain::PlainFile;
 use crate::dir::{self, Dir, Links, real_path};
-use crate::tree::{Bounds, Everything, Found, Kind, Source, Warning, walk};
+use crate::tree::{Bounds, Everything, Found, Kind, Source, Warning, WhatIsWhole, walk};
 use crate::{DataError, Watch};
 
 /// Longest key, in bytes.
@@ -23,6 +24,8 @@ const LONGEST_KEY: usize = 1024;
 pub enum Outgoing<'a> {
     /// A directory. Links that lead out of it become what they lead to, and so do links to files inside.
     Tree(Source<'a>),
+    /// The same of a volume, without what is on its way into it.
+    Volume(Source<'a>),
     /// One open file, under this name.
     File {
         /// Its name in the bucket.
@@ -117,8 +120,11 @@ pub(super) fn collect(
             let origin = Origin::Open(Arc::new(file));
             outbox.file(name, prefix, (origin, meta.len(), meta.mode() & 0o777));
         }
-        Outgoing::Tree(source) => {
-            let walked = walk(source, bounds, &mut Everything, watch)?;
+        Outgoing::Tree(source) | Outgoing::Volume(source) => {
+            let walked = match what {
+                Outgoing::Volume(_) => walk(source, bounds, &mut WhatIsWhole, watch)?,
+                _ => walk(source, bounds, &mut Everything, watch)?,
+            };
             (outbox.warnings, outbox.followed) = (walked.warnings, walked.followed);
             let (mode, modified) = (walked.top.mode & 0o777, entry_time(Some(walked.top.modified)));
             outbox.top = Some(TopEntry { mode, modified });
@@ -136,6 +142,18 @@ pub(super) fn collect(
 }
 
 impl Outbox {
+    /// Files below the root of the source, each to its own path.
+    pub(super) fn of_files(files: &[PlainFile]) -> Self {
+        let file = |file: &PlainFile| OutFile {
+            path: file.path.clone(),
+            origin: Origin::Below(PathBuf::from(&file.path)),
+            size: file.size,
+            mode: 0o644,
+        };
+        let bytes = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+        Self { files: files.iter().map(file).collect(), bytes, ..Self::default() }
+    }
+
     fn add(&mut self, root: &Dir, prefix: &str, Found { entry, from }: Found) -> Result<(), DataError> {
         match entry.kind {
             Kind::Dir { mode } => {

@@ -37,9 +37,18 @@ struct Listing {
     #[serde(default)]
     contents: Vec<Content>,
     #[serde(default)]
+    common_prefixes: Vec<Common>,
+    #[serde(default)]
     is_truncated: bool,
     next_continuation_token: Option<String>,
     encoding_type: Option<String>,
+}
+
+/// What lies deeper, by what its keys begin with.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Common {
+    prefix: String,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +70,7 @@ impl Content {
             "" => format!("{TIME}{}", self.last_modified),
             tag => tag.to_owned(),
         };
-        Listed { key: Ok(self.key), size: self.size, tag }
+        Listed { key: Ok(self.key), size: self.size, tag, modified: self.last_modified }
     }
 }
 
@@ -69,7 +78,8 @@ impl Content {
 pub(super) fn page(body: &str) -> Result<(Page, bool), String> {
     let listing: Listing = quick_xml::de::from_str(body).map_err(|e| format!("its listing: {e}"))?;
     let is_escaped = listing.encoding_type.as_deref() == Some("url");
-    let objects = listing.contents.into_iter().map(Content::listed).collect();
+    let deeper = listing.common_prefixes.into_iter().map(|common| Listed::directory(common.prefix));
+    let objects = listing.contents.into_iter().map(Content::listed).chain(deeper).collect();
     match (listing.is_truncated, listing.next_continuation_token) {
         (true, None) => Err("its listing is not whole and says not how to go on".to_owned()),
         (true, next) => Ok((Page { objects, next }, is_escaped)),
@@ -129,6 +139,12 @@ pub(super) fn put(key: &str, when: &When) -> Ask {
         When::New => ask.header(header::IF_NONE_MATCH, "*"),
         When::Is(tag) => ask.header(header::IF_MATCH, &format!("\"{tag}\"")),
     }
+}
+
+pub(super) fn delete(key: &str) -> Ask {
+    let mut ask = object(Method::DELETE, key);
+    ask.aim = Aim::Write;
+    ask
 }
 
 pub(super) fn begin(key: &str) -> Ask {
@@ -207,8 +223,18 @@ mod tests {
         let (page, is_escaped) = page(body).unwrap();
         assert!(is_escaped);
         assert_eq!(page.next.as_deref(), Some("1/x+&="));
-        let listed = |key: &str, size, tag: &str| Listed { key: Ok(key.into()), size, tag: tag.into() };
-        assert_eq!(page.objects, [listed("a/b+c%2Bd%0A&", 5, "ab-2"), listed("a/%FF", 0, "@now")]);
+        let listed = |key: &str, size, tag: &str, modified: &str| Listed {
+            key: Ok(key.into()),
+            size,
+            tag: tag.into(),
+            modified: modified.into(),
+        };
+        let expected = [
+            listed("a/b+c%2Bd%0A&", 5, "ab-2", "x"),
+            listed("a/%FF", 0, "@now", "now"),
+            listed("x", 0, "", ""),
+        ];
+        assert_eq!(page.objects, expected);
         assert_eq!(escapes(&page), Escapes::Perhaps("a/b+c%2Bd%0A&"));
         assert_eq!(unescaped("a/b+c%2Bd%0A&").as_deref(), Ok("a/b c+d\n&"));
         assert_eq!(unescaped("a/%FF"), Err("a/\u{fffd}".to_owned()));
@@ -217,7 +243,7 @@ mod tests {
     #[test]
     fn keys_that_are_said_to_be_escaped_and_are_not() {
         let check = |keys: &[&str], expected: Escapes<'_>| {
-            let object = |key: &&str| Listed { key: Ok((*key).to_owned()), size: 0, tag: String::new() };
+            let object = |key: &&str| Listed::directory((*key).to_owned());
             let page = Page { objects: keys.iter().map(object).collect(), next: None };
             assert_eq!(escapes(&page), expected, "{keys:?}");
         };

@@ -31,6 +31,17 @@ pub(super) struct Listed {
     pub(super) key: Result<String, String>,
     pub(super) size: u64,
     pub(super) tag: String,
+    /// When it was written, as the other end says it (RFC 3339); may be empty.
+    pub(super) modified: String,
+}
+
+/// How deep a listing goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Every key that begins with the prefix.
+    All,
+    /// Up to the next `/`: what lies deeper is one key that ends in it, if the other end knows that.
+    Level,
 }
 
 /// Part of a listing.
@@ -62,17 +73,35 @@ pub(super) enum When {
     Is(String),
 }
 
+impl Listed {
+    /// Keys that begin alike, as one.
+    pub(super) fn directory(key: String) -> Self {
+        Self { key: Ok(key), size: 0, tag: String::new(), modified: String::new() }
+    }
+}
+
 impl Store {
     pub(super) fn new(wire: Wire) -> Self {
         let provider = wire.at().provider;
         Self { wire, provider, escapes: OnceLock::new() }
     }
 
+    /// A page of all keys that begin with the prefix.
     pub(super) async fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page, BucketError> {
+        self.page((prefix, Depth::All), from).await
+    }
+
+    /// A page of a listing.
+    pub(super) async fn page(
+        &self,
+        (prefix, depth): (&str, Depth),
+        from: Option<&str>,
+    ) -> Result<Page, BucketError> {
         let ask = match self.provider {
             Provider::S3 => s3::list(prefix, from),
             Provider::Gs => gs::list(self.wire.at(), prefix, from),
         };
+        let ask = if depth == Depth::Level { ask.query("delimiter", "/") } else { ask };
         let body = self.text(self.wire.must(&ask).await?).await?;
         let page = match self.provider {
             Provider::S3 => {
@@ -173,6 +202,19 @@ impl Store {
             Err(refusal) => return Ok(Err(refusal)),
         };
         self.written(response).await.map(Ok)
+    }
+
+    /// Removes an object; one that is not there is fine.
+    pub(super) async fn delete(&self, key: &str) -> Result<(), BucketError> {
+        let ask = match self.provider {
+            Provider::S3 => s3::delete(key),
+            Provider::Gs => gs::delete(self.wire.at(), key),
+        };
+        match self.wire.send(&ask).await? {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.is_missing() => Ok(()),
+            Err(refusal) => Err(self.wire.explain(refusal, &ask)),
+        }
     }
 
     /// What the answer to a write says of the object. The size is known at Google alone.

@@ -8,7 +8,7 @@ use nix::fcntl::renameat;
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{symlinkat, syncfs};
 
-use super::walk::{Everything, Found, Walked, walk};
+use super::walk::{Everything, Found, Walked, WhatIsWhole, walk};
 use super::write::{Bounds, Source, Warning};
 use super::{Entry, FILE_MODE, Form, Kind, Top, with_total};
 use crate::blob::{Digest, copy_in_kernel};
@@ -53,6 +53,16 @@ pub fn copy(
     watch: &Watch<'_>,
 ) -> Result<Copied, DataError> {
     copy_walked(source, walk(source, bounds, &mut Everything, watch)?, target, watch)
+}
+
+/// Like [`copy`], of a volume: what is on its way into it is left out.
+pub fn copy_volume(
+    source: Source<'_>,
+    target: Target<'_>,
+    bounds: Bounds,
+    watch: &Watch<'_>,
+) -> Result<Copied, DataError> {
+    copy_walked(source, walk(source, bounds, &mut WhatIsWhole, watch)?, target, watch)
 }
 
 /// Copies the one file that `source` names into a directory.

@@ -36,10 +36,10 @@ mod write;
 
 pub use check::{Fault, check_version};
 pub use checkout::{Checkout, checkout, copy_into};
-pub use copy::{Copied, Target, copy, copy_file};
+pub use copy::{Copied, Target, copy, copy_file, copy_volume};
 pub use edit::{Edit, EditError, merge};
 pub use entry::{Entry, Form, Kind};
-pub use walk::{Everything, Found, Skips, Walked, climbs_first, walk};
+pub use walk::{Everything, Found, ON_ITS_WAY, Skips, Walked, WhatIsWhole, climbs_first, walk};
 pub use write::{Bounds, Source, Warning, Written, store_manifest, write, write_file};
 
 use std::collections::HashSet;
@@ -230,6 +230,32 @@ pub fn chunks_of(store: &Store, entry: &Entry) -> Result<Vec<Digest>, DataError>
 /// Reads and verifies the manifest of a version.
 pub fn read(store: &Store, version: Digest) -> Result<Manifest, DataError> {
     Manifest::parse(&store.read(version, MAX_MANIFEST)?)
+}
+
+/// Every blob that a version is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Its manifest, and the recipes of its files: what names others.
+    pub names: Vec<Digest>,
+    /// The content of its files.
+    pub content: Vec<Digest>,
+}
+
+/// Reads of which blobs a version is made.
+pub fn needs(store: &Store, version: Digest) -> Result<Needs, DataError> {
+    let manifest = read(store, version)?;
+    let mut needs = Needs { names: vec![version], content: Vec::new() };
+    for entry in manifest.entries() {
+        match entry.kind {
+            Kind::File { form: Form::Chunks, digest, .. } => {
+                needs.names.push(digest);
+                needs.content.extend(chunks_of(store, entry)?);
+            }
+            Kind::File { digest, .. } => needs.content.push(digest),
+            Kind::Dir { .. } | Kind::Symlink { .. } => {}
+        }
+    }
+    Ok(needs)
 }
 
 /// Removes the blobs that none of the versions in `keep` needs and that were not put since `before`, as far

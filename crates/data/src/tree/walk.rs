@@ -68,6 +68,23 @@ impl Skips for Everything {
     }
 }
 
+/// How the names begin, at the top of a volume, of what is on its way into it.
+pub const ON_ITS_WAY: &str = ".vessl-";
+
+/// What is on its way into a volume is left out.
+#[derive(Debug)]
+pub struct WhatIsWhole;
+
+impl Skips for WhatIsWhole {
+    fn enter(&mut self, _: &Dir, _: &Path) -> Result<(), DataError> {
+        Ok(())
+    }
+
+    fn skips(&mut self, path: &Path, _: dir::Kind) -> bool {
+        path.as_os_str().as_encoded_bytes().starts_with(ON_ITS_WAY.as_bytes())
+    }
+}
+
 /// Looks at everything in a directory that is not left out, and at what its links lead out to.
 pub fn walk(
     source: Source<'_>,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use vessl_data::Watch;
 use vessl_data::bucket::{
-    BucketError, Export, Exported, Identity, Import, Imported, Location, ManifestUse, Outgoing, Previous,
-    Provider, Session,
+    BucketError, Empty, Export, Exported, Identity, Import, Imported, Location, ManifestUse, Outgoing,
+    Previous, Provider, Session,
 };
 use vessl_data::dir::Dir;
 use vessl_data::fetch::RetryPolicy;
@@ -267,6 +267,7 @@ pub(crate) fn import_as(
         previous,
         owner: None,
         manifest,
+        empty: Empty::IsError,
         watch: &Watch::NONE,
     })?;
     Ok((imported, into))

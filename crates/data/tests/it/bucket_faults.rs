@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use vessl_data::bucket::{BucketError, Identity, Import, ManifestUse, Provider};
+use vessl_data::bucket::{BucketError, Empty, Identity, Import, ManifestUse, Provider};
 use vessl_data::{DataError, Watch};
 
 use crate::bucket_bed::{
@@ -215,6 +215,7 @@ fn a_silent_server_does_not_keep_who_wants_no_more() {
         previous: None,
         owner: None,
         manifest: ManifestUse::Follow,
+        empty: Empty::IsError,
         watch: &watch,
     };
     let stopped = session.import(&want).map(|_| ()).unwrap_err();

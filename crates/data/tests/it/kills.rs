@@ -1,4 +1,4 @@
-//! A process that puts, uploads and collects blobs is killed at every call that changes anything on disk; after each kill, everything
+//! A process that puts, uploads, collects and moves blobs is killed at every call that changes anything on disk; after each kill, everything
 //! that it had acknowledged is whole.
 use std::collections::HashSet;
 use std::fs::File;
@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use vessl_data::Watch;
-use vessl_data::blob::{Batch, Digest, Store};
+use vessl_data::blob::{Batch, Digest, Stay, Store, UnitName};
 use vessl_data::dir::Dir;
 use vessl_data::incoming::{Incoming, Pack};
 use vessl_data::tree::{self, Bounds, Entry, Form, Kind, Manifest, Source};
@@ -112,6 +112,7 @@ impl Bed {
         let root = self.dir.path();
         let store = store(root);
         assert_eq!(std::fs::read_dir(root.join("blobs/tmp")).unwrap().count(), 0);
+        bring_home(root, &store, at);
         let versions = acknowledged(root);
         for _ in 0..2 {
             let found = store.check(&Watch::NONE).unwrap();
@@ -137,7 +138,50 @@ fn export(dir: &Path, store: &Store, name: &str) {
     acknowledge(dir, written.version);
 }
 
-/// What is killed: an export, an upload, a collection, another export.
+/// Copies every unit elsewhere, notes that, and takes it off the disk; some of it comes home again, and what is dead dies.
+fn go_elsewhere(dir: &Path, store: &Store) {
+    store.put_bytes(b"dead elsewhere").unwrap();
+    let mut units = Vec::new();
+    for unit in store.units().unwrap() {
+        let to = dir.join("elsewhere").join(unit.name().file());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        units.push((unit.name(), std::fs::copy(unit.data(), to).unwrap()));
+    }
+    store.mark(&units).unwrap();
+    let manifests = acknowledged(dir);
+    let stay = |digest| if manifests.contains(&digest) { Stay::Itself } else { Stay::May };
+    for unit in store.units().unwrap() {
+        store.evict(&unit, &stay).unwrap();
+    }
+    units.sort_unstable();
+    let (landing, _lock) = store.landing().unwrap();
+    let home =
+        units.iter().step_by(2).map(|(unit, _)| (*unit, landing.path().join(unit.file().replace('/', "-"))));
+    let home: Vec<(UnitName, PathBuf)> = home.collect();
+    for (unit, to) in &home {
+        std::fs::copy(dir.join("elsewhere").join(unit.file()), to).unwrap();
+    }
+    store.take_home(&home).unwrap();
+    tree::collect(store, &acknowledged(dir), later()).unwrap();
+}
+
+/// Brings home what is elsewhere alone: all that is noted is there, whole.
+fn bring_home(dir: &Path, store: &Store, at: usize) {
+    for unit in store.marked().unwrap().into_keys() {
+        let here = |file: &str| dir.join("blobs").join(file).exists();
+        // A pack that was being removed has no index any more.
+        if here(&unit.file()) || unit.index().is_some_and(|index| !here(&index)) {
+            continue;
+        }
+        let (landing, _lock) = store.landing().unwrap();
+        let to = landing.path().join("unit");
+        std::fs::copy(dir.join("elsewhere").join(unit.file()), &to).unwrap();
+        assert!(store.is_whole(unit, &to, &Watch::NONE).unwrap(), "killed at {at}");
+        store.take_home(&[(unit, to)]).unwrap();
+    }
+}
+
+/// What is killed: an export, an upload, a collection, another export, a move of everything to elsewhere.
 fn work(dir: &Path) {
     let store = store(dir);
     export(dir, &store, "one");
@@ -156,6 +200,7 @@ fn work(dir: &Path) {
     acknowledge(dir, version(&store, &[b"up", b"load", &large]));
     tree::collect(&store, &acknowledged(dir), later()).unwrap();
     export(dir, &store, "two");
+    go_elsewhere(dir, &store);
 }
 
 /// The test as the child that is killed.

@@ -2,6 +2,7 @@
 //! blobs whose writers are killed.
 #![expect(clippy::unwrap_used, reason = "the beds are test code outside of test functions")]
 mod bucket_bed;
+mod bucket_change;
 mod bucket_export;
 mod bucket_faults;
 mod bucket_import;
@@ -16,6 +17,7 @@ mod hub_bed;
 mod hub_import;
 mod hub_trouble;
 mod kills;
+mod offsite;
 #[allow(dead_code, reason = "other crates use more of it")]
 #[path = "../../../container/tests/it/scripted.rs"]
 mod scripted;

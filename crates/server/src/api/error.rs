@@ -5,6 +5,7 @@ use http::StatusCode;
 use vessl_core::access::Denied;
 use vessl_core::wire::{ErrorBody, in_words};
 use vessl_data::DataError;
+use vessl_data::bucket::BucketError;
 
 use crate::control::{ControlError, EngineError};
 use crate::registry::RegistryError;
@@ -57,6 +58,12 @@ impl Failure {
     }
 
     /// What a client reads.
+    /// The bucket of the blobs does not give what it has.
+    fn away(message: String) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "away", message)
+            .hint(Some("`vessl server status` says how the bucket stands".to_owned()))
+    }
+
     pub(super) fn into_body(self) -> ErrorBody {
         self.body
     }
@@ -96,6 +103,7 @@ impl From<ControlError> for Failure {
             ControlError::Store(error) => error.into(),
             ControlError::Engine(error) => error.into(),
             ControlError::Stopping => stopping(),
+            error @ (ControlError::Coming(_) | ControlError::Away(_)) => Self::away(error.to_string()),
             ControlError::Data(error) => RegistryError::from(error).into(),
             error @ (ControlError::Secret(_) | ControlError::Attempt(_) | ControlError::Random(_)) => {
                 Self::internal(&error)
@@ -149,6 +157,21 @@ impl From<RegistryError> for Failure {
             RegistryError::Wrong(message) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong_content", message)
             }
+            RegistryError::Storage(error @ BucketError::Unreachable { .. }) => {
+                Self::new(StatusCode::BAD_GATEWAY, "storage_failed", error.to_string())
+            }
+            RegistryError::Storage(error) => {
+                let hint = matches!(
+                    error,
+                    BucketError::Denied { .. } | BucketError::Credential { .. } | BucketError::Expired { .. }
+                );
+                let hint = hint.then(|| {
+                    "`vessl storage list` names the credential of the storage, `vessl credential create` replaces it"
+                        .to_owned()
+                });
+                Self::new(StatusCode::CONFLICT, "refused", error.to_string()).hint(hint)
+            }
+            RegistryError::Secret(error) => Self::new(StatusCode::CONFLICT, "refused", error.to_string()),
             RegistryError::Denied(denied) => denied.into(),
             RegistryError::Store(error) => error.into(),
             RegistryError::Stopping => stopping(),
@@ -157,6 +180,8 @@ impl From<RegistryError> for Failure {
                 let hint = "bring the blob back from a backup of the data directory, or make the files again";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "lost", words).hint(Some(hint.to_owned()))
             }
+            RegistryError::Data(error @ DataError::Away { .. }) => Self::away(error.to_string()),
+            RegistryError::Bucket(error) => Self::away(error.to_string()),
             RegistryError::Data(DataError::DiskFull { .. }) => disk_full(),
             RegistryError::Data(error @ (DataError::Conflict { .. } | DataError::Changed { .. })) => {
                 Self::new(StatusCode::CONFLICT, "refused", error.to_string())

@@ -35,7 +35,7 @@ use utoipa_axum::routes;
 use vessl_core::wire::{LogPiece, RunEvent};
 
 use crate::control::{Control, ControlError};
-use crate::registry::{Registry, RegistryError};
+use crate::registry::Registry;
 
 pub use auth::Auth;
 
@@ -144,26 +144,15 @@ fn refusal() -> OpenApiResponse {
 }
 
 /// Carries a request out to its end, also when the client hangs up in between: nothing is left half done.
-async fn to_the_end<T, F>(work: F) -> error::Result<T>
+async fn to_the_end<T, E, F>(work: F) -> error::Result<T>
 where
     T: Send + 'static,
-    F: Future<Output = Result<T, ControlError>> + Send + 'static,
+    E: Into<error::Failure> + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
 {
     match tokio::spawn(work).await {
-        Ok(done) => Ok(done?),
+        Ok(done) => done.map_err(Into::into),
         Err(_) => Err(ControlError::Stopping.into()),
-    }
-}
-
-/// The same for the work of the registry.
-async fn to_its_end<T, F>(work: F) -> error::Result<T>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, RegistryError>> + Send + 'static,
-{
-    match tokio::spawn(work).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(RegistryError::Stopping.into()),
     }
 }
 
@@ -228,7 +217,7 @@ fn objects_routes() -> OpenApiRouter<Api> {
         .routes(routes!(versions::files))
         .routes(routes!(versions::content))
         .routes(routes!(versions::diff))
-        .routes(routes!(uploads::create))
+        .routes(routes!(uploads::list, uploads::create))
         .routes(routes!(uploads::read, uploads::delete))
         .routes(routes!(uploads::missing))
         .routes(routes!(uploads::blob, uploads::put))

@@ -10,6 +10,7 @@ use vessl_core::wire::{
 use super::error::Result;
 use super::extract::{JsonBody, ProjectPath, Query, RunPath};
 use super::{Api, to_the_end};
+use crate::control::ControlError;
 
 /// Submit a run, from a file or from another run. When it is answered, the run is on disk.
 #[utoipa::path(
@@ -117,7 +118,7 @@ pub(super) async fn delete(
     to_the_end(async move {
         api.control.delete(&caller, &of).await?;
         api.collect();
-        Ok(StatusCode::NO_CONTENT)
+        Ok::<_, ControlError>(StatusCode::NO_CONTENT)
     })
     .await
 }

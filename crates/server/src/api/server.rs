@@ -12,6 +12,7 @@ use super::Api;
 use super::error::{Failure, Result};
 use super::extract::Query;
 use crate::challenge::LONGEST_NONCE;
+use crate::offsite::Bucket;
 
 /// Who the token belongs to and what the server is.
 #[utoipa::path(
@@ -75,6 +76,7 @@ pub(super) async fn read(
         data_dir: about.data_dir.clone(),
         started_at: about.started_at,
         unfinished_runs: api.control.unfinished(&caller)?,
+        blobs: api.registry.bucket().map(Bucket::standing),
     }))
 }
 

@@ -7,19 +7,20 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use vessl_core::access::Caller;
 use vessl_core::wire::ErrorBody;
-use vessl_core::wire::registry::{BlobState, Digests, PackReceived, UploadView};
+use vessl_core::wire::registry::{BlobState, Digests, PackReceived, UploadCreate, UploadView};
 use vessl_data::blob::Digest;
 
 use super::error::Result;
 use super::extract::{BlobPath, JsonBody, Path, Query, UploadPath, pour};
 use super::objects::number;
-use super::{Api, to_its_end};
+use super::{Api, to_the_end};
 use crate::registry::Announced;
 
 /// Begin an upload. It ends with the version that it makes, with `DELETE`, or a day after anything came last.
 #[utoipa::path(
     post, path = "/organizations/{organization}/uploads", tag = "uploads", operation_id = "createUpload",
     params(("organization" = String, Path)),
+    request_body = UploadCreate,
     responses(
         (status = 201, description = "it has begun", body = UploadView),
         (status = 404, description = "there is no such organization", body = ErrorBody),
@@ -29,8 +30,24 @@ pub(super) async fn create(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(organization): Path<String>,
+    JsonBody(new): JsonBody<UploadCreate>,
 ) -> Result<(StatusCode, Json<UploadView>)> {
-    Ok((StatusCode::CREATED, Json(api.registry.begin_upload(&caller, &organization.into()).await?)))
+    let begun = api.registry.begin_upload(&caller, &organization.into(), new.object).await?;
+    Ok((StatusCode::CREATED, Json(begun)))
+}
+
+/// Uploads that have begun and not ended, the oldest first. What came for them is kept until they end.
+#[utoipa::path(
+    get, path = "/organizations/{organization}/uploads", tag = "uploads", operation_id = "listUploads",
+    params(("organization" = String, Path)),
+    responses((status = 200, description = "uploads", body = Vec<UploadView>))
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(organization): Path<String>,
+) -> Result<Json<Vec<UploadView>>> {
+    Ok(Json(api.registry.uploads(&caller, &organization.into()).await?))
 }
 
 /// Whether an upload goes on, and until when.
@@ -142,8 +159,8 @@ pub(super) async fn put(
     let piece = piece.of(digest)?;
     let mut receiver = api.registry.receive(&caller, &upload, piece).await?;
     pour(body, &mut receiver).await?;
-    let ending = async move { api.registry.received(piece, receiver).await };
-    Ok(Json(to_its_end(ending).await?))
+    let ending = async move { api.registry.received(&upload, piece, receiver).await };
+    Ok(Json(to_the_end(ending).await?))
 }
 
 /// Put many small blobs: of each 32 bytes of digest, 8 bytes of length (little-endian), its bytes; at most 4 MiB of each. All of
@@ -165,7 +182,7 @@ pub(super) async fn pack(
 ) -> Result<Json<PackReceived>> {
     let mut receiver = api.registry.receive_pack(&caller, &of).await?;
     pour(body, &mut receiver).await?;
-    let ending = async move { api.registry.received_pack(receiver).await };
-    let blobs = to_its_end(ending).await?;
+    let ending = async move { api.registry.received_pack(&of, receiver).await };
+    let blobs = to_the_end(ending).await?;
     Ok(Json(PackReceived { blobs: blobs as u64 }))
 }

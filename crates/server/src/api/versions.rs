@@ -14,7 +14,7 @@ use super::error::Result;
 use super::extract::{EVERY_FILE, JsonBody, ObjectPath, Query, switch};
 use super::files::send;
 use super::objects::{OfProject, number};
-use super::{Api, to_its_end};
+use super::{Api, to_the_end};
 use crate::registry::{Holes, Listed};
 
 /// All versions, newest first.
@@ -55,7 +55,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<VersionView>)> {
     new.base.map(number).transpose()?;
     let making = async move { api.registry.create_version(&caller, &name, new).await };
-    let (version, is_new) = to_its_end(making).await?;
+    let (version, is_new) = to_the_end(making).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(version)))
 }

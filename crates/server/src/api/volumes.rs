@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vessl_core::access::Caller;
-use vessl_core::wire::registry::{BlobState, VolumeChange, VolumeCopy};
+use vessl_core::wire::registry::{BlobState, VolumeChange, VolumeCopied, VolumeCopy};
 use vessl_core::wire::{ErrorBody, FileView};
 
 use super::error::Result;
 use super::extract::{JsonBody, Query, VolumePath, pour, switch};
 use super::files::send;
 use super::objects::number;
-use super::{Api, to_its_end};
+use super::{Api, to_the_end};
 use crate::registry::{FilePiece, Listed};
 
 /// Which files.
@@ -81,7 +81,7 @@ pub(super) async fn delete(
     Query(deleted): Query<Deleted>,
 ) -> Result<StatusCode> {
     let listed = Listed { path: deleted.path, recursive: deleted.recursive };
-    to_its_end(async move { api.registry.delete_file(&caller, &volume, listed).await }).await?;
+    to_the_end(async move { api.registry.delete_file(&caller, &volume, listed).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -149,6 +149,8 @@ pub(super) struct Piece {
     /// When it was last modified; default: now.
     #[param(value_type = Option<String>, format = DateTime)]
     modified_at: Option<Timestamp>,
+    /// A word that all files have which one command puts: they are one change of the volume.
+    command: Option<String>,
 }
 
 /// Put a file, or go on with it. What came stays for a day when the connection is cut. When all of it is here, the file gets its
@@ -171,11 +173,24 @@ pub(super) async fn put(
     Query(piece): Query<Piece>,
     body: Body,
 ) -> Result<Json<BlobState>> {
-    let Piece { path, offset, size, mode, modified_at } = piece;
+    let Piece { path, offset, size, mode, modified_at, command } = piece;
     let piece = FilePiece { path, offset: number(offset)?, size: number(size)?, mode, modified_at };
     let mut receiver = api.registry.receive_file(&caller, &volume, piece).await?;
     pour(body, &mut receiver).await?;
-    Ok(Json(to_its_end(async move { api.registry.received_file(&caller, &volume, receiver).await }).await?))
+    let ending = async move { api.registry.received_file(&caller, &volume, command, receiver).await };
+    Ok(Json(to_the_end(ending).await?))
+}
+
+/// Which changes.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WhichChanges {
+    /// Only those that may have changed this file, or something in this directory.
+    #[serde(default)]
+    path: String,
+    /// At most so many.
+    limit: Option<u32>,
 }
 
 /// What changed a volume, the newest first, as far as it is known: exports, and what was done to its files here. What a run writes to a
@@ -183,7 +198,7 @@ pub(super) async fn put(
 #[utoipa::path(
     get, path = "/organizations/{organization}/storages/{storage}/volumes/{volume}/changes", tag = "storages",
     operation_id = "listVolumeChanges",
-    params(("organization" = String, Path), ("storage" = String, Path), ("volume" = String, Path)),
+    params(("organization" = String, Path), ("storage" = String, Path), ("volume" = String, Path), WhichChanges),
     responses(
         (status = 200, description = "at most 1000 changes", body = Vec<VolumeChange>),
         (status = 404, description = "there is no such volume", body = ErrorBody),
@@ -193,8 +208,9 @@ pub(super) async fn changes(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     VolumePath(volume): VolumePath,
+    Query(WhichChanges { path, limit }): Query<WhichChanges>,
 ) -> Result<Json<Vec<VolumeChange>>> {
-    Ok(Json(api.registry.volume_changes(&caller, &volume).await?))
+    Ok(Json(api.registry.volume_changes(&caller, &volume, (&path, limit)).await?))
 }
 
 /// Copy a file or a directory of a volume to a place of the same or of another volume; what is there is replaced file by file.
@@ -204,7 +220,7 @@ pub(super) async fn changes(
     params(("organization" = String, Path), ("storage" = String, Path), ("volume" = String, Path)),
     request_body = VolumeCopy,
     responses(
-        (status = 204, description = "it is copied"),
+        (status = 200, description = "it is copied", body = VolumeCopied),
         (status = 404, description = "there is no such file", body = ErrorBody),
         (status = 409, description = "something else is there", body = ErrorBody),
     )
@@ -214,7 +230,6 @@ pub(super) async fn copy(
     Extension(caller): Extension<Caller>,
     VolumePath(volume): VolumePath,
     JsonBody(copy): JsonBody<VolumeCopy>,
-) -> Result<StatusCode> {
-    to_its_end(async move { api.registry.copy_file(&caller, &volume, copy).await }).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Json<VolumeCopied>> {
+    Ok(Json(to_the_end(async move { api.registry.copy_file(&caller, &volume, copy).await }).await?))
 }

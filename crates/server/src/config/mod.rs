@@ -56,6 +56,17 @@ pub struct Config {
     pub network_pool: Pool,
     /// Whether those reach the machine and each other too.
     pub open_network: bool,
+    /// Bucket that blobs are kept in too; empty is none.
+    pub blobs_bucket: String,
+    /// Another server of it than the cloud's own.
+    pub blobs_endpoint: String,
+    /// Where it is; empty finds out.
+    pub blobs_region: String,
+    /// File with its keys; empty is the machine's own cloud identity.
+    pub blobs_key_file: PathBuf,
+    /// Bytes of blobs that stay on this machine.
+    #[serde(deserialize_with = "read::memory")]
+    pub blobs_local_limit: String,
     /// Cores kept back.
     #[serde(deserialize_with = "read::cores")]
     pub reserve_cpu: String,
@@ -180,6 +191,11 @@ impl Default for Config {
             network: NetworkMode::Auto,
             network_pool: Pool::default(),
             open_network: false,
+            blobs_bucket: String::new(),
+            blobs_endpoint: String::new(),
+            blobs_region: String::new(),
+            blobs_key_file: PathBuf::new(),
+            blobs_local_limit: "0".to_owned(),
             reserve_cpu: "0".to_owned(),
             reserve_memory: "512M".to_owned(),
             grace: "30s".to_owned(),

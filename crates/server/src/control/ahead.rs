@@ -73,6 +73,7 @@ impl Inner {
         else {
             return Ok(());
         };
+        self.fetch_home(run, &texts.plan).await?;
         let order = FetchOrder { plan: texts.plan, secrets: self.run_secrets(run).await? };
         let mut steps = self.parts.engines.images(&stored.doc.cluster)?.fetch(&order).await?;
         drop(order);

@@ -10,6 +10,7 @@ use vessl_core::record::{Secrets, Transfer};
 use vessl_core::run::{Action, Applied, Inputs, Observation, State, Status, Turn, decide};
 use vessl_core::wire::RunEventKind;
 
+use super::home::Coming;
 use super::observe::Snapshot;
 use super::record::{self, RecordBuilder};
 use super::submit::nonce;
@@ -28,8 +29,9 @@ pub(super) async fn drive(
     handle: Arc<DriverHandle>,
     first: Option<FirstTurn>,
 ) {
+    let applied = Applied::default();
     let driver =
-        Driver { control, id, handle, applied: Applied::default(), changes: None, refused: None, failed: 0 };
+        Driver { control, id, handle, applied, changes: None, refused: None, coming: None, failed: 0 };
     driver.run(first).await;
 }
 
@@ -44,6 +46,8 @@ struct Driver {
     changes: Option<(AttemptId, Changes)>,
     /// Why this server cannot start the run, whatever the engine would say.
     refused: Option<String>,
+    /// What the run needs and is on its way from the bucket of the blobs.
+    coming: Option<Coming>,
     /// How many removals have failed one after the other.
     failed: u32,
 }
@@ -235,11 +239,20 @@ impl Driver {
 
     /// Applies the actions of a saved turn.
     async fn apply(&mut self, of: (AttemptId, &ClusterName), turn: Turn) -> Next {
+        if !turn.actions.iter().any(|action| matches!(action, Action::Start(_))) {
+            // Nobody waits for it any more.
+            self.coming = None;
+        }
         if turn.actions.is_empty() {
             return Next::Wait(turn.wake_at);
         }
         for action in &turn.actions {
             if let Err(error) = self.act(of, action).await {
+                if let ControlError::Coming(why) = error {
+                    let (status, at) = (Some(turn.run.status()), self.control.now());
+                    self.handle.explain(Explanation { status, why, next: turn.next.clone(), at });
+                    return Next::Wait(turn.wake_at);
+                }
                 let error = crate::chain(&error);
                 tracing::warn!(run = self.id.0, error, "an action failed");
                 let why = format!("{}; that failed and is tried again: {error}", turn.why);
@@ -286,6 +299,11 @@ impl Driver {
                 let mut plan = self.plan().await?;
                 (plan.attempt, plan.nonce) = (at.number, at.nonce);
                 plan.placement = Some(placement.clone());
+                let home = control.come_home(self.id, &plan, &mut self.coming, &self.handle).await;
+                if let Err(error @ ControlError::Away(_)) = &home {
+                    self.refused = Some(error.to_string());
+                }
+                home?;
                 // Watched from before the start, so that not even its first event is missed.
                 self.watch(at, &State::Pending { placement: placement.clone() });
                 self.begin(&plan).await?;

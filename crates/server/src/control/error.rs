@@ -3,6 +3,7 @@ use vessl_core::access::Denied;
 use vessl_core::ids::RunId;
 use vessl_core::wire::Problem;
 use vessl_data::DataError;
+use vessl_data::offsite::OffsiteError;
 
 use crate::attempt::AttemptError;
 use crate::engine::EngineError;
@@ -55,6 +56,12 @@ pub enum ControlError {
     /// The content-addressed store.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// What a run needs is on its way; it waits for that.
+    #[error("{0}")]
+    Coming(String),
+    /// What a run needs is in the bucket of the blobs, and does not come.
+    #[error("what it imports cannot be brought home: {0}")]
+    Away(OffsiteError),
     /// A file of a run.
     #[error(transparent)]
     Attempt(#[from] AttemptError),

@@ -12,6 +12,7 @@ mod clock;
 mod driver;
 mod error;
 mod exports;
+mod home;
 mod inventory;
 mod kept;
 mod names;
@@ -43,6 +44,7 @@ use vessl_data::locked;
 
 use crate::attempt::Attempts;
 use crate::engine::Engines;
+use crate::offsite::Bucket;
 use crate::paths::DataDir;
 
 /// What an engine says that the API passes on.
@@ -72,12 +74,14 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// The content-addressed store.
     pub blobs: Arc<vessl_data::blob::Store>,
+    /// Where blobs are kept besides.
+    pub bucket: Option<Arc<Bucket>>,
     /// Where the volumes of the built-in storage are.
     pub data: DataDir,
     /// What places runs, by cluster.
     pub engines: Engines,
     /// Key of the secrets.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// Where the time comes from.
     pub clock: Clock,
     /// What is offered.

@@ -1,13 +1,13 @@
 //! Stored secrets and credentials: written sealed, listed by name, opened only for an agent.
-use serde::{Deserialize, Serialize};
 use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::credential::{CredentialKind, CredentialRef, kind_takes};
 use vessl_core::ids::{OrganizationName, RunId};
 use vessl_core::record::{Login, Secrets};
-use vessl_core::secret::{Secret, expose};
+use vessl_core::secret::Secret;
 use vessl_core::wire::{SecretView, StoredKind};
 
 use super::{Control, ControlError, Inner, Result};
+use crate::secrets::{SecretError, bound, keys};
 use crate::store::names::check_name;
 use crate::store::secrets::{Class, NewSealed};
 
@@ -26,15 +26,6 @@ pub struct NewValue {
     pub value: Secret,
     /// Token of a session, for keys of a store.
     pub session_token: Option<Secret>,
-}
-
-/// What is sealed of keys of a store with the S3 API; of everything else it is the value itself.
-#[derive(Serialize, Deserialize)]
-struct Keys {
-    #[serde(serialize_with = "expose")]
-    secret_key: Secret,
-    #[serde(default, serialize_with = "expose")]
-    session_token: Option<Secret>,
 }
 
 impl Control {
@@ -59,7 +50,11 @@ impl Control {
             Some(kind) => {
                 kind_takes(kind, new.username.as_deref(), &value, session_token.is_some())
                     .map_err(ControlError::refused)?;
-                if kind == CredentialKind::S3 { keys(value, session_token)? } else { value }
+                if kind == CredentialKind::S3 {
+                    keys(value, session_token).map_err(|error| ControlError::Malformed(error.to_string()))?
+                } else {
+                    value
+                }
             }
         };
         let view = SecretView {
@@ -69,7 +64,7 @@ impl Control {
             created_at: self.now(),
             replaced: false,
         };
-        let bound = bound(organization, class, &view.name);
+        let bound = bound(organization, class.word(), &view.name);
         let sealed = self.0.parts.vault.seal(&bound, value.expose().as_bytes())?;
         let row = NewSealed { organization: organization.clone(), class, view: view.clone(), sealed };
         let replaced = self.0.parts.store.put_sealed(row).await?;
@@ -151,27 +146,13 @@ impl Inner {
     async fn open(&self, organization: &OrganizationName, class: Class, name: &str) -> Result<Login> {
         let found = self.parts.store.sealed(organization.clone(), class, name.to_owned()).await?;
         let row = found.ok_or_else(|| ControlError::not_found(class.word(), name, &[]))?;
-        let password = self.parts.vault.unseal(&bound(organization, class, name), &row.value)?;
-        let username = row.username.unwrap_or_default();
-        if row.kind.credential() != Some(CredentialKind::S3) {
-            return Ok(Login { username, password, session_token: None });
-        }
-        let keys = serde_json::from_str::<Keys>(password.expose());
-        let Keys { secret_key, session_token } = keys.map_err(|_| {
-            ControlError::refused(format!("the credential `{name}` cannot be read; store it again"))
-        })?;
-        Ok(Login { username, password: secret_key, session_token })
+        let bound = bound(organization, class.word(), name);
+        let opened = self.parts.vault.login(&bound, row.kind.credential(), row.username, &row.value);
+        opened.map_err(|error| match error {
+            SecretError::Keys(_) => ControlError::refused(error.to_string()),
+            other => other.into(),
+        })
     }
-}
-
-fn keys(secret_key: Secret, session_token: Option<Secret>) -> Result<Secret> {
-    let text = serde_json::to_string(&Keys { secret_key, session_token });
-    text.map(Secret::from).map_err(|error| ControlError::Malformed(error.to_string()))
-}
-
-/// What a stored value is sealed for.
-fn bound(organization: &OrganizationName, class: Class, name: &str) -> String {
-    format!("{organization}/{}/{name}", class.word())
 }
 
 /// What a literal secret of a run is sealed for.

@@ -2,13 +2,13 @@
 use std::time::SystemTime;
 
 use jiff::ToSpan;
-use serde_json::Value;
 use vessl_core::ids::{OrganizationName, RunId};
 use vessl_core::plan::Plan;
 use vessl_core::run::State;
 use vessl_data::tree;
 
 use super::{Registry, Result, digest};
+use crate::needs::{each, manifests, parts};
 use crate::store::StoreError;
 use crate::store::runs::StoredRun;
 use crate::store::unfinished::Unfinished;
@@ -46,11 +46,15 @@ impl Registry {
             }
             Ok(())
         })
-        .await
+        .await?;
+        if let Some(bucket) = &self.bucket {
+            bucket.wake.notify_one();
+        }
+        Ok(())
     }
 
     /// The runs that have not ended. An error if one of them cannot be read: nobody knows what it needs.
-    async fn unfinished(&self) -> Result<Vec<StoredRun>> {
+    pub(super) async fn unfinished(&self) -> Result<Vec<StoredRun>> {
         let Unfinished { runs, unreadable } = self.store.unfinished().await?;
         match unreadable.into_iter().next() {
             Some(run) => Err(StoreError::from(Box::new(run)).into()),
@@ -130,41 +134,6 @@ fn addresses(plan: &Plan) -> Vec<String> {
         each(&part, &mut |_, value| texts.extend(value.as_str().map(str::to_owned)));
     }
     texts
-}
-
-/// Trees of the content-addressed store that a plan needs.
-fn manifests(plan: &Plan) -> Vec<String> {
-    let mut found = Vec::new();
-    for part in parts(plan) {
-        each(&part, &mut |key, value| {
-            found.extend(value.as_str().filter(|_| key == "manifest").map(str::to_owned));
-        });
-    }
-    found
-}
-
-/// What a plan brings in, shows and takes out, as it is stored: a kind of import that comes later needs nothing here.
-fn parts(plan: &Plan) -> [Value; 3] {
-    let json = |part: serde_json::Result<Value>| part.unwrap_or_default();
-    [
-        json(serde_json::to_value(&plan.imports)),
-        json(serde_json::to_value(&plan.mounts)),
-        json(serde_json::to_value(&plan.exports)),
-    ]
-}
-
-/// Tells of every value with its key.
-fn each(value: &Value, tell: &mut dyn FnMut(&str, &Value)) {
-    match value {
-        Value::Array(list) => list.iter().for_each(|item| each(item, tell)),
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                tell(key, value);
-                each(value, tell);
-            }
-        }
-        _ => {}
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use vessl_core::object::ObjectName;
 use vessl_core::spelling;
 use vessl_core::wire::{FileKind, FileView};
 use vessl_data::blob::{self, Blob, Digest};
+use vessl_data::bucket::Reader;
 use vessl_data::chunks::{Chunked, Recipe};
 use vessl_data::dir::Modified;
 use vessl_data::sparse::{ReadAt, Unpacked};
@@ -37,6 +38,8 @@ pub enum Bytes {
     Stored(Blob),
     /// A file of a volume.
     Plain(std::fs::File),
+    /// A file of a volume that lies in a bucket.
+    Object(Box<Reader>),
     /// A file with holes whose packed form is stored.
     Unpacked(Unpacked<Blob>),
     /// A large file whose chunks are stored.
@@ -48,6 +51,7 @@ impl ReadAt for Bytes {
         match self {
             Self::Stored(blob) => blob.read_at(to, at),
             Self::Plain(file) => file.read_at(to, at),
+            Self::Object(file) => file.read_at(to, at),
             Self::Unpacked(file) => file.read_at(to, at),
             Self::Chunked(file) => file.read_at(to, at),
         }

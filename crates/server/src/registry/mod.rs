@@ -4,10 +4,13 @@ mod collect;
 mod files;
 mod manifests;
 mod objects;
+mod offsite;
 mod receive;
 mod uploads;
 mod versions;
+mod volume_copy;
 mod volume_files;
+mod volume_objects;
 mod volumes;
 
 use std::collections::{HashMap, HashSet};
@@ -18,14 +21,18 @@ use std::sync::{Arc, Mutex, Weak};
 use jiff::Timestamp;
 use vessl_core::access::{Caller, Denied};
 use vessl_core::ids::OrganizationName;
-use vessl_core::object::ObjectName;
+use vessl_core::object::{ObjectName, VolumeRef};
 use vessl_core::spelling;
 use vessl_data::blob::{self, Digest};
+use vessl_data::bucket::BucketError;
 use vessl_data::incoming::IncomingError;
+use vessl_data::offsite::OffsiteError;
 use vessl_data::tree::EditError;
 use vessl_data::{DataError, blob::NotADigest, durable};
 
+use crate::offsite::Bucket;
 use crate::paths::DataDir;
+use crate::secrets::{SecretError, Vault};
 use crate::store::objects::Made;
 use crate::store::{Store, StoreError};
 
@@ -64,12 +71,21 @@ pub enum RegistryError {
     /// The bytes.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The bucket of the blobs.
+    #[error("the bucket of the blobs: {0}")]
+    Bucket(OffsiteError),
     /// The database names a version that is none.
     #[error("the version `{0}` is not a digest")]
     Version(String, #[source] NotADigest),
     /// Reading the bytes.
     #[error("cannot read a file of the store: {0}")]
     Read(#[from] std::io::Error),
+    /// A bucket of a storage.
+    #[error("{0}")]
+    Storage(BucketError),
+    /// A stored credential.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(String),
@@ -82,6 +98,16 @@ impl RegistryError {
     fn refused(message: impl Into<String>, hint: &str) -> Self {
         let hint = Some(hint.to_owned()).filter(|hint| !hint.is_empty());
         Self::Refused { message: message.into(), hint }
+    }
+}
+
+impl From<BucketError> for RegistryError {
+    fn from(error: BucketError) -> Self {
+        match error {
+            BucketError::Local(error) => error.into(),
+            missing @ BucketError::Missing(_) => Self::Missing(missing.to_string()),
+            other => Self::Storage(other),
+        }
     }
 }
 
@@ -105,6 +131,17 @@ impl From<IncomingError> for RegistryError {
 
 /// A result of the registry.
 pub(crate) type Result<T> = std::result::Result<T, RegistryError>;
+
+/// Which storages there may be, and how their buckets are asked.
+#[derive(Debug)]
+pub struct StorageRules<'a> {
+    /// Storages on this machine lie below these.
+    pub hostpath_roots: &'a [String],
+    /// Whether a bucket whose storage names no credential is asked as the machine is known to its cloud.
+    pub cloud_identity: bool,
+    /// What opens stored credentials.
+    pub vault: Arc<Vault>,
+}
 
 /// Where the time comes from.
 #[derive(Clone)]
@@ -133,6 +170,10 @@ pub struct Registry {
     now: Now,
     data: DataDir,
     hostpath_roots: Arc<[PathBuf]>,
+    cloud_identity: bool,
+    vault: Arc<Vault>,
+    /// Of a volume in a bucket, one changes the list of an export at a time.
+    listing: Arc<Mutex<HashMap<VolumeRef, Weak<Mutex<()>>>>>,
     /// What is being received: blobs of uploads and files of volumes.
     receiving: Arc<Mutex<HashSet<String>>>,
     /// One version of a thing is made at a time.
@@ -140,12 +181,23 @@ pub struct Registry {
     collecting: Arc<tokio::sync::Mutex<()>>,
     next: Arc<tokio::sync::Mutex<()>>,
     manifests: Arc<manifests::Manifests>,
+    /// Where blobs are kept besides.
+    bucket: Option<Arc<Bucket>>,
 }
 
 impl Registry {
-    /// Opens the content-addressed store of `data`; storages on this machine lie below `hostpath_roots`. Blocks on the disk.
-    pub fn open(data: &DataDir, store: Arc<Store>, now: Now, hostpath_roots: &[String]) -> Result<Self> {
-        let blobs = Arc::new(blob::Store::open(&data.root().join("blobs"))?);
+    /// Opens the rooms over the content-addressed store `blobs` of `data`. Blocks on the disk.
+    pub fn open(
+        data: &DataDir,
+        (store, blobs): (Arc<Store>, blob::Store),
+        now: Now,
+        rules: StorageRules<'_>,
+        bucket: Option<Arc<Bucket>>,
+    ) -> Result<Self> {
+        let blobs = Arc::new(match &bucket {
+            Some(bucket) => blobs.with_home(Arc::<Bucket>::clone(bucket)),
+            None => blobs,
+        });
         let uploads = data.uploads();
         durable::create_dir_all(&uploads, 0o700)?;
         Ok(Self {
@@ -154,18 +206,27 @@ impl Registry {
             uploads,
             now,
             data: data.clone(),
-            hostpath_roots: hostpath_roots.iter().map(|root| spelling::path(root)).collect(),
+            hostpath_roots: rules.hostpath_roots.iter().map(|root| spelling::path(root)).collect(),
+            cloud_identity: rules.cloud_identity,
+            vault: rules.vault,
+            listing: Arc::default(),
             receiving: Arc::default(),
             making: Arc::default(),
             collecting: Arc::default(),
             next: Arc::default(),
             manifests: Arc::default(),
+            bucket,
         })
     }
 
     /// The content-addressed store.
     pub fn blobs(&self) -> Arc<blob::Store> {
         Arc::clone(&self.blobs)
+    }
+
+    /// Where blobs are kept besides.
+    pub(crate) fn bucket(&self) -> Option<&Bucket> {
+        self.bucket.as_deref()
     }
 
     fn now(&self) -> Timestamp {

@@ -34,18 +34,25 @@ pub struct Receiver<T, G> {
     writing: Option<JoinHandle<Result<(T, G)>>>,
     waiting: Vec<Bytes>,
     length: usize,
+    received: u64,
 }
 
 impl<T: Takes, G: Send + 'static> Receiver<T, G> {
     pub(super) fn new(to: T, guard: G) -> Self {
-        Self { idle: Some((to, guard)), writing: None, waiting: Vec::new(), length: 0 }
+        Self { idle: Some((to, guard)), writing: None, waiting: Vec::new(), length: 0, received: 0 }
     }
 
     /// Takes the next bytes.
     pub async fn append(&mut self, bytes: Bytes) -> Result<()> {
         self.length += bytes.len();
+        self.received += bytes.len() as u64;
         self.waiting.push(bytes);
         if self.length < PIECE { Ok(()) } else { self.flush().await }
+    }
+
+    /// Bytes that came.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Begins to write what waits.
@@ -61,9 +68,9 @@ impl<T: Takes, G: Send + 'static> Receiver<T, G> {
     }
 
     /// Writes all of it, and does the last step with it.
-    pub(super) async fn finish<R: Send + 'static>(
+    pub(super) async fn finish<R: Send + 'static, E: Into<RegistryError> + Send + 'static>(
         mut self,
-        last: impl FnOnce(T) -> std::result::Result<R, IncomingError> + Send + 'static,
+        last: impl FnOnce(T) -> std::result::Result<R, E> + Send + 'static,
     ) -> Result<R> {
         self.flush().await?;
         let (to, guard) = self.settle().await?;
@@ -72,7 +79,7 @@ impl<T: Takes, G: Send + 'static> Receiver<T, G> {
             drop(guard);
             done
         });
-        Ok(done.await.map_err(|_| RegistryError::Stopping)??)
+        done.await.map_err(|_| RegistryError::Stopping)?.map_err(Into::into)
     }
 
     /// Waits for the piece that is being written.

@@ -1,5 +1,7 @@
 //! Uploads: blobs that come before the version that needs them. What came is kept until the upload ends, also over a restart.
 use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -15,6 +17,8 @@ use super::receive::Receiver;
 use super::{Registry, RegistryError, Result, random_name};
 use crate::store::uploads::Upload;
 
+/// Longest address of what an upload is for, in bytes.
+const LONGEST: usize = 500;
 /// Seconds between two notes that something came.
 const NOTED: i64 = 60;
 
@@ -53,10 +57,36 @@ impl Drop for OnlyOne {
 
 impl Registry {
     /// Begins an upload.
-    pub async fn begin_upload(&self, caller: &Caller, of: &OrganizationName) -> Result<UploadView> {
+    pub async fn begin_upload(
+        &self,
+        caller: &Caller,
+        of: &OrganizationName,
+        object: Option<String>,
+    ) -> Result<UploadView> {
         allowed(caller, Action::Run, Scope::Organization(of.clone()))?;
         self.known_organization(of).await?;
-        Ok(Self::view(&self.new_upload(caller, of).await?))
+        if object.as_ref().is_some_and(|name| name.len() > LONGEST || name.contains(char::is_control)) {
+            let words = format!("`object` has at most {LONGEST} bytes and no control characters");
+            return Err(RegistryError::Malformed(words));
+        }
+        Ok(Self::view(&self.new_upload(caller, of, object).await?))
+    }
+
+    /// Uploads of an organization that go on, the oldest first, with what came for each.
+    pub async fn uploads(&self, caller: &Caller, of: &OrganizationName) -> Result<Vec<UploadView>> {
+        allowed(caller, Action::Read, Scope::Organization(of.clone()))?;
+        self.known_organization(of).await?;
+        let all = self.store.uploads().await?;
+        let living = all.iter().filter(|upload| upload.organization == *of && self.is_living(upload));
+        let mut views: Vec<UploadView> = living.map(Self::view).collect();
+        let dirs = self.uploads.clone();
+        self.blocking(move |_| {
+            for view in &mut views {
+                view.bytes += parts(&dirs.join(&view.id))?;
+            }
+            Ok(views)
+        })
+        .await
     }
 
     /// Whether an upload goes on, and how long.
@@ -115,10 +145,19 @@ impl Registry {
     }
 
     /// The end of a piece: the blob, if it was the last one.
-    pub async fn received(&self, piece: Announced, from: Receiver<Incoming, OnlyOne>) -> Result<BlobState> {
+    pub async fn received(
+        &self,
+        of: &UploadRef,
+        piece: Announced,
+        from: Receiver<Incoming, OnlyOne>,
+    ) -> Result<BlobState> {
         let blobs = Arc::clone(&self.blobs);
         let received = from.finish(move |incoming| incoming.finish(&blobs)).await?;
-        Ok(BlobState { received, complete: received == piece.size })
+        let complete = received == piece.size;
+        if complete {
+            self.store.add_upload_bytes(of.id.clone(), received).await?;
+        }
+        Ok(BlobState { received, complete })
     }
 
     /// Begins to receive many small blobs.
@@ -128,15 +167,24 @@ impl Registry {
     }
 
     /// The end of a pack; answers how many blobs there were.
-    pub async fn received_pack(&self, from: Receiver<Pack, ()>) -> Result<usize> {
-        from.finish(Pack::finish).await
+    pub async fn received_pack(&self, of: &UploadRef, from: Receiver<Pack, ()>) -> Result<usize> {
+        let bytes = from.received();
+        let blobs = from.finish(Pack::finish).await?;
+        self.store.add_upload_bytes(of.id.clone(), bytes).await?;
+        Ok(blobs)
     }
 
-    pub(super) async fn new_upload(&self, caller: &Caller, of: &OrganizationName) -> Result<Upload> {
+    pub(super) async fn new_upload(
+        &self,
+        caller: &Caller,
+        of: &OrganizationName,
+        object: Option<String>,
+    ) -> Result<Upload> {
         let made = self.made(caller);
         let (id, organization, at) = (random_name()?, of.clone(), made.at);
-        self.store.add_upload(id.clone(), of.clone(), made).await?;
-        Ok(Upload { id, organization, created_at: at, touched_at: at })
+        let by = made.by.as_ref().map(|by| by.as_str().to_owned());
+        self.store.add_upload(id.clone(), (of.clone(), object.clone()), made).await?;
+        Ok(Upload { id, organization, by, object, bytes: 0, created_at: at, touched_at: at })
     }
 
     /// An upload that goes on.
@@ -191,8 +239,29 @@ impl Registry {
 
     fn view(upload: &Upload) -> UploadView {
         let expires_at = upload.touched_at.checked_add(24.hours()).unwrap_or(upload.touched_at);
-        UploadView { id: upload.id.clone(), expires_at }
+        UploadView {
+            id: upload.id.clone(),
+            expires_at,
+            created_at: upload.created_at,
+            created_by: upload.by.clone(),
+            object: upload.object.clone(),
+            bytes: upload.bytes,
+        }
     }
+}
+
+/// Bytes of what has not come as a whole.
+fn parts(dir: &Path) -> Result<u64> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut bytes = 0;
+    for entry in entries {
+        // One that has just become a blob is counted there.
+        bytes += entry?.metadata().map_or(0, |about| about.len());
+    }
+    Ok(bytes)
 }
 
 /// From when on what is put is kept for an upload.

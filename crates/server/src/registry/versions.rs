@@ -75,7 +75,7 @@ impl Registry {
         let _one = lock.lock().await;
         let brought = upload.is_some();
         let upload = match upload {
-            None => self.new_upload(caller, &name.organization).await?,
+            None => self.new_upload(caller, &name.organization, Some(name.to_string())).await?,
             Some(id) => {
                 if let Some(made) = self.store.version_by_upload(name.clone(), id.clone()).await? {
                     return Ok((made, false));

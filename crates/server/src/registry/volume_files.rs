@@ -11,23 +11,25 @@ use nix::fcntl::{OFlag, renameat};
 use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::object::VolumeRef;
 use vessl_core::spelling;
-use vessl_core::wire::registry::{BlobState, ChangeKind, VolumeChange, VolumeCopy};
+use vessl_core::wire::registry::{BlobState, ChangeKind, VolumeChange, VolumeCopied, VolumeCopy};
 use vessl_core::wire::{FileKind, FileView};
+use vessl_data::DataError;
 use vessl_data::blob::Digest;
 use vessl_data::dir::{self, Dir, Links, Modified};
 use vessl_data::incoming::IncomingError;
-use vessl_data::tree::{self, Bounds, Entry, Source, Target};
-use vessl_data::{DataError, Watch};
+use vessl_data::tree::{self, Entry};
 
 use super::files::{Bytes, Content, Listed};
 use super::receive::{Receiver, Takes};
 use super::uploads::OnlyOne;
-use super::{Registry, RegistryError, Result, random_name};
+use super::volume_copy::{self, End};
+use super::volumes::Files;
+use super::{Registry, RegistryError, Result};
 
 /// How the names begin, at the top of a volume, of what is on its way. Nobody sees these.
-const HIDDEN: &[u8] = b".vessl-";
+const HIDDEN: &[u8] = tree::ON_ITS_WAY.as_bytes();
 /// Where files are that have not come as a whole. Everybody may look into it, so that a walk through the volume does not end there.
-const PARTS: &str = ".vessl-incoming";
+pub(super) const PARTS: &str = ".vessl-incoming";
 /// How long what has not come as a whole is kept.
 const KEPT: Duration = Duration::from_hours(24);
 /// Most entries of a list.
@@ -51,7 +53,7 @@ pub struct FilePiece {
 /// A file of a volume that comes in pieces.
 #[derive(Debug)]
 pub struct VolumeFile {
-    volume: Dir,
+    volume: Files,
     parts: Dir,
     part: PathBuf,
     path: PathBuf,
@@ -70,12 +72,20 @@ impl Registry {
         of: &VolumeRef,
         listed: Listed,
     ) -> Result<Vec<FileView>> {
-        self.in_volume(caller, Action::Read, of, move |volume| list(&volume, &listed)).await
+        self.in_volume(caller, Action::Read, of, move |files| match files {
+            Files::Directory(volume) => list(&volume, &listed),
+            Files::Bucket(bucket) => bucket.list(&listed),
+        })
+        .await
     }
 
     /// One file of a volume.
     pub async fn volume_content(&self, caller: &Caller, of: &VolumeRef, path: String) -> Result<Content> {
-        self.in_volume(caller, Action::Read, of, move |volume| {
+        self.in_volume(caller, Action::Read, of, move |files| {
+            let volume = match files {
+                Files::Directory(volume) => volume,
+                Files::Bucket(bucket) => return bucket.content(&path),
+            };
             let file = volume.file(&inside(&path)?).map_err(|error| said(&path, error))?;
             let meta = file.metadata()?;
             let tag = format!("{}-{}.{:09}", meta.len(), meta.mtime(), meta.mtime_nsec());
@@ -86,9 +96,13 @@ impl Registry {
 
     /// How much of a file has come that has not come as a whole.
     pub async fn incoming_file(&self, caller: &Caller, of: &VolumeRef, path: String) -> Result<BlobState> {
-        self.in_volume(caller, Action::Run, of, move |volume| {
-            let part = Path::new(PARTS).join(part_name(&inside(&path)?));
-            match volume.file(&part) {
+        self.in_volume(caller, Action::Run, of, move |files| {
+            let path = inside(&path)?;
+            let part = match &files {
+                Files::Directory(volume) => volume.file(&Path::new(PARTS).join(part_name(&path))),
+                Files::Bucket(bucket) => bucket.scratch()?.file(&bucket.part_name(&path)),
+            };
+            match part {
                 Ok(file) => Ok(BlobState { received: file.metadata()?.len(), complete: false }),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     Ok(BlobState { received: 0, complete: false })
@@ -121,15 +135,24 @@ impl Registry {
         &self,
         caller: &Caller,
         of: &VolumeRef,
+        command: Option<String>,
         from: Receiver<VolumeFile, OnlyOne>,
     ) -> Result<BlobState> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if command.as_ref().is_some_and(|name| name.len() > 64 || !name.chars().all(is_name)) {
+            let words = "`command` has at most 64 letters, digits and `-`";
+            return Err(RegistryError::Malformed(words.to_owned()));
+        }
+        // Nobody adds to what somebody else does.
+        let command = command.map(|name| format!("{} {name}", caller.user.as_str()));
         let last = |file: VolumeFile| {
             let path = spelling::spell(file.path.as_os_str().as_bytes());
             file.finish().map(|state| (state, path))
         };
         let (state, path) = from.finish(last).await?;
         if state.complete {
-            self.changed(caller, of, (ChangeKind::Put, path), Some((1, state.received))).await?;
+            let change = self.change(caller, (ChangeKind::Put, path), Some((1, state.received)));
+            self.store.add_volume_change(of.clone(), change, command).await?;
         }
         Ok(state)
     }
@@ -142,7 +165,17 @@ impl Registry {
         (what, path): (ChangeKind, String),
         counted: Option<(u64, u64)>,
     ) -> Result<()> {
-        let change = VolumeChange {
+        let change = self.change(caller, (what, path), counted);
+        Ok(self.store.add_volume_change(of.clone(), change, None).await?)
+    }
+
+    fn change(
+        &self,
+        caller: &Caller,
+        (what, path): (ChangeKind, String),
+        counted: Option<(u64, u64)>,
+    ) -> VolumeChange {
+        VolumeChange {
             at: self.now(),
             by: Some(caller.user.as_str().to_owned()),
             what,
@@ -151,46 +184,65 @@ impl Registry {
             bytes: counted.map(|(_, bytes)| bytes),
             run: None,
             attempt: None,
-        };
-        Ok(self.store.add_volume_change(of.clone(), change).await?)
+        }
     }
 
-    /// The changes of a volume that are known, the newest first. What a run writes to a mounted volume is not noticed.
-    pub async fn volume_changes(&self, caller: &Caller, of: &VolumeRef) -> Result<Vec<VolumeChange>> {
+    /// The changes of a volume that are known, the newest first, at most `limit`; with a path those that may have changed something there.
+    /// What a run writes to a mounted volume is not noticed.
+    pub async fn volume_changes(
+        &self,
+        caller: &Caller,
+        of: &VolumeRef,
+        (path, limit): (&str, Option<u32>),
+    ) -> Result<Vec<VolumeChange>> {
         allowed(caller, Action::Read, Scope::Organization(of.organization.clone()))?;
         self.known_volume(of).await?;
-        Ok(self.store.volume_changes(of.clone()).await?)
+        let all = self.store.volume_changes(of.clone()).await?;
+        // An export may write anything, and the path of it is one of its run.
+        let is_meant = |change: &VolumeChange| {
+            change.what == ChangeKind::Export || lies_in(&change.path, path) || lies_in(path, &change.path)
+        };
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        Ok(all.into_iter().filter(is_meant).take(limit).collect())
     }
 
     /// Copies a file or a directory to a place of the same or of another volume. What is there is replaced file by file.
-    pub async fn copy_file(&self, caller: &Caller, of: &VolumeRef, copy: VolumeCopy) -> Result<()> {
+    pub async fn copy_file(&self, caller: &Caller, of: &VolumeRef, copy: VolumeCopy) -> Result<VolumeCopied> {
         let target = VolumeRef {
             organization: of.organization.clone(),
             storage: copy.to_storage.map_or_else(|| of.storage.clone(), Into::into),
             volume: copy.to_volume.map_or_else(|| of.volume.clone(), Into::into),
         };
-        let (from, to) = (inside(&copy.from)?, inside(&copy.to)?);
+        let place = |text: &str| if text.is_empty() { Ok(PathBuf::new()) } else { inside(text) };
+        let (from, to) = (place(&copy.from)?, place(&copy.to)?);
         if target == *of && to.starts_with(&from) {
             return Err(RegistryError::Malformed(format!("`{}` cannot be copied into itself", copy.from)));
         }
-        let root = self.volume_root(&target).await?;
-        let name = target.volume.to_string();
-        let copying = self.in_volume(caller, Action::Run, of, move |volume| {
-            copy_between((&volume, &from), (&root.volume(Path::new(&name))?, &to))
+        allowed(caller, Action::Run, Scope::Organization(of.organization.clone()))?;
+        let into = self.volume_place(caller, &target).await?;
+        let copying = self.in_volume(caller, Action::Run, of, move |files| {
+            let (from, to) = (End { files, path: from }, End { files: into.open()?, path: to });
+            volume_copy::copy(&from, &to)
         });
-        copying.await?;
-        self.changed(caller, &target, (ChangeKind::Copy, copy.to), None).await
+        let copied = copying.await?;
+        let counted = Some((copied.files, copied.bytes));
+        self.changed(caller, &target, (ChangeKind::Copy, copy.to), counted).await?;
+        Ok(copied)
     }
 
     /// Deletes a file or link; a directory only with `recursive`, with everything in it.
     pub async fn delete_file(&self, caller: &Caller, of: &VolumeRef, listed: Listed) -> Result<()> {
         let gone = listed.path.clone();
-        let deleting = self.in_volume(caller, Action::Run, of, move |volume| {
+        let deleting = self.in_volume(caller, Action::Run, of, move |files| {
+            let volume = match files {
+                Files::Directory(volume) => volume,
+                Files::Bucket(bucket) => return bucket.delete(&listed),
+            };
             let Listed { path: text, recursive } = listed;
             let path = inside(&text)?;
             let (parent, name) = parent_of(&volume, &path).map_err(|error| said(&text, error))?;
             match parent.kind(&name)? {
-                None => return Err(RegistryError::Missing(format!("there is no `{text}` in this volume"))),
+                None => return Err(missing(&text)),
                 Some(dir::Kind::Dir) if !recursive => {
                     return Err(RegistryError::refused(
                         format!("`{text}` is a directory"),
@@ -212,11 +264,11 @@ impl Registry {
         caller: &Caller,
         action: Action,
         of: &VolumeRef,
-        work: impl FnOnce(Dir) -> Result<T> + Send + 'static,
+        work: impl FnOnce(Files) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         allowed(caller, action, Scope::Organization(of.organization.clone()))?;
-        let (root, name) = (self.volume_root(of).await?, of.volume.to_string());
-        self.blocking(move |_| work(root.volume(Path::new(&name))?)).await
+        let place = self.volume_place(caller, of).await?;
+        self.blocking(move |_| work(place.open()?)).await
     }
 }
 
@@ -240,7 +292,7 @@ impl Takes for VolumeFile {
 }
 
 impl VolumeFile {
-    fn open(volume: Dir, path: PathBuf, piece: &FilePiece) -> Result<Self> {
+    fn open(volume: Files, path: PathBuf, piece: &FilePiece) -> Result<Self> {
         let FilePiece { offset, size, mode, modified_at, .. } = piece;
         let mode = match mode {
             None => 0o644,
@@ -250,13 +302,18 @@ impl VolumeFile {
                 })?
             }
         };
-        if volume.dir(&path).is_ok() {
-            return Err(RegistryError::refused(format!("`{}` is a directory", path.display()), ""));
-        }
-        volume.make_dir(Path::new(PARTS), 0o755)?;
-        let parts = volume.dir(Path::new(PARTS))?;
+        let (parts, part) = match &volume {
+            Files::Directory(volume) => {
+                check_way(volume, &path)?;
+                if volume.dir(&path).is_ok() {
+                    return Err(RegistryError::refused(format!("`{}` is a directory", path.display()), ""));
+                }
+                volume.make_dir(Path::new(PARTS), 0o755)?;
+                (volume.dir(Path::new(PARTS))?, part_name(&path))
+            }
+            Files::Bucket(bucket) => (bucket.scratch()?, bucket.part_name(&path)),
+        };
         forget_old(&parts)?;
-        let part = part_name(&path);
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW;
         let mut file = parts.create(&part, flags, 0o600, Links::Refused).map_err(std::io::Error::from)?;
         let received = file.metadata()?.len();
@@ -270,25 +327,32 @@ impl VolumeFile {
     }
 
     /// Gives the file its place, if all of it is here. It is on disk then.
-    fn finish(self) -> std::result::Result<BlobState, IncomingError> {
+    fn finish(self) -> Result<BlobState> {
         if self.received < self.size {
             return Ok(BlobState { received: self.received, complete: false });
         }
-        let place = || {
-            self.file.set_permissions(Permissions::from_mode(self.mode))?;
-            if let Some(modified) = self.modified {
-                self.parts.set_modified(&self.part, modified)?;
+        self.file.set_permissions(Permissions::from_mode(self.mode))?;
+        if let Some(modified) = self.modified {
+            self.parts.set_modified(&self.part, modified)?;
+        }
+        match &self.volume {
+            Files::Directory(volume) => {
+                let text = spelling::spell(self.path.as_os_str().as_bytes());
+                let synced = self.file.sync_all();
+                let placed = synced.and_then(|()| place(&self.parts, &self.part, volume, &self.path));
+                placed.map_err(|error| said(&text, error))?;
             }
-            self.file.sync_all()?;
-            place(&self.parts, &self.part, &self.volume, &self.path)
-        };
-        place().map_err(DataError::os("write", &self.path))?;
+            Files::Bucket(bucket) => {
+                bucket.put(&self.path, &self.file)?;
+                self.parts.remove(&self.part)?;
+            }
+        }
         Ok(BlobState { received: self.received, complete: true })
     }
 }
 
 /// Moves a file to its place, and makes the directories on the way.
-fn place(parts: &Dir, part: &Path, volume: &Dir, path: &Path) -> std::io::Result<()> {
+pub(super) fn place(parts: &Dir, part: &Path, volume: &Dir, path: &Path) -> std::io::Result<()> {
     let parent = make_way(volume, path.parent().unwrap_or(Path::new("")))?;
     let name = path.file_name().unwrap_or_default();
     renameat(parts, part, &parent, Path::new(name))?;
@@ -296,7 +360,7 @@ fn place(parts: &Dir, part: &Path, volume: &Dir, path: &Path) -> std::io::Result
 }
 
 /// The directory at a path, which is made with those on the way; through no link.
-fn make_way(volume: &Dir, path: &Path) -> std::io::Result<Dir> {
+pub(super) fn make_way(volume: &Dir, path: &Path) -> std::io::Result<Dir> {
     let mut dir = volume.try_clone()?;
     for part in path.components() {
         let name = Path::new(part.as_os_str());
@@ -309,65 +373,47 @@ fn make_way(volume: &Dir, path: &Path) -> std::io::Result<Dir> {
     Ok(dir)
 }
 
+/// Refuses a path that something else than directories leads to.
+pub(super) fn check_way(volume: &Dir, path: &Path) -> Result<()> {
+    let (mut dir, mut at) = (volume.try_clone()?, PathBuf::new());
+    for part in path.parent().unwrap_or(Path::new("")).components() {
+        let name = Path::new(part.as_os_str());
+        at.push(name);
+        let text = || spelling::spell(at.as_os_str().as_bytes());
+        let what = match dir.kind(name)? {
+            None => return Ok(()),
+            Some(dir::Kind::Dir) => {
+                dir = dir.dir(name).map_err(|error| said(&text(), error))?;
+                continue;
+            }
+            Some(dir::Kind::Symlink) => "a symbolic link, and links are not followed",
+            Some(_) => "a file",
+        };
+        let message = format!("`{}` is {what}: nothing can lie below it", text().escape_debug());
+        return Err(RegistryError::refused(message, "choose another path, or delete it first"));
+    }
+    Ok(())
+}
+
+/// There is nothing at a path of a volume.
+pub(super) fn missing(text: &str) -> RegistryError {
+    RegistryError::Missing(format!("there is no `{}` in this volume", text.escape_debug()))
+}
+
 /// The directory in which a path is, and its name there.
-fn parent_of(volume: &Dir, path: &Path) -> std::io::Result<(Dir, PathBuf)> {
+pub(super) fn parent_of(volume: &Dir, path: &Path) -> std::io::Result<(Dir, PathBuf)> {
     let parent = volume.dir(path.parent().unwrap_or(Path::new("")))?;
     Ok((parent, path.file_name().unwrap_or_default().into()))
 }
 
-fn copy_between((from, source): (&Dir, &Path), (into, target): (&Dir, &Path)) -> Result<()> {
-    let text = source.display().to_string();
-    let (parent, name) = parent_of(from, source).map_err(|error| said(&text, error))?;
-    let parts = PathBuf::from(format!(".vessl-{}", random_name()?));
-    match parent.kind(&name)? {
-        Some(dir::Kind::Dir) => {
-            let to = make_way(into, target).map_err(|error| said(&target.display().to_string(), error))?;
-            let source = Source { root: from, path: source, reader: None };
-            tree::copy(
-                source,
-                Target { dir: &to, owner: None, parts: &parts },
-                Bounds::FORMAT,
-                &Watch::NONE,
-            )?;
-            Ok(())
-        }
-        Some(dir::Kind::File) => {
-            let file = parent.file(&name)?;
-            let meta = file.metadata()?;
-            into.make_dir(Path::new(PARTS), 0o755)?;
-            let dir = into.dir(Path::new(PARTS))?;
-            let copying = || {
-                let mut to = dir.create_file(&parts, 0o600)?;
-                std::io::copy(&mut &file, &mut to)?;
-                to.set_permissions(Permissions::from_mode(meta.mode() & 0o777))?;
-                dir.set_modified(&parts, Modified::of_file(&file)?)?;
-                to.sync_all()?;
-                place(&dir, &parts, into, target)
-            };
-            copying().map_err(|error| {
-                let _ = dir.remove(&parts);
-                match error.kind() {
-                    ErrorKind::IsADirectory => {
-                        RegistryError::refused(format!("`{}` is a directory", target.display()), "")
-                    }
-                    _ => said(&target.display().to_string(), error),
-                }
-            })
-        }
-        Some(_) => Err(RegistryError::refused(format!("`{text}` is no file and no directory"), "")),
-        None => Err(RegistryError::Missing(format!("there is no `{text}` in this volume"))),
-    }
-}
-
 fn list(volume: &Dir, listed: &Listed) -> Result<Vec<FileView>> {
-    let missing = || RegistryError::Missing(format!("there is no `{}` in this volume", listed.path));
     let at = if listed.path.is_empty() { PathBuf::new() } else { inside(&listed.path)? };
     let mut files = Vec::new();
     let top = match volume.dir(&at) {
         Ok(dir) => dir,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing(&listed.path)),
         Err(_) => {
-            let (parent, name) = parent_of(volume, &at).map_err(|_| missing())?;
+            let (parent, name) = parent_of(volume, &at).map_err(|_| missing(&listed.path))?;
             files.extend(view(&parent, &name, &at)?);
             return Ok(files);
         }
@@ -421,7 +467,7 @@ fn view(dir: &Dir, name: &Path, path: &Path) -> Result<Option<FileView>> {
 }
 
 /// A path of a volume as it was written; refuses what leads out or is not seen.
-fn inside(text: &str) -> Result<PathBuf> {
+pub(super) fn inside(text: &str) -> Result<PathBuf> {
     let path = spelling::path(text);
     if !Entry::is_path(&path) || path.as_os_str().as_bytes().starts_with(HIDDEN) {
         let text: String = text.chars().take(200).collect();
@@ -434,6 +480,11 @@ fn inside(text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Whether a path is this directory, or below it.
+fn lies_in(path: &str, dir: &str) -> bool {
+    dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The name of a file that has not come as a whole, whatever its path.
 fn part_name(path: &Path) -> PathBuf {
     Digest::of(path.as_os_str().as_bytes()).to_string().into()
@@ -443,10 +494,10 @@ fn part_name(path: &Path) -> PathBuf {
 fn forget_old(parts: &Dir) -> Result<()> {
     let now = SystemTime::now();
     for name in parts.names()? {
-        let Ok(file) = parts.file(&name) else { continue };
-        let is_old =
-            file.metadata()?.modified().is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > KEPT));
-        if is_old {
+        let Some(stat) = parts.stat(&name)? else { continue };
+        let at =
+            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_ctime).unwrap_or_default());
+        if now.duration_since(at).is_ok_and(|age| age > KEPT) {
             parts.remove(&name)?;
         }
     }
@@ -454,7 +505,7 @@ fn forget_old(parts: &Dir) -> Result<()> {
 }
 
 /// What the system says of a path of a volume.
-fn said(path: &str, error: std::io::Error) -> RegistryError {
+pub(super) fn said(path: &str, error: std::io::Error) -> RegistryError {
     let path = path.escape_debug();
     let is = |code: nix::Error| error.raw_os_error() == Some(code as i32);
     if error.kind() == ErrorKind::NotFound {

@@ -1,23 +1,55 @@
 //! Storages and their volumes: where they are, made, listed, deleted.
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
 
 use jiff::Timestamp;
 use vessl_core::access::{Action, Caller, Scope, allowed};
+use vessl_core::credential::CredentialKind;
 use vessl_core::ids::{OrganizationName, StorageName};
-use vessl_core::object::{BUILT_IN_STORAGE, StorageKind, VolumeRef};
+use vessl_core::object::{BUILT_IN_STORAGE, StorageKind, VolumeRef, bucket_of_volume};
 use vessl_core::spec::labels;
 use vessl_core::spelling;
 use vessl_core::wire::registry::{StorageCreate, StorageView, VolumeView};
+use vessl_data::bucket::{Identity, Location, Provider};
 use vessl_data::dir::Dir;
-use vessl_data::durable;
+use vessl_data::{durable, locked};
 
 use super::objects::check_name;
+use super::volume_objects::VolumeBucket;
 use super::{Registry, RegistryError, Result};
+use crate::secrets::bound;
 use crate::store::secrets::Class;
 use crate::store::storages::Volume;
 
 /// Volumes of a list when nobody says how many.
 const PAGE: usize = 1000;
+
+/// Where the files of a volume are.
+pub(super) enum Place {
+    /// In the directory of this name.
+    Directory(Root, PathBuf),
+    /// Below a prefix of a bucket.
+    Bucket(Box<VolumeBucket>),
+}
+
+impl Place {
+    /// Opens it. Blocks.
+    pub(super) fn open(self) -> Result<Files> {
+        Ok(match self {
+            Self::Directory(root, name) => Files::Directory(root.volume(&name)?),
+            Self::Bucket(bucket) => Files::Bucket(bucket),
+        })
+    }
+}
+
+/// The files of a volume.
+#[derive(Debug)]
+pub(super) enum Files {
+    /// Those of a directory.
+    Directory(Dir),
+    /// Those below a prefix of a bucket.
+    Bucket(Box<VolumeBucket>),
+}
 
 /// A directory in which the volumes of a storage are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,18 +190,76 @@ impl Registry {
         Ok(())
     }
 
-    /// The directory of a volume that the server can read and write.
-    pub(super) async fn volume_root(&self, volume: &VolumeRef) -> Result<Root> {
-        let storage = self.storage(&volume.organization, &volume.storage).await?;
+    /// Where the files of a volume are that the server can read and write.
+    pub(super) async fn volume_place(&self, caller: &Caller, volume: &VolumeRef) -> Result<Place> {
+        let of = &volume.organization;
+        let storage = self.storage(of, &volume.storage).await?;
         self.known_volume(volume).await?;
-        self.root(&volume.organization, &storage).ok_or_else(|| {
-            let (name, kind) = (&storage.name, storage.kind);
-            let hint = "runs import from it and export to it (`volume://` in a run file)";
+        if let Some(root) = self.root(of, &storage) {
+            return Ok(Place::Directory(root, volume.volume.to_string().into()));
+        }
+        let provider = match storage.kind {
+            StorageKind::S3 => Provider::S3,
+            StorageKind::Gcs => Provider::Gs,
+            StorageKind::BuiltIn | StorageKind::HostPath | StorageKind::Nfs => {
+                let message = format!(
+                    "the storage `{}` is an NFS export, which the server does not mount: it lists and changes none of its files",
+                    storage.name
+                );
+                let hint = "runs import from it, mount it and export to it (`volume://` in a run file)";
+                return Err(RegistryError::refused(message, hint));
+            }
+        };
+        let (bucket, prefix) = bucket_of_volume(&storage.path, volume.volume.as_str());
+        let identity = self.identity(of, &storage).await?;
+        let StorageView { endpoint, region, .. } = storage;
+        Ok(Place::Bucket(Box::new(VolumeBucket {
+            location: Location { provider, bucket, prefix, endpoint, region },
+            identity,
+            volume: volume.clone(),
+            who: format!("user {}", caller.user.as_str()),
+            listing: self.one_lists(volume),
+            scratch: self.data.incoming(),
+        })))
+    }
+
+    /// As whom the bucket of a storage is asked: with its credential, else as the machine where the settings allow it, else as nobody.
+    async fn identity(&self, of: &OrganizationName, storage: &StorageView) -> Result<Identity> {
+        let Some(name) = &storage.credential_name else {
+            return Ok(if self.cloud_identity { Identity::Machine } else { Identity::Anonymous });
+        };
+        let (is_s3, shown) = (storage.kind == StorageKind::S3, name.escape_debug());
+        let wanted = if is_s3 { CredentialKind::S3 } else { CredentialKind::Gcs };
+        let row = self.store.sealed(of.clone(), Class::Credential, name.clone()).await?;
+        let row = row.filter(|row| row.kind.credential() == Some(wanted)).ok_or_else(|| {
+            let message = format!(
+                "the storage `{}` needs the credential `{shown}` of the kind `{wanted}`, which is not there",
+                storage.name
+            );
             RegistryError::refused(
-                format!("the files of the storage `{name}` ({kind}) are not on this machine: the server lists and changes none of them"),
-                hint,
+                message,
+                &format!("`vessl credential create {shown} --kind {wanted}` stores it"),
             )
+        })?;
+        let bound = bound(of, Class::Credential.word(), name);
+        let login = self.vault.login(&bound, Some(wanted), row.username, &row.value)?;
+        Ok(if is_s3 {
+            Identity::Keys { id: login.username, secret: login.password, session_token: login.session_token }
+        } else {
+            Identity::ServiceAccount(login.password)
         })
+    }
+
+    /// Held by whoever changes the list of an export in a volume.
+    fn one_lists(&self, volume: &VolumeRef) -> Arc<Mutex<()>> {
+        let mut all = locked(&self.listing);
+        all.retain(|_, one| one.strong_count() > 0);
+        if let Some(one) = all.get(volume).and_then(Weak::upgrade) {
+            return one;
+        }
+        let one = Arc::new(Mutex::new(()));
+        all.insert(volume.clone(), Arc::downgrade(&one));
+        one
     }
 
     async fn storage(&self, of: &OrganizationName, name: &StorageName) -> Result<StorageView> {

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/003_artifact_numbers.sql"),
     include_str!("migrations/004_objects.sql"),
     include_str!("migrations/005_volume_changes.sql"),
+    include_str!("migrations/006_changes_and_uploads.sql"),
 ];
 
 /// Applies what is missing, each migration in its own transaction; refuses a database of a newer program.

@@ -1,6 +1,6 @@
 //! Rows of storages and volumes.
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use vessl_core::ids::{OrganizationName, RunId, StorageName, UserName, VolumeName};
 use vessl_core::object::{StorageKind, VolumeRef};
 use vessl_core::wire::registry::{ChangeKind, StorageView, VolumeChange};
@@ -104,9 +104,39 @@ impl Store {
         .await
     }
 
-    /// Notes a change of a volume.
-    pub async fn add_volume_change(&self, volume: VolumeRef, change: VolumeChange) -> Result<()> {
-        self.write(move |db| put_change(db, &volume, &change)).await
+    /// Notes a change of a volume. The changes of one command are one: its files and bytes are added up, and it is about the directory
+    /// that all of them are in.
+    pub async fn add_volume_change(
+        &self,
+        volume: VolumeRef,
+        change: VolumeChange,
+        command: Option<String>,
+    ) -> Result<()> {
+        self.write(move |db| {
+            let Some(command) = command else { return put_change(db, &volume, &change) };
+            let (of, storage, name) = key(&volume);
+            let sql = "SELECT id, path FROM volume_changes
+                       WHERE organization = ?1 AND storage = ?2 AND volume = ?3 AND command = ?4";
+            let known = db
+                .prepare_cached(sql)?
+                .query_row(params![of, storage, name, command], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+                })
+                .optional()?;
+            let Some((id, path)) = known else {
+                put_change(db, &volume, &change)?;
+                let sql = "UPDATE volume_changes SET command = ?1 WHERE id = last_insert_rowid()";
+                db.prepare_cached(sql)?.execute([command])?;
+                return Ok(());
+            };
+            let sql = "UPDATE volume_changes SET at = ?2, path = ?3, files = coalesce(files, 0) + ?4,
+                           bytes = coalesce(bytes, 0) + ?5 WHERE id = ?1";
+            let (files, bytes) = (change.files.unwrap_or_default(), change.bytes.unwrap_or_default());
+            let path = common(&path, &change.path);
+            db.prepare_cached(sql)?.execute(params![id, nanos(change.at), path, files, bytes])?;
+            Ok(())
+        })
+        .await
     }
 
     /// The newest changes of a volume, the newest first.
@@ -175,6 +205,13 @@ fn change(row: &Row<'_>) -> Result<VolumeChange> {
     })
 }
 
+/// The directory that both paths are in; empty for the topmost one. A path is in itself.
+fn common(one: &str, other: &str) -> String {
+    let pairs = one.split('/').zip(other.split('/'));
+    let parts: Vec<&str> = pairs.take_while(|(one, other)| one == other).map(|(part, _)| part).collect();
+    parts.join("/")
+}
+
 fn key(volume: &VolumeRef) -> (&str, &str, &str) {
     (volume.organization.as_str(), volume.storage.as_str(), volume.volume.as_str())
 }
@@ -195,4 +232,19 @@ fn storage(row: &Row<'_>) -> Result<StorageView> {
         credential_name: row.get(5)?,
         created_at: moment(row.get(6)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_paths_have_in_common() {
+        let check = |one: &str, other: &str, expected: &str| assert_eq!(common(one, other), expected);
+        check("a/b", "a/c", "a");
+        check("a/b", "a/b", "a/b");
+        check("a", "a/b/c", "a");
+        check("a/b", "ab", "");
+        check("", "a", "");
+    }
 }

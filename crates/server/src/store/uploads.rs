@@ -14,20 +14,35 @@ pub struct Upload {
     pub id: String,
     /// Whose it is.
     pub organization: OrganizationName,
+    /// Who began it, where that is known.
+    pub by: Option<String>,
+    /// What it is for, as its client says.
+    pub object: Option<String>,
+    /// Bytes of the blobs that came for it as a whole.
+    pub bytes: u64,
     /// When it began.
     pub created_at: Timestamp,
     /// When anything came last, as far as was noted.
     pub touched_at: Timestamp,
 }
 
+const SELECT: &str =
+    "SELECT id, organization, created_at, touched_at, created_by, object, bytes FROM uploads";
+
 impl Store {
     /// Begins an upload.
-    pub async fn add_upload(&self, id: String, organization: OrganizationName, made: Made) -> Result<()> {
+    pub async fn add_upload(
+        &self,
+        id: String,
+        (organization, object): (OrganizationName, Option<String>),
+        made: Made,
+    ) -> Result<()> {
         self.write(move |db| {
-            let sql = "INSERT INTO uploads (id, organization, created_by, created_at, touched_at)
-                       VALUES (?1, ?2, ?3, ?4, ?4)";
+            let sql = "INSERT INTO uploads (id, organization, created_by, created_at, touched_at, object)
+                       VALUES (?1, ?2, ?3, ?4, ?4, ?5)";
             let by = made.by.as_ref().map(UserName::as_str);
-            db.prepare_cached(sql)?.execute(params![id, organization.as_str(), by, nanos(made.at)])?;
+            let organization = organization.as_str();
+            db.prepare_cached(sql)?.execute(params![id, organization, by, nanos(made.at), object])?;
             Ok(())
         })
         .await
@@ -36,8 +51,7 @@ impl Store {
     /// All uploads, oldest first.
     pub async fn uploads(&self) -> Result<Vec<Upload>> {
         self.read(|db| {
-            let sql = "SELECT id, organization, created_at, touched_at FROM uploads ORDER BY created_at";
-            let mut rows = db.prepare_cached(sql)?;
+            let mut rows = db.prepare_cached(&format!("{SELECT} ORDER BY created_at"))?;
             Ok(rows.query_map([], of_row)?.collect::<rusqlite::Result<_>>()?)
         })
         .await
@@ -46,8 +60,7 @@ impl Store {
     /// One upload.
     pub async fn upload(&self, id: String) -> Result<Option<Upload>> {
         self.read(move |db| {
-            let sql = "SELECT id, organization, created_at, touched_at FROM uploads WHERE id = ?1";
-            let mut rows = db.prepare_cached(sql)?;
+            let mut rows = db.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
             Ok(rows.query_map([id], of_row)?.next().transpose()?)
         })
         .await
@@ -58,6 +71,16 @@ impl Store {
         self.write(move |db| {
             let sql = "UPDATE uploads SET touched_at = ?2 WHERE id = ?1";
             db.prepare_cached(sql)?.execute(params![id, nanos(at)])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes that so many bytes came.
+    pub async fn add_upload_bytes(&self, id: String, bytes: u64) -> Result<()> {
+        self.write(move |db| {
+            let sql = "UPDATE uploads SET bytes = bytes + ?2 WHERE id = ?1";
+            db.prepare_cached(sql)?.execute(params![id, bytes])?;
             Ok(())
         })
         .await
@@ -75,6 +98,9 @@ fn of_row(row: &Row<'_>) -> rusqlite::Result<Upload> {
     Ok(Upload {
         id: row.get(0)?,
         organization: organization.into(),
+        by: row.get(4)?,
+        object: row.get(5)?,
+        bytes: row.get(6)?,
         created_at: moment(row.get(2)?),
         touched_at: moment(row.get(3)?),
     })

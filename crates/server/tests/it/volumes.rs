@@ -115,12 +115,13 @@ async fn nothing_leads_out_of_a_volume() {
     std::fs::create_dir(dir.join("d")).unwrap();
     for hostile in ["..", "../x", "/etc/passwd", "d/../../x", "d//x", "d/.", "", "a%00b", ".vessl-incoming/x"]
     {
-        let name = hostile.replace("%00", "\0");
+        // Without a name the volume itself is meant, in which the directory lies already.
+        let to = if hostile.is_empty() { "d/x".to_owned() } else { hostile.replace("%00", "\0") };
         for (status, said) in [
             put(&server, hostile, b"x").await,
             server.ask("GET", &format!("{VOLUME}/files/content?path={hostile}"), None).await,
             server.ask("DELETE", &format!("{VOLUME}/files?recursive=1&path={hostile}"), None).await,
-            server.ask("POST", &format!("{VOLUME}/copy"), Some(json!({ "from": "d", "to": name }))).await,
+            server.ask("POST", &format!("{VOLUME}/copy"), Some(json!({ "from": "d", "to": to }))).await,
         ] {
             assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{hostile}: {said}");
         }
@@ -195,6 +196,7 @@ async fn storages_are_where_they_may_be() {
         .await;
     check("host-path", &root.join("data").display().to_string(), Value::Null, (refused, "already")).await;
     check("s3", "s3://b/p", json!({ "name": "bucket", "region": "r" }), (StatusCode::CREATED, "")).await;
+    check("nfs", "server:/path", json!({ "name": "nas" }), (StatusCode::CREATED, "")).await;
     // A directory that is there is taken as it is.
     server.done("POST", &format!("{STORAGES}/s/volumes"), json!({ "name": "seen" })).await;
     let files = server.get(&format!("{STORAGES}/s/volumes/seen/files")).await;
@@ -208,8 +210,10 @@ async fn storages_are_where_they_may_be() {
     assert!(root.join("data/seen").exists());
     assert_eq!(server.ask("DELETE", &format!("{STORAGES}/s"), None).await.0, StatusCode::NO_CONTENT);
     assert_eq!(server.ask("DELETE", &format!("{STORAGES}/vessl-storage"), None).await.0, refused);
-    server.done("POST", &format!("{STORAGES}/bucket/volumes"), json!({ "name": "v" })).await;
-    let (status, body) = server.ask("GET", &format!("{STORAGES}/bucket/volumes/v/files"), None).await;
+    for storage in ["bucket", "nas"] {
+        server.done("POST", &format!("{STORAGES}/{storage}/volumes"), json!({ "name": "v" })).await;
+    }
+    let (status, body) = server.ask("GET", &format!("{STORAGES}/nas/volumes/v/files"), None).await;
     assert_eq!((status, &body["code"]), (refused, &json!("refused")), "{body}");
     assert_eq!(
         server.ask("DELETE", &format!("{STORAGES}/bucket/volumes/v"), None).await.0,

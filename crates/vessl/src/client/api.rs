@@ -6,7 +6,7 @@ use vessl_core::logwire::Stream;
 use vessl_core::wire::{
     ArtifactView, CacheEntry, CachePrune, CachePruned, ClusterView, CredentialCreate, Explain, FileView,
     ImagePull, ImageView, NodeView, PresetView, Progress, Pruned, PullLine, RunCreate, RunQuery, RunSort,
-    RunTerminate, RunUpdate, RunView, SecretCreate, SecretView, UNREADABLE, WhoAmI, tags_as_text,
+    RunTerminate, RunUpdate, RunView, SecretCreate, SecretView, ServerView, UNREADABLE, WhoAmI, tags_as_text,
 };
 
 use super::http::ApiRequest;
@@ -40,6 +40,10 @@ pub(crate) struct Page {
 
 impl Client {
     /// Who the token belongs to and what the server is.
+    pub(crate) async fn about_server(&mut self) -> Result<ServerView> {
+        self.get(Path::of(&["server"]).into()).await
+    }
+
     pub(crate) async fn whoami(&mut self) -> Result<WhoAmI> {
         self.get(Path::of(&["whoami"]).into()).await
     }

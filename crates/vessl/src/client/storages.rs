@@ -5,14 +5,13 @@ use std::sync::atomic::AtomicU64;
 use vessl_core::object::VolumeRef;
 use vessl_core::wire::FileView;
 use vessl_core::wire::registry::{
-    BlobState, StorageCreate, StorageView, VolumeChange, VolumeCopy, VolumeCreate, VolumeView,
+    BlobState, StorageCreate, StorageView, VolumeChange, VolumeCopied, VolumeCopy, VolumeCreate, VolumeView,
 };
 
+use super::Client;
 use super::objects::Listed;
 use super::outgoing::Pieces;
 use super::path::Path;
-use super::{Client, Method, encoded};
-use crate::client::http::ApiRequest;
 use crate::error::Result;
 
 /// A file on its way into a volume.
@@ -75,8 +74,13 @@ impl Client {
     }
 
     /// What changed a volume, the newest first.
-    pub(crate) async fn volume_changes(&mut self, volume: &VolumeRef) -> Result<Vec<VolumeChange>> {
-        self.get(of(volume, &["changes"]).into()).await
+    pub(crate) async fn volume_changes(
+        &mut self,
+        volume: &VolumeRef,
+        (path, limit): (&str, u32),
+    ) -> Result<Vec<VolumeChange>> {
+        let all = of(volume, &["changes"]).with("limit", Some(limit));
+        self.get(all.with("path", Some(path).filter(|path| !path.is_empty())).into()).await
     }
 
     /// What is in a directory of a volume, or the one file of that path.
@@ -94,28 +98,29 @@ impl Client {
     }
 
     /// Copies inside a volume, or to another one.
-    pub(crate) async fn copy_in_volumes(&mut self, from: &VolumeRef, request: &VolumeCopy) -> Result<()> {
-        let path = of(from, &["copy"]).into();
-        let body = Some(encoded(request)?);
-        let request = ApiRequest { method: Method::POST, path, body, headers: Vec::new() };
-        self.answer(&request).await.1.map(drop)
+    pub(crate) async fn copy_in_volumes(
+        &mut self,
+        from: &VolumeRef,
+        request: &VolumeCopy,
+    ) -> Result<VolumeCopied> {
+        self.post(of(from, &["copy"]).into(), request).await
     }
 
-    /// Puts a file into a volume, from an offset on.
+    /// Puts a file into a volume; `command` is a word for all files that are put together.
     pub(crate) async fn put_volume_file(
         &mut self,
         volume: &VolumeRef,
-        (file, offset): (&VolumeFile, u64),
+        (file, command): (&VolumeFile, &str),
         moved: &Arc<AtomicU64>,
         read: impl FnOnce(Pieces) -> Result<()> + Send + 'static,
     ) -> Result<BlobState> {
         let path = of(volume, &["files", "content"])
             .with("path", Some(&file.path))
-            .with("offset", Some(offset))
+            .with("command", Some(command))
             .with("size", Some(file.size))
             .with("modified_at", file.modified_at)
             .with("mode", Some(&file.mode));
-        self.put_bytes(path, file.size - offset, moved, read).await
+        self.put_bytes(path, file.size, moved, read).await
     }
 
     async fn storage(&mut self, rest: &[&str]) -> Result<Path> {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use vessl_core::wire::registry::{BlobState, Digests, PackReceived, UploadView};
+use vessl_core::wire::registry::{BlobState, Digests, PackReceived, UploadCreate, UploadView};
 use vessl_data::blob::Digest;
 
 use super::http::ApiRequest;
@@ -36,9 +36,22 @@ const BYTES: &str = "application/octet-stream";
 
 impl Client {
     /// Begins an upload.
-    pub(crate) async fn create_upload(&mut self, organization: &str) -> Result<UploadView> {
+    pub(crate) async fn create_upload(&mut self, organization: &str, object: &str) -> Result<UploadView> {
         let path = Path::of(&["organizations", organization, "uploads"]);
-        self.post(path.into(), &serde_json::Map::new()).await
+        // It is only shown: what is too long for that need not be.
+        let object = Some(object.to_owned()).filter(|object| object.len() <= 500);
+        self.post(path.into(), &UploadCreate { object }).await
+    }
+
+    /// Uploads of the organization that have not ended.
+    pub(crate) async fn uploads(&mut self) -> Result<Vec<UploadView>> {
+        let organization = self.organization().await?;
+        self.get(Path::of(&["organizations", &organization, "uploads"]).into()).await
+    }
+
+    /// Ends an upload; what came for it is not kept any more.
+    pub(crate) async fn delete_upload(&mut self, upload: &UploadRef) -> Result<()> {
+        self.delete(of(upload, &[]).into()).await
     }
 
     /// Whether an upload goes on.

@@ -19,5 +19,6 @@ pub(crate) mod secret;
 pub(crate) mod server;
 pub(crate) mod storage;
 mod upload;
+pub(crate) mod uploads;
 mod value;
 pub(crate) mod whoami;

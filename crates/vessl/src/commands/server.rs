@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
+use vessl_core::wire::BlobsView;
 use vessl_data::Watch;
 use vessl_server::backup::{self, BackupError, Restored, Volumes};
-use vessl_server::fsck::{self, Damage, Findings, FsckError};
+use vessl_server::fsck::{self, Damage, Elsewhere, Findings, FsckError};
 use vessl_server::{ServerError, ServerOptions};
 
 use crate::client::{Local, ServerInfo};
@@ -67,6 +68,9 @@ pub(crate) enum Command {
         /// Data directory; default: that of the server of this machine
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
+        /// Also read what is in the bucket of the settings (`blobs_bucket`) alone, which is compared by its listing otherwise
+        #[arg(long)]
+        read_bucket: bool,
     },
 }
 
@@ -104,6 +108,8 @@ struct Standing {
     started_at: Option<Timestamp>,
     data: String,
     log: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<BlobsView>,
 }
 
 /// Runs the server until it is told to stop.
@@ -131,7 +137,12 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Status => {
             let info = local.running()?;
             let exit = if info.is_some() { exit::OK } else { exit::UNREACHABLE };
-            session.out.object(&standing(info.as_ref())?, rows)?;
+            let mut standing = standing(info.as_ref())?;
+            if let (true, Ok(Some(mut client))) = (info.is_some(), session.running_client().await) {
+                // One that does not answer is running all the same.
+                standing.blobs = client.about_server().await.ok().and_then(|about| about.blobs);
+            }
+            session.out.object(&standing, rows)?;
             if let (None, Some(pid)) = (&info, local.keeper()) {
                 let words =
                     "has the data directory, but its `server.json` is lost: `vessl server stop` stops it";
@@ -163,6 +174,13 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
                     volumes.display()
                 ));
             }
+            if taken.away > 0 {
+                session.out.warn(&format!(
+                    "{} of blobs are not in it, because they are in the bucket of the settings (`blobs_bucket`) alone: \
+                     what is restored needs the same bucket",
+                    counted(taken.away as u64, "file")
+                ));
+            }
             let words = format!("{}, {} in `{}`", runs(taken.runs), views::size(taken.bytes), to.display());
             session.out.outcome(&taken, &words)?;
             Ok(exit::OK)
@@ -172,9 +190,11 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
             session.out.outcome(&done, &restored(&done))?;
             Ok(exit::OK)
         }
-        Command::Fsck { data_dir } => {
+        Command::Fsck { data_dir, read_bucket } => {
             let data = data_dir.as_deref().unwrap_or(local.data());
-            let found = fsck::check(data, &Watch::NONE).map_err(not_checked)?;
+            let config = settings::config_of(data)?;
+            let elsewhere = if read_bucket { Elsewhere::Read } else { Elsewhere::Listed };
+            let found = fsck::check(data, (&config, elsewhere), &Watch::NONE).map_err(not_checked)?;
             tell(&found, session)?;
             Ok(if found.damage.is_empty() { exit::OK } else { exit::FAILED })
         }
@@ -191,6 +211,10 @@ fn not_checked(error: FsckError) -> Error {
     }
 }
 
+fn counted(n: u64, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
 /// Says what was found: a line for everything that is damaged, and what was looked at.
 fn tell(found: &Findings, session: &Session) -> Result<()> {
     if session.out.format() != Format::Table {
@@ -201,7 +225,6 @@ fn tell(found: &Findings, session: &Session) -> Result<()> {
         text.push_str(&sentence(damage));
         text.push('\n');
     }
-    let counted = |n: u64, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
     let end = match found.damage.len() {
         0 => "nothing is damaged or missing".to_owned(),
         1 => "1 thing is damaged or missing".to_owned(),
@@ -210,7 +233,11 @@ fn tell(found: &Findings, session: &Session) -> Result<()> {
     let (versions, blobs) = (counted(found.versions as u64, "version"), counted(found.blobs, "blob"));
     let packs = counted(found.packs, "pack");
     let bytes = views::size(found.bytes);
-    session.out.text(&format!("{text}{versions}, {blobs}, {packs}, {bytes}: {end}\n"))
+    let away = match found.away {
+        0 => String::new(),
+        away => format!(", {} in the bucket", counted(away, "blob")),
+    };
+    session.out.text(&format!("{text}{versions}, {blobs}, {packs}, {bytes}{away}: {end}\n"))
 }
 
 fn sentence(damage: &Damage) -> String {
@@ -283,11 +310,12 @@ fn standing(info: Option<&ServerInfo>) -> Result<Standing> {
         started_at: info.map(|info| info.started_at),
         data: local.data().display().to_string(),
         log: local.log().display().to_string(),
+        blobs: None,
     })
 }
 
 fn rows(standing: &Standing) -> Rows {
-    vec![
+    let mut rows = vec![
         ("Server", if standing.running { "running".to_owned() } else { "not running".to_owned() }),
         ("Address", standing.url.clone().unwrap_or_default()),
         ("Process", standing.pid.map(|pid| pid.to_string()).unwrap_or_default()),
@@ -295,5 +323,16 @@ fn rows(standing: &Standing) -> Rows {
         ("Since", standing.started_at.map(views::moment).unwrap_or_default()),
         ("Data", standing.data.clone()),
         ("Log", standing.log.clone()),
-    ]
+    ];
+    if let Some(blobs) = &standing.blobs {
+        let waiting = match blobs.waiting {
+            0 => "everything is there".to_owned(),
+            count => {
+                format!("{} ({}) not there yet", counted(count, "file"), views::size(blobs.waiting_bytes))
+            }
+        };
+        let problem = blobs.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+        rows.push(("Blobs in", format!("{}, {waiting}{problem}", blobs.bucket)));
+    }
+    rows
 }

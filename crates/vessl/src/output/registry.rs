@@ -1,6 +1,7 @@
 //! How datasets, models, versions, storages and their files look as tables. It knows no commands.
 use vessl_core::wire::registry::{
-    DifferenceKind, FileDifference, ObjectView, StorageView, VersionView, VolumeChange, VolumeView,
+    DifferenceKind, FileDifference, ObjectView, StorageView, UploadView, VersionView, VolumeChange,
+    VolumeView,
 };
 use vessl_core::wire::{FileKind, FileView};
 
@@ -83,6 +84,16 @@ pub(crate) const CHANGES: &Columns<VolumeChange> = &[
     ("SIZE", |c| c.bytes.map(bytes).unwrap_or_default()),
     ("BY", |c| c.by.clone().unwrap_or_default()),
     ("RUN", |c| c.run.map(|run| run.0.to_string()).unwrap_or_default()),
+];
+
+/// Columns of a list of uploads.
+pub(crate) const UPLOADS: &Columns<UploadView> = &[
+    ("ID", |u| u.id.clone()),
+    ("FOR", |u| u.object.clone().unwrap_or_default()),
+    ("CAME", |u| bytes(u.bytes)),
+    ("BY", |u| u.created_by.clone().unwrap_or_default()),
+    ("SINCE", |u| date(u.created_at)),
+    ("ENDS", |u| date(u.expires_at)),
 ];
 
 /// Columns of a list of volumes.

@@ -195,12 +195,33 @@ fn a_killed_upload_goes_on() {
     let test = Test::new();
     let content = killed(&test);
     assert_eq!(notes(&test).len(), 1);
+    let uploads = || test.vessl(["upload", "list", "--output", "json"]).ok().json();
+    let begun = uploads();
+    assert_eq!(
+        (begun.as_array().unwrap().len(), &begun[0]["object"]),
+        (1, &"vessl-dataset://default/big".into())
+    );
+    assert!(begun[0]["bytes"].as_u64().unwrap() > 0 && begun[0]["created_by"].is_string(), "{begun}");
+    test.vessl(["upload", "list"]).ok().prints(&["vessl-dataset://default/big"]).says(&["goes on with it"]);
     let done = upload(&test, "big", "big", "/");
     assert_eq!((&done["version"], &done["new"]), (&1.into(), &true.into()), "{done}");
     assert!(done["sent"].as_u64().unwrap() <= (LARGE - (4 << 20)) as u64, "{done}");
     test.vessl(["dataset", "download", "big", "big/data", "back"]).ok();
     assert!(std::fs::read(test.path("back")).unwrap() == content);
     assert_eq!(notes(&test).len(), 0, "nothing is remembered of an upload that has ended");
+    assert_eq!(uploads(), serde_json::json!([]));
+}
+
+#[test]
+fn an_upload_that_is_given_up_keeps_nothing() {
+    let test = Test::new();
+    killed(&test);
+    let begun = test.vessl(["upload", "list", "--output", "json"]).ok().json();
+    let id = begun[0]["id"].as_str().unwrap();
+    test.vessl(["upload", "delete", id]).ok().says(&[id]);
+    test.vessl(["upload", "list"]).ok().says(&["no upload is in progress"]);
+    assert!(!test.data().join("uploads").join(id).exists());
+    test.vessl(["upload", "delete", id]).code(5).says(&["there is no upload", "vessl upload list"]);
 }
 
 /// What is remembered may have ended meanwhile, or may be no note at all: then the upload is begun again.

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 
 use crate::test::{Test, files_below, until};
 
-fn paths(test: &Test, place: &str) -> Vec<String> {
+pub(crate) fn paths(test: &Test, place: &str) -> Vec<String> {
     let files = test.vessl(["storage", "list-files", place, "-r", "--output", "json"]).ok().json();
     files.as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect()
 }
@@ -39,7 +39,7 @@ fn files_go_into_a_volume_between_two_and_out() {
     assert_eq!(paths(&test, one), [".vesslignore", "a", "new", "new/name", "sub", "sub/a", "sub/b"]);
     let two = "volume://vessl-storage/two";
     test.vessl(["storage", "copy-file", one, &format!("{two}/all")]).ok();
-    test.vessl(["storage", "copy-file", &format!("{one}/sub"), two]).code(5);
+    test.vessl(["storage", "copy-file", &format!("{one}/sub"), two]).ok();
     test.vessl(["storage", "copy-file", &format!("{one}/sub"), &format!("{two}/s")]).ok();
     test.vessl(["storage", "copy-file", &format!("{one}/a"), two]).ok();
     let expected = [
@@ -52,6 +52,7 @@ fn files_go_into_a_volume_between_two_and_out() {
         "all/sub",
         "all/sub/a",
         "all/sub/b",
+        "b",
         "s",
         "s/a",
         "s/b",
@@ -65,7 +66,7 @@ fn files_go_into_a_volume_between_two_and_out() {
     test.vessl(["storage", "delete-file", &format!("{two}/all")]).code(5).says(&["`-r` deletes a directory"]);
     test.vessl(["storage", "delete-file", "-r", &format!("{two}/all")]).ok();
     test.vessl(["storage", "delete-file", &format!("{two}/a")]).ok();
-    assert_eq!(paths(&test, two), ["s", "s/a", "s/b"]);
+    assert_eq!(paths(&test, two), ["b", "s", "s/a", "s/b"]);
     let history = test.vessl(["storage", "volume-history", two, "--output", "json"]).ok().json();
     let what: Vec<_> = history
         .as_array()
@@ -108,8 +109,8 @@ fn storages_are_named_and_forgotten() {
     test.vessl(["storage", "copy-file", "f", "volume://fast/v/f"]).ok();
     assert_eq!(std::fs::read_to_string(root.join("v/f")).unwrap(), "f\n");
     test.vessl(["storage", "delete", "fast"]).code(5).says(&["has volumes"]);
-    test.vessl(["storage", "create-volume", "v", "--storage-name", "bucket"]).ok();
-    test.vessl(["storage", "copy-file", "f", "volume://bucket/v/f"]).code(5).says(&["`bucket`"]);
+    test.vessl(["storage", "create-volume", "v", "--storage-name", "nas"]).ok();
+    test.vessl(["storage", "copy-file", "f", "volume://nas/v/f"]).code(5).says(&["`nas`", "NFS export"]);
     test.vessl(["storage", "delete-volume", "v", "--storage-name", "fast"]).ok();
     test.vessl(["storage", "delete", "fast"]).ok();
     assert!(root.exists());
@@ -153,4 +154,73 @@ fn a_copy_whose_client_is_killed_leaves_no_half_of_a_file() {
     );
     test.vessl(["storage", "copy-file", place, "back"]).ok();
     assert!(std::fs::read(&back).unwrap() == content);
+}
+
+#[test]
+fn links_of_a_volume_are_copied_if_they_stay_inside_and_named_otherwise() {
+    let test = Test::new();
+    for name in ["one", "two"] {
+        test.vessl(["storage", "create-volume", name, "--storage-name", "vessl-storage"]).ok();
+    }
+    test.file("d/a", "a\n");
+    let (one, two) = ("volume://vessl-storage/one", "volume://vessl-storage/two");
+    test.vessl(["storage", "copy-file", "d", one]).ok();
+    test.vessl(["storage", "copy-file", "d", &format!("{one}/sub")]).ok();
+    let dir = test.data().join("volumes/default/one");
+    symlink("a", dir.join("link")).unwrap();
+    symlink("../a", dir.join("sub/up")).unwrap();
+    symlink("/etc/hostname", dir.join("out")).unwrap();
+    symlink("sub", dir.join("way")).unwrap();
+    assert!(dir.join(".vessl-incoming").exists(), "what is on its way lies there");
+    test.vessl(["storage", "copy-file", one, &format!("{two}/all")]).ok().says(&["`out`"]);
+    let listed = test.vessl(["storage", "list-files", &format!("{two}/all"), "-r"]).ok();
+    listed.prints(&["all/link -> a", "all/sub/up -> ../a", "all/way -> sub"]);
+    let copied = test.data().join("volumes/default/two/all");
+    assert_eq!(std::fs::read_to_string(copied.join("sub/up")).unwrap(), "a\n");
+    assert!(!copied.join(".vessl-incoming").exists(), "nobody gets what is on its way");
+    test.vessl(["storage", "copy-file", &format!("{one}/link"), &format!("{two}/l")])
+        .code(5)
+        .says(&["`link` is a symbolic link"]);
+    for from in ["d/a", &format!("{one}/a"), &format!("{one}/sub")] {
+        let to = format!("{one}/way/x");
+        let refused = test.vessl(["storage", "copy-file", from, &to]).code(5);
+        assert!(refused.stderr.contains("`way` is a symbolic link"), "{from}: {}", refused.stderr);
+    }
+    let read = "import: {/i: volume://vessl-storage/one}\nrun: ['ls -A /i']";
+    let id = test.wait(&crate::stores::file("read", read)).ok().json()["id"].to_string();
+    let log = test.vessl(["run", "logs", &id]).ok().stdout;
+    assert!(log.contains("link\n") && !log.contains(".vessl-incoming"), "{log}");
+}
+
+#[test]
+fn a_change_of_a_volume_is_one_line_whatever_it_put() {
+    let test = Test::new();
+    test.vessl(["storage", "create-volume", "v", "--storage-name", "vessl-storage"]).ok();
+    let v = "volume://vessl-storage/v";
+    for n in 0..20 {
+        test.file(&format!("d/{n}"), "12345");
+    }
+    test.vessl(["storage", "copy-file", "d", &format!("{v}/logs/today")]).ok();
+    test.vessl(["storage", "copy-file", "d/1", &format!("{v}/other/f")]).ok();
+    test.vessl(["storage", "delete-file", &format!("{v}/logs/today/3")]).ok();
+    let history = |place: &str| {
+        let all = test.vessl(["storage", "volume-history", place, "--output", "json"]).ok().json();
+        let line = |change: &serde_json::Value| {
+            format!(
+                "{} {} {}",
+                change["what"].as_str().unwrap(),
+                change["path"].as_str().unwrap(),
+                change["files"]
+            )
+        };
+        all.as_array().unwrap().iter().map(line).collect::<Vec<_>>()
+    };
+    let (gone, one, all) = ("delete logs/today/3 null", "put other/f 1", "put logs/today 20");
+    assert_eq!(history(v), [gone, one, all]);
+    assert_eq!(history(&format!("{v}/other")), [one]);
+    assert_eq!(history(&format!("{v}/logs/today/3")), [gone, all]);
+    let cut = test.vessl(["storage", "volume-history", v, "--limit", "2"]).ok();
+    assert!(cut.stderr.contains("these are the newest 2") && !cut.stdout.contains("100 B"), "{cut:?}");
+    let whole = test.vessl(["storage", "volume-history", v, "--limit", "3"]).ok();
+    assert!(!whole.stderr.contains("newest") && whole.stdout.contains("100 B"), "{whole:?}");
 }

@@ -446,6 +446,7 @@ impl Test {
             "staged",
             "ahead",
             "uploads",
+            "incoming",
             "volumes",
             "bin",
             "runs",

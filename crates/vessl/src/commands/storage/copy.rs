@@ -2,12 +2,11 @@
 use std::path::Path;
 
 use serde_json::json;
-use vessl_core::object::VolumeRef;
 use vessl_core::wire::FileKind;
 use vessl_core::wire::registry::VolumeCopy;
 
 use super::{InVolume, SCHEME};
-use crate::client::{Client, FileSource, Listed};
+use crate::client::{Client, FileSource};
 use crate::commands::objects::{download, kind_at, place, tree_path};
 use crate::commands::upload;
 use crate::error::{Error, Result};
@@ -43,46 +42,44 @@ async fn into(client: &mut Client, source: &str, to: &InVolume, session: &Sessio
     let dest = if to.means_dir { format!("{}/", to.path) } else { to.path.clone() };
     let place = place(&local, &dest, there)?;
     let (files, bytes) = upload::to_volume(client, local, (&volume, &place), session).await?;
-    let counted = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    let counted = counted(files as u64);
     let words = format!("copied {counted}, {}, to {volume}/{}", views::size(bytes), to.path);
     session.out.outcome(&json!({ "files": files, "bytes": bytes }), &words)
 }
 
 async fn between(client: &mut Client, from: &InVolume, to: &InVolume, session: &Session) -> Result<()> {
     let (source, target) = (from.volume(client).await?, to.volume(client).await?);
-    let top = to.path.as_str();
-    let path = if from.path.is_empty() {
-        // The whole volume: what is in it, one after the other.
-        let all = client.volume_files(&source, Listed::in_dir("")).await?;
-        for file in all.iter().filter(|file| file.path != ".") {
-            copy_one(client, (&source, &file.path), (to, joined(top, &file.path))).await?;
-        }
-        to.path.clone()
-    } else {
-        let kind = kind_at(client, &FileSource::Volume(source.clone()), &tree_path(&from.path)?).await?;
-        let there = kind_at(client, &FileSource::Volume(target.clone()), &tree_path(top)?).await?;
-        let into_dir = to.means_dir || there == Some(FileKind::Directory);
-        let name = from.path.rsplit('/').next().unwrap_or_default();
-        let is_dir = matches!(kind, Some(FileKind::Directory) | None);
-        let path = if into_dir && !is_dir { joined(top, name) } else { to.path.clone() };
-        copy_one(client, (&source, &from.path), (to, path.clone())).await?;
-        path
+    let kind = kind_at(client, &FileSource::Volume(source.clone()), &tree_path(&from.path)?).await?;
+    let there = kind_at(client, &FileSource::Volume(target.clone()), &tree_path(&to.path)?).await?;
+    let into_dir = to.means_dir || there == Some(FileKind::Directory);
+    let is_dir = matches!(kind, Some(FileKind::Directory) | None);
+    let name = from.path.rsplit('/').next().unwrap_or_default();
+    let path = if into_dir && !is_dir { joined(&to.path, name) } else { to.path.clone() };
+    let InVolume { storage, volume, .. } = to.clone();
+    let request = VolumeCopy {
+        from: from.path.clone(),
+        to_storage: Some(storage),
+        to_volume: Some(volume),
+        to: path.clone(),
     };
-    let words = format!("copied {source}/{} to {target}/{path}", from.path);
-    session.out.outcome(&json!({ "copied": format!("{target}/{path}") }), &words)
+    let copied = client.copy_in_volumes(&source, &request).await?;
+    for note in &copied.notes {
+        session.out.warn(note);
+    }
+    let counted = counted(copied.files);
+    let words = format!(
+        "copied {counted}, {}, from {source}/{} to {target}/{path}",
+        views::size(copied.bytes),
+        from.path
+    );
+    let told = json!({ "copied": format!("{target}/{path}"), "files": copied.files, "bytes": copied.bytes });
+    session.out.outcome(&told, &words)
+}
+
+fn counted(files: u64) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
 fn joined(dir: &str, name: &str) -> String {
     if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
-}
-
-async fn copy_one(
-    client: &mut Client,
-    (source, from): (&VolumeRef, &str),
-    (target, to): (&InVolume, String),
-) -> Result<()> {
-    let InVolume { storage, volume, .. } = target.clone();
-    let from = from.to_owned();
-    let request = VolumeCopy { from, to_storage: Some(storage), to_volume: Some(volume), to };
-    client.copy_in_volumes(source, &request).await
 }

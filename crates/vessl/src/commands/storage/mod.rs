@@ -51,9 +51,12 @@ Examples:
     #[command(after_help = "\
 What a run writes to a mounted volume is not noticed, and of the files only the newest are kept: what needs versions is a dataset.
 
+With a path, what may have changed something there is listed. Files that one command copied are one line.
+
 Examples:
-  vessl storage volume-history volume://vessl-storage/scratch")]
-    VolumeHistory(Place),
+  vessl storage volume-history volume://vessl-storage/scratch
+  vessl storage volume-history volume://vessl-storage/scratch/logs --limit 5")]
+    VolumeHistory(History),
     /// Delete a volume; in `vessl-storage` with everything in it, elsewhere its files stay
     #[command(after_help = "Refused while a run that has not ended uses it.
 
@@ -72,12 +75,16 @@ directory, or gets the name DEST. Files that are there are replaced, each at onc
 somebody writes to meanwhile may come as a mixture out of it, and files of a copy appear one after the other.
 
 Files named `.vesslignore` leave things out on the way into a volume, as with `vessl dataset upload`. Links and empty directories \
-do not go into a volume.
+do not go into a volume from here; between two volumes links that stay inside are copied, and the others are named and left out.
+
+The volume may lie in a bucket: the server asks it with the credential of its storage, and keeps on its own disk what comes until all of \
+it is there. Of an NFS export the server copies nothing; runs do.
 
 Examples:
   vessl storage copy-file data volume://vessl-storage/scratch/data
   vessl storage copy-file volume://vessl-storage/scratch/data data
-  vessl storage copy-file volume://vessl-storage/scratch volume://fast/copy")]
+  vessl storage copy-file volume://vessl-storage/scratch volume://fast/copy
+  vessl storage copy-file volume://minio/results volume://vessl-storage/scratch")]
     CopyFile(CopyFile),
     /// Delete a file of a volume, or a directory with everything in it
     #[command(after_help = "Examples:
@@ -175,6 +182,16 @@ pub(crate) struct DeleteVolume {
 pub(crate) struct Place {
     /// `volume://STORAGE/VOLUME[/PATH]`
     path: String,
+}
+
+/// Which changes.
+#[derive(Args, Debug)]
+pub(crate) struct History {
+    #[command(flatten)]
+    of: Place,
+    /// At most so many, the newest
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u32,
 }
 
 /// Which files.
@@ -275,10 +292,19 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
             let found = client.volumes(&of.storage_name, keyword.as_deref(), limit.limit).await?;
             session.out.list(&found, registry::VOLUMES, "there are no such volumes")?;
         }
-        Command::VolumeHistory(place) => {
-            let volume = InVolume::parse(&place.path)?.volume(client).await?;
-            let changes = client.volume_changes(&volume).await?;
+        Command::VolumeHistory(History { of, limit }) => {
+            let at = InVolume::parse(&of.path)?;
+            let volume = at.volume(client).await?;
+            let more = limit.saturating_add(1);
+            let mut changes = client.volume_changes(&volume, (&at.path, more)).await?;
+            let is_cut = changes.len() > limit as usize;
+            changes.truncate(limit as usize);
             session.out.list(&changes, registry::CHANGES, "nothing is known to have changed it")?;
+            if is_cut {
+                session
+                    .out
+                    .note(&format!("there are more: these are the newest {limit}, `--limit` says how many"));
+            }
         }
         Command::DeleteVolume(DeleteVolume { name, of }) => {
             client.delete_volume(&of.storage_name, &name).await?;

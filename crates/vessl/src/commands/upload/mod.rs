@@ -164,13 +164,12 @@ async fn send(
     mut wanted: Wanted,
     session: &Session,
 ) -> Result<(VersionView, u64)> {
-    let organization = wanted.name.organization.to_string();
     let address = client.address();
     let mut remembered = Remembered::of(&[&address, &wanted.name.to_string(), &wanted.key]);
     let mut known = remembered.as_mut().and_then(Remembered::upload);
     let mut sent = 0;
     for tries in 1.. {
-        let upload = living(client, &organization, known.take()).await?;
+        let upload = living(client, &wanted.name, known.take()).await?;
         if let Some(remembered) = &mut remembered {
             remembered.note(&upload.id);
         }
@@ -198,7 +197,8 @@ async fn send(
 }
 
 /// The upload that is known, if it goes on; else another one.
-async fn living(client: &mut Client, organization: &str, known: Option<String>) -> Result<UploadRef> {
+async fn living(client: &mut Client, of: &ObjectName, known: Option<String>) -> Result<UploadRef> {
+    let organization = of.organization.as_str();
     if let Some(id) = known {
         let upload = UploadRef { organization: organization.to_owned(), id };
         match client.upload(&upload).await {
@@ -207,7 +207,7 @@ async fn living(client: &mut Client, organization: &str, known: Option<String>) 
             Err(error) => return Err(error),
         }
     }
-    let id = client.create_upload(organization).await?.id;
+    let id = client.create_upload(organization, &of.to_string()).await?.id;
     Ok(UploadRef { organization: organization.to_owned(), id })
 }
 

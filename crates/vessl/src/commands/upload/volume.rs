@@ -31,6 +31,8 @@ struct Work {
     local: Local,
     volume: VolumeRef,
     to: PathBuf,
+    /// A word for all of them.
+    command: String,
     waiting: Mutex<VecDeque<usize>>,
     moved: Arc<AtomicU64>,
 }
@@ -53,6 +55,7 @@ pub(crate) async fn to_volume(
         local,
         volume: volume.clone(),
         to: to.to_owned(),
+        command: random_word()?,
         waiting: Mutex::new(waiting),
         moved: Arc::default(),
     });
@@ -69,6 +72,13 @@ pub(crate) async fn to_volume(
     let label = if count == 1 { "copy 1 file".to_owned() } else { format!("copy {count} files") };
     Bars::or_lines(&session.out).follow(&label, (&work.moved, total), all).await?;
     Ok((count, total))
+}
+
+fn random_word() -> Result<String> {
+    let mut bytes = [0; 16];
+    let random = getrandom::fill(&mut bytes);
+    random.map_err(|error| Error::Bug(format!("the system gives no random bytes: {error}")))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 async fn put_waiting(mut client: Client, work: Arc<Work>) -> Result<()> {
@@ -88,7 +98,7 @@ async fn put(client: &mut Client, work: &Arc<Work>, n: usize) -> Result<()> {
     for tries in 1.. {
         let reader = Arc::clone(work);
         let read = move |pieces: Pieces| reader.read(n, &pieces);
-        let put = client.put_volume_file(&work.volume, (&file, 0), &work.moved, read).await;
+        let put = client.put_volume_file(&work.volume, (&file, &work.command), &work.moved, read).await;
         match put {
             Ok(state) if state.received == file.size => return Ok(()),
             Ok(_) | Err(Error::Unreachable { .. } | Error::NoAnswer { .. }) if tries < TRIES => {
