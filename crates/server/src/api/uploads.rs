@@ -10,7 +10,7 @@ use vessl_core::wire::ErrorBody;
 use vessl_core::wire::registry::{BlobState, Digests, PackReceived, UploadCreate, UploadView};
 use vessl_data::blob::Digest;
 
-use super::error::Result;
+use super::error::{Failure, Result};
 use super::extract::{BlobPath, JsonBody, Path, Query, UploadPath, pour};
 use super::objects::number;
 use super::{Api, to_the_end};
@@ -20,7 +20,7 @@ use crate::registry::Announced;
 #[utoipa::path(
     post, path = "/organizations/{organization}/uploads", tag = "uploads", operation_id = "createUpload",
     params(("organization" = String, Path)),
-    request_body = UploadCreate,
+    request_body = Option<UploadCreate>,
     responses(
         (status = 201, description = "it has begun", body = UploadView),
         (status = 404, description = "there is no such organization", body = ErrorBody),
@@ -184,5 +184,8 @@ pub(super) async fn pack(
     pour(body, &mut receiver).await?;
     let ending = async move { api.registry.received_pack(&of, receiver).await };
     let blobs = to_the_end(ending).await?;
+    if blobs == 0 {
+        return Err(Failure::malformed("a pack has at least one blob"));
+    }
     Ok(Json(PackReceived { blobs: blobs as u64 }))
 }
