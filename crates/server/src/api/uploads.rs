@@ -10,7 +10,7 @@ use vessl_core::wire::ErrorBody;
 use vessl_core::wire::registry::{BlobState, Digests, PackReceived, UploadCreate, UploadView};
 use vessl_data::blob::Digest;
 
-use super::error::{Failure, Result};
+use super::error::Result;
 use super::extract::{BlobPath, JsonBody, Path, Query, UploadPath, pour};
 use super::objects::number;
 use super::{Api, to_the_end};
@@ -168,7 +168,7 @@ pub(super) async fn put(
 #[utoipa::path(
     post, path = "/organizations/{organization}/uploads/{upload}/pack", tag = "uploads", operation_id = "putPack",
     params(("organization" = String, Path), ("upload" = String, Path)),
-    request_body(content = String, content_type = "application/octet-stream"),
+    request_body(content = Option<String>, content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "all are here", body = PackReceived),
         (status = 422, description = "one of them is not what it should be", body = ErrorBody),
@@ -184,8 +184,5 @@ pub(super) async fn pack(
     pour(body, &mut receiver).await?;
     let ending = async move { api.registry.received_pack(&of, receiver).await };
     let blobs = to_the_end(ending).await?;
-    if blobs == 0 {
-        return Err(Failure::malformed("a pack has at least one blob"));
-    }
     Ok(Json(PackReceived { blobs: blobs as u64 }))
 }
