@@ -33,6 +33,7 @@ mod marks;
 mod offsite;
 mod ordinary;
 mod paths;
+mod ports;
 mod reach;
 mod refusals;
 mod registry;

@@ -11,6 +11,7 @@ mod files;
 mod interleaver;
 mod list;
 mod logs;
+mod open;
 mod reach;
 mod read;
 mod restart;
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     Exec(reach::exec::Exec),
     /// Open a shell in a run
     Shell(reach::shell::Shell),
+    /// Open a port of a run in the browser
+    Open(open::Open),
     /// Reach ports of a run from this machine
     PortForward(reach::forward::PortForward),
 }
@@ -96,6 +99,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Explain(args) => explain::perform(&args, session).await,
         Command::Exec(args) => reach::exec::perform(args, session).await,
         Command::Shell(args) => reach::shell::perform(args, session).await,
+        Command::Open(args) => open::perform(&args, session).await,
         Command::PortForward(args) => reach::forward::perform(&args, session).await,
     }
 }
