@@ -16,8 +16,9 @@ const OUTER: [&str; 9] = [
 ];
 
 /// What init is made of: itself, and the part of `core` that it speaks.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "crates/init",
+    "crates/copy",
     "crates/core/Cargo.toml",
     "crates/core/src/account.rs",
     "crates/core/src/door.rs",

@@ -147,7 +147,8 @@ fn agents(path: &Path) -> io::Result<Vec<Process>> {
         // One that has ended by now, and one that this user may not look at, is none.
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
         let words: Vec<&[u8]> = line.split(|&byte| byte == 0).collect();
-        if let [.., b"supervise" | b"export", b"--data", _, dir, b""] = words.as_slice()
+        if let [.., b"supervise", b"--data", _, dir, b"--network", _, b""]
+        | [.., b"export", b"--data", _, dir, b""] = words.as_slice()
             && *dir == path.as_os_str().as_bytes()
             && let Ok(agent) = Process::of(pid)
         {

@@ -9,8 +9,11 @@
 //! ```
 //!
 //! When descriptor 3 reaches its end the agent is gone: init exits, and the kernel kills everything in its namespace.
+//!
+//! Called with `pack PATH` or `unpack PATH` it is no first process, but what `vessl run cp` starts: see `copy`.
 mod account;
 mod child;
+mod copy;
 mod dial;
 mod door;
 mod exec;
@@ -26,6 +29,9 @@ mod stop;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let [_, verb, path] = &std::env::args_os().collect::<Vec<_>>()[..] {
+        return copy::run(verb, path);
+    }
     take_name();
     match serve::run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
 use crate::refusal::Refusal;
@@ -64,7 +65,12 @@ pub(crate) fn default_signals() -> nix::Result<()> {
     SigSet::empty().thread_set_mask()
 }
 
+/// Makes `to` another name of `from`, which a program keeps over `execve`.
 pub(crate) fn duplicate(from: &OwnedFd, to: i32) -> nix::Result<()> {
+    if from.as_raw_fd() == to {
+        // The kernel would do nothing, and `execve` would close it.
+        return fcntl(from, FcntlArg::F_SETFD(FdFlag::empty())).map(drop);
+    }
     // SAFETY: plain numbers; `to` is not owned by any object of this process.
     #[allow(unsafe_code)]
     let result = unsafe { libc::dup2(from.as_raw_fd(), to) };

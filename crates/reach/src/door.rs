@@ -11,13 +11,11 @@ use rustix::fs::OFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use vessl_core::door::{DoorAsk, DoorReply, Exec, Refused, SOCKET, Target};
+use vessl_core::door::{DoorAsk, DoorReply, Refused, SOCKET, Target};
 use vessl_core::frame::{self, Frames};
 
-use crate::ends::{Input, Output, Program, Window};
-
 /// Longest time that init may take to answer.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 /// The same where it waits for somebody else.
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
 /// Most descriptors of one answer.
@@ -74,30 +72,6 @@ pub enum Listener {
     Unix(tokio::net::UnixListener),
 }
 
-/// Starts a program in the run whose directory is `dir`.
-pub async fn exec(dir: &Path, exec: Exec) -> Result<Program, DoorError> {
-    let terminal = exec.terminal.is_some();
-    let (door, ends) = ask(dir, &DoorAsk::Exec(exec), LIMIT).await?;
-    let mut ends = ends.into_iter();
-    let (Some(first), second, third) = (ends.next(), ends.next(), ends.next()) else {
-        return Err(strange("no descriptor came with the answer"));
-    };
-    match (terminal, second, third) {
-        (true, None, None) => {
-            let (window, input) = (Some(Window::of(&first)?), Input::of(first.try_clone()?)?);
-            Ok(Program { input, output: Output::of(first)?, error: None, window, door })
-        }
-        (false, Some(stdout), Some(stderr)) => Ok(Program {
-            input: Input::of(first)?,
-            output: Output::of(stdout)?,
-            error: Some(Output::of(stderr)?),
-            window: None,
-            door,
-        }),
-        _ => Err(strange("other descriptors came with the answer than were asked for")),
-    }
-}
-
 /// Connects to something inside the run whose directory is `dir`.
 pub async fn dial(dir: &Path, to: Target) -> Result<Dialed, DoorError> {
     let is_unix = matches!(to, Target::Path(_));
@@ -131,11 +105,16 @@ fn one((_, ends): (Door, Vec<OwnedFd>)) -> Result<OwnedFd, DoorError> {
     ends.into_iter().next().ok_or_else(|| strange("no descriptor came with the answer"))
 }
 
-fn strange(why: &'static str) -> DoorError {
+pub(crate) fn strange(why: &'static str) -> DoorError {
     DoorError::Io(io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
-async fn ask(dir: &Path, ask: &DoorAsk, limit: Duration) -> Result<(Door, Vec<OwnedFd>), DoorError> {
+/// Asks once; what was asked for comes as descriptors.
+pub(crate) async fn ask(
+    dir: &Path,
+    ask: &DoorAsk,
+    limit: Duration,
+) -> Result<(Door, Vec<OwnedFd>), DoorError> {
     let asking = async {
         let mut door = Door { stream: connect(dir).await?, frames: Frames::default(), ends: Vec::new() };
         door.stream.write_all(&frame::encode(ask).map_err(io::Error::other)?).await?;

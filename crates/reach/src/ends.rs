@@ -10,23 +10,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vessl_core::door::TerminalSize;
 
-use crate::door::Door;
-
-/// A program that runs.
-#[derive(Debug)]
-pub struct Program {
-    /// Its standard input, or the terminal.
-    pub input: Input,
-    /// Its standard output, or the terminal.
-    pub output: Output,
-    /// Its standard error, if it has no terminal.
-    pub error: Option<Output>,
-    /// Its terminal, if it has one.
-    pub window: Option<Window>,
-    /// To signal it, and to hear of its end. Who drops it hangs up.
-    pub door: Door,
-}
-
 /// A terminal, to be told of its size.
 #[derive(Debug)]
 pub struct Window(OwnedFd);

@@ -3,6 +3,8 @@
 pub mod door;
 mod ends;
 pub mod frames;
+mod program;
 pub mod relay;
 
-pub use ends::{Input, Output, Program, Window};
+pub use ends::{Input, Output, Window};
+pub use program::{Program, exec};

@@ -10,8 +10,9 @@ use tokio::sync::{mpsc, watch};
 use vessl_core::door::Refused;
 
 use crate::door::{Door, DoorError};
-use crate::ends::{Input, Output, Program, Window};
+use crate::ends::{Input, Output, Window};
 use crate::frames::{Begin, Frame, Reader, WINDOW, Word, Writer};
+use crate::program::Program;
 
 /// Longest time from the connection to the first word.
 const BEGIN: Duration = Duration::from_secs(10);

@@ -53,6 +53,9 @@ pub(crate) enum Error {
     /// A program was not started in a run.
     #[error("{why}")]
     NotStarted { why: String, exit: u8 },
+    /// Files were not copied into or out of a run, or not all of them.
+    #[error("cannot copy: {why}")]
+    Copy { why: String },
     /// A program in a run cannot be followed any more.
     #[error("the session is lost: {why}")]
     Lost { why: String },
@@ -118,7 +121,8 @@ impl Error {
             | Self::Changed { .. }
             | Self::Damaged { .. }
             | Self::Server(_)
-            | Self::NotStarted { .. } => Kind::Local,
+            | Self::NotStarted { .. }
+            | Self::Copy { .. } => Kind::Local,
             Self::Bug(_) => Kind::Bug,
             Self::BrokenPipe => Kind::BrokenPipe,
         }
@@ -141,6 +145,7 @@ impl Error {
             Self::Changed { .. } => "changed",
             Self::Damaged { .. } => "damaged",
             Self::NotStarted { .. } => "program_not_started",
+            Self::Copy { .. } => "not_copied",
             Self::Lost { .. } => "session_lost",
             Self::Bug(_) => "internal",
             Self::BrokenPipe => "broken_pipe",

@@ -6,10 +6,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("container", &["data", "core"]),
     ("data", &["core"]),
-    ("init", &["core"]),
+    ("init", &["copy", "core"]),
+    ("copy", &[]),
+    ("reach", &["core"]),
     ("agent", &["container", "data", "core"]),
-    ("server", &["data", "core"]),
-    ("vessl", &["server", "agent", "data", "core"]),
+    ("server", &["reach", "data", "core"]),
+    ("vessl", &["copy", "reach", "server", "agent", "data", "core"]),
 ];
 
 /// Checks one manifest.

@@ -176,7 +176,12 @@ fn what_an_image_lacks_is_named() {
         assert_eq!(record.started_at, None);
     };
     check(lone_program(), &["true"], "no shell in the image: neither `/bin/bash` nor `/bin/sh`", Some(127));
-    check(busybox(json!({ "User": "nobody" })), &["true"], "as user `nobody`, which its `/etc/passwd`", None);
+    check(
+        busybox(json!({ "User": "nobody" })),
+        &["true"],
+        "there is no user `nobody` in the image: its `/etc/passwd`",
+        None,
+    );
     check(busybox(json!({})), &[], "there is nothing to run", None);
     check(busybox(json!({ "Cmd": ["train"] })), &[], "no program `train` in the image", Some(127));
 }

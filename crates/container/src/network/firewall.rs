@@ -15,43 +15,46 @@ const PLACES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// Every address that is only of this link: the metadata services of clouds among them.
 const LINK_LOCAL: &str = "169.254.0.0/16";
 
-/// Our chain for what leaves the machine.
-const MASQUERADE: &str = "VESSL-POSTROUTING";
+/// Our chains for a pool: the table in which each is, its name, and what leads there.
+fn chains(pool: Pool) -> [(&'static str, String, &'static str); 3] {
+    let pool = u32::from(pool.gateway()) - 1;
+    [
+        ("filter", format!("VESSL-FORWARD-{pool:08x}"), "FORWARD"),
+        ("filter", format!("VESSL-INPUT-{pool:08x}"), "INPUT"),
+        ("nat", format!("VESSL-NAT-{pool:08x}"), "POSTROUTING"),
+    ]
+}
 
-/// Chains of ours, the table in which each is, and what leads there.
-const CHAINS: [(&str, &str, &str); 3] = [
-    ("filter", "VESSL-FORWARD", "FORWARD"),
-    ("filter", "VESSL-INPUT", "INPUT"),
-    ("nat", MASQUERADE, "POSTROUTING"),
-];
-
-/// Writes the rules.
+/// Writes the rules of a pool; those of another one, of another server perhaps, stay.
 pub(super) fn write(pool: Pool, reach: Reach) -> io::Result<()> {
     match (find("iptables"), find("iptables-restore"), find("nft")) {
         (Some(iptables), Some(restore), _) => {
-            run(Command::new(restore).args(["-w", "5", "--noflush"]), &for_iptables(reach))?;
-            let ask = |table: &str, words: &[&str]| {
-                let mut command = Command::new(&iptables);
-                command.args(["-w", "5", "-t", table]).args(words);
-                run(&mut command, "")
-            };
-            // Not emptied like the others: another server may have another pool.
-            let masquerade = masquerade(pool);
-            let masquerade: Vec<&str> = masquerade.split(' ').collect();
-            let _ = ask("nat", &["-N", MASQUERADE]);
-            if ask("nat", &[&["-C"], &masquerade[..]].concat()).is_err() {
-                ask("nat", &[&["-A"], &masquerade[..]].concat())?;
-            }
-            for (table, chain, from) in CHAINS {
-                if ask(table, &["-C", from, "-j", chain]).is_err() {
-                    ask(table, &["-I", from, "-j", chain])?;
+            run(Command::new(restore).args(["-w", "5", "--noflush"]), &for_iptables(pool, reach))?;
+            for (table, chain, from) in chains(pool) {
+                let jump = |verb: &str| {
+                    let mut command = Command::new(&iptables);
+                    command.args(["-w", "5", "-t", table, verb, from, "-j", &chain]);
+                    run(&mut command, "")
+                };
+                if jump("-C").is_err() {
+                    jump("-I")?;
                 }
             }
             Ok(())
         }
         (_, _, Some(nft)) => run(Command::new(nft).args(["-f", "-"]), &for_nft(pool, reach)),
-        _ => Err(io::Error::new(io::ErrorKind::NotFound, "neither `iptables` nor `nft` is installed")),
+        _ => Err(nothing()),
     }
+}
+
+/// Whether there is a program that writes rules.
+pub(super) fn look() -> io::Result<()> {
+    let iptables = find("iptables").and(find("iptables-restore"));
+    iptables.or_else(|| find("nft")).map(drop).ok_or_else(nothing)
+}
+
+fn nothing() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "neither `iptables` nor `nft` is installed")
 }
 
 fn find(name: &str) -> Option<std::path::PathBuf> {
@@ -73,72 +76,66 @@ fn run(command: &mut Command, input: &str) -> io::Result<()> {
     Err(io::Error::other(format!("`{}`: {said}", command.get_program().display())))
 }
 
-/// For `iptables-restore --noflush`, which puts all of it in place at once.
-fn for_iptables(reach: Reach) -> String {
-    let ours = format!("{PREFIX}+");
+/// For `iptables-restore --noflush`, which puts all of a table in place at once.
+fn for_iptables(pool: Pool, reach: Reach) -> String {
+    let (from, to) = (format!("-i {PREFIX}+ -s {pool}"), format!("-o {PREFIX}+ -d {pool}"));
     let mut forward = Vec::new();
-    let mut input = vec![format!("-i {ours} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")];
+    let mut input = vec![format!("{from} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")];
     match reach {
         Reach::Beyond => {
-            forward.push(format!("-i {ours} -o {ours} -j DROP"));
-            forward.push(format!("-i {ours} -d {LINK_LOCAL} -j DROP"));
+            forward.push(format!("{from} -o {PREFIX}+ -j DROP"));
+            forward.push(format!("{from} -d {LINK_LOCAL} -j DROP"));
             // The machine may be the one that resolves names.
-            input.push(format!("-i {ours} -p udp --dport 53 -j ACCEPT"));
-            input.push(format!("-i {ours} -p tcp --dport 53 -j ACCEPT"));
-            input.push(format!("-i {ours} -j DROP"));
+            input.push(format!("{from} -p udp --dport 53 -j ACCEPT"));
+            input.push(format!("{from} -p tcp --dport 53 -j ACCEPT"));
+            input.push(format!("{from} -j DROP"));
         }
-        Reach::Everything => input.push(format!("-i {ours} -j ACCEPT")),
+        Reach::Everything => input.push(format!("{from} -j ACCEPT")),
     }
-    forward.push(format!("-i {ours} -j ACCEPT"));
-    forward.push(format!("-o {ours} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
-    forward.push(format!("-o {ours} -j DROP"));
-    let chain = |name: &str, rules: &[String]| {
-        rules.iter().fold(String::new(), |text, rule| text + &format!("-A {name} {rule}\n"))
+    forward.push(format!("{from} -j ACCEPT"));
+    forward.push(format!("{to} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
+    forward.push(format!("{to} -j DROP"));
+    let masquerade = format!("-s {pool} ! -o {PREFIX}+ -j MASQUERADE");
+    let [(_, f, _), (_, i, _), (_, n, _)] = chains(pool);
+    let rules = |chain: &str, rules: &[String]| {
+        rules.iter().fold(String::new(), |text, rule| text + &format!("-A {chain} {rule}\n"))
     };
     format!(
-        "*filter\n:VESSL-FORWARD - [0:0]\n:VESSL-INPUT - [0:0]\n{}{}COMMIT\n",
-        chain("VESSL-FORWARD", &forward),
-        chain("VESSL-INPUT", &input),
+        "*filter\n:{f} - [0:0]\n:{i} - [0:0]\n{}{}COMMIT\n*nat\n:{n} - [0:0]\n{}COMMIT\n",
+        rules(&f, &forward),
+        rules(&i, &input),
+        rules(&n, &[masquerade]),
     )
-}
-
-/// The rule that gives what leaves a pool the machine's address.
-fn masquerade(pool: Pool) -> String {
-    format!("{MASQUERADE} -s {pool} ! -o {PREFIX}+ -j MASQUERADE")
 }
 
 /// For `nft -f`, which puts all of it in place at once.
 fn for_nft(pool: Pool, reach: Reach) -> String {
-    let ours = format!("\"{PREFIX}*\"");
-    // Another server may have another pool.
-    let nat = format!("vessl_{:08x}", u32::from(pool.gateway()));
+    let table = format!("vessl_{:08x}", u32::from(pool.gateway()) - 1);
+    let (from, to) =
+        (format!("iifname \"{PREFIX}*\" ip saddr {pool}"), format!("oifname \"{PREFIX}*\" ip daddr {pool}"));
     let (forward, input) = match reach {
         Reach::Beyond => (
-            format!(
-                "iifname {ours} oifname {ours} drop\n    iifname {ours} ip daddr {LINK_LOCAL} drop\n    "
-            ),
-            format!("iifname {ours} meta l4proto {{ tcp, udp }} th dport 53 accept\n    iifname {ours} drop"),
+            format!("{from} oifname \"{PREFIX}*\" drop\n    {from} ip daddr {LINK_LOCAL} drop\n    "),
+            format!("{from} meta l4proto {{ tcp, udp }} th dport 53 accept\n    {from} drop"),
         ),
-        Reach::Everything => (String::new(), format!("iifname {ours} accept")),
+        Reach::Everything => (String::new(), format!("{from} accept")),
     };
     format!(
-        "add table inet vessl\ndelete table inet vessl\ntable inet vessl {{
+        "add table ip {table}\ndelete table ip {table}\ntable ip {table} {{
   chain forward {{
     type filter hook forward priority filter - 5
-    {forward}iifname {ours} accept
-    oifname {ours} ct state established,related accept
-    oifname {ours} drop
+    {forward}{from} accept
+    {to} ct state established,related accept
+    {to} drop
   }}
   chain input {{
     type filter hook input priority filter - 5
-    iifname {ours} ct state established,related accept
+    {from} ct state established,related accept
     {input}
   }}
-}}
-add table ip {nat}\ndelete table ip {nat}\ntable ip {nat} {{
   chain postrouting {{
     type nat hook postrouting priority srcnat
-    ip saddr {pool} oifname != {ours} masquerade
+    ip saddr {pool} oifname != \"{PREFIX}*\" masquerade
   }}
 }}
 "
@@ -150,16 +147,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_is_closed_unless_it_is_opened() {
-        let pool = "10.246.0.0/16".parse().unwrap();
-        for text in [for_iptables(Reach::Beyond), for_nft(pool, Reach::Beyond)] {
-            assert!(text.contains("169.254.0.0/16"), "{text}");
-            assert_eq!(text.to_lowercase().matches("drop").count(), 4, "{text}");
+    fn the_machine_is_closed_unless_it_is_opened_and_every_rule_is_of_the_pool() {
+        let pool: Pool = "10.246.0.0/16".parse().unwrap();
+        for (reach, drops) in [(Reach::Beyond, 4), (Reach::Everything, 1)] {
+            for text in [for_iptables(pool, reach), for_nft(pool, reach)] {
+                assert_eq!(text.to_lowercase().matches("drop").count(), drops, "{text}");
+                assert_eq!(text.contains("169.254.0.0/16"), reach == Reach::Beyond, "{text}");
+                let rules = text.lines().filter(|line| {
+                    ["accept", "drop", "masquerade"].iter().any(|end| line.to_lowercase().ends_with(end))
+                });
+                assert!(rules.clone().count() >= 6, "{text}");
+                rules.for_each(|rule| assert!(rule.contains("10.246.0.0/16"), "{rule}"));
+            }
         }
-        assert!(for_nft(pool, Reach::Beyond).contains("ip saddr 10.246.0.0/16 "));
-        assert_eq!(masquerade(pool), "VESSL-POSTROUTING -s 10.246.0.0/16 ! -o vsl+ -j MASQUERADE");
-        for text in [for_iptables(Reach::Everything), for_nft(pool, Reach::Everything)] {
-            assert_eq!(text.to_lowercase().matches("drop").count(), 1, "{text}");
-        }
+        assert!(chains(pool).iter().all(|(_, name, _)| name.len() < 29 && name.ends_with("0af60000")));
     }
 }

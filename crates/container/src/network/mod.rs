@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sched::CloneFlags;
 use vessl_core::network::{Network, Pool};
 
-pub use self::probe::{NetworkError, open};
+pub use self::probe::{NetworkError, look, open};
 
 use self::netlink::Netlink;
 

@@ -52,8 +52,8 @@ fn os(what: &'static str) -> impl FnOnce(io::Error) -> NetworkError {
     move |source| NetworkError::Os { what, source }
 }
 
-/// Sets up what all containers with an address of the pool share, and tries it. Safe to repeat, also by several at once.
-pub fn open(pool: Pool, reach: Reach) -> Result<(), NetworkError> {
+/// Looks, without a change, whether it can be set up here.
+pub fn look(pool: Pool) -> Result<(), NetworkError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(NetworkError::NotRoot);
     }
@@ -61,6 +61,12 @@ pub fn open(pool: Pool, reach: Reach) -> Result<(), NetworkError> {
     if let Some(taken) = taken(&routes, pool) {
         return Err(NetworkError::Taken { pool, taken });
     }
+    firewall::look().map_err(os("write the rules of the firewall"))
+}
+
+/// Sets up what all containers with an address of the pool share, and tries it. Safe to repeat, also by several at once.
+pub fn open(pool: Pool, reach: Reach) -> Result<(), NetworkError> {
+    look(pool)?;
     firewall::write(pool, reach).map_err(os("write the rules of the firewall"))?;
     forward().map_err(os("let this machine forward (net.ipv4.ip_forward)"))?;
     let number = u64::from(std::process::id()) * 7;

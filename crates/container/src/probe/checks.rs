@@ -10,13 +10,14 @@ use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::Uid;
+use vessl_core::network::Pool;
 
 use super::trial::{self, As};
 use super::{Probe, gpu};
 use crate::limits::tree::{self, Version};
 use crate::limits::{Limits, make};
 use crate::rootfs::layer;
-use crate::{sys, userns};
+use crate::{network, sys, userns};
 
 pub(super) fn all(data_dir: &Path) -> Vec<Probe> {
     let mut probes = vec![kernel(), openat2(), seccomp(), user_namespace(), subordinate_ids(), id_programs()];
@@ -27,9 +28,18 @@ pub(super) fn all(data_dir: &Path) -> Vec<Probe> {
         limits(),
         disk(data_dir),
         git(),
+        own_network(),
         nvidia(),
     ]);
     probes
+}
+
+fn own_network() -> Probe {
+    let outcome = match network::look(Pool::default()) {
+        Ok(()) => Ok("runs can have a network of their own (`network` in the settings)".to_owned()),
+        Err(error) => Err(format!("runs have the network of this machine: {error}")),
+    };
+    probe("network", Needed::Wanted, outcome)
 }
 
 #[derive(Clone, Copy)]

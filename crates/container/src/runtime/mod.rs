@@ -109,7 +109,7 @@ fn prepare(bundle: &Bundle) -> Result<(), StartError> {
     let shown = inside::make(&own, name, Make::File).and_then(|target| show(&init, &target, attr));
     shown.map_err(os("show init in the container"))?;
     // The directory stays writable: init puts the script there. What was bound cannot be removed or replaced.
-    etc::provide(&root, &own, &bundle.hostname)
+    etc::provide(&root, &own, (&bundle.hostname, bundle.network.is_some()))
 }
 
 fn open_root(bundle: &Bundle) -> Result<Dir, StartError> {

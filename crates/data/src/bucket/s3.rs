@@ -37,7 +37,7 @@ struct Listing {
     #[serde(default)]
     contents: Vec<Content>,
     #[serde(default)]
-    common_prefixes: Vec<Common>,
+    common_prefixes: Vec<Prefix>,
     #[serde(default)]
     is_truncated: bool,
     next_continuation_token: Option<String>,
@@ -47,7 +47,7 @@ struct Listing {
 /// What lies deeper, by what its keys begin with.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Common {
+struct Prefix {
     prefix: String,
 }
 

@@ -20,6 +20,7 @@ mod images;
 mod logs;
 mod movers;
 mod pull;
+mod reach;
 mod registry;
 mod small;
 mod start;
@@ -71,6 +72,8 @@ enum Group {
     Pull,
     /// The bare program, and a server with nothing to do
     Small,
+    /// Into a run that runs
+    Reach,
     /// Buckets and datasets, beside s5cmd, rclone, restic and dvc
     Movers,
     /// A version that is on the machine already, imported once more
@@ -144,12 +147,13 @@ fn beside_docker(args: &Args, dir: &Path, table: &mut Table) -> Outcome<()> {
     let registry = registry::Registry::start(&dir.join("registry"))?;
     let images = Images::make(&dir.join("images"), &docker, &registry, wants(Group::Pull))?;
     let bench = Bench { dir, docker: &docker, images: &images, rounds: args.rounds as usize };
-    let groups: [(Group, Measure); 5] = [
+    let groups: [(Group, Measure); 6] = [
         (Group::Small, small::rows),
         (Group::Start, start::rows),
         (Group::Submit, submit::rows),
         (Group::Logs, logs::rows),
         (Group::Pull, pull::rows),
+        (Group::Reach, reach::rows),
     ];
     for (group, rows) in groups.into_iter().filter(|(group, _)| wants(*group)) {
         eprintln!("measuring: {group:?}");

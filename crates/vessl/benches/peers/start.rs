@@ -1,4 +1,5 @@
 //! The start of a container on a warm image: the whole command, and the agent alone.
+use std::cell::Cell;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,12 +25,14 @@ pub(crate) fn rows(bench: &Bench<'_>) -> Outcome<Vec<Row>> {
     docker()?;
     let whole = in_turn(bench.rounds, create, docker)?;
     let bundle = bundle(bench)?;
-    let mut n = 0;
-    let agent = || {
-        n += 1;
-        agent(&world, &first["id"].to_string(), n)
+    let (run, n) = (first["id"].to_string(), Cell::new(0));
+    let agent = |network: &str| {
+        n.set(n.get() + 1);
+        agent(&world, (&run, n.get()), network)
     };
-    let alone = in_turn(bench.rounds, agent, || runc(&bundle))?;
+    let (own, host) = ("nat:10.246.0.0/16", "host");
+    let alone = in_turn(bench.rounds, || agent(own), || runc(&bundle))?;
+    let network = in_turn(bench.rounds, || agent(own), || agent(host))?;
     Ok(vec![
         Row {
             what: "`run create --wait` of `true`, warm image",
@@ -45,11 +48,18 @@ pub(crate) fn rows(bench: &Bench<'_>) -> Outcome<Vec<Row>> {
             peer: Some(("runc run, whole", alone.1)),
             limit: Limit::AtMost(15.0),
         },
+        Row {
+            what: "of it for a network of its own",
+            unit: "ms",
+            ours: network.0 - network.1,
+            peer: None,
+            limit: Limit::AtMost(5.0),
+        },
     ])
 }
 
 /// Starts an agent with the plan of a run that has ended, as if it were a new one; milliseconds to the exec of its shell.
-fn agent(world: &World, run: &str, n: u64) -> Outcome<f64> {
+fn agent(world: &World, (run, n): (&str, u64), network: &str) -> Outcome<f64> {
     let runs = world.data().join("runs");
     let attempt = fs::read_dir(runs.join(run))?.next().ok_or("the run has no attempt")??.path();
     let mut plan: Value = serde_json::from_slice(&fs::read(attempt.join("plan.json"))?)?;
@@ -58,7 +68,8 @@ fn agent(world: &World, run: &str, n: u64) -> Outcome<f64> {
     fs::create_dir_all(&dir)?;
     fs::write(dir.join("plan.json"), plan.to_string())?;
     let mut command = Command::new(PROGRAM);
-    command.args(["agent", "supervise", "--data"]).arg(world.data()).arg(&dir).stdin(Stdio::piped());
+    command.args(["agent", "supervise", "--data"]).arg(world.data()).arg(&dir);
+    command.args(["--network", network]).stdin(Stdio::piped());
     let (clock, began) = (Timestamp::try_from(SystemTime::now())?, Instant::now());
     let mut agent = command.spawn()?;
     let secrets = br#"{"env":{},"credentials":{}}"#;

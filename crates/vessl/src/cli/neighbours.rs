@@ -42,7 +42,7 @@ const FLAGS: &Neighbours = &[
     (
         "vessl run create",
         &["-i", "-it", "--interactive", "--tty", "--pty"],
-        "this version has no way into a run; `--watch` shows its log",
+        "`vessl run shell ID` opens a shell in a run that runs; `--watch` shows its log",
     ),
     (
         "vessl run create",
@@ -106,13 +106,11 @@ const COMMANDS: &Neighbours = &[
     ("vessl run", &["submit", "start", "new", "launch", "run"], "`vessl run create -f FILE`"),
     ("vessl run", &["log", "tail", "follow", "attach", "watch"], "`vessl run logs -f ID`"),
     ("vessl run", &["retry", "rerun", "requeue", "resume"], "`vessl run restart ID`"),
-    ("vessl run", &["cp", "pull"], "`vessl run download ID`"),
+    ("vessl run", &["pull"], "`vessl run download ID`"),
     ("vessl run", &["check", "lint"], "`vessl run validate FILE`"),
-    (
-        "vessl run",
-        &["exec", "ssh", "shell"],
-        "this version has no way into a run; `vessl run logs -f ID` shows its log",
-    ),
+    ("vessl run", &["ssh", "sh", "bash", "terminal", "console"], "`vessl run shell ID`"),
+    ("vessl run", &["forward", "proxy", "tunnel", "expose"], "`vessl run port-forward ID PORT`"),
+    ("vessl run", &["copy", "scp"], "`vessl run cp ID:PATH DEST`"),
     ("vessl dataset", &["ls"], "`vessl dataset list`, and `vessl dataset list-files NAME` for its files"),
     ("vessl dataset", &["push", "add", "put"], "`vessl dataset upload NAME SOURCE DEST`"),
     ("vessl dataset", &["pull", "get", "fetch"], "`vessl dataset download NAME SOURCE DEST`"),

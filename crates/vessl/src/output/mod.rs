@@ -25,7 +25,7 @@ use vessl_core::wire::Problem;
 use vessl_core::yaml;
 
 use crate::error::{Error, Result};
-pub(crate) use format::clean;
+pub(crate) use format::{bytes, clean};
 pub(crate) use paint::Paint;
 pub(crate) use table::{Columns, Rows, Table};
 

@@ -30,6 +30,7 @@ mod kills;
 mod lists;
 mod logs;
 mod marks;
+mod network;
 mod offsite;
 mod ordinary;
 mod paths;

@@ -69,7 +69,7 @@ fn blobs_leave_the_disk_and_come_home_when_they_are_needed() {
     assert!(found["away"].as_u64().unwrap() > 10 && found["damage"] == serde_json::json!([]), "{found}");
     test.vessl(["server", "fsck", "--read-bucket"])
         .ok()
-        .says(&["in the bucket: nothing is damaged or missing"]);
+        .prints(&["in the bucket: nothing is damaged or missing"]);
     // Sent again, nothing travels.
     let again = test.vessl(["dataset", "upload", "big", "d/.", "/", "--output", "json"]).ok().json();
     assert_eq!((&again["new"], &again["sent"]), (&false.into(), &0.into()), "{again}");

@@ -28,7 +28,7 @@ fn a_program_runs_beside_the_commands_and_ends_as_it_ends() {
     let done = exec(&["--", "sh", "-c", "echo out; echo err >&2; echo $VESSL_RUN_ID; exit 7"]).code(7);
     assert_eq!((done.stdout, done.stderr.as_str()), (format!("out\n{id}\n"), "err\n"));
     exec(&["--", "no-such-program"]).code(127).says(&["error: no program `no-such-program` in the image"]);
-    exec(&["--", "/etc/passwd"]).code(126).says(&["cannot run `/etc/passwd`", "permission denied"]);
+    exec(&["--", "/etc/passwd"]).code(126).says(&["cannot run `/etc/passwd`: Permission denied"]);
     exec(&["-w", "/no/such", "--", "true"]).code(126).says(&["cannot enter the directory `/no/such`"]);
     exec(&["-u", "nobody-here", "--", "true"]).code(126).says(&["there is no user `nobody-here`"]);
     exec(&["--", "sh", "-c", "kill -9 $$"]).code(137);
@@ -67,7 +67,7 @@ fn signals_reach_the_program_and_a_lost_client_ends_it() {
     live.signal(Signal::SIGINT);
     let done = live.finish().code(5);
     assert!(done.stdout.contains("got it"), "{}", done.stdout);
-    let script = "trap 'echo hung up > /tmp/hung; exit' HUP; echo listening; while :; do sleep 0.1; done";
+    let script = "exec 2>/dev/null; trap 'echo hung up > /tmp/hung; exit' HUP; echo listening; while :; do sleep 0.1; done";
     let mut live = test.start(["run", "exec", &id, "--", "sh", "-c", script]);
     live.until("listening");
     live.signal(Signal::SIGKILL);
@@ -188,5 +188,74 @@ fn a_run_that_waits_cannot_be_reached_and_a_stopped_server_ends_sessions_only() 
     test.vessl(["server", "stop"]).ok();
     live.finish().code(4).says(&["the session is lost: the server is stopping"]);
     assert_eq!(test.vessl(["run", "exec", &id, "--", "echo", "again"]).ok().stdout, "again\n");
+    end(&test, &id);
+}
+
+#[test]
+fn files_are_copied_into_a_run_and_out_of_it() {
+    let (test, id) =
+        running("mkdir -p /tmp/there/deep; echo out > /tmp/there/deep/x; ln -s deep/x /tmp/there/link");
+    let remote = |path: &str| format!("{id}:{path}");
+    let done = test.vessl(["run", "cp", &remote("/tmp/there"), "here"]).ok();
+    assert_eq!(done.stderr, "copied 1 file, 4 B\n");
+    assert_eq!(std::fs::read_to_string(test.path("here/deep/x")).unwrap(), "out\n");
+    assert_eq!(std::fs::read_link(test.path("here/link")).unwrap(), std::path::Path::new("deep/x"));
+    // Into a directory that is there, in either direction.
+    test.vessl(["run", "cp", &remote("/tmp/there/deep"), "here"]).ok();
+    assert!(test.path("here/deep/x").exists());
+    let bytes: Vec<u8> = (0..9_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
+    test.file("big", &bytes);
+    test.vessl(["run", "cp", "big", &remote("/tmp/there")]).ok();
+    let done = test.vessl(["run", "cp", &remote("/tmp/there/big"), "back", "--output", "json"]).ok().json();
+    assert_eq!(done, serde_json::json!({"files": 1, "bytes": 9_000_000, "left_out": []}));
+    assert!(std::fs::read(test.path("back")).unwrap() == bytes);
+    // As another user, whose the files are then.
+    test.vessl(["run", "cp", "big", &remote("/tmp/of-nobody"), "-u", "nobody"]).ok();
+    let owner = test.vessl(["run", "exec", &id, "--", "stat", "-c", "%U", "/tmp/of-nobody"]).ok();
+    assert_eq!(owner.stdout, "nobody\n");
+    let fails = |from: &str, to: &str, says: &str| {
+        test.vessl(["run", "cp", from, to]).code(1).says(&["error: cannot copy: ", says]);
+    };
+    fails(&remote("/no/such"), ".", "in the run: cannot find `/no/such`");
+    fails("big", &remote("/no/such/place"), "the directory that it would be in is not there");
+    fails("no-such", &remote("/tmp"), "cannot find `no-such`");
+    fails(&remote("/tmp/there"), "no/such/place", "the directory that it would be in is not there");
+    test.vessl(["run", "cp", "big", "other"]).code(2).says(&["one of the two must be a place in a run"]);
+    end(&test, &id);
+}
+
+#[test]
+fn a_program_has_what_the_commands_have_and_nothing_more() {
+    let about = "grep -E '^(Cap|Seccomp:|NoNewPrivs|Uid|Groups)' /proc/self/status; cat /proc/self/cgroup; \
+                 ls /proc/self/fd | wc -l; echo $HOME $PATH; umask; readlink /proc/self/ns/*";
+    let test = Test::new();
+    let id = test.create(&host(&format!("({about}) > /tmp/own\necho ready\nsleep 1000")));
+    test.until_log(&id, "ready");
+    let own = test.vessl(["run", "exec", &id, "--", "cat", "/tmp/own"]).ok().stdout;
+    let there = test.vessl([
+        "run",
+        "exec",
+        &id,
+        "--",
+        "sh",
+        "-c",
+        &format!("({about}) > /tmp/other; cat /tmp/other"),
+    ]);
+    assert_eq!(there.ok().stdout, own);
+    assert!(own.contains("Seccomp:\t2"), "{own}");
+    end(&test, &id);
+}
+
+#[test]
+fn an_init_that_does_not_answer_is_named() {
+    let (test, id) = running("true");
+    let agent = test.agent(&id);
+    let children = std::fs::read_to_string(format!("/proc/{agent}/task/{agent}/children")).unwrap();
+    let init = nix::unistd::Pid::from_raw(children.split_whitespace().next().unwrap().parse().unwrap());
+    nix::sys::signal::kill(init, Signal::SIGSTOP).unwrap();
+    let done = test.vessl(["run", "exec", &id, "--", "true"]).code(1);
+    nix::sys::signal::kill(init, Signal::SIGCONT).unwrap();
+    done.says(&["the first process of the container does not answer within 5 s"]);
+    test.vessl(["run", "exec", &id, "--", "true"]).ok();
     end(&test, &id);
 }

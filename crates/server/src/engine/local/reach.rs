@@ -19,7 +19,7 @@ impl Local {
     }
 
     pub(in crate::engine) async fn exec(&self, at: AttemptId, exec: Exec) -> Result<Program, DoorError> {
-        door::exec(self.dir(at).path(), exec).await
+        vessl_reach::exec(self.dir(at).path(), exec).await
     }
 
     pub(in crate::engine) async fn dial(&self, at: AttemptId, to: Target) -> Result<Dialed, DoorError> {

@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Exec(reach::exec::Exec),
     /// Open a shell in a run
     Shell(reach::shell::Shell),
+    /// Copy files between this machine and a run
+    Cp(reach::cp::Copy),
     /// Open a port of a run in the browser
     Open(open::Open),
     /// Reach ports of a run from this machine
@@ -99,6 +101,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Explain(args) => explain::perform(&args, session).await,
         Command::Exec(args) => reach::exec::perform(args, session).await,
         Command::Shell(args) => reach::shell::perform(args, session).await,
+        Command::Cp(args) => reach::cp::perform(args, session).await,
         Command::Open(args) => open::perform(&args, session).await,
         Command::PortForward(args) => reach::forward::perform(&args, session).await,
     }

@@ -74,5 +74,5 @@ pub(crate) async fn perform(args: Exec, session: &Session) -> Result<Exit> {
         terminal: args.tty.then(terminal::size),
     };
     let input = if args.interactive { session::InputFrom::Stdin } else { session::InputFrom::Nothing };
-    session::run(client.exec(id).await?, begin, input, &session.out).await
+    session::run(client.exec(id).await?, begin, input, session::OutputTo::Here(&session.out)).await
 }

@@ -10,23 +10,37 @@ use vessl_reach::frames::{Begin, Frame, Reader, WINDOW, Word, Writer};
 use super::terminal::{self, Raw};
 use crate::client::Way;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::output::Out;
 
 /// Bytes that are read at once.
 const PIECE: usize = 64 << 10;
 
 /// What the program reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum InputFrom {
     /// Standard input.
     Stdin,
     /// Nothing.
     Nothing,
+    /// What comes here.
+    Pieces(mpsc::Receiver<Bytes>),
 }
 
+/// Where goes what it writes.
+#[derive(Debug)]
+pub(super) enum OutputTo<'a> {
+    /// To this command's own streams.
+    Here(&'a Out),
+    /// Its output to somebody who takes it, and the begin of its errors.
+    Pieces(mpsc::Sender<Bytes>, &'a mut Vec<u8>),
+}
+
+/// Bytes of errors that are kept.
+const SAID: usize = 16 << 10;
+
 /// Starts a program, and stays with it to its end.
-pub(super) async fn run(way: Way, begin: Begin, from: InputFrom, out: &Out) -> Result<Exit> {
+pub(super) async fn run(way: Way, begin: Begin, from: InputFrom, to: OutputTo<'_>) -> Result<Exit> {
     let (read, write) = tokio::io::split(way);
     let (mut reader, mut writer) = (Reader::new(read), Writer(write));
     let has_terminal = begin.terminal.is_some();
@@ -44,7 +58,7 @@ pub(super) async fn run(way: Way, begin: Begin, from: InputFrom, out: &Out) -> R
     let input = input(from);
     let (taken, room) = mpsc::unbounded_channel();
     let exit = tokio::select! {
-        exit = receive(&mut reader, taken, out) => exit,
+        exit = receive(&mut reader, taken, to) => exit,
         never = send(&mut writer, input, room, signals) => match never {},
     };
     drop(raw);
@@ -58,8 +72,10 @@ fn lost(error: &std::io::Error) -> Error {
 /// Reads standard input on a thread of its own, which nobody waits for: a read cannot be broken off.
 fn input(from: InputFrom) -> mpsc::Receiver<Bytes> {
     let (pieces, input) = mpsc::channel(1);
-    if from == InputFrom::Nothing {
-        return input;
+    match from {
+        InputFrom::Stdin => {}
+        InputFrom::Nothing => return input,
+        InputFrom::Pieces(input) => return input,
     }
     std::thread::spawn(move || {
         let mut bytes = vec![0; PIECE];
@@ -76,12 +92,21 @@ fn input(from: InputFrom) -> mpsc::Receiver<Bytes> {
 async fn receive(
     reader: &mut Reader<ReadHalf<Way>>,
     taken: mpsc::UnboundedSender<usize>,
-    out: &Out,
+    mut to: OutputTo<'_>,
 ) -> Result<Exit> {
     loop {
         match reader.next().await.map_err(|error| lost(&error))? {
-            Some(Frame::Output(bytes)) => out.raw(&bytes)?,
-            Some(Frame::ErrorOutput(bytes)) => out.raw_beside(&bytes),
+            Some(Frame::Output(bytes)) => match &to {
+                OutputTo::Here(out) => out.raw(&bytes)?,
+                OutputTo::Pieces(pieces, _) if pieces.send(bytes).await.is_err() => return Ok(exit::FAILED),
+                OutputTo::Pieces(..) => {}
+            },
+            Some(Frame::ErrorOutput(bytes)) => match &mut to {
+                OutputTo::Here(out) => out.raw_beside(&bytes),
+                OutputTo::Pieces(_, said) => {
+                    said.extend_from_slice(&bytes[..bytes.len().min(SAID.saturating_sub(said.len()))]);
+                }
+            },
             Some(Frame::Word(Word::Taken { bytes })) => {
                 // Who sends is gone when there is no more input.
                 let _ = taken.send(bytes);

@@ -36,5 +36,11 @@ pub(crate) async fn perform(args: Shell, session: &Session) -> Result<Exit> {
     let id = find(&mut client, &args.run).await?;
     let terminal = std::io::stdin().is_terminal().then(terminal::size);
     let begin = Begin { user: args.user, workdir: args.workdir, terminal, ..Begin::default() };
-    session::run(client.exec(id).await?, begin, session::InputFrom::Stdin, &session.out).await
+    session::run(
+        client.exec(id).await?,
+        begin,
+        session::InputFrom::Stdin,
+        session::OutputTo::Here(&session.out),
+    )
+    .await
 }
