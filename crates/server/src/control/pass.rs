@@ -114,7 +114,7 @@ mod tests {
         let to = (at(7, 1, 9), 8501);
         for (to, later, expected) in [
             (to, Duration::ZERO, true),
-            (to, week - Duration::from_secs(1), true),
+            (to, Duration::from_secs(7 * 24 * 3600 - 1), true),
             (to, week, false),
             ((at(7, 1, 9), 8502), Duration::ZERO, false),
             ((at(8, 1, 9), 8501), Duration::ZERO, false),
