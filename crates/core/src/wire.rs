@@ -1,11 +1,13 @@
 //! Types of the HTTP API `/v1`: what the server encodes and the client decodes. Data only.
 mod cache;
 mod files;
+mod ports;
 mod provenance;
 pub mod registry;
 
 pub use cache::{CacheEntry, CachePrune, CachePruned};
 pub use files::{FileKind, FileView};
+pub use ports::{PortOpen, PortOpened, PortView};
 pub use provenance::{
     AttemptUsed, ImageUsed, Provenance, RunFrom, RunReadQuery, SourceUsed, VariableUsed, VersionKind,
 };
@@ -268,20 +270,6 @@ pub struct AttemptView {
     /// Digest of its image's manifest.
     #[serde(default)]
     pub image_digest: Option<String>,
-}
-
-/// One exposed port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PortView {
-    /// Name.
-    pub name: String,
-    /// `http`, `tcp` or `udp`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Number.
-    pub port: u16,
-    /// Where it is reached on the node.
-    pub url: String,
 }
 
 /// One change of phase.
@@ -720,6 +708,9 @@ pub struct ServerView {
     pub started_at: Timestamp,
     /// Runs that have not ended.
     pub unfinished_runs: u64,
+    /// Where the ports of runs are reached, unless that is switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<String>,
     /// The bucket that blobs are kept in too, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs: Option<BlobsView>,

@@ -19,6 +19,7 @@ mod needs;
 pub mod offsite;
 mod open;
 mod paths;
+mod proxy;
 mod registry;
 mod reserve;
 mod secrets;
@@ -65,6 +66,11 @@ pub enum ServerError {
     /// `listen` is an address that others could reach.
     #[error("the configuration's `listen` is wrong: `{0}` is not a loopback address")]
     NotLoopback(String),
+    /// `ports_listen` is no address for ports of runs.
+    #[error(
+        "the configuration's `ports_listen` is wrong: `{0}` is neither empty nor a loopback address with a port, like `127.0.0.1:7381`"
+    )]
+    PortsAddress(String),
     /// The socket cannot be opened.
     #[error("cannot listen on `{wanted}`: {source}")]
     Listen {
@@ -144,6 +150,7 @@ impl ServerError {
     pub fn setting(&self) -> Option<&str> {
         match self {
             Self::Address(_) | Self::NotLoopback(_) => Some("listen"),
+            Self::PortsAddress(_) => Some("ports_listen"),
             Self::Log(_) => Some("log"),
             Self::Inventory(error) => Some(error.key()),
             Self::Offsite(error) => Some(error.key),
@@ -183,6 +190,7 @@ pub fn run(options: ServerOptions) -> Result<(), ServerError> {
 pub fn check(config: &Config) -> Result<(), ServerError> {
     log_filter(&config.log)?;
     serve::listen_address(&config.listen)?;
+    serve::ports_address(&config.ports_listen)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| ServerError::file("start", "threads", source))?;
     runtime.block_on(open::check(config))

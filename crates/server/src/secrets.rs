@@ -79,6 +79,7 @@ pub(crate) fn bound(organization: &OrganizationName, class: &str, name: &str) ->
 pub struct Vault {
     cipher: XChaCha20Poly1305,
     digest_key: Zeroizing<[u8; KEY]>,
+    pass_key: Zeroizing<[u8; KEY]>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -99,7 +100,9 @@ impl Vault {
             key.as_slice().try_into().map_err(|_| unusable(path, &"it does not hold exactly 32 bytes"))?,
         );
         let digest_key = Zeroizing::new(blake3::derive_key("vessl 2025 submit digest", key.as_slice()));
-        Ok(Self { cipher: XChaCha20Poly1305::new(key.as_ref().into()), digest_key })
+        let pass_key =
+            Zeroizing::new(blake3::derive_key("vessl 2026-11 passes to ports of runs", key.as_slice()));
+        Ok(Self { cipher: XChaCha20Poly1305::new(key.as_ref().into()), digest_key, pass_key })
     }
 
     /// Seals `value` for `name`.
@@ -143,6 +146,11 @@ impl Vault {
         let keys = serde_json::from_str::<Keys>(password.expose());
         let Keys { secret_key, session_token } = keys.map_err(|_| SecretError::Keys(bound.to_owned()))?;
         Ok(Login { username, password: secret_key, session_token })
+    }
+
+    /// What nobody else can make of `text`. Hashes are compared in constant time.
+    pub(crate) fn sign(&self, text: &str) -> blake3::Hash {
+        blake3::keyed_hash(&self.pass_key, text.as_bytes())
     }
 
     /// A digest that tells equal inputs without giving anything away to who has no key.

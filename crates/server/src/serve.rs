@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vessl_core::secret::Secret;
@@ -29,8 +30,11 @@ use vessl_data::durable;
 use crate::ServerError;
 use crate::api::{About, Api, Auth};
 use crate::challenge::Entrance;
+use crate::config::Config;
+use crate::control::Control;
 use crate::open::{Opened, Setup, open};
 use crate::paths::DataDir;
+use crate::proxy::{self, Proxy};
 
 /// Most connections at the same time.
 const CONNECTIONS: usize = 4096;
@@ -49,6 +53,8 @@ struct Lead<'a> {
     v: u32,
     pid: u32,
     url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<&'a str>,
     started_at: Timestamp,
     version: &'a str,
 }
@@ -92,7 +98,7 @@ pub struct Running {
     /// Its token.
     pub token: Secret,
     stop: CancellationToken,
-    done: tokio::task::JoinHandle<()>,
+    done: JoinHandle<()>,
 }
 
 impl Running {
@@ -116,6 +122,7 @@ impl Running {
 /// Opens a server and lets it listen. Needs a runtime.
 pub async fn start(setup: Setup) -> Result<Running, ServerError> {
     let config = setup.config.clone();
+    let ports_listen = ports_address(&config.ports_listen)?;
     let opened = open(setup).await?;
     let (listener, url) = listen(&config.listen, &opened.data).await?;
     let failed = |source| ServerError::Listen { wanted: url.clone(), source };
@@ -131,19 +138,43 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
     let hosts = matches!(listener, Listener::Tcp(_)).then(|| config.allowed_hosts.clone());
     let auth = Auth::new(opened.token.clone(), hosts, entrance);
     let router = Api::new(opened.control.clone(), opened.registry.clone(), auth, about).router();
+    let proxy = match ports_listen {
+        Some(at) => Some(show_ports(at, &config, &opened.control).await?),
+        None => None,
+    };
+    let ports = opened.control.ports_url();
+    let version = env!("CARGO_PKG_VERSION");
     let lead =
-        Lead { v: 1, pid: std::process::id(), url: &url, started_at, version: env!("CARGO_PKG_VERSION") };
+        Lead { v: 1, pid: std::process::id(), url: &url, ports: ports.as_deref(), started_at, version };
     let text = serde_json::to_vec(&lead).unwrap_or_default();
     let path = opened.data.server_json();
     durable::write_atomic(&path, &text, 0o600)
         .map_err(|source| ServerError::file("write", path.display(), source))?;
     tracing::info!(url, "listening");
     let token = opened.token.clone();
-    let done = tokio::spawn(serve(opened, listener, router, stop.clone()));
+    let proxy = proxy.map(|proxy| tokio::spawn(proxy.serve()));
+    let done = tokio::spawn(serve((opened, proxy), listener, router, stop.clone()));
     Ok(Running { url, token, stop, done })
 }
 
-async fn serve(opened: Opened, listener: Listener, router: Router, stop: CancellationToken) {
+/// Lets ports of runs be reached.
+async fn show_ports(listen: SocketAddr, config: &Config, control: &Control) -> Result<Proxy, ServerError> {
+    let settings = proxy::Settings {
+        listen,
+        domain: config.ports_domain.clone(),
+        by_path: config.ports_by_path,
+        tcp: config.tcp_range(),
+    };
+    let failed = |source| ServerError::Listen { wanted: config.ports_listen.clone(), source };
+    Proxy::listen(settings, control.clone()).await.map_err(failed)
+}
+
+async fn serve(
+    (opened, proxy): (Opened, Option<JoinHandle<()>>),
+    listener: Listener,
+    router: Router,
+    stop: CancellationToken,
+) {
     let connections = Connections::default();
     accept(&listener, &router, &connections, &stop).await;
     tracing::info!("stopping");
@@ -154,6 +185,9 @@ async fn serve(opened: Opened, listener: Listener, router: Router, stop: Cancell
     // Followers are told first, so that their streams end and do not hold the requests up.
     opened.control.stopping().cancel();
     let _ = tokio::time::timeout(FINISH, connections.finish()).await;
+    if let Some(proxy) = proxy {
+        let _ = tokio::time::timeout(FINISH, proxy).await;
+    }
     opened.control.stop(FINISH).await;
     for path in socket.into_iter().chain([opened.data.server_json()]) {
         if let Err(error) = std::fs::remove_file(&path) {
@@ -291,6 +325,15 @@ pub(crate) fn listen_address(wanted: &str) -> Result<ListenAddress, ServerError>
         return Err(ServerError::NotLoopback(wanted.to_owned()));
     }
     Ok(ListenAddress::Tcp(address))
+}
+
+/// Reads `ports_listen` of the configuration; `None` shows no ports.
+pub(crate) fn ports_address(wanted: &str) -> Result<Option<SocketAddr>, ServerError> {
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let address = wanted.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
+    address.map(Some).ok_or_else(|| ServerError::PortsAddress(wanted.to_owned()))
 }
 
 async fn listen_unix(path: &Path) -> std::io::Result<Listener> {

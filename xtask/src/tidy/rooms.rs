@@ -10,6 +10,7 @@ const SERVER: &str = "crates/server/src/";
 /// Room → rooms that it may use.
 const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["control", "registry", "attempt", "store"]),
+    ("proxy", &["control"]),
     ("control", &["engine", "attempt", "store"]),
     ("engine", &["attempt"]),
     ("attempt", &[]),

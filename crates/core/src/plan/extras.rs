@@ -1,11 +1,11 @@
 //! The rest of a run file: commands, ports, sessions, and what has no effect on this version or cluster.
 use super::report::{Code, Report};
 use super::{Cluster, PortPlan, Stamp};
-use crate::spec::{Port, Spec};
+use crate::spec::{Port, PortKind, Spec};
 use crate::units::Span;
 
 /// Reports what cannot be carried out, and notes what has no effect.
-pub(super) fn check(spec: &Spec, report: &mut Report) {
+pub(super) fn check(spec: &Spec, cluster: Option<&Cluster>, report: &mut Report) {
     if spec.interactive.is_some() {
         report
             .error(
@@ -19,11 +19,18 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
             .error(Code::NoCommand, "image", "there is nothing to run: `host://` has no program of its own")
             .hint("add `run: [{command: …}]`");
     }
-    if !spec.ports.is_empty() {
+    if !spec.ports.is_empty() && cluster.is_some_and(|cluster| cluster.host_network) {
         report.warn(
             Code::HostPorts,
             "ports",
-            "in this version the ports of a run are ports of the machine: two runs cannot use the same number at the same time",
+            "runs of this cluster have the network of the machine: two of them cannot use the same port at the same time",
+        );
+    }
+    if spec.ports.iter().any(|port| port.kind == PortKind::Udp) {
+        report.warn(
+            Code::NoEffect,
+            "ports",
+            "`udp` ports are not reached from outside in this version: only what runs in the same run finds them",
         );
     }
     if spec.service_account_name.as_deref().is_some_and(|name| !name.is_empty()) {

@@ -344,6 +344,8 @@ pub struct Cluster {
     pub cloud_identity: bool,
     /// Address of Hugging Face, or of a server like it; `None` is the public one.
     pub hf_endpoint: Option<String>,
+    /// Whether the settings give its runs the network of the machine.
+    pub host_network: bool,
 }
 
 /// A node and its total capacity.
@@ -440,7 +442,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
     let mut needs = data.needs;
     let env =
         env::build(spec, &env::Given { catalogue, stamp, cluster: &chosen.name }, &mut needs, &mut report);
-    extras::check(spec, &mut report);
+    extras::check(spec, chosen.cluster, &mut report);
     let max_runtime = extras::max_runtime(spec, stamp, chosen.cluster, &mut report);
     let notes = report.finish()?;
     let (Some(image), Some(resources)) = (image, chosen.amounts) else { return Err(notes) };

@@ -39,7 +39,7 @@ define_codes! {
     PresetChosen, "preset-chosen", "What the run gets beside what it asks for: the requests were rounded up to a preset, or what they leave open is the share of one.", "Nothing is needed; name a `preset`, or have the presets changed in the server's settings file.";
     SecretUse, "secret-use", "Says whether a value marked as secret is the name of a stored secret or the secret itself.", "Write `KEY: {secret: NAME}` for a stored secret, so that the file holds no secret.";
     NoEffect, "no-effect", "The value has no effect here.", "Remove it.";
-    HostPorts, "host-ports", "Ports of the run are ports of the machine.", "Give runs that run at the same time different ports.";
+    HostPorts, "host-ports", "Runs of this cluster have the network of the machine (`network = \"host\"` in the settings of the server), and so its ports.", "Give runs that run at the same time different ports.";
 }
 
 /// The problems of one planning.

@@ -408,6 +408,17 @@ pub enum PortKind {
     Udp,
 }
 
+impl PortKind {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// Where the value of an environment variable comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -759,17 +759,27 @@ fn variables_that_cannot_be_are_refused() {
 #[test]
 fn what_has_no_effect_is_noted() {
     let got = planned(
-        "ports: [8080]\nservice_account_name: sa\nresources: {preset: gpu-1, requests: {disk: 10Gi}}",
+        "ports: [8080, {name: u, type: udp, port: 53}]\nservice_account_name: sa\nresources: {preset: gpu-1, requests: {disk: 10Gi}}",
     );
     assert_eq!(
         lines(&got.notes, Level::Warning),
         [
             "no-effect resources.requests.disk: disk is neither reserved nor limited: the run may use what is free on the node",
-            "host-ports ports: in this version the ports of a run are ports of the machine: two runs cannot use the same number at the same time",
+            "no-effect ports: `udp` ports are not reached from outside in this version: only what runs in the same run finds them",
             "no-effect service_account_name: `service_account_name` means something on Kubernetes alone",
         ]
     );
     assert!(planned("service_account_name: ''").notes.is_empty());
+    assert!(planned("ports: [8080]").notes.is_empty());
+    let mut site = catalogue();
+    site.clusters.get_mut("local").unwrap().host_network = true;
+    let got = try_plan("ports: [8080]", &[], &site).unwrap();
+    assert_eq!(
+        lines(&got.notes, Level::Warning),
+        [
+            "host-ports ports: runs of this cluster have the network of the machine: two of them cannot use the same port at the same time"
+        ]
+    );
 }
 
 /// `plan.json` outlives the server that wrote it.

@@ -155,13 +155,37 @@ impl<S: Send + Sync> FromRequestParts<S> for RunPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let Path((organization, project, id)) =
             Path::<(String, String, String)>::from_request_parts(parts, state).await?;
-        // Anything that is not a number names no run.
-        let id = u64::from_str(&id).ok().filter(|id| i64::try_from(*id).is_ok()).ok_or_else(|| {
-            let shown: String = id.chars().take(40).collect();
-            Failure::not_found(format!("there is no run `{}`", shown.escape_debug()))
-        })?;
-        Ok(Self(RunRef { project: ProjectRef::new(organization, project), id: RunId(id) }))
+        Ok(Self(run_ref(&organization, &project, &id)?))
     }
+}
+
+/// A port of a run of a path.
+pub(super) struct PortPath(pub(super) RunRef, pub(super) u16);
+
+impl<S: Send + Sync> FromRequestParts<S> for PortPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path((organization, project, id, port)) =
+            Path::<(String, String, String, String)>::from_request_parts(parts, state).await?;
+        let run = run_ref(&organization, &project, &id)?;
+        let shown: String = port.chars().take(40).collect();
+        let port = port.parse().ok().filter(|port| *port > 0);
+        let port = port.ok_or_else(|| {
+            Failure::not_found(format!("there is no port `{}`: ports are 1 to 65535", shown.escape_debug()))
+        })?;
+        Ok(Self(run, port))
+    }
+}
+
+fn run_ref(organization: &str, project: &str, id: &str) -> Result<RunRef, Failure> {
+    // Anything that is not a number names no run.
+    let number = u64::from_str(id).ok().filter(|id| i64::try_from(*id).is_ok());
+    let id = number.ok_or_else(|| {
+        let shown: String = id.chars().take(40).collect();
+        Failure::not_found(format!("there is no run `{}`", shown.escape_debug()))
+    })?;
+    Ok(RunRef { project: ProjectRef::new(organization, project), id: RunId(id) })
 }
 
 /// Something with versions, of a path; the project of an artifact stands in the query.

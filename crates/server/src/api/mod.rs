@@ -10,6 +10,7 @@ mod images;
 mod logs;
 mod names;
 mod objects;
+mod ports;
 mod reach;
 mod runs;
 mod secrets;
@@ -201,6 +202,7 @@ fn runs_routes() -> OpenApiRouter<Api> {
         .routes(routes!(runs::explain))
         .routes(routes!(reach::exec))
         .routes(routes!(reach::dial))
+        .routes(routes!(ports::open))
         .routes(routes!(events::stream))
         .routes(routes!(logs::read))
         .routes(routes!(files::list))

@@ -75,6 +75,7 @@ pub(super) async fn read(
         url: about.url.clone(),
         data_dir: about.data_dir.clone(),
         started_at: about.started_at,
+        ports: api.control.ports_url(),
         unfinished_runs: api.control.unfinished(&caller)?,
         blobs: api.registry.bucket().map(Bucket::standing),
     }))

@@ -4,6 +4,7 @@
 mod place;
 mod read;
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,14 @@ pub struct Config {
     pub network_pool: Pool,
     /// Whether those reach the machine and each other too.
     pub open_network: bool,
+    /// Where ports of runs are reached, `127.0.0.1:PORT`; empty is nowhere.
+    pub ports_listen: String,
+    /// Below which domain each of them has its own host name.
+    pub ports_domain: String,
+    /// Whether they are reached below a path too.
+    pub ports_by_path: bool,
+    /// Ports of the machine that lead to `tcp` ports of runs, `FIRST-LAST`; empty is none.
+    pub tcp_ports: String,
     /// Bucket that blobs are kept in too; empty is none.
     pub blobs_bucket: String,
     /// Another server of it than the cloud's own.
@@ -191,6 +200,10 @@ impl Default for Config {
             network: NetworkMode::Auto,
             network_pool: Pool::default(),
             open_network: false,
+            ports_listen: "127.0.0.1:7381".to_owned(),
+            ports_domain: "vessl.localhost".to_owned(),
+            ports_by_path: true,
+            tcp_ports: "20000-20999".to_owned(),
             blobs_bucket: String::new(),
             blobs_endpoint: String::new(),
             blobs_region: String::new(),
@@ -228,6 +241,13 @@ impl Config {
             pool: self.network_pool,
             reach: if self.open_network { Reach::Everything } else { Reach::Beyond },
         }
+    }
+
+    /// The ports of the machine that lead to `tcp` ports of runs; `None` if what is written is none.
+    pub fn tcp_range(&self) -> Option<RangeInclusive<u16>> {
+        let (first, last) = self.tcp_ports.split_once('-')?;
+        let range = first.trim().parse().ok()?..=last.trim().parse().ok()?;
+        Some(range).filter(|range| *range.start() > 0 && !range.is_empty())
     }
 
     /// The documented file with this configuration's values in it: what `--print-config` prints.

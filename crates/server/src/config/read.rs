@@ -81,9 +81,27 @@ fn unusable(config: &Config) -> Option<(String, String)> {
     if let Some((key, _)) = names.into_iter().find(|(_, name)| !labels::is_name(name)) {
         return Some((key, format!("it must be {NAME_FORM}")));
     }
+    if !is_domain(&config.ports_domain) {
+        return Some(("ports_domain".to_owned(), "it must be a domain in small letters".to_owned()));
+    }
+    if !config.tcp_ports.is_empty() && config.tcp_range().is_none() {
+        return Some((
+            "tcp_ports".to_owned(),
+            "it must be empty or `FIRST-LAST`, like `20000-20999`".to_owned(),
+        ));
+    }
     let counts = [("threads", config.threads, THREADS), ("open_bodies", config.open_bodies, BODIES)];
     let (key, _, range) = counts.into_iter().find(|(_, count, range)| !range.contains(count))?;
     Some((key.to_owned(), format!("it must be from {} to {}", range.start(), range.end())))
+}
+
+/// Whether this is the name of a domain, as browsers write it.
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        (1..=63).contains(&label.len()) && label.bytes().all(inside) && !label.starts_with('-')
+    };
+    text.len() <= 200 && text.split('.').all(is_label)
 }
 
 /// Names of presets with their keys, below a key that ends with a point.

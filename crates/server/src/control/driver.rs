@@ -30,8 +30,17 @@ pub(super) async fn drive(
     first: Option<FirstTurn>,
 ) {
     let applied = Applied::default();
-    let driver =
-        Driver { control, id, handle, applied, changes: None, refused: None, coming: None, failed: 0 };
+    let driver = Driver {
+        control,
+        id,
+        handle,
+        applied,
+        changes: None,
+        refused: None,
+        coming: None,
+        failed: 0,
+        shown: false,
+    };
     driver.run(first).await;
 }
 
@@ -50,6 +59,8 @@ struct Driver {
     coming: Option<Coming>,
     /// How many removals have failed one after the other.
     failed: u32,
+    /// Whether its ports are offered.
+    shown: bool,
 }
 
 /// What comes after a turn.
@@ -126,6 +137,7 @@ impl Driver {
     fn leave(self) {
         self.control.allocator.release(self.id);
         self.control.handles().remove(&self.id);
+        self.control.withdraw_ports(self.id);
     }
 
     async fn turn(&mut self) -> Result<Next, ControlError> {
@@ -142,6 +154,7 @@ impl Driver {
             Err(ControlError::Store(StoreError::Stale(_) | StoreError::Moved(_))) => return Ok(Next::Again),
             Err(error) => return Err(error),
         };
+        self.show_ports(status).await?;
         self.handle.explain(Explanation {
             status: Some(status),
             why: turn.why.clone(),
@@ -156,6 +169,21 @@ impl Driver {
             return Ok(Next::Again);
         }
         Ok(self.apply((at, &cluster), turn).await)
+    }
+
+    /// Offers the ports of the run while its container runs.
+    async fn show_ports(&mut self, status: Status) -> Result<(), ControlError> {
+        let runs = matches!(status, Status::Running | Status::Idle | Status::Stopping);
+        if runs != self.shown {
+            if runs {
+                let plan = self.plan().await?;
+                self.control.offer_tcp_ports(self.id, &plan.ports);
+            } else {
+                self.control.withdraw_ports(self.id);
+            }
+            self.shown = runs;
+        }
+        Ok(())
     }
 
     /// Forgets the attempt that is over and takes a place in the queue for the next one.

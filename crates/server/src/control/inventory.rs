@@ -4,6 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use vessl_core::ids::{ClusterName, PresetName, ProjectRef};
+use vessl_core::network::NetworkMode;
 use vessl_core::plan::{Amounts, Bounds, Cluster, Node, Preset, Scratch};
 use vessl_core::units::{Cpu, Memory, Span};
 
@@ -70,6 +71,9 @@ impl Inventory {
         }
         let offer = Offer { of: String::new(), presets: &config.presets, default: &config.default_preset };
         clusters.insert(config.cluster.as_str().into(), cluster(config, &offer, node)?);
+        for (name, cluster) in &mut clusters {
+            cluster.host_network = config.network_of(name).mode == NetworkMode::Host;
+        }
         Ok(Self {
             instance,
             project: ProjectRef::new(config.organization.as_str(), config.project.as_str()),
@@ -128,6 +132,7 @@ fn cluster(config: &Config, offer: &Offer<'_>, node: Node) -> Result<Cluster, In
         cloud_identity: config.cloud_identity,
         hf_endpoint: Some(config.hf_endpoint.trim_end_matches('/').to_owned())
             .filter(|address| !address.is_empty()),
+        host_network: false,
     })
 }
 

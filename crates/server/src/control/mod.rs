@@ -17,6 +17,8 @@ mod inventory;
 mod kept;
 mod names;
 mod observe;
+mod pass;
+mod ports;
 mod reach;
 mod record;
 mod requests;
@@ -59,6 +61,8 @@ pub(crate) use crate::watch::Changes;
 pub use clock::Clock;
 pub(crate) use error::ControlError;
 pub(crate) use inventory::{Inventory, InventoryError};
+pub(crate) use pass::PASS_LIFE;
+pub(crate) use ports::{NoWay, PortOf, PortWay, PortsAt};
 pub(crate) use secrets::NewValue;
 
 /// Longest wait of a start for the first look at the runs.
@@ -102,6 +106,7 @@ struct Inner {
     allocator: allocator::Allocator,
     ahead: ahead::Ahead,
     names: names::Names,
+    ports: ports::Ports,
     handles: Mutex<HashMap<RunId, Arc<DriverHandle>>>,
     drivers: TaskTracker,
     stopping: CancellationToken,
@@ -137,6 +142,7 @@ impl Control {
             allocator,
             ahead: ahead::Ahead::default(),
             names: names::Names::default(),
+            ports: ports::Ports::default(),
             handles: Mutex::default(),
             drivers: TaskTracker::new(),
             stopping: CancellationToken::new(),

@@ -44,6 +44,17 @@ impl Control {
 }
 
 impl Reachable {
+    /// The attempt that runs on this cluster.
+    pub(super) fn at(control: &Control, cluster: ClusterName, at: AttemptId) -> Self {
+        Self { control: control.clone(), cluster, at }
+    }
+
+    /// Connects to something inside, and says what is wrong as whoever was asked says it.
+    pub(crate) async fn connect(&self, to: Target) -> std::result::Result<Dialed, DoorError> {
+        let engine = self.control.0.parts.engines.of(&self.cluster).map_err(|_| DoorError::NoContainer)?;
+        engine.dial(self.at, to).await
+    }
+
     /// Starts a program beside the commands, with their environment.
     pub async fn exec(&self, begin: Begin) -> std::result::Result<Program, NotStarted> {
         let engine = self.control.0.parts.engines.of(&self.cluster);

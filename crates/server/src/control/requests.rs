@@ -243,7 +243,7 @@ impl Control {
 
 impl Inner {
     /// Loads, changes and saves until nobody was faster. Answers the run as it is then.
-    async fn change(
+    pub(super) async fn change(
         &self,
         caller: &Caller,
         of: &RunRef,

@@ -1,5 +1,5 @@
 //! Taking a run in: text → spec → plan → one durable insert → a driver.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use vessl_core::access::{Action, Caller, Scope, allowed};
@@ -244,6 +244,7 @@ fn first(caller: &Caller, spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun
             max_runtime: None,
             from: None,
             attempts: Vec::new(),
+            public_ports: BTreeSet::new(),
         },
     }
 }

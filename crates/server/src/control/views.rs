@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 use vessl_core::access::{Action, Caller, Scope, allowed};
 use vessl_core::ids::{AttemptId, Nonce, ProjectRef, RunId, RunRef};
 use vessl_core::object::ObjectName;
-use vessl_core::plan::{EnvFrom, EnvPlan, PortPlan, RESERVED};
+use vessl_core::plan::{EnvFrom, EnvPlan, RESERVED};
 use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::{Admission, Applied, EndReason, Inputs, Observation, State, Status, decide};
-use vessl_core::spec::PortKind;
-use vessl_core::wire::{
-    AttemptView, Explain, PortView, RunEvent, RunQuery, RunReadQuery, RunView, StatusChange,
-};
+use vessl_core::wire::{AttemptView, Explain, RunEvent, RunQuery, RunReadQuery, RunView, StatusChange};
 
 use super::{Control, ControlError, Explanation, Inner, Result};
 use crate::store::find::{Listed, Page};
@@ -34,11 +31,14 @@ impl Control {
         };
         let attempt = stored.doc.run.attempt_id();
         let kept = self.0.kept(&stored);
-        let mut view = RunView { kept, provenance, ..self.0.view(stored) };
+        let ports = match &texts {
+            Some(texts) => self.show_ports(&stored, &texts.plan.ports).await,
+            None => Vec::new(),
+        };
+        let mut view = RunView { kept, provenance, ports, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
-            view.ports = texts.plan.ports.iter().map(port).collect();
             view.env = Some(env(texts.plan.env));
             view.yaml = Some(texts.yaml);
         }
@@ -301,16 +301,6 @@ fn past(attempt: PastAttempt) -> AttemptView {
         commit: imports.iter().find_map(Transfer::commit).map(str::to_owned),
         image_digest,
     }
-}
-
-fn port(port: &PortPlan) -> PortView {
-    let kind = match port.kind {
-        PortKind::Http => "http",
-        PortKind::Tcp => "tcp",
-        PortKind::Udp => "udp",
-    };
-    let url = format!("{kind}://localhost:{}", port.port);
-    PortView { name: port.name.clone(), kind: kind.to_owned(), port: port.port, url }
 }
 
 fn reason_code(state: &State) -> Option<EndReason> {

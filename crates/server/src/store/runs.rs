@@ -108,6 +108,9 @@ pub struct Doc {
     /// Attempts before the current one, oldest first.
     #[serde(default)]
     pub attempts: Vec<PastAttempt>,
+    /// Ports that everybody may use who reaches the server's port.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub public_ports: BTreeSet<u16>,
 }
 
 /// An attempt that another one followed.

@@ -265,9 +265,6 @@ async fn a_run_says_what_it_used_and_how_long_each_phase_took() {
     let phases: Vec<&str> =
         run["phases"].as_array().unwrap().iter().map(|change| change["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["pulling", "running"], "{run}");
-    assert_eq!(
-        run["ports"][0],
-        json!({ "name": "web", "type": "http", "port": 8080, "url": "http://localhost:8080" })
-    );
+    assert_eq!(run["ports"][0], json!({ "name": "web", "type": "http", "port": 8080, "public": false }));
     assert_eq!(run["ports"][1]["port"], 9000);
 }

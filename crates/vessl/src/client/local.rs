@@ -50,6 +50,9 @@ pub(crate) struct ServerInfo {
     pub(crate) pid: i32,
     /// Where it listens.
     pub(crate) url: String,
+    /// Where ports of runs are reached.
+    #[serde(default)]
+    pub(crate) ports: Option<String>,
     /// Since when.
     pub(crate) started_at: Timestamp,
     /// Its version.

@@ -2,6 +2,7 @@
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use vessl_core::ids::RunId;
+use vessl_core::wire::{PortOpen, PortOpened};
 use vessl_reach::frames::{DIAL_PROTOCOL, PROTOCOL};
 
 use super::Client;
@@ -15,6 +16,12 @@ impl Client {
     pub(crate) async fn exec(&mut self, id: RunId) -> Result<Way> {
         let path = self.of_run(id, &["exec"]).await?;
         self.connection.upgrade(path.into(), PROTOCOL).await.map(TokioIo::new)
+    }
+
+    /// A link that opens a port.
+    pub(crate) async fn open_port(&mut self, id: RunId, port: u16, ask: &PortOpen) -> Result<PortOpened> {
+        let path = self.of_run(id, &["ports", &port.to_string(), "open"]).await?;
+        self.post(path.into(), ask).await
     }
 
     /// To a TCP port of the run's own loopback address.

@@ -103,6 +103,7 @@ pub(crate) struct Run {
 struct Standing {
     running: bool,
     url: Option<String>,
+    ports: Option<String>,
     pid: Option<i32>,
     version: Option<String>,
     started_at: Option<Timestamp>,
@@ -305,6 +306,7 @@ fn standing(info: Option<&ServerInfo>) -> Result<Standing> {
     Ok(Standing {
         running: info.is_some(),
         url: info.map(|info| info.url.clone()),
+        ports: info.and_then(|info| info.ports.clone()),
         pid: info.map(|info| info.pid),
         version: info.and_then(|info| info.version.clone()),
         started_at: info.map(|info| info.started_at),
@@ -318,6 +320,7 @@ fn rows(standing: &Standing) -> Rows {
     let mut rows = vec![
         ("Server", if standing.running { "running".to_owned() } else { "not running".to_owned() }),
         ("Address", standing.url.clone().unwrap_or_default()),
+        ("Ports of runs", standing.ports.clone().unwrap_or_default()),
         ("Process", standing.pid.map(|pid| pid.to_string()).unwrap_or_default()),
         ("Version", standing.version.clone().unwrap_or_default()),
         ("Since", standing.started_at.map(views::moment).unwrap_or_default()),

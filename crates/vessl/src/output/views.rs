@@ -151,7 +151,12 @@ fn cpu_time(run: &RunView) -> String {
 }
 
 fn ports(run: &RunView) -> String {
-    let line = |port: &PortView| format!("{}  {}  {}", port.name, port.port, port.url);
+    let line = |port: &PortView| {
+        let url = port.url.as_deref().unwrap_or(&port.kind);
+        let open = port.open.map_or("", |open| if open { "  open" } else { "  nothing listens yet" });
+        let public = if port.public && port.kind == "http" { "  public" } else { "" };
+        format!("{}  {}  {url}{open}{public}", port.name, port.port)
+    };
     run.ports.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 

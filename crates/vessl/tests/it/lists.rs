@@ -102,8 +102,12 @@ fn a_run_that_has_ended_says_what_it_took() {
         read["phases"].as_array().unwrap().iter().map(|change| change["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["starting", "running", "exporting"], "{read}");
     let shown = test.vessl(["run", "read", &id]).ok();
-    let shown =
-        shown.prints(&[", limit 64.0 MiB", "limit 0.25 cores", "http://localhost:8080", "version 1 ("]);
+    let shown = shown.prints(&[
+        ", limit 64.0 MiB",
+        "limit 0.25 cores",
+        &format!("http://8080-{id}.vessl.localhost:"),
+        "version 1 (",
+    ]);
     for phase in ["  queued ", ", pending ", ", starting ", ", running ", ", exporting "] {
         assert!(shown.stdout.contains(phase), "{phase}: {}", shown.stdout);
     }

@@ -34,6 +34,7 @@ mod network;
 mod offsite;
 mod ordinary;
 mod paths;
+mod ports;
 mod reach;
 mod refusals;
 mod registry;

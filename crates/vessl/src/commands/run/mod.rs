@@ -11,6 +11,7 @@ mod files;
 mod interleaver;
 mod list;
 mod logs;
+mod open;
 mod reach;
 mod read;
 mod restart;
@@ -73,6 +74,8 @@ pub(crate) enum Command {
     Shell(reach::shell::Shell),
     /// Copy files between this machine and a run
     Cp(reach::cp::Copy),
+    /// Open a port of a run in the browser
+    Open(open::Open),
     /// Reach ports of a run from this machine
     PortForward(reach::forward::PortForward),
 }
@@ -99,6 +102,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Exec(args) => reach::exec::perform(args, session).await,
         Command::Shell(args) => reach::shell::perform(args, session).await,
         Command::Cp(args) => reach::cp::perform(args, session).await,
+        Command::Open(args) => open::perform(&args, session).await,
         Command::PortForward(args) => reach::forward::perform(&args, session).await,
     }
 }
