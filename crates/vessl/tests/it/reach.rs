@@ -259,3 +259,37 @@ fn an_init_that_does_not_answer_is_named() {
     test.vessl(["run", "exec", &id, "--", "true"]).ok();
     end(&test, &id);
 }
+
+/// The commands of the page about reaching into a run, in its order, each with what it prints.
+#[test]
+fn the_page_says_what_happens() {
+    let page = include_str!("../../../../docs/reach.md");
+    let block = |kind: &str| {
+        let kind = kind.to_owned();
+        page.split("```").skip(1).step_by(2).filter_map(move |block| {
+            let (found, text) = block.split_once('\n')?;
+            (found == kind).then(|| text.to_owned())
+        })
+    };
+    let test = Test::new();
+    let id = test.create(&block("yaml").next().unwrap());
+    test.until_log(&id, "ready");
+    let mut commands = 0;
+    for text in block("console") {
+        let (line, prints) = text.strip_prefix("$ vessl ").unwrap().split_once('\n').unwrap();
+        let args: Vec<&str> = line.split(' ').collect();
+        commands += 1;
+        if args.contains(&"port-forward") {
+            // Its number here may be another's.
+            let args = args.iter().map(|arg| arg.replace("18501:", "0:"));
+            let mut forward = test.start(args);
+            forward.until(&format!(" -> port 8501 of run {id}"));
+            assert!(prints.contains(" -> port 8501 of run "), "{prints}");
+            continue;
+        }
+        let done = test.vessl(args).ok();
+        assert_eq!(done.stdout + &done.stderr, prints, "{line}");
+    }
+    assert_eq!(commands, 3);
+    end(&test, &id);
+}
