@@ -389,7 +389,9 @@ impl Offsite {
             let (landing, _lock) = self.store.landing()?;
             match self.land(std::slice::from_ref(unit), landing.path(), watch) {
                 Ok(_) => {}
-                Err(OffsiteError::Lost { .. }) => drop(bad.insert(unit.0)),
+                Err(OffsiteError::Lost { .. } | OffsiteError::Bucket(BucketError::Damaged { .. })) => {
+                    bad.insert(unit.0);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -92,7 +92,10 @@ fn new_privileges_are_those_of_the_image_or_none() {
 
 #[test]
 fn only_the_five_descriptors_come_along() {
-    check("ls /proc/1/fd; readlink /proc/1/fd/3 /proc/1/fd/4", (0, "0\n1\n2\n3\n4\n/dev/zero\n/dev/zero\n"));
+    check(
+        "ls /proc/1/fd; readlink /proc/1/fd/3; readlink /proc/1/fd/4",
+        (0, "0\n1\n2\n3\n4\n/dev/zero\n/dev/zero\n"),
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::registry::Announced;
 #[utoipa::path(
     post, path = "/organizations/{organization}/uploads", tag = "uploads", operation_id = "createUpload",
     params(("organization" = String, Path)),
-    request_body = UploadCreate,
+    request_body = Option<UploadCreate>,
     responses(
         (status = 201, description = "it has begun", body = UploadView),
         (status = 404, description = "there is no such organization", body = ErrorBody),
@@ -168,7 +168,7 @@ pub(super) async fn put(
 #[utoipa::path(
     post, path = "/organizations/{organization}/uploads/{upload}/pack", tag = "uploads", operation_id = "putPack",
     params(("organization" = String, Path), ("upload" = String, Path)),
-    request_body(content = String, content_type = "application/octet-stream"),
+    request_body(content = Option<String>, content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "all are here", body = PackReceived),
         (status = 422, description = "one of them is not what it should be", body = ErrorBody),

@@ -12,7 +12,8 @@ const SERVE: &str = r#"mkdir -p /tmp/www; echo "$VESSL_RUN_ID" > /tmp/www/id
 cat > /tmp/address.py <<'EOF'
 import fcntl, socket, struct
 name = struct.pack("256s", b"eth0")
-print(socket.inet_ntoa(fcntl.ioctl(socket.socket().fileno(), 0x8915, name)[20:24]))
+anything = socket.socket()
+print(socket.inet_ntoa(fcntl.ioctl(anything.fileno(), 0x8915, name)[20:24]))
 EOF
 python3 -m http.server 8080 --directory /tmp/www > /dev/null 2>&1 &
 until python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8080))' 2> /dev/null; do :; done
@@ -86,9 +87,9 @@ fn the_settings_say_which_network() {
     let of_machine = |text: &str| text.split(' ').filter(|name| !name.starts_with('v')).count();
     assert!(of_machine(&shown("host")) <= here);
     let test = Test::new().env("VESSL_SERVER_NETWORK_POOL", "8.8.0.0/16");
-    test.vessl(["run", "list"]).code(1).says(&["is no pool of addresses for runs"]);
+    test.vessl(["run", "list"]).code(4).says(&["is no pool of addresses for runs"]);
     let test = Test::new().env("VESSL_SERVER_NETWORK", "bridge");
-    test.vessl(["run", "list"]).code(1).says(&["bridge"]);
+    test.vessl(["run", "list"]).code(4).says(&["bridge"]);
 }
 
 #[test]
