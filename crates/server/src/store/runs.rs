@@ -297,6 +297,10 @@ impl Store {
 
     /// Loads one run.
     pub async fn run(&self, id: RunId) -> Result<Option<StoredRun>> {
+        // A number that SQLite cannot hold is no run's.
+        if i64::try_from(id.0).is_err() {
+            return Ok(None);
+        }
         self.read(move |db| load(db, id)).await
     }
 
@@ -307,6 +311,9 @@ impl Store {
 
     /// What the run was submitted with.
     pub async fn run_texts(&self, id: RunId) -> Result<Option<Texts>> {
+        if i64::try_from(id.0).is_err() {
+            return Ok(None);
+        }
         self.read(move |db| texts(db, id)).await
     }
 

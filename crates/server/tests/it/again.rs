@@ -95,6 +95,8 @@ async fn a_run_of_another_project_is_there_for_whoever_may_see_it() {
     let control = &server.opened.control;
     let unknown = control.submit(&caller, &other, from(RunId(1))).await.unwrap_err().to_string();
     assert_eq!(unknown, "there is no run `1` that you may see");
+    let none = control.submit(&caller, &other, from(RunId(u64::MAX))).await.unwrap_err().to_string();
+    assert_eq!(none, format!("there is no run `{}` that you may see", u64::MAX));
     let closed = control.submit(&caller, &other, from(first)).await.unwrap_err().to_string();
     assert_eq!(closed, unknown.replace('1', &first.0.to_string()), "nothing is told of what is there");
     let own = RunId(again["id"].as_u64().unwrap());
