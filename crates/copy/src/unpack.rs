@@ -11,7 +11,7 @@ use crate::{Copied, CopyError, failed};
 /// Permission bits that are taken over: no program gets other rights by a copy.
 const MODE: u32 = 0o777;
 
-/// Takes what [`crate::pack`] wrote: into `to` if that is a directory, else as `to`.
+/// Takes what [`crate::pack()`] wrote: into `to` if that is a directory, else as `to`.
 pub fn unpack(from: impl Read, to: &Path) -> Result<Copied, CopyError> {
     let place = Place::of(to)?;
     let mut archive = Archive::new(from);
