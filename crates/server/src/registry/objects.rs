@@ -7,6 +7,7 @@ use vessl_core::wire::registry::{ArtifactView, ObjectCreate, ObjectUpdate, Objec
 
 use super::{Registry, RegistryError, Result};
 use crate::store::objects::{About, Artifact, ObjectQuery};
+use crate::store::versions::Which;
 
 /// Most keys of the metadata of one thing.
 const MOST_KEYS: usize = 100;
@@ -151,6 +152,9 @@ impl Registry {
         let (name, full) = (full.name.clone(), ObjectName::from(full));
         allowed(caller, to_delete(full.kind), full.scope())?;
         let gone = if let Some(number) = version {
+            if let Some(found) = self.store.version(full.clone(), Which::Number(number)).await? {
+                self.refuse_read(&full, &found.manifest).await?;
+            }
             self.store.delete_version(full, number).await?
         } else {
             self.refuse_in_use(&full).await?;

@@ -111,15 +111,17 @@ impl Registry {
     pub async fn delete_version(&self, caller: &Caller, name: &ObjectName, version: &str) -> Result<()> {
         allowed(caller, to_delete(name.kind), name.scope())?;
         let found = self.version(caller, name, version).await?;
-        if let Some(run) = self.reader_of(&found.manifest).await? {
-            let hint = format!("wait for its end, or `vessl run terminate {}`", run.0);
-            return Err(RegistryError::refused(
-                format!("the run {} has not ended and uses this version of `{name}`", run.0),
-                &hint,
-            ));
-        }
+        self.refuse_read(name, &found.manifest).await?;
         self.store.delete_version(name.clone(), found.version).await?;
         Ok(())
+    }
+
+    /// Refuses what an unfinished run reads.
+    pub(super) async fn refuse_read(&self, name: &ObjectName, manifest: &str) -> Result<()> {
+        let Some(run) = self.reader_of(manifest).await? else { return Ok(()) };
+        let hint = format!("wait for its end, or `vessl run terminate {}`", run.0);
+        let message = format!("the run {} has not ended and uses this version of `{name}`", run.0);
+        Err(RegistryError::refused(message, &hint))
     }
 
     /// What two versions have that is not the same, by path.
