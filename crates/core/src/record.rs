@@ -9,6 +9,7 @@
 //!                     exit.json     one ExitRecord, written once; again to add a failed clean-up, and when exports are written again
 //!                     control.sock  Control lines in, ControlReply lines out, while the agent lives
 //!                     door.sock     where init answers whoever reaches into the container, see [`crate::door`]
+//!                     activity      empty; its time changes while somebody uses the run, see [`ACTIVITY`]
 //!                     lock          held (flock) by the living agent
 //!                     progress      one wire::Progress, replaced as a whole, there only while something moves
 //!                     agent.log     what the agent itself has to say, for whoever looks for a fault
@@ -29,6 +30,9 @@ use crate::status::{EndReason, Status};
 
 /// Version of `events`, `exit.json` and of the control protocol.
 pub const RECORD_VERSION: u32 = 1;
+
+/// Name of the file whose time changes when somebody types into the run, or uses its JupyterLab.
+pub const ACTIVITY: &str = "activity";
 
 /// What the agent is doing, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]

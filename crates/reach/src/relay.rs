@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use vessl_core::door::Refused;
 
+use crate::activity::Activity;
 use crate::door::{Door, DoorError};
 use crate::ends::{Input, Output, Window};
 use crate::frames::{Begin, Frame, Reader, WINDOW, Word, Writer};
@@ -96,7 +97,7 @@ async fn run<R: AsyncRead + Unpin>(
     reader: &mut Reader<R>,
     frames: &mpsc::Sender<Frame>,
 ) -> io::Result<Option<Word>> {
-    let Program { input, output, error, window, door } = program;
+    let Program { input, output, error, window, door, activity } = program;
     let (signals, asked) = mpsc::unbounded_channel();
     let (chunks, incoming) = mpsc::unbounded_channel();
     let (over, is_over) = watch::channel(false);
@@ -110,7 +111,7 @@ async fn run<R: AsyncRead + Unpin>(
         let first_output = pump(output, Frame::Output, frames, is_over.clone());
         tokio::join!(until_ended(door, asked, over), first_output, more_output).0
     };
-    let ways = Ways { signals, chunks: Some(chunks), window, waiting: &waiting };
+    let ways = Ways { signals, chunks: Some(chunks), window, waiting: &waiting, activity };
     tokio::select! {
         last = to_its_end => Ok(Some(last)),
         heard = listen(reader, ways) => heard.map(|()| None),
@@ -169,6 +170,7 @@ struct Ways<'a> {
     window: Option<Window>,
     /// Bytes that it has not taken.
     waiting: &'a AtomicUsize,
+    activity: Activity,
 }
 
 /// Takes in what the client says, until it says no more.
@@ -180,6 +182,7 @@ async fn listen<R: AsyncRead + Unpin>(reader: &mut Reader<R>, mut ways: Ways<'_>
                 if ways.waiting.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len() > WINDOW {
                     return wrong("more input than there is room for");
                 }
+                ways.activity.seen();
                 // What comes after the end of the input is nobody's.
                 let _ = ways.chunks.as_ref().map(|chunks| chunks.send(bytes));
             }

@@ -1,20 +1,12 @@
 //! The rest of a run file: commands, ports, sessions, and what has no effect on this version or cluster.
 use super::report::{Code, Report};
 use super::{Cluster, PortPlan, Stamp};
-use crate::spec::{Port, PortKind, Spec};
+use crate::spec::{JUPYTER_PORT, Port, PortKind, SESSION_PORTS, Spec};
 use crate::units::Span;
 
 /// Reports what cannot be carried out, and notes what has no effect.
 pub(super) fn check(spec: &Spec, cluster: Option<&Cluster>, report: &mut Report) {
-    if spec.interactive.is_some() {
-        report
-            .error(
-                Code::Unsupported,
-                "interactive",
-                "interactive runs are not possible in this version: there is no way into the container",
-            )
-            .hint("remove `interactive` to run the commands as a batch run");
-    } else if spec.run.is_empty() && spec.image.url.starts_with("host://") {
+    if spec.interactive.is_none() && spec.run.is_empty() && spec.image.url.starts_with("host://") {
         report
             .error(Code::NoCommand, "image", "there is nothing to run: `host://` has no program of its own")
             .hint("add `run: [{command: …}]`");
@@ -73,7 +65,14 @@ pub(super) fn max_runtime(
     }
 }
 
-/// The ports in the file's order.
-pub(super) fn ports(ports: &[Port]) -> Vec<PortPlan> {
-    ports.iter().map(|port| PortPlan { name: port.name.clone(), kind: port.kind, port: port.port }).collect()
+/// The ports in the file's order; JupyterLab of a session before them.
+pub(super) fn ports(spec: &Spec) -> Vec<PortPlan> {
+    let jupyter = PortPlan { name: "jupyter".to_owned(), kind: PortKind::Http, port: JUPYTER_PORT };
+    let jupyter = spec.interactive.is_some().then_some(jupyter);
+    // The file may name what a session has anyway.
+    let is_other = |port: &&Port| {
+        spec.interactive.is_none() || port.kind == PortKind::Udp || !SESSION_PORTS.contains(&port.port)
+    };
+    let plan = |port: &Port| PortPlan { name: port.name.clone(), kind: port.kind, port: port.port };
+    jupyter.into_iter().chain(spec.ports.iter().filter(is_other).map(plan)).collect()
 }

@@ -466,7 +466,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         items: spec.run.clone(),
         shell: Shell::Plain,
         env,
-        ports: extras::ports(&spec.ports),
+        ports: extras::ports(spec),
         interactive: None,
         max_runtime,
         termination_protection: spec.termination_protection,

@@ -4,7 +4,7 @@ use super::keys;
 use super::problem::{Code, Report};
 use super::syntax::clip;
 use super::tree::Kind;
-use super::types::{Interactive, Port, PortKind};
+use super::types::{Interactive, Port, PortKind, SESSION_PORTS};
 use crate::units::Span;
 
 /// Idle limit that the dialect of 2023 meant with `runtime` alone: two hours.
@@ -161,7 +161,7 @@ fn merge(reader: &mut Reader<'_, '_>, ports: &mut Vec<Port>, port: Port, at: &At
 /// 22 and 8888 belong to the session itself.
 fn warn_implicit(reader: &mut Reader<'_, '_>, fields: &Fields<'_>, ports: &[Port]) {
     let Some(at) = fields.get("ports") else { return };
-    for port in ports.iter().filter(|port| matches!(port.port, 22 | 8888) && port.kind != PortKind::Udp) {
+    for port in ports.iter().filter(|port| SESSION_PORTS.contains(&port.port) && port.kind != PortKind::Udp) {
         let message = format!("port {} is open in every interactive run", port.port);
         reader.warn(&at, Report::new(Code::ImplicitPort, message).hint("remove it"));
     }

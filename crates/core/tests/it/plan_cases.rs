@@ -546,13 +546,6 @@ fn what_this_version_cannot_do_is_said() {
         ],
     );
     check_everywhere(
-        "interactive: {max_runtime: 1h}",
-        &[
-            "unsupported interactive: interactive runs are not possible in this version: there is no way into the container | \
-           remove `interactive` to run the commands as a batch run",
-        ],
-    );
-    check_everywhere(
         "image: 'host://'",
         &[
             "no-command image: there is nothing to run: `host://` has no program of its own | add `run: [{command: …}]`",
@@ -567,7 +560,6 @@ fn what_depends_on_no_server_is_refused_without_one() {
     let git = "import: {/c: {git: {url: h.com/x/y, credential_name: hub}}}";
     let (here, everywhere) = (false, true);
     let cases = [
-        ("unsupported", "interactive: {}".to_owned(), everywhere),
         ("unsupported", "resources: {preset: none, spot: true}".to_owned(), everywhere),
         ("no-command", "image: host://".to_owned(), everywhere),
         (
@@ -644,8 +636,8 @@ fn what_depends_on_no_server_is_refused_without_one() {
 
 #[test]
 fn every_problem_is_reported_at_once() {
-    let body = "resources: {cluster: nope}\nimage: {url: x, credential_name: nope}\nimport: {/a: vessl-dataset://a/b, /b: vessl-artifact://a/b/c}\n\
-                mount: {/m: volume://s/v}\nenv: {A: {secret: NOPE}, B: {source: inject}}\ninteractive: {}";
+    let body = "image: {url: x, credential_name: nope}\nimport: {/a: vessl-dataset://a/b, /b: vessl-artifact://a/b/c}\n\
+                mount: {/m: volume://s/v}\nenv: {A: {secret: NOPE}, B: {source: inject}}\nresources: {cluster: nope, spot: true}";
     let problems = try_plan(body, &[], &catalogue()).unwrap_err();
     let codes: Vec<_> = problems.iter().map(|problem| problem.code.as_str()).collect();
     let expected = [

@@ -38,13 +38,12 @@ fn what_every_server_refuses_is_an_error() {
     let test = Test::new();
     test.file(
         "s3.yaml",
-        format!("{GOOD}import:\n  /data: s3://bucket/prefix\nresources: {{spot: true}}\ninteractive: {{}}\n"),
+        format!("{GOOD}import:\n  /data: s3://bucket/prefix\nresources: {{spot: true}}\n"),
     );
     let done = test.vessl(["run", "validate", "s3.yaml"]).code(3);
     done.prints(&["s3.yaml: not valid"]).says(&[
         "error[unsupported]: capacity that can be taken away (`spot`) is not offered in this version",
         "--> s3.yaml:6:19",
-        "error[unsupported]: interactive runs are not possible",
     ]);
     // The modern spelling is there all the same.
     test.vessl(["run", "validate", "s3.yaml", "--canonical"]).code(3).prints(&["s3:", "bucket: bucket"]);
@@ -124,7 +123,7 @@ fn a_submit_agrees_with_validate() {
     check("import: {/a: vessl-artifact://}", "unsupported", everywhere);
     check("import: {/a: vessl-dataset://o/none}", "unknown-dataset", here);
     check("export: {/a: vessl-model://o/none}", "unknown-model", here);
-    check("interactive: {}", "unsupported", everywhere);
+    check("interactive: {}\nrun: []", "", nowhere);
     check("resources: {spot: true}", "unsupported", everywhere);
     check("run: []", "no-command", everywhere);
     check("export: {/a: vessl-artifact://o/p/x, /b: vessl-artifact://o/p/x}", "same-target", everywhere);
