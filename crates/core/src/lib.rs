@@ -15,6 +15,7 @@ pub mod file_url;
 pub mod frame;
 pub mod ids;
 pub mod kind;
+pub mod limits;
 pub mod logwire;
 pub mod network;
 pub mod object;

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::credential::{CredentialKind, CredentialRef};
 use crate::door::Surroundings;
 use crate::ids::{CredentialName, Nonce, RunId};
+use crate::limits::TimeLimit;
 use crate::secret::{Secret, expose, expose_all};
 use crate::status::{EndReason, Status};
 
@@ -147,6 +148,18 @@ pub enum EventKind {
         #[serde(default)]
         words: String,
     },
+    /// The time limit of the run is longer now.
+    Extended {
+        /// By so many milliseconds.
+        millis: u64,
+    },
+    /// The run will be ended soon.
+    EndsSoon {
+        /// By which limit.
+        limit: TimeLimit,
+        /// In words.
+        words: String,
+    },
 }
 
 /// Result of one import or export.
@@ -246,6 +259,11 @@ pub enum Control {
     Ping,
     /// What does a program need that is started beside the commands?
     Surroundings,
+    /// The time limit of the run becomes longer.
+    Extend {
+        /// By so many milliseconds.
+        millis: u64,
+    },
 }
 
 /// Answer to a [`Control`].
@@ -544,6 +562,11 @@ pub enum InitAsk {
     Signal {
         /// Signal number.
         signal: i32,
+    },
+    /// Write this line on every terminal of the container.
+    Say {
+        /// In words.
+        words: String,
     },
     /// Kill what is left and exit.
     Exit,

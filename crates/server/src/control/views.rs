@@ -35,7 +35,11 @@ impl Control {
             Some(texts) => self.show_ports(&stored, &texts.plan.ports).await,
             None => Vec::new(),
         };
-        let mut view = RunView { kept, provenance, ports, ..self.0.view(stored) };
+        let ends = match &texts {
+            Some(texts) => self.0.ends(&stored, &texts.plan).await,
+            None => None,
+        };
+        let mut view = RunView { kept, provenance, ports, ends, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
@@ -90,9 +94,13 @@ impl Control {
             let sight = self.0.ahead.sight(id);
             (progress, ahead) = (sight.progress, sight.here);
         }
+        let ends = match self.0.parts.store.run_texts(id).await? {
+            Some(texts) => self.0.ends(&stored, &texts.plan).await,
+            None => None,
+        };
         let (queue, decided_at) = (self.0.allocator.place(id), said.at);
         let (why, next) = (said.why, said.next);
-        Ok(Explain { id, status, why, next, queue, progress, ahead, silent_millis, decided_at })
+        Ok(Explain { id, status, why, next, queue, progress, ahead, silent_millis, ends, decided_at })
     }
 
     /// Events after `after`, at most some hundred, and whether the run can have more.
@@ -184,6 +192,7 @@ impl Inner {
             exports: doc.exports,
             phases: doc.phases,
             usage: doc.usage,
+            ends: None,
             kept: None,
             ports: Vec::new(),
             env: None,

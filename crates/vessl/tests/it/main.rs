@@ -27,6 +27,7 @@ mod identity;
 mod images;
 mod inherited;
 mod kills;
+mod limits;
 mod lists;
 mod logs;
 mod marks;
