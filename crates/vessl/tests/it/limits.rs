@@ -34,7 +34,7 @@ fn a_session_ends_at_its_limits() {
     };
     check(&long, "time_limit", "the session reached its `max_runtime` of 1s500ms");
     check(&unused, "idle_limit", "nobody used the session for 1s500ms (`idle_timeout`)");
-    test.vessl(["run", "logs", &unused]).ok().prints(&["nobody used the session for 1s500ms"]);
+    test.vessl(["run", "logs", &unused]).ok().says(&["nobody used the session for 1s500ms"]);
 }
 
 #[test]
