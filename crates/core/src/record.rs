@@ -32,7 +32,7 @@ use crate::status::{EndReason, Status};
 /// Version of `events`, `exit.json` and of the control protocol.
 pub const RECORD_VERSION: u32 = 1;
 
-/// Name of the file whose time changes when somebody types into the run, or uses its JupyterLab.
+/// Name of the file whose time changes when somebody types into the run, or uses its Jupyter.
 pub const ACTIVITY: &str = "activity";
 
 /// What the agent is doing, in order.

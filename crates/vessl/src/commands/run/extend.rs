@@ -40,7 +40,7 @@ pub(crate) async fn perform(args: &Extend, session: &Session) -> Result<Exit> {
     let mut client = session.client().await?;
     let id = find(&mut client, &args.run).await?;
     let run = client.extend(id, &RunExtend { hours: args.hours }).await?;
-    session.out.object(&run, |run| views::extended(run))?;
+    session.out.object(&run, views::extended)?;
     Ok(exit::OK)
 }
 
