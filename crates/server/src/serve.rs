@@ -35,6 +35,7 @@ use crate::control::Control;
 use crate::open::{Opened, Setup, open};
 use crate::paths::DataDir;
 use crate::proxy::{self, Proxy};
+use crate::ssh::Ssh;
 
 /// Most connections at the same time.
 const CONNECTIONS: usize = 4096;
@@ -55,6 +56,8 @@ struct Lead<'a> {
     url: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssh: Option<String>,
     started_at: Timestamp,
     version: &'a str,
 }
@@ -123,6 +126,7 @@ impl Running {
 pub async fn start(setup: Setup) -> Result<Running, ServerError> {
     let config = setup.config.clone();
     let ports_listen = ports_address(&config.ports_listen)?;
+    let ssh_listen = ssh_address(&config.ssh_listen)?;
     let opened = open(setup).await?;
     let (listener, url) = listen(&config.listen, &opened.data).await?;
     let failed = |source| ServerError::Listen { wanted: url.clone(), source };
@@ -142,19 +146,33 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
         Some(at) => Some(show_ports(at, &config, &opened.control).await?),
         None => None,
     };
-    let ports = opened.control.ports_url();
-    let version = env!("CARGO_PKG_VERSION");
-    let lead =
-        Lead { v: 1, pid: std::process::id(), url: &url, ports: ports.as_deref(), started_at, version };
-    let text = serde_json::to_vec(&lead).unwrap_or_default();
-    let path = opened.data.server_json();
-    durable::write_atomic(&path, &text, 0o600)
-        .map_err(|source| ServerError::file("write", path.display(), source))?;
+    let ssh = match ssh_listen {
+        Some(at) => Some(Ssh::listen(at, opened.control.clone()).await.map_err(|source| {
+            ServerError::Listen { wanted: config.ssh_listen.clone(), source }
+        })?),
+        None => None,
+    };
+    lead(&opened, &url, started_at)?;
     tracing::info!(url, "listening");
     let token = opened.token.clone();
     let proxy = proxy.map(|proxy| tokio::spawn(proxy.serve()));
+    // It holds nothing that is waited for.
+    ssh.map(|ssh| tokio::spawn(ssh.serve()));
     let done = tokio::spawn(serve((opened, proxy), listener, router, stop.clone()));
     Ok(Running { url, token, stop, done })
+}
+
+/// Writes down how clients find the server.
+fn lead(opened: &Opened, url: &str, started_at: Timestamp) -> Result<(), ServerError> {
+    let ports = opened.control.ports_url();
+    let ssh = opened.control.ssh().map(|ssh| format!("{}:{}", ssh.host, ssh.port));
+    let version = env!("CARGO_PKG_VERSION");
+    let lead =
+        Lead { v: 1, pid: std::process::id(), url, ports: ports.as_deref(), ssh, started_at, version };
+    let text = serde_json::to_vec(&lead).unwrap_or_default();
+    let path = opened.data.server_json();
+    durable::write_atomic(&path, &text, 0o600)
+        .map_err(|source| ServerError::file("write", path.display(), source))
 }
 
 /// Lets ports of runs be reached.
@@ -334,6 +352,14 @@ pub(crate) fn ports_address(wanted: &str) -> Result<Option<SocketAddr>, ServerEr
     }
     let address = wanted.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
     address.map(Some).ok_or_else(|| ServerError::PortsAddress(wanted.to_owned()))
+}
+
+/// Reads `ssh_listen` of the configuration; `None` is not reached. Others than loopback addresses are good: who comes in proves a key.
+pub(crate) fn ssh_address(wanted: &str) -> Result<Option<SocketAddr>, ServerError> {
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    wanted.parse().map(Some).map_err(|_| ServerError::SshAddress(wanted.to_owned()))
 }
 
 async fn listen_unix(path: &Path) -> std::io::Result<Listener> {

@@ -105,9 +105,10 @@ impl From<ControlError> for Failure {
             ControlError::Stopping => stopping(),
             error @ (ControlError::Coming(_) | ControlError::Away(_)) => Self::away(error.to_string()),
             ControlError::Data(error) => RegistryError::from(error).into(),
-            error @ (ControlError::Secret(_) | ControlError::Attempt(_) | ControlError::Random(_)) => {
-                Self::internal(&error)
-            }
+            error @ (ControlError::Secret(_)
+            | ControlError::Attempt(_)
+            | ControlError::Random(_)
+            | ControlError::Ssh(_)) => Self::internal(&error),
         }
     }
 }

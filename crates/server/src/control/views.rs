@@ -35,7 +35,8 @@ impl Control {
             Some(texts) => self.show_ports(&stored, &texts.plan.ports).await,
             None => Vec::new(),
         };
-        let mut view = RunView { kept, provenance, ports, ..self.0.view(stored) };
+        let ssh = self.ssh_line(&stored);
+        let mut view = RunView { kept, provenance, ports, ssh, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
@@ -186,6 +187,7 @@ impl Inner {
             usage: doc.usage,
             kept: None,
             ports: Vec::new(),
+            ssh: None,
             env: None,
             yaml: None,
             provenance: None,

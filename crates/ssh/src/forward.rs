@@ -1,0 +1,319 @@
+//! Connections into the run and out of it: `-L`, `-D`, `-R`, unix sockets, the client's agent. They are made inside the run, by its first
+//! process, so whatever may reach what is the run's own network's business.
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use russh::server::{ChannelOpenHandle, Handle, Msg};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use vessl_core::door::Target;
+use vessl_reach::agent;
+use vessl_reach::door::{self, Dialed, DoorError, Listener};
+use vessl_reach::frames::Begin;
+
+use crate::client::Shared;
+use crate::intake::{Intake, intake};
+use crate::names;
+
+/// Init, as it is seen in every run.
+pub(crate) const INIT: &str = "/.vessl/init";
+/// Bytes that are read at once.
+pub(crate) const PIECE: usize = 64 << 10;
+/// Most listeners of a connection.
+const LISTENERS: usize = 64;
+/// Longest time to look a name up.
+const LOOK_UP: Duration = Duration::from_secs(5);
+/// Longest time to remove what a connection leaves in the run.
+const UNLINK: Duration = Duration::from_secs(3);
+/// Pause after the system gave no connection.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// What a listener is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum At {
+    Tcp(String, u32),
+    Unix(String),
+    Agent,
+}
+
+/// One that listens in the run, and the socket it made there.
+#[derive(Debug)]
+struct Ear {
+    accepting: AbortHandle,
+    path: Option<String>,
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// What listens in the run for a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Listening(Mutex<HashMap<At, Ear>>);
+
+impl Listening {
+    fn open(&self) -> MutexGuard<'_, HashMap<At, Ear>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_room(&self, at: &At) -> bool {
+        let open = self.open();
+        open.len() < LISTENERS && !open.contains_key(at)
+    }
+
+    /// Where programs of the run find the client's agent, if it is forwarded.
+    pub(crate) fn agent_socket(&self) -> Option<String> {
+        self.open().get(&At::Agent).and_then(|ear| ear.path.clone())
+    }
+
+    /// Ends a listener; false if there is none.
+    pub(crate) fn end_tcp(&self, address: &str, port: u32) -> bool {
+        self.open().remove(&At::Tcp(address.to_owned(), port)).is_some()
+    }
+
+    /// The same; its socket is left to be removed.
+    pub(crate) fn end_unix(&self, path: &str) -> Option<String> {
+        let mut ear = self.open().remove(&At::Unix(path.to_owned()))?;
+        ear.path.take()
+    }
+
+    /// Ends all of them. Their sockets are left to be removed.
+    pub(crate) fn end(&self) -> Vec<String> {
+        self.open().drain().filter_map(|(_, mut ear)| ear.path.take()).collect()
+    }
+}
+
+/// Removes sockets that were made in the run.
+pub(crate) async fn unlink(dir: &Path, paths: Vec<String>) {
+    let argv = [INIT.to_owned(), "unlink".to_owned()].into_iter().chain(paths).collect();
+    let removed = async {
+        let surroundings = agent::surroundings(dir).await?;
+        let begin = Begin { argv, ..Begin::default() };
+        vessl_reach::exec(dir, begin.within(surroundings)).await?.door.ended().await
+    };
+    // A run that has ended has no sockets either.
+    let _ = tokio::time::timeout(UNLINK, removed).await;
+}
+
+/// Connects to a host and port as they are seen in the run. A name is looked up here, and connected to from there.
+pub(crate) async fn dial_host(dir: &Path, host: &str, port: u32) -> Result<Dialed, DoorError> {
+    let port = u16::try_from(port).map_err(io::Error::other)?;
+    if let Some(to) = names::dialled(host, port) {
+        return door::dial(dir, to).await;
+    }
+    let found = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((host, port))).await;
+    let found: Vec<_> = found.map_err(io::Error::other)??.collect();
+    let mut last = DoorError::Io(io::ErrorKind::NotFound.into());
+    for address in found {
+        match door::dial(dir, Target::Address(address)).await {
+            Err(error) => last = error,
+            dialed => return dialed,
+        }
+    }
+    Err(last)
+}
+
+/// Connects to a unix socket of the run.
+pub(crate) async fn dial_path(dir: &Path, path: String) -> Result<Dialed, DoorError> {
+    door::dial(dir, Target::Path(path)).await
+}
+
+/// Answers a client that wants to connect to something, once it is known whether that can be.
+pub(crate) async fn open(
+    shared: Arc<Shared>,
+    channel: Channel<Msg>,
+    reply: ChannelOpenHandle,
+    dialing: impl Future<Output = Result<Dialed, DoorError>> + Send + 'static,
+) {
+    let Some(room) = shared.room() else { return reply.reject(ChannelOpenFailure::ResourceShortage).await };
+    tokio::spawn(async move {
+        match dialing.await {
+            Ok(dialed) => {
+                reply.accept().await;
+                match dialed {
+                    Dialed::Tcp(inside) => join(channel, inside, &shared.memory).await,
+                    Dialed::Unix(inside) => join(channel, inside, &shared.memory).await,
+                }
+            }
+            Err(_) => reply.reject(ChannelOpenFailure::ConnectFailed).await,
+        }
+        drop(room);
+    });
+}
+
+/// Listens at a port of the run for the client: the port that it became, if it could be.
+pub(crate) async fn listen_tcp(
+    shared: &Arc<Shared>,
+    handle: &Handle,
+    address: &str,
+    port: u32,
+) -> Option<u32> {
+    let wanted = u16::try_from(port).ok()?;
+    if !shared.listening.has_room(&At::Tcp(address.to_owned(), port)) {
+        return None;
+    }
+    let listener = match door::listen(shared.dir(), names::listened(address, wanted)).await {
+        Ok(Listener::Tcp(listener)) => listener,
+        _ => return None,
+    };
+    let port = u32::from(listener.local_addr().ok()?.port());
+    let (shared, handle, named) = (Arc::clone(shared), handle.clone(), address.to_owned());
+    let keeper = Arc::clone(&shared);
+    let accepting = tokio::spawn(async move {
+        loop {
+            let Some((stream, from)) = rested(listener.accept().await).await else { continue };
+            let (handle, named) = (handle.clone(), named.clone());
+            pass_on(&shared, stream, async move {
+                let (from, of) = (from.ip().to_string(), u32::from(from.port()));
+                handle.channel_open_forwarded_tcpip(named, port, from, of).await
+            });
+        }
+    });
+    let ear = Ear { accepting: accepting.abort_handle(), path: None };
+    keeper.listening.open().insert(At::Tcp(address.to_owned(), port), ear);
+    Some(port)
+}
+
+/// Listens at a unix socket of the run for the client.
+pub(crate) async fn listen_unix(shared: &Arc<Shared>, handle: &Handle, path: &str) -> bool {
+    let (handle, named) = (handle.clone(), path.to_owned());
+    let opening = move || {
+        let (handle, named) = (handle.clone(), named.clone());
+        async move { handle.channel_open_forwarded_streamlocal(named).await }
+    };
+    listen_path(shared, At::Unix(path.to_owned()), path.to_owned(), opening).await
+}
+
+/// Makes a socket in the run that leads to the client's agent.
+pub(crate) async fn listen_for_agent(shared: &Arc<Shared>, handle: &Handle) -> bool {
+    if shared.listening.agent_socket().is_some() {
+        return true;
+    }
+    let mut random = [0; 8];
+    if getrandom::fill(&mut random).is_err() {
+        return false;
+    }
+    let path = format!("/tmp/vessl-ssh-{:016x}/agent", u64::from_le_bytes(random));
+    let handle = handle.clone();
+    let opening = move || {
+        let handle = handle.clone();
+        async move { handle.channel_open_agent().await }
+    };
+    listen_path(shared, At::Agent, path, opening).await
+}
+
+async fn listen_path<F>(
+    shared: &Arc<Shared>,
+    at: At,
+    path: String,
+    opening: impl Fn() -> F + Send + 'static,
+) -> bool
+where
+    F: Future<Output = Result<Channel<Msg>, russh::Error>> + Send + 'static,
+{
+    if !shared.listening.has_room(&at) {
+        return false;
+    }
+    let listener = match door::listen(shared.dir(), Target::Path(path.clone())).await {
+        Ok(Listener::Unix(listener)) => listener,
+        _ => return false,
+    };
+    let of = Arc::clone(shared);
+    let accepting = tokio::spawn(async move {
+        loop {
+            let Some((stream, _)) = rested(listener.accept().await).await else { continue };
+            pass_on(&of, stream, opening());
+        }
+    });
+    let ear = Ear { accepting: accepting.abort_handle(), path: Some(path) };
+    shared.listening.open().insert(at, ear);
+    true
+}
+
+/// What was accepted; after a failure nothing, and a pause.
+async fn rested<T>(accepted: io::Result<T>) -> Option<T> {
+    match accepted {
+        Ok(accepted) => Some(accepted),
+        Err(_) => {
+            tokio::time::sleep(BREATH).await;
+            None
+        }
+    }
+}
+
+/// Leads a connection out of the run to the client. Without room it is closed.
+fn pass_on<S>(
+    shared: &Arc<Shared>,
+    stream: S,
+    opening: impl Future<Output = Result<Channel<Msg>, russh::Error>> + Send + 'static,
+) where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let Some(room) = shared.room() else { return };
+    let memory = Arc::clone(&shared.memory);
+    tokio::spawn(async move {
+        if let Ok(channel) = opening.await {
+            join(channel, stream, &memory).await;
+        }
+        drop(room);
+    });
+}
+
+/// Joins a channel with a connection, until both directions have ended or the client closes the channel.
+async fn join<S: AsyncRead + AsyncWrite>(channel: Channel<Msg>, stream: S, memory: &Arc<Semaphore>) {
+    let (mut read, write) = channel.split();
+    let (mut from, mut to) = tokio::io::split(stream);
+    let (intake, mut pieces) = intake(memory);
+    let inwards = async {
+        while let Some(piece) = pieces.recv().await {
+            to.write_all(&piece.bytes).await?;
+        }
+        to.shutdown().await
+    };
+    let outwards = async {
+        let sent = send(&mut from, &write).await;
+        let _ = write.eof().await;
+        sent
+    };
+    tokio::select! {
+        () = take(&mut read, intake) => {}
+        _ = async { tokio::try_join!(inwards, outwards) } => {}
+    }
+    let _ = write.close().await;
+}
+
+/// Takes in what the client sends, until it closes the channel.
+async fn take(read: &mut ChannelReadHalf, intake: Intake) {
+    let mut intake = Some(intake);
+    loop {
+        match read.wait().await {
+            Some(ChannelMsg::Data { data }) => {
+                if let Some(intake) = &intake {
+                    intake.put(data).await;
+                }
+            }
+            Some(ChannelMsg::Eof) => intake = None,
+            Some(ChannelMsg::Close) | None => return,
+            Some(_) => {}
+        }
+    }
+}
+
+async fn send(from: &mut (impl AsyncRead + Unpin), write: &ChannelWriteHalf<Msg>) -> io::Result<()> {
+    let mut bytes = BytesMut::with_capacity(PIECE);
+    loop {
+        bytes.reserve(PIECE);
+        if from.read_buf(&mut bytes).await? == 0 {
+            return Ok(());
+        }
+        write.data_bytes(bytes.split().freeze()).await.map_err(io::Error::other)?;
+    }
+}
