@@ -43,4 +43,6 @@ pub struct SshView {
     pub host_key: String,
     /// Its `SHA256:…`.
     pub fingerprint: String,
+    /// Whether runs that are not interactive are reached too.
+    pub all_runs: bool,
 }

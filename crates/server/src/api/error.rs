@@ -47,7 +47,7 @@ impl Failure {
     }
 
     /// A failure that is ours: the log has the causes, the answer has a number to find them by.
-    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut number = [0; 4];
         // Without random bytes the number is only less unique.
         let _ = getrandom::fill(&mut number);

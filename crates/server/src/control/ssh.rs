@@ -24,7 +24,7 @@ const LONGEST: usize = 16 << 10;
 
 /// What a server is opened with.
 #[derive(Clone, Debug)]
-pub struct SshParts {
+pub(crate) struct SshParts {
     /// Where the keys are.
     pub keys: Place,
     /// The server's own.
@@ -59,7 +59,8 @@ impl Control {
     pub(crate) fn ssh(&self) -> Option<SshView> {
         let (host, port) = self.0.ssh.at.get()?.clone();
         let PublicHostKey { text, fingerprint } = self.0.ssh.parts.host_key.clone();
-        Some(SshView { host, port, host_key: text, fingerprint })
+        let all_runs = self.0.ssh.parts.all_runs;
+        Some(SshView { host, port, host_key: text, fingerprint, all_runs })
     }
 
     /// What to type to reach a run, if it can be reached now.
