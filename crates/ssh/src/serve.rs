@@ -20,6 +20,8 @@ use crate::keys::{KeyError, Place};
 use crate::{forward, watch};
 
 const USAGE: &str = "usage: agent ssh --data DATA --from ENDS";
+/// Longest time from the connection to the first line of a client, which says it at once.
+const HELLO: Duration = Duration::from_secs(5);
 /// Longest time from the connection to the proof of a key.
 const ENTER: Duration = Duration::from_secs(20);
 /// A silent client is asked so often whether it is there, and given up after so many times.
@@ -117,7 +119,7 @@ where
 {
     let until = Instant::now() + ENTER;
     let shared = Arc::clone(&client.shared);
-    let session = tokio::time::timeout_at(until, run_stream(config, stream, client)).await??;
+    let session = tokio::time::timeout(HELLO, run_stream(config, stream, client)).await??;
     tokio::pin!(session);
     let entered = tokio::select! {
         ended = &mut session => return Ok(ended?),

@@ -46,6 +46,7 @@ mod secrets;
 mod server;
 mod settings;
 mod sources;
+mod ssh;
 mod specs;
 mod storages;
 mod stores;
