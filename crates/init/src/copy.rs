@@ -14,9 +14,7 @@ const PIECE: usize = 64 << 10;
 /// Carries out a verb; what was left out, or what went wrong, goes to standard error.
 pub(crate) fn run(verb: &OsStr, paths: &[OsString]) -> ExitCode {
     let copied = match (verb.to_str(), paths) {
-        (Some("pack"), [path]) => {
-            pack(Path::new(path), BufWriter::with_capacity(PIECE, io::stdout().lock()))
-        }
+        (Some("pack"), [path]) => pack(Path::new(path), BufWriter::with_capacity(PIECE, io::stdout().lock())),
         (Some("unpack"), [path]) => unpack_all(Path::new(path)),
         (Some("sftp"), []) => return sftp(),
         (Some("unlink"), paths) => {
@@ -63,7 +61,8 @@ fn sftp() -> ExitCode {
 fn unlink(path: &Path) {
     let is_socket = path.symlink_metadata().is_ok_and(|about| about.file_type().is_socket());
     // What cannot be removed stays until the container goes.
-    if is_socket && std::fs::remove_file(path).is_ok()
+    if is_socket
+        && std::fs::remove_file(path).is_ok()
         && let Some(dir) = path.parent()
         && dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"vessl-ssh-"))
     {

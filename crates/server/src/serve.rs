@@ -147,9 +147,11 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
         None => None,
     };
     let ssh = match ssh_listen {
-        Some(at) => Some(Ssh::listen(at, opened.control.clone()).await.map_err(|source| {
-            ServerError::Listen { wanted: config.ssh_listen.clone(), source }
-        })?),
+        Some(at) => Some(
+            Ssh::listen(at, opened.control.clone())
+                .await
+                .map_err(|source| ServerError::Listen { wanted: config.ssh_listen.clone(), source })?,
+        ),
         None => None,
     };
     lead(&opened, &url, started_at)?;
@@ -167,8 +169,7 @@ fn lead(opened: &Opened, url: &str, started_at: Timestamp) -> Result<(), ServerE
     let ports = opened.control.ports_url();
     let ssh = opened.control.ssh().map(|ssh| format!("{}:{}", ssh.host, ssh.port));
     let version = env!("CARGO_PKG_VERSION");
-    let lead =
-        Lead { v: 1, pid: std::process::id(), url, ports: ports.as_deref(), ssh, started_at, version };
+    let lead = Lead { v: 1, pid: std::process::id(), url, ports: ports.as_deref(), ssh, started_at, version };
     let text = serde_json::to_vec(&lead).unwrap_or_default();
     let path = opened.data.server_json();
     durable::write_atomic(&path, &text, 0o600)

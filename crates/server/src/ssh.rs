@@ -37,7 +37,9 @@ impl Ssh {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 let listener = TcpListener::bind((wanted.ip(), 0)).await?;
                 let instead = listener.local_addr()?;
-                tracing::warn!("`ssh_listen` {wanted} is taken: runs are reached by SSH at {instead} instead");
+                tracing::warn!(
+                    "`ssh_listen` {wanted} is taken: runs are reached by SSH at {instead} instead"
+                );
                 listener
             }
             listener => listener?,

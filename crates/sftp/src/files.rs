@@ -122,7 +122,8 @@ impl Files {
     }
 
     pub(crate) fn readdir(&mut self, id: u32, request: &mut Request<'_>) -> Done {
-        let Some(Open::Dir { path, special, entries, left }) = self.open.get_mut(&Self::handle(request)?) else {
+        let Some(Open::Dir { path, special, entries, left }) = self.open.get_mut(&Self::handle(request)?)
+        else {
             return Err(Status::failure("no such directory is open"));
         };
         let (mut count, mut names) = (0, Reply::of(0));

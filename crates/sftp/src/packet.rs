@@ -147,7 +147,11 @@ impl Reply {
     }
 
     /// So many zeros as a text, to be filled and shortened to what was filled.
-    pub(crate) fn filled<E>(&mut self, room: usize, fill: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
+    pub(crate) fn filled<E>(
+        &mut self,
+        room: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
         self.number(0);
         let begin = self.0.len();
         self.0.resize(begin + room, 0);

@@ -104,7 +104,11 @@ impl Client {
 
     /// Whether this is the first program that is asked for on a channel; the client is told.
     fn begin(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
-        if self.begun.insert(channel) { session.channel_success(channel) } else { session.channel_failure(channel) }
+        if self.begun.insert(channel) {
+            session.channel_success(channel)
+        } else {
+            session.channel_failure(channel)
+        }
     }
 }
 
@@ -291,11 +295,7 @@ impl Handler for Client {
         Ok(forward::listen_unix(&self.shared, &session.handle(), path).await)
     }
 
-    async fn cancel_streamlocal_forward(
-        &mut self,
-        path: &str,
-        _: &mut Session,
-    ) -> Result<bool, Self::Error> {
+    async fn cancel_streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Self::Error> {
         let Some(path) = self.shared.listening.end_unix(path) else { return Ok(false) };
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move { forward::unlink(shared.dir(), vec![path]).await });

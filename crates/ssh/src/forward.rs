@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use russh::server::{ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 use vessl_core::door::Target;
 use vessl_reach::agent;
@@ -31,6 +31,8 @@ const LISTENERS: usize = 64;
 const LOOK_UP: Duration = Duration::from_secs(5);
 /// Longest time to remove what a connection leaves in the run.
 const UNLINK: Duration = Duration::from_secs(3);
+/// Longest time for what a client sent before it closed a channel.
+const LINGER: Duration = Duration::from_secs(30);
 /// Pause after the system gave no connection.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -267,11 +269,12 @@ fn pass_on<S>(
     });
 }
 
-/// Joins a channel with a connection, until both directions have ended or the client closes the channel.
+/// Joins a channel with a connection, until both directions have ended. A client that closes the channel ends what goes out to it; what it
+/// has sent before still goes in.
 async fn join<S: AsyncRead + AsyncWrite>(channel: Channel<Msg>, stream: S, memory: &Arc<Semaphore>) {
     let (mut read, write) = channel.split();
     let (mut from, mut to) = tokio::io::split(stream);
-    let (intake, mut pieces) = intake(memory);
+    let ((intake, mut pieces), closed) = (intake(memory), Notify::new());
     let inwards = async {
         while let Some(piece) = pieces.recv().await {
             to.write_all(&piece.bytes).await?;
@@ -279,13 +282,22 @@ async fn join<S: AsyncRead + AsyncWrite>(channel: Channel<Msg>, stream: S, memor
         to.shutdown().await
     };
     let outwards = async {
-        let sent = send(&mut from, &write).await;
+        let sent = tokio::select! {
+            sent = send(&mut from, &write) => sent,
+            () = closed.notified() => Ok(()),
+        };
         let _ = write.eof().await;
         sent
     };
+    let taking = take(&mut read, intake);
+    let both = async { tokio::try_join!(inwards, outwards) };
+    tokio::pin!(both);
     tokio::select! {
-        () = take(&mut read, intake) => {}
-        _ = async { tokio::try_join!(inwards, outwards) } => {}
+        _ = &mut both => {}
+        () = taking => {
+            closed.notify_one();
+            let _ = tokio::time::timeout(LINGER, both).await;
+        }
     }
     let _ = write.close().await;
 }

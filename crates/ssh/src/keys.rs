@@ -170,7 +170,10 @@ pub fn person_key(line: &str) -> Result<PersonKey, KeyError> {
     }
     let key = PublicKey::from_openssh(line).map_err(|_| wrong("this is no line of a public key"))?;
     match key.algorithm() {
-        Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {}
+        Algorithm::Ed25519
+        | Algorithm::Ecdsa { .. }
+        | Algorithm::SkEd25519
+        | Algorithm::SkEcdsaSha2NistP256 => {}
         other => return Err(wrong(&format!("keys of the kind {other} are not taken"))),
     }
     let bare = PublicKey::new(key.key_data().clone(), "");
@@ -181,7 +184,8 @@ pub fn person_key(line: &str) -> Result<PersonKey, KeyError> {
 
 /// Kinds of keys that a client may come with.
 pub(crate) fn is_taken(kind: &Algorithm) -> bool {
-    let taken: BTreeSet<Algorithm> = [Algorithm::Ed25519, Algorithm::SkEd25519, Algorithm::SkEcdsaSha2NistP256].into();
+    let taken: BTreeSet<Algorithm> =
+        [Algorithm::Ed25519, Algorithm::SkEd25519, Algorithm::SkEcdsaSha2NistP256].into();
     taken.contains(kind) || matches!(kind, Algorithm::Ecdsa { .. })
 }
 
@@ -200,7 +204,10 @@ mod tests {
         let place = Place::new(dir.path());
         let first = place.make().unwrap();
         assert_eq!(place.make().unwrap(), first);
-        assert!(first.text.starts_with("ssh-ed25519 ") && first.fingerprint.starts_with("SHA256:"), "{first:?}");
+        assert!(
+            first.text.starts_with("ssh-ed25519 ") && first.fingerprint.starts_with("SHA256:"),
+            "{first:?}"
+        );
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&place.dir()), mode(&place.host_key())), (0o700, 0o600));
     }

@@ -43,8 +43,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // Ctrl-C at the server is nothing to the session.
     let _ = rustix::process::setsid();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Into::into);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Into::into);
     let served = runtime.and_then(|runtime| {
         let served = runtime.block_on(serve(Place::new(data), ends.to_owned()));
         runtime.shutdown_background();

@@ -33,8 +33,7 @@ const END_OF_INPUT: &[u8] = &[4];
 /// How often it is looked whether something works in the foreground of a terminal.
 const LOOK: Duration = Duration::from_secs(30);
 /// What a command is run by: the shell that a login has.
-const SHELL: &str =
-    "if s=$(command -v bash 2>/dev/null); then export SHELL=\"$s\"; exec bash -c \"$1\"; else exec sh -c \"$1\"; fi";
+const SHELL: &str = "if s=$(command -v bash 2>/dev/null); then export SHELL=\"$s\"; exec bash -c \"$1\"; else exec sh -c \"$1\"; fi";
 const LOGIN: &str =
     "if s=$(command -v bash 2>/dev/null); then export SHELL=\"$s\"; exec bash -l; else exec sh -l; fi";
 

@@ -83,7 +83,8 @@ impl Control {
         if ask.key.len() > LONGEST {
             return Err(ControlError::Unfit(format!("`key` has more than {LONGEST} bytes")));
         }
-        let key = keys::person_key(&ask.key).map_err(|error| ControlError::Unfit(format!("`key`: {error}")))?;
+        let key =
+            keys::person_key(&ask.key).map_err(|error| ControlError::Unfit(format!("`key`: {error}")))?;
         let name = match ask.name {
             Some(name) => {
                 check_name("key", &name).map_err(ControlError::Unfit)?;
@@ -160,7 +161,8 @@ fn name_of(key: &keys::PersonKey) -> String {
     let comment: String = key.comment.chars().map(fits).collect();
     let comment = comment.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     if comment.is_empty() {
-        let digits = key.fingerprint.trim_start_matches("SHA256:").chars().filter(char::is_ascii_alphanumeric);
+        let digits =
+            key.fingerprint.trim_start_matches("SHA256:").chars().filter(char::is_ascii_alphanumeric);
         return digits.take(12).collect();
     }
     comment.to_owned()
@@ -189,9 +191,10 @@ impl Inner {
                 let dir = self.parts.attempts.dir(stored.doc.run.attempt_id());
                 Answer::Run { dir: dir.path().to_owned() }
             }
-            Err(ControlError::Refused { message, hint: Some(hint) } | ControlError::NotFound { message, hint: Some(hint) }) => {
-                Answer::No { why: format!("{message}; {hint}") }
-            }
+            Err(
+                ControlError::Refused { message, hint: Some(hint) }
+                | ControlError::NotFound { message, hint: Some(hint) },
+            ) => Answer::No { why: format!("{message}; {hint}") },
             Err(error) => Answer::No { why: error.to_string() },
         }
     }
@@ -234,7 +237,10 @@ impl Inner {
             _ => {
                 let ids: Vec<String> = found.iter().take(5).map(|stored| stored.id().0.to_string()).collect();
                 let message = format!("several runs are called `{name}`: {}", ids.join(", "));
-                Err(ControlError::Refused { message, hint: Some("use the id of one as the user name".to_owned()) })
+                Err(ControlError::Refused {
+                    message,
+                    hint: Some("use the id of one as the user name".to_owned()),
+                })
             }
         }
     }

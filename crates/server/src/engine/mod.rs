@@ -228,7 +228,9 @@ impl Engine {
         match self {
             Self::Local(local) => local.serve_ssh(connection, ends),
             #[cfg(feature = "testing")]
-            Self::Fake(_) => Err(EngineError::Verb { verb: "ssh", why: "nothing is started here".to_owned() }),
+            Self::Fake(_) => {
+                Err(EngineError::Verb { verb: "ssh", why: "nothing is started here".to_owned() })
+            }
         }
     }
 

@@ -71,17 +71,14 @@ pub(crate) fn rows(bench: &Bench<'_>, world: &World, id: &str) -> Outcome<Vec<Ro
     keygen(&key)?;
     let public = key.with_extension("pub").display().to_string();
     output(world.command(["ssh-key", "add", "-p", &public]))?;
-    let about: Value = serde_json::from_slice(&output(world.command(["server", "status", "--output", "json"]))?)?;
+    let about: Value =
+        serde_json::from_slice(&output(world.command(["server", "status", "--output", "json"]))?)?;
     let port = about["ssh"].as_str().and_then(|at| at.rsplit_once(':')?.1.parse().ok());
     let ours = (id, port.ok_or("the server is not reached by SSH")?);
     let sshd = Sshd::start(&dir, &key)?;
     let peer = ("root", sshd.port);
     world.until("sshd does not answer", || wall(ssh(&key, peer, "true")).ok())?;
-    let command = in_turn(
-        bench.rounds,
-        || wall(ssh(&key, ours, "true")),
-        || wall(ssh(&key, peer, "true")),
-    )?;
+    let command = in_turn(bench.rounds, || wall(ssh(&key, ours, "true")), || wall(ssh(&key, peer, "true")))?;
     let bulk = in_turn(bench.rounds.min(5), || wall(ssh(&key, ours, BULK)), || wall(ssh(&key, peer, BULK)))?;
     Ok(vec![
         Row {

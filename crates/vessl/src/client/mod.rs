@@ -101,9 +101,8 @@ impl Client {
         match (&self.origin, self.connection.address()) {
             (Origin::Local(_), _) | (_, Address::Unix(_)) => false,
             (_, Address::Tcp { host, .. } | Address::Tls { host, .. }) => {
-                let is_loopback = |host: &str| {
-                    host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-                };
+                let is_loopback =
+                    |host: &str| host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
                 host != "localhost" && !is_loopback(host)
             }
         }
