@@ -106,7 +106,7 @@ impl Files {
     }
 
     pub(crate) fn fstat(&mut self, id: u32, request: &mut Request<'_>) -> Done {
-        attributes(id, &self.file(request)?.metadata()?)
+        Ok(attributes(id, &self.file(request)?.metadata()?))
     }
 
     pub(crate) fn fsetstat(&mut self, id: u32, request: &mut Request<'_>) -> Done {
@@ -173,7 +173,7 @@ impl Files {
             }
             b"statvfs@openssh.com" => Ok(of_file_system(id, &statvfs(&request.path()?)?)),
             b"fstatvfs@openssh.com" => Ok(of_file_system(id, &fstatvfs(self.file(request)?)?)),
-            b"expand-path@openssh.com" => one_name(id, expanded(request.path()?).as_os_str().as_bytes()),
+            b"expand-path@openssh.com" => Ok(one_name(id, expanded(request.path()?).as_os_str().as_bytes())),
             b"limits@openssh.com" => {
                 let mut reply = Reply::to(EXTENDED, id);
                 for limit in [LARGEST, MOST, MOST, HANDLES] {
@@ -201,10 +201,10 @@ fn read_at(file: &File, into: &mut [u8], offset: u64) -> std::io::Result<usize> 
     Ok(read)
 }
 
-fn attributes(id: u32, about: &std::fs::Metadata) -> Done {
+fn attributes(id: u32, about: &std::fs::Metadata) -> Reply {
     let mut reply = Reply::to(ATTRIBUTES, id);
     put(&mut reply, about);
-    Ok(reply)
+    reply
 }
 
 fn name_and_attributes(reply: &mut Reply, name: &[u8], about: &std::fs::Metadata) {
@@ -213,14 +213,14 @@ fn name_and_attributes(reply: &mut Reply, name: &[u8], about: &std::fs::Metadata
     put(reply, about);
 }
 
-fn one_name(id: u32, name: &[u8]) -> Done {
+fn one_name(id: u32, name: &[u8]) -> Reply {
     let mut reply = Reply::to(NAME, id);
     reply.number(1);
     reply.text(name);
     reply.text(name);
     // Without attributes.
     reply.number(0);
-    Ok(reply)
+    reply
 }
 
 fn of_file_system(id: u32, about: &Statvfs) -> Reply {
@@ -246,11 +246,11 @@ fn of_file_system(id: u32, about: &Statvfs) -> Reply {
 }
 
 pub(crate) fn stat(id: u32, request: &mut Request<'_>) -> Done {
-    attributes(id, &request.path()?.metadata()?)
+    Ok(attributes(id, &request.path()?.metadata()?))
 }
 
 pub(crate) fn lstat(id: u32, request: &mut Request<'_>) -> Done {
-    attributes(id, &request.path()?.symlink_metadata()?)
+    Ok(attributes(id, &request.path()?.symlink_metadata()?))
 }
 
 pub(crate) fn setstat(id: u32, request: &mut Request<'_>) -> Done {
@@ -286,7 +286,7 @@ pub(crate) fn rename(id: u32, request: &mut Request<'_>) -> Done {
 }
 
 pub(crate) fn readlink(id: u32, request: &mut Request<'_>) -> Done {
-    one_name(id, &std::fs::read_link(request.path()?)?.into_os_string().into_vec())
+    Ok(one_name(id, &std::fs::read_link(request.path()?)?.into_os_string().into_vec()))
 }
 
 /// What the link says comes first, as OpenSSH has it, and not as it is written in the draft.
@@ -297,7 +297,7 @@ pub(crate) fn symlink(id: u32, request: &mut Request<'_>) -> Done {
 }
 
 pub(crate) fn realpath(id: u32, request: &mut Request<'_>) -> Done {
-    one_name(id, real(&request.path()?)?.as_os_str().as_bytes())
+    Ok(one_name(id, real(&request.path()?)?.as_os_str().as_bytes()))
 }
 
 /// The whole path without links; its last name need not be there.

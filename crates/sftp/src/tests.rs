@@ -14,7 +14,9 @@ impl Says {
         self.0.extend_from_slice(&u32::try_from(5 + body).unwrap().to_be_bytes());
         self.0.push(kind);
         self.0.extend_from_slice(&id.to_be_bytes());
-        parts.iter().for_each(|part| self.0.extend_from_slice(part));
+        for part in parts {
+            self.0.extend_from_slice(part);
+        }
         self
     }
 

@@ -1,47 +1,22 @@
 //! One client as the protocol shows it: who it is, and what it opens. Whatever may take time is done beside, so that a connection that
 //! waits for one thing goes on with the others.
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use russh::keys::{HashAlg, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use crate::ask::{self, Answer, Question};
-use crate::forward::{self, Listening};
 use crate::keys::{Place, is_taken};
-use crate::{intake, session};
+use crate::shared::Shared;
+use crate::{forward, session};
 
-/// Most channels of a connection.
-const CHANNELS: usize = 256;
 /// The one subsystem there is.
 const SFTP: &str = "sftp";
-
-/// What everything on a connection needs.
-pub(crate) struct Shared {
-    dir: OnceLock<PathBuf>,
-    /// Address and port at both ends, as `SSH_CONNECTION` has them.
-    pub(crate) ends: String,
-    /// Bytes that nobody has taken yet.
-    pub(crate) memory: Arc<Semaphore>,
-    pub(crate) listening: Listening,
-    channels: Arc<Semaphore>,
-}
-
-impl Shared {
-    /// Directory of the run. Nothing is opened before it is known.
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.get().map_or(Path::new("/nonexistent"), PathBuf::as_path)
-    }
-
-    /// Room for one more channel.
-    pub(crate) fn room(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.channels).try_acquire_owned().ok()
-    }
-}
 
 /// A client that has come in.
 #[derive(Debug)]
@@ -71,15 +46,15 @@ impl Client {
         server: UnixStream,
         entered: oneshot::Sender<Entered>,
     ) -> Self {
-        let shared = Shared {
-            dir: OnceLock::new(),
-            ends,
-            memory: intake::memory(),
-            listening: Listening::default(),
-            channels: Arc::new(Semaphore::new(CHANNELS)),
-        };
         let (server, entered) = (Some(server), Some(entered));
-        Self { shared: Arc::new(shared), keys, server, answer: None, entered, begun: HashSet::new() }
+        Self {
+            shared: Arc::new(Shared::new(ends)),
+            keys,
+            server,
+            answer: None,
+            entered,
+            begun: HashSet::new(),
+        }
     }
 
     /// The fingerprint of a key that is good.
@@ -137,7 +112,7 @@ impl Handler for Client {
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
         let why = match self.answer.take() {
             Some((fingerprint, Answer::Run { dir })) => {
-                let _ = self.shared.dir.set(dir.clone());
+                self.shared.is_in(dir.clone());
                 let entered = Entered { fingerprint, dir, handle: session.handle() };
                 match self.entered.take().map(|told| told.send(entered)) {
                     Some(Ok(())) => return Ok(()),

@@ -1,9 +1,8 @@
 //! Connections into the run and out of it: `-L`, `-D`, `-R`, unix sockets, the client's agent. They are made inside the run, by its first
 //! process, so whatever may reach what is the run's own network's business.
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -11,22 +10,16 @@ use russh::server::{ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::AbortHandle;
 use vessl_core::door::Target;
 use vessl_reach::agent;
 use vessl_reach::door::{self, Dialed, DoorError, Listener};
 use vessl_reach::frames::Begin;
 
-use crate::client::Shared;
 use crate::intake::{Intake, intake};
+use crate::listening::{At, Ear};
 use crate::names;
+use crate::shared::{INIT, PIECE, Shared};
 
-/// Init, as it is seen in every run.
-pub(crate) const INIT: &str = "/.vessl/init";
-/// Bytes that are read at once.
-pub(crate) const PIECE: usize = 64 << 10;
-/// Most listeners of a connection.
-const LISTENERS: usize = 64;
 /// Longest time to look a name up.
 const LOOK_UP: Duration = Duration::from_secs(5);
 /// Longest time to remove what a connection leaves in the run.
@@ -35,63 +28,6 @@ const UNLINK: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_secs(30);
 /// Pause after the system gave no connection.
 const BREATH: Duration = Duration::from_millis(100);
-
-/// What a listener is for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum At {
-    Tcp(String, u32),
-    Unix(String),
-    Agent,
-}
-
-/// One that listens in the run, and the socket it made there.
-#[derive(Debug)]
-struct Ear {
-    accepting: AbortHandle,
-    path: Option<String>,
-}
-
-impl Drop for Ear {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-/// What listens in the run for a connection.
-#[derive(Debug, Default)]
-pub(crate) struct Listening(Mutex<HashMap<At, Ear>>);
-
-impl Listening {
-    fn open(&self) -> MutexGuard<'_, HashMap<At, Ear>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has_room(&self, at: &At) -> bool {
-        let open = self.open();
-        open.len() < LISTENERS && !open.contains_key(at)
-    }
-
-    /// Where programs of the run find the client's agent, if it is forwarded.
-    pub(crate) fn agent_socket(&self) -> Option<String> {
-        self.open().get(&At::Agent).and_then(|ear| ear.path.clone())
-    }
-
-    /// Ends a listener; false if there is none.
-    pub(crate) fn end_tcp(&self, address: &str, port: u32) -> bool {
-        self.open().remove(&At::Tcp(address.to_owned(), port)).is_some()
-    }
-
-    /// The same; its socket is left to be removed.
-    pub(crate) fn end_unix(&self, path: &str) -> Option<String> {
-        let mut ear = self.open().remove(&At::Unix(path.to_owned()))?;
-        ear.path.take()
-    }
-
-    /// Ends all of them. Their sockets are left to be removed.
-    pub(crate) fn end(&self) -> Vec<String> {
-        self.open().drain().filter_map(|(_, mut ear)| ear.path.take()).collect()
-    }
-}
 
 /// Removes sockets that were made in the run.
 pub(crate) async fn unlink(dir: &Path, paths: Vec<String>) {
@@ -162,10 +98,8 @@ pub(crate) async fn listen_tcp(
     if !shared.listening.has_room(&At::Tcp(address.to_owned(), port)) {
         return None;
     }
-    let listener = match door::listen(shared.dir(), names::listened(address, wanted)).await {
-        Ok(Listener::Tcp(listener)) => listener,
-        _ => return None,
-    };
+    let at = names::listened(address, wanted);
+    let Ok(Listener::Tcp(listener)) = door::listen(shared.dir(), at).await else { return None };
     let port = u32::from(listener.local_addr().ok()?.port());
     let (shared, handle, named) = (Arc::clone(shared), handle.clone(), address.to_owned());
     let keeper = Arc::clone(&shared);
@@ -179,8 +113,8 @@ pub(crate) async fn listen_tcp(
             });
         }
     });
-    let ear = Ear { accepting: accepting.abort_handle(), path: None };
-    keeper.listening.open().insert(At::Tcp(address.to_owned(), port), ear);
+    let ear = Ear::new(&accepting, None);
+    keeper.listening.keep(At::Tcp(address.to_owned(), port), ear);
     Some(port)
 }
 
@@ -224,10 +158,8 @@ where
     if !shared.listening.has_room(&at) {
         return false;
     }
-    let listener = match door::listen(shared.dir(), Target::Path(path.clone())).await {
-        Ok(Listener::Unix(listener)) => listener,
-        _ => return false,
-    };
+    let target = Target::Path(path.clone());
+    let Ok(Listener::Unix(listener)) = door::listen(shared.dir(), target).await else { return false };
     let of = Arc::clone(shared);
     let accepting = tokio::spawn(async move {
         loop {
@@ -235,20 +167,17 @@ where
             pass_on(&of, stream, opening());
         }
     });
-    let ear = Ear { accepting: accepting.abort_handle(), path: Some(path) };
-    shared.listening.open().insert(at, ear);
+    let ear = Ear::new(&accepting, Some(path));
+    shared.listening.keep(at, ear);
     true
 }
 
 /// What was accepted; after a failure nothing, and a pause.
 async fn rested<T>(accepted: io::Result<T>) -> Option<T> {
-    match accepted {
-        Ok(accepted) => Some(accepted),
-        Err(_) => {
-            tokio::time::sleep(BREATH).await;
-            None
-        }
+    if accepted.is_err() {
+        tokio::time::sleep(BREATH).await;
     }
+    accepted.ok()
 }
 
 /// Leads a connection out of the run to the client. Without room it is closed.

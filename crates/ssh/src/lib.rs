@@ -12,9 +12,11 @@ mod client;
 mod forward;
 mod intake;
 pub mod keys;
+mod listening;
 mod names;
 mod serve;
 mod session;
+mod shared;
 mod watch;
 
 pub use serve::main;

@@ -15,8 +15,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::client::{Client, Entered, Shared};
+use crate::client::{Client, Entered};
 use crate::keys::{KeyError, Place};
+use crate::shared::Shared;
 use crate::{forward, watch};
 
 const USAGE: &str = "usage: agent ssh --data DATA --from ENDS";

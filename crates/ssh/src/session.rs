@@ -16,10 +16,9 @@ use vessl_reach::door::DoorError;
 use vessl_reach::frames::Begin;
 use vessl_reach::{Activity, Input, Output, Program, Window, agent};
 
-use crate::client::Shared;
-use crate::forward::{INIT, PIECE};
 use crate::intake::{Intake, Piece, intake};
 use crate::names;
+use crate::shared::{INIT, PIECE, Shared};
 
 /// Most variables that a client sets, and bytes of one.
 const VARIABLES: usize = 64;

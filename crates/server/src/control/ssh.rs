@@ -140,17 +140,23 @@ impl Control {
         let engine = self.0.parts.engines.of(&self.inventory().cluster)?;
         let (mut child, mut questions) = engine.serve_ssh(connection, ends)?;
         let answering = async {
-            while let Ok(Some(question)) = ask::receive(&mut questions).await {
+            if let Ok(Some(question)) = ask::receive(&mut questions).await {
                 let answer = self.0.ssh_way(question).await;
-                if ask::send(&mut questions, &answer).await.is_err() {
-                    return;
-                }
+                // Who is gone needs no answer.
+                let _ = ask::send(&mut questions, &answer).await;
             }
         };
-        // It closes its end when it has come in, or is gone.
-        answering.await;
-        drop(entering);
-        let _ = child.wait().await;
+        let serving = async {
+            // It asks once, when somebody has proved a key; or it ends without.
+            answering.await;
+            drop(entering);
+            child.wait().await
+        };
+        tokio::select! {
+            _ = serving => {}
+            // It goes on.
+            () = self.0.stopping.cancelled() => {}
+        }
         Ok(())
     }
 }

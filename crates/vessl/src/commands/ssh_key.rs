@@ -1,6 +1,6 @@
 //! `vessl ssh-key …`.
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
@@ -80,7 +80,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
 
 fn read(from: Option<Source>) -> Result<String> {
     let path = match from {
-        Some(Source::Stdin) => return text(std::io::stdin().lock(), &PathBuf::from("standard input")),
+        Some(Source::Stdin) => return text(std::io::stdin().lock(), Path::new("standard input")),
         Some(Source::File(path)) => path,
         None => usual()?,
     };
@@ -88,9 +88,9 @@ fn read(from: Option<Source>) -> Result<String> {
     text(std::fs::File::open(&path).map_err(failed)?, &path)
 }
 
-fn text(from: impl Read, path: &PathBuf) -> Result<String> {
+fn text(from: impl Read, path: &Path) -> Result<String> {
     let mut text = String::new();
-    let failed = |source| Error::Unreadable { path: path.clone(), source };
+    let failed = |source| Error::Unreadable { path: path.to_owned(), source };
     from.take(LONGEST).read_to_string(&mut text).map_err(failed)?;
     Ok(text)
 }

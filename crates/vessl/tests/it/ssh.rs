@@ -143,22 +143,20 @@ fn a_command_runs_in_the_run_and_ends_as_it_ends() {
 }
 
 /// Runs a command on a terminal of its own, types `input` once it shows `at`, and gives its exit code and what it showed.
-fn on_terminal(test: &Test, command: &str, steps: &[(&str, &dyn Fn(&str) -> Vec<u8>)]) -> (i32, String) {
+fn on_terminal(test: &Test, command: &str, (at, input): (&str, impl Fn(&str) -> Vec<u8>)) -> (i32, String) {
     let mut script = Command::new("script");
     script.args(["-qec", &format!("stty rows 33 cols 101; tty; {command}"), "/dev/null"]);
     script.stdin(Stdio::piped()).stdout(Stdio::piped());
     let script = test.world(&mut script).env("TERM", "xterm").env("SHELL", "/bin/sh");
     let mut child = script.spawn().expect("script is there");
     let (mut shown, mut byte) = (Vec::new(), [0]);
-    for (at, input) in steps {
-        while !String::from_utf8_lossy(&shown).contains(at) {
-            let read = child.stdout.as_mut().expect("a pipe").read(&mut byte).expect("it can be read");
-            assert_eq!(read, 1, "no `{at}` in {}", String::from_utf8_lossy(&shown));
-            shown.push(byte[0]);
-        }
-        let input = input(&String::from_utf8_lossy(&shown));
-        child.stdin.as_mut().expect("a pipe").write_all(&input).expect("it can be written");
+    while !String::from_utf8_lossy(&shown).contains(at) {
+        let read = child.stdout.as_mut().expect("a pipe").read(&mut byte).expect("it can be read");
+        assert_eq!(read, 1, "no `{at}` in {}", String::from_utf8_lossy(&shown));
+        shown.push(byte[0]);
     }
+    let input = input(&String::from_utf8_lossy(&shown));
+    child.stdin.as_mut().expect("a pipe").write_all(&input).expect("it can be written");
     child.stdout.as_mut().expect("a pipe").read_to_end(&mut shown).expect("it can be read");
     let code = child.wait().expect("it ends").code().unwrap_or(-1);
     (code, String::from_utf8_lossy(&shown).into_owned())
@@ -180,18 +178,16 @@ fn a_terminal_has_a_size_that_follows_and_keys() {
         assert!(stty.expect("stty is there").success());
         Vec::new()
     };
-    let (code, shown) =
-        on_terminal(&test, &line(&test, &id, &format!("-t {script}")), &[("waiting", &resize)]);
+    let (code, shown) = on_terminal(&test, &line(&test, &id, &format!("-t {script}")), ("waiting", resize));
     assert_eq!(code, 5, "{shown}");
     assert!(["33 101", "/dev/pts/", "xterm", "40 90"].iter().all(|part| shown.contains(part)), "{shown}");
     // Ctrl-C is a key there, and a login shell is what one gets without a command.
     let keys = |text: &'static str| move |_: &str| text.as_bytes().to_vec();
     let script = r#"'trap "echo key; exit 6" INT; echo wait""ing; while :; do sleep 0.1; done'"#;
     let (code, shown) =
-        on_terminal(&test, &line(&test, &id, &format!("-t {script}")), &[("waiting", &keys("\x03"))]);
+        on_terminal(&test, &line(&test, &id, &format!("-t {script}")), ("waiting", keys("\x03")));
     assert_eq!(code, 6, "{shown}");
-    let (code, shown) =
-        on_terminal(&test, &line(&test, &id, ""), &[("#", &keys("shopt login_shell; exit 4\n"))]);
+    let (code, shown) = on_terminal(&test, &line(&test, &id, ""), ("#", keys("shopt login_shell; exit 4\n")));
     assert_eq!(code, 4, "{shown}");
     assert!(shown.contains("login_shell    \ton"), "{shown}");
     end(&test, &id);
