@@ -19,6 +19,7 @@ const OUTER: [&str; 9] = [
 const SOURCES: [&str; 12] = [
     "crates/init",
     "crates/copy",
+    "crates/sftp",
     "crates/core/Cargo.toml",
     "crates/core/src/account.rs",
     "crates/core/src/door.rs",

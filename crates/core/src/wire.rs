@@ -4,6 +4,7 @@ mod files;
 mod ports;
 mod provenance;
 pub mod registry;
+mod ssh;
 
 pub use cache::{CacheEntry, CachePrune, CachePruned};
 pub use files::{FileKind, FileView};
@@ -12,6 +13,7 @@ pub use provenance::{
     AttemptUsed, ImageUsed, Provenance, RunFrom, RunReadQuery, SourceUsed, VariableUsed, VersionKind,
 };
 pub use registry::{ArtifactView, VersionView};
+pub use ssh::{SshKeyCreate, SshKeyView, SshView};
 
 use std::collections::BTreeMap;
 
@@ -223,6 +225,9 @@ pub struct RunView {
     /// Ports it exposes; only in a read of one run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortView>,
+    /// What to type to reach it by SSH, if it can be; only in a read of one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
     /// The run's own variables with the values they got (`-e` counts), `null` for secret ones; in a read of one run, and in a
     /// list with `env=true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -736,6 +741,9 @@ pub struct ServerView {
     /// Where the ports of runs are reached, unless that is switched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<String>,
+    /// How runs are reached by SSH, unless that is switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshView>,
     /// The bucket that blobs are kept in too, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs: Option<BlobsView>,

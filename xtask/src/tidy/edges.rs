@@ -6,12 +6,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("container", &["data", "core"]),
     ("data", &["core"]),
-    ("init", &["copy", "core"]),
+    ("init", &["copy", "sftp", "core"]),
     ("copy", &[]),
+    ("sftp", &[]),
     ("reach", &["core"]),
+    ("ssh", &["reach", "core"]),
     ("agent", &["container", "data", "core"]),
-    ("server", &["reach", "data", "core"]),
-    ("vessl", &["copy", "reach", "server", "agent", "data", "core"]),
+    ("server", &["ssh", "reach", "data", "core"]),
+    ("vessl", &["copy", "reach", "ssh", "server", "agent", "data", "core"]),
 ];
 
 /// Checks one manifest.

@@ -39,7 +39,8 @@ impl Control {
             Some(texts) => self.0.ends(&stored, &texts.plan).await,
             None => None,
         };
-        let mut view = RunView { kept, provenance, ports, ends, ..self.0.view(stored) };
+        let ssh = self.ssh_line(&stored);
+        let mut view = RunView { kept, provenance, ports, ssh, ends, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
@@ -195,6 +196,7 @@ impl Inner {
             ends: None,
             kept: None,
             ports: Vec::new(),
+            ssh: None,
             env: None,
             yaml: None,
             provenance: None,

@@ -24,6 +24,7 @@ mod pull;
 mod reach;
 mod registry;
 mod small;
+mod ssh;
 mod start;
 mod stop;
 mod store;

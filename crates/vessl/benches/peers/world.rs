@@ -37,7 +37,9 @@ impl World {
     pub(crate) fn start_with(dir: &Path, shared: &Path, settings: &str) -> Outcome<Self> {
         fs::create_dir_all(dir.join("home"))?;
         let roots = shared.display();
-        let config = format!("listen = \"127.0.0.1:0\"\nhostpath_roots = [\"{roots}\"]\n{settings}");
+        let config = format!(
+            "listen = \"127.0.0.1:0\"\nssh_listen = \"127.0.0.1:0\"\nssh_all_runs = true\nhostpath_roots = [\"{roots}\"]\n{settings}"
+        );
         fs::write(dir.join("server.toml"), config)?;
         let log = fs::File::create(dir.join("log"))?;
         let mut command = program(dir);
