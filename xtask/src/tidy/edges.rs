@@ -9,9 +9,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("init", &["copy", "core"]),
     ("copy", &[]),
     ("reach", &["core"]),
-    ("agent", &["container", "data", "core"]),
+    ("jupyter", &["reach", "data", "core"]),
+    ("agent", &["jupyter", "container", "data", "core"]),
     ("server", &["reach", "data", "core"]),
-    ("vessl", &["copy", "reach", "server", "agent", "data", "core"]),
+    ("vessl", &["copy", "jupyter", "reach", "server", "agent", "data", "core"]),
 ];
 
 /// Checks one manifest.

@@ -221,6 +221,7 @@ impl EventLoop {
         for request in self.control.serve(token) {
             match request {
                 Control::Ping | Control::Surroundings => {}
+                Control::Note { line } => self.log.report(&line),
                 Control::Stop { grace_s, export } => {
                     self.ask_stop(Stop { kill_at: after(Duration::from_secs(grace_s)), export });
                 }

@@ -203,6 +203,7 @@ fn runs_routes() -> OpenApiRouter<Api> {
         .routes(routes!(reach::exec))
         .routes(routes!(reach::dial))
         .routes(routes!(ports::open))
+        .routes(routes!(ports::jupyter))
         .routes(routes!(events::stream))
         .routes(routes!(logs::read))
         .routes(routes!(files::list))

@@ -14,6 +14,7 @@ mod error;
 mod exports;
 mod home;
 mod inventory;
+mod jupyter;
 mod kept;
 mod names;
 mod observe;

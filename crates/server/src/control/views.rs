@@ -35,7 +35,12 @@ impl Control {
             Some(texts) => self.show_ports(&stored, &texts.plan.ports).await,
             None => Vec::new(),
         };
-        let mut view = RunView { kept, provenance, ports, ..self.0.view(stored) };
+        let interactive = texts.as_ref().is_some_and(|texts| texts.plan.interactive.is_some());
+        let jupyter = match interactive && !stored.status().is_final() {
+            true => Some(self.0.jupyter_of(&stored).await),
+            false => None,
+        };
+        let mut view = RunView { kept, provenance, ports, jupyter, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
@@ -186,6 +191,7 @@ impl Inner {
             usage: doc.usage,
             kept: None,
             ports: Vec::new(),
+            jupyter: None,
             env: None,
             yaml: None,
             provenance: None,

@@ -22,6 +22,7 @@ use vessl_core::plan::Plan;
 use vessl_core::record::{Control, ControlReply, MachineReport, Proof, Secrets};
 use vessl_core::run::{Left, Terminate};
 use vessl_data::locked;
+use vessl_reach::control;
 
 use super::{EngineError, Presence};
 use crate::attempt::{Attempts, RunDir, blocking};
@@ -30,7 +31,6 @@ use crate::watch::Changes;
 
 mod program;
 mod reach;
-mod socket;
 
 pub(crate) use program::Program;
 
@@ -222,7 +222,7 @@ impl Local {
         let ask = Control::Stop { grace_s: how.grace_s, export: how.export };
         let silent = |why: String| EngineError::Silent { run: at.run, why };
         let dir = self.dir(at);
-        let asked = match socket::ask(dir.path(), &ask).await {
+        let asked = match control::ask(dir.path(), &ask).await {
             Err(error) if is_no_socket(&error) => self.ask_anew(at, &dir, &ask).await,
             asked => asked,
         };
@@ -240,7 +240,7 @@ impl Local {
         }
         let again = async {
             loop {
-                match socket::ask(dir.path(), ask).await {
+                match control::ask(dir.path(), ask).await {
                     // A name is told of a moment before anybody listens there.
                     Err(error) if is_no_socket(&error) => {
                         let _ = tokio::time::timeout(BETWEEN_PROOFS, changes.changed()).await;
@@ -269,7 +269,7 @@ impl Local {
 
 /// Whether an agent answers in a directory.
 async fn answers(dir: &RunDir) -> bool {
-    let reply: std::io::Result<ControlReply> = socket::ask(dir.path(), &Control::Ping).await;
+    let reply: std::io::Result<ControlReply> = control::ask(dir.path(), &Control::Ping).await;
     reply.is_ok_and(|reply| reply.ok)
 }
 

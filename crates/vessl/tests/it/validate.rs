@@ -36,10 +36,7 @@ fn lenient_makes_warnings_of_unknown_keys() {
 #[test]
 fn what_every_server_refuses_is_an_error() {
     let test = Test::new();
-    test.file(
-        "s3.yaml",
-        format!("{GOOD}import:\n  /data: s3://bucket/prefix\nresources: {{spot: true}}\n"),
-    );
+    test.file("s3.yaml", format!("{GOOD}import:\n  /data: s3://bucket/prefix\nresources: {{spot: true}}\n"));
     let done = test.vessl(["run", "validate", "s3.yaml"]).code(3);
     done.prints(&["s3.yaml: not valid"]).says(&[
         "error[unsupported]: capacity that can be taken away (`spot`) is not offered in this version",

@@ -2,15 +2,15 @@
 use vessl_core::door::{Exec, Surroundings, Target};
 use vessl_core::ids::AttemptId;
 use vessl_core::record::{Control, ControlReply};
-use vessl_reach::Program;
 use vessl_reach::door::{self, Dialed, DoorError};
+use vessl_reach::{Program, control};
 
-use super::{Local, is_no_socket, socket};
+use super::{Local, is_no_socket};
 
 impl Local {
     pub(in crate::engine) async fn surroundings(&self, at: AttemptId) -> Result<Surroundings, DoorError> {
         let reply: std::io::Result<ControlReply> =
-            socket::ask(self.dir(at).path(), &Control::Surroundings).await;
+            control::ask(self.dir(at).path(), &Control::Surroundings).await;
         match reply {
             Ok(reply) => reply.surroundings.ok_or(DoorError::NoContainer),
             Err(error) if is_no_socket(&error) => Err(DoorError::NoContainer),

@@ -1,4 +1,4 @@
-//! One question to an agent over its control socket. The path may be longer than a socket address allows.
+//! One question to the agent of a run over its control socket.
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
+use rustix::fs::OFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -18,15 +18,16 @@ const LIMIT: Duration = Duration::from_secs(5);
 const LONGEST: u64 = 8 << 20;
 
 /// Sends one JSON line to `control.sock` in `dir` and reads one back.
-pub(super) async fn ask<Q: Serialize, A: DeserializeOwned>(dir: &Path, question: &Q) -> io::Result<A> {
+pub async fn ask<Q: Serialize, A: DeserializeOwned>(dir: &Path, question: &Q) -> io::Result<A> {
     tokio::time::timeout(LIMIT, ask_without_limit(dir, question))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", LIMIT.as_secs())))?
 }
 
 async fn ask_without_limit<Q: Serialize, A: DeserializeOwned>(dir: &Path, question: &Q) -> io::Result<A> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let dir = OpenOptions::new().read(true).custom_flags(flags.bits()).open(dir)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    // The address of a socket has 108 bytes; a run directory may be deeper than that.
+    let dir = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(dir)?;
     let mut stream = UnixStream::connect(format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd())).await?;
     let mut line = serde_json::to_vec(question)?;
     line.push(b'\n');
