@@ -16,13 +16,14 @@ const OUTER: [&str; 9] = [
 ];
 
 /// What init is made of: itself, and the part of `core` that it speaks.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "crates/init",
     "crates/copy",
     "crates/core/Cargo.toml",
     "crates/core/src/account.rs",
     "crates/core/src/door.rs",
     "crates/core/src/frame.rs",
+    "crates/core/src/limits.rs",
     "crates/core/src/record.rs",
     "crates/core/src/plan",
     "crates/core/src/run",

@@ -40,6 +40,10 @@ pub enum RunEventKind {
     Item,
     /// The commands ended.
     CommandsEnded,
+    /// Its time limit is longer now.
+    Extended,
+    /// It will be ended soon, by its time limit or because nobody uses it.
+    EndsSoon,
     /// An export is over.
     Exported,
     /// The agent cannot be reached, or can be reached again.

@@ -16,6 +16,7 @@ pub mod frame;
 pub mod ids;
 pub mod jupyter;
 pub mod kind;
+pub mod limits;
 pub mod logwire;
 pub mod network;
 pub mod object;

@@ -26,13 +26,14 @@ use serde::{Deserialize, Serialize};
 use crate::credential::{CredentialKind, CredentialRef};
 use crate::door::Surroundings;
 use crate::ids::{CredentialName, Nonce, RunId};
+use crate::limits::TimeLimit;
 use crate::secret::{Secret, expose, expose_all};
 use crate::status::{EndReason, Status};
 
 /// Version of `events`, `exit.json` and of the control protocol.
 pub const RECORD_VERSION: u32 = 1;
 
-/// Name of the file whose time changes when somebody types into the run, or uses its JupyterLab.
+/// Name of the file whose time changes when somebody types into the run, or uses its Jupyter.
 pub const ACTIVITY: &str = "activity";
 
 /// What the agent is doing, in order.
@@ -148,6 +149,18 @@ pub enum EventKind {
         #[serde(default)]
         words: String,
     },
+    /// The time limit of the run is longer now.
+    Extended {
+        /// By so many milliseconds.
+        millis: u64,
+    },
+    /// The run will be ended soon.
+    EndsSoon {
+        /// By which limit.
+        limit: TimeLimit,
+        /// In words.
+        words: String,
+    },
 }
 
 /// Result of one import or export.
@@ -251,6 +264,11 @@ pub enum Control {
     Note {
         /// One line.
         line: String,
+    },
+    /// The time limit of the run becomes longer.
+    Extend {
+        /// By so many milliseconds.
+        millis: u64,
     },
 }
 
@@ -550,6 +568,11 @@ pub enum InitAsk {
     Signal {
         /// Signal number.
         signal: i32,
+    },
+    /// Write this line on every terminal of the container.
+    Say {
+        /// In words.
+        words: String,
     },
     /// Kill what is left and exit.
     Exit,

@@ -25,6 +25,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::credential::CredentialKind;
 use crate::ids::RunId;
 pub use crate::kind::{ClusterKind, ProgressKind, RunEventKind, RunKind, StoredKind};
+use crate::limits::TimeLimit;
 use crate::plan::Amounts;
 pub use crate::problem::{Level, Problem, in_words};
 use crate::record::{Phase, Transfer, Usage};
@@ -215,6 +216,9 @@ pub struct RunView {
     /// What it took of the machine, once it has ended.
     #[serde(default)]
     pub usage: Option<Usage>,
+    /// When it will be ended by time, if nobody does anything; only in a read of one run that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<EndView>,
     /// Its files, where they are kept because an export failed; only in a read of one run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptView>,
@@ -433,6 +437,24 @@ fn whole<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Er
     whole.map(Some).ok_or_else(|| serde::de::Error::custom(format!("`{number}` is no whole number")))
 }
 
+/// Body of `POST …/runs/{id}/extend`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunExtend {
+    /// Hours that are added to its time limit, more than 0; a part of one is fine.
+    pub hours: f64,
+}
+
+/// When a run is ended by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EndView {
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Which limit it is: `idle` moves when somebody uses the run.
+    pub limit: TimeLimit,
+}
+
 /// Answer of `GET …/runs/{id}/explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explain {
@@ -455,6 +477,9 @@ pub struct Explain {
     /// Milliseconds since something of it was moved, while one is under way.
     #[serde(default)]
     pub silent_millis: Option<u64>,
+    /// When it will be ended by time, if nobody does anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<EndView>,
     /// When that was decided.
     #[schema(value_type = String, format = DateTime)]
     pub decided_at: Timestamp,

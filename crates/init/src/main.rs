@@ -22,6 +22,7 @@ mod link;
 mod pipes;
 mod program;
 mod refusal;
+mod say;
 mod serve;
 mod session;
 mod stop;

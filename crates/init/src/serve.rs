@@ -21,6 +21,7 @@ use crate::line::{Line, Received};
 pub(crate) use crate::link::Gone;
 use crate::link::Link;
 use crate::refusal::Refusal;
+use crate::say;
 use crate::session;
 use crate::stop::Stop;
 
@@ -245,6 +246,7 @@ impl Init {
                         stop.tell_the_rest(leader);
                     }
                 }
+                InitAsk::Say { words } => say::on_terminals(&words),
                 InitAsk::Signal { signal } => {
                     if let Ok(signal) = Signal::try_from(signal) {
                         self.signal(signal);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use vessl_core::record::ACTIVITY;
 
 /// How often it is said at most.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Says that somebody uses the run of a directory. Cheap enough to be called for every key.
 #[derive(Debug)]

@@ -68,7 +68,7 @@ pub enum ServerError {
     NotLoopback(String),
     /// `ports_listen` is no address for ports of runs.
     #[error(
-        "the configuration's `ports_listen` is wrong: `{0}` is neither empty nor a loopback address with a port, like `127.0.0.1:7381`"
+        "the configuration's `ports_listen` is wrong: `{0}` is neither empty nor a loopback address with a port, like `127.0.0.1:7381`; another address needs `ports_certificate`"
     )]
     PortsAddress(String),
     /// The socket cannot be opened.
@@ -190,7 +190,7 @@ pub fn run(options: ServerOptions) -> Result<(), ServerError> {
 pub fn check(config: &Config) -> Result<(), ServerError> {
     log_filter(&config.log)?;
     serve::listen_address(&config.listen)?;
-    serve::ports_address(&config.ports_listen)?;
+    serve::ports_address(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| ServerError::file("start", "threads", source))?;
     runtime.block_on(open::check(config))

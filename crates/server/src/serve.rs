@@ -16,6 +16,7 @@ use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -34,7 +35,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::open::{Opened, Setup, open};
 use crate::paths::DataDir;
-use crate::proxy::{self, Proxy};
+use crate::proxy::{self, CertificateFiles, Proxy};
 
 /// Most connections at the same time.
 const CONNECTIONS: usize = 4096;
@@ -42,6 +43,8 @@ const CONNECTIONS: usize = 4096;
 const HEAD: Duration = Duration::from_secs(10);
 /// Most bytes of a request head, and of an answer that the client has not taken yet.
 const BUFFER: usize = 128 << 10;
+/// Open files that are asked for at most.
+const DESCRIPTORS: u64 = 1 << 20;
 /// Longest time for requests, and after that for drivers, to finish when the server stops.
 const FINISH: Duration = Duration::from_secs(5);
 /// Pause after the system gave no connection (no descriptors left).
@@ -122,7 +125,8 @@ impl Running {
 /// Opens a server and lets it listen. Needs a runtime.
 pub async fn start(setup: Setup) -> Result<Running, ServerError> {
     let config = setup.config.clone();
-    let ports_listen = ports_address(&config.ports_listen)?;
+    allow_descriptors();
+    let ports_listen = ports_address(&config)?;
     let opened = open(setup).await?;
     let (listener, url) = listen(&config.listen, &opened.data).await?;
     let failed = |source| ServerError::Listen { wanted: url.clone(), source };
@@ -157,6 +161,16 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
     Ok(Running { url, token, stop, done })
 }
 
+/// Every connection is a descriptor, and the usual 1024 are soon used up; more may be had for the asking.
+fn allow_descriptors() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard.min(DESCRIPTORS).max(soft), hard)
+    {
+        tracing::warn!(%error, "the server may have {soft} open files and no more");
+    }
+}
+
 /// Lets ports of runs be reached.
 async fn show_ports(listen: SocketAddr, config: &Config, control: &Control) -> Result<Proxy, ServerError> {
     let settings = proxy::Settings {
@@ -164,6 +178,10 @@ async fn show_ports(listen: SocketAddr, config: &Config, control: &Control) -> R
         domain: config.ports_domain.clone(),
         by_path: config.ports_by_path,
         tcp: config.tcp_range(),
+        certificate: (!config.ports_certificate.is_empty()).then(|| CertificateFiles {
+            certificate: config.ports_certificate.clone().into(),
+            key: config.ports_key.clone().into(),
+        }),
     };
     let failed = |source| ServerError::Listen { wanted: config.ports_listen.clone(), source };
     Proxy::listen(settings, control.clone()).await.map_err(failed)
@@ -328,12 +346,15 @@ pub(crate) fn listen_address(wanted: &str) -> Result<ListenAddress, ServerError>
 }
 
 /// Reads `ports_listen` of the configuration; `None` shows no ports.
-pub(crate) fn ports_address(wanted: &str) -> Result<Option<SocketAddr>, ServerError> {
+pub(crate) fn ports_address(config: &Config) -> Result<Option<SocketAddr>, ServerError> {
+    let wanted = &config.ports_listen;
     if wanted.is_empty() {
         return Ok(None);
     }
-    let address = wanted.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
-    address.map(Some).ok_or_else(|| ServerError::PortsAddress(wanted.to_owned()))
+    let is_encrypted = !config.ports_certificate.is_empty();
+    let address = wanted.parse().ok();
+    let address = address.filter(|address: &SocketAddr| is_encrypted || address.ip().is_loopback());
+    address.map(Some).ok_or_else(|| ServerError::PortsAddress(wanted.clone()))
 }
 
 async fn listen_unix(path: &Path) -> std::io::Result<Listener> {

@@ -73,6 +73,11 @@ impl ControlSocket {
         }
     }
 
+    /// The run directory.
+    pub(crate) fn dir(&self) -> io::Result<OwnedFd> {
+        self.dir.try_clone()
+    }
+
     /// Answers what has arrived on connection `token`, and returns the requests.
     pub(crate) fn serve(&mut self, token: u64) -> Vec<Control> {
         let Some(connection) = self.open.get_mut(&token) else {

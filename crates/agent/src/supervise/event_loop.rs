@@ -1,7 +1,7 @@
 //! The one place where a supervisor waits: control requests, signals, and whatever else it is told to watch. It keeps
 //! what people asked and what was written down; it does not know what the run is doing.
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -63,6 +63,8 @@ pub(crate) struct EventLoop {
     pub(crate) exports: Vec<Transfer>,
     /// Set by the first request to stop; later ones can only make it stricter.
     pub(crate) stop: Option<Stop>,
+    /// By how much the time limit was made longer since somebody looked.
+    pub(crate) extended: Duration,
 }
 
 /// A clock cannot count further than this without care, and nobody waits longer.
@@ -104,6 +106,7 @@ impl EventLoop {
             imports: Vec::new(),
             exports: Vec::new(),
             stop: None,
+            extended: Duration::ZERO,
         })
     }
 
@@ -116,6 +119,11 @@ impl EventLoop {
     /// From now on a program can be started beside the commands, with this; or no more.
     pub(crate) fn set_surroundings(&mut self, surroundings: Option<Surroundings>) {
         self.control.surroundings = surroundings;
+    }
+
+    /// The run directory, for who looks at what others write there.
+    pub(crate) fn run_dir(&self) -> Option<OwnedFd> {
+        self.control.dir().ok()
     }
 
     /// Watches `fd` no more.
@@ -222,6 +230,10 @@ impl EventLoop {
             match request {
                 Control::Ping | Control::Surroundings => {}
                 Control::Note { line } => self.log.report(&line),
+                Control::Extend { millis } => {
+                    self.events.add(EventKind::Extended { millis });
+                    self.extended = self.extended.saturating_add(Duration::from_millis(millis));
+                }
                 Control::Stop { grace_s, export } => {
                     self.ask_stop(Stop { kill_at: after(Duration::from_secs(grace_s)), export });
                 }

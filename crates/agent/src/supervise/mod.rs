@@ -8,6 +8,7 @@
 //! says how far it came.
 pub(crate) mod again;
 mod capture;
+mod clock;
 pub(crate) mod control;
 mod door;
 mod event_loop;

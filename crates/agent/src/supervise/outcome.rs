@@ -1,4 +1,5 @@
 //! From what happened to the words of the exit record. Pure.
+use vessl_core::limits::TimeLimit;
 use vessl_core::plan::Plan;
 use vessl_core::record::{Ending, Transfer};
 use vessl_core::run::{EndReason, Status};
@@ -32,7 +33,12 @@ pub(crate) enum Interruption {
     /// Somebody asked for it.
     Asked,
     /// Its time was over.
-    TimeOver,
+    TimeOver {
+        /// Which limit it was.
+        limit: TimeLimit,
+        /// How long that was in the end.
+        length: Span,
+    },
     /// It wrote more into its own file system than it may.
     TooMuch(Excess),
 }
@@ -128,7 +134,9 @@ fn ended(facts: &Facts<'_>, exit_code: i32, (item, how): (Option<u32>, Ending)) 
         Some(Interruption::Asked) => {
             return Outcome::terminated(format!("terminated; {words}"), code);
         }
-        Some(Interruption::TimeOver) => return time_over(facts, code, &format!("; {words}")),
+        Some(Interruption::TimeOver { limit, length }) => {
+            return time_over(facts, (limit, length), code, &format!("; {words}"));
+        }
         Some(Interruption::TooMuch(excess)) => {
             return Outcome::failed(EndReason::ScratchLimit, format!("{}; {words}", too_much(excess)), code);
         }
@@ -155,20 +163,32 @@ fn session(facts: &Facts<'_>, code: Option<i32>) -> Outcome {
         return Outcome::terminated("the session was terminated".to_owned(), code);
     }
     match facts.interruption {
-        Some(Interruption::TimeOver) => time_over(facts, code, ""),
+        Some(Interruption::TimeOver { limit, length }) => time_over(facts, (limit, length), code, ""),
         _ => Outcome::completed("the session ended".to_owned(), code),
     }
 }
 
 /// A session has served its time; commands that should have come to an end were cut off. `words` say how those ended.
-fn time_over(facts: &Facts<'_>, code: Option<i32>, words: &str) -> Outcome {
-    let limit = facts.plan.time_limit().unwrap_or(Span(0));
-    let outcome = if facts.plan.interactive.is_some() {
-        Outcome::completed(format!("the session reached its `max_runtime` of {limit}"), code)
-    } else {
-        Outcome::terminated(format!("terminated at its time limit of {limit}{words}"), code)
-    };
-    Outcome { code: EndReason::TimeLimit, ..outcome }
+fn time_over(
+    facts: &Facts<'_>,
+    (limit, length): (TimeLimit, Span),
+    code: Option<i32>,
+    words: &str,
+) -> Outcome {
+    match limit {
+        TimeLimit::Idle => {
+            let words = format!("nobody used the session for {length} (`idle_timeout`)");
+            Outcome { code: EndReason::IdleLimit, ..Outcome::completed(words, code) }
+        }
+        TimeLimit::Runtime => {
+            let outcome = if facts.plan.interactive.is_some() {
+                Outcome::completed(format!("the session reached its `max_runtime` of {length}"), code)
+            } else {
+                Outcome::terminated(format!("terminated at its time limit of {length}{words}"), code)
+            };
+            Outcome { code: EndReason::TimeLimit, ..outcome }
+        }
+    }
 }
 
 /// Killed with everything: by us after the grace, by the kernel for memory, or by somebody on the machine.
@@ -179,8 +199,9 @@ fn vanished(facts: &Facts<'_>) -> Outcome {
             let words = "terminated; the commands did not end in time after SIGTERM and were killed";
             Outcome::terminated(words.to_owned(), killed)
         }
-        (true, Some(Interruption::TimeOver)) => {
-            time_over(facts, killed, "; the commands did not end in time after SIGTERM and were killed")
+        (true, Some(Interruption::TimeOver { limit, length })) => {
+            let words = "; the commands did not end in time after SIGTERM and were killed";
+            time_over(facts, (limit, length), killed, words)
         }
         (true, Some(Interruption::TooMuch(excess))) => {
             Outcome::failed(EndReason::ScratchLimit, too_much(excess), killed)
@@ -243,7 +264,9 @@ mod tests {
             end: case.end,
             interruption: match (has("stopped"), has("out of time"), has("too much")) {
                 (true, ..) => Some(Interruption::Asked),
-                (_, true, _) => Some(Interruption::TimeOver),
+                (_, true, _) => {
+                    Some(Interruption::TimeOver { limit: TimeLimit::Runtime, length: Span(7_200_000) })
+                }
                 (.., true) => Some(Interruption::TooMuch(Excess::Bytes { used: 3 << 20, limit: 1 << 20 })),
                 _ => None,
             },

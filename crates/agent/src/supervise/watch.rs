@@ -11,12 +11,14 @@ use jiff::Timestamp;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use vessl_container::limits::Cgroup;
+use vessl_core::limits::{Step, TimeLimit};
 use vessl_core::plan::Plan;
 use vessl_core::record::{Ending, EventKind, InitAsk, InitReport, Phase, Usage};
 use vessl_core::script;
 
 use crate::record::events::eprint_line;
 use crate::supervise::capture::OutputCapture;
+use crate::supervise::clock::{self, Clock};
 use crate::supervise::event_loop::{EventLoop, EventSource};
 use crate::supervise::link::Link;
 use crate::supervise::outcome::{self, CommandsEnd, Interruption};
@@ -77,8 +79,8 @@ struct Watch<'a> {
     cgroup: Cgroup,
     started_at: Option<Timestamp>,
     end: Option<CommandsEnd>,
-    /// When the time of the commands is over.
-    time_limit: Option<Instant>,
+    /// What time does to the run, once its commands have started.
+    clock: Option<Clock>,
     interruption: Option<Interruption>,
     /// When everything that has not had SIGTERM gets it, once init was told to stop.
     rest_at: Option<Instant>,
@@ -101,7 +103,7 @@ pub(crate) fn watch(event_loop: &mut EventLoop, plan: &Plan, running: Running) -
         cgroup: container.cgroup.clone(),
         started_at: None,
         end: None,
-        time_limit: None,
+        clock: None,
         interruption: None,
         rest_at: None,
         kill_at: None,
@@ -114,7 +116,10 @@ impl Watch<'_> {
     fn until_it_ends(mut self) -> ExecutionResult {
         while !self.has_ended() {
             self.check_limits();
-            match self.event_loop.wait(self.rest_at.or(self.kill_at).or(self.time_limit)) {
+            match self
+                .event_loop
+                .wait(self.rest_at.or(self.kill_at).or(self.clock.as_ref().and_then(Clock::next)))
+            {
                 Ok(ready) => ready.into_iter().for_each(|source| self.serve(source)),
                 Err(error) => self.abort(&error),
             }
@@ -164,9 +169,7 @@ impl Watch<'_> {
 
     fn running(&mut self) {
         self.started_at = Some(self.event_loop.events.add(EventKind::Phase { phase: Phase::Running }));
-        let far = Duration::from_hours(100 * 365 * 24);
-        let limit = self.plan.time_limit();
-        self.time_limit = limit.map(|limit| Instant::now() + Duration::from_millis(limit.0).min(far));
+        self.clock = Some(Clock::start(self.plan, self.event_loop.run_dir()));
     }
 
     /// The script waits for leave to go on, so what is in the pipes now is older than the item.
@@ -223,9 +226,8 @@ impl Watch<'_> {
         let now = Instant::now();
         if let Some(stop) = self.event_loop.stop {
             self.stop(Interruption::Asked, stop.kill_at);
-        } else if self.time_limit.is_some_and(|at| at <= now) {
-            self.time_limit = None;
-            self.stop(Interruption::TimeOver, now + Duration::from_millis(self.plan.grace.0));
+        } else {
+            self.check_time(now);
         }
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill();
@@ -233,6 +235,27 @@ impl Watch<'_> {
             self.rest_at = None;
             self.event_loop.log.report("half of the grace is over: what has not had SIGTERM gets it");
             self.link.ask(&InitAsk::StopRest);
+        }
+    }
+
+    /// Warns, and ends what has no time left.
+    fn check_time(&mut self, now: Instant) {
+        let Some(clock) = &mut self.clock else { return };
+        clock.extend(std::mem::take(&mut self.event_loop.extended));
+        match clock.step() {
+            Step::Nothing => {}
+            Step::Warn(limit, left) => {
+                let words = clock::warning(limit, left);
+                self.event_loop.log.report(&words);
+                self.link.ask(&InitAsk::Say { words: words.clone() });
+                self.event_loop.events.add(EventKind::EndsSoon { limit, words });
+            }
+            Step::End(limit) => {
+                let length = clock.length(limit);
+                self.clock = None;
+                let kill_at = now + Duration::from_millis(self.plan.grace.0);
+                self.stop(Interruption::TimeOver { limit, length }, kill_at);
+            }
         }
     }
 
@@ -251,7 +274,12 @@ impl Watch<'_> {
                 self.interruption = Some(interruption);
                 let why = match interruption {
                     Interruption::Asked => "asked to stop".to_owned(),
-                    Interruption::TimeOver => "the time limit is over".to_owned(),
+                    Interruption::TimeOver { limit: TimeLimit::Runtime, .. } => {
+                        "the time limit is over".to_owned()
+                    }
+                    Interruption::TimeOver { limit: TimeLimit::Idle, length } => {
+                        format!("nobody used the session for {length}")
+                    }
                     Interruption::TooMuch(excess) => outcome::too_much(excess),
                 };
                 let grace = kill_at.saturating_duration_since(Instant::now()).as_secs_f64().round();

@@ -65,7 +65,7 @@ pub(super) fn max_runtime(
     }
 }
 
-/// The ports in the file's order; JupyterLab of a session before them.
+/// The ports in the file's order; Jupyter of a session before them.
 pub(super) fn ports(spec: &Spec) -> Vec<PortPlan> {
     let jupyter = PortPlan { name: "jupyter".to_owned(), kind: PortKind::Http, port: JUPYTER_PORT };
     let jupyter = spec.interactive.is_some().then_some(jupyter);

@@ -467,7 +467,7 @@ pub fn plan(spec: &Spec, catalogue: &Catalogue, stamp: &Stamp<'_>) -> Result<Pla
         shell: Shell::Plain,
         env,
         ports: extras::ports(spec),
-        interactive: None,
+        interactive: spec.interactive.clone(),
         max_runtime,
         termination_protection: spec.termination_protection,
         grace: GRACE,

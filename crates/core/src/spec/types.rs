@@ -370,9 +370,9 @@ pub struct Item {
     pub wait: Option<Span>,
 }
 
-/// Where JupyterLab of a session answers.
+/// Where Jupyter of a session answers.
 pub const JUPYTER_PORT: u16 = 8888;
-/// What a session has open without saying so: SSH and JupyterLab.
+/// What a session has open without saying so: SSH and Jupyter.
 pub const SESSION_PORTS: [u16; 2] = [22, JUPYTER_PORT];
 
 /// `interactive`: limits of a session. `None` is unlimited.

@@ -641,6 +641,7 @@ fn every_problem_is_reported_at_once() {
     let problems = try_plan(body, &[], &catalogue()).unwrap_err();
     let codes: Vec<_> = problems.iter().map(|problem| problem.code.as_str()).collect();
     let expected = [
+        "unsupported",
         "unknown-cluster",
         "unknown-credential",
         "unknown-dataset",
@@ -648,7 +649,6 @@ fn every_problem_is_reported_at_once() {
         "unknown-storage",
         "unknown-secret",
         "missing-inject",
-        "unsupported",
     ];
     assert_eq!(codes, expected);
 }

@@ -197,6 +197,7 @@ fn runs_routes() -> OpenApiRouter<Api> {
         .routes(routes!(runs::list, runs::create))
         .routes(routes!(runs::read, runs::update, runs::delete))
         .routes(routes!(runs::terminate))
+        .routes(routes!(runs::extend))
         .routes(routes!(runs::restart))
         .routes(routes!(runs::export))
         .routes(routes!(runs::explain))

@@ -4,7 +4,8 @@ use axum::{Extension, Json};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use vessl_core::access::Caller;
 use vessl_core::wire::{
-    ErrorBody, Explain, RunCreate, RunQuery, RunReadQuery, RunTerminate, RunUpdate, RunView, UNREADABLE,
+    ErrorBody, Explain, RunCreate, RunExtend, RunQuery, RunReadQuery, RunTerminate, RunUpdate, RunView,
+    UNREADABLE,
 };
 
 use super::error::Result;
@@ -138,6 +139,26 @@ pub(super) async fn terminate(
     JsonBody(ask): JsonBody<RunTerminate>,
 ) -> Result<Json<RunView>> {
     Ok(Json(to_the_end(async move { api.control.terminate(&caller, &of, ask).await }).await?))
+}
+
+/// Give a run that runs more time than its time limit.
+#[utoipa::path(
+    post, path = "/organizations/{organization}/projects/{project}/runs/{id}/extend", tag = "runs",
+    operation_id = "extendRun",
+    params(("organization" = String, Path), ("project" = String, Path), ("id" = u64, Path)),
+    request_body = RunExtend,
+    responses(
+        (status = 200, description = "the run, with its new end", body = RunView),
+        (status = 409, description = "it does not run, has no time limit, or may not take longer", body = ErrorBody),
+    )
+)]
+pub(super) async fn extend(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    RunPath(of): RunPath,
+    JsonBody(ask): JsonBody<RunExtend>,
+) -> Result<Json<RunView>> {
+    Ok(Json(to_the_end(async move { api.control.extend(&caller, &of, ask).await }).await?))
 }
 
 /// Begin a new attempt of a run that has ended, with the same file and the same settings.

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use vessl_core::ids::{AttemptId, RunId};
 use vessl_core::jupyter::{self, JUPYTER_VERSION, JupyterRecord};
 use vessl_core::plan::Plan;
+use vessl_core::record::ACTIVITY;
 #[cfg(feature = "testing")]
 use vessl_core::record::ExitRecord;
 use vessl_core::secret::Secret;
@@ -135,6 +136,13 @@ impl Attempts {
     /// Whether the attempt that a log is of has its exit record. May block.
     pub(crate) fn has_ended(log: &Reader) -> bool {
         log.dir().with_file_name("exit.json").exists()
+    }
+
+    /// When somebody used an attempt last, as far as that left a sign.
+    pub(crate) async fn last_use(&self, at: AttemptId) -> Option<Timestamp> {
+        let path = self.data.attempt(at).join(ACTIVITY);
+        let read = tokio::task::spawn_blocking(move || std::fs::symlink_metadata(path)?.modified());
+        Timestamp::try_from(read.await.ok()?.ok()?).ok()
     }
 
     /// How far a pull, an import or an export is, if one is under way. A view, not a record.

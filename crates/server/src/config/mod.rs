@@ -67,6 +67,10 @@ pub struct Config {
     pub ports_domain: String,
     /// Whether they are reached below a path too.
     pub ports_by_path: bool,
+    /// File with the certificate (PEM) of that domain; empty is no encryption.
+    pub ports_certificate: String,
+    /// File with its key (PEM).
+    pub ports_key: String,
     /// Ports of the machine that lead to `tcp` ports of runs, `FIRST-LAST`; empty is none.
     pub tcp_ports: String,
     /// Bucket that blobs are kept in too; empty is none.
@@ -209,6 +213,8 @@ impl Default for Config {
             ports_listen: "127.0.0.1:7381".to_owned(),
             ports_domain: "vessl.localhost".to_owned(),
             ports_by_path: true,
+            ports_certificate: String::new(),
+            ports_key: String::new(),
             tcp_ports: "20000-20999".to_owned(),
             blobs_bucket: String::new(),
             blobs_endpoint: String::new(),

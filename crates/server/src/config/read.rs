@@ -84,6 +84,10 @@ fn unusable(config: &Config) -> Option<(String, String)> {
     if !is_domain(&config.ports_domain) {
         return Some(("ports_domain".to_owned(), "it must be a domain in small letters".to_owned()));
     }
+    if config.ports_certificate.is_empty() != config.ports_key.is_empty() {
+        let why = "`ports_certificate` and `ports_key` are set together or not at all";
+        return Some(("ports_key".to_owned(), why.to_owned()));
+    }
     if !config.tcp_ports.is_empty() && config.tcp_range().is_none() {
         return Some((
             "tcp_ports".to_owned(),

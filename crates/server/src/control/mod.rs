@@ -10,6 +10,7 @@ mod ahead;
 mod allocator;
 mod clock;
 mod driver;
+mod ending;
 mod error;
 mod exports;
 mod home;

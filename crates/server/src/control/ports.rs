@@ -37,11 +37,16 @@ pub(crate) struct PortsAt {
     pub(crate) domain: String,
     /// Whether ports are below paths too.
     pub(crate) by_path: bool,
+    /// Whether connections are encrypted.
+    pub(crate) tls: bool,
 }
 
 impl PortsAt {
     fn host_url(&self, to: PortOf) -> String {
-        format!("http://{}-{}.{}:{}/", to.port, to.run.0, self.domain, self.address.port())
+        let (scheme, usual) = if self.tls { ("https", 443) } else { ("http", 80) };
+        let port = self.address.port();
+        let port = if port == usual { String::new() } else { format!(":{port}") };
+        format!("{scheme}://{}-{}.{}{port}/", to.port, to.run.0, self.domain)
     }
 
     fn path_url(&self, to: PortOf) -> Option<String> {
@@ -131,7 +136,7 @@ impl Control {
 
     /// Address of the proxy, if there is one.
     pub(crate) fn ports_url(&self) -> Option<String> {
-        self.0.ports.at.get().map(|at| format!("http://{}", at.address))
+        self.0.ports.at.get().map(|at| format!("{}://{}", if at.tls { "https" } else { "http" }, at.address))
     }
 
     /// A link that opens an `http` port of a run; perhaps everybody may use it from now on, or nobody without a link.

@@ -7,6 +7,7 @@ use vessl_core::object::VolumeRef;
 use vessl_core::plan::{ExportTarget, Plan};
 use vessl_core::record::{Event, EventKind, ExitRecord, Transfer};
 use vessl_core::run::{Run, State, Status};
+use vessl_core::units::Span;
 use vessl_core::wire::{PhaseChange, RunEventKind, StatusChange};
 
 use crate::store::runs::{CommandsEnd, Export, PastAttempt, Save, StoredEvent, StoredRun};
@@ -75,6 +76,11 @@ impl RecordBuilder {
                     format!("the commands ended with exit status {exit_code}"),
                 );
             }
+            EventKind::Extended { millis } => {
+                self.stored.doc.extended = self.stored.doc.extended.saturating_add(*millis);
+                self.event(RunEventKind::Extended, at, format!("the time limit is {} longer", Span(*millis)));
+            }
+            EventKind::EndsSoon { words, .. } => self.event(RunEventKind::EndsSoon, at, words.clone()),
             EventKind::Item { n, of } => {
                 self.event(RunEventKind::Item, at, format!("item {n} of {of} starts"));
             }
@@ -154,6 +160,7 @@ impl RecordBuilder {
         doc.exports.clear();
         doc.phases.clear();
         doc.usage = None;
+        doc.extended = 0;
     }
 
     /// Why the run is in `status`; one whose container is kept says how its commands ended.

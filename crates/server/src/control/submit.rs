@@ -239,6 +239,7 @@ fn first(caller: &Caller, spec: &Spec, plan: &Plan, now: Timestamp) -> StoredRun
             exports: Vec::new(),
             phases: Vec::new(),
             usage: None,
+            extended: 0,
             nodes: plan.nodes.clone(),
             sweep: None,
             max_runtime: None,

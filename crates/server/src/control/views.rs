@@ -36,11 +36,13 @@ impl Control {
             None => Vec::new(),
         };
         let interactive = texts.as_ref().is_some_and(|texts| texts.plan.interactive.is_some());
-        let jupyter = match interactive && !stored.status().is_final() {
-            true => Some(self.0.jupyter_of(&stored).await),
-            false => None,
+        let has_jupyter = interactive && !stored.status().is_final();
+        let jupyter = if has_jupyter { Some(self.0.jupyter_of(&stored).await) } else { None };
+        let ends = match &texts {
+            Some(texts) => self.0.ends(&stored, &texts.plan).await,
+            None => None,
         };
-        let mut view = RunView { kept, provenance, ports, jupyter, ..self.0.view(stored) };
+        let mut view = RunView { kept, provenance, ports, jupyter, ends, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
@@ -95,9 +97,13 @@ impl Control {
             let sight = self.0.ahead.sight(id);
             (progress, ahead) = (sight.progress, sight.here);
         }
+        let ends = match self.0.parts.store.run_texts(id).await? {
+            Some(texts) => self.0.ends(&stored, &texts.plan).await,
+            None => None,
+        };
         let (queue, decided_at) = (self.0.allocator.place(id), said.at);
         let (why, next) = (said.why, said.next);
-        Ok(Explain { id, status, why, next, queue, progress, ahead, silent_millis, decided_at })
+        Ok(Explain { id, status, why, next, queue, progress, ahead, silent_millis, ends, decided_at })
     }
 
     /// Events after `after`, at most some hundred, and whether the run can have more.
@@ -189,6 +195,7 @@ impl Inner {
             exports: doc.exports,
             phases: doc.phases,
             usage: doc.usage,
+            ends: None,
             kept: None,
             ports: Vec::new(),
             jupyter: None,

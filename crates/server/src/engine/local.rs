@@ -21,6 +21,7 @@ use vessl_core::network::{Network, NetworkMode, NetworkPolicy};
 use vessl_core::plan::Plan;
 use vessl_core::record::{Control, ControlReply, MachineReport, Proof, Secrets};
 use vessl_core::run::{Left, Terminate};
+use vessl_core::units::Span;
 use vessl_data::locked;
 use vessl_reach::control;
 
@@ -219,11 +220,18 @@ impl Local {
     }
 
     pub(super) async fn stop(&self, at: AttemptId, how: &Terminate) -> Result<(), EngineError> {
-        let ask = Control::Stop { grace_s: how.grace_s, export: how.export };
+        self.tell(at, &Control::Stop { grace_s: how.grace_s, export: how.export }).await
+    }
+
+    pub(super) async fn extend(&self, at: AttemptId, by: Span) -> Result<(), EngineError> {
+        self.tell(at, &Control::Extend { millis: by.0 }).await
+    }
+
+    async fn tell(&self, at: AttemptId, ask: &Control) -> Result<(), EngineError> {
         let silent = |why: String| EngineError::Silent { run: at.run, why };
         let dir = self.dir(at);
-        let asked = match control::ask(dir.path(), &ask).await {
-            Err(error) if is_no_socket(&error) => self.ask_anew(at, &dir, &ask).await,
+        let asked = match control::ask(dir.path(), ask).await {
+            Err(error) if is_no_socket(&error) => self.ask_anew(at, &dir, ask).await,
             asked => asked,
         };
         let reply: ControlReply = asked.map_err(|error| silent(error.to_string()))?;

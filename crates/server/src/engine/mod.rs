@@ -15,6 +15,7 @@ use vessl_core::ids::{AttemptId, ClusterName, RunId};
 use vessl_core::plan::Plan;
 use vessl_core::record::{MachineReport, Proof, Secrets};
 use vessl_core::run::{Left, Terminate};
+use vessl_core::units::Span;
 use vessl_reach::Program;
 use vessl_reach::door::{Dialed, DoorError};
 
@@ -181,6 +182,15 @@ impl Engine {
             Self::Local(local) => local.stop(at, how).await,
             #[cfg(feature = "testing")]
             Self::Fake(fake) => fake.stop(at, how).await,
+        }
+    }
+
+    /// Tells the agent that the run may take longer.
+    pub async fn extend(&self, at: AttemptId, by: Span) -> Result<(), EngineError> {
+        match self {
+            Self::Local(local) => local.extend(at, by).await,
+            #[cfg(feature = "testing")]
+            Self::Fake(_) => Ok(()),
         }
     }
 

@@ -63,7 +63,7 @@ pub(super) fn forward(headers: &mut HeaderMap, target: &Target, from: IpAddr) {
         }
     };
     set(headers, "x-forwarded-for", &from.to_string());
-    set(headers, "x-forwarded-proto", "http");
+    set(headers, "x-forwarded-proto", target.scheme);
     set(headers, "x-forwarded-host", &target.host);
     if let Form::Path(prefix) = &target.form {
         set(headers, "x-forwarded-prefix", prefix);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn target(host: &str, uri: &str) -> Target {
-        let names = Names { domain: "vessl.localhost".to_owned(), by_path: true };
+        let names = Names { domain: "vessl.localhost".to_owned(), by_path: true, scheme: "http" };
         Target::of(&Request::builder().uri(uri).header("host", host).body(()).unwrap(), &names).unwrap()
     }
 

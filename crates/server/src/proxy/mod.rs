@@ -10,6 +10,7 @@ mod headers;
 mod pages;
 mod target;
 mod tcp;
+mod tls;
 
 use std::convert::Infallible;
 use std::io;
@@ -25,18 +26,26 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{setsockopt, sockopt};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use self::forward::Way;
 use self::pages::Refusal;
 use self::target::{Form, Names, Target};
+pub(crate) use self::tls::CertificateFiles;
 use crate::control::{Control, PortsAt};
 
-/// Most connections at the same time; those of `tcp` ports have as many of their own.
-const CONNECTIONS: usize = 2048;
+/// Most connections at the same time, as far as this process may have so many descriptors; those of `tcp` ports have room
+/// of their own. One that is idle ends after [`HEAD`], so that who holds many keeps others waiting no longer than that.
+const CONNECTIONS: usize = 16_384;
+/// Descriptors of this process for each connection: its own, the one to the program, and one for everything else.
+const DESCRIPTORS: u64 = 3;
 /// Longest time for the head of a request, and for a kept connection without one.
 const HEAD: Duration = Duration::from_secs(10);
 /// Most bytes of a request head.
@@ -57,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) by_path: bool,
     /// Ports of the machine for `tcp` ports.
     pub(crate) tcp: Option<RangeInclusive<u16>>,
+    /// With it connections are encrypted.
+    pub(crate) certificate: Option<CertificateFiles>,
 }
 
 /// A proxy that listens.
@@ -74,6 +85,7 @@ pub(crate) struct Proxy {
 struct Door {
     control: Control,
     names: Names,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Proxy {
@@ -92,10 +104,14 @@ impl Proxy {
             listener => listener?,
         };
         let at = listener.local_addr()?;
-        let Settings { domain, by_path, tcp, .. } = settings;
-        control.ports_are_at(PortsAt { address: at, domain: domain.clone(), by_path });
-        tracing::info!(url = format!("http://{at}"), "ports of runs are reached here");
-        let door = Arc::new(Door { control, names: Names { domain, by_path } });
+        let Settings { domain, by_path, tcp, certificate, .. } = settings;
+        let tls = certificate.map(tls::config).transpose()?;
+        // A certificate is for names, and the path is below an address.
+        let by_path = by_path && tls.is_none();
+        control.ports_are_at(PortsAt { address: at, domain: domain.clone(), by_path, tls: tls.is_some() });
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        tracing::info!(url = format!("{scheme}://{at}"), "ports of runs are reached here");
+        let door = Arc::new(Door { control, names: Names { domain, by_path, scheme }, tls });
         Ok(Self { listener, door, at, tcp, open: TaskTracker::new() })
     }
 
@@ -111,7 +127,7 @@ impl Proxy {
 
     async fn accept(&self) {
         let stopping = self.door.control.stopping();
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let room = Arc::new(Semaphore::new(connections()));
         loop {
             let taken = async {
                 let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
@@ -137,6 +153,12 @@ impl Proxy {
     }
 }
 
+/// As many as there is room for.
+fn connections() -> usize {
+    let allowed = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(allowed / DESCRIPTORS).unwrap_or(CONNECTIONS).min(CONNECTIONS)
+}
+
 /// Small answers do not wait for more, and a machine that is gone is noticed.
 fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
@@ -145,6 +167,22 @@ fn prepare(stream: &TcpStream) {
 }
 
 async fn connection(door: Arc<Door>, stream: TcpStream, way: Way) {
+    match door.tls.clone() {
+        None => serve(door, stream, way).await,
+        // Who does not get through that far is nobody yet.
+        Some(tls) => {
+            let accepted = TlsAcceptor::from(tls).accept(stream);
+            if let Ok(Ok(stream)) = tokio::time::timeout(HEAD, accepted).await {
+                serve(door, stream, way).await;
+            }
+        }
+    }
+}
+
+async fn serve<S>(door: Arc<Door>, stream: S, way: Way)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let stopping = way.stopping.clone();
     let way = Arc::new(way);
     let service = service_fn(move |request| {

@@ -17,6 +17,8 @@ pub(super) struct Names {
     pub(super) domain: String,
     /// Whether each has a path too.
     pub(super) by_path: bool,
+    /// `http` or `https`.
+    pub(super) scheme: &'static str,
 }
 
 /// What a request is for.
@@ -30,6 +32,8 @@ pub(super) struct Target {
     pub(super) rest: PathAndQuery,
     /// The `Host` of the request.
     pub(super) host: String,
+    /// How it came, `http` or `https`.
+    pub(super) scheme: &'static str,
 }
 
 /// How a port is named.
@@ -49,7 +53,7 @@ impl Target {
         let sent = request.uri().path_and_query().cloned().unwrap_or(root);
         let (name, _) = split_port(&host);
         if let Some(to) = port_of_host(name, &names.domain) {
-            return Ok(Self { to, form: Form::Host, rest: sent, host });
+            return Ok(Self { to, form: Form::Host, rest: sent, host, scheme: names.scheme });
         }
         if !(names.by_path && is_loopback(name)) {
             return Err(Refusal::WrongHost(names.domain.clone()));
@@ -60,7 +64,7 @@ impl Target {
             return Err(Refusal::Moved(format!("{prefix}/{rest}")));
         }
         let rest = PathAndQuery::try_from(rest).map_err(|_| Refusal::Malformed("its path cannot be read"))?;
-        Ok(Self { to, form: Form::Path(prefix.to_owned()), rest, host })
+        Ok(Self { to, form: Form::Path(prefix.to_owned()), rest, host, scheme: names.scheme })
     }
 
     /// The code of the query, and the place without it.
@@ -182,7 +186,7 @@ pub(super) fn is_foreign(headers: &HeaderMap, target: &Target, domain: &str) -> 
 mod tests {
     use super::*;
 
-    const NAMES: Names = Names { domain: String::new(), by_path: true };
+    const NAMES: Names = Names { domain: String::new(), by_path: true, scheme: "http" };
 
     fn names() -> Names {
         Names { domain: "vessl.localhost".to_owned(), ..NAMES }
@@ -227,6 +231,7 @@ mod tests {
                     to: PortOf { run: RunId(run), port },
                     form: Form::Host,
                     rest: PathAndQuery::from_static("/a/b?c=d"),
+                    scheme: "http",
                     host: host.to_ascii_lowercase(),
                 }),
                 None => Err(Refusal::WrongHost("vessl.localhost".to_owned())),

@@ -12,8 +12,11 @@ use tokio_util::sync::CancellationToken;
 use vessl_reach::door::Dialed;
 
 use super::forward::both_ways;
-use super::{BREATH, CONNECTIONS, prepare};
+use super::{BREATH, prepare};
 use crate::control::{Control, PortOf};
+
+/// Most connections at the same time, of all `tcp` ports together.
+const CONNECTIONS: usize = 2048;
 
 /// Listens for what is offered, until the server stops.
 pub(super) async fn keep(control: Control, ip: IpAddr, range: RangeInclusive<u16>) {

@@ -94,6 +94,9 @@ pub struct Doc {
     /// What it took of the machine, once that is known.
     #[serde(default)]
     pub usage: Option<Usage>,
+    /// Milliseconds that were added to the time limit of this attempt.
+    #[serde(default)]
+    pub extended: u64,
     /// Candidate nodes; empty means every node of the cluster.
     pub nodes: Vec<NodeName>,
     /// The sweep that it belongs to.

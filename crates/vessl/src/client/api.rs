@@ -5,8 +5,9 @@ use vessl_core::logwire;
 use vessl_core::logwire::Stream;
 use vessl_core::wire::{
     ArtifactView, CacheEntry, CachePrune, CachePruned, ClusterView, CredentialCreate, Explain, FileView,
-    ImagePull, ImageView, NodeView, PresetView, Progress, Pruned, PullLine, RunCreate, RunQuery, RunSort,
-    RunTerminate, RunUpdate, RunView, SecretCreate, SecretView, ServerView, UNREADABLE, WhoAmI, tags_as_text,
+    ImagePull, ImageView, NodeView, PresetView, Progress, Pruned, PullLine, RunCreate, RunExtend, RunQuery,
+    RunSort, RunTerminate, RunUpdate, RunView, SecretCreate, SecretView, ServerView, UNREADABLE, WhoAmI,
+    tags_as_text,
 };
 
 use super::http::ApiRequest;
@@ -120,6 +121,12 @@ impl Client {
     /// Asks for the end of a run.
     pub(crate) async fn terminate(&mut self, id: RunId, request: &RunTerminate) -> Result<RunView> {
         let path = self.of_run(id, &["terminate"]).await?;
+        self.post(path.into(), request).await
+    }
+
+    /// Gives a run more time.
+    pub(crate) async fn extend(&mut self, id: RunId, request: &RunExtend) -> Result<RunView> {
+        let path = self.of_run(id, &["extend"]).await?;
         self.post(path.into(), request).await
     }
 

@@ -1,12 +1,13 @@
 //! How each type of the API looks as a table. It knows no commands.
 use jiff::Timestamp;
 use vessl_core::jupyter::JupyterState;
+use vessl_core::limits::TimeLimit;
 use vessl_core::plan::Amounts;
 use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::Status;
 use vessl_core::wire::{
-    ArtifactView, AttemptView, CacheEntry, CachePruned, ClusterView, Explain, FileKind, FileView, ImageView,
-    JupyterView, NodeView, PortView, PresetView, Pruned, QueuePlace, RunFrom, RunView, SecretView,
+    ArtifactView, AttemptView, CacheEntry, CachePruned, ClusterView, EndView, Explain, FileKind, FileView,
+    ImageView, JupyterView, NodeView, PortView, PresetView, Pruned, QueuePlace, RunFrom, RunView, SecretView,
     VersionView,
 };
 
@@ -123,6 +124,7 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("Node", run.node.clone().unwrap_or_default()),
         ("Memory", memory(run)),
         ("CPU time", cpu_time(run)),
+        ("Ends", run.ends.map(ends).unwrap_or_default()),
         ("Ports", ports(run)),
         ("Jupyter", run.jupyter.as_ref().map(jupyter).unwrap_or_default()),
         ("Image", run.image.clone()),
@@ -289,9 +291,26 @@ pub(crate) fn explain(explain: &Explain) -> Rows {
         ("Queue", explain.queue.map(place).unwrap_or_default()),
         ("Ahead", explain.ahead.join("\n")),
         ("So far", explain.progress.as_ref().map(so_far).unwrap_or_default()),
+        ("Ends", explain.ends.map(ends).unwrap_or_default()),
         ("Silent for", explain.silent_millis.map(span).unwrap_or_default()),
         ("Decided", date(explain.decided_at)),
     ]
+}
+
+/// When a run is ended by time, and what puts that off.
+fn ends(EndView { at, limit }: EndView) -> String {
+    let unless = match limit {
+        TimeLimit::Runtime => "its time limit; `vessl run extend` gives it more",
+        TimeLimit::Idle => "unless somebody uses it",
+    };
+    format!("{} ({unless})", date(at))
+}
+
+/// A run that was given more time.
+pub(crate) fn extended(run: &RunView) -> Rows {
+    let mut rows = run_head(run);
+    rows.push(("Ends", run.ends.map(ends).unwrap_or_default()));
+    rows
 }
 
 /// A place as people say it.

@@ -29,6 +29,7 @@ mod images;
 mod inherited;
 mod jupyter;
 mod kills;
+mod limits;
 mod lists;
 mod logs;
 mod marks;

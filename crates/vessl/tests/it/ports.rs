@@ -1,8 +1,10 @@
 //! Ports of runs from outside: by host name and by path, who may, what goes through, what does not.
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 use sha2::Digest;
 
@@ -434,6 +436,87 @@ fn requests_that_mean_harm_do_none() {
     assert_ne!(Answer::read(&mut slow).status, 200);
     drop(idle);
     end(&test, &[&id, &other]);
+}
+
+/// A certificate for all ports of a domain, signed by itself, and its key.
+fn certificate(test: &Test, domain: &str) {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+    openssl.args(["-days", "2", "-subj", "/CN=test", "-addext", &format!("subjectAltName=DNS:*.{domain}")]);
+    openssl.arg("-keyout").arg(test.path("key.new")).arg("-out").arg(test.path("certificate.new"));
+    let done = openssl.output().expect("this test needs `openssl`");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    for name in ["key", "certificate"] {
+        std::fs::rename(test.path(&format!("{name}.new")), test.path(&format!("{name}.pem"))).unwrap();
+    }
+}
+
+#[test]
+fn ports_are_encrypted_with_the_certificate_of_the_settings() {
+    let test = Test::new();
+    certificate(&test, "runs.example");
+    let path = |name: &str| test.path(name).display().to_string();
+    let (certificate_file, key_file) = (path("certificate.pem"), path("key.pem"));
+    let test = test
+        .env("VESSL_SERVER_PORTS_CERTIFICATE", &certificate_file)
+        .env("VESSL_SERVER_PORTS_KEY", &key_file)
+        .env("VESSL_SERVER_PORTS_DOMAIN", "runs.example")
+        .env("VESSL_SERVER_PORTS_LISTEN", "0.0.0.0:0");
+    let id = started(&test);
+    let link = opened(&test, &id, &["8501"]);
+    let (url, port) = (link["url"].as_str().unwrap().to_owned(), test.read(&id)["ports"][0]["url"].clone());
+    assert!(url.starts_with(&format!("https://8501-{id}.runs.example:")), "{url}");
+    assert_eq!(link["path_url"], Value::Null);
+    let number = port.as_str().unwrap().trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
+    let curl = |url: &str| {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-sS",
+            "-L",
+            "--cacert",
+            &certificate_file,
+            "-c",
+            &path_of(&test, "jar"),
+            "-b",
+            &path_of(&test, "jar"),
+        ]);
+        curl.args(["--resolve", &format!("8501-{id}.runs.example:{number}:127.0.0.1"), url]);
+        let done = curl.output().expect("this test needs `curl`");
+        String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
+    };
+    let seen = curl(&format!("https://8501-{id}.runs.example:{number}/"));
+    assert!(seen.contains("vessl run open"), "{seen}");
+    let seen = curl(&url);
+    assert!(seen.contains("\"x-forwarded-proto\": \"https\""), "{seen}");
+    // What is not encrypted is not answered; a certificate that was renewed is the one from then on.
+    let mut plain = TcpStream::connect(("127.0.0.1", number.parse().unwrap())).unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    certificate(&test, "runs.example");
+    let seen = curl(&format!("https://8501-{id}.runs.example:{number}/headers"));
+    assert!(seen.contains("\"x-forwarded-proto\": \"https\""), "{seen}");
+    end(&test, &[&id]);
+}
+
+fn path_of(test: &Test, name: &str) -> String {
+    test.path(name).display().to_string()
+}
+
+#[test]
+fn ten_thousand_idle_connections_keep_nobody_out_for_long() {
+    let test = Test::new();
+    let id = started(&test);
+    let proxy = Proxy::of(&test);
+    let (host, pass) = (proxy.host(&id, 8501), proxy.enter(&test, &id, 8501));
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    assert!(hard >= 12_000, "this test needs 12 000 open files, and may have {hard}");
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(12_000), hard).unwrap();
+    let idle: Vec<TcpStream> = (0..10_000).map(|_| proxy.connect()).collect();
+    proxy.get(&host, "/x", &pass).is(200, "");
+    drop(idle);
+    end(&test, &[&id]);
 }
 
 fn opened_path(test: &Test, id: &str) -> String {

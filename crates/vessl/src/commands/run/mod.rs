@@ -7,6 +7,7 @@ mod download;
 mod env_file;
 mod explain;
 mod export;
+mod extend;
 mod files;
 mod interleaver;
 mod jupyter;
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Update(update::Update),
     /// End runs
     Terminate(terminate::Terminate),
+    /// Give a run more time
+    Extend(extend::Extend),
     /// Start runs that have ended again
     Restart(restart::Restart),
     /// Write exports again that failed
@@ -96,6 +99,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Logs(args) => logs::perform(&args, session).await,
         Command::Update(args) => update::perform(args, session).await,
         Command::Terminate(args) => terminate::perform(&args, session).await,
+        Command::Extend(args) => extend::perform(&args, session).await,
         Command::Restart(args) => restart::perform(&args, session).await,
         Command::Export(args) => export::perform(&args, session).await,
         Command::Delete(args) => delete::perform(&args, session).await,
