@@ -32,7 +32,7 @@ const KERNEL: &str = include_str!("kernel.py");
 /// Where both are in a kit.
 pub(crate) const LAUNCHERS: &str = "vessl";
 /// Changes when kits are made in another way.
-const KIT_VERSION: u32 = 1;
+const KIT_VERSION: u32 = 2;
 /// Wheels that are fetched at the same time.
 const AT_ONCE: usize = 8;
 /// How a kit is called that is not whole.
@@ -213,6 +213,14 @@ fn finish(new: &Path, place: &Path) -> io::Result<()> {
     let kernels = new.join("share/jupyter/kernels/python3");
     std::fs::create_dir_all(&kernels)?;
     write(&kernels.join("kernel.json"), &spec.to_string())?;
+    // Nobody is asked whether he wants news, which need a network.
+    let quiet = serde_json::json!({
+        "@jupyterlab/apputils-extension:notification": { "fetchNews": "false", "checkForUpdates": false },
+    });
+    let settings = new.join("share/jupyter/lab/settings");
+    std::fs::create_dir_all(&settings)?;
+    std::fs::set_permissions(&settings, Permissions::from_mode(DIR))?;
+    write(&settings.join("overrides.json"), &quiet.to_string())?;
     std::fs::set_permissions(new, Permissions::from_mode(DIR))?;
     durable::sync_file_system(new)?;
     match std::fs::rename(new, place) {

@@ -44,12 +44,14 @@ pub(crate) struct Lab {
     told: Told,
     kits: Kits,
     token: Secret,
+    /// Whether it was ready before.
+    was_ready: bool,
 }
 
 impl Lab {
     /// Of a run.
     pub(crate) fn new(told: Told, kits: Kits, token: Secret) -> Self {
-        Self { told, kits, token }
+        Self { told, kits, token, was_ready: false }
     }
 
     /// Looks after it until the container has ended, or nothing can be done.
@@ -149,7 +151,8 @@ have the network of the machine, of another. JupyterLab is started when it is fr
         drop(input);
         let mut log = self.told.log(&self.token);
         let ended = {
-            let alive = Alive { told: &mut self.told, token: &self.token, activity };
+            let was_ready = &mut self.was_ready;
+            let alive = Alive { told: &mut self.told, token: &self.token, activity, was_ready };
             tokio::select! {
                 code = to_its_end(&mut door, (output, error), &mut log) => code,
                 late = alive.stay() => Err(late),
@@ -177,6 +180,7 @@ struct Alive<'a> {
     told: &'a mut Told,
     token: &'a Secret,
     activity: Activity,
+    was_ready: &'a mut bool,
 }
 
 impl Alive<'_> {
@@ -188,6 +192,10 @@ impl Alive<'_> {
         self.told.state(JupyterState::Ready, "");
         let run = self.told.run();
         self.told.note(&format!("JupyterLab is ready: `vessl run jupyter {run}` opens it")).await;
+        // Whoever waited for it has his time from now on.
+        if !std::mem::replace(self.was_ready, true) {
+            self.activity.seen();
+        }
         let mut seen = Seen::default();
         let mut looks = interval(USE_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -18,11 +18,12 @@ def notebook(page):
     page.click(".jp-Notebook .jp-Cell .cm-content")
     # The editor adds brackets and indents by itself, so that typed text would be another.
     page.keyboard.insert_text(PLOT)
+    page.locator(".jp-mod-highlighted, .jp-StatusBar-TextItem", has_text="Python 3 | Idle").first.wait_for()
     page.keyboard.press("Shift+Enter")
     image = page.wait_for_selector(".jp-OutputArea-output img")
     text = page.locator(".jp-OutputArea-output pre").first.inner_text()
     size = image.evaluate("image => [image.naturalWidth, image.naturalHeight]")
-    page.keyboard.press("Control+Shift+L")
+    page.locator("[data-command=\"launcher:create\"]").first.click()
     page.locator(".jp-LauncherCard[data-category=Other]", has_text="Terminal").last.click()
     page.wait_for_selector(".jp-Terminal .xterm-helper-textarea", state="attached")
     page.locator(".jp-Terminal .xterm-screen").click()
@@ -48,7 +49,7 @@ what, link = sys.argv[1:3]
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
     page = browser.new_page()
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(60_000)
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     try:

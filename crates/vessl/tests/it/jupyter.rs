@@ -29,7 +29,7 @@ pub(crate) fn wheels() -> String {
 pub(crate) fn notebook() -> String {
     let path = format!("{}/python/bin:/usr/local/bin:/usr/bin:/bin", tools().display());
     format!(
-        "name: notebook\nimage: host://\nresources:\n  requests: {{cpu: 250m, memory: 1Gi}}\n\
+        "name: notebook\nimage: host://\nresources:\n  requests: {{cpu: 1, memory: 1Gi}}\n\
          env:\n  PATH: {path}\n  PYTHONPATH: /opt/own\n  GIVEN: yes\ninteractive: {{max_runtime: 1h}}\n"
     )
 }
@@ -89,7 +89,7 @@ fn a_notebook_works_with_the_packages_of_the_image() {
     assert!(seen["terminal"].as_str().unwrap().contains("42-"), "{seen}");
     let kernel: Value = serde_json::from_str(seen["printed"].as_str().unwrap()).unwrap();
     let own = tools().join("python").display().to_string();
-    assert_eq!(kernel["traitlets"], "5.9.0", "{kernel}");
+    assert_eq!(kernel["traitlets"], "5.14.3", "{kernel}");
     assert!(kernel["numpy"].as_str().unwrap().starts_with(&own), "{kernel}");
     assert!(kernel["ipykernel"].as_str().unwrap().starts_with("/.vessl/jupyter/cp3"), "{kernel}");
     assert_eq!(kernel["path"].as_array().unwrap().len(), 1, "{kernel}");
