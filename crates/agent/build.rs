@@ -16,7 +16,7 @@ const OUTER: [&str; 9] = [
 ];
 
 /// What init is made of: itself, and the part of `core` that it speaks.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "crates/init",
     "crates/copy",
     "crates/sftp",

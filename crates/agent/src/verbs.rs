@@ -16,7 +16,7 @@ use crate::record::run_dir::RunDir;
 use crate::supervise::control;
 use crate::{ahead, cache, images, machine, proof, remove, supervise};
 
-const USAGE: &str = "usage: agent supervise --data DATA DIR --network NETWORK | network POOL beyond|everything | export --data DATA DIR | forget --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
+const USAGE: &str = "usage: agent supervise --data DATA DIR --network NETWORK | network POOL beyond|everything | export --data DATA DIR | forget --data DATA DIR | session --data DATA DIR | proof DIR | listen DIR | remove --data DATA DIR | machine | \
                      images --data DATA list|prune|pull REF|check REF ROOT… | cache --data DATA list|prune BYTES | \
                      fetch --data DATA";
 
@@ -33,6 +33,7 @@ enum Verb {
     Images { data: PathBuf, what: Images },
     Cache { data: PathBuf, what: Cache },
     Fetch { data: PathBuf },
+    Session { data: PathBuf, dir: PathBuf },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -79,6 +80,7 @@ fn parse(args: &[OsString]) -> Option<Verb> {
         ["export", "--data", _, _] => Verb::Export { data: path(&args[2]), dir: path(&args[3]) },
         ["forget", "--data", _, _] => Verb::Forget { data: path(&args[2]), dir: path(&args[3]) },
         ["remove", "--data", _, _] => Verb::Remove { data: path(&args[2]), dir: path(&args[3]) },
+        ["session", "--data", _, _] => Verb::Session { data: path(&args[2]), dir: path(&args[3]) },
         ["proof", _] => Verb::Proof { dir: path(&args[1]) },
         ["listen", _] => Verb::Listen { dir: path(&args[1]) },
         ["machine"] => Verb::Machine,
@@ -132,6 +134,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
             remove::run(&data, &dir)?;
             answer(&serde_json::json!({ "removed": true }))?;
         }
+        Verb::Session { data, dir } => vessl_jupyter::run(&data, &dir)?,
         Verb::Machine => answer(&machine::report())?,
         Verb::Cache { data, what: Cache::List } => answer(&cache::list(&data)?)?,
         Verb::Cache { data, what: Cache::Prune(limit) } => answer(&cache::prune(&data, limit)?)?,
@@ -210,6 +213,10 @@ mod tests {
         check(
             &["forget", "--data", "/d", "/d/runs/1/1"],
             Some(&Verb::Forget { data: data.clone(), dir: dir.clone() }),
+        );
+        check(
+            &["session", "--data", "/d", "/d/runs/1/1"],
+            Some(&Verb::Session { data: data.clone(), dir: dir.clone() }),
         );
         check(&["proof", "/d/runs/1/1"], Some(&Verb::Proof { dir: dir.clone() }));
         check(&["listen", "/d/runs/1/1"], Some(&Verb::Listen { dir }));

@@ -14,6 +14,7 @@ pub mod door;
 pub mod file_url;
 pub mod frame;
 pub mod ids;
+pub mod jupyter;
 pub mod kind;
 pub mod limits;
 pub mod logwire;

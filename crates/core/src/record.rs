@@ -9,6 +9,7 @@
 //!                     exit.json     one ExitRecord, written once; again to add a failed clean-up, and when exports are written again
 //!                     control.sock  Control lines in, ControlReply lines out, while the agent lives
 //!                     door.sock     where init answers whoever reaches into the container, see [`crate::door`]
+//!                     jupyter.*     of an interactive run, see [`crate::jupyter`]: state, token (mode 0600), log
 //!                     activity      empty; its time changes while somebody uses the run, see [`ACTIVITY`]
 //!                     lock          held (flock) by the living agent
 //!                     progress      one wire::Progress, replaced as a whole, there only while something moves
@@ -259,6 +260,11 @@ pub enum Control {
     Ping,
     /// What does a program need that is started beside the commands?
     Surroundings,
+    /// Write this line into the log of the run.
+    Note {
+        /// One line.
+        line: String,
+    },
     /// The time limit of the run becomes longer.
     Extend {
         /// By so many milliseconds.

@@ -1,6 +1,7 @@
 //! Types of the HTTP API `/v1`: what the server encodes and the client decodes. Data only.
 mod cache;
 mod files;
+mod jupyter;
 mod ports;
 mod provenance;
 pub mod registry;
@@ -8,6 +9,7 @@ mod ssh;
 
 pub use cache::{CacheEntry, CachePrune, CachePruned};
 pub use files::{FileKind, FileView};
+pub use jupyter::{JupyterOpened, JupyterView};
 pub use ports::{PortOpen, PortOpened, PortView};
 pub use provenance::{
     AttemptUsed, ImageUsed, Provenance, RunFrom, RunReadQuery, SourceUsed, VariableUsed, VersionKind,
@@ -228,6 +230,9 @@ pub struct RunView {
     /// What to type to reach it by SSH, if it can be; only in a read of one run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<String>,
+    /// Its JupyterLab, while an interactive run runs; only in a read of one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jupyter: Option<JupyterView>,
     /// The run's own variables with the values they got (`-e` counts), `null` for secret ones; in a read of one run, and in a
     /// list with `env=true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

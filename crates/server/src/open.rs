@@ -222,7 +222,7 @@ fn program(config: &Config) -> Result<Program, ServerError> {
     } else {
         config.agent.clone()
     };
-    Ok(Program::new(program, config.insecure_registries.clone()))
+    Ok(Program::new(program, config))
 }
 
 /// Says whether the settings can be carried out on this machine. Needs a runtime; opens nothing.

@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    artifact, cache, cluster, completion, configure, credential, dataset, doctor, image, model,
+    artifact, cache, cluster, completion, configure, credential, dataset, doctor, image, jupyter, model,
     model_repository, resource, run, secret, server, ssh_config, ssh_key, storage, uploads, whoami,
 };
 use crate::error::{Error, Result};
@@ -92,6 +92,9 @@ enum Command {
     /// Look at what imports brought to a machine, and remove it
     #[command(subcommand)]
     Cache(cache::Command),
+    /// Prepare JupyterLab for runs that will have no network
+    #[command(subcommand)]
+    Jupyter(jupyter::Command),
     /// Store secrets that runs use by name
     #[command(subcommand)]
     Secret(secret::Command),
@@ -287,6 +290,7 @@ async fn perform(command: Command, session: &Session) -> Result<Exit> {
         Command::Resource(command) => resource::perform(command, session).await,
         Command::Image(command) => image::perform(command, session).await,
         Command::Cache(command) => cache::perform(command, session).await,
+        Command::Jupyter(command) => jupyter::perform(command, session).await,
         Command::Secret(command) => secret::perform(command, session).await,
         Command::Credential(command) => credential::perform(command, session).await,
         Command::SshKey(command) => ssh_key::perform(command, session).await,

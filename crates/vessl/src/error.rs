@@ -104,6 +104,12 @@ impl Error {
         Self::Refused { status: 404, body: Box::new(body) }
     }
 
+    /// The server understood, and this is not to be had.
+    pub(crate) fn refused(code: &str, message: String, hint: String) -> Self {
+        let body = ErrorBody { code: code.to_owned(), message, hint: Some(hint), problems: Vec::new() };
+        Self::Refused { status: 409, body: Box::new(body) }
+    }
+
     /// Its kind.
     pub(crate) fn kind(&self) -> Kind {
         match self {

@@ -11,9 +11,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sftp", &[]),
     ("reach", &["core"]),
     ("ssh", &["reach", "core"]),
-    ("agent", &["container", "data", "core"]),
+    ("jupyter", &["reach", "data", "core"]),
+    ("agent", &["jupyter", "container", "data", "core"]),
     ("server", &["ssh", "reach", "data", "core"]),
-    ("vessl", &["copy", "reach", "ssh", "server", "agent", "data", "core"]),
+    ("vessl", &["copy", "jupyter", "reach", "ssh", "server", "agent", "data", "core"]),
 ];
 
 /// Checks one manifest.

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use vessl_core::credential::{CredentialKind, service_account_key};
 use vessl_core::record::{Login, Secrets};
+use vessl_core::secret::Secret;
 use vessl_data::git::TOKEN_USER;
 
 /// What stands in the log instead of a value.
@@ -61,6 +62,13 @@ impl Mask {
             login.session_token.iter().for_each(|token| add(&mut values, token.expose()));
         }
         (Self::of(values), short)
+    }
+
+    /// Hides this value too.
+    pub(crate) fn and(&self, value: &Secret) -> Self {
+        let mut values = self.patterns.values.clone();
+        add(&mut values, value.expose());
+        Self::of(values)
     }
 
     fn of(mut values: Vec<Vec<u8>>) -> Self {

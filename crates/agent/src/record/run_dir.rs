@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
-use vessl_core::door;
 use vessl_core::plan::{PLAN_VERSION, Plan};
 use vessl_core::record::{self, Event, ExitRecord};
+use vessl_core::{door, jupyter};
 use vessl_data::durable;
 
 use super::commands::{COMMANDS_VERSION, CommandsRecord};
@@ -239,10 +239,18 @@ impl RunDir {
 
     /// Removes what only a living agent needs, and what a killed one had half written. For who holds the lock.
     pub(crate) fn tidy(&self) -> Result<(), DirError> {
-        ["spare", "control.sock", door::SOCKET, "progress", "progress.new"]
-            .map(|name| self.file(name))
-            .iter()
-            .try_for_each(|path| remove_any(path).map_err(DirError::os("remove", path)))?;
+        [
+            "spare",
+            "control.sock",
+            door::SOCKET,
+            "progress",
+            "progress.new",
+            jupyter::STATE_FILE,
+            jupyter::TOKEN_FILE,
+        ]
+        .map(|name| self.file(name))
+        .iter()
+        .try_for_each(|path| remove_any(path).map_err(DirError::os("remove", path)))?;
         durable::sweep(&self.path).map_err(DirError::os("sweep", &self.path))
     }
 }

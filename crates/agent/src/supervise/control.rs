@@ -1,4 +1,4 @@
-//! `control.sock`: who may reach the run directory may ask its agent to stop, and for what a program needs beside the commands. One JSON line in, one JSON line out. A socket
+//! `control.sock`: who may reach the run directory may ask its agent to stop, for what a program needs beside the commands, and for a line in the log. One JSON line in, one JSON line out. A socket
 //! that somebody removed is made anew on SIGHUP.
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

@@ -229,6 +229,7 @@ impl EventLoop {
         for request in self.control.serve(token) {
             match request {
                 Control::Ping | Control::Surroundings => {}
+                Control::Note { line } => self.log.report(&line),
                 Control::Extend { millis } => {
                     self.events.add(EventKind::Extended { millis });
                     self.extended = self.extended.saturating_add(Duration::from_millis(millis));

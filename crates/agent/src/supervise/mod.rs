@@ -18,6 +18,7 @@ mod import;
 mod link;
 mod outcome;
 mod scratch;
+pub(crate) mod session;
 mod settle;
 pub(crate) mod setup;
 mod watch;
@@ -110,7 +111,10 @@ fn attempt(data: &Path, dir: RunDir, network: Network) -> Result<(Arc<Attempt>, 
     detach().map_err(os("leave the session of the caller"))?;
     let plan = dir.plan()?;
     let secrets = read_secrets()?;
-    let (mask, short) = Mask::new(&secrets);
+    let (mut mask, short) = Mask::new(&secrets);
+    if let Some(token) = session::make_token(&plan, &dir).map_err(os("write the token of JupyterLab"))? {
+        mask = mask.and(&token);
+    }
     let data = data.canonicalize().map_err(os("find the data directory"))?;
     let scratch = dir.scratch();
     let attempt = Attempt { plan, sink: Sink::new(dir, data), scratch, secrets, mask, network };
@@ -166,8 +170,10 @@ fn commands(event_loop: &mut EventLoop, attempt: &Arc<Attempt>) -> Result<Execut
     let running = setup::start(event_loop, attempt, &root)?;
     // Not before: a container is started by a process with one thread.
     let settling = settle::begin(std::mem::take(&mut root.imported.unsynced));
+    let session = session::begin(&attempt.plan, attempt.sink.dir(), attempt.sink.data());
     let mut execution = watch::watch(event_loop, &attempt.plan, running);
     event_loop.set_surroundings(None);
+    session::end(session, attempt.sink.dir());
     finish::export(event_loop, attempt, &root, &mut execution);
     settle::end(event_loop, settling);
     Ok(execution)

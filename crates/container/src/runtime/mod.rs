@@ -56,6 +56,8 @@ pub struct Bundle {
     pub devices: Vec<PathBuf>,
     /// The init program on the host; bound read-only to [`INIT_PATH`] and run as PID 1 with `init_args`.
     pub init: PathBuf,
+    /// Directories of the host that are shown read-only beside init, by the names that they have there.
+    pub beside_init: Vec<(PathBuf, String)>,
     /// Arguments of init after its name.
     pub init_args: Vec<String>,
     /// Descriptors init gets, from 0 on: input, output, error, its socket to the supervisor, and the socket on which whoever reaches
@@ -108,6 +110,12 @@ fn prepare(bundle: &Bundle) -> Result<(), StartError> {
     let name = Path::new("/init");
     let shown = inside::make(&own, name, Make::File).and_then(|target| show(&init, &target, attr));
     shown.map_err(os("show init in the container"))?;
+    for (dir, name) in &bundle.beside_init {
+        let source = sys::open_path(dir).map_err(os(format!("open `{}`", dir.display())))?;
+        let shown = inside::make(&own, &Path::new("/").join(name), Make::Dir);
+        let shown = shown.and_then(|target| show(&source, &target, attr));
+        shown.map_err(os(format!("show `{}` in the container", dir.display())))?;
+    }
     // The directory stays writable: init puts the script there. What was bound cannot be removed or replaced.
     etc::provide(&root, &own, (&bundle.hostname, bundle.network.is_some()))
 }

@@ -298,6 +298,7 @@ impl Place {
             network: None,
             devices: Vec::new(),
             init: self.path("init"),
+            beside_init: Vec::new(),
             init_args: command.iter().map(|&c| c.to_owned()).collect(),
             fds: [
                 null,

@@ -208,6 +208,7 @@ fn runs_routes() -> OpenApiRouter<Api> {
         .routes(routes!(reach::dial))
         .routes(routes!(ssh::connect))
         .routes(routes!(ports::open))
+        .routes(routes!(ports::jupyter))
         .routes(routes!(events::stream))
         .routes(routes!(logs::read))
         .routes(routes!(files::list))

@@ -14,10 +14,12 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use vessl_core::ids::{AttemptId, RunId};
+use vessl_core::jupyter::{self, JUPYTER_VERSION, JupyterRecord};
 use vessl_core::plan::Plan;
 use vessl_core::record::ACTIVITY;
 #[cfg(feature = "testing")]
 use vessl_core::record::ExitRecord;
+use vessl_core::secret::Secret;
 use vessl_core::wire::Progress;
 use vessl_data::durable;
 use vessl_data::log::{LogError, Reader};
@@ -27,7 +29,7 @@ use crate::watch::{Changes, Watches};
 
 pub(crate) use dir::{AttemptLog, Recorded, RunDir};
 
-/// Largest progress file that is read, in bytes.
+/// Largest file of what is told on the way that is read, in bytes.
 const LARGEST_PROGRESS: u64 = 64 << 10;
 
 /// Where an attempt's files are that are kept for its exports.
@@ -160,6 +162,28 @@ impl Attempts {
         });
         let (text, at) = read.await.ok()?.ok()?;
         Some((serde_json::from_slice(&text).ok()?, Timestamp::try_from(at).ok()?))
+    }
+
+    /// What was told of JupyterLab of an attempt, if anything was.
+    pub(crate) async fn jupyter(&self, at: AttemptId) -> Option<JupyterRecord> {
+        let text = self.small_file(at, jupyter::STATE_FILE).await?;
+        serde_json::from_slice(&text).ok().filter(|told: &JupyterRecord| told.v <= JUPYTER_VERSION)
+    }
+
+    /// The token of JupyterLab of an attempt, while it has one.
+    pub(crate) async fn jupyter_token(&self, at: AttemptId) -> Option<Secret> {
+        let text = String::from_utf8(self.small_file(at, jupyter::TOKEN_FILE).await?).ok()?;
+        Some(Secret::from(text)).filter(|token| !token.is_empty())
+    }
+
+    async fn small_file(&self, at: AttemptId, name: &str) -> Option<Vec<u8>> {
+        let path = self.data.attempt(at).join(name);
+        let read = move || {
+            let mut text = Vec::new();
+            durable::open_file(&path)?.take(LARGEST_PROGRESS).read_to_end(&mut text)?;
+            Ok(text)
+        };
+        blocking(read).await.ok()
     }
 
     /// Makes the directory of an attempt, with its plan on disk. What has its place and is not its own is moved aside: answers where

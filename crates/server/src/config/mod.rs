@@ -49,6 +49,10 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// Address of Hugging Face; empty is the public one.
     pub hf_endpoint: String,
+    /// Package index that JupyterLab comes from; empty is the public one.
+    pub jupyter_index: String,
+    /// Directory that has its wheels instead; empty is none.
+    pub jupyter_wheels: PathBuf,
     /// Whether buckets are reached with this machine's own cloud identity.
     pub cloud_identity: bool,
     /// The network of runs.
@@ -204,6 +208,8 @@ impl Default for Config {
             hostpath_roots: Vec::new(),
             insecure_registries: Vec::new(),
             hf_endpoint: String::new(),
+            jupyter_index: String::new(),
+            jupyter_wheels: PathBuf::new(),
             cloud_identity: false,
             network: NetworkMode::Auto,
             network_pool: Pool::default(),

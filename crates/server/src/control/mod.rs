@@ -15,6 +15,7 @@ mod error;
 mod exports;
 mod home;
 mod inventory;
+mod jupyter;
 mod kept;
 mod names;
 mod observe;

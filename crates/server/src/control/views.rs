@@ -35,12 +35,15 @@ impl Control {
             Some(texts) => self.show_ports(&stored, &texts.plan.ports).await,
             None => Vec::new(),
         };
+        let interactive = texts.as_ref().is_some_and(|texts| texts.plan.interactive.is_some());
+        let has_jupyter = interactive && !stored.status().is_final();
+        let jupyter = if has_jupyter { Some(self.0.jupyter_of(&stored).await) } else { None };
         let ends = match &texts {
             Some(texts) => self.0.ends(&stored, &texts.plan).await,
             None => None,
         };
         let ssh = self.ssh_line(&stored);
-        let mut view = RunView { kept, provenance, ports, ssh, ends, ..self.0.view(stored) };
+        let mut view = RunView { kept, provenance, ports, ssh, jupyter, ends, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
@@ -197,6 +200,7 @@ impl Inner {
             kept: None,
             ports: Vec::new(),
             ssh: None,
+            jupyter: None,
             env: None,
             yaml: None,
             provenance: None,

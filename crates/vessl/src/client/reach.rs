@@ -2,7 +2,7 @@
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use vessl_core::ids::RunId;
-use vessl_core::wire::{PortOpen, PortOpened};
+use vessl_core::wire::{JupyterOpened, PortOpen, PortOpened};
 use vessl_reach::frames::{DIAL_PROTOCOL, PROTOCOL};
 
 use super::Client;
@@ -22,6 +22,12 @@ impl Client {
     pub(crate) async fn open_port(&mut self, id: RunId, port: u16, ask: &PortOpen) -> Result<PortOpened> {
         let path = self.of_run(id, &["ports", &port.to_string(), "open"]).await?;
         self.post(path.into(), ask).await
+    }
+
+    /// How far JupyterLab is, and the link that opens it.
+    pub(crate) async fn jupyter(&mut self, id: RunId) -> Result<JupyterOpened> {
+        let path = self.of_run(id, &["jupyter"]).await?;
+        self.get(path.into()).await
     }
 
     /// To a TCP port of the run's own loopback address.

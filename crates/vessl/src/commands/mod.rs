@@ -10,6 +10,7 @@ pub(crate) mod dataset;
 pub(crate) mod doctor;
 mod download;
 pub(crate) mod image;
+pub(crate) mod jupyter;
 pub(crate) mod model;
 pub(crate) mod model_repository;
 mod objects;

@@ -1,13 +1,14 @@
 //! How each type of the API looks as a table. It knows no commands.
 use jiff::Timestamp;
+use vessl_core::jupyter::JupyterState;
 use vessl_core::limits::TimeLimit;
 use vessl_core::plan::Amounts;
 use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::Status;
 use vessl_core::wire::{
     ArtifactView, AttemptView, CacheEntry, CachePruned, ClusterView, EndView, Explain, FileKind, FileView,
-    ImageView, NodeView, PortView, PresetView, Pruned, QueuePlace, RunFrom, RunView, SecretView, SshKeyView,
-    VersionView,
+    ImageView, JupyterView, NodeView, PortView, PresetView, Pruned, QueuePlace, RunFrom, RunView, SecretView,
+    SshKeyView, VersionView,
 };
 
 use super::format::{between, bytes, cores, date, span};
@@ -144,6 +145,7 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("Ends", run.ends.map(ends).unwrap_or_default()),
         ("Ports", ports(run)),
         ("SSH", run.ssh.clone().unwrap_or_default()),
+        ("Jupyter", run.jupyter.as_ref().map(jupyter).unwrap_or_default()),
         ("Image", run.image.clone()),
         ("Image digest", run.image_digest.clone().unwrap_or_default()),
         ("Imports", transfers(&run.imports)),
@@ -180,6 +182,16 @@ fn ports(run: &RunView) -> String {
         format!("{}  {}  {url}{open}{public}", port.name, port.port)
     };
     run.ports.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// How far its JupyterLab is.
+fn jupyter(jupyter: &JupyterView) -> String {
+    let state = match jupyter.state {
+        JupyterState::Preparing => "preparing",
+        JupyterState::Ready => "ready",
+        JupyterState::Unavailable => "unavailable",
+    };
+    if jupyter.why.is_empty() { state.to_owned() } else { format!("{state}: {}", jupyter.why) }
 }
 
 /// How long each part of its life took: of the agent's time its phases, before and after them the statuses.

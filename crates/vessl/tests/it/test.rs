@@ -444,6 +444,7 @@ impl Test {
             "vessl.db-wal",
             "vessl.db-shm",
             "images",
+            "jupyter",
             "blobs",
             "staged",
             "ahead",
@@ -468,7 +469,16 @@ impl Test {
                     names(&dir)
                         .into_iter()
                         .filter(|name| {
-                            ["box", "control.sock", "door.sock", "spare", "progress"].contains(&name.as_str())
+                            [
+                                "box",
+                                "control.sock",
+                                "door.sock",
+                                "spare",
+                                "progress",
+                                "jupyter.json",
+                                "jupyter.token",
+                            ]
+                            .contains(&name.as_str())
                         })
                         .map(|name| format!("`{name}` of run {run}")),
                 );

@@ -38,6 +38,7 @@ use super::event_loop::{EventLoop, EventSource};
 use super::import::{self, ImportedVersions};
 use super::link::Link;
 use super::scratch::ScratchWatch;
+use super::session;
 use crate::record::Sink;
 use crate::record::mask::Mask;
 use crate::task::{Reporter, Task};
@@ -318,6 +319,7 @@ pub(crate) fn start(
         network: namespace.map(|namespace| namespace.fd),
         devices: gpu::devices(&attempt.plan)?,
         init,
+        beside_init: session::shown(&attempt.plan, attempt.sink.data()).map_err(failed)?,
         init_args: Vec::new(),
         fds: [stdin.into(), stdout, stderr, init_link, door],
     };

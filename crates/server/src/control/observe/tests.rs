@@ -64,7 +64,8 @@ impl Bench {
     fn open(dir: tempfile::TempDir, data: &str) -> Self {
         let root = dir.path().join(data);
         let attempts = Attempts::new(DataDir::new(&root), Watches::start().unwrap());
-        let program = Program::new(dir.path().join("agent"), vec!["registry:5000".to_owned()]);
+        let config = Config { insecure_registries: vec!["registry:5000".to_owned()], ..Config::default() };
+        let program = Program::new(dir.path().join("agent"), &config);
         let engine = Engine::Local(Local::new(
             root,
             attempts.clone(),

@@ -1,4 +1,5 @@
 //! The agent program as a child process: its verbs, its pipes, its environment. It knows no run states.
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -11,12 +12,14 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use vessl_core::ahead::{FetchOrder, FetchStep};
+use vessl_core::jupyter;
 use vessl_core::network::{Network, Pool, Reach};
 use vessl_core::record::{Login, MachineReport, Proof, Secrets};
 use vessl_core::wire::{CacheEntry, CachePruned, ImageView, Progress, Pruned};
 use zeroize::Zeroizing;
 
 use super::super::{EngineError, PullStep};
+use crate::config::Config;
 
 /// Longest time a verb that only looks may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
@@ -60,13 +63,19 @@ const ENVIRONMENT: [&str; 28] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     path: PathBuf,
-    insecure_registries: Vec<String>,
+    told: Vec<(&'static str, OsString)>,
 }
 
 impl Program {
-    /// The program at `path`; `insecure_registries` (`host:port`) are spoken to without TLS.
-    pub(crate) fn new(path: PathBuf, insecure_registries: Vec<String>) -> Self {
-        Self { path, insecure_registries }
+    /// The program at `path`, with the settings that it needs. Registries of `insecure_registries` (`host:port`) are spoken to without
+    /// TLS.
+    pub(crate) fn new(path: PathBuf, config: &Config) -> Self {
+        let told = vec![
+            ("VESSL_INSECURE_REGISTRIES", config.insecure_registries.join(",").into()),
+            (jupyter::INDEX_VARIABLE, config.jupyter_index.clone().into()),
+            (jupyter::WHEELS_VARIABLE, config.jupyter_wheels.clone().into()),
+        ];
+        Self { path, told }
     }
 
     fn command(&self) -> Command {
@@ -77,7 +86,7 @@ impl Program {
                 command.env(name, value);
             }
         }
-        command.env("VESSL_INSECURE_REGISTRIES", self.insecure_registries.join(","));
+        command.envs(self.told.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -10,6 +10,7 @@ mod export;
 mod extend;
 mod files;
 mod interleaver;
+mod jupyter;
 mod list;
 mod logs;
 mod open;
@@ -33,6 +34,8 @@ use vessl_core::spec::may_be_secret;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::session::Session;
+
+pub(super) use jupyter::until_ready;
 
 /// What can be done with runs.
 #[derive(Debug, Subcommand)]
@@ -80,6 +83,8 @@ pub(crate) enum Command {
     Cp(reach::cp::Copy),
     /// Open a port of a run in the browser
     Open(open::Open),
+    /// Open JupyterLab of an interactive run in the browser
+    Jupyter(jupyter::Jupyter),
     /// Reach ports of a run from this machine
     PortForward(reach::forward::PortForward),
     /// Come to a run by SSH
@@ -113,6 +118,7 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Shell(args) => reach::shell::perform(args, session).await,
         Command::Cp(args) => reach::cp::perform(args, session).await,
         Command::Open(args) => open::perform(&args, session).await,
+        Command::Jupyter(args) => jupyter::perform(&args, session).await,
         Command::PortForward(args) => reach::forward::perform(&args, session).await,
         Command::Ssh(args) => ssh::perform(args, session).await,
         Command::SshProxy(args) => reach::ssh_proxy::perform(&args, session).await,

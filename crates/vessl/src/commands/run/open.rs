@@ -99,14 +99,15 @@ fn the_port(run: &RunView) -> Result<u16> {
     }
 }
 
-fn has_display() -> bool {
+/// Whether a browser can be opened here.
+pub(super) fn has_display() -> bool {
     ["DISPLAY", "WAYLAND_DISPLAY"]
         .iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// Without a browser there is still the link.
-fn show(link: &str) {
+pub(super) fn show(link: &str) {
     let mut browser = Command::new("xdg-open");
     let _ = browser.arg(link).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
 }
