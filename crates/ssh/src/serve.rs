@@ -33,6 +33,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Keys that a client may offer. Somebody's agent may have some.
 const OFFERS: usize = 32;
 
+/// Pieces of output on their way to the cipher, over all channels.
+const EVENTS: usize = 64;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serves the connection. The exit code says nothing: nobody waits for it.
@@ -107,6 +110,7 @@ fn config(keys: &Place) -> Result<Config, KeyError> {
         keepalive_interval: Some(ASK),
         keepalive_max: ASKED,
         nodelay: true,
+        event_buffer_size: EVENTS,
         ..Config::default()
     })
 }

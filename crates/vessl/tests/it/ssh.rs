@@ -118,6 +118,9 @@ fn a_command_runs_in_the_run_and_ends_as_it_ends() {
     let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
     let done = run_with(&test, ssh(&test, &id, &["--", "cat"]), &bytes).ok();
     assert!(done.bytes == bytes, "{} of {} bytes", done.bytes.len(), bytes.len());
+    // With new keys for the connection again and again.
+    let done = run_with(&test, ssh(&test, &id, &["-o", "RekeyLimit=300K", "--", "cat"]), &bytes).ok();
+    assert!(done.bytes == bytes, "{} of {} bytes", done.bytes.len(), bytes.len());
     run_with(&test, ssh(&test, &id, &["--", "true"]), &bytes).ok();
     // What it has left running keeps nobody, and is left running.
     let left = "sleep 0.5 && touch /tmp/left-by-ssh";
