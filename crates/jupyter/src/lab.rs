@@ -31,6 +31,8 @@ const PORT_EVERY: Duration = Duration::from_secs(5);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// The same where something has to be fetched.
 const FETCH_PAUSES: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(5));
+/// After so many ends in a row that came soon, nobody is kept waiting.
+const FAILURES: u32 = 3;
 /// Who has run so long has started well, and the pauses begin anew.
 const RAN_WELL: Duration = Duration::from_mins(1);
 
@@ -69,17 +71,27 @@ impl Lab {
             Origin::Kit(platform) => self.kit(platform).await?,
         };
         let exec = command(&python, &kit, surroundings);
-        let mut pause = PAUSES.0;
+        let (mut pause, mut failed) = (PAUSES.0, 0);
         loop {
             self.until_the_port_is_free().await?;
             let began = Instant::now();
+            if failed < FAILURES {
+                self.told.state(JupyterState::Preparing, "starting JupyterLab");
+            }
             let why = self.serve(exec.clone()).await?;
+            failed += 1;
             if began.elapsed() > RAN_WELL {
-                pause = PAUSES.0;
+                (pause, failed) = (PAUSES.0, 1);
             }
             let again = format!("{why}; it is started again in {} s", pause.as_secs());
-            self.told.state(JupyterState::Preparing, &again);
-            self.told.note(&format!("JupyterLab: {again}")).await;
+            if failed < FAILURES {
+                self.told.state(JupyterState::Preparing, &again);
+                self.told.note(&format!("JupyterLab: {again}")).await;
+            } else {
+                // Nobody is kept waiting for what did not come again and again, nor told of every time.
+                self.told.state(JupyterState::Unavailable, &again);
+                self.told.note(&format!("JupyterLab: {why}; it is tried again and again")).await;
+            }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }
@@ -138,7 +150,6 @@ have the network of the machine, of another. JupyterLab is started when it is fr
 
     /// Starts it and stays with it to its end; why that was, in words.
     async fn serve(&mut self, exec: Exec) -> Result<String, Over> {
-        self.told.state(JupyterState::Preparing, "starting JupyterLab");
         let program = match vessl_reach::exec(self.told.dir(), exec).await {
             Ok(program) => program,
             Err(DoorError::NoContainer) => return Err(Over),

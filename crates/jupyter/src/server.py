@@ -7,10 +7,17 @@ memory: it is on no command line, in no environment and in no file.
 import os
 import shutil
 import sys
+import tempfile
 
 token = sys.stdin.readline().strip()
 kit, root = sys.argv[1:3]
 sys.path[:] = [path for path in sys.path if path not in ("", os.path.dirname(os.path.abspath(sys.argv[0])))]
+# An image may give its user a home in which nothing can be written.
+if not os.access(os.path.expanduser("~"), os.W_OK):
+    scratch = tempfile.mkdtemp(prefix="jupyter-")
+    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        os.environ.setdefault(name, os.path.join(scratch, name.lower()))
+
 options = []
 if kit:
     sys.path.insert(0, os.path.join(kit, "lib"))

@@ -49,7 +49,7 @@ what, link = sys.argv[1:3]
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
     page = browser.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(100_000)
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     try:

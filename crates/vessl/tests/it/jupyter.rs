@@ -69,7 +69,12 @@ pub(crate) fn end(test: &Test, id: &str) {
 
 const CELL: &str = r#"
 import json, os, sys, traitlets, numpy, ipykernel
+try:
+    wrote = open(ipykernel.__file__, "a").close()
+except OSError as error:
+    wrote = error.strerror
 print(json.dumps({
+    "wrote": wrote,
     "traitlets": traitlets.__version__, "numpy": numpy.__file__, "ipykernel": ipykernel.__file__,
     "path": [p for p in sys.path if ".vessl" in p], "first": "/opt/own" in sys.path, "env": dict(os.environ),
 }))
@@ -95,6 +100,8 @@ fn a_notebook_works_with_the_packages_of_the_image() {
     assert_eq!(kernel["path"].as_array().unwrap().len(), 1, "{kernel}");
     assert_eq!((&kernel["first"], &kernel["env"]["PYTHONPATH"]), (&true.into(), &"/opt/own".into()));
     assert_eq!(kernel["env"]["GIVEN"], "yes");
+    // Other runs read the same files.
+    assert_eq!(kernel["wrote"], "Read-only file system");
     // Nobody finds the token who was not given it.
     assert!(!kernel.to_string().contains(&token), "{kernel}");
     let leaks: Vec<String> =
@@ -166,6 +173,11 @@ fn an_image_without_python_says_so_and_works() {
     test.until_log(&id, "JupyterLab: the image has no `python3`");
     test.vessl(["run", "exec", &id, "--", "sh", "-c", "echo works"]).ok().prints(&["works"]);
     end(&test, &id);
+    // What is prepared for later runs is tried, and nothing of the trial stays.
+    let image = format!("oci://{}/image.tar", dir.display());
+    test.vessl(["jupyter", "prepare", &image]).code(5).says(&[why]);
+    let runs = test.vessl(["run", "list", "--output", "json"]).ok().json();
+    assert!(runs.as_array().unwrap().iter().all(|run| run["name"] == "bare"), "{runs}");
 }
 
 #[test]
