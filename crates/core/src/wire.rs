@@ -2,6 +2,7 @@
 mod cache;
 mod files;
 mod jupyter;
+mod limits;
 mod ports;
 mod provenance;
 pub mod registry;
@@ -10,6 +11,7 @@ mod ssh;
 pub use cache::{CacheEntry, CachePrune, CachePruned};
 pub use files::{FileKind, FileView};
 pub use jupyter::{JupyterOpened, JupyterView};
+pub use limits::{EndView, RunExtend};
 pub use ports::{PortOpen, PortOpened, PortView};
 pub use provenance::{
     AttemptUsed, ImageUsed, Provenance, RunFrom, RunReadQuery, SourceUsed, VariableUsed, VersionKind,
@@ -27,7 +29,6 @@ use utoipa::{IntoParams, ToSchema};
 use crate::credential::CredentialKind;
 use crate::ids::RunId;
 pub use crate::kind::{ClusterKind, ProgressKind, RunEventKind, RunKind, StoredKind};
-use crate::limits::TimeLimit;
 use crate::plan::Amounts;
 pub use crate::problem::{Level, Problem, in_words};
 use crate::record::{Phase, Transfer, Usage};
@@ -440,24 +441,6 @@ fn whole<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Er
     let whole = number.as_u64().or_else(|| of_float()?.parse().ok());
     let whole = whole.filter(|number| i64::try_from(*number).is_ok());
     whole.map(Some).ok_or_else(|| serde::de::Error::custom(format!("`{number}` is no whole number")))
-}
-
-/// Body of `POST …/runs/{id}/extend`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RunExtend {
-    /// Hours that are added to its time limit, more than 0; a part of one is fine.
-    pub hours: f64,
-}
-
-/// When a run is ended by time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct EndView {
-    /// When.
-    #[schema(value_type = String, format = DateTime)]
-    pub at: Timestamp,
-    /// Which limit it is: `idle` moves when somebody uses the run.
-    pub limit: TimeLimit,
 }
 
 /// Answer of `GET …/runs/{id}/explain`.
