@@ -16,9 +16,10 @@ const OUTER: [&str; 9] = [
 ];
 
 /// What init is made of: itself, and the part of `core` that it speaks.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "crates/init",
     "crates/copy",
+    "crates/sftp",
     "crates/core/Cargo.toml",
     "crates/core/src/account.rs",
     "crates/core/src/door.rs",

@@ -22,6 +22,11 @@ impl Caller {
         let grants = vec![Grant { role: Role::Admin, on: Scope::Server }];
         Self { user: "admin".into(), token: TokenId(0), grants }
     }
+
+    /// The user of a public key, with everything that the user may do; nobody if there is no such user any more.
+    pub fn of_key(user: &UserName) -> Option<Self> {
+        Some(Self::admin()).filter(|admin| admin.user == *user)
+    }
 }
 
 /// A role somewhere.

@@ -2,18 +2,22 @@
 mod cache;
 mod files;
 mod jupyter;
+mod limits;
 mod ports;
 mod provenance;
 pub mod registry;
+mod ssh;
 
 pub use cache::{CacheEntry, CachePrune, CachePruned};
 pub use files::{FileKind, FileView};
 pub use jupyter::{JupyterOpened, JupyterView};
+pub use limits::{EndView, RunExtend};
 pub use ports::{PortOpen, PortOpened, PortView};
 pub use provenance::{
     AttemptUsed, ImageUsed, Provenance, RunFrom, RunReadQuery, SourceUsed, VariableUsed, VersionKind,
 };
 pub use registry::{ArtifactView, VersionView};
+pub use ssh::{SshKeyCreate, SshKeyView, SshView};
 
 use std::collections::BTreeMap;
 
@@ -25,7 +29,6 @@ use utoipa::{IntoParams, ToSchema};
 use crate::credential::CredentialKind;
 use crate::ids::RunId;
 pub use crate::kind::{ClusterKind, ProgressKind, RunEventKind, RunKind, StoredKind};
-use crate::limits::TimeLimit;
 use crate::plan::Amounts;
 pub use crate::problem::{Level, Problem, in_words};
 use crate::record::{Phase, Transfer, Usage};
@@ -225,6 +228,9 @@ pub struct RunView {
     /// Ports it exposes; only in a read of one run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortView>,
+    /// What to type to reach it by SSH, if it can be; only in a read of one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
     /// Its JupyterLab, while an interactive run runs; only in a read of one run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jupyter: Option<JupyterView>,
@@ -435,24 +441,6 @@ fn whole<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Er
     let whole = number.as_u64().or_else(|| of_float()?.parse().ok());
     let whole = whole.filter(|number| i64::try_from(*number).is_ok());
     whole.map(Some).ok_or_else(|| serde::de::Error::custom(format!("`{number}` is no whole number")))
-}
-
-/// Body of `POST …/runs/{id}/extend`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RunExtend {
-    /// Hours that are added to its time limit, more than 0; a part of one is fine.
-    pub hours: f64,
-}
-
-/// When a run is ended by time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct EndView {
-    /// When.
-    #[schema(value_type = String, format = DateTime)]
-    pub at: Timestamp,
-    /// Which limit it is: `idle` moves when somebody uses the run.
-    pub limit: TimeLimit,
 }
 
 /// Answer of `GET …/runs/{id}/explain`.
@@ -741,6 +729,9 @@ pub struct ServerView {
     /// Where the ports of runs are reached, unless that is switched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<String>,
+    /// How runs are reached by SSH, unless that is switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshView>,
     /// The bucket that blobs are kept in too, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs: Option<BlobsView>,

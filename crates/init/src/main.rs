@@ -10,7 +10,8 @@
 //!
 //! When descriptor 3 reaches its end the agent is gone: init exits, and the kernel kills everything in its namespace.
 //!
-//! Called with `pack PATH` or `unpack PATH` it is no first process, but what `vessl run cp` starts: see `copy`.
+//! Called with words it is no first process, but a program that somebody starts who reaches in: `pack PATH` and `unpack PATH` for
+//! `vessl run cp`, `sftp` and `unlink PATH…` for SSH, see `copy`.
 mod account;
 mod child;
 mod copy;
@@ -30,8 +31,8 @@ mod stop;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let [_, verb, path] = &std::env::args_os().collect::<Vec<_>>()[..] {
-        return copy::run(verb, path);
+    if let [_, verb, paths @ ..] = &std::env::args_os().collect::<Vec<_>>()[..] {
+        return copy::run(verb, paths);
     }
     take_name();
     match serve::run() {

@@ -10,7 +10,7 @@ use vessl_core::jupyter::{JUPYTER_VERSION, JupyterRecord, JupyterState, LOG_FILE
 use vessl_core::record::{Control, ControlReply};
 use vessl_core::secret::Secret;
 use vessl_data::durable;
-use vessl_reach::control;
+use vessl_reach::agent;
 
 /// Most bytes of the log of JupyterLab; then it begins anew.
 const LARGEST_LOG: u64 = 1 << 20;
@@ -76,14 +76,14 @@ impl Told {
         }
         let ask = Control::Note { line: line.to_owned() };
         // An agent that does not answer is ending, and then nobody wants to know.
-        if control::ask::<_, ControlReply>(&self.dir, &ask).await.is_ok_and(|reply| reply.ok) {
+        if agent::ask::<_, ControlReply>(&self.dir, &ask).await.is_ok_and(|reply| reply.ok) {
             self.noted = Some(line.to_owned());
         }
     }
 
     /// Environment and directory of the commands; `None` if there is no container, or none any more.
     pub(crate) async fn surroundings(&self) -> Option<Surroundings> {
-        let reply: ControlReply = control::ask(&self.dir, &Control::Surroundings).await.ok()?;
+        let reply: ControlReply = agent::ask(&self.dir, &Control::Surroundings).await.ok()?;
         reply.surroundings
     }
 

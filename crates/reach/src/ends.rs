@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{Winsize, tcgetpgrp, tcsetwinsize};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vessl_core::door::TerminalSize;
@@ -52,6 +52,11 @@ impl Window {
     pub fn resize(&self, size: TerminalSize) -> io::Result<()> {
         let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
         Ok(tcsetwinsize(&self.0, size)?)
+    }
+
+    /// The process group that has the terminal now, if any has.
+    pub fn foreground(&self) -> Option<i32> {
+        tcgetpgrp(&self.0).ok().map(|group| group.as_raw_nonzero().get())
     }
 }
 

@@ -23,6 +23,8 @@ use vessl_core::door::TerminalSize;
 pub const PROTOCOL: &str = "vessl-exec/1";
 /// The same for a plain connection to something inside a run: bytes as they are.
 pub const DIAL_PROTOCOL: &str = "vessl-dial/1";
+/// The same for a client of SSH.
+pub const SSH_PROTOCOL: &str = "vessl-ssh/1";
 /// Most bytes of input on their way.
 pub const WINDOW: usize = 256 << 10;
 /// Most bytes of a frame.

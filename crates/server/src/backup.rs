@@ -35,7 +35,7 @@ const VERSION: u32 = 2;
 /// What says that a directory is a backup.
 const ABOUT: &str = "backup.json";
 /// Files beside the database that belong to a data directory.
-const KEYS: [&str; 4] = ["instance", "token", "secret.key", "config"];
+const KEYS: [&str; 5] = ["instance", "token", "secret.key", "config", "ssh_host_key"];
 /// Of an attempt: what it did, and what it said. The rest is of use to a living agent alone.
 const RECORDS: [&str; 4] = ["plan.json", "events", "exit.json", "agent.log"];
 /// Everything that `SQLite` keeps of one database.

@@ -24,6 +24,7 @@ mod registry;
 mod reserve;
 mod secrets;
 mod serve;
+mod ssh;
 mod store;
 pub mod watch;
 
@@ -71,6 +72,11 @@ pub enum ServerError {
         "the configuration's `ports_listen` is wrong: `{0}` is neither empty nor a loopback address with a port, like `127.0.0.1:7381`; another address needs `ports_certificate`"
     )]
     PortsAddress(String),
+    /// `ssh_listen` is no address to be reached by SSH.
+    #[error(
+        "the configuration's `ssh_listen` is wrong: `{0}` is neither empty nor an address with a port, like `127.0.0.1:7322`"
+    )]
+    SshAddress(String),
     /// The socket cannot be opened.
     #[error("cannot listen on `{wanted}`: {source}")]
     Listen {
@@ -140,6 +146,9 @@ pub enum ServerError {
     /// The bucket of the blobs.
     #[error(transparent)]
     Offsite(#[from] offsite::SettingError),
+    /// The keys of SSH.
+    #[error(transparent)]
+    Ssh(#[from] vessl_ssh::keys::KeyError),
     /// The control loop.
     #[error("{}", chain(.0))]
     Control(#[from] control::ControlError),
@@ -151,6 +160,7 @@ impl ServerError {
         match self {
             Self::Address(_) | Self::NotLoopback(_) => Some("listen"),
             Self::PortsAddress(_) => Some("ports_listen"),
+            Self::SshAddress(_) => Some("ssh_listen"),
             Self::Log(_) => Some("log"),
             Self::Inventory(error) => Some(error.key()),
             Self::Offsite(error) => Some(error.key),
@@ -191,6 +201,7 @@ pub fn check(config: &Config) -> Result<(), ServerError> {
     log_filter(&config.log)?;
     serve::listen_address(&config.listen)?;
     serve::ports_address(config)?;
+    serve::ssh_address(&config.ssh_listen)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| ServerError::file("start", "threads", source))?;
     runtime.block_on(open::check(config))

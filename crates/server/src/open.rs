@@ -13,12 +13,13 @@ use vessl_core::ids::{ClusterName, RunId};
 use vessl_core::network::NetworkPolicy;
 use vessl_core::secret::Secret;
 use vessl_data::{blob, durable};
+use vessl_ssh::keys::Place;
 use zeroize::Zeroizing;
 
 use crate::ServerError;
 use crate::attempt::Attempts;
 use crate::config::Config;
-use crate::control::{Clock, Control, Inventory, Parts};
+use crate::control::{Clock, Control, Inventory, Parts, SshParts};
 #[cfg(feature = "testing")]
 use crate::engine::fake::{Fake, World};
 use crate::engine::local::{Local, Program};
@@ -132,6 +133,8 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         },
         bucket.clone(),
     )?;
+    let keys = Place::new(data.root());
+    let ssh = SshParts { host_key: keys.make()?, keys, all_runs: setup.config.ssh_all_runs };
     let parts = Parts {
         store,
         blobs: registry.blobs(),
@@ -143,6 +146,7 @@ pub async fn open(setup: Setup) -> Result<Opened, ServerError> {
         inventory,
         attempts,
         reserve,
+        ssh,
     };
     parts.reserve.fill();
     let control = Control::open(parts).await?;

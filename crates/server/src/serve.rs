@@ -36,6 +36,7 @@ use crate::control::Control;
 use crate::open::{Opened, Setup, open};
 use crate::paths::DataDir;
 use crate::proxy::{self, CertificateFiles, Proxy};
+use crate::ssh::Ssh;
 
 /// Most connections at the same time.
 const CONNECTIONS: usize = 4096;
@@ -58,6 +59,8 @@ struct Lead<'a> {
     url: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssh: Option<String>,
     started_at: Timestamp,
     version: &'a str,
 }
@@ -127,6 +130,7 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
     let config = setup.config.clone();
     allow_descriptors();
     let ports_listen = ports_address(&config)?;
+    let ssh_listen = ssh_address(&config.ssh_listen)?;
     let opened = open(setup).await?;
     let (listener, url) = listen(&config.listen, &opened.data).await?;
     let failed = |source| ServerError::Listen { wanted: url.clone(), source };
@@ -146,17 +150,20 @@ pub async fn start(setup: Setup) -> Result<Running, ServerError> {
         Some(at) => Some(show_ports(at, &config, &opened.control).await?),
         None => None,
     };
-    let ports = opened.control.ports_url();
-    let version = env!("CARGO_PKG_VERSION");
-    let lead =
-        Lead { v: 1, pid: std::process::id(), url: &url, ports: ports.as_deref(), started_at, version };
-    let text = serde_json::to_vec(&lead).unwrap_or_default();
-    let path = opened.data.server_json();
-    durable::write_atomic(&path, &text, 0o600)
-        .map_err(|source| ServerError::file("write", path.display(), source))?;
+    let ssh = match ssh_listen {
+        Some(at) => Some(
+            Ssh::listen(at, opened.control.clone())
+                .await
+                .map_err(|source| ServerError::Listen { wanted: config.ssh_listen.clone(), source })?,
+        ),
+        None => None,
+    };
+    lead(&opened, &url, started_at)?;
     tracing::info!(url, "listening");
     let token = opened.token.clone();
     let proxy = proxy.map(|proxy| tokio::spawn(proxy.serve()));
+    // It holds nothing that is waited for.
+    ssh.map(|ssh| tokio::spawn(ssh.serve()));
     let done = tokio::spawn(serve((opened, proxy), listener, router, stop.clone()));
     Ok(Running { url, token, stop, done })
 }
@@ -169,6 +176,18 @@ fn allow_descriptors() {
     {
         tracing::warn!(%error, "the server may have {soft} open files and no more");
     }
+}
+
+/// Writes down how clients find the server.
+fn lead(opened: &Opened, url: &str, started_at: Timestamp) -> Result<(), ServerError> {
+    let ports = opened.control.ports_url();
+    let ssh = opened.control.ssh().map(|ssh| format!("{}:{}", ssh.host, ssh.port));
+    let version = env!("CARGO_PKG_VERSION");
+    let lead = Lead { v: 1, pid: std::process::id(), url, ports: ports.as_deref(), ssh, started_at, version };
+    let text = serde_json::to_vec(&lead).unwrap_or_default();
+    let path = opened.data.server_json();
+    durable::write_atomic(&path, &text, 0o600)
+        .map_err(|source| ServerError::file("write", path.display(), source))
 }
 
 /// Lets ports of runs be reached.
@@ -355,6 +374,14 @@ pub(crate) fn ports_address(config: &Config) -> Result<Option<SocketAddr>, Serve
     let address = wanted.parse().ok();
     let address = address.filter(|address: &SocketAddr| is_encrypted || address.ip().is_loopback());
     address.map(Some).ok_or_else(|| ServerError::PortsAddress(wanted.clone()))
+}
+
+/// Reads `ssh_listen` of the configuration; `None` is not reached. Others than loopback addresses are good: who comes in proves a key.
+pub(crate) fn ssh_address(wanted: &str) -> Result<Option<SocketAddr>, ServerError> {
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    wanted.parse().map(Some).map_err(|_| ServerError::SshAddress(wanted.to_owned()))
 }
 
 async fn listen_unix(path: &Path) -> std::io::Result<Listener> {

@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     artifact, cache, cluster, completion, configure, credential, dataset, doctor, image, jupyter, model,
-    model_repository, resource, run, secret, server, storage, uploads, whoami,
+    model_repository, resource, run, secret, server, ssh_config, ssh_key, storage, uploads, whoami,
 };
 use crate::error::{Error, Result};
 use crate::exit::{self, Exit};
@@ -101,6 +101,11 @@ enum Command {
     /// Store logins of registries and git servers that runs use by name
     #[command(subcommand)]
     Credential(credential::Command),
+    /// Say whose public keys let people into runs by SSH
+    #[command(subcommand)]
+    SshKey(ssh_key::Command),
+    /// Print entries for runs that OpenSSH and editors read
+    SshConfig(ssh_config::SshConfig),
     /// Set the server, its token, and the default organization and project
     Configure(configure::Configure),
     /// Say who the token belongs to and which server answers
@@ -288,6 +293,8 @@ async fn perform(command: Command, session: &Session) -> Result<Exit> {
         Command::Jupyter(command) => jupyter::perform(command, session).await,
         Command::Secret(command) => secret::perform(command, session).await,
         Command::Credential(command) => credential::perform(command, session).await,
+        Command::SshKey(command) => ssh_key::perform(command, session).await,
+        Command::SshConfig(args) => ssh_config::perform(&args, session).await,
         Command::Configure(args) => configure::perform(args, session),
         Command::Whoami => whoami::perform(session).await,
         Command::Server(command) => server::perform(command, session).await,

@@ -1,4 +1,4 @@
-//! `vessl`: one file, four roles. This file chooses the role and does nothing else.
+//! `vessl`: one file, five roles. This file chooses the role and does nothing else.
 mod cli;
 mod client;
 mod commands;
@@ -13,9 +13,13 @@ use std::process::ExitCode;
 
 /// The agent starts a container before its first thread, so its role is chosen before anything else happens.
 fn main() -> ExitCode {
-    let mut args = std::env::args_os();
+    let mut args = std::env::args_os().peekable();
     if args.nth(1).is_some_and(|role| role == "agent") {
-        return vessl_agent::main(args);
+        // It starts no container, and needs a runtime.
+        return match args.next_if(|verb| verb == "ssh") {
+            Some(_) => vessl_ssh::main(args),
+            None => vessl_agent::main(args),
+        };
     }
     cli::main().into()
 }

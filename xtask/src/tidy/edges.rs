@@ -6,13 +6,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("container", &["data", "core"]),
     ("data", &["core"]),
-    ("init", &["copy", "core"]),
+    ("init", &["copy", "sftp", "core"]),
     ("copy", &[]),
+    ("sftp", &[]),
     ("reach", &["core"]),
+    ("ssh", &["reach", "core"]),
     ("jupyter", &["reach", "data", "core"]),
     ("agent", &["jupyter", "container", "data", "core"]),
-    ("server", &["reach", "data", "core"]),
-    ("vessl", &["copy", "jupyter", "reach", "server", "agent", "data", "core"]),
+    ("server", &["ssh", "reach", "data", "core"]),
+    ("vessl", &["copy", "jupyter", "reach", "ssh", "server", "agent", "data", "core"]),
 ];
 
 /// Checks one manifest.

@@ -11,6 +11,7 @@ const SERVER: &str = "crates/server/src/";
 const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["control", "registry", "attempt", "store"]),
     ("proxy", &["control"]),
+    ("ssh", &["control"]),
     ("control", &["engine", "attempt", "store"]),
     ("engine", &["attempt"]),
     ("attempt", &[]),

@@ -47,7 +47,7 @@ impl Failure {
     }
 
     /// A failure that is ours: the log has the causes, the answer has a number to find them by.
-    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut number = [0; 4];
         // Without random bytes the number is only less unique.
         let _ = getrandom::fill(&mut number);
@@ -105,9 +105,10 @@ impl From<ControlError> for Failure {
             ControlError::Stopping => stopping(),
             error @ (ControlError::Coming(_) | ControlError::Away(_)) => Self::away(error.to_string()),
             ControlError::Data(error) => RegistryError::from(error).into(),
-            error @ (ControlError::Secret(_) | ControlError::Attempt(_) | ControlError::Random(_)) => {
-                Self::internal(&error)
-            }
+            error @ (ControlError::Secret(_)
+            | ControlError::Attempt(_)
+            | ControlError::Random(_)
+            | ControlError::Ssh(_)) => Self::internal(&error),
         }
     }
 }

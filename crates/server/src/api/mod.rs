@@ -15,6 +15,7 @@ mod reach;
 mod runs;
 mod secrets;
 mod server;
+mod ssh;
 mod storages;
 mod uploads;
 mod versions;
@@ -181,6 +182,8 @@ fn routes_of_v1() -> OpenApiRouter<Api> {
         .routes(routes!(secrets::delete_secret))
         .routes(routes!(secrets::credentials, secrets::create_credential))
         .routes(routes!(secrets::delete_credential))
+        .routes(routes!(ssh::keys, ssh::add_key))
+        .routes(routes!(ssh::delete_key))
         .routes(routes!(server::whoami))
         .routes(routes!(server::read))
         .routes(routes!(server::shutdown))
@@ -203,6 +206,7 @@ fn runs_routes() -> OpenApiRouter<Api> {
         .routes(routes!(runs::explain))
         .routes(routes!(reach::exec))
         .routes(routes!(reach::dial))
+        .routes(routes!(ssh::connect))
         .routes(routes!(ports::open))
         .routes(routes!(ports::jupyter))
         .routes(routes!(events::stream))

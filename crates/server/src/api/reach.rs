@@ -118,7 +118,7 @@ pub(super) async fn dial(
     Ok(switched(DIAL_PROTOCOL))
 }
 
-async fn both_ways(
+pub(super) async fn both_ways(
     mut outside: impl AsyncRead + AsyncWrite + Unpin,
     mut inside: impl AsyncRead + AsyncWrite + Unpin,
 ) -> std::io::Result<()> {
@@ -126,7 +126,7 @@ async fn both_ways(
 }
 
 /// The connection of a request that asks for this protocol, once it is upgraded.
-fn wanted(mut request: Request, protocol: &str) -> Result<OnUpgrade> {
+pub(super) fn wanted(mut request: Request, protocol: &str) -> Result<OnUpgrade> {
     let asks = |name, word: &str| {
         let value = request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         value.is_some_and(|value| value.split(',').any(|one| one.trim().eq_ignore_ascii_case(word)))
@@ -138,7 +138,7 @@ fn wanted(mut request: Request, protocol: &str) -> Result<OnUpgrade> {
     Err(Failure::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", words))
 }
 
-fn switched(protocol: &'static str) -> Response<Body> {
+pub(super) fn switched(protocol: &'static str) -> Response<Body> {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
@@ -147,7 +147,7 @@ fn switched(protocol: &'static str) -> Response<Body> {
     answer
 }
 
-fn busy() -> Failure {
+pub(super) fn busy() -> Failure {
     let words = "too many sessions and connections into runs are open";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, "try_again", words)
         .hint(Some("close some, and try again".to_owned()))

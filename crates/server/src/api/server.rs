@@ -76,6 +76,7 @@ pub(super) async fn read(
         data_dir: about.data_dir.clone(),
         started_at: about.started_at,
         ports: api.control.ports_url(),
+        ssh: api.control.ssh(),
         unfinished_runs: api.control.unfinished(&caller)?,
         blobs: api.registry.bucket().map(Bucket::standing),
     }))

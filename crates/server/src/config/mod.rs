@@ -73,6 +73,10 @@ pub struct Config {
     pub ports_key: String,
     /// Ports of the machine that lead to `tcp` ports of runs, `FIRST-LAST`; empty is none.
     pub tcp_ports: String,
+    /// Where runs are reached by SSH, `127.0.0.1:PORT`; empty is nowhere.
+    pub ssh_listen: String,
+    /// Whether runs that are not interactive are reached by it too.
+    pub ssh_all_runs: bool,
     /// Bucket that blobs are kept in too; empty is none.
     pub blobs_bucket: String,
     /// Another server of it than the cloud's own.
@@ -216,6 +220,8 @@ impl Default for Config {
             ports_certificate: String::new(),
             ports_key: String::new(),
             tcp_ports: "20000-20999".to_owned(),
+            ssh_listen: "127.0.0.1:7322".to_owned(),
+            ssh_all_runs: false,
             blobs_bucket: String::new(),
             blobs_endpoint: String::new(),
             blobs_region: String::new(),

@@ -65,6 +65,9 @@ pub enum ControlError {
     /// A file of a run.
     #[error(transparent)]
     Attempt(#[from] AttemptError),
+    /// The keys of SSH.
+    #[error(transparent)]
+    Ssh(#[from] vessl_ssh::keys::KeyError),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(String),

@@ -25,6 +25,7 @@ mod reach;
 mod record;
 mod requests;
 mod secrets;
+mod ssh;
 mod submit;
 mod views;
 
@@ -66,6 +67,7 @@ pub(crate) use inventory::{Inventory, InventoryError};
 pub(crate) use pass::PASS_LIFE;
 pub(crate) use ports::{NoWay, PortOf, PortWay, PortsAt};
 pub(crate) use secrets::NewValue;
+pub(crate) use ssh::SshParts;
 
 /// Longest wait of a start for the first look at the runs.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
@@ -96,6 +98,8 @@ pub struct Parts {
     pub attempts: Attempts,
     /// Space for what must be possible on a full disk.
     pub(crate) reserve: Reserve,
+    /// SSH into runs.
+    pub(crate) ssh: SshParts,
 }
 
 /// Handle of the control loop; cheap to clone.
@@ -109,6 +113,7 @@ struct Inner {
     ahead: ahead::Ahead,
     names: names::Names,
     ports: ports::Ports,
+    ssh: ssh::Ssh,
     handles: Mutex<HashMap<RunId, Arc<DriverHandle>>>,
     drivers: TaskTracker,
     stopping: CancellationToken,
@@ -139,16 +144,20 @@ impl Control {
         parts.store.ensure_project(parts.inventory.project.clone(), parts.clock.now()).await?;
         let Unfinished { runs: unfinished, unreadable } = parts.store.unfinished().await?;
         let allocator = allocator::Allocator::new(&parts.inventory.clusters);
+        let ssh = ssh::Ssh::new(parts.ssh.clone());
         let control = Self(Arc::new(Inner {
             parts,
             allocator,
             ahead: ahead::Ahead::default(),
             names: names::Names::default(),
             ports: ports::Ports::default(),
+            ssh,
             handles: Mutex::default(),
             drivers: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }));
+        // A backup may have brought other keys back.
+        control.0.tell_good_keys().await?;
         for run in unreadable {
             control.0.leave(run);
         }

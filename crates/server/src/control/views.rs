@@ -42,7 +42,8 @@ impl Control {
             Some(texts) => self.0.ends(&stored, &texts.plan).await,
             None => None,
         };
-        let mut view = RunView { kept, provenance, ports, jupyter, ends, ..self.0.view(stored) };
+        let ssh = self.ssh_line(&stored);
+        let mut view = RunView { kept, provenance, ports, ssh, jupyter, ends, ..self.0.view(stored) };
         self.0.number(&mut view.imports, None).await?;
         self.0.number(&mut view.exports, Some(attempt)).await?;
         if let Some(texts) = texts {
@@ -198,6 +199,7 @@ impl Inner {
             ends: None,
             kept: None,
             ports: Vec::new(),
+            ssh: None,
             jupyter: None,
             env: None,
             yaml: None,

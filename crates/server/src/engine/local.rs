@@ -23,7 +23,7 @@ use vessl_core::record::{Control, ControlReply, MachineReport, Proof, Secrets};
 use vessl_core::run::{Left, Terminate};
 use vessl_core::units::Span;
 use vessl_data::locked;
-use vessl_reach::control;
+use vessl_reach::agent;
 
 use super::{EngineError, Presence};
 use crate::attempt::{Attempts, RunDir, blocking};
@@ -230,8 +230,8 @@ impl Local {
     async fn tell(&self, at: AttemptId, ask: &Control) -> Result<(), EngineError> {
         let silent = |why: String| EngineError::Silent { run: at.run, why };
         let dir = self.dir(at);
-        let asked = match control::ask(dir.path(), ask).await {
-            Err(error) if is_no_socket(&error) => self.ask_anew(at, &dir, ask).await,
+        let asked = match agent::ask(dir.path(), ask).await {
+            Err(error) if agent::is_no_socket(&error) => self.ask_anew(at, &dir, ask).await,
             asked => asked,
         };
         let reply: ControlReply = asked.map_err(|error| silent(error.to_string()))?;
@@ -248,9 +248,9 @@ impl Local {
         }
         let again = async {
             loop {
-                match control::ask(dir.path(), ask).await {
+                match agent::ask(dir.path(), ask).await {
                     // A name is told of a moment before anybody listens there.
-                    Err(error) if is_no_socket(&error) => {
+                    Err(error) if agent::is_no_socket(&error) => {
                         let _ = tokio::time::timeout(BETWEEN_PROOFS, changes.changed()).await;
                     }
                     asked => return asked,
@@ -277,13 +277,8 @@ impl Local {
 
 /// Whether an agent answers in a directory.
 async fn answers(dir: &RunDir) -> bool {
-    let reply: std::io::Result<ControlReply> = control::ask(dir.path(), &Control::Ping).await;
+    let reply: std::io::Result<ControlReply> = agent::ask(dir.path(), &Control::Ping).await;
     reply.is_ok_and(|reply| reply.ok)
-}
-
-/// Whether nobody listens there.
-fn is_no_socket(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,11 @@ mod images;
 pub(crate) mod local;
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use tokio::net::UnixStream;
+use tokio::process::Child;
 use vessl_core::door::{Exec, Surroundings, Target};
 use vessl_core::ids::{AttemptId, ClusterName, RunId};
 use vessl_core::plan::Plan;
@@ -227,6 +230,17 @@ impl Engine {
             Self::Local(local) => local.dial(at, to).await,
             #[cfg(feature = "testing")]
             Self::Fake(_) => Err(DoorError::NoContainer),
+        }
+    }
+
+    /// Starts the process that serves a connection by SSH; it asks on the socket who may.
+    pub fn serve_ssh(&self, connection: OwnedFd, ends: &str) -> Result<(Child, UnixStream), EngineError> {
+        match self {
+            Self::Local(local) => local.serve_ssh(connection, ends),
+            #[cfg(feature = "testing")]
+            Self::Fake(_) => {
+                Err(EngineError::Verb { verb: "ssh", why: "nothing is started here".to_owned() })
+            }
         }
     }
 

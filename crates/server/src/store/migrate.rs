@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/004_objects.sql"),
     include_str!("migrations/005_volume_changes.sql"),
     include_str!("migrations/006_changes_and_uploads.sql"),
+    include_str!("migrations/007_ssh_keys.sql"),
 ];
 
 /// Applies what is missing, each migration in its own transaction; refuses a database of a newer program.

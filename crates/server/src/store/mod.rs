@@ -9,6 +9,7 @@ pub(crate) mod objects;
 mod readers;
 pub(crate) mod runs;
 pub(crate) mod secrets;
+pub(crate) mod ssh_keys;
 pub(crate) mod storages;
 pub(crate) mod unfinished;
 pub(crate) mod uploads;

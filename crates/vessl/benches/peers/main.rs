@@ -19,10 +19,12 @@ mod http;
 mod images;
 mod logs;
 mod movers;
+mod proxy;
 mod pull;
 mod reach;
 mod registry;
 mod small;
+mod ssh;
 mod start;
 mod stop;
 mod store;
@@ -74,6 +76,8 @@ enum Group {
     Small,
     /// Into a run that runs
     Reach,
+    /// Ports of runs, beside nginx
+    Proxy,
     /// Buckets and datasets, beside s5cmd, rclone, restic and dvc
     Movers,
     /// A version that is on the machine already, imported once more
@@ -122,12 +126,15 @@ fn measure(args: &Args) -> Outcome<Table> {
     stop::watch()?;
     let dir = tempfile::Builder::new().prefix("peers-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut table = Table::new();
-    let alone = |group: &Group| matches!(group, Group::Movers | Group::Again);
+    let alone = |group: &Group| matches!(group, Group::Movers | Group::Again | Group::Proxy);
     if args.only.is_empty() || !args.only.iter().all(alone) {
         beside_docker(args, dir.path(), &mut table)?;
     }
     if args.only.is_empty() || args.only.contains(&Group::Again) {
         table.add(again::rows(dir.path(), args.rounds as usize)?);
+    }
+    if args.only.is_empty() || args.only.contains(&Group::Proxy) {
+        table.add(proxy::rows(dir.path(), args.rounds as usize)?);
     }
     if args.only.is_empty() || args.only.contains(&Group::Movers) {
         let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");

@@ -3,6 +3,7 @@ use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::ssh;
 use crate::table::{Limit, Row};
 use crate::timing::{in_turn, ms, output, wall};
 use crate::world::World;
@@ -40,8 +41,9 @@ pub(crate) fn rows(bench: &Bench<'_>) -> Outcome<Vec<Row>> {
         || through(bench.docker.command(["exec", "-i", &container, "cat"])),
     )?;
     wall(bench.docker.command(["rm", "--force", &container]))?;
+    let ssh = ssh::rows(bench, &world, &id)?;
     world.terminate(&id)?;
-    Ok(vec![
+    let mut rows = vec![
         Row {
             what: "`run exec` of `true`",
             unit: "ms",
@@ -56,5 +58,7 @@ pub(crate) fn rows(bench: &Bench<'_>) -> Outcome<Vec<Row>> {
             peer: Some(("docker exec -i", bulk.1)),
             limit: Limit::Ratio(1.0),
         },
-    ])
+    ];
+    rows.extend(ssh);
+    Ok(rows)
 }

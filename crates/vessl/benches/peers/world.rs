@@ -30,8 +30,16 @@ pub(crate) struct World {
 impl World {
     /// Makes it and waits until the server listens. `shared` may be mounted by runs.
     pub(crate) fn start(dir: &Path, shared: &Path) -> Outcome<Self> {
+        Self::start_with(dir, shared, "")
+    }
+
+    /// The same with more settings.
+    pub(crate) fn start_with(dir: &Path, shared: &Path, settings: &str) -> Outcome<Self> {
         fs::create_dir_all(dir.join("home"))?;
-        let config = format!("listen = \"127.0.0.1:0\"\nhostpath_roots = [\"{}\"]\n", shared.display());
+        let roots = shared.display();
+        let config = format!(
+            "listen = \"127.0.0.1:0\"\nssh_listen = \"127.0.0.1:0\"\nssh_all_runs = true\nhostpath_roots = [\"{roots}\"]\n{settings}"
+        );
         fs::write(dir.join("server.toml"), config)?;
         let log = fs::File::create(dir.join("log"))?;
         let mut command = program(dir);

@@ -108,7 +108,7 @@ const COMMANDS: &Neighbours = &[
     ("vessl run", &["retry", "rerun", "requeue", "resume"], "`vessl run restart ID`"),
     ("vessl run", &["pull"], "`vessl run download ID`"),
     ("vessl run", &["check", "lint"], "`vessl run validate FILE`"),
-    ("vessl run", &["ssh", "sh", "bash", "terminal", "console"], "`vessl run shell ID`"),
+    ("vessl run", &["sh", "bash", "terminal", "console"], "`vessl run shell ID`"),
     ("vessl run", &["forward", "proxy", "tunnel", "expose"], "`vessl run port-forward ID PORT`"),
     ("vessl run", &["copy", "scp"], "`vessl run cp ID:PATH DEST`"),
     ("vessl dataset", &["ls"], "`vessl dataset list`, and `vessl dataset list-files NAME` for its files"),

@@ -53,6 +53,9 @@ pub(crate) struct ServerInfo {
     /// Where ports of runs are reached.
     #[serde(default)]
     pub(crate) ports: Option<String>,
+    /// Where runs are reached by SSH.
+    #[serde(default)]
+    pub(crate) ssh: Option<String>,
     /// Since when.
     pub(crate) started_at: Timestamp,
     /// Its version.

@@ -10,6 +10,7 @@ mod objects;
 mod outgoing;
 mod path;
 mod reach;
+mod ssh;
 mod storages;
 mod uploads;
 
@@ -93,6 +94,18 @@ impl Client {
     /// Whether it is the server of this machine, which can be started again.
     pub(crate) fn is_local(&self) -> bool {
         matches!(self.origin, Origin::Local(_))
+    }
+
+    /// Whether it is on another machine, as far as its address says.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        match (&self.origin, self.connection.address()) {
+            (Origin::Local(_), _) | (_, Address::Unix(_)) => false,
+            (_, Address::Tcp { host, .. } | Address::Tls { host, .. }) => {
+                let is_loopback =
+                    |host: &str| host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+                host != "localhost" && !is_loopback(host)
+            }
+        }
     }
 
     /// Where the server is, as a person writes it.

@@ -112,6 +112,11 @@ pub(crate) fn credentials() -> Vec<CompletionCandidate> {
     ask(async |client| Ok(stored(client.credentials().await?)))
 }
 
+/// Public keys.
+pub(crate) fn ssh_keys() -> Vec<CompletionCandidate> {
+    ask(async |client| Ok(named(client.ssh_keys().await?.into_iter().map(|key| key.name))))
+}
+
 /// Clusters.
 pub(crate) fn clusters() -> Vec<CompletionCandidate> {
     ask(async |client| Ok(named(client.clusters().await?.into_iter().map(|cluster| cluster.name))))

@@ -22,7 +22,7 @@ const PROBES: &Columns<Probe> =
 /// Looks at this machine. The exit code is 1 if runs are impossible here.
 pub(crate) fn perform(session: &Session) -> Result<Exit> {
     let probes = vessl_agent::probe::all(Local::of_this_machine()?.data());
-    let probes: Vec<Probe> = probes
+    let mut probes: Vec<Probe> = probes
         .into_iter()
         .map(|probe| Probe {
             name: probe.name.to_owned(),
@@ -31,9 +31,26 @@ pub(crate) fn perform(session: &Session) -> Result<Exit> {
             says: probe.says,
         })
         .collect();
+    probes.push(ssh()?);
     session.out.list(&probes, PROBES, "")?;
     let able = probes.iter().all(|probe| probe.ok || !probe.required);
     Ok(if able { exit::OK } else { exit::FAILED })
+}
+
+/// Whether runs of this machine are reached by SSH.
+fn ssh() -> Result<Probe> {
+    let at = Local::of_this_machine()?.running()?.map(|info| info.ssh);
+    let (ok, says) = match at {
+        Some(Some(at)) => (true, format!("runs are reached at {at}")),
+        Some(None) => {
+            (false, "runs are not reached: `ssh_listen` in the settings of the server is empty".to_owned())
+        }
+        None => (
+            true,
+            "the server does not run: `vessl server status` says later where runs are reached".to_owned(),
+        ),
+    };
+    Ok(Probe { name: "ssh".to_owned(), ok, required: false, says })
 }
 
 fn mark(probe: &Probe) -> &'static str {

@@ -8,7 +8,7 @@ use vessl_core::run::Status;
 use vessl_core::wire::{
     ArtifactView, AttemptView, CacheEntry, CachePruned, ClusterView, EndView, Explain, FileKind, FileView,
     ImageView, JupyterView, NodeView, PortView, PresetView, Pruned, QueuePlace, RunFrom, RunView, SecretView,
-    VersionView,
+    SshKeyView, VersionView,
 };
 
 use super::format::{between, bytes, cores, date, span};
@@ -114,6 +114,24 @@ pub(crate) const CREDENTIALS: &Columns<SecretView> = &[
     ("CREATED", |s| date(s.created_at)),
 ];
 
+/// Columns of `vessl ssh-key list`.
+pub(crate) const SSH_KEYS: &Columns<SshKeyView> = &[
+    ("NAME", |k| k.name.clone()),
+    ("FINGERPRINT", |k| k.fingerprint.clone()),
+    ("USER", |k| k.user.clone()),
+    ("ADDED", |k| date(k.created_at)),
+];
+
+/// One public key.
+pub(crate) fn ssh_key(key: &SshKeyView) -> Rows {
+    vec![
+        ("Key", key.name.clone()),
+        ("Fingerprint", key.fingerprint.clone()),
+        ("User", key.user.clone()),
+        ("Added", moment(key.created_at)),
+    ]
+}
+
 /// One run.
 pub(crate) fn run(run: &RunView) -> Rows {
     let mut rows = run_head(run);
@@ -126,6 +144,7 @@ pub(crate) fn run(run: &RunView) -> Rows {
         ("CPU time", cpu_time(run)),
         ("Ends", run.ends.map(ends).unwrap_or_default()),
         ("Ports", ports(run)),
+        ("SSH", run.ssh.clone().unwrap_or_default()),
         ("Jupyter", run.jupyter.as_ref().map(jupyter).unwrap_or_default()),
         ("Image", run.image.clone()),
         ("Image digest", run.image_digest.clone().unwrap_or_default()),

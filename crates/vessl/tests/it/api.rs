@@ -9,7 +9,7 @@ use crate::test::Test;
 const SECONDS: &str = "60";
 /// What stops the server, what takes the run away that the others ask for, what reaches for registries elsewhere, and what is for
 /// connections that are upgraded.
-const LEFT_OUT: [&str; 5] = ["shutdown", "deleteRun", "pullImage", "execInRun", "dialInRun"];
+const LEFT_OUT: [&str; 6] = ["shutdown", "deleteRun", "pullImage", "execInRun", "dialInRun", "sshToRun"];
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))

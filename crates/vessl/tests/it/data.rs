@@ -164,6 +164,15 @@ fn an_artifact_goes_by_name_from_run_to_run() {
     let again = test.wait(&take).ok().json()["id"].to_string();
     assert_eq!(test.vessl(["run", "logs", &again]).ok().stdout, "42\n", "an import is a copy");
     test.vessl(["run", "read", &again]).ok().prints(&["version 2 ("]);
+    // What an unfinished run has imported stays.
+    let busy = test.create(&take.replace("echo changed", "sleep 1000; echo changed"));
+    test.until_log(&busy, "42");
+    for version in ["weights@2", "weights"] {
+        let refused = test.vessl(["artifact", "delete", version]).code(5);
+        refused.says(&[&busy, "has not ended", &format!("`vessl run terminate {busy}`")]);
+    }
+    test.vessl(["run", "terminate", &busy, "--grace", "0"]).ok();
+    test.until_end(&busy);
     // A version that is deleted leaves its number and the files of its run.
     test.vessl(["artifact", "delete", "weights@9"]).code(5).says(&["no version 9 of the artifact `weights`"]);
     test.vessl(["artifact", "delete", "weights@0"]).code(2).says(&["a version is a number from 1 on"]);

@@ -50,6 +50,7 @@ mod server;
 mod settings;
 mod sources;
 mod specs;
+mod ssh;
 mod storages;
 mod stores;
 mod submits;

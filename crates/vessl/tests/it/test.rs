@@ -438,6 +438,8 @@ impl Test {
             "server.log",
             "token",
             "secret.key",
+            "ssh",
+            "ssh_host_key",
             "vessl.db",
             "vessl.db-wal",
             "vessl.db-shm",

@@ -1,5 +1,6 @@
 //! The agent program as a child process: its verbs, its pipes, its environment. It knows no run states.
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use vessl_core::ahead::{FetchOrder, FetchStep};
@@ -177,6 +179,25 @@ impl Program {
         let mut command = self.command();
         command.arg("network").arg(pool.to_string()).arg(word);
         self.output("network", command, LOOK_LIMIT).await.map(drop)
+    }
+
+    /// Starts the process that serves a connection by SSH. It outlives us; it asks on the socket while we are there.
+    pub(super) fn ssh(
+        &self,
+        data: &Path,
+        connection: OwnedFd,
+        ends: &str,
+    ) -> Result<(Child, UnixStream), EngineError> {
+        let failed = |source| self.failed(source);
+        let (questions, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+        questions.set_nonblocking(true).map_err(failed)?;
+        let mut command = self.command();
+        command.args(["ssh", "--data"]).arg(data).args(["--from", ends]);
+        // It has nothing of our environment; nobody reads what it says.
+        command.env_clear().stdin(connection).stdout(OwnedFd::from(theirs)).stderr(Stdio::null());
+        command.process_group(0).kill_on_drop(false);
+        let child = command.spawn().map_err(failed)?;
+        Ok((child, UnixStream::from_std(questions).map_err(failed)?))
     }
 
     /// Asks what the machine has.

@@ -19,6 +19,7 @@ mod read;
 mod restart;
 mod schema;
 mod several;
+mod ssh;
 mod sweep;
 mod terminate;
 mod text;
@@ -86,6 +87,11 @@ pub(crate) enum Command {
     Jupyter(jupyter::Jupyter),
     /// Reach ports of a run from this machine
     PortForward(reach::forward::PortForward),
+    /// Come to a run by SSH
+    Ssh(ssh::Ssh),
+    /// Pass the bytes of SSH through the API
+    #[command(hide = true)]
+    SshProxy(reach::ssh_proxy::SshProxy),
 }
 
 /// Carries one of them out.
@@ -114,6 +120,8 @@ pub(crate) async fn perform(command: Command, session: &Session) -> Result<Exit>
         Command::Open(args) => open::perform(&args, session).await,
         Command::Jupyter(args) => jupyter::perform(&args, session).await,
         Command::PortForward(args) => reach::forward::perform(&args, session).await,
+        Command::Ssh(args) => ssh::perform(args, session).await,
+        Command::SshProxy(args) => reach::ssh_proxy::perform(&args, session).await,
     }
 }
 

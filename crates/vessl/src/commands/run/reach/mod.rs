@@ -4,4 +4,5 @@ pub(super) mod exec;
 pub(super) mod forward;
 mod session;
 pub(super) mod shell;
+pub(super) mod ssh_proxy;
 mod terminal;

@@ -65,12 +65,12 @@ pub(super) async fn run(way: Way, begin: Begin, from: InputFrom, to: OutputTo<'_
     exit
 }
 
-fn lost(error: &std::io::Error) -> Error {
+pub(super) fn lost(error: &std::io::Error) -> Error {
     Error::Lost { why: vessl_core::text::chain(error) }
 }
 
 /// Reads standard input on a thread of its own, which nobody waits for: a read cannot be broken off.
-fn input(from: InputFrom) -> mpsc::Receiver<Bytes> {
+pub(super) fn input(from: InputFrom) -> mpsc::Receiver<Bytes> {
     let (pieces, input) = mpsc::channel(1);
     match from {
         InputFrom::Stdin => {}

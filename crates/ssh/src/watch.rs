@@ -1,0 +1,91 @@
+//! What ends a connection from outside: its key is good no more, or the run has ended.
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+
+use crate::keys::Place;
+
+/// Waits until one of both is so, and says which.
+pub(crate) async fn over(keys: &Place, fingerprint: &str, dir: &Path) -> String {
+    match until_over(keys, fingerprint, dir).await {
+        Ok(why) => why,
+        // Whoever cannot be told of the end of a right does not keep it.
+        Err(error) => format!("the files of the server cannot be watched: {error}"),
+    }
+}
+
+async fn until_over(keys: &Place, fingerprint: &str, dir: &Path) -> io::Result<String> {
+    let watch = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    add_watch(&watch, keys.dir(), WatchFlags::MOVED_TO | WatchFlags::DELETE)?;
+    let of_run = WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::DELETE_SELF;
+    add_watch(&watch, dir, of_run)?;
+    let changes = changes(watch)?;
+    loop {
+        if !keys.is_good(fingerprint) {
+            return Ok("the key was deleted on the server".to_owned());
+        }
+        if dir.join("exit.json").exists() || !dir.exists() {
+            return Ok("the run has ended".to_owned());
+        }
+        let mut ready = changes.readable().await?;
+        let mut bytes = [0; 4096];
+        loop {
+            match rustix::io::read(changes.get_ref(), &mut bytes) {
+                Ok(1..) | Err(Errno::INTR) => {}
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        ready.clear_ready();
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "a descriptor keeps its number for its life, which is what the unsafe constructor asks for"
+)]
+fn changes(watch: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(watch)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn until(waiting: impl Future<Output = String>, work: impl FnOnce()) -> String {
+        let waited = async {
+            tokio::pin!(waiting);
+            tokio::select! {
+                biased;
+                why = &mut waiting => panic!("too early: {why}"),
+                () = tokio::time::sleep(Duration::from_millis(20)) => work(),
+            }
+            waiting.await
+        };
+        tokio::time::timeout(Duration::from_secs(10), waited).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_deleted_and_a_run_that_ends_end_a_connection() {
+        let (keys, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let place = Place::new(keys.path());
+        place.make().unwrap();
+        let good = |all: &[&str]| place.set_good(all.iter().copied()).unwrap();
+        good(&["a", "b"]);
+        let why = until(over(&place, "a", dir.path()), || good(&["b"])).await;
+        assert_eq!(why, "the key was deleted on the server");
+        assert_eq!(over(&place, "a", dir.path()).await, why);
+        let end = || {
+            std::fs::write(dir.path().join("new"), "{}").unwrap();
+            std::fs::rename(dir.path().join("new"), dir.path().join("exit.json")).unwrap();
+        };
+        assert_eq!(until(over(&place, "b", dir.path()), end).await, "the run has ended");
+    }
+}
