@@ -120,7 +120,8 @@ impl Source {
             Self::Index { url, http } => (fetch(http, url, wheel).await?, url.clone()),
         };
         let digest = Sha256::digest(&bytes);
-        let is_it = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>() == wheel.sha256;
+        let digest = digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        let is_it = digest == wheel.sha256;
         if is_it { Ok(bytes) } else { Err(WheelError::Digest { file: wheel.file, from }) }
     }
 }

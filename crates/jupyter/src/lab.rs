@@ -165,7 +165,7 @@ have the network of the machine, of another. JupyterLab is started when it is fr
             let was_ready = &mut self.was_ready;
             let alive = Alive { told: &mut self.told, token: &self.token, activity, was_ready };
             tokio::select! {
-                code = to_its_end(&mut door, (output, error), &mut log) => code,
+                code = to_its_end(&mut door, (output, error), &mut log) => Ok(code),
                 late = alive.stay() => Err(late),
             }
         };
@@ -231,7 +231,7 @@ async fn to_its_end(
     door: &mut Door,
     (output, error): (impl AsyncRead + Unpin, Option<impl AsyncRead + Unpin>),
     log: &mut LabLog,
-) -> Result<Option<i32>, Late> {
+) -> Option<i32> {
     let (lines, mut said) = tokio::sync::mpsc::channel(16);
     let more = lines.clone();
     let reading = async {
@@ -264,10 +264,7 @@ async fn to_its_end(
             }
         }
     };
-    match code {
-        Ok(code) => Ok(Some(code)),
-        Err(_) => Ok(None),
-    }
+    code.ok()
 }
 
 async fn pump(mut from: impl AsyncRead + Unpin, to: tokio::sync::mpsc::Sender<bytes::Bytes>) {

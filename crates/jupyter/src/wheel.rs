@@ -59,11 +59,11 @@ fn place(name: &str) -> Option<PathBuf> {
     let parts: Vec<&str> = name.split('/').collect();
     let is_plain =
         |part: &&str| !part.is_empty() && !matches!(*part, "." | "..") && !part.contains(['\\', '\0']);
-    if !parts.iter().all(|part| is_plain(&part)) {
+    if !parts.iter().all(|part| is_plain(part)) {
         return None;
     }
     match parts.as_slice() {
-        [data, scheme, rest @ ..] if data.ends_with(".data") && !rest.is_empty() => {
+        [data, scheme, rest @ ..] if data.strip_suffix(".data").is_some() && !rest.is_empty() => {
             let rest = rest.join("/");
             Some(match *scheme {
                 "purelib" | "platlib" => Path::new(LIB).join(rest),

@@ -30,7 +30,7 @@ pub(crate) fn make_token(plan: &Plan, dir: &RunDir) -> io::Result<Option<Secret>
     }
     let mut bytes = [0; TOKEN];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     let token = Secret::from(token);
     durable::write_atomic(&dir.file(TOKEN_FILE), token.expose().as_bytes(), 0o600)?;
     Ok(Some(token))
