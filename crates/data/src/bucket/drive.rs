@@ -13,8 +13,10 @@ use tokio::time::MissedTickBehavior;
 use super::error::BucketError;
 use crate::{DataError, Watch, locked};
 
-/// Requests in flight.
+/// Requests in flight, of those that bring or take much each.
 pub(super) const IN_FLIGHT: usize = 32;
+/// Small objects in flight on their way here: each is more waiting than moving.
+pub(super) const SMALL_IN_FLIGHT: usize = 128;
 /// How often is told how far it is, and asked whether to stop.
 const TICK: Duration = Duration::from_millis(100);
 

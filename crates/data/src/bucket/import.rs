@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::symlinkat;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::admit::plan;
-use super::drive::{IN_FLIGHT, Progress, Queue, drive};
+use super::drive::{IN_FLIGHT, Progress, Queue, SMALL_IN_FLIGHT, drive};
 use super::error::BucketError;
 use super::get::{self, Big};
 use super::manifest::{DirEntry, LinkEntry, Manifest, modified};
@@ -161,13 +162,17 @@ pub(super) async fn fetch(
     mut tasks: JoinSet<Result<(), BucketError>>,
     watch: &Watch<'_>,
 ) -> Result<(), BucketError> {
-    for _ in 0..IN_FLIGHT {
-        let work = Arc::clone(work);
+    let large = Arc::new(Semaphore::new(IN_FLIGHT));
+    for _ in 0..SMALL_IN_FLIGHT {
+        let (work, large) = (Arc::clone(work), Arc::clone(&large));
         tasks.spawn(async move {
             while let Some(job) = work.queue.next().await {
                 match job {
                     Job::Object(at) => get::object(&work, at).await?,
-                    Job::Part(big, n) => get::part(&work, &big, n).await?,
+                    Job::Part(big, n) => {
+                        let _room = large.acquire().await;
+                        get::part(&work, &big, n).await?;
+                    }
                 }
                 work.queue.ended();
             }

@@ -58,8 +58,8 @@ pub use read::Reader;
 /// What an export puts beside its files last of all: the list of them.
 pub const MANIFEST: &str = ".vessl-manifest.json";
 
-/// Threads that move bytes; they wait for the network most of the time.
-const THREADS: usize = 4;
+/// Threads that move bytes, at least and at most; they wait for the network or the disk most of the time.
+const THREADS: (usize, usize) = (4, 8);
 
 /// Whose interface a bucket has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +207,7 @@ impl Session {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let runtime = Builder::new_multi_thread()
-            .worker_threads(threads.clamp(2, THREADS))
+            .worker_threads(threads.clamp(THREADS.0, THREADS.1))
             .thread_name("bucket")
             .enable_all()
             .build();
