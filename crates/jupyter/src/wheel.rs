@@ -59,7 +59,7 @@ fn place(name: &str) -> Option<PathBuf> {
     let parts: Vec<&str> = name.split('/').collect();
     let is_plain =
         |part: &&str| !part.is_empty() && !matches!(*part, "." | "..") && !part.contains(['\\', '\0']);
-    if !parts.iter().all(|part| is_plain(part)) {
+    if !parts.iter().all(is_plain) {
         return None;
     }
     match parts.as_slice() {
