@@ -133,7 +133,7 @@ mod tests {
         }
         // Whoever asks late is told once.
         let mut late = Limits::new(Some(minutes(60)), None);
-        assert_eq!(late.step(minutes(60) - Duration::from_secs(5)), Warn(Runtime, Duration::from_secs(5)));
+        assert_eq!(late.step(Duration::from_secs(59 * 60 + 55)), Warn(Runtime, Duration::from_secs(5)));
         assert_eq!(late.step(minutes(61)), End(Runtime));
     }
 

@@ -165,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut log = Told::of(dir.path()).log(&Secret::from("hush"));
         for _ in 0..40 {
-            log.add(&[b'x'; 100_000]);
+            log.add(&vec![b'x'; 100_000]);
         }
         let size = std::fs::metadata(dir.path().join(LOG_FILE)).unwrap().len();
         assert!(size < 2 * LARGEST_LOG, "{size}");

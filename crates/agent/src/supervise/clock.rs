@@ -122,7 +122,7 @@ mod tests {
             file.set_times(FileTimes::new().set_modified(at)).unwrap();
         };
         touch(SystemTime::now());
-        assert!(used.look().is_some_and(|ago| ago < Duration::from_secs(60)));
+        assert!(used.look().is_some_and(|ago| ago < Duration::from_mins(1)));
         assert_eq!(used.look(), None);
         // A clock that was set forward makes nothing older than the last look, one that was set back nothing newer than now.
         let looked = used.looked;
