@@ -8,6 +8,7 @@
 //! ```
 //! The keys are the names of the files below `blobs/`. `vessl-blobs.json` there says whose they are.
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -194,7 +195,9 @@ impl Offsite {
         Ok(sizes.sum())
     }
 
-    /// Takes units off the disk that are there, those needed longest ago first, until all that are here have at most `limit` bytes.
+    /// Takes units off the disk that are there, those needed longest ago first, until all that are here have at most `limit` bytes. The bucket is
+    /// asked for each before its last copy here is removed: what was noted once may be gone there, or be something else. What it has not
+    /// is sent again.
     pub fn evict(&self, limit: u64, stay: &dyn Fn(Digest) -> Stay) -> Result<Freed, OffsiteError> {
         let (mut here, mut leaving) = (0, Vec::new());
         let marked = self.store.marked()?;
@@ -209,6 +212,10 @@ impl Offsite {
             if here <= limit {
                 break;
             }
+            if !self.has_whole(&unit)? {
+                self.store.unmark(unit.name())?;
+                continue;
+            }
             if let Some(bytes) = self.store.evict(&unit, stay)? {
                 here = here.saturating_sub(bytes);
                 freed.count += 1;
@@ -216,6 +223,20 @@ impl Offsite {
             }
         }
         Ok(freed)
+    }
+
+    /// Whether the bucket has the bytes of a unit that is here.
+    fn has_whole(&self, unit: &Unit) -> Result<bool, OffsiteError> {
+        let (name, path) = (unit.name(), unit.data());
+        let failed = || DataError::os("read", path);
+        let file = File::open(path).map_err(failed())?;
+        let size = file.metadata().map_err(failed())?.len();
+        if let Some(index) = name.index()
+            && self.session()?.size(&index)?.is_none()
+        {
+            return Ok(false);
+        }
+        Ok(self.session()?.has(&name.file(), &file, size)?)
     }
 
     /// What these blobs need that is not here.
@@ -377,13 +398,12 @@ impl Offsite {
     }
 
     /// Looks whether what is noted as there is there, changes nothing, and answers with the files of what is not, or is not whole, and
-    /// the blobs in it. With `read` every unit that is not here is read.
-    pub fn check(&self, read: bool, watch: &Watch<'_>) -> Result<Vec<(String, Vec<Digest>)>, OffsiteError> {
+    /// the blobs in it, of what is here too those that it has. With `read` every unit is read.
+    pub fn check(&self, read: bool, watch: &Watch<'_>) -> Result<Vec<BadThere>, OffsiteError> {
         let marked = self.store.marked()?;
         let mut bad: BTreeSet<UnitName> = self.absent(&self.listed()?, &marked)?.into_iter().collect();
         let here: HashSet<UnitName> = self.store.units()?.iter().map(Unit::name).collect();
-        bad.retain(|unit| !here.contains(unit));
-        let unread = marked.iter().filter(|(unit, _)| read && !bad.contains(unit) && !here.contains(unit));
+        let unread = marked.iter().filter(|(unit, _)| read && !bad.contains(unit));
         let unread: Vec<(UnitName, u64)> = unread.map(|(unit, marker)| (*unit, marker.size)).collect();
         for unit in &unread {
             let (landing, _lock) = self.store.landing()?;
@@ -399,8 +419,25 @@ impl Offsite {
             UnitName::Loose(digest) => Ok(vec![digest]),
             UnitName::Pack(pack) => self.store.inside_pack(pack),
         };
-        bad.into_iter().map(|unit| Ok((unit.file(), inside(unit)?))).collect()
+        bad.into_iter()
+            .map(|unit| {
+                let is_here = here.contains(&unit);
+                let lost = if is_here { Vec::new() } else { inside(unit)? };
+                Ok(BadThere { file: unit.file(), is_here, lost })
+            })
+            .collect()
     }
+}
+
+/// A file of the bucket that is not there, or not as it was put there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadThere {
+    /// Its name.
+    pub file: String,
+    /// Whether this machine has it whole.
+    pub is_here: bool,
+    /// The blobs in it, if it is nowhere else.
+    pub lost: Vec<Digest>,
 }
 
 /// Units that are on their way home.

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::fs::DirBuilder;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     self, AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, UnixAddr, sockopt,
 };
+use nix::sys::stat::{Mode, umask};
 use vessl_core::door::{Refused, Target};
 
 use crate::account::Account;
@@ -39,10 +40,10 @@ pub(crate) enum Dialed {
     Waits(Dial),
 }
 
-/// Begins to connect.
-pub(crate) fn dial(target: Target) -> Dialed {
+/// Begins to connect; to a unix socket as `own` may.
+pub(crate) fn dial(target: Target, own: &Account) -> Dialed {
     let others = match &target {
-        Target::Path(path) => return unix(&target, path),
+        Target::Path(path) => return unix(&target, path, own),
         Target::Address(address) => VecDeque::from([*address]),
         Target::Port(port) => {
             VecDeque::from([(Ipv4Addr::LOCALHOST, *port).into(), (Ipv6Addr::LOCALHOST, *port).into()])
@@ -69,11 +70,16 @@ fn next(target: Target, mut others: VecDeque<SocketAddr>, mut last: Errno, until
     Dialed::Refused(refusal(&target, last))
 }
 
-fn unix(target: &Target, path: &str) -> Dialed {
-    let done = UnixAddr::new(path).and_then(|address| connect(AddressFamily::Unix, &address));
-    match done {
+fn unix(target: &Target, path: &str, own: &Account) -> Dialed {
+    let connected = own.with_files(|| {
+        let address = UnixAddr::new(path)?;
+        Ok(connect(AddressFamily::Unix, &address)?)
+    });
+    match connected {
         Ok((socket, _)) => Dialed::Open(socket),
-        Err(error) => Dialed::Refused(refusal(target, error)),
+        Err(error) => {
+            Dialed::Refused(refusal(target, Errno::from_raw(error.raw_os_error().unwrap_or(libc::EACCES))))
+        }
     }
 }
 
@@ -121,28 +127,27 @@ impl AsFd for Dial {
     }
 }
 
-/// Listens; a unix socket and the directory that is made for it belong to `own`.
+/// Listens; a unix socket and the directory that is made for it are made as `own` may.
 pub(crate) fn listen(at: &Target, own: &Account) -> Result<OwnedFd, No> {
     let tcp = |address: SocketAddr| TcpListener::bind(address).map(OwnedFd::from);
     let listener = match at {
         Target::Port(port) => tcp((Ipv4Addr::LOCALHOST, *port).into()),
         Target::Address(address) => tcp(*address),
-        Target::Path(path) => listen_unix(Path::new(path), own),
+        Target::Path(path) => own.with_files(|| listen_unix(Path::new(path))),
     };
     listener.map_err(|error| (format!("cannot listen on {at}: {error}"), Refused::Failed))
 }
 
-fn listen_unix(path: &Path, own: &Account) -> std::io::Result<OwnedFd> {
-    let give = |path: &Path| nix::unistd::chown(path, Some(own.uid), Some(own.gid));
-    if let Some(dir) = path.parent()
-        && DirBuilder::new().mode(0o700).create(dir).is_ok()
-    {
-        give(dir)?;
+fn listen_unix(path: &Path) -> std::io::Result<OwnedFd> {
+    if let Some(dir) = path.parent() {
+        // If it is not there after this, the socket cannot be made either.
+        let _ = DirBuilder::new().mode(0o700).create(dir);
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    give(path)?;
-    Ok(listener.into())
+    // It has its mode from the begin: nothing is done by its name once it is there, which may be another's by then.
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    umask(before);
+    Ok(listener?.into())
 }
 
 #[cfg(test)]
@@ -178,22 +183,22 @@ mod tests {
     fn a_port_of_either_loopback_is_found() {
         let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = v4.local_addr().unwrap().port();
-        assert!(finish(dial(Target::Port(port))).is_ok());
+        assert!(finish(dial(Target::Port(port), &me())).is_ok());
         drop(v4);
-        let (why, because) = finish(dial(Target::Port(port))).unwrap_err();
+        let (why, because) = finish(dial(Target::Port(port), &me())).unwrap_err();
         assert_eq!((why, because), (format!("nothing listens on port {port}"), Refused::Nobody));
         let Ok(v6) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return };
-        assert!(finish(dial(Target::Port(v6.local_addr().unwrap().port()))).is_ok());
+        assert!(finish(dial(Target::Port(v6.local_addr().unwrap().port()), &me())).is_ok());
     }
 
     #[test]
     fn a_unix_socket_is_made_with_its_directory_and_dialled() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/s").to_str().unwrap().to_owned();
-        let (why, because) = finish(dial(Target::Path(path.clone()))).unwrap_err();
+        let (why, because) = finish(dial(Target::Path(path.clone()), &me())).unwrap_err();
         assert_eq!((why, because), (format!("nothing listens on `{path}`"), Refused::Nobody));
         let listener = UnixListener::from(listen(&Target::Path(path.clone()), &me()).unwrap());
-        let dialled = UnixStream::from(finish(dial(Target::Path(path.clone()))).unwrap());
+        let dialled = UnixStream::from(finish(dial(Target::Path(path.clone()), &me())).unwrap());
         assert!(listener.accept().is_ok());
         drop(dialled);
         assert!(listen(&Target::Path(path), &me()).unwrap_err().0.contains("in use"));

@@ -186,7 +186,7 @@ impl Connection {
                     Err(refusal) => self.not_started(refusal),
                 };
             }
-            (DoorAsk::Dial { to }, State::Asking { .. }) => self.state = self.dialed(dial::dial(to)),
+            (DoorAsk::Dial { to }, State::Asking { .. }) => self.state = self.dialed(dial::dial(to, own)),
             (DoorAsk::Listen { at }, State::Asking { .. }) => self.state = self.listens(&at, own),
             (DoorAsk::Signal { signal }, State::Running(session)) => {
                 if let Ok(signal) = Signal::try_from(signal) {

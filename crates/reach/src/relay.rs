@@ -23,6 +23,8 @@ const PIECE: usize = 64 << 10;
 const QUEUE: usize = 4;
 /// A program has ended, and somebody that it started still has its output: so long nothing must come for it to be over.
 const QUIET: Duration = Duration::from_millis(100);
+/// How often it is looked whether something works in the foreground of a terminal.
+const LOOK: Duration = Duration::from_secs(30);
 /// What tells a terminal that there is no more input (Ctrl-D).
 const END_OF_INPUT: &[u8] = &[4];
 
@@ -62,6 +64,7 @@ where
         Ok(Err(error)) => return Err(error),
         _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "a session that does not begin")),
     };
+    let is_shell = begin.argv.is_empty();
     let program = match start(begin).await {
         Ok(program) => program,
         Err(NotStarted { why, exit_code }) => {
@@ -79,7 +82,7 @@ where
     };
     let working = async move {
         let last = tokio::select! {
-            last = run(program, &mut reader, &frames) => last?,
+            last = run((program, is_shell), &mut reader, &frames) => last?,
             why = gone => Some(Word::Lost { why: why.to_owned() }),
         };
         if let Some(last) = last {
@@ -93,7 +96,7 @@ where
 
 /// Stays with the program until it has ended, or the client has; then nothing is left to be said.
 async fn run<R: AsyncRead + Unpin>(
-    program: Program,
+    (program, is_shell): (Program, bool),
     reader: &mut Reader<R>,
     frames: &mpsc::Sender<Frame>,
 ) -> io::Result<Option<Word>> {
@@ -111,7 +114,7 @@ async fn run<R: AsyncRead + Unpin>(
         let first_output = pump(output, Frame::Output, frames, is_over.clone());
         tokio::join!(until_ended(door, asked, over), first_output, more_output).0
     };
-    let ways = Ways { signals, chunks: Some(chunks), window, waiting: &waiting, activity };
+    let ways = Ways { signals, chunks: Some(chunks), window, waiting: &waiting, activity, is_shell };
     tokio::select! {
         last = to_its_end => Ok(Some(last)),
         heard = listen(reader, ways) => heard.map(|()| None),
@@ -171,12 +174,29 @@ struct Ways<'a> {
     /// Bytes that it has not taken.
     waiting: &'a AtomicUsize,
     activity: Activity,
+    /// Whether the program is a shell, which works only while something else is in the foreground.
+    is_shell: bool,
 }
 
-/// Takes in what the client says, until it says no more.
+/// Takes in what the client says, until it says no more; looks now and then whether something works in the foreground of its terminal.
 async fn listen<R: AsyncRead + Unpin>(reader: &mut Reader<R>, mut ways: Ways<'_>) -> io::Result<()> {
     let wrong = |why| Err(io::Error::new(io::ErrorKind::InvalidData, why));
-    while let Some(frame) = reader.next().await? {
+    let foreground = |window: &Option<Window>| window.as_ref().and_then(Window::foreground);
+    let shell = foreground(&ways.window).filter(|_| ways.is_shell);
+    let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
+    loop {
+        let frame = tokio::select! {
+            frame = reader.next() => match frame? {
+                Some(frame) => frame,
+                None => return Ok(()),
+            },
+            _ = look.tick(), if ways.window.is_some() => {
+                if foreground(&ways.window).is_some_and(|now| Some(now) != shell) {
+                    ways.activity.seen();
+                }
+                continue;
+            }
+        };
         match frame {
             Frame::Input(bytes) => {
                 if ways.waiting.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len() > WINDOW {
@@ -197,7 +217,6 @@ async fn listen<R: AsyncRead + Unpin>(reader: &mut Reader<R>, mut ways: Ways<'_>
             _ => return wrong("a frame that a client does not send"),
         }
     }
-    Ok(())
 }
 
 /// Gives the program its input. What it does not want any more counts as taken.

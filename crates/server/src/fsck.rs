@@ -82,7 +82,7 @@ pub enum FsckError {
 pub enum Elsewhere {
     /// By its listing.
     Listed,
-    /// Everything is read that is not on this machine.
+    /// Everything in it is read.
     Read,
 }
 
@@ -123,10 +123,17 @@ pub fn check(
         looked.join().unwrap_or_else(|bug| std::panic::resume_unwind(bug))
     });
     let (place, lost) = lost?;
-    for (file, digests) in lost {
-        found.lose(&digests, &place.join(file), "it is not in the bucket, or not as it was put there");
-    }
     let mut damage = Vec::new();
+    for bad in lost {
+        let file = place.join(bad.file);
+        if bad.is_here {
+            let why = "it is not in the bucket, or not as it was put there; this machine has it, and the server sends it again before it \
+                       leaves this machine";
+            damage.push(Damage { file: Some(file), why: why.to_owned(), ..Damage::default() });
+        } else {
+            found.lose(&bad.lost, &file, "it is not in the bucket, or not as it was put there");
+        }
+    }
     let mut named = HashSet::new();
     for (manifest, owners) in &owners {
         for fault in faults(&store, manifest, &found)? {

@@ -79,13 +79,14 @@ async fn serve(keys: Place, ends: String) -> Result<(), Failure> {
     let config = Arc::new(config(&keys)?);
     let (entered, entering) = oneshot::channel();
     let client = Client::new(ends, keys.clone(), server, entered);
+    let watched = connection.try_clone()?;
     match rustix::net::getsockname(&connection)?.address_family() {
         AddressFamily::UNIX => {
             let stream = std::os::unix::net::UnixStream::from(connection);
             stream.set_nonblocking(true)?;
-            with(UnixStream::from_std(stream)?, (config, client), keys, entering).await
+            with((UnixStream::from_std(stream)?, watched), (config, client), keys, entering).await
         }
-        _ => with(tcp(connection)?, (config, client), keys, entering).await,
+        _ => with((tcp(connection)?, watched), (config, client), keys, entering).await,
     }
 }
 
@@ -93,6 +94,9 @@ fn tcp(connection: OwnedFd) -> io::Result<TcpStream> {
     let stream = std::net::TcpStream::from(connection);
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
+    // A machine that is gone says nothing; who waits for a program would never know.
+    rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
+    rustix::net::sockopt::set_tcp_keepidle(&stream, ASK * 4)?;
     TcpStream::from_std(stream)
 }
 
@@ -117,7 +121,7 @@ fn config(keys: &Place) -> Result<Config, KeyError> {
 
 /// Serves the stream to its end.
 async fn with<S>(
-    stream: S,
+    (stream, connection): (S, OwnedFd),
     (config, client): (Arc<Config>, Client),
     keys: Place,
     entering: oneshot::Receiver<Entered>,
@@ -142,6 +146,7 @@ where
     tokio::select! {
         // Who goes without a word has gone too.
         _ = &mut session => {}
+        () = watch::gone(connection) => {}
         why = watch::over(&keys, &fingerprint, &dir) => {
             say(&handle, why).await;
             let _ = tokio::time::timeout(LAST_WORDS, &mut session).await;

@@ -41,14 +41,17 @@ pub(crate) async fn serve(channel: Channel<Msg>, shared: Arc<Shared>) {
     let (mut read, write) = channel.split();
     let Some(begin) = wanted(&mut read, &shared).await else { return };
     let code = match begin {
-        Ok(begin) => match start(shared.dir(), begin).await {
-            Ok(program) => match run(program, &mut read, (&write, &shared)).await {
-                Some(code) => code,
-                // The client has closed the channel.
-                None => return,
-            },
-            Err((why, code)) => refuse(&write, &why, code).await,
-        },
+        Ok(begin) => {
+            let is_shell = is_login(&begin);
+            match start(shared.dir(), begin).await {
+                Ok(program) => match run((program, is_shell), &mut read, (&write, &shared)).await {
+                    Some(code) => code,
+                    // The client has closed the channel.
+                    None => return,
+                },
+                Err((why, code)) => refuse(&write, &why, code).await,
+            }
+        }
         Err(why) => refuse(&write, &why, NOT_STARTED).await,
     };
     let _ = write.exit_status(code).await;
@@ -56,6 +59,11 @@ pub(crate) async fn serve(channel: Channel<Msg>, shared: Arc<Shared>) {
     let _ = write.close().await;
     // Until the client has closed it too, what it still sends is taken.
     while read.wait().await.is_some() {}
+}
+
+/// Whether a shell is asked for, and no command.
+fn is_login(begin: &Begin) -> bool {
+    begin.argv.last().is_some_and(|last| last == LOGIN) || begin.argv.is_empty()
 }
 
 async fn refuse(write: &ChannelWriteHalf<Msg>, why: &str, code: u32) -> u32 {
@@ -139,7 +147,7 @@ async fn start(dir: &Path, begin: Begin) -> Result<Program, (String, u32)> {
 
 /// Stays with the program to its end: its exit code, or nothing if the client closes the channel.
 async fn run(
-    program: Program,
+    (program, is_shell): (Program, bool),
     read: &mut ChannelReadHalf,
     (write, shared): (&ChannelWriteHalf<Msg>, &Shared),
 ) -> Option<u32> {
@@ -168,7 +176,7 @@ async fn run(
         ended
     };
     let to_its_end = async { tokio::join!(ended, outputs).0 };
-    let ways = Ways { input: Some(input_pieces), signals, window, activity };
+    let ways = Ways { input: Some(input_pieces), signals, window, activity, is_shell };
     let ended = tokio::select! {
         ended = to_its_end => ended,
         () = listen(read, ways) => return None,
@@ -208,12 +216,14 @@ struct Ways {
     signals: mpsc::UnboundedSender<i32>,
     window: Option<Window>,
     activity: Activity,
+    /// Whether the program is a shell, which works only while something else is in the foreground.
+    is_shell: bool,
 }
 
 /// Takes in what the client says, until it closes the channel; looks now and then whether something works in the foreground.
 async fn listen(read: &mut ChannelReadHalf, mut ways: Ways) {
     let foreground = |window: &Option<Window>| window.as_ref().and_then(Window::foreground);
-    let shell = foreground(&ways.window);
+    let shell = foreground(&ways.window).filter(|_| ways.is_shell);
     let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
     loop {
         let said = tokio::select! {

@@ -2,19 +2,55 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
+use vessl_core::record::{Control, ControlReply};
+use vessl_reach::agent;
 
 use crate::keys::Place;
 
+/// How often is looked whether the agent of a run is there: one that is killed leaves no word.
+const LOOK: Duration = Duration::from_secs(15);
+/// So many looks in a row that found nobody are believed.
+const LOOKS: u32 = 2;
+
 /// Waits until one of both is so, and says which.
 pub(crate) async fn over(keys: &Place, fingerprint: &str, dir: &Path) -> String {
-    match until_over(keys, fingerprint, dir).await {
+    let over = tokio::select! {
+        over = until_over(keys, fingerprint, dir) => over,
+        () = until_lost(dir) => return "the run cannot be reached any more".to_owned(),
+    };
+    match over {
         Ok(why) => why,
         // Whoever cannot be told of the end of a right does not keep it.
         Err(error) => format!("the files of the server cannot be watched: {error}"),
+    }
+}
+
+async fn until_lost(dir: &Path) {
+    let mut missed = 0;
+    while missed < LOOKS {
+        tokio::time::sleep(LOOK).await;
+        let answer: io::Result<ControlReply> = agent::ask(dir, &Control::Ping).await;
+        let nobody = answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        missed = if nobody { missed + 1 } else { 0 };
+    }
+}
+
+/// Waits until the client at the other end of a connection has gone. Somebody who waits for a program that does not read sees nothing of
+/// that; the kernel does.
+pub(crate) async fn gone(connection: OwnedFd) {
+    let mut missed = 0;
+    while missed < LOOKS {
+        tokio::time::sleep(LOOK).await;
+        let mut fds = [PollFd::new(&connection, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let is_gone = poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0);
+        missed = if is_gone { missed + 1 } else { 0 };
     }
 }
 
@@ -55,7 +91,8 @@ fn changes(watch: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -87,5 +124,25 @@ mod tests {
             std::fs::rename(dir.path().join("new"), dir.path().join("exit.json")).unwrap();
         };
         assert_eq!(until(over(&place, "b", dir.path()), end).await, "the run has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_gone_is_seen_whatever_lies_in_between() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        (&client).write_all(b"not read").unwrap();
+        let waiting = gone(ours.into());
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(LOOK * 10, &mut waiting).await.is_err(), "it is there");
+        drop(client);
+        tokio::time::timeout(LOOK * 10, waiting).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_was_killed_leaves_a_socket_that_nobody_has() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap());
+        tokio::time::timeout(LOOK * 10, until_lost(dir.path())).await.unwrap();
     }
 }

@@ -47,7 +47,22 @@ pub fn make(network: Network, number: u64) -> io::Result<Option<Namespace>> {
         return Ok(None);
     }
     let made = std::thread::scope(|scope| scope.spawn(|| make_here(network, number)).join());
-    made.unwrap_or_else(|_| Err(io::Error::other("a bug in the making of a network"))).map(Some)
+    let made = made.unwrap_or_else(|_| Err(io::Error::other("a bug in the making of a network")))?;
+    if let Some(address) = made.address {
+        // The other end speaks no IPv6; this one needs no address of it either.
+        without_ipv6(&name(address))?;
+    }
+    Ok(Some(made))
+}
+
+/// Lets an interface of this namespace have no address of IPv6: the rules of the pool are for IPv4, and a link-local address would lead past
+/// them to everything of the machine that listens on `::`.
+fn without_ipv6(interface: &str) -> io::Result<()> {
+    match std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1") {
+        // A kernel without it, or a container that is gone already.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        written => written,
+    }
 }
 
 /// The same, which takes the calling thread along into the namespace.
@@ -63,6 +78,8 @@ fn make_here(network: Network, number: u64) -> io::Result<Namespace> {
     let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
     let Network::Nat(pool) = network else { return Ok(Namespace { fd, address: None }) };
+    // What comes into this namespace from here on has none; the loopback interface is here already.
+    without_ipv6("default")?;
     let (name, address) = pair(&mut outside, &fd, pool, (number, mtu))?;
     let index = outside.index(&name)?;
     outside.add_address(index, pool.gateway())?;

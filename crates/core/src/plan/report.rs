@@ -34,7 +34,7 @@ define_codes! {
     EnvTooLong, "env-too-long", "A variable is longer than a program can be given.", "Put the data into a file and import it.";
     OverTimeLimit, "over-time-limit", "More time is asked for than a run may take here.", "Ask for less (`--max-runtime`, `interactive.max_runtime`), or have `max_runtime_limit` of the server changed.";
     NoCommand, "no-command", "There is nothing to run.", "Add `run: [{command: …}]`.";
-    Unsupported, "unsupported", "This version does not do that.", "Remove it, or use what this version does: batch runs on whole GPUs, every kind of data but what a pipeline hands over.";
+    Unsupported, "unsupported", "This version does not do that.", "Remove it, or use what this version does: runs on whole GPUs, every kind of data but what a pipeline hands over.";
     // accepted, with a note
     PresetChosen, "preset-chosen", "What the run gets beside what it asks for: the requests were rounded up to a preset, or what they leave open is the share of one.", "Nothing is needed; name a `preset`, or have the presets changed in the server's settings file.";
     SecretUse, "secret-use", "Says whether a value marked as secret is the name of a stored secret or the secret itself.", "Write `KEY: {secret: NAME}` for a stored secret, so that the file holds no secret.";

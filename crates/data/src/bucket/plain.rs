@@ -1,5 +1,6 @@
 //! Files by their keys, as they are: sent, brought, listed and removed, with no list of ours beside them. It must not know what they
 //! hold: whoever brings them compares them with what they should be.
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -138,6 +139,15 @@ impl Session {
         let key = format!("{}{path}", self.location().directory());
         let about = self.runtime.block_on(self.store.about(&key))?;
         Ok(about.map(|about| about.size))
+    }
+
+    /// Whether an object has the bytes of a file, as far as the bucket says what it has: its size, and its checksum if it keeps one.
+    pub fn has(&self, path: &str, file: &File, size: u64) -> Result<bool, BucketError> {
+        let key = format!("{}{path}", self.location().directory());
+        let about = self.runtime.block_on(self.store.about(&key))?;
+        let Some(about) = about.filter(|about| about.size == size) else { return Ok(false) };
+        let found = about.expected.of_file(file, size).map_err(DataError::os("read", path))?;
+        Ok(about.expected.check(found).is_ok())
     }
 
     /// Removes an object; one that is not there is fine.

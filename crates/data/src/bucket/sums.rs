@@ -93,7 +93,12 @@ impl Expected {
         if rest == Self::default() {
             return Ok(Ok(()));
         }
-        let mut sums = rest.plan();
+        Ok(rest.check(rest.of_file(file, size)?))
+    }
+
+    /// What a file has of what is known.
+    pub(super) fn of_file(&self, file: &File, size: u64) -> io::Result<Found> {
+        let mut sums = self.plan();
         let mut buffer = vec![0; READ];
         let mut at = 0;
         while at < size {
@@ -102,7 +107,7 @@ impl Expected {
             sums.update(&buffer[..length]);
             at += length as u64;
         }
-        Ok(rest.check(sums.finish(size)))
+        Ok(sums.finish(size))
     }
 }
 

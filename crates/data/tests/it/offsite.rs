@@ -150,10 +150,48 @@ fn what_nobody_noted_is_found_again() {
     bed.empty(&offsite);
     remove();
     let bad = offsite.check(false, &Watch::NONE).unwrap();
-    assert_eq!(bad.iter().map(|(_, digests)| digests.len()).sum::<usize>(), 4, "{bad:?}");
+    assert_eq!(bad.iter().map(|bad| bad.lost.len()).sum::<usize>(), 4, "{bad:?}");
     assert_eq!(offsite.compare().unwrap().lost.len(), 2);
     // Whoever has it can put it again.
     assert!(bed.store.put_bytes(&bytes(3 << 20)).unwrap().new);
+}
+
+/// Changes a byte of everything that is in the bucket.
+fn spoil(server: &Server) {
+    for file in
+        crate::bucket_bed::content(&server.root.join("bkt")).into_keys().filter(|name| !name.ends_with('/'))
+    {
+        let path = server.root.join("bkt").join(file);
+        let mut content = std::fs::read(&path).unwrap();
+        content[0] ^= 1;
+        std::fs::write(&path, content).unwrap();
+    }
+}
+
+#[test]
+fn the_last_copy_here_leaves_only_when_the_bucket_has_it() {
+    let server = Server::s3s(Signed::Checked);
+    let bed = Bed::new();
+    let offsite = bed.at(server.at("p"), keys());
+    offsite.push(&Watch::NONE).unwrap();
+    // Somebody removes everything there, which nobody here has noticed.
+    std::fs::remove_dir_all(server.root.join("bkt/p")).unwrap();
+    assert_eq!(offsite.evict(0, &|_| Stay::May).unwrap().count, 0);
+    assert_eq!((bed.here(), offsite.backlog().unwrap().units), (2, 2));
+    assert_eq!(offsite.push(&Watch::NONE).unwrap().units, 2);
+    bed.empty(&offsite);
+    bed.reads(bed.at(server.at("p"), keys()));
+}
+
+#[test]
+fn a_look_at_the_bucket_reads_what_is_here_too() {
+    let server = Server::s3s(Signed::Checked);
+    let bed = Bed::new();
+    let offsite = bed.at(server.at("p"), keys());
+    offsite.push(&Watch::NONE).unwrap();
+    spoil(&server);
+    let bad = offsite.check(true, &Watch::NONE).unwrap();
+    assert!(bad.len() == 2 && bad.iter().all(|bad| bad.is_here && bad.lost.is_empty()), "{bad:?}");
 }
 
 #[test]
@@ -163,14 +201,7 @@ fn other_bytes_are_never_taken_home() {
     let offsite = bed.at(server.at("p"), keys());
     offsite.push(&Watch::NONE).unwrap();
     bed.empty(&offsite);
-    for file in
-        crate::bucket_bed::content(&server.root.join("bkt")).into_keys().filter(|name| !name.ends_with('/'))
-    {
-        let path = server.root.join("bkt").join(file);
-        let mut content = std::fs::read(&path).unwrap();
-        content[0] ^= 1;
-        std::fs::write(&path, content).unwrap();
-    }
+    spoil(&server);
     for digest in bed.all() {
         let error = offsite.bring(&[digest], &Watch::NONE).unwrap_err();
         assert!(matches!(error, OffsiteError::Lost { .. } | OffsiteError::Bucket(_)), "{error}");

@@ -190,6 +190,7 @@ pub(super) struct WhichChanges {
     #[serde(default)]
     path: String,
     /// At most so many.
+    #[serde(default, deserialize_with = "vessl_core::wire::count")]
     limit: Option<u32>,
 }
 

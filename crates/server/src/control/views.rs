@@ -7,7 +7,9 @@ use vessl_core::object::ObjectName;
 use vessl_core::plan::{EnvFrom, EnvPlan, RESERVED};
 use vessl_core::record::{Phase, Transfer};
 use vessl_core::run::{Admission, Applied, EndReason, Inputs, Observation, State, Status, decide};
-use vessl_core::wire::{AttemptView, Explain, RunEvent, RunQuery, RunReadQuery, RunView, StatusChange};
+use vessl_core::wire::{
+    AttemptView, Explain, RunEvent, RunKind, RunQuery, RunReadQuery, RunView, StatusChange,
+};
 
 use super::{Control, ControlError, Explanation, Inner, Result};
 use crate::store::find::{Listed, Page};
@@ -264,12 +266,19 @@ impl Inner {
             |said: &Explanation| said.at >= doc.decided_at && said.status.is_none_or(|said| said == status);
         let handle = self.handles().get(&doc.run.id).and_then(|handle| handle.explanation());
         let settled = status.is_final() || status == Status::Idle;
-        handle.filter(|said| fits(said) && !settled).unwrap_or_else(|| Explanation {
+        let mut said = handle.filter(|said| fits(said) && !settled).unwrap_or_else(|| Explanation {
             status: None,
             why: doc.why.clone(),
             next: Vec::new(),
             at: doc.decided_at,
-        })
+        });
+        if status == Status::Running
+            && doc.kind == RunKind::Interactive
+            && let Some(end) = &doc.commands
+        {
+            said.why = format!("{}; the session goes on", end.words);
+        }
+        said
     }
 
     fn event(&self, stored: &StoredRun, event: StoredEvent) -> RunEvent {

@@ -52,7 +52,11 @@ pub(super) fn strip_hop(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
 
 /// Says who asked and where, whatever the request said of it; takes our cookies away.
 pub(super) fn forward(headers: &mut HeaderMap, target: &Target, from: IpAddr) {
-    let claims = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-") || *name == header::FORWARDED;
+    // Many programs read `_` in a name as `-`.
+    let claims = |name: &&HeaderName| {
+        let name = name.as_str().replace('_', "-");
+        name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
+    };
     let claimed: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
     for name in claimed {
         headers.remove(name);
@@ -94,24 +98,37 @@ pub(super) fn cookies<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterato
     pairs.filter(move |(known, _)| *known == name).map(|(_, value)| value)
 }
 
-/// Takes away from an answer what a program may not say: about our cookies, and below a path about the site of all runs.
+/// Takes away from an answer what a program may not say: about our cookies, about those of other ports, and below a path about the site of
+/// all runs.
 pub(super) fn answer(headers: &mut HeaderMap, form: &Form) {
     let is_own = |value: &HeaderValue| {
         let name = value.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
         std::str::from_utf8(name.trim_ascii()).is_ok_and(is_own_cookie)
     };
-    if headers.get_all(header::SET_COOKIE).iter().any(is_own) {
-        let others: Vec<HeaderValue> =
-            headers.get_all(header::SET_COOKIE).iter().filter(|value| !is_own(value)).cloned().collect();
+    if headers.contains_key(header::SET_COOKIE) {
+        let set = headers.get_all(header::SET_COOKIE).iter().filter(|value| !is_own(value));
+        let set: Vec<HeaderValue> = set.filter_map(of_this_host).collect();
         headers.remove(header::SET_COOKIE);
-        for other in others {
-            headers.append(header::SET_COOKIE, other);
+        for cookie in set {
+            headers.append(header::SET_COOKIE, cookie);
         }
     }
     if matches!(form, Form::Path(_)) {
         headers.remove("clear-site-data");
         headers.remove("service-worker-allowed");
     }
+}
+
+/// A cookie without its `Domain`: with one it would go to the ports of all runs.
+fn of_this_host(cookie: &HeaderValue) -> Option<HeaderValue> {
+    let is_domain = |attribute: &[u8]| {
+        let name = attribute.split(|byte| *byte == b'=').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"domain")
+    };
+    let parts = cookie.as_bytes().split(|byte| *byte == b';').enumerate();
+    let kept: Vec<&[u8]> =
+        parts.filter(|(nth, part)| *nth == 0 || !is_domain(part)).map(|(_, part)| part).collect();
+    HeaderValue::from_bytes(&kept.join(&b";"[..])).ok()
 }
 
 #[cfg(test)]
@@ -210,6 +227,16 @@ mod tests {
     fn cookies_are_found_by_their_name() {
         let headers = map(&[("cookie", "a=1; p=2;p=3"), ("cookie", "xp=4; p=5=6")]);
         assert_eq!(cookies(&headers, "p").collect::<Vec<_>>(), ["2", "3", "5=6"]);
+    }
+
+    #[test]
+    fn a_cookie_is_for_its_own_port_alone() {
+        let set = "a=1; Path=/; domain = vessl.localhost; HttpOnly";
+        let mut headers =
+            map(&[("set-cookie", set), ("set-cookie", "domain=2; Domain=.x"), ("set-cookie", "b=3")]);
+        answer(&mut headers, &Form::Host);
+        let found: Vec<_> = headers.get_all(header::SET_COOKIE).iter().map(|v| v.to_str().unwrap()).collect();
+        assert_eq!(found, ["a=1; Path=/; HttpOnly", "domain=2", "b=3"]);
     }
 
     #[test]

@@ -96,18 +96,6 @@ impl Client {
         matches!(self.origin, Origin::Local(_))
     }
 
-    /// Whether it is on another machine, as far as its address says.
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        match (&self.origin, self.connection.address()) {
-            (Origin::Local(_), _) | (_, Address::Unix(_)) => false,
-            (_, Address::Tcp { host, .. } | Address::Tls { host, .. }) => {
-                let is_loopback =
-                    |host: &str| host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-                host != "localhost" && !is_loopback(host)
-            }
-        }
-    }
-
     /// Where the server is, as a person writes it.
     pub(crate) fn address(&self) -> String {
         self.connection.address().to_string()

@@ -332,6 +332,8 @@ fn rows(standing: &Standing) -> Rows {
     ];
     if let Some(blobs) = &standing.blobs {
         let waiting = match blobs.waiting {
+            // Who cannot ask does not know.
+            0 if blobs.problem.is_some() => "what is there is not known".to_owned(),
             0 => "everything is there".to_owned(),
             count => {
                 format!("{} ({}) not there yet", counted(count, "file"), views::size(blobs.waiting_bytes))

@@ -37,7 +37,8 @@ impl Destination {
         let known = settings::config_dir()?.join("known_hosts");
         file_key(&known, &alias, &at.host_key)?;
         let own = at.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-        let proxy = if own && client.is_elsewhere() { Some(proxy(session)?) } else { None };
+        // An address that somebody gave may be the end of a tunnel, even one of this machine.
+        let proxy = if own && !client.is_local() { Some(proxy(session)?) } else { None };
         Ok(Self { at, alias, known, proxy })
     }
 

@@ -3,7 +3,8 @@ use std::process::{Command, Stdio};
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
-use vessl_core::wire::{PortOpen, PortOpened, PortView, RunView};
+use vessl_core::spec::JUPYTER_PORT;
+use vessl_core::wire::{PortOpen, PortOpened, PortView, RunKind, RunView};
 
 use super::several::{RunName, find, run_name};
 use crate::commands::completion;
@@ -80,7 +81,10 @@ fn link(opened: &PortOpened, by_path: bool) -> Result<&str> {
 
 /// The one `http` port of a run.
 fn the_port(run: &RunView) -> Result<u16> {
-    let ports: Vec<&PortView> = run.ports.iter().filter(|port| port.kind == "http").collect();
+    // JupyterLab has a command of its own, with its token.
+    let is_own = |port: &&PortView| run.kind == RunKind::Interactive && port.port == JUPYTER_PORT;
+    let ports = run.ports.iter().filter(|port| port.kind == "http" && !is_own(port));
+    let ports: Vec<&PortView> = ports.collect();
     let id = run.id.0;
     match ports.as_slice() {
         [port] => Ok(port.port),
