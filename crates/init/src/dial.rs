@@ -192,6 +192,37 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_socket_is_made_and_dialled_as_its_user_may() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+        let own = Account::of_user(&vessl_core::account::User {
+            uid: 1234,
+            gid: 5678,
+            groups: vec![5678],
+            home: "/".to_owned(),
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let mode =
+            |mode| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let path = dir.path().join("s");
+        let at = || Target::Path(path.to_str().unwrap().to_owned());
+        mode(0o700);
+        assert!(listen(&at(), &own).unwrap_err().0.contains("Permission denied"));
+        mode(0o777);
+        let listener = listen(&at(), &own).unwrap();
+        let about = std::fs::metadata(&path).unwrap();
+        assert_eq!((about.uid(), about.gid(), about.mode() & 0o777), (1234, 5678, 0o600));
+        assert!(finish(dial(at(), &own)).is_ok());
+        drop(listener);
+        // A socket of root's is not reached.
+        std::fs::remove_file(&path).unwrap();
+        let _listener = listen(&at(), &me()).unwrap();
+        assert!(finish(dial(at(), &own)).unwrap_err().0.contains("Permission denied"));
+        let again = std::fs::File::create(dir.path().join("mine")).unwrap();
+        assert_eq!(again.metadata().unwrap().uid(), 0, "this process is who it was");
+    }
+
+    #[test]
     fn a_unix_socket_is_made_with_its_directory_and_dialled() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/s").to_str().unwrap().to_owned();

@@ -61,6 +61,14 @@ fn runs_use_the_same_port_and_reach_neither_each_other_nor_the_machine() {
     assert_eq!(connects(&test, &ids[0], &format!("127.0.0.1:{port}")), "ConnectionRefusedError");
     assert_eq!(connects(&test, &ids[0], &format!("10.246.0.1:{port}")), "TimeoutError");
     assert_eq!(connects(&test, &ids[0], "169.254.169.254:80"), "TimeoutError");
+    // The rules are for IPv4: neither end has an address of the other version, which would lead past them.
+    let done = test.vessl(["run", "exec", &ids[0], "--", "sh", "-c", "cat /proc/net/if_inet6 || true"]).ok();
+    assert!(done.stdout.lines().all(|line| line.ends_with(" lo")), "{}", done.stdout);
+    let outside = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    for address in &addresses {
+        let name = interface(address).file_name().unwrap().to_string_lossy().into_owned();
+        assert!(!outside.contains(&name), "{outside}");
+    }
     // The machine itself reaches a run, and nothing is left of the one that ends or is killed.
     assert!(std::net::TcpStream::connect(format!("{}:8080", addresses[0])).is_ok());
     assert!(addresses.iter().all(|address| interface(address).exists()));
