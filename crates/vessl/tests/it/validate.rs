@@ -120,7 +120,6 @@ fn a_submit_agrees_with_validate() {
     check("import: {/a: vessl-artifact://}", "unsupported", everywhere);
     check("import: {/a: vessl-dataset://o/none}", "unknown-dataset", here);
     check("export: {/a: vessl-model://o/none}", "unknown-model", here);
-    check("interactive: {}\nrun: []", "", nowhere);
     check("resources: {spot: true}", "unsupported", everywhere);
     check("run: []", "no-command", everywhere);
     check("export: {/a: vessl-artifact://o/p/x, /b: vessl-artifact://o/p/x}", "same-target", everywhere);
