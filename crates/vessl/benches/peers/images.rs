@@ -34,7 +34,7 @@ impl Images {
         let bin = images.root.join("bin");
         fs::create_dir_all(&bin)?;
         fs::copy("/bin/busybox", bin.join("busybox"))?;
-        for link in ["sh", "true", "cat", "head", "yes"] {
+        for link in ["sh", "true", "cat", "head", "sleep", "yes"] {
             std::os::unix::fs::symlink("busybox", bin.join(link))?;
         }
         let archive = dir.join("small.tar");
