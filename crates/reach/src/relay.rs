@@ -105,13 +105,14 @@ async fn run<R: AsyncRead + Unpin>(
     let (chunks, incoming) = mpsc::unbounded_channel();
     let (over, is_over) = watch::channel(false);
     let (waiting, has_terminal) = (AtomicUsize::new(0), window.is_some());
+    let takes = async |frame| frames.send(frame).await.is_ok();
     let more_output = async {
         if let Some(error) = error {
-            pump(error, Frame::ErrorOutput, frames, is_over.clone()).await;
+            pump(error, |bytes| takes(Frame::ErrorOutput(bytes)), is_over.clone()).await;
         }
     };
     let to_its_end = async {
-        let first_output = pump(output, Frame::Output, frames, is_over.clone());
+        let first_output = pump(output, |bytes| takes(Frame::Output(bytes)), is_over.clone());
         tokio::join!(until_ended(door, asked, over), first_output, more_output).0
     };
     let ways = Ways { signals, chunks: Some(chunks), window, waiting: &waiting, activity, is_shell };
@@ -143,11 +144,10 @@ async fn until_ended(
     }
 }
 
-/// Passes output on, to its end, or until nothing comes any more of a program that has ended.
-async fn pump(
+/// Passes output on, to its end, or until nothing comes any more of a program that has ended. `send` answers whether somebody still takes it.
+pub async fn pump<F: Future<Output = bool>>(
     mut from: Output,
-    kind: impl Fn(Bytes) -> Frame,
-    frames: &mpsc::Sender<Frame>,
+    send: impl Fn(Bytes) -> F,
     mut is_over: watch::Receiver<bool>,
 ) {
     let mut bytes = BytesMut::with_capacity(PIECE);
@@ -159,7 +159,7 @@ async fn pump(
             _ = is_over.changed(), if !over => continue,
             () = tokio::time::sleep(QUIET), if over => return,
         };
-        if !read.is_ok_and(|length| length > 0) || frames.send(kind(bytes.split().freeze())).await.is_err() {
+        if !read.is_ok_and(|length| length > 0) || !send(bytes.split().freeze()).await {
             return;
         }
     }

@@ -6,27 +6,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use russh::server::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 use vessl_core::door::{Refused, TerminalSize};
 use vessl_reach::door::DoorError;
 use vessl_reach::frames::Begin;
-use vessl_reach::{Activity, Input, Output, Program, Window, agent};
+use vessl_reach::relay::pump;
+use vessl_reach::{Activity, Input, Program, Window, agent};
 
 use crate::intake::{Intake, Piece, intake};
 use crate::names;
-use crate::shared::{INIT, PIECE, Shared};
+use crate::shared::{INIT, Shared};
 
 /// Most variables that a client sets, and bytes of one.
 const VARIABLES: usize = 64;
 const LONGEST: usize = 32 << 10;
 /// Exit code of a program that was not started, as `ssh` has it for what is its own fault.
 const NOT_STARTED: u32 = 255;
-/// A program has ended, and somebody that it started still has its output: so long nothing must come for it to be over.
-const QUIET: Duration = Duration::from_millis(100);
 /// What tells a terminal that there is no more input (Ctrl-D).
 const END_OF_INPUT: &[u8] = &[4];
 /// How often it is looked whether something works in the foreground of a terminal.
@@ -156,11 +154,15 @@ async fn run(
     let (input_pieces, pieces) = intake(&shared.memory);
     let errors = async {
         if let Some(error) = error {
-            pump(error, |bytes| write.extended_data_bytes(1, bytes), is_over.clone()).await;
+            pump(error, async |bytes| write.extended_data_bytes(1, bytes).await.is_ok(), is_over.clone())
+                .await;
         }
     };
     let outputs = async {
-        tokio::join!(pump(output, |bytes| write.data_bytes(bytes), is_over.clone()), errors);
+        tokio::join!(
+            pump(output, async |bytes| write.data_bytes(bytes).await.is_ok(), is_over.clone()),
+            errors
+        );
     };
     let has_terminal = window.is_some();
     let (signals, mut asked) = mpsc::unbounded_channel();
@@ -186,26 +188,6 @@ async fn run(
         Ok(code) => Some(u32::try_from(code).unwrap_or(NOT_STARTED)),
         Err(DoorError::NoContainer) => Some(refuse(write, "the run has ended", NOT_STARTED).await),
         Err(error) => Some(refuse(write, &error.to_string(), NOT_STARTED).await),
-    }
-}
-
-/// Passes output on, to its end, or until nothing comes any more of a program that has ended.
-async fn pump<F>(mut from: Output, send: impl Fn(Bytes) -> F, mut is_over: watch::Receiver<bool>)
-where
-    F: Future<Output = Result<(), russh::Error>>,
-{
-    let mut bytes = BytesMut::with_capacity(PIECE);
-    loop {
-        bytes.reserve(PIECE);
-        let over = *is_over.borrow_and_update();
-        let read = tokio::select! {
-            read = from.read_buf(&mut bytes) => read,
-            _ = is_over.changed(), if !over => continue,
-            () = tokio::time::sleep(QUIET), if over => return,
-        };
-        if !read.is_ok_and(|length| length > 0) || send(bytes.split().freeze()).await.is_err() {
-            return;
-        }
     }
 }
 
